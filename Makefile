@@ -1,0 +1,65 @@
+# laion-assets: `make demo` and `make test` do all the set-up they need. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export DAGSTER_HOME ?= $(CURDIR)/dagster_home
+export NO_ALBUMENTATIONS_UPDATE := 1
+export WANDB_MODE := disabled
+
+.PHONY: help setup java demo test test-scale test-browser dev lint clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: java $(READY) ## virtual environment in .venv with the locked packages; Java 17 is looked for
+
+$(READY): requirements.lock setup.cfg pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) was not found. Install it, or say make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip check
+	@touch $@
+
+java:
+	@if ! command -v java >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Java is missing: installing openjdk-17-jre-headless"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openjdk-17-jre-headless >/dev/null; \
+	  else \
+	    echo "Java 17 is missing. Run: sudo apt-get install openjdk-17-jre-headless"; exit 1; \
+	  fi; fi
+
+demo: setup ## the whole graph on the embedded sample, offline
+	$(BIN)/laion-assets demo
+
+test: setup ## the tests, in less than 15 minutes on 2 cores
+	$(BIN)/python -m pytest $(PYTEST)
+
+test-scale: setup ## large inputs under memory caps (about an hour on 2 cores)
+	$(BIN)/python -m pytest -m scale --timeout 5400 $(PYTEST)
+
+test-browser: setup chromium ## the Dagster page in Chromium, screenshots in artifacts/
+	$(BIN)/python -m pytest -m browser $(PYTEST)
+
+.PHONY: chromium
+chromium:
+	@if ! command -v chromium >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	  else echo "Chromium is missing. Run: sudo apt-get install chromium"; exit 1; fi; fi
+
+dev: setup ## the Dagster page over both datasets at http://127.0.0.1:3000, daemon included
+	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
+
+lint: $(READY) ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove what the sample and the tests made; keeps .venv and the data of other datasets
+	rm -rf data/sample artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse build *.egg-info
+	find dagster_home -mindepth 1 -not -name dagster.yaml -delete

@@ -1,0 +1,1 @@
+"""How a partition becomes complete: staging, claim, publication, manifest."""

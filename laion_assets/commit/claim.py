@@ -1,0 +1,114 @@
+"""Claims: at most one publisher of a partition at a time, and a dead one's successor can take over.
+
+A claim is a numbered file, created exclusively; the holder of a partition is who created the highest number. Whoever
+finds the highest number released, or its owner dead, creates the next one. Numbers are never used again (a released
+claim stays as a tombstone until the next one replaces it), so a slow contender cannot win with an old number.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from laion_assets.commit.store import Store
+from laion_assets.errors import ClaimError
+
+LEASE_S = 900.0
+"""A claim from another host counts as abandoned after this; publishing moves finished files and takes seconds."""
+_POLL_S = 0.2
+
+
+@contextlib.contextmanager
+def claim(store: Store, asset: str, key: str, wait_s: float = 60.0) -> Iterator[None]:
+    """Hold the partition while the body runs. Raises ClaimError when a live owner keeps it for longer than `wait_s`."""
+    folder = f"claims/{asset}/{key}"
+    deadline = time.monotonic() + wait_s
+    while (number := _try_claim(store, folder)) is None:
+        if time.monotonic() > deadline:
+            owner = _highest(store, folder)[1] or {}
+            raise ClaimError(
+                f"{asset} {key} is being published by process {owner.get('pid')} on {owner.get('host')}: wait for it, "
+                f"or end it; the claim is {store.address(folder)}."
+            )
+        time.sleep(_POLL_S)
+    try:
+        yield
+    finally:
+        store.write_bytes(f"{folder}/{number:06d}", json.dumps({"released": True}).encode())
+
+
+def _try_claim(store: Store, folder: str) -> int | None:
+    highest, owner = _highest(store, folder)
+    if owner is not None and not _is_free(owner):
+        return None
+    number = highest + 1
+    if not store.create(f"{folder}/{number:06d}", json.dumps(_identity()).encode()):
+        return None
+    if _highest(store, folder)[0] != number:
+        store.delete(f"{folder}/{number:06d}")
+        return None
+    for name in store.names(folder):
+        if name.isdigit() and int(name) < number:
+            store.delete(f"{folder}/{name}")
+    return number
+
+
+def _highest(store: Store, folder: str) -> tuple[int, dict[str, Any] | None]:
+    numbers = [int(name) for name in store.names(folder) if name.isdigit()]
+    if not numbers:
+        return 0, None
+    try:
+        return max(numbers), json.loads(store.read_bytes(f"{folder}/{max(numbers):06d}"))
+    except (FileNotFoundError, ValueError):
+        return max(numbers), {"released": True}
+
+
+def _is_free(owner: dict[str, Any]) -> bool:
+    if owner.get("released"):
+        return True
+    if owner.get("host") != socket.gethostname() or owner.get("boot") != _boot_id():
+        return time.time() - float(owner.get("at", 0)) > LEASE_S
+    return _start_time(int(owner["pid"])) != owner.get("started")
+
+
+def _identity() -> dict[str, Any]:
+    pid = os.getpid()
+    return {
+        "host": socket.gethostname(),
+        "boot": _boot_id(),
+        "pid": pid,
+        "started": _start_time(pid),
+        "at": time.time(),
+    }
+
+
+def is_alive(owner: dict[str, Any]) -> bool:
+    """Whether the process that `owner` describes may still run."""
+    return not _is_free(owner)
+
+
+def identity() -> dict[str, Any]:
+    """This process, as claims and staging folders record their owner."""
+    return _identity()
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> float | None:
+    """When the process started, None if there is none; tells a process from another that got the same pid later."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,156 @@
+"""The manifest of a published partition: what files it has, what they came from, and what was dropped and why.
+
+Manifests live at `manifests/ASSET/KEY.json` in the dataset's store, apart from the artefacts (a foreign json among the
+tars breaks img2dataset). A partition is complete if and only if its manifest is there and agrees with the files.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from laion_assets.commit.store import Store
+from laion_assets.errors import ConservationError, IntegrityError
+
+FORMAT = 1
+WHOLE = "all"
+"""The partition key of an asset without partitions."""
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One published file: path relative to the store, size in bytes, sha256 in hex.
+
+    `repeatable` is False for files that record the run itself (img2dataset's stats with their durations): two runs
+    over the same input give them other bytes.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    repeatable: bool = True
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The law of conservation of one partition: rows_in = rows_out + sum(reasons)."""
+
+    rows_in: int
+    rows_out: int
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def check(self, where: str) -> None:
+        """Raises ConservationError unless the counts add up and none is negative."""
+        dropped = sum(self.reasons.values())
+        if self.rows_in != self.rows_out + dropped or min(self.rows_in, self.rows_out, *self.reasons.values(), 0) < 0:
+            raise ConservationError(
+                f"{where}: {self.rows_in} rows in, {self.rows_out} out and {dropped} dropped by reason "
+                f"{self.reasons}: {self.rows_in - self.rows_out - dropped} unaccounted for. Nothing was published; "
+                "this is a defect of the stage, please report it with the run's log."
+            )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a published partition is.
+
+    `settings` is the digest of the settings that change bytes, `inputs` the digest of the rows or files it read.
+    `outputs` gives, by downstream key, the digest of the part that this key reads (a parquet file: one a shard), so
+    that a change of one row group makes one shard stale and not all. `details` holds further facts for people.
+    """
+
+    asset: str
+    key: str
+    files: tuple[FileEntry, ...]
+    counts: Counts
+    settings: str
+    inputs: str
+    outputs: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    published_at: str = ""
+    seconds: float = 0.0
+
+    @property
+    def content(self) -> str:
+        """Digest of the repeatable files: equal for two runs that gave the same bytes."""
+        listed = sorted((entry.path, entry.sha256) for entry in self.files if entry.repeatable)
+        return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:32]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.files)
+
+    def entry(self, suffix: str) -> FileEntry:
+        """The one file whose path ends so. Raises IntegrityError if there is none."""
+        for entry in self.files:
+            if entry.path.endswith(suffix):
+                return entry
+        raise IntegrityError(f"the manifest of {self.asset} {self.key} names no file that ends in {suffix!r}.")
+
+    def to_json(self) -> bytes:
+        """The manifest as it is stored."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, where: str) -> "Manifest":
+        """The manifest from its stored form. Raises IntegrityError naming `where` if it is damaged."""
+        try:
+            fields = json.loads(content)
+            if fields.pop("format") != FORMAT:
+                raise ValueError("another format version")
+            fields["files"] = tuple(FileEntry(**entry) for entry in fields["files"])
+            fields["counts"] = Counts(**fields["counts"])
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(f"{where} is damaged ({error}): materialize this partition again.") from error
+
+
+def manifest_path(asset: str, key: str) -> str:
+    """Where the manifest of a partition lives in the store."""
+    return f"manifests/{asset}/{key}.json"
+
+
+def read_manifest(store: Store, asset: str, key: str) -> Manifest | None:
+    """The manifest of a partition, None where there is none. Raises IntegrityError for a damaged or misplaced one."""
+    path = manifest_path(asset, key)
+    try:
+        content = store.read_bytes(path)
+    except FileNotFoundError:
+        return None
+    manifest = Manifest.from_json(content, store.address(path))
+    if (manifest.asset, manifest.key) != (asset, key):
+        raise IntegrityError(f"{store.address(path)} is the manifest of {manifest.asset} {manifest.key}, misplaced.")
+    return manifest
+
+
+def disagreement(store: Store, manifest: Manifest, *, hashes: bool = False) -> str | None:
+    """Why the files do not agree with their manifest, None if they do: by size, with `hashes` also by sha256."""
+    for entry in manifest.files:
+        size = store.size(entry.path)
+        if size is None:
+            return f"{store.address(entry.path)} is missing"
+        if size != entry.size:
+            return f"{store.address(entry.path)} has {size} bytes and its manifest says {entry.size}"
+        if hashes:
+            with store.open(entry.path) as file:
+                if sha256_of(file) != entry.sha256:
+                    return f"{store.address(entry.path)} was altered: its sha256 is not the manifest's"
+    return None
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """sha256 in hex of the rest of an open file, read in pieces."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def entry_of(local: Path, path: str, repeatable: bool = True) -> FileEntry:
+    """The entry of a local file that is to be published at `path`."""
+    with local.open("rb") as file:
+        return FileEntry(path, local.stat().st_size, sha256_of(file), repeatable)

@@ -1,0 +1,197 @@
+"""Publishing a partition: staged files, then an intent, then the moves, and last of all the manifest.
+
+    staging/ASSET/KEY/ATTEMPT/...   files in the making, on the store's own disk (a temporary folder for object stores)
+    staging/ASSET/KEY/intent.json   the manifest to be, once all files are staged: from here on it rolls forward
+    manifests/ASSET/KEY.json        the partition is complete
+
+A process killed before the intent leaves only staging, which the next attempt removes. One killed after it is rolled
+forward by whoever looks at the partition next, so old and new files are never mixed under one manifest.
+"""
+
+import contextlib
+import json
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from laion_assets.commit.claim import claim, identity, is_alive
+from laion_assets.commit.manifest import (
+    WHOLE,
+    Counts,
+    Manifest,
+    disagreement,
+    entry_of,
+    manifest_path,
+    read_manifest,
+)
+from laion_assets.commit.store import Store
+from laion_assets.errors import IntegrityError
+
+_INTENT = "intent.json"
+
+
+class Publication:
+    """One attempt to publish a partition; made by `publication()`."""
+
+    def __init__(self, store: Store, asset: str, key: str, attempt: str, folder: Path) -> None:
+        self.store = store
+        self.asset = asset
+        self.key = key
+        self.folder = folder
+        self.manifest: Manifest | None = None
+        self._attempt = attempt
+        self._staged: dict[str, tuple[Path, bool]] = {}
+        self._started = time.monotonic()
+
+    def stage(self, path: str, *, repeatable: bool = True) -> Path:
+        """A local path to write the file that is to be published at `path` (relative to the store)."""
+        staged = self.folder / path.replace("/", "__")
+        self._staged[path] = (staged, repeatable)
+        return staged
+
+    def commit(
+        self,
+        counts: Counts,
+        *,
+        settings: str,
+        inputs: str,
+        outputs: dict[str, str] | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> Manifest:
+        """Check the law, publish every staged file and put the manifest.
+
+        If another run published the same partition from the same inputs and settings meanwhile, its files stay and
+        its manifest is returned. Raises ConservationError, IntegrityError for a staged file that was never written,
+        and ClaimError.
+        """
+        counts.check(f"{self.asset} {self.key}")
+        missing = [path for path, (staged, _) in self._staged.items() if not staged.exists()]
+        if missing:
+            raise IntegrityError(f"{self.asset} {self.key}: staged but never written: {', '.join(missing)}.")
+        manifest = Manifest(
+            asset=self.asset,
+            key=self.key,
+            files=tuple(entry_of(staged, path, keep) for path, (staged, keep) in sorted(self._staged.items())),
+            counts=counts,
+            settings=settings,
+            inputs=inputs,
+            outputs=outputs or {},
+            details=details or {},
+            published_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+        with claim(self.store, self.asset, self.key):
+            _roll_forward(self.store, self.asset, self.key)
+            current = _readable_manifest(self.store, self.asset, self.key)
+            if (
+                current is not None
+                and (current.settings, current.inputs, current.content)
+                == (manifest.settings, manifest.inputs, manifest.content)
+                and disagreement(self.store, current, hashes=True) is None
+            ):
+                self.manifest = current
+                return current
+            staging = f"staging/{self.asset}/{self.key}"
+            for staged, _ in self._staged.values():
+                self.store.move_in(staged, f"{staging}/{self._attempt}/{staged.name}")
+            intent = {"attempt": self._attempt, "manifest": json.loads(manifest.to_json())}
+            self.store.write_bytes(f"{staging}/{_INTENT}", json.dumps(intent).encode())
+            _roll_forward(self.store, self.asset, self.key)
+        self.manifest = manifest
+        return manifest
+
+
+@contextlib.contextmanager
+def publication(store: Store, asset: str, key: str = WHOLE) -> Iterator[Publication]:
+    """An attempt to publish a partition; its staging folder is removed at the end, whatever happens in the body."""
+    attempt = secrets.token_hex(6)
+    staging = f"staging/{asset}/{key}/{attempt}"
+    if store.local_root is None:
+        with tempfile.TemporaryDirectory(prefix="laion-assets-") as folder:
+            try:
+                yield Publication(store, asset, key, attempt, Path(folder))
+            finally:
+                _clear(store, asset, key, attempt)
+        return
+    folder_path = _make_staging(store.local_root / staging)
+    try:
+        yield Publication(store, asset, key, attempt, folder_path)
+    finally:
+        _clear(store, asset, key, attempt)
+        with contextlib.suppress(OSError):
+            folder_path.parent.rmdir()
+
+
+def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
+    """Finish a publication that was killed midway, remove what dead attempts left, and return the manifest, if any.
+
+    Call it before deciding whether a partition has to be made. A damaged manifest counts as none.
+    """
+    staging = f"staging/{asset}/{key}"
+    names = store.names(staging)
+    if _INTENT in names:
+        with claim(store, asset, key):
+            _roll_forward(store, asset, key)
+    for name in names:
+        if name == _INTENT:
+            continue
+        try:
+            owner = json.loads(store.read_bytes(f"{staging}/{name}/owner.json"))
+        except (FileNotFoundError, ValueError):
+            continue
+        if not is_alive(owner):
+            store.delete(f"{staging}/{name}")
+    return _readable_manifest(store, asset, key)
+
+
+def _make_staging(folder: Path) -> Path:
+    """Make an attempt's folder and name its owner; another attempt may be removing the parent at this moment."""
+    for _ in range(100):
+        with contextlib.suppress(FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "owner.json").write_text(json.dumps(identity()))
+            return folder
+    raise IntegrityError(f"{folder} cannot be made: something keeps removing it.")
+
+
+def _clear(store: Store, asset: str, key: str, attempt: str) -> None:
+    """Remove an attempt's staging, unless an intent still needs it."""
+    staging = f"staging/{asset}/{key}"
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        if json.loads(store.read_bytes(f"{staging}/{_INTENT}"))["attempt"] == attempt:
+            return
+    store.delete(f"{staging}/{attempt}")
+
+
+def _roll_forward(store: Store, asset: str, key: str) -> None:
+    """Finish the moves that an intent promises. The caller holds the claim."""
+    staging = f"staging/{asset}/{key}"
+    try:
+        intent = json.loads(store.read_bytes(f"{staging}/{_INTENT}"))
+    except FileNotFoundError:
+        return
+    manifest = Manifest.from_json(json.dumps(intent["manifest"]).encode(), store.address(f"{staging}/{_INTENT}"))
+    store.delete(manifest_path(asset, key))
+    for entry in manifest.files:
+        staged = f"{staging}/{intent['attempt']}/{entry.path.replace('/', '__')}"
+        if store.size(staged) is not None:
+            store.move(staged, entry.path)
+    store.sync({entry.path.rpartition("/")[0] for entry in manifest.files})
+    problem = disagreement(store, manifest)
+    if problem is None:
+        store.write_bytes(manifest_path(asset, key), manifest.to_json())
+    store.delete(f"{staging}/{_INTENT}")
+    store.delete(f"{staging}/{intent['attempt']}")
+    if problem is not None:
+        raise IntegrityError(f"{asset} {key} was left half published and cannot be finished: {problem}. Run it again.")
+
+
+def _readable_manifest(store: Store, asset: str, key: str) -> Manifest | None:
+    try:
+        return read_manifest(store, asset, key)
+    except IntegrityError:
+        return None

@@ -1,0 +1,195 @@
+"""A dataset's folder on a local disk or an object store, with the few operations that commits need.
+
+Atomic replacement and exclusive creation are what the rest relies on: on a local disk they are rename and link, on an
+object store a put and a conditional put (`If-None-Match: *`, which S3 has had since 2024).
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, cast
+
+from laion_assets.datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Store:
+    """Files by their path relative to `url`, a local path or an fsspec URL. Picklable; opens its file system lazily."""
+
+    url: str
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Store":
+        """The store of a dataset: the folder `root/name`."""
+        return cls(f"{dataset.root.rstrip('/')}/{dataset.name}")
+
+    @cached_property
+    def local_root(self) -> Path | None:
+        """The folder when the store is on a local disk, else None."""
+        if "://" not in self.url:
+            return Path(self.url)
+        return Path(self.url.removeprefix("file://")) if self.url.startswith("file://") else None
+
+    @cached_property
+    def _remote(self) -> tuple[Any, str]:
+        import fsspec
+
+        fs, base = fsspec.core.url_to_fs(self.url)
+        fs.use_listings_cache = False
+        if hasattr(fs, "dircache"):
+            fs.dircache.use_listings_cache = False
+        return fs, base.rstrip("/")
+
+    def address(self, path: str) -> str:
+        """The full path or URL of a file, for messages and for libraries that take URLs."""
+        return f"{self.url.rstrip('/')}/{path}"
+
+    def read_bytes(self, path: str) -> bytes:
+        """The file's content. Raises FileNotFoundError."""
+        if self.local_root is not None:
+            return (self.local_root / path).read_bytes()
+        fs, base = self._remote
+        return cast(bytes, fs.cat_file(f"{base}/{path}"))
+
+    def open(self, path: str) -> IO[bytes]:
+        """The file, open for reading at random positions. Raises FileNotFoundError."""
+        if self.local_root is not None:
+            return (self.local_root / path).open("rb")
+        fs, base = self._remote
+        return cast(IO[bytes], fs.open(f"{base}/{path}", "rb"))
+
+    def size(self, path: str) -> int | None:
+        """The file's size in bytes, None where there is no such file."""
+        try:
+            if self.local_root is not None:
+                return (self.local_root / path).stat().st_size
+            fs, base = self._remote
+            return cast(int, fs.info(f"{base}/{path}")["size"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names of the files and folders directly in `folder`; none where there is no such folder."""
+        try:
+            if self.local_root is not None:
+                return sorted(os.listdir(self.local_root / folder))
+            fs, base = self._remote
+            return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(f"{base}/{folder}", detail=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def write_bytes(self, path: str, content: bytes) -> None:
+        """Replace the file as a whole, durably: a reader sees the old content or the new, never a part."""
+        if self.local_root is None:
+            fs, base = self._remote
+            fs.pipe_file(f"{base}/{path}", content)
+            return
+        target = self.local_root / path
+        temporary = self._temporary_beside(target, content)
+        os.replace(temporary, target)
+        fsync_folder(target.parent)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Create the file with this content if it does not exist; whether this call created it."""
+        if self.local_root is None:
+            fs, base = self._remote
+            try:
+                fs.pipe_file(f"{base}/{path}", content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        target = self.local_root / path
+        temporary = self._temporary_beside(target, content)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def move_in(self, source: Path, path: str) -> None:
+        """Move a local file into the store, durably, replacing what is there."""
+        if self.local_root is None:
+            fs, base = self._remote
+            fs.put_file(str(source), f"{base}/{path}")
+            source.unlink()
+            return
+        target = self.local_root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(source, target)
+        except OSError:
+            temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, target)
+            source.unlink()
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def move(self, source: str, target: str) -> None:
+        """Move a file inside the store, replacing what is there."""
+        if self.local_root is None:
+            fs, base = self._remote
+            fs.copy(f"{base}/{source}", f"{base}/{target}")
+            fs.rm_file(f"{base}/{source}")
+            return
+        destination = self.local_root / target
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(self.local_root / source, destination)
+
+    def sync(self, folders: Iterable[str]) -> None:
+        """Make the moves into these folders durable; an object store's puts are so already."""
+        if self.local_root is not None:
+            for folder in sorted(set(folders)):
+                fsync_folder(self.local_root / folder)
+
+    def delete(self, path: str) -> None:
+        """Delete a file or a folder with all it holds; nothing happens where there is none."""
+        if self.local_root is not None:
+            target = self.local_root / path
+            if target.is_dir():
+                shutil.rmtree(target, ignore_errors=True)
+            else:
+                target.unlink(missing_ok=True)
+            return
+        fs, base = self._remote
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm(f"{base}/{path}", recursive=True)
+
+    @contextlib.contextmanager
+    def local_copy(self, path: str) -> Iterator[Path]:
+        """A local path with the file's content: the file itself on a local disk, else a copy for the time being."""
+        if self.local_root is not None:
+            yield self.local_root / path
+            return
+        fs, base = self._remote
+        with tempfile.TemporaryDirectory(prefix="laion-assets-") as folder:
+            copy = Path(folder) / path.rsplit("/", 1)[-1]
+            fs.get_file(f"{base}/{path}", str(copy))
+            yield copy
+
+    @staticmethod
+    def _temporary_beside(target: Path, content: bytes) -> Path:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable (POSIX: a rename is, once its folder is synced)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,80 @@
+"""The datasets: declared counts, sources and stage settings.
+
+Another dataset is another value, not another code path.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from laion_assets.embeddings.settings import EmbeddingSettings
+from laion_assets.images.settings import ImageSettings
+from laion_assets.index.settings import IndexSettings
+from laion_assets.layout import Layout
+from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.settings.field import setting
+
+SAMPLE_SITE = "sample-site:"
+"""The source that means the embedded web site: it is started on loopback for as long as a run needs it."""
+SAMPLE_SITE_LISTING = "http://crawl.test/laion400m/"
+SAMPLE_MODEL = "sample-clip"
+"""The model that means the small CLIP in this package."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset from crawl CSVs to index: its constants, where it comes from and how each stage treats it.
+
+    `source` is the URL of a directory listing of CSVs, a folder of them (any fsspec URL), or `sample-site:`.
+    `root` is an fsspec URL or path; the dataset's files live under `root/name`. `model` is a CLIP by clip-retrieval's
+    name (`ViT-B/32`, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint`, `hf_clip:DIR`) or `sample-clip`. `resolve`
+    maps host patterns to the `address:port` that is asked instead of DNS; only these may lie on private networks.
+    """
+
+    name: str
+    description: str
+    layout: Layout
+    source: str = setting("", "where the crawl CSVs are: a listing's URL, a folder, or sample-site:")
+    root: str = setting("data", "folder or fsspec URL that holds the datasets")
+    model: str = setting("ViT-B/32", "CLIP model, by clip-retrieval's name, or sample-clip")
+    resolve: dict[str, str] = setting({}, "host pattern -> address:port, for sites that DNS does not know")
+    metadata: MetadataSettings = MetadataSettings()
+    images: ImageSettings = ImageSettings()
+    embeddings: EmbeddingSettings = EmbeddingSettings()
+    index: IndexSettings = IndexSettings()
+
+    @cached_property
+    def uses_sample_site(self) -> bool:
+        """Whether the embedded web site serves this dataset's CSVs and pictures."""
+        return self.source.startswith(SAMPLE_SITE)
+
+    @property
+    def source_url(self) -> str:
+        """Where the CSVs are listed: the source, or the embedded site's listing by its reserved name."""
+        return SAMPLE_SITE_LISTING if self.uses_sample_site else self.source
+
+    def with_resolve(self, extra: dict[str, str]) -> "Dataset":
+        """This dataset with further `resolve` entries; they win over equal patterns."""
+        return replace(self, resolve={**self.resolve, **extra})
+
+
+LAION400M = Dataset(
+    name="laion400m",
+    description="LAION-400M: 413 million image-text pairs of Common Crawl, filtered by CLIP similarity.",
+    layout=Layout(parquet_files=32, shards=41_455, embedding_files=400, rows_per_shard=10_000),
+)
+"""The real thing. Set `source`, `root` and, where wanted, `model`; Spark and the GPU by their stage's settings."""
+
+SAMPLE = Dataset(
+    name="sample",
+    description="The embedded sample: procedural pictures with captions, served on loopback, with the web's faults.",
+    layout=Layout(parquet_files=4, shards=24, embedding_files=6, rows_per_shard=250),
+    source=SAMPLE_SITE,
+    model=SAMPLE_MODEL,
+    images=ImageSettings(connect_timeout_s=2.0, deadline_s=3.0, max_body_bytes=10_000_000, threads=32),
+    embeddings=EmbeddingSettings(batch_size=64, files_per_run=6),
+    index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
+)
+"""Runs offline on a laptop in minutes, with the same code."""
+
+DATASETS = {dataset.name: dataset for dataset in (LAION400M, SAMPLE)}
+"""Every dataset that `workspace.yaml` and the command line know, by name."""

@@ -1,0 +1,1 @@
+"""Encoding shards with a CLIP model into clip-retrieval's embedding files."""

@@ -1,0 +1,81 @@
+"""Every error this project raises on purpose.
+
+    LaionAssetsError
+    ├── SettingError            a setting is missing, malformed or contradicts another
+    ├── LayoutError             rows or partitions do not fit the declared layout
+    ├── SourceError             a source of CSVs or parquet files cannot be read
+    ├── CommitError
+    │   ├── ConservationError   rows in != rows out + rows dropped for named reasons
+    │   ├── ClaimError          another live publisher holds the partition
+    │   └── IntegrityError      files on disk disagree with their manifest
+    ├── IncompleteError         partitions a stage needs are not published
+    ├── ForeignError            partitions handed in do not belong to this dataset or run
+    ├── ShardError             a shard could not be made for reasons of our own side
+    ├── ModelError              a CLIP model cannot be loaded, or is not the expected one
+    ├── EmbeddingError          vectors that are not finite, or files of another dtype or width
+    ├── IndexBuildError         autofaiss gave no index
+    └── QueryError              a search that cannot be answered
+
+Each message says what is wrong, where (file, row, partition, setting) and what to do now. All are picklable: they
+are built from one string, because they cross process pools and Spark.
+"""
+
+
+class LaionAssetsError(Exception):
+    """Base of all deliberate errors; the command line prints its message without a traceback."""
+
+
+class SettingError(LaionAssetsError):
+    """A setting is missing, malformed or contradicts another; the message names the setting."""
+
+
+class LayoutError(LaionAssetsError):
+    """Rows or partitions do not fit the declared layout."""
+
+
+class SourceError(LaionAssetsError):
+    """A source of CSVs or parquet files cannot be read; the message names the URL or file."""
+
+
+class CommitError(LaionAssetsError):
+    """A partition could not be published."""
+
+
+class ConservationError(CommitError):
+    """Rows in differ from rows out plus the rows dropped for named reasons: nothing was published."""
+
+
+class ClaimError(CommitError):
+    """Another live publisher holds this partition."""
+
+
+class IntegrityError(CommitError):
+    """Files on disk disagree with their manifest."""
+
+
+class IncompleteError(LaionAssetsError):
+    """Partitions that a stage needs are not published; the message names them."""
+
+
+class ForeignError(LaionAssetsError):
+    """Partitions handed to a stage do not belong to its dataset or run."""
+
+
+class ShardError(LaionAssetsError):
+    """A shard could not be made for reasons of our own side (resolver down, disk full), not the web's."""
+
+
+class ModelError(LaionAssetsError):
+    """A CLIP model cannot be loaded, or is another one than the neighbours were made with."""
+
+
+class EmbeddingError(LaionAssetsError):
+    """Vectors that are not finite, or an embedding file of another dtype, width or row count."""
+
+
+class IndexBuildError(LaionAssetsError):
+    """autofaiss gave no index; the message repeats why."""
+
+
+class QueryError(LaionAssetsError):
+    """A search that cannot be answered; the message says which argument is wrong."""

@@ -1,0 +1,158 @@
+"""Which partitions are complete, stale or missing, from manifests alone.
+
+Each stage's expected digests are written down here once: stages record them when they publish, status and checks
+compare them later. Stale means: made with other settings, or from other rows, than today's. It is shown and never
+acted on.
+"""
+
+from dataclasses import dataclass
+
+from laion_assets.commit.manifest import Manifest, disagreement, read_manifest
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.embeddings.weights import weights_identity
+from laion_assets.errors import IncompleteError, IntegrityError
+from laion_assets.handles import (
+    CLIP_EMBEDDINGS,
+    HANDLES,
+    IMAGE_SHARDS,
+    RAW_CSV,
+    STAGES,
+    Handle,
+)
+from laion_assets.settings.field import byte_settings, digest_of
+
+UID_VERSION = 1
+"""Raised when the identity or order of rows changes, so that older parquet files count as stale."""
+EMBEDDING_VERSION = 1
+"""Raised when the bytes of embedding files change for the same model and shards."""
+
+
+@dataclass(frozen=True)
+class PartitionState:
+    """State of one partition: `complete`, `stale`, `missing` or `damaged`, and why where it is not complete."""
+
+    asset: str
+    key: str
+    state: str
+    reason: str = ""
+    manifest: Manifest | None = None
+
+
+def settings_digest(dataset: Dataset, asset: str) -> str:
+    """Digest of the settings that change the bytes of an artefact, as the dataset has them today."""
+    layout = dataset.layout
+    match asset:
+        case "raw_csv":
+            values: dict[str, object] = {"source": dataset.source, "pattern": dataset.metadata.pattern}
+        case "dedup_parquet":
+            counts = [layout.parquet_files, layout.shards]
+            values = {**byte_settings(dataset.metadata), "uid": UID_VERSION, "layout": counts}
+        case "image_shards":
+            values = byte_settings(dataset.images)
+        case "clip_embeddings":
+            values = {"model": weights_identity(dataset.model), "format": EMBEDDING_VERSION}
+        case _:
+            values = byte_settings(dataset.index)
+    return digest_of([asset, values])
+
+
+def inputs_digest(layout_key: str, upstream: list[Manifest]) -> str:
+    """Digest of what a partition reads: of the one part made for it, else of all upstream contents in order."""
+    if len(upstream) == 1 and layout_key in upstream[0].outputs:
+        return upstream[0].outputs[layout_key]
+    return digest_of([[manifest.key, manifest.content] for manifest in upstream])
+
+
+def upstream_partitions(handle: type[Handle], dataset: Dataset, partition: int) -> tuple[type[Handle] | None, range]:
+    """The artefact before, and which of its partitions this one reads."""
+    layout = dataset.layout
+    if handle.asset == RAW_CSV:
+        return None, range(0)
+    before = HANDLES[STAGES[STAGES.index(handle.asset) - 1]]
+    if handle.asset == IMAGE_SHARDS:
+        parquet = layout.parquet_of_shard(partition)
+        return before, range(parquet, parquet + 1)
+    if handle.asset == CLIP_EMBEDDINGS:
+        return before, layout.shards_of_embedding(partition)
+    return before, range(before.count(layout))
+
+
+class Freshness:
+    """The states of a dataset's partitions; reads each manifest once and keeps it."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.store = Store.of(dataset)
+        self._manifests: dict[tuple[str, int], Manifest | None] = {}
+
+    def state(self, asset: str, partition: int) -> PartitionState:
+        """The state of one partition."""
+        handle = HANDLES[asset]
+        key = handle.key(self.dataset.layout, partition)
+        try:
+            manifest = self._manifest(handle, partition)
+        except IntegrityError as error:
+            return PartitionState(asset, key, "damaged", str(error))
+        if manifest is None:
+            return PartitionState(asset, key, "missing", "not published")
+        problem = disagreement(self.store, manifest)
+        if problem is not None:
+            return PartitionState(asset, key, "damaged", problem, manifest)
+        if manifest.settings != settings_digest(self.dataset, asset):
+            return PartitionState(asset, key, "stale", "made with other settings", manifest)
+        expected = self.expected_inputs(asset, partition)
+        if expected is not None and manifest.inputs != expected:
+            return PartitionState(asset, key, "stale", "made from other rows", manifest)
+        return PartitionState(asset, key, "complete", "", manifest)
+
+    def states(self, asset: str) -> list[PartitionState]:
+        """The states of all partitions of an asset, in order."""
+        return [self.state(asset, partition) for partition in range(HANDLES[asset].count(self.dataset.layout))]
+
+    def expected_inputs(self, asset: str, partition: int) -> str | None:
+        """Digest of what the partition would read today, None where something of it is not published."""
+        handle = HANDLES[asset]
+        before, partitions = upstream_partitions(handle, self.dataset, partition)
+        if before is None:
+            return None
+        upstream = []
+        for number in partitions:
+            try:
+                manifest = self._manifest(before, number)
+            except IntegrityError:
+                return None
+            if manifest is None:
+                return None
+            upstream.append(manifest)
+        return inputs_digest(handle.key(self.dataset.layout, partition), upstream)
+
+    def _manifest(self, handle: type[Handle], partition: int) -> Manifest | None:
+        found = (handle.asset, partition)
+        if found not in self._manifests:
+            key = handle.key(self.dataset.layout, partition)
+            self._manifests[found] = read_manifest(self.store, handle.asset, key)
+        return self._manifests[found]
+
+
+def require_complete(dataset: Dataset, handle: Handle) -> None:
+    """Refuse partitions that are not published or whose files disagree with their manifests.
+
+    Stale ones pass: they are consistent, only older than today's settings. Raises IncompleteError naming up to ten.
+    """
+    problems = []
+    for partition in handle.partitions:
+        key = handle.key(handle.layout, partition)
+        try:
+            manifest = read_manifest(handle.store, handle.asset, key)
+            problem = "not published" if manifest is None else disagreement(handle.store, manifest)
+        except IntegrityError as error:
+            problem = str(error)
+        if problem:
+            problems.append(f"{key} ({problem})")
+    if problems:
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise IncompleteError(
+            f"{handle.asset} of {dataset.name} is incomplete: {', '.join(problems[:10])}{more}. "
+            f"Materialize these partitions of {dataset.name}/{handle.asset} first."
+        )

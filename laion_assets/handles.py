@@ -1,0 +1,167 @@
+"""What assets exchange: small frozen values that name published partitions and know how to open them.
+
+A handle never holds data. It is made by the artefact's IO manager, which has verified that the partitions it names are
+published; stage code takes handles and nothing else of the stage before.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from laion_assets.commit.manifest import WHOLE, Manifest, read_manifest
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.errors import IncompleteError
+from laion_assets.layout import Layout
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RAW_CSV = "raw_csv"
+DEDUP_PARQUET = "dedup_parquet"
+IMAGE_SHARDS = "image_shards"
+CLIP_EMBEDDINGS = "clip_embeddings"
+KNN_INDICES = "knn_indices"
+STAGES = (RAW_CSV, DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS, KNN_INDICES)
+"""The asset names, in the order of the data's way."""
+
+
+@dataclass(frozen=True)
+class Handle:
+    """Published partitions of one artefact of a dataset, as partition numbers in order."""
+
+    store: Store
+    layout: Layout
+    partitions: tuple[int, ...]
+
+    asset = ""
+
+    @classmethod
+    def of(cls, dataset: Dataset, partitions: tuple[int, ...] | None = None) -> "Handle":
+        """A handle over these partitions, all of them if None. Whether they are published is not looked at."""
+        layout = dataset.layout
+        return cls(Store.of(dataset), layout, tuple(range(cls.count(layout))) if partitions is None else partitions)
+
+    @staticmethod
+    def count(layout: Layout) -> int:
+        """How many partitions the artefact has."""
+        return 1
+
+    @staticmethod
+    def key(layout: Layout, partition: int) -> str:
+        """The partition key of a partition number."""
+        return WHOLE
+
+    def manifest(self, partition: int) -> Manifest:
+        """The partition's manifest. Raises IncompleteError if it is not published."""
+        key = self.key(self.layout, partition)
+        manifest = read_manifest(self.store, self.asset, key)
+        if manifest is None:
+            raise IncompleteError(f"{self.asset} {key} is not published in {self.store.url}: materialize it first.")
+        return manifest
+
+    def manifests(self) -> Iterator[Manifest]:
+        """The manifests of the handle's partitions, in order."""
+        return map(self.manifest, self.partitions)
+
+
+@dataclass(frozen=True)
+class RawCsv(Handle):
+    """The fetched crawl CSVs: `raw_csv/...` as at their source."""
+
+    asset = RAW_CSV
+
+    def files(self) -> list[str]:
+        """Paths, relative to the store, of the CSV files, sorted."""
+        return sorted(entry.path for entry in self.manifest(0).files)
+
+
+@dataclass(frozen=True)
+class DedupParquet(Handle):
+    """Unique rows, sorted by uid, one row group a shard: `dedup_parquet/KEY.parquet`, `dedup_rejects/KEY.parquet`."""
+
+    asset = DEDUP_PARQUET
+
+    @staticmethod
+    def count(layout: Layout) -> int:
+        return layout.parquet_files
+
+    @staticmethod
+    def key(layout: Layout, partition: int) -> str:
+        return layout.parquet_key(partition)
+
+    @staticmethod
+    def path(layout: Layout, partition: int) -> str:
+        """Path of a parquet file, relative to the store."""
+        return f"{DEDUP_PARQUET}/{layout.parquet_key(partition)}.parquet"
+
+    @staticmethod
+    def rejects_path(layout: Layout, partition: int) -> str:
+        """Path of a parquet file's quarantined rows, relative to the store."""
+        return f"dedup_rejects/{layout.parquet_key(partition)}.parquet"
+
+    def shard_rows(self, shard: int) -> "pa.Table":
+        """The rows of one shard: its row group alone is read."""
+        import pyarrow.parquet as pq
+
+        path = self.path(self.layout, self.layout.parquet_of_shard(shard))
+        with self.store.open(path) as file:
+            return pq.ParquetFile(file).read_row_group(self.layout.row_group_of_shard(shard))
+
+
+@dataclass(frozen=True)
+class ImageShards(Handle):
+    """webdataset shards as img2dataset names them: `image_shards/00000.tar`, `.parquet`, `_stats.json`."""
+
+    asset = IMAGE_SHARDS
+
+    @staticmethod
+    def count(layout: Layout) -> int:
+        return layout.shards
+
+    @staticmethod
+    def key(layout: Layout, partition: int) -> str:
+        return layout.shard_key(partition)
+
+    @staticmethod
+    def path(layout: Layout, shard: int, suffix: str) -> str:
+        """Path of a shard's file, relative to the store; suffix `.tar`, `.parquet` or `_stats.json`."""
+        return f"{IMAGE_SHARDS}/{layout.shard_key(shard)}{suffix}"
+
+
+@dataclass(frozen=True)
+class ClipEmbeddings(Handle):
+    """clip-retrieval's `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`."""
+
+    asset = CLIP_EMBEDDINGS
+
+    @staticmethod
+    def count(layout: Layout) -> int:
+        return layout.embedding_files
+
+    @staticmethod
+    def key(layout: Layout, partition: int) -> str:
+        return layout.embedding_key(partition)
+
+    @staticmethod
+    def path(layout: Layout, partition: int, kind: str) -> str:
+        """Path of an embedding file, relative to the store; kind `img_emb`, `text_emb` or `metadata`."""
+        suffix = "parquet" if kind == "metadata" else "npy"
+        return f"{CLIP_EMBEDDINGS}/{kind}/{kind}_{layout.embedding_key(partition)}.{suffix}"
+
+
+@dataclass(frozen=True)
+class KnnIndices(Handle):
+    """clip-retrieval's index folder: `image.index`, `text.index`, `image.json`, `text.json`, `metadata/`."""
+
+    asset = KNN_INDICES
+
+    def index_path(self, modality: str) -> str:
+        """Path, relative to the store, of the index of `image` or `text`."""
+        return f"{KNN_INDICES}/{modality}.index"
+
+
+HANDLES: dict[str, type[Handle]] = {
+    handle.asset: handle for handle in (RawCsv, DedupParquet, ImageShards, ClipEmbeddings, KnnIndices)
+}
+"""The handle of each artefact, by asset name."""

@@ -1,0 +1,1 @@
+"""Building and measuring the image and text indices with autofaiss."""

@@ -1,0 +1,124 @@
+"""Which rows belong to which shard, and which shards to which parquet and embedding file: pure arithmetic.
+
+With S shards, M parquet files and E embedding files, parquet file j holds shards [j*S//M, (j+1)*S//M) and embedding
+file i holds shards [i*S//E, (i+1)*S//E). The counts are declared by a dataset, never derived from row counts.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from laion_assets.errors import LayoutError
+
+SAMPLES_PER_SHARD_KEY = 10_000
+"""img2dataset pads a sample's key for this many samples a shard; always this, whatever a dataset's rows a shard."""
+SHARD_DIGITS = 5
+"""Digits of a shard's name, as img2dataset writes them: `00000.tar`."""
+HASH_BITS = 128
+"""Bits of a uid (md5); the hash space that parquet files share out."""
+MAX_SHARDS = 10**SHARD_DIGITS
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The declared counts of a dataset, and the arithmetic over them. All ranges are half-open and in order."""
+
+    parquet_files: int
+    shards: int
+    embedding_files: int
+    rows_per_shard: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.parquet_files <= self.shards or not 1 <= self.embedding_files <= self.shards:
+            raise LayoutError(
+                f"{self.parquet_files} parquet files and {self.embedding_files} embedding files do not fit "
+                f"{self.shards} shards: each needs at least one shard. Lower parquet_files or embedding_files."
+            )
+        if self.shards > MAX_SHARDS:
+            raise LayoutError(f"{self.shards} shards: shard names have {SHARD_DIGITS} digits, at most {MAX_SHARDS}.")
+        if not 1 <= self.rows_per_shard <= SAMPLES_PER_SHARD_KEY:
+            raise LayoutError(
+                f"rows_per_shard is {self.rows_per_shard}: sample keys hold 1 to {SAMPLES_PER_SHARD_KEY} rows a shard."
+            )
+
+    def shards_of_parquet(self, parquet: int) -> range:
+        """The shards whose rows parquet file `parquet` holds."""
+        return _slice(parquet, self.shards, self.parquet_files)
+
+    def shards_of_embedding(self, embedding: int) -> range:
+        """The shards whose samples embedding file `embedding` holds."""
+        return _slice(embedding, self.shards, self.embedding_files)
+
+    def parquet_of_shard(self, shard: int) -> int:
+        """The parquet file that holds a shard's rows."""
+        return _owner(shard, self.shards, self.parquet_files)
+
+    def embedding_of_shard(self, shard: int) -> int:
+        """The embedding file that holds a shard's samples."""
+        return _owner(shard, self.shards, self.embedding_files)
+
+    def row_group_of_shard(self, shard: int) -> int:
+        """The row group of the shard inside its parquet file."""
+        return shard - self.shards_of_parquet(self.parquet_of_shard(shard)).start
+
+    def rows_of_shard(self, position: int, shards: int, rows: int) -> range:
+        """Rows of the shard at `position` among `shards` of a parquet file that has `rows` rows."""
+        return _slice(position, rows, shards)
+
+    def check_rows(self, parquet: int, rows: int) -> None:
+        """Refuse a parquet file whose shards would hold more than `rows_per_shard` rows. Raises LayoutError."""
+        shards = len(self.shards_of_parquet(parquet))
+        largest = -(-rows // shards)
+        if largest > self.rows_per_shard:
+            raise LayoutError(
+                f"parquet file {self.parquet_key(parquet)} has {rows} rows for {shards} shards: {largest} rows a "
+                f"shard, and rows_per_shard is {self.rows_per_shard}. Declare more shards in the dataset, or raise "
+                f"rows_per_shard (at most {SAMPLES_PER_SHARD_KEY}). Nothing was written."
+            )
+
+    @cached_property
+    def _range_starts(self) -> list[int]:
+        """First uid, as an integer, of each parquet file's range: ceil(first_shard / shards * 2**128)."""
+        space = 1 << HASH_BITS
+        return [-(-(self.shards_of_parquet(j).start * space) // self.shards) for j in range(self.parquet_files)]
+
+    def uid_range(self, parquet: int) -> tuple[int, int]:
+        """[first, end) of the uids, as 128-bit integers, that parquet file `parquet` holds."""
+        starts = [*self._range_starts, 1 << HASH_BITS]
+        return starts[parquet], starts[parquet + 1]
+
+    def parquet_of_uid(self, uid: str) -> int:
+        """The parquet file that holds a uid of 32 hex digits."""
+        return self.parquet_of_shard(int(uid, 16) * self.shards >> HASH_BITS)
+
+    def parquet_key(self, parquet: int) -> str:
+        """Partition key of a parquet file: fixed width, digits only."""
+        return f"{parquet:0{_width(self.parquet_files)}d}"
+
+    def shard_key(self, shard: int) -> str:
+        """Partition key and img2dataset name of a shard: 5 digits."""
+        return f"{shard:0{SHARD_DIGITS}d}"
+
+    def embedding_key(self, embedding: int) -> str:
+        """Partition key and clip-retrieval number of an embedding file: int(log10(files)) + 1 digits."""
+        return f"{embedding:0{len(str(self.embedding_files))}d}"
+
+    def sample_key(self, shard: int, row: int) -> str:
+        """img2dataset's key of a row of a shard: 9 digits."""
+        return f"{shard * SAMPLES_PER_SHARD_KEY + row:0{SHARD_DIGITS + 4}d}"
+
+
+def _slice(part: int, total: int, parts: int) -> range:
+    if not 0 <= part < parts:
+        raise LayoutError(f"part {part} is outside of 0 to {parts - 1}")
+    return range(part * total // parts, (part + 1) * total // parts)
+
+
+def _owner(item: int, total: int, parts: int) -> int:
+    """The part whose slice holds `item`: the inverse of `_slice`."""
+    if not 0 <= item < total:
+        raise LayoutError(f"{item} is outside of 0 to {total - 1}")
+    return ((item + 1) * parts - 1) // total
+
+
+def _width(count: int) -> int:
+    return max(2, len(str(count - 1)))

@@ -1,0 +1,1 @@
+"""The metadata half: reading crawl CSVs, aligning their columns, quarantining and deduplicating their rows."""

@@ -1,0 +1,21 @@
+"""Settings of the metadata stages."""
+
+from dataclasses import dataclass
+
+from laion_assets.settings.field import setting
+
+
+@dataclass(frozen=True)
+class MetadataSettings:
+    """How crawl CSVs are fetched, read and deduplicated."""
+
+    pattern: str = setting(r"\.csv(\.gz)?$", "regular expression that a file of the source must match to be fetched")
+    downloads: int = setting(100, "parallel downloads of CSV files", unit="connections")
+    separator: str = setting("|", "field separator of the CSV files", changes_bytes=True)
+    max_url_chars: int = setting(4_096, "a longer URL quarantines its row", unit="characters", changes_bytes=True)
+    max_caption_chars: int = setting(
+        100_000, "a longer caption quarantines its row", unit="characters", changes_bytes=True
+    )
+    master: str = setting("local[*]", "Spark master: local[*], spark://host:port, yarn or k8s://...")
+    driver_memory: str = setting("2g", "memory of Spark's driver; in local mode the whole engine's")
+    spark_conf: dict[str, str] = setting({}, "further Spark configuration, by Spark's own names")

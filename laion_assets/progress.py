@@ -1,0 +1,60 @@
+"""Progress of long work: one line now and then, with rate and time left."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Progress:
+    """Counts finished work and says so at most every `every_s` seconds, through any function that takes a line.
+
+    `noun` names the unit ("shards"); `rate_noun` a finer one for the rate ("images"). An ETA is given once there is a
+    rate to give it from.
+    """
+
+    say: Callable[[str], None]
+    noun: str
+    total: int
+    rate_noun: str = ""
+    every_s: float = 5.0
+    done: int = 0
+    fine: int = 0
+    _started: float = field(default_factory=time.monotonic)
+    _last: float = 0.0
+
+    def add(self, done: int = 1, fine: int = 0, note: str = "") -> None:
+        """Count `done` further units (and `fine` of the finer ones), and say so if it is time."""
+        self.done += done
+        self.fine += fine
+        now = time.monotonic()
+        if now - self._last >= self.every_s or self.done >= self.total:
+            self._last = now
+            self.say(self.line(note))
+
+    def line(self, note: str = "") -> str:
+        """The progress line as it stands."""
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        percent = 100 * self.done / self.total if self.total else 100.0
+        parts = [f"{self.done:,}/{self.total:,} {self.noun} ({percent:.0f} %)"]
+        if self.rate_noun:
+            parts.append(f"{self.fine / elapsed:,.0f} {self.rate_noun}/s")
+        elif self.done:
+            parts.append(f"{self.done / elapsed:,.1f} {self.noun}/s")
+        if self.done < self.total and self.done:
+            parts.append(f"{duration((self.total - self.done) * elapsed / self.done)} left")
+        if self.done >= self.total:
+            parts.append(f"took {duration(elapsed)}")
+        return ", ".join([*parts, note] if note else parts)
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it: `48 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 3_600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86_400:
+        return f"{whole // 3_600} h {whole % 3_600 // 60:02d} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3_600} h"

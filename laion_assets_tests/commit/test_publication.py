@@ -1,0 +1,223 @@
+"""The commit: a partition is complete if and only if its manifest is there and agrees with its files."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from laion_assets.commit import publication as publication_module
+from laion_assets.commit.claim import claim
+from laion_assets.commit.manifest import Counts, Manifest, disagreement, read_manifest
+from laion_assets.commit.publication import publication, recover
+from laion_assets.commit.store import Store
+from laion_assets.errors import ClaimError, ConservationError, IntegrityError
+
+ASSET, KEY = "image_shards", "00003"
+
+
+@pytest.fixture(scope="module")
+def object_store() -> Iterator[str]:
+    """An S3-protocol server on loopback; gives the URL of an empty bucket."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    old = {
+        name: os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FSSPEC_S3_ENDPOINT_URL")
+    }
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", FSSPEC_S3_ENDPOINT_URL=f"http://{host}:{port}"
+    )
+    import fsspec
+    from fsspec.config import conf, set_conf_env
+
+    set_conf_env(conf)
+    fsspec.filesystem("s3").mkdir("bucket")
+    yield "s3://bucket"
+    server.stop()
+    conf.pop("s3", None)
+    for name, value in old.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return Store(str(tmp_path / "root"))
+    return Store(f"{request.getfixturevalue('object_store')}/{tmp_path.name}")
+
+
+def publish(store: Store, tar: bytes, parquet: bytes = b"rows", *, settings: str = "s", inputs: str = "i") -> Manifest:
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.stage(f"image_shards/{KEY}.tar").write_bytes(tar)
+        attempt.stage(f"image_shards/{KEY}.parquet").write_bytes(parquet)
+        return attempt.commit(Counts(3, 2, {"http_404": 1}), settings=settings, inputs=inputs)
+
+
+def staged(store: Store) -> list[str]:
+    return store.names(f"staging/{ASSET}/{KEY}")
+
+
+def test_a_published_partition_has_its_files_and_agrees_with_its_manifest(store: Store) -> None:
+    manifest = publish(store, b"tar")
+    assert read_manifest(store, ASSET, KEY) == manifest
+    assert store.read_bytes(f"image_shards/{KEY}.tar") == b"tar"
+    assert disagreement(store, manifest, hashes=True) is None
+    assert staged(store) == []
+
+
+def test_counts_that_do_not_add_up_publish_nothing(store: Store) -> None:
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.stage(f"image_shards/{KEY}.tar").write_bytes(b"tar")
+        with pytest.raises(ConservationError, match=f"{ASSET} {KEY}: 3 rows in, 2 out and 0 dropped"):
+            attempt.commit(Counts(3, 2), settings="s", inputs="i")
+    assert read_manifest(store, ASSET, KEY) is None
+    assert store.size(f"image_shards/{KEY}.tar") is None
+    assert staged(store) == []
+
+
+def test_a_staged_file_that_was_never_written_publishes_nothing(store: Store) -> None:
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.stage(f"image_shards/{KEY}.tar")
+        with pytest.raises(IntegrityError, match="never written"):
+            attempt.commit(Counts(0, 0), settings="s", inputs="i")
+    assert read_manifest(store, ASSET, KEY) is None
+
+
+def test_a_second_publication_replaces_the_first_as_a_whole(store: Store) -> None:
+    publish(store, b"old", b"old rows")
+    manifest = publish(store, b"new", b"new rows", settings="other")
+    assert read_manifest(store, ASSET, KEY) == manifest
+    assert disagreement(store, manifest, hashes=True) is None
+
+
+def test_the_same_bytes_published_again_keep_the_first_manifest(store: Store) -> None:
+    first = publish(store, b"tar")
+    assert publish(store, b"tar") == first
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_a_publish_that_dies_midway_is_rolled_forward(
+    store: Store, moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, b"old", b"old rows")
+    done = 0
+    move = Store.move
+
+    def dying_move(self: Store, source: str, target: str) -> None:
+        nonlocal done
+        if done == moves:
+            raise OSError("the disk went away")
+        done += 1
+        move(self, source, target)
+
+    def dying_write(self: Store, path: str, content: bytes) -> None:
+        if path.startswith("manifests/") and done == 2:
+            raise OSError("the disk went away")
+        write(self, path, content)
+
+    write = Store.write_bytes
+    monkeypatch.setattr(Store, "move", dying_move)
+    monkeypatch.setattr(Store, "write_bytes", dying_write)
+    with pytest.raises(OSError, match="the disk went away"):
+        publish(store, b"new", b"new rows", settings="other")
+    monkeypatch.undo()
+    if store.local_root is None:
+        monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", os.environ.get("FSSPEC_S3_ENDPOINT_URL", ""))
+    current = read_manifest(store, ASSET, KEY)
+    assert current is None or disagreement(store, current, hashes=True) is None, "old and new files were mixed"
+    manifest = recover(store, ASSET, KEY)
+    assert manifest is not None
+    assert manifest.settings == "other"
+    assert store.read_bytes(f"image_shards/{KEY}.tar") == b"new"
+    assert disagreement(store, manifest, hashes=True) is None
+    assert staged(store) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes and its manifest says 3"),
+        (lambda path: path.write_bytes(b"tbr"), "altered"),
+    ],
+)
+def test_missing_cut_and_altered_files_are_named(tmp_path: Path, damage, said: str) -> None:  # type: ignore[no-untyped-def]
+    store = Store(str(tmp_path))
+    manifest = publish(store, b"tar")
+    damage(tmp_path / "image_shards" / f"{KEY}.tar")
+    problem = disagreement(store, manifest, hashes=True)
+    assert problem is not None
+    assert said in problem
+    assert f"{KEY}.tar" in problem
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2}', b'{"format": 1, "asset": "x"}', b"[]", b"null"])
+def test_a_damaged_manifest_is_refused_and_recovered_as_missing(tmp_path: Path, content: bytes) -> None:
+    store = Store(str(tmp_path))
+    publish(store, b"tar")
+    store.write_bytes(f"manifests/{ASSET}/{KEY}.json", content)
+    with pytest.raises(IntegrityError, match="damaged"):
+        read_manifest(store, ASSET, KEY)
+    assert recover(store, ASSET, KEY) is None
+
+
+def _publish_and_die(url: str, ready) -> None:  # type: ignore[no-untyped-def]
+    def stop(*_: object) -> None:
+        ready.set()
+        time.sleep(60)
+
+    publication_module._roll_forward = stop  # type: ignore[assignment]
+    publish(Store(url), b"tar")
+
+
+def test_a_killed_owner_s_claim_is_taken_over_and_its_staging_removed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_publish_and_die, args=(str(tmp_path), ready))
+    process.start()
+    assert ready.wait(30)
+    with pytest.raises(ClaimError, match=str(process.pid)), claim(Store(str(tmp_path)), ASSET, KEY, wait_s=0.3):
+        pass
+    os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+    process.join()
+    store = Store(str(tmp_path))
+    recover(store, ASSET, KEY)
+    assert staged(store) == []
+    assert publish(store, b"tar").counts.rows_out == 2
+
+
+def _publish_often(url: str, content: bytes, times: int) -> None:
+    for number in range(times):
+        publish(Store(url), content * 1000, content, settings=f"{content!r}{number}")
+
+
+def test_two_publishers_at_once_end_in_one_consistent_state(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_publish_often, args=(str(tmp_path), content, 25)) for content in (b"a", b"b", b"c")
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    store = Store(str(tmp_path))
+    manifest = read_manifest(store, ASSET, KEY)
+    assert manifest is not None
+    assert disagreement(store, manifest, hashes=True) is None
+    assert staged(store) == []
+
+
+def test_the_manifest_is_json_that_a_person_can_read(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    publish(store, b"tar")
+    content = json.loads((tmp_path / "manifests" / ASSET / f"{KEY}.json").read_text())
+    assert content["counts"] == {"rows_in": 3, "rows_out": 2, "reasons": {"http_404": 1}}
+    assert content["files"][1]["path"] == f"image_shards/{KEY}.tar"

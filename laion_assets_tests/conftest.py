@@ -1,0 +1,27 @@
+"""Fixtures that all tests share."""
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("WANDB_MODE", "disabled")
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from laion_assets.datasets import SAMPLE, Dataset
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests see the declared settings: nothing of the environment or of a settings file here."""
+    for name in [name for name in os.environ if name.startswith(("LAION_", "DAGSTER_"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Iterator[Dataset]:
+    """The sample dataset with a root of its own."""
+    return replace(SAMPLE, root=str(tmp_path / "data"))
