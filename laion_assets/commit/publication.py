@@ -9,6 +9,7 @@ forward by whoever looks at the partition next, so old and new files are never m
 """
 
 import contextlib
+import hashlib
 import json
 import secrets
 import tempfile
@@ -49,7 +50,7 @@ class Publication:
 
     def stage(self, path: str, *, repeatable: bool = True) -> Path:
         """A local path to write the file that is to be published at `path` (relative to the store)."""
-        staged = self.folder / path.replace("/", "__")
+        staged = self.folder / _staged_name(path)
         self._staged[path] = (staged, repeatable)
         return staged
 
@@ -148,6 +149,11 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
     return _readable_manifest(store, asset, key)
 
 
+def _staged_name(path: str) -> str:
+    """One name for each path, never longer than a file name may be, that ends as the path does."""
+    return f"{hashlib.sha256(path.encode()).hexdigest()[:24]}-{path.rpartition('/')[2][-50:]}"
+
+
 def _make_staging(folder: Path) -> Path:
     """Make an attempt's folder and name its owner; another attempt may be removing the parent at this moment."""
     for _ in range(100):
@@ -177,7 +183,7 @@ def _roll_forward(store: Store, asset: str, key: str) -> None:
     manifest = Manifest.from_json(json.dumps(intent["manifest"]).encode(), store.address(f"{staging}/{_INTENT}"))
     store.delete(manifest_path(asset, key))
     for entry in manifest.files:
-        staged = f"{staging}/{intent['attempt']}/{entry.path.replace('/', '__')}"
+        staged = f"{staging}/{intent['attempt']}/{_staged_name(entry.path)}"
         if store.size(staged) is not None:
             store.move(staged, entry.path)
     store.sync({entry.path.rpartition("/")[0] for entry in manifest.files})

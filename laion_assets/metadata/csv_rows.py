@@ -1,0 +1,146 @@
+"""The rows of one CSV file, typed, aligned by the header's names, with uid and place; nothing is dropped unnamed."""
+
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+
+from laion_assets.errors import SettingError
+from laion_assets.metadata.csv_bytes import blocks
+from laion_assets.metadata.csv_records import RecordReader, Records
+from laion_assets.metadata.identity import Positions, raw_digest, uid_digests
+from laion_assets.metadata.normalise import normalise
+from laion_assets.metadata.quarantine import Reject, marked_rows, reject_rows
+from laion_assets.metadata.reasons import FileState, Reason
+from laion_assets.metadata.schema import FILE_PLACE, REQUIRED_COLUMNS, ROW_SCHEMA, WANTED_COLUMNS
+from laion_assets.metadata.settings import MetadataSettings
+
+
+def rows_of_file(
+    file: IO[bytes], source_file: str, settings: MetadataSettings, positions: Positions
+) -> Iterator[pa.RecordBatch]:
+    """Batches of ROW_SCHEMA: each record of the file as a row or a reject, and one mark for the file.
+
+    Only what belongs to the partitions of `positions` is given. Raises SettingError for a separator that is not one
+    ASCII character.
+    """
+    if len(settings.separator) != 1 or not settings.separator.isascii() or settings.separator in '"\n\r':
+        raise SettingError(f"metadata.separator is {settings.separator!r}: it has to be one ASCII character, like |.")
+    reader = RecordReader(blocks(file), settings.separator)
+    left_out = _why_left_out(reader.header)
+    found = 0
+    for records in reader.records():
+        found += len(records.numbers) + len(records.rejects)
+        if left_out is not None:
+            yield reject_rows(_all_rejected(records, left_out), source_file, positions)
+            continue
+        sound, rejects = _readable(records)
+        if len(sound.numbers):
+            rows, more = _typed(sound, reader.header or [], source_file, settings, positions)
+            rejects += more
+            yield rows
+        yield reject_rows(rejects, source_file, positions)
+    state: str = FileState.READ if found else FileState.HEADER_ONLY if reader.header else FileState.EMPTY
+    yield _mark(source_file, str(left_out or reader.broken or state), positions)
+
+
+def _why_left_out(header: list[str] | None) -> Reason | None:
+    """Why a file's rows cannot be used; the recipe leaves files without `similarity` out."""
+    if header is None:
+        return None
+    if not header:
+        return Reason.FILE_WITH_BAD_HEADER
+    for name in REQUIRED_COLUMNS:
+        if name not in header:
+            return Reason(f"file_without_{name.lower()}")
+    if any(header.count(name) > 1 for name in WANTED_COLUMNS):
+        return Reason.FILE_WITH_REPEATED_COLUMN
+    return None
+
+
+def _all_rejected(records: Records, why: Reason) -> list[Reject]:
+    rejects = [Reject(each.number, why, each.raw, each.length, each.digest) for each in records.rejects]
+    raw = records.raw.to_pylist()
+    return rejects + [Reject.of(number, why, line) for number, line in zip(records.numbers.tolist(), raw, strict=True)]
+
+
+def _readable(records: Records) -> tuple[Records, list[Reject]]:
+    """The records that are text; others become rejects."""
+    bad: dict[int, Reason] = {}
+    joined = b"\n".join(records.raw.to_pylist())
+    if b"\0" in joined or not _is_utf8(joined):
+        for row, raw in enumerate(records.raw.to_pylist()):
+            if not _is_utf8(raw):
+                bad[row] = Reason.INVALID_UTF8
+            elif b"\0" in raw:
+                bad[row] = Reason.NUL_BYTE
+    if not bad:
+        return records, records.rejects
+    width = len(records.tokens) // len(records.numbers)
+    kept = np.array([row for row in range(len(records.numbers)) if row not in bad], np.int64)
+    tokens = (kept[:, None] * width + np.arange(width)).reshape(-1)
+    sound = Records(
+        records.numbers[kept], records.raw.take(pa.array(kept)), records.tokens.take(pa.array(tokens, pa.int64()))
+    )
+    return sound, records.rejects + _rejected(records, bad)
+
+
+def _rejected(records: Records, reasons: dict[int, Reason]) -> list[Reject]:
+    return [Reject.of(int(records.numbers[row]), why, records.raw[row].as_py()) for row, why in reasons.items()]
+
+
+def _typed(
+    records: Records, header: list[str], source_file: str, settings: MetadataSettings, positions: Positions
+) -> tuple[pa.RecordBatch, list[Reject]]:
+    rows, width = len(records.numbers), len(header)
+    places = np.arange(rows) * width
+    tokens = {
+        name: records.tokens.take(pa.array(places + number)).view(pa.string())
+        for number, name in enumerate(header)
+        if name in WANTED_COLUMNS
+    }
+    typed = normalise(tokens, rows, settings)
+    urls = typed.columns["URL"].view(pa.binary()).to_pylist()
+    digests = uid_digests(urls, typed.columns["TEXT"].view(pa.binary()).to_pylist())
+    position = positions.of(digests)
+    if typed.reasons:
+        position[list(typed.reasons)] = -1
+    chosen = np.flatnonzero(position >= 0)
+    take = pa.array(chosen)
+    columns = {
+        **{name: array.take(take) for name, array in typed.columns.items()},
+        "position": pa.array(position[chosen]),
+        "place": pa.array([digests[row].hex() for row in chosen.tolist()], pa.string()),
+        "source_file": pa.array([source_file] * len(chosen), pa.string()),
+        "source_row": pa.array(records.numbers[chosen]),
+        "notes": pa.array(typed.notes[chosen]),
+    }
+    arrays = [columns.get(field.name, pa.nulls(len(chosen), field.type)) for field in ROW_SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA), _rejected(records, typed.reasons)
+
+
+def _mark(source_file: str, state: str, positions: Positions) -> pa.RecordBatch:
+    """The row by which a file says what became of it; it belongs to the range of the md5 of its name."""
+    digest = raw_digest(source_file.encode())
+    place = positions.of([digest])
+    wanted = place >= 0
+    count = int(wanted.sum())
+    return marked_rows(
+        place=place[wanted],
+        keys=[FILE_PLACE + digest.hex()] * count,
+        source_file=source_file,
+        numbers=[0] * count,
+        reasons=[state] * count,
+        raw=[b""] * count,
+        lengths=[0] * count,
+    )
+
+
+def _is_utf8(raw: bytes) -> bool:
+    """Whether bytes are UTF-8 as Unicode defines it: no surrogates, no overlong forms."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,194 @@
+"""`dedup_parquet`: all CSV files read by Spark, one exchange by hash range, one sort, one published file a task."""
+
+import contextlib
+import heapq
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from laion_assets import errors
+from laion_assets.commit.manifest import Manifest, disagreement, read_manifest
+from laion_assets.commit.publication import recover
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.errors import IncompleteError, IntegrityError, LaionAssetsError
+from laion_assets.freshness import inputs_digest, settings_digest
+from laion_assets.handles import DEDUP_PARQUET, RAW_CSV
+from laion_assets.layout import Layout
+from laion_assets.metadata.csv_rows import rows_of_file
+from laion_assets.metadata.dedup_progress import reported
+from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.partition_writer import PartitionWriter
+from laion_assets.metadata.schema import ROW_DDL, ROW_SCHEMA
+from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.metadata.spark_settings import SESSION_CONF
+from laion_assets.metadata.winner import spark_order
+
+GROUP_BYTES = 128 << 20
+"""Size of the CSV files that one task reads; a larger file is one task."""
+TASKS_A_CORE = 3
+"""Reading tasks a core, at least, so that no core waits long for the last one."""
+BATCH_ROWS = 10_000
+"""Rows handed to Spark at once, so that many small files do not become many small batches."""
+_RESULT_SCHEMA = pa.schema([("parquet", pa.int32()), ("error", pa.string()), ("message", pa.string())])
+
+
+def build_dedup_parquet(
+    spark: Any, dataset: Dataset, store: Store, partitions: Sequence[int], say: Callable[[str], None]
+) -> list[Manifest]:
+    """Build and publish these partitions of `dedup_parquet` with a SparkSession; returns their manifests in order.
+
+    Partitions that are already published from the same files with the same settings are left as they are. Each
+    partition is published the moment its task is done; no row comes to the driver. The same files give the same bytes,
+    whatever their order, the parallelism and the partitions asked for. Raises IncompleteError without raw_csv,
+    LayoutError when a shard would have too many rows, and what publishing raises.
+    """
+    raw = read_manifest(store, RAW_CSV, "all")
+    problem = "not published" if raw is None else disagreement(store, raw)
+    if raw is None or problem:
+        raise IncompleteError(f"{RAW_CSV} of {dataset.name} is not complete ({problem}): materialize it first.")
+    layout = dataset.layout
+    settings = settings_digest(dataset, DEDUP_PARQUET)
+    inputs = {parquet: inputs_digest(layout.parquet_key(parquet), [raw]) for parquet in partitions}
+    wanted = []
+    for parquet in dict.fromkeys(partitions):
+        current = recover(store, DEDUP_PARQUET, layout.parquet_key(parquet))
+        made_so = current is not None and (current.settings, current.inputs) == (settings, inputs[parquet])
+        if current is None or not made_so or disagreement(store, current, hashes=True):
+            wanted.append(parquet)
+    if len(wanted) < len(partitions):
+        say(f"{len(partitions) - len(wanted)} of {len(partitions)} parquet files are there already")
+    if wanted:
+        writer = PartitionWriter(store, layout, tuple(wanted), settings, {each: inputs[each] for each in wanted})
+        _run(spark, dataset, store, raw, writer, say)
+    return [_published(store, layout.parquet_key(parquet)) for parquet in partitions]
+
+
+def _run(
+    spark: Any, dataset: Dataset, store: Store, raw: Manifest, writer: PartitionWriter, say: Callable[[str], None]
+) -> None:
+    session = spark.newSession()
+    for name, value in SESSION_CONF.items():
+        session.conf.set(name, value)
+    at_least = TASKS_A_CORE * max(session.sparkContext.defaultParallelism, 1)
+    groups = group_files([(entry.path, entry.size) for entry in raw.files], GROUP_BYTES, at_least)
+    say(f"reading {len(raw.files):,} CSV files ({raw.size / 1e6:,.0f} MB) for {len(writer.partitions)} parquet files")
+    files = pa.table(
+        {
+            "group": pa.array([number for number, group in enumerate(groups) for _ in group], pa.int32()),
+            "path": pa.array([path for group in groups for path, _ in group], pa.string()),
+            "size": pa.array([size for group in groups for _, size in group], pa.int64()),
+        }
+    )
+    reader = _Reader(store, dataset.metadata, dataset.layout, writer.partitions)
+    rows = (
+        session.createDataFrame(files, "group int, path string, size bigint")
+        .repartitionById(len(groups), "group")
+        .mapInArrow(reader, ROW_DDL)
+    )
+    results = (
+        rows.repartitionById(len(writer.partitions), "position")
+        .sortWithinPartitions(*spark_order())
+        .mapInArrow(_Publisher(writer), "parquet int, error string, message string")
+    )
+    with reported(session, len(groups), len(writer.partitions), raw.size, say), _own_errors():
+        failures = [row for row in results.collect() if row.error]
+    if failures:
+        first = min(failures, key=lambda row: row.parquet)
+        raise getattr(errors, first.error)("\n".join(row.message for row in sorted(failures)[:5]))
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raise an error of this project that a reading task raised as itself; Spark wraps it in a traceback's text."""
+    try:
+        yield
+    except Exception as error:
+        found = re.search(r"^laion_assets\.errors\.(\w+): (.*)$", str(error), re.MULTILINE)
+        if found is None:
+            raise
+        raise getattr(errors, found.group(1))(found.group(2)) from error
+
+
+def group_files(files: Iterable[tuple[str, int]], group_bytes: int, at_least: int) -> list[list[tuple[str, int]]]:
+    """Files of (path, size) in groups of about equal size, at most `group_bytes` unless one file is larger.
+
+    At least one group, of no file where there is none, and `at_least` groups where there are so many files.
+    """
+    ordered = sorted(files, key=lambda file: (-file[1], file[0]))
+    total = sum(size for _, size in ordered)
+    target = max(min(group_bytes, -(-total // max(at_least, 1))), 1)
+    count = max(min(max(-(-total // target), at_least), len(ordered)), 1)
+    heap = [(0, number) for number in range(count)]
+    groups: list[list[tuple[str, int]]] = [[] for _ in range(count)]
+    for path, size in ordered:
+        filled, number = heapq.heappop(heap)
+        groups[number].append((path, size))
+        heapq.heappush(heap, (filled + size, number))
+    return groups
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a group's files in a Spark task."""
+
+    store: Store
+    settings: MetadataSettings
+    layout: Layout
+    partitions: tuple[int, ...]
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        positions = Positions(self.layout, self.partitions)
+        held: list[pa.RecordBatch] = []
+        for batch in batches:
+            for path, size in zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True):
+                for rows in self._rows(path, size, positions):
+                    held.append(rows)
+                    if sum(each.num_rows for each in held) >= BATCH_ROWS:
+                        yield from _joined(held)
+                        held = []
+        yield from _joined(held)
+
+    def _rows(self, path: str, size: int, positions: Positions) -> Iterator[pa.RecordBatch]:
+        if self.store.size(path) != size:
+            raise IntegrityError(f"{self.store.address(path)} changed while it was read: materialize {RAW_CSV} again.")
+        with self.store.open(path) as file:
+            yield from rows_of_file(file, path.removeprefix(f"{RAW_CSV}/"), self.settings, positions)
+
+
+@dataclass(frozen=True)
+class _Publisher:
+    """Publishes the partition whose sorted rows a Spark task gets; gives its number, or the error to raise."""
+
+    writer: PartitionWriter
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        position = context.partitionId() if context else 0
+        parquet = self.writer.partitions[position]
+        error, message = None, None
+        try:
+            self.writer.write(position, batches)
+        except LaionAssetsError as problem:
+            error, message = type(problem).__name__, str(problem)
+        yield pa.RecordBatch.from_arrays(
+            [pa.array([parquet], pa.int32()), pa.array([error], pa.string()), pa.array([message], pa.string())],
+            schema=_RESULT_SCHEMA,
+        )
+
+
+def _joined(held: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    table = pa.Table.from_batches(held, ROW_SCHEMA).combine_chunks()
+    yield from table.to_batches(max_chunksize=BATCH_ROWS)
+
+
+def _published(store: Store, key: str) -> Manifest:
+    manifest = read_manifest(store, DEDUP_PARQUET, key)
+    if manifest is None:
+        raise IncompleteError(f"{DEDUP_PARQUET} {key} was removed while it was made: materialize it again.")
+    return manifest

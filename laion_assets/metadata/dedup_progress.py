@@ -1,0 +1,62 @@
+"""Progress of the Spark job, told from the driver: groups of files read, then parquet files published."""
+
+import contextlib
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from laion_assets.progress import Progress
+
+_POLL_S = 1.0
+
+
+@contextlib.contextmanager
+def reported(session: Any, groups: int, files: int, size: int, say: Callable[[str], None]) -> Iterator[None]:
+    """Say how far the job is that the body runs, from Spark's status tracker; the last lines come at its end.
+
+    `groups` tasks read `size` bytes of CSV, `files` tasks publish. Jobs are known by a group of this thread.
+    """
+    context = session.sparkContext
+    job_group = f"dedup-{uuid.uuid4()}"
+    context.setJobGroup(job_group, "dedup_parquet", interruptOnCancel=True)
+    reading = Progress(say, "groups of CSV files read", groups, "MB")
+    writing: list[Progress] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        tracker = context.statusTracker()
+        for job in tracker.getJobIdsForGroup(job_group):
+            info = tracker.getJobInfo(job)
+            stages = sorted(info.stageIds) if info else []
+            counts = [stage.numCompletedTasks for number in stages if (stage := tracker.getStageInfo(number))]
+            if len(counts) >= 2:
+                advance(reading, counts[-2])
+                write(counts[-1], counts[-2])
+
+    def advance(progress: Progress, finished: int) -> None:
+        further = min(finished, progress.total) - progress.done
+        if further > 0:
+            progress.add(further, fine=further * size // 1_000_000 // max(groups, 1))
+
+    def write(finished: int, groups_read: int) -> None:
+        if not writing and groups_read >= groups:
+            writing.append(Progress(say, "parquet files published", files))
+        if writing:
+            advance(writing[0], finished)
+
+    def watch() -> None:
+        while not ended.wait(_POLL_S):
+            with contextlib.suppress(Exception):
+                look()
+
+    thread = threading.Thread(target=watch, name="dedup-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+        advance(reading, groups)
+        write(files, groups)
+    finally:
+        ended.set()
+        thread.join(timeout=5)
+        context.setLocalProperty("spark.jobGroup.id", None)

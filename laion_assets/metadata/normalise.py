@@ -1,0 +1,206 @@
+"""From tokens to typed columns: what is normalised, what becomes null with a note, what quarantines its row.
+
+Ordinary values are recognised by vector code; each other value goes through a scalar function, which is the rule.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from laion_assets.metadata.reasons import Note, Reason
+from laion_assets.metadata.settings import MetadataSettings
+
+MAX_SIDE_PX = 1_000_000
+"""A HEIGHT or WIDTH above this is no picture's: it becomes null."""
+MAX_LABEL_CHARS = 1_000
+"""A longer LICENSE or NSFW becomes null."""
+
+_GOOD_URL = (
+    r"(?i)\Ahttps?://(?:[^/?#@:\[\]\\\x00-\x20\x7f-\x{9f}]+@)?[^/?#@:\[\]\\\x00-\x20\x7f-\x{9f}]+(?::[0-9]+)?"
+    r"(?:[/?#][^\x00-\x20\x7f-\x{9f}]*)?\z"
+)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
+_WEB_HOST = re.compile(r"(?i)https?://(?:[^/?#]*@)?(?:\[[0-9a-f:.%]+\]|[^/?#@:\[\]\\]+)(?::[^/?#]*)?(?:[/?#]|\Z)")
+_URL_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_ODD_CAPTION = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x{9f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_ASCII_SPACE = " \t\n\r\f\v"
+_BIDI = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+_WHOLE = re.compile(r"([+-]?[0-9]{1,30})(?:\.0*)?")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+@dataclass
+class Typed:
+    """The columns of n rows: Arrow arrays by name, `notes` (n,) int32, and reasons by row for those to quarantine."""
+
+    columns: dict[str, pa.Array]
+    notes: np.ndarray
+    reasons: dict[int, Reason]
+
+
+def normalise(tokens: dict[str, pa.Array], rows: int, settings: MetadataSettings) -> Typed:
+    """Typed columns from strings by column name (valid UTF-8, never null); a missing column counts as empty."""
+    empty = pa.array([""] * rows, pa.string())
+    notes = np.zeros(rows, np.int32)
+    reasons: dict[int, Reason] = {}
+    column = {name: tokens.get(name, empty) for name in (*tokens, "SAMPLE_ID", "HEIGHT", "WIDTH", "LICENSE", "NSFW")}
+    return Typed(
+        {
+            "SAMPLE_ID": _whole(column["SAMPLE_ID"], "SAMPLE_ID", -(1 << 63), (1 << 63) - 1, pa.int64(), notes),
+            "URL": _urls(column["URL"], settings, notes, reasons),
+            "TEXT": _captions(column["TEXT"], settings, notes, reasons),
+            "HEIGHT": _whole(column["HEIGHT"], "HEIGHT", 1, MAX_SIDE_PX, pa.int32(), notes),
+            "WIDTH": _whole(column["WIDTH"], "WIDTH", 1, MAX_SIDE_PX, pa.int32(), notes),
+            "LICENSE": _labels(column["LICENSE"], Note.LICENSE_INVALID, notes),
+            "NSFW": _labels(column["NSFW"], Note.NSFW_INVALID, notes),
+            "similarity": _similarity(column["similarity"], notes),
+        },
+        notes,
+        reasons,
+    )
+
+
+def url_fault(url: str, max_chars: int) -> Reason | None:
+    """Why a normalised URL quarantines its row. Schemes beside http and https pass: the image stage reports."""
+    if not url:
+        return Reason.URL_MISSING
+    if _URL_CONTROL.search(url):
+        return Reason.URL_CONTROL_CHARACTER
+    if len(url) > max_chars:
+        return Reason.URL_TOO_LONG
+    scheme = _SCHEME.match(url)
+    if scheme is None or scheme.end() == len(url):
+        return Reason.URL_WITHOUT_SCHEME
+    if scheme.group().lower() in ("http:", "https:") and not _WEB_HOST.match(url):
+        return Reason.URL_WITHOUT_HOST
+    return None
+
+
+def normal_caption(caption: str) -> tuple[str, Note]:
+    """A caption as it is stored: control characters become spaces, bidirectional overrides go; line ends stay.
+
+    Bidirectional embeddings, overrides and isolates (U+202A to U+202E, U+2066 to U+2069) reorder what a reader sees;
+    the marks U+200E and U+200F, which Arabic and Hebrew captions need, stay. HTML entities stay as they are.
+    """
+    notes = Note(0)
+    if _CONTROL.search(caption):
+        caption, notes = _CONTROL.sub(" ", caption), notes | Note.CAPTION_CONTROL_CHARACTERS
+    if _BIDI.search(caption):
+        caption, notes = _BIDI.sub("", caption), notes | Note.CAPTION_BIDI_CONTROLS
+    return caption, notes
+
+
+def whole_number(text: str, low: int, high: int) -> int | None:
+    """A whole number in [low, high], also as `200.0`; None for anything else, so `1e9` and `12.5` too."""
+    found = _WHOLE.fullmatch(text.strip())
+    value = int(found.group(1)) if found else None
+    return value if value is not None and low <= value <= high else None
+
+
+def similarity_of(text: str) -> tuple[float | None, Note]:
+    """A cosine similarity, or None and why not."""
+    stripped = text.strip()
+    if not stripped:
+        return None, Note.SIMILARITY_MISSING
+    if stripped.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        return None, Note.SIMILARITY_NOT_FINITE
+    if not _DECIMAL.fullmatch(stripped):
+        return None, Note.SIMILARITY_INVALID
+    value = float(stripped)
+    if not math.isfinite(value):
+        return None, Note.SIMILARITY_NOT_FINITE
+    return (value + 0.0, Note(0)) if -1.0 <= value <= 1.0 else (None, Note.SIMILARITY_OUT_OF_RANGE)
+
+
+def _urls(urls: pa.Array, settings: MetadataSettings, notes: np.ndarray, reasons: dict[int, Reason]) -> pa.Array:
+    fine = _and(pc.match_substring_regex(urls, _GOOD_URL), pc.less_equal(pc.utf8_length(urls), settings.max_url_chars))
+
+    def normal(row: int, url: str) -> str:
+        stored = url.strip(_ASCII_SPACE).replace(" ", "%20")
+        if stored != url:
+            notes[row] |= Note.URL_SPACES
+        if fault := url_fault(stored, settings.max_url_chars):
+            reasons[row] = fault
+        return stored
+
+    return _rewrite(urls, fine, normal)
+
+
+def _captions(texts: pa.Array, settings: MetadataSettings, notes: np.ndarray, reasons: dict[int, Reason]) -> pa.Array:
+    short = pc.less_equal(pc.utf8_length(texts), settings.max_caption_chars)
+    fine = _and(short, pc.invert(pc.match_substring_regex(texts, _ODD_CAPTION)))
+
+    def normal(row: int, caption: str) -> str:
+        stored, note = normal_caption(caption)
+        notes[row] |= note
+        if len(stored) > settings.max_caption_chars:
+            reasons.setdefault(row, Reason.CAPTION_TOO_LONG)
+        return stored
+
+    stored = _rewrite(texts, fine, normal)
+    missing = pc.equal(stored, "")
+    notes[_numpy(missing)] |= Note.CAPTION_MISSING
+    return pc.if_else(missing, None, stored)
+
+
+def _labels(texts: pa.Array, invalid: Note, notes: np.ndarray) -> pa.Array:
+    trimmed = pc.utf8_trim_whitespace(texts)
+    odd = pc.or_(
+        pc.greater(pc.utf8_length(trimmed), MAX_LABEL_CHARS),
+        pc.match_substring_regex(trimmed, r"[\x00-\x1f\x7f-\x{9f}]"),
+    )
+    notes[_numpy(odd)] |= invalid
+    return pc.if_else(pc.or_(odd, pc.equal(trimmed, "")), None, trimmed)
+
+
+def _whole(texts: pa.Array, name: str, low: int, high: int, kind: pa.DataType, notes: np.ndarray) -> pa.Array:
+    plain = pc.match_substring_regex(texts, r"\A[0-9]{1,18}\z" if kind == pa.int64() else r"\A[1-9][0-9]{0,5}\z")
+    values = pc.if_else(plain, texts, None).cast(kind)
+    odd = np.flatnonzero(~_numpy(plain))
+    if not len(odd):
+        return values
+    found = []
+    for row, text in zip(odd.tolist(), texts.take(pa.array(odd)).to_pylist(), strict=True):
+        value = whole_number(text, low, high)
+        if value is None:
+            notes[row] |= Note[f"{name}_INVALID" if text.strip() else f"{name}_MISSING"]
+        found.append(value)
+    return pc.replace_with_mask(values, pc.invert(plain), pa.array(found, kind))
+
+
+def _similarity(texts: pa.Array, notes: np.ndarray) -> pa.Array:
+    plain = pc.match_substring_regex(texts, r"\A-?0\.[0-9]{1,25}\z")
+    values = pc.add(pc.if_else(plain, texts, None).cast(pa.float64()), 0.0)
+    odd = np.flatnonzero(~_numpy(plain))
+    if not len(odd):
+        return values
+    found = []
+    for row, text in zip(odd.tolist(), texts.take(pa.array(odd)).to_pylist(), strict=True):
+        value, note = similarity_of(text)
+        notes[row] |= note
+        found.append(value)
+    return pc.replace_with_mask(values, pc.invert(plain), pa.array(found, pa.float64()))
+
+
+def _rewrite(texts: pa.Array, fine: pa.Array, rewrite: Callable[[int, str], str]) -> pa.Array:
+    """The texts, those that are not fine as `rewrite(row, text)` gives them."""
+    odd = np.flatnonzero(~_numpy(fine))
+    if not len(odd):
+        return texts
+    found = texts.take(pa.array(odd)).to_pylist()
+    written = [rewrite(row, text) for row, text in zip(odd.tolist(), found, strict=True)]
+    return pc.replace_with_mask(texts, pc.invert(fine), pa.array(written, pa.string()))
+
+
+def _and(left: pa.Array, right: pa.Array) -> pa.Array:
+    return pc.and_(left, right)
+
+
+def _numpy(mask: pa.Array) -> np.ndarray:
+    return mask.to_numpy(zero_copy_only=False)

@@ -1,0 +1,59 @@
+"""Why records are quarantined or fields emptied: every reason that the metadata half counts."""
+
+from enum import IntFlag, StrEnum
+
+DUPLICATE = "duplicate"
+"""The reason of a sound row whose uid another row has: it is counted, and not among the rejects."""
+
+
+class Reason(StrEnum):
+    """Why a record is quarantined; the words stand in manifests and in the rejects file."""
+
+    WRONG_TOKEN_COUNT = "wrong_token_count"  # noqa: S105 - tokens of a CSV line
+    UNCLOSED_QUOTE = "unclosed_quote"
+    BAD_QUOTE = "bad_quote"
+    RECORD_TOO_LONG = "record_too_long"
+    INVALID_UTF8 = "invalid_utf8"
+    NUL_BYTE = "nul_byte"
+    URL_MISSING = "url_missing"
+    URL_CONTROL_CHARACTER = "url_control_character"
+    URL_TOO_LONG = "url_too_long"
+    URL_WITHOUT_SCHEME = "url_without_scheme"
+    URL_WITHOUT_HOST = "url_without_host"
+    CAPTION_TOO_LONG = "caption_too_long"
+    TRUNCATED_GZIP = "truncated_gzip"
+    CORRUPT_GZIP = "corrupt_gzip"
+    FILE_WITHOUT_URL = "file_without_url"
+    FILE_WITHOUT_TEXT = "file_without_text"
+    FILE_WITHOUT_SIMILARITY = "file_without_similarity"
+    FILE_WITH_REPEATED_COLUMN = "file_with_repeated_column"
+    FILE_WITH_BAD_HEADER = "file_with_bad_header"
+
+
+class Note(IntFlag):
+    """What was changed in a sound row's fields; counted, per partition, over all sound rows, duplicates included."""
+
+    SAMPLE_ID_MISSING = 1
+    SAMPLE_ID_INVALID = 2
+    HEIGHT_MISSING = 4
+    HEIGHT_INVALID = 8
+    WIDTH_MISSING = 16
+    WIDTH_INVALID = 32
+    SIMILARITY_MISSING = 64
+    SIMILARITY_INVALID = 128
+    SIMILARITY_NOT_FINITE = 256
+    SIMILARITY_OUT_OF_RANGE = 512
+    CAPTION_MISSING = 1024
+    CAPTION_CONTROL_CHARACTERS = 2048
+    CAPTION_BIDI_CONTROLS = 4096
+    URL_SPACES = 8192
+    LICENSE_INVALID = 16384
+    NSFW_INVALID = 32768
+
+
+class FileState(StrEnum):
+    """What became of a CSV file, beside the `FILE_...` reasons and the broken gzips."""
+
+    READ = "read"
+    EMPTY = "empty"
+    HEADER_ONLY = "header_only"
