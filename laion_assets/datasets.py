@@ -15,7 +15,6 @@ from laion_assets.settings.field import setting
 
 SAMPLE_SITE = "sample-site:"
 """The source that means the embedded web site: it is started on loopback for as long as a run needs it."""
-SAMPLE_SITE_LISTING = "http://crawl.test/laion400m/"
 SAMPLE_MODEL = "sample-clip"
 """The model that means the small CLIP in this package."""
 
@@ -46,11 +45,6 @@ class Dataset:
     def uses_sample_site(self) -> bool:
         """Whether the embedded web site serves this dataset's CSVs and pictures."""
         return self.source.startswith(SAMPLE_SITE)
-
-    @property
-    def source_url(self) -> str:
-        """Where the CSVs are listed: the source, or the embedded site's listing by its reserved name."""
-        return SAMPLE_SITE_LISTING if self.uses_sample_site else self.source
 
     def with_resolve(self, extra: dict[str, str]) -> "Dataset":
         """This dataset with further `resolve` entries; they win over equal patterns."""

@@ -1,0 +1,129 @@
+"""What a shard's files say, recounted from the files themselves: the law that a shard has to keep before it is
+published, and that the asset checks show again later.
+
+    tar members = 3 * successes, in the order of their keys: KEY.jpg, KEY.json, KEY.txt
+    parquet rows = the shard's rows, in their order; successes + the sum over reasons = rows
+"""
+
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+from laion_assets.errors import IntegrityError
+from laion_assets.images.reasons import Reason
+
+MEMBER_SUFFIXES = ("jpg", "json", "txt")
+"""The members of one sample, in the order of the tar."""
+SIZE_BUCKETS = (128, 256, 512, 1_024, 2_048, 4_096)
+"""Upper bounds, in pixels of the longer side, of the histogram of original sizes; the last bucket is open."""
+
+
+@dataclass(frozen=True)
+class ShardCounts:
+    """A shard recounted. `reasons` counts the rows without a picture, `statuses` are img2dataset's."""
+
+    rows: int
+    successes: int
+    reasons: dict[str, int]
+    statuses: dict[str, int]
+    uids: tuple[str, ...] = field(repr=False)
+    original_sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def own_failures(self) -> int:
+        """Rows that failed for reasons of our own side."""
+        return sum(count for reason, count in self.reasons.items() if Reason(reason).own_side)
+
+
+def recount(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard") -> ShardCounts:
+    """Read a shard's tar and parquet as a whole and hold them against each other.
+
+    Raises IntegrityError naming the first member, row or count that does not fit.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(parquet)
+        rows = table.select(["key", "uid", "status", "reason"]).to_pylist()
+    except (OSError, ValueError, KeyError) as error:
+        raise IntegrityError(f"{name}: the parquet cannot be read ({error}): materialize this shard again.") from error
+    keys = [row["key"] for row in rows]
+    if keys != sorted(set(keys)):
+        raise IntegrityError(f"{name}: the parquet's keys are not unique and in order: materialize this shard again.")
+    for row in rows:
+        if row["reason"] not in Reason._value2member_map_ or (row["reason"] == "success") != (
+            row["status"] == "success"
+        ):
+            raise IntegrityError(f"{name}: row {row['key']} has status {row['status']} and reason {row['reason']}.")
+    successes = {row["key"]: row["uid"] for row in rows if row["status"] == "success"}
+    _check_members(tar, successes, name)
+    outcomes = Counter(row["reason"] for row in rows)
+    outcomes.pop("success", None)
+    return ShardCounts(
+        rows=len(rows),
+        successes=len(successes),
+        reasons=dict(sorted(outcomes.items())),
+        statuses=dict(sorted(Counter(row["status"] for row in rows).items())),
+        uids=tuple(row["uid"] for row in rows),
+        original_sizes=_size_histogram(
+            table.column("original_width").to_pylist(), table.column("original_height").to_pylist()
+        ),
+    )
+
+
+def _check_members(tar: Path | IO[bytes], successes: dict[str, str], name: str) -> None:
+    wanted = (f"{key}.{suffix}" for key in successes for suffix in MEMBER_SUFFIXES)
+    opened: dict[str, Any] = {"name": tar} if isinstance(tar, Path) else {"fileobj": tar}
+    try:
+        with tarfile.open(**opened, mode="r:") as archive:
+            for member in archive:
+                expected = next(wanted, None)
+                if member.name != expected or not member.isreg():
+                    raise IntegrityError(
+                        f"{name}: the tar holds {member.name} where the parquet wants {expected or 'the end'}."
+                    )
+                if member.name.endswith(".json"):
+                    _check_sample(archive, member, successes, name)
+            _check_end(archive, name)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise IntegrityError(f"{name}: the tar cannot be read ({error}): materialize this shard again.") from error
+    missing = next(wanted, None)
+    if missing is not None:
+        raise IntegrityError(f"{name}: the tar has no {missing}, which the parquet counts as a success.")
+
+
+def _check_end(archive: tarfile.TarFile, name: str) -> None:
+    """A tar ends in at least two blocks of zeros (POSIX ustar) and in nothing else."""
+    file = cast(IO[bytes], archive.fileobj)
+    last = archive.getmembers()[-1:]
+    file.seek(last[0].offset_data + -(-last[0].size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE if last else 0)
+    rest = file.read(2 * tarfile.RECORDSIZE)
+    if any(rest) or not 2 * tarfile.BLOCKSIZE <= len(rest) <= tarfile.RECORDSIZE + tarfile.BLOCKSIZE:
+        raise IntegrityError(f"{name}: the tar is cut short, or goes on after its end.")
+
+
+def _check_sample(archive: tarfile.TarFile, member: tarfile.TarInfo, successes: dict[str, str], name: str) -> None:
+    key = member.name.removesuffix(".json")
+    try:
+        content = archive.extractfile(member).read()  # type: ignore[union-attr]
+        if len(content) != member.size:
+            raise ValueError("cut short")
+        sample = json.loads(content)
+        if (sample["key"], sample["uid"]) != (key, successes[key]):
+            raise ValueError("it is another row's")
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{name}: {member.name} does not fit its row in the parquet ({error}).") from error
+
+
+def _size_histogram(widths: Sequence[int | None], heights: Sequence[int | None]) -> dict[str, int]:
+    counts = dict.fromkeys([*(f"<={bound}" for bound in SIZE_BUCKETS), f">{SIZE_BUCKETS[-1]}"], 0)
+    for width, height in zip(widths, heights, strict=True):
+        if width is not None and height is not None:
+            side = max(width, height)
+            bucket = next((f"<={bound}" for bound in SIZE_BUCKETS if side <= bound), f">{SIZE_BUCKETS[-1]}")
+            counts[bucket] += 1
+    return counts

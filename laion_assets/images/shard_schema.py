@@ -1,0 +1,38 @@
+"""The columns of a shard's parquet file: img2dataset's, in its order, with uid in front and the exact reason behind."""
+
+from typing import TYPE_CHECKING
+
+from laion_assets.images.settings import ImageSettings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_IMG2DATASET_COLUMNS = (
+    ("key", "string"),
+    ("status", "string"),
+    ("error_message", "string"),
+    ("width", "int32"),
+    ("height", "int32"),
+    ("original_width", "int32"),
+    ("original_height", "int32"),
+    ("exif", "string"),
+    ("sha256", "string"),
+)
+
+
+def shard_schema(settings: ImageSettings) -> "pa.Schema":
+    """The schema of `image_shards/00000.parquet` (img2dataset 1.47.0 with these additional columns, and `reason`)."""
+    import pyarrow as pa
+
+    from laion_assets.metadata.schema import DEDUP_SCHEMA
+
+    carried = [pa.field(name, DEDUP_SCHEMA.field(name).type) for name in ("uid", *settings.additional_columns)]
+    return pa.schema(
+        [
+            *carried,
+            pa.field("caption", pa.string()),
+            pa.field("url", pa.string()),
+            *(pa.field(name, pa.type_for_alias(kind)) for name, kind in _IMG2DATASET_COLUMNS),
+            pa.field("reason", pa.string()),
+        ]
+    )

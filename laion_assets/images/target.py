@@ -1,0 +1,104 @@
+"""What a URL asks for: scheme, host, port and request target, or the reason why it is no URL that we follow."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from laion_assets.images.reasons import Reason, Rejection
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_HOST_CHARS = 253
+MAX_LABEL_CHARS = 63
+_HOST = re.compile(r"[a-z0-9_.-]+\Z")
+_NOT_SENT_RAW = re.compile(rb"[^\x21-\x7e]")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One http or https URL, taken apart. `host` is lower case ASCII (IDNA), an IPv6 literal without brackets."""
+
+    url: str
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def host_header(self) -> str:
+        """The Host header (RFC 9110, 7.2): the port only where the URL names another than the scheme's."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+def parse_target(url: str) -> Target:
+    """The target of a URL. Signs that may not be sent raw are percent-encoded as UTF-8, as browsers do.
+
+    Raises Rejection: `invalid_url`, or `unsupported_scheme` for all schemes but http and https.
+    """
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise Rejection(Reason.INVALID_URL, _plain(str(error))) from error
+    if not parts.scheme:
+        raise Rejection(Reason.INVALID_URL, "no scheme")
+    if parts.scheme not in DEFAULT_PORTS:
+        raise Rejection(Reason.UNSUPPORTED_SCHEME, f"{_plain(parts.scheme)} is not fetched, only http and https")
+    if port == 0:
+        raise Rejection(Reason.INVALID_URL, "port 0")
+    host = _ascii_host(parts)
+    path = _NOT_SENT_RAW.sub(
+        lambda sign: b"%%%02X" % sign.group()[0], (parts.path or "/").encode("utf-8", "surrogatepass")
+    ).decode("ascii")
+    if parts.query:
+        query = _NOT_SENT_RAW.sub(
+            lambda sign: b"%%%02X" % sign.group()[0], parts.query.encode("utf-8", "surrogatepass")
+        ).decode("ascii")
+        path = f"{path}?{query}"
+    return Target(url, parts.scheme, host, port or DEFAULT_PORTS[parts.scheme], path if path[0] == "/" else f"/{path}")
+
+
+def follow(target: Target, location: str) -> Target:
+    """The target of a redirect's Location header, as latin-1 text. Raises Rejection.
+
+    Raw bytes outside of ASCII, which RFC 9110 does not allow but servers send, are kept as they are, percent-encoded.
+    """
+    encoded = _NOT_SENT_RAW.sub(
+        lambda sign: b"%%%02X" % sign.group()[0], location.strip().encode("latin-1", "replace")
+    ).decode("ascii")
+    if not encoded:
+        raise Rejection(Reason.BAD_REDIRECT, "an empty Location header")
+    try:
+        joined = urljoin(target.url, encoded)
+    except ValueError as error:
+        raise Rejection(Reason.BAD_REDIRECT, "a malformed Location header") from error
+    try:
+        return parse_target(joined)
+    except Rejection as rejection:
+        if rejection.reason is Reason.INVALID_URL:
+            raise Rejection(Reason.BAD_REDIRECT, f"a malformed Location header ({rejection.detail})") from rejection
+        raise
+
+
+def _ascii_host(parts: SplitResult) -> str:
+    host = (parts.hostname or "").lower()
+    if not host:
+        raise Rejection(Reason.INVALID_URL, "no host")
+    if ":" in host:  # an IPv6 literal: the resolver and the guard judge it
+        return host.partition("%")[0]
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode("ascii").lower()
+        except UnicodeError as error:
+            raise Rejection(Reason.INVALID_URL, "the host has no IDNA form") from error
+    bare = host.removesuffix(".")
+    labels = bare.split(".")
+    if not _HOST.match(host) or len(bare) > MAX_HOST_CHARS or not all(0 < len(x) <= MAX_LABEL_CHARS for x in labels):
+        raise Rejection(Reason.INVALID_URL, "the host is no host name")
+    return bare if labels[-1][0].isdigit() else host  # 127.0.0.1. is an IPv4 address, as in the URL standard
+
+
+def _plain(text: str) -> str:
+    """Foreign text made fit for a message: printable ASCII, at most 80 signs."""
+    return "".join(sign if " " <= sign <= "~" else "?" for sign in text)[:80]

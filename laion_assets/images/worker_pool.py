@@ -1,0 +1,195 @@
+"""A pool of worker processes that make many shards each, and that nothing outlives.
+
+img2dataset's own pool starts new processes every five shards (1.2 s of imports each) and hides failures. Here workers
+are reused; a shard that fails is reported and the others go on; a worker that dies (a decoder's crash, the kernel's
+out-of-memory killer) costs the shard it was making and is replaced; workers end with their parent, however it ends.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol, cast
+
+from laion_assets.errors import LaionAssetsError
+from laion_assets.images.environment import quieten
+from laion_assets.images.outcome import ShardFailure, ShardOutcome
+
+STOP_S = 3.0
+"""How long a terminated worker may take before it is killed."""
+WORKER_DIED = "WorkerDied"
+"""The kind of a failure that has no exception: the process is gone."""
+
+
+class Task(Protocol):
+    """A picklable piece of work on one shard; `ShardTask` is one."""
+
+    @property
+    def shard(self) -> int:
+        """The shard's number."""
+
+    @property
+    def key(self) -> str:
+        """The shard's partition key."""
+
+    def run(self) -> ShardOutcome:
+        """Make the shard."""
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: Task | None = None
+
+
+def run_shards(
+    tasks: Iterable[Task], processes: int, on_done: Callable[[ShardOutcome], None] = lambda outcome: None
+) -> list[ShardFailure]:
+    """Run every task in a pool of `processes` workers (0: one a core), and give the failures, in the order of shards.
+
+    `on_done` is called here, in this process and thread, for each shard as it is published or skipped. Tasks are taken
+    from the iterable as workers get free. Whatever is raised here or in `on_done` (KeyboardInterrupt and Dagster's
+    interrupt too) ends the workers within STOP_S and is passed on; their staging is removed by the next run's
+    recovery.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = iter(tasks)
+    failures: list[ShardFailure] = []
+    workers: list[_Worker] = []
+    try:
+        task = next(waiting, None)
+        while task is not None or any(worker.task for worker in workers):
+            while task is not None:
+                free = next((worker for worker in workers if worker.task is None), None)
+                if free is None and len(workers) < (processes or available_cores()):
+                    free = _start(context)
+                    workers.append(free)
+                if free is None:
+                    break
+                if _hand_over(free, task):
+                    task = next(waiting, None)
+                else:
+                    workers.remove(free)
+            for worker in _ready(workers):
+                result = _receive(worker)
+                if isinstance(result, ShardOutcome):
+                    on_done(result)
+                else:
+                    failures.append(result)
+                if isinstance(result, ShardFailure) and result.kind == WORKER_DIED:
+                    workers.remove(worker)
+        return sorted(failures, key=lambda failure: failure.shard)
+    finally:
+        _stop(workers)
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(context: Any) -> _Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs,), name="image-shards", daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _hand_over(worker: _Worker, task: Task) -> bool:
+    try:
+        worker.connection.send(task)
+    except (BrokenPipeError, ConnectionError):
+        worker.connection.close()
+        return False
+    worker.task = task
+    return True
+
+
+def _ready(workers: list[_Worker]) -> Iterator[_Worker]:
+    """Workers with a result, or without a life; waits for the first."""
+    busy = {worker.connection: worker for worker in workers if worker.task is not None}
+    for connection in wait(list(busy)):
+        yield busy[cast(Connection, connection)]
+
+
+def _receive(worker: _Worker) -> ShardOutcome | ShardFailure:
+    task = cast(Task, worker.task)
+    worker.task = None
+    try:
+        return cast("ShardOutcome | ShardFailure", worker.connection.recv())
+    except (EOFError, OSError):
+        worker.process.join(STOP_S)
+        worker.connection.close()
+        code = worker.process.exitcode
+        how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit status {code}"
+        return ShardFailure(
+            task.shard,
+            task.key,
+            WORKER_DIED,
+            f"its worker process ended {how}; nothing of it was published. Run the shard again; if it ends so again, "
+            "look for the kernel's out-of-memory killer (dmesg) or lower images.threads.",
+        )
+
+
+def _stop(workers: list[_Worker]) -> None:
+    for worker in workers:
+        if worker.task is None:
+            with contextlib.suppress(OSError):
+                worker.connection.send(None)
+        else:
+            worker.process.terminate()
+    ends = time.monotonic() + STOP_S
+    for worker in workers:
+        worker.process.join(max(0.0, ends - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join(STOP_S)
+        worker.connection.close()
+
+
+def _work(connection: Connection) -> None:
+    """A worker's life: tasks in, outcomes and failures out, until None or the parent's end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    quieten()
+    _silence_native_decoders()
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        if task is None:
+            return
+        try:
+            result: ShardOutcome | ShardFailure = task.run()
+        except Exception as error:
+            message = str(error) if isinstance(error, LaionAssetsError) else f"{type(error).__name__}: {error}"
+            result = ShardFailure(task.shard, task.key, type(error).__name__, message, traceback.format_exc())
+        connection.send(result)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _silence_native_decoders() -> None:
+    """libjpeg and libpng print a line for each odd picture to file descriptor 2; Python's own stderr stays."""
+    own = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    sys.stderr = os.fdopen(own, "w", buffering=1)

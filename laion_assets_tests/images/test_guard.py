@@ -1,0 +1,123 @@
+"""What may be connected to, and that nothing is asked twice."""
+
+import ipaddress
+import socket
+import threading
+import time
+
+import pytest
+
+from laion_assets.errors import SettingError
+from laion_assets.images.guard import Guard
+from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.images.resolver import Resolver
+from laion_assets.images.target import parse_target
+
+
+class Names:
+    """A fake resolver: answers by host, in turn; counts what it was asked."""
+
+    def __init__(self, **answers):
+        self.answers = {host.replace("_", "."): answer for host, answer in answers.items()}
+        self.asked = []
+
+    def __call__(self, host):
+        self.asked.append(host)
+        answer = self.answers[host]
+        if isinstance(answer, Exception):
+            raise answer
+        turn = answer[min(self.asked.count(host), len(answer)) - 1]
+        return [ipaddress.ip_address(text) for text in turn]
+
+
+def guard(names=None, resolve=None):
+    return Guard(resolve or {}, (80, 443), Resolver(names) if names else None)
+
+
+def reason_for(url, checked):
+    with pytest.raises(Rejection) as rejection:
+        checked.endpoints(parse_target(url), 5.0)
+    return rejection.value.reason
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0x7f.1", "localhost", "0", "0.0.0.0", "[::1]",
+     "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "10.1.2.3", "169.254.169.254",
+     "[fe80::1%25lo]", "224.0.0.1", "①②⑦.⓪.⓪.①", "127.0.0.1.", "[2001:0:a00:1::]"],
+)  # fmt: skip
+def test_no_spelling_of_a_private_address_passes(host):
+    assert reason_for(f"http://{host}/x", guard()) is Reason.BLOCKED_ADDRESS
+    assert reason_for(f"http://{host}:8080/x", guard()) is Reason.BLOCKED_ADDRESS
+
+
+def test_names_that_point_home_are_refused_and_mixed_answers_keep_only_public_ones():
+    names = Names(home_test=[["10.0.0.7"]], mixed_test=[["10.0.0.7", "93.184.216.34", "::1", "2606:4700::1"]])
+    assert reason_for("http://home.test/", guard(names)) is Reason.BLOCKED_ADDRESS
+    endpoints = guard(names).endpoints(parse_target("http://mixed.test/"), 5.0)
+    assert list(map(str, endpoints)) == ["93.184.216.34:80", "[2606:4700::1]:80"]
+
+
+def test_a_changing_answer_is_not_asked_for_again():
+    names = Names(rebind_test=[["93.184.216.34"], ["127.0.0.1"]])
+    checked = guard(names)
+    for _ in range(3):
+        assert [str(e) for e in checked.endpoints(parse_target("http://rebind.test/"), 5.0)] == ["93.184.216.34:80"]
+    assert names.asked == ["rebind.test"]
+
+
+def test_ports_are_an_allow_list():
+    names = Names(a_test=[["93.184.216.34"]])
+    assert reason_for("http://a.test:22/", guard(names)) is Reason.BLOCKED_PORT
+    assert guard(names).endpoints(parse_target("http://a.test:443/"), 5.0)
+
+
+def test_resolve_sites_are_exempt_and_only_they():
+    checked = guard(
+        Names(b_example=[["10.0.0.1"]], home_example=[["127.0.0.1"]]), {"*.TEST": "127.0.0.1:5001", "::1": "[::1]:5002"}
+    )
+    assert [str(e) for e in checked.endpoints(parse_target("http://Photos-07.test:8080/"), 5.0)] == ["127.0.0.1:5001"]
+    assert [str(e) for e in checked.endpoints(parse_target("http://photos.test./"), 5.0)] == ["127.0.0.1:5001"]
+    assert [str(e) for e in checked.endpoints(parse_target("http://[::1]/"), 5.0)] == ["[::1]:5002"]
+    assert reason_for("http://b.example/", checked) is Reason.BLOCKED_ADDRESS
+    assert reason_for("http://home.example:5001/", checked) is Reason.BLOCKED_ADDRESS
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1", "localhost:80", "127.0.0.1:0", "127.0.0.1:x", ""])
+def test_a_malformed_resolve_entry_is_refused_by_name(where):
+    with pytest.raises(SettingError, match=r"resolve maps '\*.test'"):
+        Guard({"*.test": where}, (80,))
+
+
+def test_dns_failures_have_a_reason_and_are_asked_again_later():
+    names = Names(
+        down_test=socket.gaierror(socket.EAI_AGAIN, "again"),
+        gone_test=socket.gaierror(socket.EAI_NONAME, "none"),
+        empty_test=[[]],
+    )
+    checked = guard(names)
+    for host in ("down", "gone", "empty") * 2:
+        assert reason_for(f"http://{host}.test/", checked) is Reason.DNS_FAILURE
+    assert names.asked.count("down.test") == 2
+    assert names.asked.count("gone.test") == 1
+
+
+def test_a_silent_resolver_costs_no_more_than_the_time_allowed_and_is_asked_once():
+    asked = []
+
+    def silent(host):
+        asked.append(host)
+        time.sleep(3)
+        return []
+
+    resolver = Resolver(silent)
+    started = time.monotonic()
+    threads = [
+        threading.Thread(target=pytest.raises, args=(Rejection, resolver.addresses, "a.test", 0.2)) for _ in "123"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started < 1
+    assert asked == ["a.test"]

@@ -1,0 +1,16 @@
+"""The light modules stay light: a code location and the command line import them."""
+
+import subprocess
+import sys
+
+LIGHT = ["reasons", "target", "addresses", "resolver", "guard", "robots_tag", "http_connection", "fetch",
+         "opener", "image_header", "exif", "outcome", "shard_files", "shard_task", "worker_pool", "decision",
+         "build"]  # fmt: skip
+HEAVY = {"img2dataset", "cv2", "numpy", "pyarrow", "albumentations", "webdataset", "PIL", "torch"}
+
+
+def test_light_modules_import_nothing_heavy():
+    names = "; ".join(f"import laion_assets.images.{name}" for name in LIGHT)
+    code = f"{names}; import sys; print(sorted(set(sys.modules) & {HEAVY!r}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
