@@ -8,6 +8,8 @@ from laion_assets.datasets import SAMPLE_MODEL
 from laion_assets.errors import ModelError
 
 SAMPLE_CHECKPOINT = Path(__file__).parent.parent / "sample" / "clip" / "weights.safetensors"
+_HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Weights of a Hugging Face folder, in the order in which transformers looks for them."""
 
 
 def checkpoint_of(model: str) -> Path | None:
@@ -16,6 +18,9 @@ def checkpoint_of(model: str) -> Path | None:
         return SAMPLE_CHECKPOINT
     if model.startswith("open_clip:") and "//" in model:
         return Path("/" + model.split("//", 1)[1])
+    if model.startswith("hf_clip:/"):
+        folder = Path(model.removeprefix("hf_clip:"))
+        return next((path for name in _HF_WEIGHTS if (path := folder / name).exists()), folder / _HF_WEIGHTS[0])
     return None
 
 
@@ -27,13 +32,14 @@ def weights_identity(model: str) -> str:
     checkpoint = checkpoint_of(model)
     if checkpoint is None:
         return model
-    architecture = model.split("//", 1)[0]
+    architecture = "hf_clip" if model.startswith("hf_clip:") else model.split("//", 1)[0]
     return f"{architecture}@{_sha256(checkpoint)}"
 
 
 @lru_cache(maxsize=8)
 def _sha256(checkpoint: Path) -> str:
     try:
-        return hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        with checkpoint.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"model weights {checkpoint} cannot be read: {error.strerror}. Correct the model.") from error

@@ -1,0 +1,118 @@
+"""npy files of vectors: appended to while they are made, memory-mapped and mistrusted when they are read.
+
+The format is numpy's version 1.0 (NEP 1): a header of fixed length that numpy pads so that the first axis can grow in
+place, then (n, d) float16 in C order. embedding-reader, under autofaiss, reads files of another dtype or width as
+garbage and says nothing, so `open_vectors` is the only way in.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING
+
+from laion_assets.errors import EmbeddingError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DTYPE = "<f2"
+"""float16, little-endian, as clip-retrieval writes vectors."""
+_MAGIC = b"\x93NUMPY"
+
+
+class VectorWriter:
+    """Appends rows to a new npy file; the row count is put into its header when it is closed.
+
+    Left by an exception, the file keeps a header of 0 rows and data behind it, which `open_vectors` refuses.
+    """
+
+    def __init__(self, path: Path, width: int) -> None:
+        self.path = path
+        self.width = width
+        self.rows = 0
+        self._file: IO[bytes] = path.open("wb")
+        self._write_header()
+
+    def append(self, vectors: "np.ndarray") -> None:
+        """Append (n, width) vectors of any float type. Raises EmbeddingError for another width."""
+        import numpy as np
+
+        if vectors.ndim != 2 or vectors.shape[1] != self.width:
+            raise EmbeddingError(f"{self.path} takes vectors {self.width} wide, and was given {vectors.shape}.")
+        self._file.write(np.ascontiguousarray(vectors, dtype=DTYPE).tobytes())
+        self.rows += len(vectors)
+
+    def close(self) -> None:
+        """Put the row count into the header and make the file durable."""
+        self._file.seek(0)
+        self._write_header()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def _write_header(self) -> None:
+        import numpy as np
+
+        header = {"descr": DTYPE, "fortran_order": False, "shape": (self.rows, self.width)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def __enter__(self) -> "VectorWriter":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._file.close()
+
+
+def read_shape(file: IO[bytes], name: str, width: int | None = None) -> tuple[int, int]:
+    """(rows, width) from the header of an open npy file; the position is behind the header afterwards.
+
+    Raises EmbeddingError naming `name` for anything but (n, `width`) float16 in C order (any width if None).
+    """
+    import numpy as np
+
+    try:
+        if file.read(len(_MAGIC) + 2) != _MAGIC + b"\x01\x00":
+            raise ValueError("not an npy file of version 1.0")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise EmbeddingError(f"{name} is no file of vectors ({error}): {_FIX}") from error
+    if dtype.hasobject:
+        raise EmbeddingError(f"{name} holds pickled objects, which are never loaded: {_FIX}")
+    if dtype != np.dtype(DTYPE):
+        raise EmbeddingError(f"{name} holds {dtype} and float16 is wanted: {_FIX}")
+    if fortran and min(shape, default=0) > 1:
+        raise EmbeddingError(f"{name} is in Fortran order and C order is wanted: {_FIX}")
+    if len(shape) != 2 or shape[1] < 1:
+        raise EmbeddingError(f"{name} has the shape {shape} and (rows, width) is wanted: {_FIX}")
+    if width is not None and shape[1] != width:
+        raise EmbeddingError(f"{name} has vectors {shape[1]} wide and its neighbours {width}: {_FIX}")
+    return int(shape[0]), int(shape[1])
+
+
+def open_vectors(path: Path, width: int | None = None, name: str = "") -> "np.ndarray":
+    """The vectors of a file, (n, width) float16, memory-mapped read-only (an empty array for 0 rows).
+
+    Raises EmbeddingError naming the file (`name` where it is to be called otherwise) for another dtype, width or
+    order, pickled objects, or a length that its header does not give.
+    """
+    import numpy as np
+
+    name = name or str(path)
+    try:
+        with path.open("rb") as file:
+            rows, found = read_shape(file, name, width)
+            offset = file.tell()
+    except FileNotFoundError as error:
+        raise EmbeddingError(f"{name} is missing: {_FIX}") from error
+    size, expected = path.stat().st_size, offset + rows * found * np.dtype(DTYPE).itemsize
+    if size != expected:
+        raise EmbeddingError(f"{name} has {size} bytes and its header, {rows} x {found}, says {expected}: {_FIX}")
+    if rows == 0:
+        return np.zeros((0, found), dtype=DTYPE)
+    return np.memmap(path, dtype=DTYPE, mode="r", offset=offset, shape=(rows, found))
+
+
+_FIX = "materialize its partition of clip_embeddings again."

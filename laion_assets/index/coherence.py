@@ -1,0 +1,63 @@
+"""Whether all embedding files belong together: one model, one width. Mixed, they would be searched without a word."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from laion_assets.commit.manifest import Manifest
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.errors import EmbeddingError, ModelError
+from laion_assets.freshness import require_complete
+from laion_assets.handles import ClipEmbeddings
+from laion_assets.layout import Layout
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """All embedding files of a dataset, all of one model: its identity, the width, the manifests in order."""
+
+    layout: Layout
+    model: str
+    width: int
+    manifests: tuple[Manifest, ...]
+
+    @property
+    def rows(self) -> int:
+        """Vectors of all files, a modality."""
+        return sum(manifest.counts.rows_out for manifest in self.manifests)
+
+
+def coherent_embeddings(dataset: Dataset, store: Store) -> Embeddings:
+    """All embedding files of the dataset.
+
+    Raises IncompleteError naming the files that are not published, ModelError naming those of another model than the
+    rest, and EmbeddingError naming those of another width.
+    """
+    handle = ClipEmbeddings(store, dataset.layout, tuple(range(dataset.layout.embedding_files)))
+    require_complete(dataset, handle)
+    manifests = tuple(handle.manifests())
+    model, width = [_majority([manifest.details.get(name) for manifest in manifests]) for name in ("model", "width")]
+    odd = [manifest for manifest in manifests if manifest.details.get("model") != model]
+    if odd:
+        raise ModelError(
+            f"embedding files of {dataset.name} were made with different models: {_named(odd, 'model')}; the others "
+            f"with {model}. Materialize these partitions of {dataset.name}/{handle.asset} again, or all of them."
+        )
+    odd = [manifest for manifest in manifests if manifest.details.get("width") != width]
+    if odd:
+        raise EmbeddingError(
+            f"embedding files of {dataset.name} have different widths: {_named(odd, 'width')}; the others {width}. "
+            f"Materialize these partitions of {dataset.name}/{handle.asset} again."
+        )
+    return Embeddings(dataset.layout, str(model), int(width), manifests)
+
+
+def _majority(values: Sequence[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0]
+
+
+def _named(manifests: Sequence[Manifest], detail: str) -> str:
+    named = ", ".join(f"{manifest.key} ({manifest.details.get(detail)})" for manifest in manifests[:10])
+    return f"{named} and {len(manifests) - 10} more" if len(manifests) > 10 else named

@@ -1,0 +1,130 @@
+"""A contact sheet: pictures in a grid with their captions, as one PNG."""
+
+import bisect
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+    Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+TILE = 192
+"""Side of a picture's square, in pixels."""
+GAP = 16
+COLUMNS = 5
+CAPTION_LINES = 4
+_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "Arial Unicode.ttf",
+    "LiberationSans-Regular.ttf",
+)
+"""Looked for in the machine's font folders, in this order."""
+_TITLE_SIZE, _TEXT_SIZE, _LINE = 22, 13, 17
+_PAPER, _INK, _FAINT, _GREY = (250, 250, 248), (30, 30, 34), (110, 110, 118), (214, 214, 212)
+
+
+def contact_sheet(title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], columns: int = COLUMNS) -> bytes:
+    """A PNG of pictures, each (encoded picture, lines of text), under a title.
+
+    The first line of a tile is shown in full strength (a similarity, a rank), the rest is wrapped and cut to four
+    lines. A picture that does not decode is a grey tile. Text is drawn as text, whatever it says.
+    """
+    from PIL import Image, ImageDraw
+
+    columns = max(1, min(columns, len(tiles) or 1))
+    rows = -(-len(tiles) // columns)
+    head = GAP + _TITLE_SIZE + GAP
+    tile_height = TILE + 6 + (1 + CAPTION_LINES) * _LINE + GAP
+    width = max(GAP + columns * (TILE + GAP), 2 * (TILE + GAP) + GAP)
+    sheet = Image.new("RGB", (width, head + rows * tile_height + GAP), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    large, small = _font(_TITLE_SIZE), _font(_TEXT_SIZE)
+    draw.text((GAP, GAP), _cut(draw, _plain(title), large, width - 2 * GAP), font=large, fill=_INK)
+    for number, (picture, lines) in enumerate(tiles):
+        left = GAP + number % columns * (TILE + GAP)
+        top = head + number // columns * tile_height
+        _draw_picture(sheet, draw, picture, left, top)
+        _draw_lines(draw, lines, small, left, top + TILE + 6)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _font(size: int) -> "Font":
+    """The machine's font of the widest script coverage, else Pillow's own, which has little beyond ASCII."""
+    from PIL import ImageFont
+
+    for name in _FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
+
+
+def _draw_picture(sheet: "Image.Image", draw: "ImageDraw.ImageDraw", picture: bytes, left: int, top: int) -> None:
+    from laion_assets.embeddings.decoding import picture as decoded
+
+    image = decoded(picture)
+    if image is None:
+        draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill=_GREY)
+        draw.line((left + 70, top + 70, left + TILE - 70, top + TILE - 70), fill=_FAINT, width=2)
+        draw.line((left + TILE - 70, top + 70, left + 70, top + TILE - 70), fill=_FAINT, width=2)
+        return
+    scale = TILE / max(image.size)
+    image = image.resize([max(1, round(side * scale)) for side in image.size])
+    draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill=(238, 238, 236))
+    sheet.paste(image, (left + (TILE - image.width) // 2, top + (TILE - image.height) // 2))
+
+
+def _draw_lines(draw: "ImageDraw.ImageDraw", lines: Sequence[str], font: "Font", left: int, top: int) -> None:
+    shown: list[tuple[str, tuple[int, int, int]]] = []
+    for position, line in enumerate(lines):
+        colour = _INK if position == 0 else _FAINT
+        shown += [(part, colour) for part in _wrapped(draw, _plain(line), font, TILE)]
+    if len(shown) > 1 + CAPTION_LINES:
+        shown = shown[: 1 + CAPTION_LINES]
+        shown[-1] = (_cut(draw, f"{shown[-1][0]} …", font, TILE), shown[-1][1])
+    for number, (part, colour) in enumerate(shown):
+        draw.text((left, top + number * _LINE), part, font=font, fill=colour)
+
+
+def _plain(text: str) -> str:
+    """One line without control characters, not longer than could be shown."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text[:600]).split())
+
+
+def _wrapped(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: int) -> list[str]:
+    lines, line = [], ""
+    for word in text.split(" "):
+        longer = f"{line} {word}".strip()
+        if draw.textlength(longer, font=font) <= width:
+            line = longer
+            continue
+        if line:
+            lines.append(line)
+        while draw.textlength(word, font=font) > width:
+            fits = _fitting(draw, word, font, width)
+            lines.append(word[:fits])
+            word = word[fits:]
+        line = word
+    return [*lines, line] if line else lines
+
+
+def _cut(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: int) -> str:
+    """The text, or as much of its beginning as fits with an ellipsis."""
+    if draw.textlength(text, font=font) <= width:
+        return text
+    fits = _fitting(draw, text, font, width - draw.textlength("…", font=font))
+    return f"{text[:fits]}…"
+
+
+def _fitting(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: float) -> int:
+    """How many characters from the beginning fit, at least 1."""
+    return max(
+        1, bisect.bisect_right(range(1, len(text) + 1), width, key=lambda n: draw.textlength(text[:n], font=font))
+    )

@@ -1,0 +1,231 @@
+"""Searching the published indices of a dataset by text, picture or vector."""
+
+import bisect
+import contextlib
+import io
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from laion_assets.commit.manifest import Manifest
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.embeddings.weights import weights_identity
+from laion_assets.errors import IntegrityError, ModelError, QueryError
+from laion_assets.handles import ImageShards, KnnIndices
+from laion_assets.index.index_file import opened_index
+from laion_assets.index.vectors import MODALITIES
+from laion_assets.layout import SAMPLES_PER_SHARD_KEY
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from laion_assets.embeddings.clip_model import ClipModel
+
+MAX_K = 1_000
+MAX_TEXT_CHARS = 10_000
+MAX_IMAGE_BYTES = 20_000_000
+MAX_IMAGE_PIXELS = 100_000_000
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_OPEN_PARQUETS = 64
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """One neighbour: its uid, img2dataset key, caption and URL as crawled (both untrusted text), the cosine
+    similarity to the query, its shard, its row (the index's id) and its NSFW tag, if any."""
+
+    uid: str
+    key: str
+    caption: str
+    url: str
+    similarity: float
+    shard: int
+    row: int
+    nsfw: str | None = None
+
+
+class Searcher:
+    """The published indices of a dataset, memory-mapped; close it, or use it as a context manager.
+
+    Indices are opened when they are first searched, and only if they are the published bytes (IntegrityError). The
+    model is loaded when the first text or picture is searched, unless it is given. Raises IncompleteError if
+    `knn_indices` is not published, ModelError if the index was made with another model than the dataset's.
+    """
+
+    def __init__(self, dataset: Dataset, store: Store | None = None, model: "ClipModel | None" = None) -> None:
+        self.dataset = dataset
+        self.store = store or Store.of(dataset)
+        self.manifest: Manifest = KnnIndices(self.store, dataset.layout, (0,)).manifest(0)
+        self._stack = contextlib.ExitStack()
+        self._indices: dict[str, Any] = {}
+        self._parquets: dict[int, tuple[Any, list[int]]] = {}
+        self._model = model
+        identity = model.identity if model else weights_identity(dataset.model)
+        if identity != self.manifest.details.get("model"):
+            raise ModelError(
+                f"the indices of {dataset.name} were made with {self.manifest.details.get('model')} and the model is "
+                f"{identity}: vectors of two models cannot be compared. Set the dataset's model back, or materialize "
+                "clip_embeddings and knn_indices again."
+            )
+
+    def search(
+        self,
+        text: str | None = None,
+        image: bytes | None = None,
+        vector: "Sequence[float] | np.ndarray | None" = None,
+        k: int = 10,
+        modality: str = "image",
+    ) -> list[SearchResult]:
+        """The `k` nearest pictures (`modality` image) or captions (text), nearest first; fewer if there are fewer.
+
+        Give exactly one of `text`, `image` (an encoded picture) and `vector` (as wide as the index). Raises QueryError
+        naming the argument that is wrong.
+        """
+        import numpy as np
+
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
+            raise QueryError(f"k is {k!r}: it has to be a whole number from 1 to {MAX_K}.")
+        if modality not in MODALITIES:
+            raise QueryError(f"modality is {modality!r}: it has to be {' or '.join(MODALITIES)}.")
+        if sum(value is not None for value in (text, image, vector)) != 1:
+            raise QueryError("give exactly one of text, image and vector.")
+        if text is not None:
+            query = self._text_vector(text)
+        elif image is not None:
+            query = self._image_vector(image)
+        else:
+            query = self._own_vector(vector)
+        near, ids = self._index(modality).search(np.ascontiguousarray(query[None], dtype=np.float32), k)
+        return [self._result(int(i), float(s)) for i, s in zip(ids[0], near[0], strict=True) if i >= 0]
+
+    def picture(self, result: SearchResult) -> bytes:
+        """The stored picture, JPEG, of a result. Raises IntegrityError if its shard does not hold it any more."""
+        path = ImageShards.path(self.dataset.layout, result.shard, ".tar")
+        wanted = f"{result.key}.jpg"
+        try:
+            with self.store.open(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+                for member in tar:
+                    if member.name == wanted and (content := tar.extractfile(member)) is not None:
+                        return content.read()
+        except (OSError, tarfile.TarError) as error:
+            raise IntegrityError(f"{self.store.address(path)} cannot be read for {wanted}: {error}") from error
+        raise IntegrityError(f"{self.store.address(path)} does not hold {wanted}: its shard was made again since.")
+
+    @cached_property
+    def model(self) -> "ClipModel":
+        """The CLIP model, loaded when it is first needed."""
+        from laion_assets.embeddings.clip_model import load_model
+
+        settings = self.dataset.embeddings
+        return self._model or load_model(self.dataset.model, settings.device, settings.precision)
+
+    def _text_vector(self, text: str) -> "np.ndarray":
+        if not isinstance(text, str) or not text.strip():
+            raise QueryError("text is empty: say in words what to look for.")
+        if len(text) > MAX_TEXT_CHARS:
+            raise QueryError(f"text has {len(text)} characters: at most {MAX_TEXT_CHARS} are taken.")
+        return self.model.encode_texts([text])[0]
+
+    def _image_vector(self, image: bytes) -> "np.ndarray":
+        import torch
+        from PIL import Image
+
+        if len(image) > MAX_IMAGE_BYTES:
+            raise QueryError(f"image has {len(image)} bytes: at most {MAX_IMAGE_BYTES} are taken.")
+        try:
+            with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
+                width, height = opened.size
+                if width * height > MAX_IMAGE_PIXELS:
+                    raise QueryError(f"image is {width}x{height}: at most {MAX_IMAGE_PIXELS} pixels are taken.")
+                pixels = self.model.preprocess(opened.convert("RGB"))
+        except (QueryError, ModelError, MemoryError):
+            raise
+        except Exception as error:
+            raise QueryError(f"image is no picture that can be read ({', '.join(_FORMATS)}): {error}") from error
+        return self.model.encode_images(torch.stack([pixels]))[0]
+
+    def _own_vector(self, vector: Any) -> "np.ndarray":
+        import numpy as np
+
+        width = self.manifest.details["width"]
+        try:
+            query = np.asarray(vector, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise QueryError(f"vector has to be {width} numbers: {error}") from error
+        if query.shape != (width,):
+            raise QueryError(f"vector has the shape {query.shape}: it has to be {width} numbers.")
+        norm = float(np.linalg.norm(query))
+        if not np.isfinite(norm) or norm == 0:
+            raise QueryError("vector is zero or not finite: it has no direction.")
+        return query / norm
+
+    def _index(self, modality: str) -> Any:
+        if modality not in self._indices:
+            self._indices[modality] = self._stack.enter_context(opened_index(self.store, self.manifest, modality))
+        return self._indices[modality]
+
+    @cached_property
+    def _metadata(self) -> tuple[list[str], list[int]]:
+        """Paths of the metadata files in the order of the ids, and the first id of each."""
+        paths = sorted(entry.path for entry in self.manifest.files if entry.path.endswith(".parquet"))
+        starts = [0]
+        for rows in self.manifest.details["rows"]:
+            starts.append(starts[-1] + rows)
+        return paths, starts
+
+    def _result(self, row: int, similarity: float) -> SearchResult:
+        fields = self.fields(row)
+        key = str(fields["image_path"])
+        return SearchResult(
+            uid=str(fields["uid"]),
+            key=key,
+            caption=fields["caption"] or "",
+            url=fields["url"] or "",
+            similarity=similarity if self.manifest.details.get("metric") == "ip" else 1 - similarity / 2,
+            shard=int(key) // SAMPLES_PER_SHARD_KEY,
+            row=row,
+            nsfw=fields.get("NSFW"),
+        )
+
+    def fields(self, row: int) -> dict[str, Any]:
+        """The metadata of one id: its file's row group alone is read."""
+        paths, starts = self._metadata
+        file = bisect.bisect_right(starts, row) - 1
+        parquet, groups = self._parquet(paths, file)
+        inside = row - starts[file]
+        group = bisect.bisect_right(groups, inside) - 1
+        table = parquet.read_row_group(group).slice(inside - groups[group], 1)
+        found: dict[str, Any] = table.to_pylist()[0]
+        return found
+
+    def _parquet(self, paths: list[str], file: int) -> tuple[Any, list[int]]:
+        """A metadata file, open, and the first row of each of its row groups."""
+        import pyarrow.parquet as pq
+
+        if file not in self._parquets:
+            if len(self._parquets) >= _OPEN_PARQUETS:
+                self._parquets.pop(next(iter(self._parquets)))[0].close()
+            parquet = pq.ParquetFile(self.store.open(paths[file]))
+            groups = [0]
+            for group in range(parquet.metadata.num_row_groups):
+                groups.append(groups[-1] + parquet.metadata.row_group(group).num_rows)
+            self._parquets[file] = (parquet, groups)
+        return self._parquets[file]
+
+    def close(self) -> None:
+        """Let go of indices and files."""
+        self._indices.clear()
+        for parquet, _ in self._parquets.values():
+            parquet.close()
+        self._parquets.clear()
+        self._stack.close()
+
+    def __enter__(self) -> "Searcher":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,50 @@
+"""A contact sheet is a PNG, whatever the pictures and captions are."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from laion_assets.search.contact_sheet import GAP, TILE, contact_sheet
+from laion_assets_tests.embeddings.small_dataset import picture
+
+
+def drawn(png: bytes) -> Image.Image:
+    assert png.startswith(b"\x89PNG")
+    return Image.open(io.BytesIO(png)).convert("RGB")
+
+
+def tile(sheet: Image.Image, column: int) -> np.ndarray:
+    left, top = GAP + column * (TILE + GAP), GAP + 22 + GAP
+    return np.asarray(sheet.crop((left, top, left + TILE, top + TILE)))
+
+
+def test_each_picture_has_its_tile() -> None:
+    sheet = drawn(contact_sheet("a query", [(picture(n), ["0.812", f"caption {n}"]) for n in range(7)]))
+    assert sheet.width == GAP + 5 * (TILE + GAP)
+    for n in range(5):
+        expected = Image.open(io.BytesIO(picture(n))).convert("RGB").resize((TILE, 160))
+        inside = tile(sheet, n)[16 : 16 + 160]
+        assert np.abs(inside.astype(int) - np.asarray(expected)).mean() < 3
+    assert contact_sheet("a query", []).startswith(b"\x89PNG")
+
+
+def test_a_broken_picture_is_a_grey_tile() -> None:
+    sheet = drawn(contact_sheet("q", [(picture(1), ["a"]), (b"broken", ["b"]), (picture(1)[:600], ["c"])]))
+    for column in (1, 2):
+        assert np.median(tile(sheet, column).reshape(-1, 3), axis=0).tolist() == [214, 214, 212]
+
+
+@pytest.mark.parametrize(
+    "caption",
+    ["", "x" * 5_000, "word " * 900, "a\nb\0c\u202e", "星の夜 Straße 🐶 کتاب", "<script>alert(1)</script>", "\ud800"],
+)
+def test_any_caption_can_be_drawn(caption: str) -> None:
+    one = drawn(contact_sheet(caption, [(picture(1), [caption, caption])]))
+    assert one.height == drawn(contact_sheet("q", [(picture(1), ["short"])])).height
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    tiles = [(picture(n), ["0.5", "caption"]) for n in range(3)]
+    assert contact_sheet("q", tiles) == contact_sheet("q", tiles)
