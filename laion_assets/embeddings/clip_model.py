@@ -6,6 +6,7 @@ alone takes bfloat16 on every GPU).
 """
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,10 @@ def load_model(name: str, device: str = "auto", precision: str = "fp32") -> Clip
     known_as = clip_retrieval_name() if name == SAMPLE_MODEL else name
     if known_as.startswith(f"open_clip:{ARCHITECTURE}/"):
         register()
-    from all_clip.main import load_clip_without_warmup
+    with warnings.catch_warnings():
+        # clip-anytorch imports pkg_resources, which says at length that it will go; setup.cfg pins what still has it.
+        warnings.simplefilter("ignore", UserWarning)
+        from all_clip.main import load_clip_without_warmup
 
     try:
         # Past the cache, which would hold every model ever loaded in this process.

@@ -103,7 +103,8 @@ def _encode(
     settings, layout = dataset.embeddings, dataset.layout
     image_path, text_path, metadata_path = _staged(attempt, dataset, embedding)
     rows = sum(manifest.counts.rows_out for manifest in manifests)
-    progress = Progress(say, f"samples of {CLIP_EMBEDDINGS} {layout.embedding_key(embedding)}", rows)
+    key = layout.embedding_key(embedding)
+    progress = Progress(lambda line: say(f"file {key}: {line}"), "samples", rows)
 
     def runs() -> Iterator[tuple[int, list[ShardSample]]]:
         for shard, manifest in zip(shards.partitions, manifests, strict=True):

@@ -41,7 +41,7 @@ def reported(session: Any, groups: int, files: int, size: int, say: Callable[[st
 
     def write(finished: int, groups_read: int) -> None:
         if not writing and groups_read >= groups:
-            writing.append(Progress(say, "parquet files published", files))
+            writing.append(Progress(say, "parquet files", files))
         if writing:
             advance(writing[0], finished)
 

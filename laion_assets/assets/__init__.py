@@ -1,0 +1,1 @@
+"""The five assets, a module a stage."""

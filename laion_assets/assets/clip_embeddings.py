@@ -1,0 +1,46 @@
+"""The asset `clip_embeddings`."""
+
+import dagster as dg
+
+from laion_assets.assets.declaration import declaration, edge, finished_are_reported, run_partitions, say_in
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
+from laion_assets.resources.clip_model import ClipModelResource
+
+DESCRIPTION = """
+The vectors. A CLIP model encodes every picture and every caption of a range of shards, in shard order.
+
+* **partition**: one embedding file, the samples of about a hundred shards; row i is the same sample in all of its files
+* **into**: `clip_embeddings/img_emb/`, `text_emb/` (float16, rows of norm 1) and `metadata/`, clip-retrieval's layout
+* **law**: npy rows = parquet rows = pictures in the tars - undecodable (counted)
+* **next**: all files together become the indices; an index's id is the row in their concatenation
+"""
+
+
+def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
+    """`clip_embeddings` of a dataset."""
+
+    @dg.asset(
+        **declaration(
+            dataset,
+            CLIP_EMBEDDINGS,
+            kinds={"pytorch", "numpy"},
+            description=DESCRIPTION,
+            partitions_a_run=dataset.embeddings.files_per_run,
+            pool="gpu",
+            ins=edge(dataset, CLIP_EMBEDDINGS),
+        )
+    )
+    def clip_embeddings(
+        context: dg.AssetExecutionContext, image_shards: ImageShards, clip_model: ClipModelResource
+    ) -> ClipEmbeddings:
+        from laion_assets.embeddings.encode import build_embedding_file
+
+        partitions = run_partitions(context, dataset, CLIP_EMBEDDINGS)
+        with finished_are_reported(context, dataset, CLIP_EMBEDDINGS, partitions):
+            for partition in partitions:
+                build_embedding_file(dataset, Store.of(dataset), partition, clip_model.load(), say_in(context))
+        return ClipEmbeddings.of(dataset, partitions)
+
+    return clip_embeddings

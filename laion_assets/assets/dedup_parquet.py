@@ -1,0 +1,46 @@
+"""The asset `dedup_parquet`."""
+
+import dagster as dg
+
+from laion_assets.assets.declaration import declaration, edge, finished_are_reported, run_partitions, say_in
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.handles import DEDUP_PARQUET, DedupParquet, RawCsv
+from laion_assets.resources.spark import SparkResource
+
+DESCRIPTION = """
+Unique rows. Spark aligns the CSVs' drifting columns by name, keeps malformed rows apart with their reason, and of all
+rows with one `uid` (md5 of url and caption) keeps the one of highest similarity, then lowest SAMPLE_ID.
+
+* **partition**: one range of the uid's hash space, sorted by uid; same input, same bytes, alone or together
+* **into**: `dedup_parquet/KEY.parquet`, one row group a shard, and `dedup_rejects/KEY.parquet`
+* **law**: rows read = rows kept + duplicates + quarantined by reason
+* **next**: each row group becomes one shard
+"""
+
+
+def dedup_parquet_asset(dataset: Dataset) -> dg.AssetsDefinition:
+    """`dedup_parquet` of a dataset."""
+    from laion_assets.io_managers.schemas import dedup_columns
+
+    @dg.asset(
+        **declaration(
+            dataset,
+            DEDUP_PARQUET,
+            kinds={"pyspark", "parquet"},
+            description=DESCRIPTION,
+            partitions_a_run=None,
+            pool="spark",
+            ins=edge(dataset, DEDUP_PARQUET),
+            metadata={"dagster/column_schema": dedup_columns()},
+        )
+    )
+    def dedup_parquet(context: dg.AssetExecutionContext, raw_csv: RawCsv, spark: SparkResource) -> DedupParquet:
+        from laion_assets.metadata.dedup import build_dedup_parquet
+
+        partitions = run_partitions(context, dataset, DEDUP_PARQUET)
+        with finished_are_reported(context, dataset, DEDUP_PARQUET, partitions):
+            build_dedup_parquet(spark.session(), dataset, Store.of(dataset), partitions, say_in(context))
+        return DedupParquet.of(dataset, partitions)
+
+    return dedup_parquet

@@ -1,0 +1,48 @@
+"""The asset `image_shards`."""
+
+import dagster as dg
+
+from laion_assets.assets.declaration import declaration, edge, finished_are_reported, run_partitions, say_in
+from laion_assets.datasets import Dataset
+from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.resources.crawl_site import CrawlSiteResource
+
+DESCRIPTION = """
+The pictures. img2dataset's downloader, resizer and webdataset writer fetch each row's URL, resize what came to 256
+pixels and pack it with its caption and metadata.
+
+* **partition**: one shard, the rows of one row group of `dedup_parquet`; a complete one is skipped in a rerun
+* **into**: `image_shards/00000.tar`, `00000.parquet` (every row with its outcome), `00000_stats.json`
+* **law**: rows of the row group = pictures in the tar + failures by reason
+* **safe**: http and https only; every resolved address, of redirects too, has to be public, and is the one connected to
+* **next**: about a hundred shards become one embedding file
+"""
+
+
+def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
+    """`image_shards` of a dataset."""
+    from laion_assets.io_managers.schemas import shard_columns
+
+    @dg.asset(
+        **declaration(
+            dataset,
+            IMAGE_SHARDS,
+            kinds={"python", "webdataset"},
+            description=DESCRIPTION,
+            partitions_a_run=dataset.images.shards_per_run,
+            pool="network",
+            ins=edge(dataset, IMAGE_SHARDS),
+            metadata={"dagster/column_schema": shard_columns(dataset)},
+        )
+    )
+    def image_shards(
+        context: dg.AssetExecutionContext, dedup_parquet: DedupParquet, crawl_site: CrawlSiteResource
+    ) -> ImageShards:
+        from laion_assets.images.build import build_image_shards
+
+        partitions = run_partitions(context, dataset, IMAGE_SHARDS)
+        with finished_are_reported(context, dataset, IMAGE_SHARDS, partitions):
+            build_image_shards(crawl_site.attach(dataset), partitions, say_in(context))
+        return ImageShards.of(dataset, partitions)
+
+    return image_shards

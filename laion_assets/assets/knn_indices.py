@@ -1,0 +1,39 @@
+"""The asset `knn_indices`."""
+
+import dagster as dg
+
+from laion_assets.assets.declaration import declaration, edge, say_in
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.handles import KNN_INDICES, ClipEmbeddings, KnnIndices
+
+DESCRIPTION = """
+The search. autofaiss builds one index over all image vectors and one over all caption vectors, to be memory-mapped.
+
+* **into**: `knn_indices/image.index`, `text.index`, their measured infos, and the metadata: `clip-retrieval back` and
+  `laion-assets search` open this folder
+* **law**: vectors in the index = rows of all embedding files, and an index's id is the row in their concatenation
+* **measured**: size, recall@10 against exact search, milliseconds a query
+"""
+
+
+def knn_indices_asset(dataset: Dataset) -> dg.AssetsDefinition:
+    """`knn_indices` of a dataset."""
+
+    @dg.asset(
+        **declaration(
+            dataset,
+            KNN_INDICES,
+            kinds={"faiss"},
+            description=DESCRIPTION,
+            partitions_a_run=None,
+            ins=edge(dataset, KNN_INDICES),
+        )
+    )
+    def knn_indices(context: dg.AssetExecutionContext, clip_embeddings: ClipEmbeddings) -> KnnIndices:
+        from laion_assets.index.build import build_indices
+
+        build_indices(dataset, Store.of(dataset), say_in(context))
+        return KnnIndices.of(dataset)
+
+    return knn_indices

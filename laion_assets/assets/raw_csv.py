@@ -1,0 +1,34 @@
+"""The asset `raw_csv`."""
+
+import dagster as dg
+
+from laion_assets.assets.declaration import declaration, say_in
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.handles import RAW_CSV, RawCsv
+from laion_assets.resources.crawl_site import CrawlSiteResource
+
+DESCRIPTION = """
+The crawl's CSV files, as their source has them: one row a picture found on a page, with its caption and CLIP
+similarity. Fetched with many parallel downloads; a killed fetch resumes where it was, files that did not change are
+not fetched again.
+
+* **from**: the dataset's `source` (a directory listing, a folder, an object store)
+* **into**: `raw_csv/`, byte for byte
+* **next**: `dedup_parquet` reads all of them by their headers, which differ from file to file
+"""
+
+
+def raw_csv_asset(dataset: Dataset) -> dg.AssetsDefinition:
+    """`raw_csv` of a dataset."""
+
+    @dg.asset(
+        **declaration(dataset, RAW_CSV, kinds={"csv"}, description=DESCRIPTION, partitions_a_run=None, pool="network")
+    )
+    def raw_csv(context: dg.AssetExecutionContext, crawl_site: CrawlSiteResource) -> RawCsv:
+        from laion_assets.metadata.download import fetch_raw_csv
+
+        fetch_raw_csv(crawl_site.attach(dataset), Store.of(dataset), say_in(context))
+        return RawCsv.of(dataset)
+
+    return raw_csv

@@ -1,0 +1,1 @@
+"""Asset checks that recount from the files themselves."""

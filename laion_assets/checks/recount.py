@@ -1,0 +1,78 @@
+"""The asset checks of a dataset: each recounts the law of its stage from the files themselves.
+
+A check never trusts the counters of the run that made the files: it opens tars, parquet files, npy files and indices,
+counts, and compares with what the manifests promise. A run's check covers the run's partitions.
+"""
+
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+
+from laion_assets.assets.declaration import asset_key
+from laion_assets.checks import clip_embeddings, dedup_parquet, image_shards, knn_indices, raw_csv
+from laion_assets.checks.model_loader import ModelLoader
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.errors import LaionAssetsError
+from laion_assets.handles import HANDLES
+from laion_assets.partitions import partition_numbers
+from laion_assets.resources.clip_model import ClipModelResource
+
+PARTITIONS_A_CHECK = 1_000
+"""A check started without a partition range recounts this many partitions at most, spread evenly over all."""
+Recount = Callable[[Dataset, Store, int, ModelLoader], Iterator[str]]
+"""Yields what is wrong with one partition, a sentence each, naming file, shard or row; nothing where all is well."""
+
+RECOUNTS: dict[str, tuple[Recount, str]] = {
+    module.ASSET: (module.problems, module.LAW)
+    for module in (raw_csv, dedup_parquet, image_shards, clip_embeddings, knn_indices)
+}
+
+
+def recount(dataset: Dataset, asset: str, partitions: tuple[int, ...], load_model: ModelLoader) -> dict[str, list[str]]:
+    """Problems by partition key; empty where the files of all these partitions keep the law."""
+    problems, _ = RECOUNTS[asset]
+    store = Store.of(dataset)
+    found: dict[str, list[str]] = {}
+    for partition in partitions:
+        sentences: list[str] = []
+        try:
+            sentences.extend(problems(dataset, store, partition, load_model))
+        except (LaionAssetsError, OSError, ValueError) as error:
+            sentences.append(str(error))
+        if sentences:
+            found[HANDLES[asset].key(dataset.layout, partition)] = sentences
+    return found
+
+
+def recount_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
+    """One recounting check for each asset."""
+    return [_check(dataset, asset, law) for asset, (_, law) in RECOUNTS.items()]
+
+
+def _check(dataset: Dataset, asset: str, law: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=asset_key(dataset, asset), name="conservation", description=law)
+    def conservation(context: dg.AssetCheckExecutionContext, clip_model: ClipModelResource) -> dg.AssetCheckResult:
+        partitions = _partitions_of_run(context, dataset, asset)
+        found = recount(dataset, asset, partitions, clip_model.load)
+        lines = [f"| {key} | {sentence} |" for key, sentences in found.items() for sentence in sentences[:3]]
+        metadata: dict[str, dg.MetadataValue] = {"partitions_recounted": dg.MetadataValue.int(len(partitions))}
+        if lines:
+            metadata["problems"] = dg.MetadataValue.md("| partition | problem |\n|---|---|\n" + "\n".join(lines[:50]))
+        return dg.AssetCheckResult(
+            passed=not found,
+            metadata=metadata,
+            description=f"{len(found)} of {len(partitions)} partitions break the law" if found else law,
+        )
+
+    return conservation
+
+
+def _partitions_of_run(context: dg.AssetCheckExecutionContext, dataset: Dataset, asset: str) -> tuple[int, ...]:
+    run = context.op_execution_context
+    total = HANDLES[asset].count(dataset.layout)
+    tags = context.run.tags
+    if "dagster/asset_partition_range_start" in tags or "dagster/partition" in tags:
+        return partition_numbers(dataset, asset, list(run.partition_keys))
+    step = -(-total // PARTITIONS_A_CHECK)
+    return tuple(range(0, total, step))

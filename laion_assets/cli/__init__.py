@@ -1,0 +1,82 @@
+"""The command line `laion-assets`.
+
+Exit status: 0 done, 1 failed (the message says what, where and what to do), 2 wrong usage, 130 ended by Ctrl-C.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("WANDB_MODE", "disabled")
+
+import click
+
+from laion_assets import __version__
+from laion_assets.cli.demo import demo
+from laion_assets.cli.fetch import fetch
+from laion_assets.cli.materialize import materialize
+from laion_assets.cli.search import search
+from laion_assets.cli.settings import settings
+from laion_assets.cli.status import status
+from laion_assets.errors import LaionAssetsError
+
+HELP = """Rebuild a LAION-style image-text dataset, from crawl CSVs to a searchable CLIP index.
+
+\b
+The way of the data, each stage an asset of the Dagster graph:
+  raw_csv -> dedup_parquet -> image_shards -> clip_embeddings -> knn_indices -> search
+
+\b
+Start here:
+  laion-assets demo                                 the whole graph on the embedded sample, offline
+  laion-assets search --dataset sample "a red circle left of a blue square"
+  laion-assets status --dataset sample              what is complete, stale or missing
+\b
+Then your own data:
+  laion-assets settings --dataset laion400m         each setting, its value, where it came from
+  laion-assets fetch https://example.org/a.jpg      what would become of one URL
+  laion-assets materialize --dataset laion400m dedup_parquet
+\b
+Settings come from laion-assets.toml here (or the file LAION_ASSETS_SETTINGS names) and from LAION_ASSETS_...
+variables; files go below the setting `root` (./data). Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C.
+"""
+
+
+@click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, "--version", "-V", prog_name="laion-assets")
+def cli() -> None:
+    """The group of all commands."""
+
+
+for command in (demo, materialize, status, search, fetch, settings):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point: runs a command and turns errors into one clear line and an exit status."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _interrupted()
+    except LaionAssetsError as error:
+        click.secho(f"laion-assets: {error}", fg="red", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if type(error).__name__ == "DagsterExecutionInterruptedError":
+            _interrupted()
+        raise
+
+
+def _interrupted() -> None:
+    click.secho(
+        "\nlaion-assets: interrupted; every finished partition is kept, the same command goes on from there.",
+        fg="yellow",
+        err=True,
+    )
+    sys.exit(130)

@@ -1,0 +1,42 @@
+"""`laion-assets fetch`."""
+
+import contextlib
+import json
+
+import click
+
+from laion_assets.cli.dataset_option import chosen, dataset_option
+
+
+@click.command()
+@click.argument("url")
+@dataset_option(default=None)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole decision as JSON.")
+def fetch(url: str, name: str | None, as_json: bool) -> None:
+    """What would become of one URL: it is fetched, checked and resized as a shard does it; nothing is written.
+
+    Without --dataset the strict policy holds: http and https, public addresses and ports 80 and 443 only. With a
+    dataset its settings hold, and its `resolve` sites are reached (the sample's site is started for the moment).
+    The exit status is 0 for any decision, also for a refusal.
+
+    \b
+    laion-assets fetch http://127.0.0.1/secret.jpg --json         blocked_address
+    laion-assets fetch file:///etc/passwd --json                  unsupported_scheme
+    """
+    from laion_assets.images.decision import decide
+
+    dataset = chosen(name) if name else None
+    with contextlib.ExitStack() as stack:
+        if dataset is not None and dataset.uses_sample_site:
+            from laion_assets.sample.running import running_site
+
+            dataset = dataset.with_resolve(stack.enter_context(running_site()).resolve)
+        decision = decide(url, dataset)
+    if as_json:
+        click.echo(json.dumps(decision, indent=2, ensure_ascii=False, default=str))
+        return
+    good = decision["status"] == "success"
+    click.secho(f"{decision['status']}: {decision['reason']}", fg="green" if good else "yellow", bold=True)
+    for key, value in decision.items():
+        if key not in ("status", "reason") and value not in (None, "", []):
+            click.echo(f"  {key:<16} {value}")

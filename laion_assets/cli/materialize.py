@@ -1,0 +1,49 @@
+"""`laion-assets materialize`."""
+
+import click
+
+from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.report import print_report
+from laion_assets.handles import STAGES
+from laion_assets.runs import instance, materialize_stage
+
+
+@click.command()
+@click.argument("assets", nargs=-1, type=click.Choice(STAGES))
+@dataset_option()
+@click.option(
+    "--partitions",
+    "span",
+    metavar="FIRST..LAST",
+    help="Only these partition numbers, both included: 0..103. With one asset only.",
+)
+def materialize(assets: tuple[str, ...], name: str, span: str | None) -> None:
+    """Run what is not complete of ASSETS (all five if none is named), one after the other.
+
+    Complete partitions are not run again. The runs show in the Dagster page (make dev). Ctrl-C keeps every
+    finished partition; the same command goes on from there.
+    """
+    from laion_assets.definitions import build_definitions
+
+    within = _span(span)
+    if within is not None and len(assets) != 1:
+        raise click.UsageError("--partitions goes with exactly one asset.")
+    dataset = chosen(name)
+    print_root(dataset)
+    definitions = build_definitions(dataset)
+    with instance() as opened:
+        for asset in [stage for stage in STAGES if not assets or stage in assets]:
+            print_report(materialize_stage(dataset, definitions, asset, opened, click.echo, within))
+
+
+def _span(text: str | None) -> range | None:
+    if text is None:
+        return None
+    first, dots, last = text.partition("..")
+    try:
+        numbers = range(int(first), int(last if dots else first) + 1)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no span of partition numbers such as 0..103.") from None
+    if not numbers:
+        raise click.BadParameter(f"{text!r} is an empty span: the first number has to come first.")
+    return numbers

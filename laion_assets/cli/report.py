@@ -1,0 +1,35 @@
+"""What a stage did, for the terminal."""
+
+import click
+
+from laion_assets.progress import duration
+from laion_assets.runs import StageReport
+
+UNITS = {"raw_csv": "files"}
+
+
+def print_report(report: StageReport) -> None:
+    """One stage: partitions run, rows in and out, and what was dropped for which reason."""
+    unit = UNITS.get(report.asset, "rows")
+    if report.ran:
+        work = f"{report.ran} of {report.partitions} partitions run in {duration(report.seconds)}"
+    else:
+        work = f"{report.partitions} of {report.partitions} partitions complete already: nothing to do"
+    click.secho(f"{report.asset:<16}", bold=True, nl=False)
+    click.echo(f"{report.rows_in:>8,} {unit} in  {report.rows_out:>8,} out   ({work})")
+    if report.reasons:
+        dropped = sorted(report.reasons.items(), key=lambda item: (-item[1], item[0]))
+        lines = [f"{count:,} {reason}" for reason, count in dropped]
+        click.secho(f"{'':<16}dropped: {_wrapped(lines)}", dim=True)
+
+
+def _wrapped(items: list[str], width: int = 92) -> str:
+    lines = [""]
+    for item in items:
+        piece = item if not lines[-1] else f", {item}"
+        if len(lines[-1]) + len(piece) > width:
+            lines[-1] += ","
+            lines.append(item)
+        else:
+            lines[-1] += piece
+    return ("\n" + " " * 25).join(lines)

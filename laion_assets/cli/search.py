@@ -1,0 +1,47 @@
+"""`laion-assets search`."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+
+
+@click.command()
+@click.argument("text")
+@dataset_option()
+@click.option("--k", "-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many results.")
+@click.option(
+    "--modality",
+    type=click.Choice(["image", "text"]),
+    default="image",
+    show_default=True,
+    help="Look among the pictures, or among the captions.",
+)
+@click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Also write a contact sheet (PNG).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of results.")
+def search(text: str, name: str, k: int, modality: str, sheet: Path | None, as_json: bool) -> None:
+    """The pictures nearest to TEXT in the dataset's published index.
+
+    \b
+    laion-assets search --dataset sample "a red circle left of a blue square" --k 5
+    laion-assets search --dataset sample "a green star" --sheet star.png
+    laion-assets search --dataset sample "a green star" --json | jq -r '.[].url'
+    """
+    from laion_assets.search.answer import answer, answer_with_sheet
+
+    dataset = chosen(name)
+    print_root(dataset)
+    results = (
+        answer(dataset, text, k, modality) if sheet is None else answer_with_sheet(dataset, text, k, sheet, modality)
+    )
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(result) for result in results], indent=2, ensure_ascii=False))
+        return
+    for rank, result in enumerate(results, 1):
+        click.echo(f"{rank:>3}. {result.similarity:.4f}  {result.key}  {result.caption}")
+        click.secho(f"     {result.url}", dim=True)
+    if sheet is not None:
+        click.echo(f"contact sheet: {sheet}")

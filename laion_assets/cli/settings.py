@@ -1,0 +1,50 @@
+"""`laion-assets settings`."""
+
+import json
+
+import click
+
+from laion_assets.cli.dataset_option import dataset_option
+from laion_assets.datasets import DATASETS
+from laion_assets.runs import DEFAULT_HOME, HOME_VARIABLE
+from laion_assets.settings.resolution import FILE_VARIABLE, Settings
+
+
+@click.command()
+@dataset_option(default=None)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: value, origin, unit and meaning by name.")
+def settings(name: str | None, as_json: bool) -> None:
+    """Each setting, its value, and where it came from.
+
+    A setting such as images.threads of the dataset sample is taken from, first found wins:
+
+    \b
+      LAION_ASSETS_SAMPLE_IMAGES_THREADS   in the environment
+      LAION_ASSETS_IMAGES_THREADS          in the environment
+      [sample.images] threads              in the settings file, laion-assets.toml here
+      [images] threads                     in the settings file
+      the dataset's own declaration
+    """
+    loaded = Settings.load()
+    chosen = [DATASETS[name]] if name else list(DATASETS.values())
+    explained = {dataset.name: (loaded.apply(dataset), loaded.explain(dataset)) for dataset in chosen}
+    if as_json:
+        content = {
+            key: {
+                one.name: {"value": one.value, "origin": one.origin, "unit": one.unit, "help": one.help}
+                for one in found
+            }
+            for key, (_, found) in explained.items()
+        }
+        click.echo(json.dumps(content, indent=2))
+        return
+    exists = "read" if loaded.file else "not there"
+    click.secho(f"settings file: {loaded.file_name} ({exists}; {FILE_VARIABLE} names another)", dim=True)
+    click.secho(f"Dagster instance: {HOME_VARIABLE}, else {DEFAULT_HOME} here", dim=True)
+    for key, (dataset, found) in explained.items():
+        click.secho(f"\n{key}  (files below {dataset.root.rstrip('/')}/{key})", bold=True)
+        for one in found:
+            value = f"{one.value} {one.unit}".strip() if one.value not in ("", {}) else "-"
+            changed = not one.origin.startswith("dataset ")
+            click.secho(f"  {one.name:<32} {value:<34} {one.origin}", fg="cyan" if changed else None)
+            click.secho(f"  {'':<32} {one.help}", dim=True)

@@ -1,0 +1,74 @@
+"""`laion-assets status`."""
+
+import json
+from collections import Counter
+
+import click
+
+from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.freshness import Freshness, PartitionState
+from laion_assets.handles import STAGES
+
+_STATES = ("complete", "stale", "missing", "damaged")
+
+
+@click.command()
+@dataset_option()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: counts by asset.")
+@click.option("--check", is_flag=True, help="Exit with status 1 unless every partition is complete.")
+def status(name: str, as_json: bool, check: bool) -> None:
+    """Complete, stale, missing and damaged partitions of each asset, from their manifests.
+
+    \b
+    complete  its manifest is there and agrees with the files, the settings and the rows it was made from
+    stale     made with other settings or from other rows than today's; shown, never acted on by itself
+    missing   not published
+    damaged   published, but its files or its manifest are missing or cut
+    """
+    dataset = chosen(name)
+    print_root(dataset)
+    freshness = Freshness(dataset)
+    states = {asset: freshness.states(asset) for asset in STAGES}
+    if as_json:
+        click.echo(json.dumps({asset: summary(found) for asset, found in states.items()}, indent=2))
+    else:
+        _print_table(states)
+    if check and any(state.state != "complete" for found in states.values() for state in found):
+        raise SystemExit(1)
+
+
+def summary(states: list[PartitionState]) -> dict[str, int]:
+    """Number of partitions by state, the total, and rows and bytes of those that are published."""
+    counted = Counter(state.state for state in states)
+    manifests = [state.manifest for state in states if state.manifest is not None]
+    return {
+        **{state: counted[state] for state in _STATES},
+        "total": len(states),
+        "rows": sum(manifest.counts.rows_out for manifest in manifests),
+        "bytes": sum(manifest.size for manifest in manifests),
+    }
+
+
+def _print_table(states: dict[str, list[PartitionState]]) -> None:
+    click.echo(f"{'asset':<16}{'complete':>16}{'stale':>8}{'missing':>9}{'damaged':>9}{'rows out':>14}{'size':>10}")
+    for asset, found in states.items():
+        one = summary(found)
+        line = (
+            f"{asset:<16}{one['complete']:>8,} / {one['total']:<6,}{one['stale']:>7,}{one['missing']:>9,}"
+            f"{one['damaged']:>9,}{one['rows']:>14,}{_size(one['bytes']):>10}"
+        )
+        click.secho(line, fg="green" if one["complete"] == one["total"] else None)
+    for asset, found in states.items():
+        odd = [state for state in found if state.state in ("stale", "damaged")]
+        for state in odd[:5]:
+            click.secho(f"  {asset} {state.key} is {state.state}: {state.reason}", fg="yellow")
+        if len(odd) > 5:
+            click.secho(f"  {asset}: {len(odd) - 5:,} more", fg="yellow")
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return ""

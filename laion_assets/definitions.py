@@ -1,0 +1,79 @@
+"""Everything a dataset's code location holds, put together: the only place that knows all parts.
+
+Importing this module imports neither torch, pyspark, img2dataset nor faiss: a code location loads in seconds.
+"""
+
+import warnings
+
+import dagster as dg
+
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+
+from laion_assets.assets.clip_embeddings import clip_embeddings_asset  # noqa: E402
+from laion_assets.assets.dedup_parquet import dedup_parquet_asset  # noqa: E402
+from laion_assets.assets.image_shards import image_shards_asset  # noqa: E402
+from laion_assets.assets.knn_indices import knn_indices_asset  # noqa: E402
+from laion_assets.assets.raw_csv import raw_csv_asset  # noqa: E402
+from laion_assets.checks.recount import recount_checks  # noqa: E402
+from laion_assets.datasets import LAION400M, SAMPLE, Dataset  # noqa: E402
+from laion_assets.io_managers.clip_embeddings import ClipEmbeddingsIOManager  # noqa: E402
+from laion_assets.io_managers.dedup_parquet import DedupParquetIOManager  # noqa: E402
+from laion_assets.io_managers.image_shards import ImageShardsIOManager  # noqa: E402
+from laion_assets.io_managers.knn_indices import KnnIndicesIOManager  # noqa: E402
+from laion_assets.io_managers.raw_csv import RawCsvIOManager  # noqa: E402
+from laion_assets.resources.clip_model import ClipModelResource  # noqa: E402
+from laion_assets.resources.crawl_site import CrawlSiteResource  # noqa: E402
+from laion_assets.resources.run_log import run_log  # noqa: E402
+from laion_assets.resources.spark import SparkResource  # noqa: E402
+from laion_assets.settings.resolution import configured  # noqa: E402
+
+IO_MANAGERS = (
+    RawCsvIOManager,
+    DedupParquetIOManager,
+    ImageShardsIOManager,
+    ClipEmbeddingsIOManager,
+    KnnIndicesIOManager,
+)
+
+
+def build_definitions(dataset: Dataset) -> dg.Definitions:
+    """The assets, checks, IO managers and resources of a dataset, with the settings file and environment applied."""
+    dataset = configured(dataset)
+    return dg.Definitions(
+        assets=[
+            raw_csv_asset(dataset),
+            dedup_parquet_asset(dataset),
+            image_shards_asset(dataset),
+            clip_embeddings_asset(dataset),
+            knn_indices_asset(dataset),
+        ],
+        asset_checks=recount_checks(dataset),
+        resources={
+            **{f"{manager.asset}_io_manager": manager(dataset) for manager in IO_MANAGERS},
+            "spark": SparkResource(
+                master=dataset.metadata.master,
+                driver_memory=dataset.metadata.driver_memory,
+                conf=dataset.metadata.spark_conf,
+            ),
+            "clip_model": ClipModelResource(
+                model=dataset.model, device=dataset.embeddings.device, precision=dataset.embeddings.precision
+            ),
+            "crawl_site": CrawlSiteResource(),
+        },
+        loggers={"console": run_log},
+        # A run has one stage: its step runs in the run's own process, which starts the workers, the JVM or the site.
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def laion400m() -> dg.Definitions:
+    """The code location `laion400m`."""
+    return build_definitions(LAION400M)
+
+
+@dg.definitions
+def sample() -> dg.Definitions:
+    """The code location `sample`."""
+    return build_definitions(SAMPLE)

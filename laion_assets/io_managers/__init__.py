@@ -1,0 +1,1 @@
+"""Typed IO managers, one an artefact."""

@@ -1,0 +1,91 @@
+"""What the five IO managers share: they verify, describe and hand over handles, and never move data."""
+
+from typing import Any
+
+import dagster as dg
+
+from laion_assets.commit.manifest import Manifest
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.errors import ForeignError
+from laion_assets.freshness import require_complete
+from laion_assets.handles import HANDLES, Handle
+from laion_assets.partitions import partition_numbers
+
+Metadata = dict[str, dg.MetadataValue]
+
+
+class PartitionIOManager(dg.IOManager):
+    """Hands over a handle of exactly the partitions a run covers.
+
+    On the way out it verifies that every one of them is published, and adds its metadata to its materialization. On
+    the way in it sorts the keys (Dagster gives them in hash order) and refuses the incomplete by name.
+    """
+
+    asset = ""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.store = Store.of(dataset)
+
+    def describe(self, partition: int, manifest: Manifest) -> Metadata:
+        """Metadata of one partition beside the counts; the artefact's own IO manager adds to it."""
+        return {}
+
+    def handle_output(self, context: dg.OutputContext, obj: Handle) -> None:
+        """Verify the handle that an asset returned. Raises ForeignError and IncompleteError naming partitions."""
+        expected = self._partitions(context)
+        if type(obj) is not HANDLES[self.asset] or obj.store != self.store or obj.partitions != expected:
+            raise ForeignError(
+                f"the run covers {len(expected)} partitions of {self.dataset.name}/{self.asset} and its asset returned "
+                f"{type(obj).__name__} over {len(obj.partitions)} in {obj.store.url}: return the handle of the run's "
+                "partitions."
+            )
+        require_complete(self.dataset, obj)
+        total_rows = 0
+        for partition in obj.partitions:
+            manifest = obj.manifest(partition)
+            total_rows += manifest.counts.rows_out
+            metadata = {**counts_metadata(self.store, manifest), **self.describe(partition, manifest)}
+            if context.has_asset_partitions:
+                context.step_context.add_asset_metadata(
+                    metadata, asset_key=context.asset_key, partition_key=manifest.key
+                )
+            else:
+                context.add_output_metadata(metadata)
+        context.log.info(f"{len(obj.partitions):,} partitions verified, {total_rows:,} rows")
+
+    def load_input(self, context: dg.InputContext) -> Handle:
+        """A handle over the partitions that the run downstream reads. Raises IncompleteError naming what is missing."""
+        handle = HANDLES[self.asset].of(self.dataset, self._partitions(context))
+        require_complete(self.dataset, handle)
+        return handle
+
+    def _partitions(self, context: Any) -> tuple[int, ...]:
+        keys = list(context.asset_partition_keys) if context.has_asset_partitions else []
+        return partition_numbers(self.dataset, self.asset, keys)
+
+
+def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
+    """Rows in and out, what was dropped for which reason, bytes, and where the files are."""
+    counts = manifest.counts
+    metadata: Metadata = {
+        "dagster/row_count": dg.MetadataValue.int(counts.rows_out),
+        "rows_in": dg.MetadataValue.int(counts.rows_in),
+        "rows_out": dg.MetadataValue.int(counts.rows_out),
+        "bytes": dg.MetadataValue.int(manifest.size),
+        "seconds": dg.MetadataValue.float(manifest.seconds),
+        "published_at": dg.MetadataValue.text(manifest.published_at),
+        "files": dg.MetadataValue.md(file_table(store, manifest)),
+    }
+    if counts.reasons:
+        rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in sorted(counts.reasons.items()))
+        metadata["dropped_by_reason"] = dg.MetadataValue.md(f"| reason | rows |\n|---|---:|\n{rows}")
+    return metadata
+
+
+def file_table(store: Store, manifest: Manifest, limit: int = 8) -> str:
+    """The files of a partition as a markdown table; the first `limit` of them."""
+    rows = [f"| {store.address(entry.path)} | {entry.size:,} | {entry.sha256[:12]} |" for entry in manifest.files]
+    more = f"\n\nand {len(rows) - limit:,} more" if len(rows) > limit else ""
+    return "| file | bytes | sha256 |\n|---|---:|---|\n" + "\n".join(rows[:limit]) + more

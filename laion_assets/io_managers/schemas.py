@@ -1,0 +1,62 @@
+"""Column schemas for Dagster's catalogue, from the Arrow schemas that the stages write."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from laion_assets.datasets import Dataset
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MEANINGS = {
+    "uid": "md5 of url and caption, 32 hex digits: the identity of a row",
+    "SAMPLE_ID": "the crawl's own number",
+    "URL": "address of the picture, normalised",
+    "TEXT": "the caption: the picture's alt text",
+    "HEIGHT": "as the crawl says; swapped with WIDTH in the published data",
+    "WIDTH": "as the crawl says; swapped with HEIGHT in the published data",
+    "LICENSE": "the crawl's guess; ? where it has none",
+    "NSFW": "UNLIKELY, UNSURE or NSFW",
+    "similarity": "cosine of picture and caption, [-1, 1], by the crawl's CLIP; null where it was out of range",
+    "source_file": "the CSV the row came from",
+    "source_row": "its record number there, from 1",
+    "caption": "the caption: the picture's alt text",
+    "url": "address of the picture, normalised",
+    "key": "img2dataset's sample key: shard and row",
+    "status": "success, failed_to_download or failed_to_resize",
+    "reason": "the outcome by its exact reason",
+    "error_message": "what went wrong, in words",
+    "width": "of the stored picture, pixels",
+    "height": "of the stored picture, pixels",
+    "original_width": "of the fetched picture, pixels",
+    "original_height": "of the fetched picture, pixels",
+    "exif": "technical EXIF tags; nothing personal",
+    "sha256": "of the fetched bytes",
+}
+
+
+def dedup_columns() -> dg.TableSchema:
+    """Columns of `dedup_parquet`."""
+    from laion_assets.metadata.schema import DEDUP_SCHEMA
+
+    return table_schema(DEDUP_SCHEMA)
+
+
+def shard_columns(dataset: Dataset) -> dg.TableSchema:
+    """Columns of a shard's parquet file."""
+    from laion_assets.images.shard_schema import shard_schema
+
+    return table_schema(shard_schema(dataset.images))
+
+
+def table_schema(schema: "pa.Schema") -> dg.TableSchema:
+    """An Arrow schema as Dagster shows it, with what each column means."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                field.name, str(field.type), MEANINGS.get(field.name), dg.TableColumnConstraints(field.nullable)
+            )
+            for field in schema
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Dagster resources: storage, Spark, the CLIP model, the crawl's site."""

@@ -1,0 +1,25 @@
+"""The console log of a run: a person's lines, not the framework's events."""
+
+import logging
+import sys
+
+import dagster as dg
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        meta = getattr(record, "dagster_meta", {})
+        step = (meta.get("step_key") or "").split("__")[-1]
+        message = meta.get("orig_message") or record.getMessage()
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname}: "
+        return f"{self.formatTime(record, '%H:%M:%S')}  {step:<16} {level}{message}"
+
+
+@dg.logger(config_schema={}, description="One line a message: time, stage, what was said.")
+def run_log(context: dg.InitLoggerContext) -> logging.Logger:
+    """Dagster's console logger, without the run id and event names in each line."""
+    logger = logging.Logger("laion_assets.run", logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Line())
+    logger.addHandler(handler)
+    return logger

@@ -1,0 +1,140 @@
+"""Dagster runs started from a shell, in the instance that the Dagster page shows.
+
+Only partitions that are not complete are run, in contiguous ranges, so that no materialization is ever reported for
+work that no run did.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+
+from laion_assets import errors
+from laion_assets.datasets import Dataset
+from laion_assets.errors import LaionAssetsError
+from laion_assets.freshness import Freshness, PartitionState
+from laion_assets.partitions import PARTITIONED
+
+HOME_VARIABLE = "DAGSTER_HOME"
+DEFAULT_HOME = "dagster_home"
+_MINIMAL_INSTANCE = "telemetry:\n  enabled: false\n"
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What a stage did: partitions it has, those that were run, and rows in, out and dropped over all of them."""
+
+    asset: str
+    partitions: int
+    ran: int
+    rows_in: int
+    rows_out: int
+    seconds: float
+    reasons: dict[str, int] = field(default_factory=dict)
+    run_ids: tuple[str, ...] = ()
+
+
+def dagster_home() -> Path:
+    """The instance's folder: DAGSTER_HOME, or `dagster_home` here; made, with telemetry off, if it is not there."""
+    home = Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        (home / "dagster.yaml").write_text(_MINIMAL_INSTANCE)
+    os.environ[HOME_VARIABLE] = str(home)
+    return home
+
+
+@contextmanager
+def instance() -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of `dagster_home()`."""
+    dagster_home()
+    with dg.DagsterInstance.get() as opened:
+        yield opened
+
+
+def contiguous_ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """First and last of each run of consecutive numbers; `numbers` ascend."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ranges
+
+
+def materialize_stage(
+    dataset: Dataset,
+    definitions: dg.Definitions,
+    asset: str,
+    opened: dg.DagsterInstance,
+    say: Callable[[str], None],
+    within: range | None = None,
+) -> StageReport:
+    """Run the partitions of an asset that are not complete (only those `within` a range of numbers, if one is given).
+
+    Raises LaionAssetsError where a run fails; finished partitions stay, and a second call goes on from there.
+    """
+    before = Freshness(dataset).states(asset)
+    todo = [number for number, state in enumerate(before) if state.state != "complete"]
+    todo = [number for number in todo if within is None or number in within]
+    job = definitions.resolve_implicit_global_asset_job_def()
+    run_ids = []
+    for first, last in contiguous_ranges(todo):
+        tags = _range_tags(before[first], before[last]) if asset in PARTITIONED else {}
+        result = job.execute_in_process(
+            instance=opened,
+            asset_selection=[dg.AssetKey([dataset.name, asset])],
+            tags=tags,
+            run_config={"loggers": {"console": {}}},
+            raise_on_error=False,
+        )
+        run_ids.append(result.run_id)
+        if not result.success:
+            raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {_why(result)}")
+        failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+        for check in failed:
+            say(f"check {check.check_name} of {asset} FAILED: {check.description}")
+    return _report(dataset, asset, len(todo), tuple(run_ids), opened)
+
+
+def _range_tags(first: PartitionState, last: PartitionState) -> dict[str, str]:
+    return {
+        "dagster/asset_partition_range_start": first.key,
+        "dagster/asset_partition_range_end": last.key,
+    }
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error is not None:
+            error = event.step_failure_data.error
+            while error.cause is not None:
+                error = error.cause
+            lines = [line.strip() for line in error.message.splitlines() if line.strip()]
+            own = (error.cls_name or "") in vars(errors)
+            return error.message.strip() if own else f"{lines[0]} ... {lines[-1]}" if len(lines) > 1 else lines[0]
+    return "see the run's log in the Dagster page"
+
+
+def _report(
+    dataset: Dataset, asset: str, ran: int, run_ids: tuple[str, ...], opened: dg.DagsterInstance
+) -> StageReport:
+    states = Freshness(dataset).states(asset)
+    rows_in = rows_out = 0
+    reasons: dict[str, int] = {}
+    for state in states:
+        if state.manifest is not None:
+            counts = state.manifest.counts
+            rows_in += counts.rows_in
+            rows_out += counts.rows_out
+            for reason, count in counts.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+    seconds = 0.0
+    for run_id in run_ids:
+        stats = opened.get_run_stats(run_id)
+        seconds += (stats.end_time or 0.0) - (stats.start_time or 0.0)
+    return StageReport(asset, len(states), ran, rows_in, rows_out, seconds, reasons, run_ids)

@@ -1,0 +1,83 @@
+"""The code locations: they load fast and light, and every edge of the graph is total and monotone."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from laion_assets.datasets import LAION400M, SAMPLE, Dataset
+from laion_assets.definitions import build_definitions
+from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, STAGES
+from laion_assets.partitions import partition_keys, upstream_mapping
+
+TOP = Path(__file__).parent.parent
+HEAVY = ("torch", "pyspark", "img2dataset", "faiss", "autofaiss", "open_clip", "cv2", "pandas")
+
+
+def test_loading_the_definitions_imports_no_heavy_library() -> None:
+    code = (
+        "import sys, laion_assets.definitions as d; d.laion400m(); d.sample(); "
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
+
+
+def test_both_locations_load_and_validate(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "dagster", "definitions", "validate", "--workspace", TOP / "workspace.yaml"],
+        capture_output=True,
+        text=True,
+        cwd=TOP,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DAGSTER_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("dataset", [LAION400M, SAMPLE], ids=lambda dataset: dataset.name)
+def test_the_graph_has_the_declared_assets_and_partitions(dataset: Dataset) -> None:
+    graph = build_definitions(dataset).resolve_asset_graph()
+    layout = dataset.layout
+    sizes = {
+        asset: len(definition.get_partition_keys()) if (definition := graph.get(key).partitions_def) else 1
+        for asset in STAGES
+        for key in [dg.AssetKey([dataset.name, asset])]
+    }
+    assert list(sizes.values()) == [1, layout.parquet_files, layout.shards, layout.embedding_files, 1]
+    for before, after in itertools.pairwise(STAGES):
+        assert graph.get(dg.AssetKey([dataset.name, after])).parent_keys == {dg.AssetKey([dataset.name, before])}
+
+
+@pytest.mark.parametrize("dataset", [LAION400M, SAMPLE], ids=lambda dataset: dataset.name)
+@pytest.mark.parametrize(("asset", "before"), [(IMAGE_SHARDS, DEDUP_PARQUET), (CLIP_EMBEDDINGS, IMAGE_SHARDS)])
+def test_every_mapping_is_total_and_monotone(dataset: Dataset, asset: str, before: str) -> None:
+    mapping = upstream_mapping(dataset, asset)
+    assert isinstance(mapping, dg.StaticPartitionMapping)
+    downstream = mapping.downstream_partition_keys_by_upstream_partition_key
+    upstream_of: dict[str, list[int]] = {}
+    for upstream_key, keys in downstream.items():
+        for key in [keys] if isinstance(keys, str) else keys:
+            upstream_of.setdefault(key, []).append(int(upstream_key))
+    assert sorted(downstream) == partition_keys(dataset, before)
+    assert sorted(upstream_of) == partition_keys(dataset, asset)
+    spans = [sorted(upstream_of[key]) for key in partition_keys(dataset, asset)]
+    assert all(left[-1] <= right[0] for left, right in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize("asset", STAGES)
+def test_partition_keys_have_one_width_and_only_digits(asset: str) -> None:
+    for dataset in (LAION400M, SAMPLE):
+        keys = partition_keys(dataset, asset)
+        assert len(set(keys)) == HANDLES[asset].count(dataset.layout)
+        if len(keys) > 1:
+            assert {len(key) for key in keys} == {len(keys[0])}
+            assert all(key.isdigit() for key in keys)
+
+
+def test_every_asset_says_what_it_is(dataset: Dataset) -> None:
+    for definition in build_definitions(dataset).assets or []:
+        assert isinstance(definition, dg.AssetsDefinition)
+        assert len(next(iter(definition.descriptions_by_key.values()))) > 200
