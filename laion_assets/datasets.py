@@ -64,7 +64,7 @@ SAMPLE = Dataset(
     layout=Layout(parquet_files=4, shards=24, embedding_files=6, rows_per_shard=250),
     source=SAMPLE_SITE,
     model=SAMPLE_MODEL,
-    images=ImageSettings(connect_timeout_s=2.0, deadline_s=3.0, max_body_bytes=10_000_000, threads=32),
+    images=ImageSettings(connect_timeout_s=3.0, deadline_s=5.0, max_body_bytes=10_000_000, threads=32),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=6),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
 )

@@ -6,7 +6,7 @@ published; stage code takes handles and nothing else of the stage before.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from laion_assets.commit.manifest import WHOLE, Manifest, read_manifest
 from laion_assets.commit.store import Store
@@ -37,7 +37,7 @@ class Handle:
     asset = ""
 
     @classmethod
-    def of(cls, dataset: Dataset, partitions: tuple[int, ...] | None = None) -> "Handle":
+    def of(cls, dataset: Dataset, partitions: tuple[int, ...] | None = None) -> Self:
         """A handle over these partitions, all of them if None. Whether they are published is not looked at."""
         layout = dataset.layout
         return cls(Store.of(dataset), layout, tuple(range(cls.count(layout))) if partitions is None else partitions)

@@ -5,7 +5,7 @@ work that no run did.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +14,15 @@ import dagster as dg
 
 from laion_assets import errors
 from laion_assets.datasets import Dataset
-from laion_assets.errors import LaionAssetsError
+from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.freshness import Freshness, PartitionState
+from laion_assets.handles import HANDLES, STAGES
 from laion_assets.partitions import PARTITIONED
+from laion_assets.settings.resolution import configured
 
 HOME_VARIABLE = "DAGSTER_HOME"
 DEFAULT_HOME = "dagster_home"
-_MINIMAL_INSTANCE = "telemetry:\n  enabled: false\n"
+_MINIMAL_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,42 @@ def contiguous_ranges(numbers: list[int]) -> list[tuple[int, int]]:
     return ranges
 
 
+def materialize(
+    dataset: Dataset,
+    assets: Sequence[str] = STAGES,
+    within: range | None = None,
+    on_report: Callable[[StageReport], None] = lambda report: None,
+) -> list[StageReport]:
+    """Run what is not complete of these assets, one after the other, in the instance of `dagster_home()`.
+
+    With `within`, only the partitions of these numbers. `on_report` is called as each asset is done. Raises
+    LaionAssetsError where a run fails; finished partitions stay, and a second call goes on from there.
+    """
+    from laion_assets.definitions import build_definitions
+
+    definitions = build_definitions(dataset)
+    dataset = configured(dataset)
+    reports = []
+    with instance() as opened:
+        for asset in assets:
+            reports.append(materialize_stage(dataset, definitions, asset, opened, within))
+            on_report(reports[-1])
+    return reports
+
+
 def materialize_stage(
     dataset: Dataset,
     definitions: dg.Definitions,
     asset: str,
     opened: dg.DagsterInstance,
-    say: Callable[[str], None],
     within: range | None = None,
 ) -> StageReport:
-    """Run the partitions of an asset that are not complete (only those `within` a range of numbers, if one is given).
-
-    Raises LaionAssetsError where a run fails; finished partitions stay, and a second call goes on from there.
-    """
+    """Run the partitions of one asset that are not complete; see `materialize`."""
+    total = HANDLES[asset].count(dataset.layout)
+    if within is not None and not (0 <= within.start < within.stop <= total):
+        raise LayoutError(
+            f"{dataset.name}/{asset} has the partitions 0..{total - 1}, not {within.start}..{within[-1]}."
+        )
     before = Freshness(dataset).states(asset)
     todo = [number for number, state in enumerate(before) if state.state != "complete"]
     todo = [number for number in todo if within is None or number in within]
@@ -96,8 +122,11 @@ def materialize_stage(
         if not result.success:
             raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {_why(result)}")
         failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
-        for check in failed:
-            say(f"check {check.check_name} of {asset} FAILED: {check.description}")
+        if failed:
+            raise LaionAssetsError(
+                f"{dataset.name}/{asset} is published and its check {failed[0].check_name} failed: "
+                f"{failed[0].description}. Run {result.run_id} in the Dagster page names the problems."
+            )
     return _report(dataset, asset, len(todo), tuple(run_ids), opened)
 
 

@@ -7,9 +7,8 @@ import click
 
 from laion_assets.cli.dataset_option import chosen
 from laion_assets.cli.report import print_report
-from laion_assets.handles import STAGES
 from laion_assets.progress import duration
-from laion_assets.runs import dagster_home, instance, materialize_stage
+from laion_assets.runs import dagster_home, materialize
 
 QUERY = "a small red circle left of a large blue square"
 
@@ -28,14 +27,7 @@ def demo(query: str) -> None:
     dataset = chosen("sample")
     click.echo(f"files:            {dataset.root}/{dataset.name}")
     click.echo(f"Dagster instance: {dagster_home()}\n")
-    from laion_assets.definitions import build_definitions
-
-    definitions = build_definitions(dataset)
-    reports = []
-    with instance() as opened:
-        for asset in STAGES:
-            reports.append(materialize_stage(dataset, definitions, asset, opened, click.echo))
-            print_report(reports[-1])
+    reports = materialize(dataset, on_report=print_report)
 
     from laion_assets.search.answer import answer_with_sheet
 

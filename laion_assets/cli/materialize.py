@@ -5,7 +5,6 @@ import click
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.report import print_report
 from laion_assets.handles import STAGES
-from laion_assets.runs import instance, materialize_stage
 
 
 @click.command()
@@ -23,17 +22,14 @@ def materialize(assets: tuple[str, ...], name: str, span: str | None) -> None:
     Complete partitions are not run again. The runs show in the Dagster page (make dev). Ctrl-C keeps every
     finished partition; the same command goes on from there.
     """
-    from laion_assets.definitions import build_definitions
+    from laion_assets.runs import materialize as run
 
     within = _span(span)
     if within is not None and len(assets) != 1:
         raise click.UsageError("--partitions goes with exactly one asset.")
     dataset = chosen(name)
     print_root(dataset)
-    definitions = build_definitions(dataset)
-    with instance() as opened:
-        for asset in [stage for stage in STAGES if not assets or stage in assets]:
-            print_report(materialize_stage(dataset, definitions, asset, opened, click.echo, within))
+    run(dataset, [stage for stage in STAGES if not assets or stage in assets], within, print_report)
 
 
 def _span(text: str | None) -> range | None:

@@ -9,12 +9,12 @@ import pyarrow as pa
 from laion_assets.errors import SettingError
 from laion_assets.metadata.csv_bytes import blocks
 from laion_assets.metadata.csv_records import RecordReader, Records
-from laion_assets.metadata.identity import Positions, raw_digest, uid_digests
-from laion_assets.metadata.normalise import normalise
-from laion_assets.metadata.quarantine import Reject, marked_rows, reject_rows
+from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.quarantine import Reject, reject_rows
 from laion_assets.metadata.reasons import FileState, Reason
-from laion_assets.metadata.schema import FILE_PLACE, REQUIRED_COLUMNS, ROW_SCHEMA, WANTED_COLUMNS
+from laion_assets.metadata.schema import WANTED_COLUMNS
 from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.metadata.typed_rows import file_mark, rejected, typed_rows
 
 
 def rows_of_file(
@@ -28,7 +28,7 @@ def rows_of_file(
     if len(settings.separator) != 1 or not settings.separator.isascii() or settings.separator in '"\n\r':
         raise SettingError(f"metadata.separator is {settings.separator!r}: it has to be one ASCII character, like |.")
     reader = RecordReader(blocks(file), settings.separator)
-    left_out = _why_left_out(reader.header)
+    left_out = _why_left_out(reader.header, settings.required_columns)
     found = 0
     for records in reader.records():
         found += len(records.numbers) + len(records.rejects)
@@ -42,16 +42,16 @@ def rows_of_file(
             yield rows
         yield reject_rows(rejects, source_file, positions)
     state: str = FileState.READ if found else FileState.HEADER_ONLY if reader.header else FileState.EMPTY
-    yield _mark(source_file, str(left_out or reader.broken or state), positions)
+    yield file_mark(source_file, str(left_out or reader.broken or state), positions)
 
 
-def _why_left_out(header: list[str] | None) -> Reason | None:
+def _why_left_out(header: list[str] | None, required: tuple[str, ...]) -> Reason | None:
     """Why a file's rows cannot be used; the recipe leaves files without `similarity` out."""
     if header is None:
         return None
     if not header:
         return Reason.FILE_WITH_BAD_HEADER
-    for name in REQUIRED_COLUMNS:
+    for name in required:
         if name not in header:
             return Reason(f"file_without_{name.lower()}")
     if any(header.count(name) > 1 for name in WANTED_COLUMNS):
@@ -83,58 +83,19 @@ def _readable(records: Records) -> tuple[Records, list[Reject]]:
     sound = Records(
         records.numbers[kept], records.raw.take(pa.array(kept)), records.tokens.take(pa.array(tokens, pa.int64()))
     )
-    return sound, records.rejects + _rejected(records, bad)
-
-
-def _rejected(records: Records, reasons: dict[int, Reason]) -> list[Reject]:
-    return [Reject.of(int(records.numbers[row]), why, records.raw[row].as_py()) for row, why in reasons.items()]
+    return sound, records.rejects + rejected(records.numbers, records.raw, bad)
 
 
 def _typed(
     records: Records, header: list[str], source_file: str, settings: MetadataSettings, positions: Positions
 ) -> tuple[pa.RecordBatch, list[Reject]]:
-    rows, width = len(records.numbers), len(header)
-    places = np.arange(rows) * width
+    places = np.arange(len(records.numbers)) * len(header)
     tokens = {
         name: records.tokens.take(pa.array(places + number)).view(pa.string())
         for number, name in enumerate(header)
         if name in WANTED_COLUMNS
     }
-    typed = normalise(tokens, rows, settings)
-    urls = typed.columns["URL"].view(pa.binary()).to_pylist()
-    digests = uid_digests(urls, typed.columns["TEXT"].view(pa.binary()).to_pylist())
-    position = positions.of(digests)
-    if typed.reasons:
-        position[list(typed.reasons)] = -1
-    chosen = np.flatnonzero(position >= 0)
-    take = pa.array(chosen)
-    columns = {
-        **{name: array.take(take) for name, array in typed.columns.items()},
-        "position": pa.array(position[chosen]),
-        "place": pa.array([digests[row].hex() for row in chosen.tolist()], pa.string()),
-        "source_file": pa.array([source_file] * len(chosen), pa.string()),
-        "source_row": pa.array(records.numbers[chosen]),
-        "notes": pa.array(typed.notes[chosen]),
-    }
-    arrays = [columns.get(field.name, pa.nulls(len(chosen), field.type)) for field in ROW_SCHEMA]
-    return pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA), _rejected(records, typed.reasons)
-
-
-def _mark(source_file: str, state: str, positions: Positions) -> pa.RecordBatch:
-    """The row by which a file says what became of it; it belongs to the range of the md5 of its name."""
-    digest = raw_digest(source_file.encode())
-    place = positions.of([digest])
-    wanted = place >= 0
-    count = int(wanted.sum())
-    return marked_rows(
-        place=place[wanted],
-        keys=[FILE_PLACE + digest.hex()] * count,
-        source_file=source_file,
-        numbers=[0] * count,
-        reasons=[state] * count,
-        raw=[b""] * count,
-        lengths=[0] * count,
-    )
+    return typed_rows(tokens, records.numbers, records.raw, source_file, settings, positions)
 
 
 def _is_utf8(raw: bytes) -> bool:

@@ -21,6 +21,7 @@ from laion_assets.layout import Layout
 from laion_assets.metadata.csv_rows import rows_of_file
 from laion_assets.metadata.dedup_progress import reported
 from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.parquet_rows import parquet_rows_of_file
 from laion_assets.metadata.partition_writer import PartitionWriter
 from laion_assets.metadata.schema import ROW_DDL, ROW_SCHEMA
 from laion_assets.metadata.settings import MetadataSettings
@@ -155,8 +156,9 @@ class _Reader:
     def _rows(self, path: str, size: int, positions: Positions) -> Iterator[pa.RecordBatch]:
         if self.store.size(path) != size:
             raise IntegrityError(f"{self.store.address(path)} changed while it was read: materialize {RAW_CSV} again.")
+        read = parquet_rows_of_file if path.endswith(".parquet") else rows_of_file
         with self.store.open(path) as file:
-            yield from rows_of_file(file, path.removeprefix(f"{RAW_CSV}/"), self.settings, positions)
+            yield from read(file, path.removeprefix(f"{RAW_CSV}/"), self.settings, positions)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laion_assets.metadata.reasons import Note, Reason
+from laion_assets.metadata.schema import WANTED_COLUMNS
 from laion_assets.metadata.settings import MetadataSettings
 
 MAX_SIDE_PX = 1_000_000
@@ -49,7 +50,7 @@ def normalise(tokens: dict[str, pa.Array], rows: int, settings: MetadataSettings
     empty = pa.array([""] * rows, pa.string())
     notes = np.zeros(rows, np.int32)
     reasons: dict[int, Reason] = {}
-    column = {name: tokens.get(name, empty) for name in (*tokens, "SAMPLE_ID", "HEIGHT", "WIDTH", "LICENSE", "NSFW")}
+    column = {name: tokens.get(name, empty) for name in WANTED_COLUMNS}
     return Typed(
         {
             "SAMPLE_ID": _whole(column["SAMPLE_ID"], "SAMPLE_ID", -(1 << 63), (1 << 63) - 1, pa.int64(), notes),

@@ -4,8 +4,6 @@ import pyarrow as pa
 
 WANTED_COLUMNS = ("SAMPLE_ID", "URL", "TEXT", "HEIGHT", "WIDTH", "LICENSE", "NSFW", "similarity")
 """The columns of the recipe (laion-prepro, laion400m/deduplicate), by the names that CSV headers give them."""
-REQUIRED_COLUMNS = ("URL", "TEXT", "similarity")
-"""A file whose header lacks one of these is left out, each of its rows counted as rejected."""
 
 _FIELDS = [
     pa.field("SAMPLE_ID", pa.int64()),

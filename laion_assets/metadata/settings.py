@@ -9,7 +9,9 @@ from laion_assets.settings.field import setting
 class MetadataSettings:
     """How crawl CSVs are fetched, read and deduplicated."""
 
-    pattern: str = setting(r"\.csv(\.gz)?$", "regular expression that a file of the source must match to be fetched")
+    pattern: str = setting(
+        r"\.(csv(\.gz)?|parquet)$", "regular expression that a file of the source must match to be fetched"
+    )
     downloads: int = setting(100, "parallel downloads of CSV files", unit="connections")
     stall_timeout_s: float = setting(30.0, "longest wait for the source to connect, and for a byte of it", unit="s")
     min_bytes_per_s: int = setting(
@@ -17,6 +19,11 @@ class MetadataSettings:
     )
     retries: int = setting(5, "further tries for a CSV file after a fault that may pass; each resumes where it was")
     separator: str = setting("|", "field separator of the CSV files", changes_bytes=True)
+    required_columns: tuple[str, ...] = setting(
+        ("URL", "TEXT", "similarity"),
+        "a CSV whose header lacks one is left out, its rows counted (the recipe leaves out those without similarity)",
+        changes_bytes=True,
+    )
     max_url_chars: int = setting(4_096, "a longer URL quarantines its row", unit="characters", changes_bytes=True)
     max_caption_chars: int = setting(
         100_000, "a longer caption quarantines its row", unit="characters", changes_bytes=True

@@ -1,0 +1,66 @@
+"""Typed rows with uid and place, from strings by column name: what readers of CSV and of parquet files share."""
+
+import numpy as np
+import pyarrow as pa
+
+from laion_assets.metadata.identity import Positions, raw_digest, uid_digests
+from laion_assets.metadata.normalise import normalise
+from laion_assets.metadata.quarantine import Reject, marked_rows
+from laion_assets.metadata.reasons import Reason
+from laion_assets.metadata.schema import FILE_PLACE, ROW_SCHEMA
+from laion_assets.metadata.settings import MetadataSettings
+
+
+def typed_rows(
+    tokens: dict[str, pa.Array],
+    numbers: np.ndarray,
+    raw: pa.Array,
+    source_file: str,
+    settings: MetadataSettings,
+    positions: Positions,
+) -> tuple[pa.RecordBatch, list[Reject]]:
+    """A batch of ROW_SCHEMA from n records, and those that were quarantined.
+
+    `tokens` are strings by column name (n, valid UTF-8, never null), `numbers` (n,) int64 the records' numbers in their
+    file, `raw` (n,) binary the records as they were read. Only rows that belong to `positions` are given.
+    """
+    typed = normalise(tokens, len(numbers), settings)
+    urls = typed.columns["URL"].view(pa.binary()).to_pylist()
+    digests = uid_digests(urls, typed.columns["TEXT"].view(pa.binary()).to_pylist())
+    position = positions.of(digests)
+    if typed.reasons:
+        position[list(typed.reasons)] = -1
+    chosen = np.flatnonzero(position >= 0)
+    take = pa.array(chosen)
+    columns = {
+        **{name: array.take(take) for name, array in typed.columns.items()},
+        "position": pa.array(position[chosen]),
+        "place": pa.array([digests[row].hex() for row in chosen.tolist()], pa.string()),
+        "source_file": pa.array([source_file] * len(chosen), pa.string()),
+        "source_row": pa.array(numbers[chosen]),
+        "notes": pa.array(typed.notes[chosen]),
+    }
+    arrays = [columns.get(field.name, pa.nulls(len(chosen), field.type)) for field in ROW_SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA), rejected(numbers, raw, typed.reasons)
+
+
+def rejected(numbers: np.ndarray, raw: pa.Array, reasons: dict[int, Reason]) -> list[Reject]:
+    """The records at these rows as rejects."""
+    return [Reject.of(int(numbers[row]), why, raw[row].as_py()) for row, why in reasons.items()]
+
+
+def file_mark(source_file: str, state: str, positions: Positions) -> pa.RecordBatch:
+    """The row by which a file says what became of it; it belongs to the range of the md5 of its name."""
+    digest = raw_digest(source_file.encode())
+    place = positions.of([digest])
+    wanted = place >= 0
+    count = int(wanted.sum())
+    return marked_rows(
+        place=place[wanted],
+        keys=[FILE_PLACE + digest.hex()] * count,
+        source_file=source_file,
+        numbers=[0] * count,
+        reasons=[state] * count,
+        raw=[b""] * count,
+        lengths=[0] * count,
+    )

@@ -1,0 +1,75 @@
+"""Run the sample's site for as long as a block lasts."""
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from laion_assets.errors import SourceError
+from laion_assets.sample.answers import CRAWL_HOST, LISTING_PATH
+from laion_assets.sample.pages import PAGES
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True)
+class RunningSite:
+    """A site that answers: its port on 127.0.0.1 and its process."""
+
+    port: int
+    process_id: int
+    source: str = f"http://{CRAWL_HOST}{LISTING_PATH}"
+    """URL of the CSVs' directory listing, to be asked through `resolve`."""
+
+    @property
+    def resolve(self) -> dict[str, str]:
+        """Host pattern to `address:port`, as a dataset's `resolve` setting has it."""
+        return {"*.test": f"127.0.0.1:{self.port}"}
+
+
+@contextlib.contextmanager
+def running_site(pages: int = PAGES) -> Iterator[RunningSite]:
+    """Start the site over the first `pages` pages, give it when it answers, and end it with the block.
+
+    The process also ends when this one dies, however it dies. Raises SourceError where the site does not start.
+    """
+    command = [sys.executable, "-m", "laion_assets.sample.site", "--port", "0", "--pages", str(pages)]
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    try:
+        yield RunningSite(port=_port(process), process_id=process.pid)
+    finally:
+        _stop(process)
+
+
+def _port(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        line = process.stdout.readline() if selector.select(START_TIMEOUT_S) else b""
+    if not line:
+        state = f"exit status {process.poll()}" if process.poll() is not None else f"{START_TIMEOUT_S:g} s gone by"
+        raise SourceError(
+            f"the sample's web site did not start ({state}); run `python -m laion_assets.sample.site` to see why."
+        )
+    return int(json.loads(line)["port"])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

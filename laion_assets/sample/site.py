@@ -1,0 +1,237 @@
+"""The sample's web site on loopback: `python -m laion_assets.sample.site --port 0`.
+
+One process, one thread, asyncio streams: most faults of the real web are made of raw bytes that an HTTP library would
+refuse to send. Virtual hosts by the Host header: `crawl.test` lists the CSVs, `photos-NN.test` serves pictures. It
+binds 127.0.0.1 alone, prints one JSON line with its port when it is ready, and ends when its stdin ends, when its
+parent is gone, or on SIGTERM, so it cannot outlive what started it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+
+from laion_assets.sample.answers import (
+    CHUNKED_OVERSIZED_BYTES,
+    OVERSIZED_BYTES,
+    Answer,
+    Delivery,
+    answer,
+)
+from laion_assets.sample.crawl import Crawl, build_crawl
+from laion_assets.sample.pages import PAGES
+
+MAX_CONNECTIONS = 1_024
+"""Connections beyond this are closed at once."""
+MAX_HEAD_BYTES = 32_768
+IDLE_TIMEOUT_S = 30.0
+"""Longest wait for the next request on a connection."""
+HOLD_S = 60.0
+"""Longest time that a fault keeps a connection to itself."""
+_BLOCK = bytes(65_536)
+
+
+def main() -> None:
+    """Serve until the end of stdin, the end of the parent, or SIGTERM."""
+    parser = argparse.ArgumentParser(
+        prog="python -m laion_assets.sample.site",
+        description='Serve the sample\'s crawl on 127.0.0.1. Prints {"port": N} when ready; ends with its stdin.',
+    )
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0, the default, takes a free one")
+    parser.add_argument("--pages", type=int, default=PAGES, help="pages of the crawl (default %(default)s, all)")
+    options = parser.parse_args()
+    _end_with_parent()
+    asyncio.run(_serve(options.port, build_crawl(options.pages)))
+
+
+async def _serve(port: int, crawl: Crawl) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, os._exit, 0)
+    site = Site(crawl)
+    server = await asyncio.start_server(site.converse, "127.0.0.1", port, limit=MAX_HEAD_BYTES, backlog=1_024)
+    print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
+    async with server:
+        await server.serve_forever()
+
+
+class Site:
+    """The conversations of one site over one crawl; bounded in connections, heads and buffers."""
+
+    def __init__(self, crawl: Crawl):
+        self.crawl = crawl
+        self.connections = 0
+
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer requests on one connection until it ends, idles or has been spoilt by a fault."""
+        if self.connections >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self.connections += 1
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (ConnectionError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            pass
+        finally:
+            self.connections -= 1
+            with contextlib.suppress(ConnectionError, RuntimeError):
+                writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """One request and its answer; whether another may follow."""
+        first = await asyncio.wait_for(reader.readexactly(1), IDLE_TIMEOUT_S)
+        if not first.isalpha():
+            # A TLS handshake starts with 0x16 and holds no empty line to wait for.
+            return False
+        head = first + await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), IDLE_TIMEOUT_S)
+        method, target, version, headers = _parse_head(head)
+        if method not in ("GET", "HEAD") or headers.get("content-length", "0") != "0":
+            refusal = Answer(405, {"Allow": "GET, HEAD"})
+            writer.write(_head(refusal, close=True))
+            await writer.drain()
+            return False
+        host = headers.get("host", "").rsplit(":", 1)[0].lower()
+        reply = answer(self.crawl, host, target, headers)
+        stays = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
+        if reply.delivery is Delivery.WHOLE:
+            writer.write(_head(reply, close=not stays) + (b"" if method == "HEAD" else reply.body))
+            await writer.drain()
+            return stays
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(_DELIVERIES[reply.delivery](reply, reader, writer), HOLD_S)
+        return False
+
+
+async def _slow(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(_head(reply, close=True))
+    for place in range(len(reply.body)):
+        writer.write(reply.body[place : place + 1])
+        await writer.drain()
+        await asyncio.sleep(1)
+
+
+async def _endless(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(_head(reply, close=True, length="chunked") + _chunk(reply.body))
+    while True:
+        writer.write(_chunk(_BLOCK[:15_000]))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def _endless_headers(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    for number in range(100_000):
+        writer.write(b"X-Filler-%d: more to come\r\n" % number)
+        await writer.drain()
+        await asyncio.sleep(0.2)
+
+
+async def _silent(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+
+
+async def _short(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(_head(reply, close=True) + reply.body[: len(reply.body) // 2])
+    await writer.drain()
+
+
+async def _reset(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def _reset_mid_body(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _short(reply, reader, writer)
+    await asyncio.sleep(0.1)
+    await _reset(reply, reader, writer)
+
+
+async def _announced(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(_head(reply, close=True, length=str(OVERSIZED_BYTES)))
+    for _ in range(OVERSIZED_BYTES // len(_BLOCK)):
+        writer.write(_BLOCK)
+        await writer.drain()
+
+
+async def _chunked(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(_head(reply, close=True, length="chunked"))
+    for _ in range(CHUNKED_OVERSIZED_BYTES // len(_BLOCK) + 1):
+        writer.write(_chunk(_BLOCK))
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
+
+
+_DELIVERIES: Mapping[Delivery, Callable[[Answer, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]] = {
+    Delivery.SLOW: _slow,
+    Delivery.ENDLESS: _endless,
+    Delivery.ENDLESS_HEADERS: _endless_headers,
+    Delivery.SILENT: _silent,
+    Delivery.SHORT: _short,
+    Delivery.RESET: _reset,
+    Delivery.RESET_MID_BODY: _reset_mid_body,
+    Delivery.ANNOUNCED: _announced,
+    Delivery.CHUNKED: _chunked,
+}
+
+
+def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
+    """Method, target, version and headers (names in lower case) of a request head; ValueError where it is none."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target, version = first.split(" ")
+    headers = {}
+    for line in lines:
+        name, found, value = line.partition(":")
+        if found:
+            headers[name.strip().lower()] = value.strip()
+    return method, target, version, headers
+
+
+def _head(reply: Answer, close: bool, length: str | None = None) -> bytes:
+    """Status line and headers; no Date, so that equal requests get equal bytes."""
+    lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+    if length == "chunked":
+        lines.append("Transfer-Encoding: chunked")
+    elif reply.status not in (204, 304):
+        lines.append(f"Content-Length: {len(reply.body) if length is None else length}")
+    lines.append("Connection: close" if close else "Connection: keep-alive")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _chunk(body: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(body), body)
+
+
+def _end_with_parent() -> None:
+    """End the process when stdin ends or the parent changes: a grandchild may hold the pipe open after a kill -9."""
+    parent = os.getppid()
+
+    def watch_stdin() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(sys.stdin.fileno(), 4_096):
+                pass
+        os._exit(0)
+
+    def watch_parent() -> None:
+        gone = threading.Event()
+        while os.getppid() == parent:
+            gone.wait(0.5)
+        os._exit(0)
+
+    for watch in (watch_stdin, watch_parent):
+        threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The command line: help that teaches, statuses that mean something, errors without a traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from laion_assets import __version__
+from laion_assets.cli import cli
+from laion_assets_tests.end_to_end.conftest import command
+
+COMMANDS = sorted(cli.commands)
+
+
+def test_every_command_is_documented_in_the_readme() -> None:
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    for name in COMMANDS:
+        assert f"laion-assets {name}" in readme
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help(name: str) -> None:
+    found = cli.commands[name]
+    assert found.help
+    for parameter in found.params:
+        if parameter.param_type_name == "option":
+            assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    assert __version__ in command(tmp_path, "--version").stdout
+    assert "raw_csv -> dedup_parquet" in command(tmp_path, "--help").stdout
+
+
+def test_status_of_an_empty_folder(tmp_path: Path) -> None:
+    done = command(tmp_path, "status", "--dataset", "laion400m", "--json")
+    found = json.loads(done.stdout)
+    assert {asset: counts["total"] for asset, counts in found.items()} == {
+        "raw_csv": 1,
+        "dedup_parquet": 32,
+        "image_shards": 41_455,
+        "clip_embeddings": 400,
+        "knn_indices": 1,
+    }
+    assert all(counts["missing"] == counts["total"] for counts in found.values())
+    assert str(tmp_path / "data" / "laion400m") in done.stderr
+    assert command(tmp_path, "status", "--check", check=False).returncode == 1
+
+
+def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
+    (tmp_path / "laion-assets.toml").write_text("[images]\nthreads = 7\n")
+    found = json.loads(command(tmp_path, "settings", "--dataset", "sample", "--json").stdout)["sample"]
+    assert found["images.threads"]["value"] == 7
+    assert found["images.threads"]["origin"] == "laion-assets.toml [images.threads]"
+    assert found["root"]["origin"] == "environment LAION_ASSETS_ROOT"
+    assert "images.threads" in command(tmp_path, "settings", "--dataset", "sample").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["search", "--dataset", "sample", "a red circle"], 1, "knn_indices"),
+        (["materialize", "--dataset", "laion400m", "raw_csv"], 1, "source"),
+        (["materialize", "--dataset", "sample", "--partitions", "0..3"], 2, "exactly one asset"),
+        (["materialize", "image_shards", "--partitions", "x"], 2, "0..103"),
+        (["materialize", "image_shards", "--partitions", "23..99"], 1, "0..23"),
+        (["status", "--dataset", "nothing"], 2, "nothing"),
+        (["search", "--k", "0", "x"], 2, "range"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_errors_are_one_clear_message(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
+    done = command(tmp_path, *arguments, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_malformed_settings_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "laion-assets.toml").write_text("[images\n")
+    done = command(tmp_path, "status", check=False)
+    assert done.returncode == 1
+    assert "laion-assets.toml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:9/a.jpg", "blocked_address"),
+        ("http://[::1]/a.jpg", "blocked_address"),
+        ("http://2130706433/a.jpg", "blocked_address"),
+        ("http://169.254.169.254/latest/meta-data/", "blocked_address"),
+        ("file:///etc/passwd", "unsupported_scheme"),
+        ("ftp://example.org/a.jpg", "unsupported_scheme"),
+        ("not a url", "invalid_url"),
+    ],
+)
+def test_fetch_refuses_what_the_strict_policy_refuses(tmp_path: Path, url: str, reason: str) -> None:
+    decision = json.loads(command(tmp_path, "fetch", url, "--json").stdout)
+    assert decision["status"] == "failed_to_download"
+    assert decision["reason"] == reason
+
+
+def test_fetch_with_a_dataset_reaches_its_site(tmp_path: Path) -> None:
+    from laion_assets.sample.crawl import crawl_rows
+
+    url = next(row.url for row in crawl_rows() if row.expected == "success")
+    decision = json.loads(command(tmp_path, "fetch", url, "--dataset", "sample", "--json").stdout)
+    assert decision["status"] == "success"
+    assert (decision["width"], decision["height"]) == (256, 256)
+
+
+def test_the_command_is_quick_to_answer() -> None:
+    heavy = ("torch", "dagster_webserver", "pyspark", "faiss")
+    code = f"import laion_assets.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,162 @@
+"""The Dagster page, its daemon and code servers as real processes, asked through GraphQL as the page does it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
+
+LAUNCH_BACKFILL = """
+mutation Launch($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}"""
+LAUNCH_RUN = """
+mutation Launch($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}"""
+BACKFILL = """query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) {
+  ... on PartitionBackfill { status numPartitions error { message } } } }"""
+RUN = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+TERMINATE = "mutation Stop($id: String!) { terminateRun(runId: $id) { __typename ... on PythonError { message } } }"
+
+
+@dataclass(frozen=True)
+class DagsterPage:
+    """A running page at `url`; `process` is the root of its process tree."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data of an answer; fails on errors."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def backfill(self, dataset: str, assets: list[str], partitions: list[str] | None = None) -> str:
+        """Launch a backfill as the page's button does; all partitions if none are named. Returns its id."""
+        params: dict[str, Any] = {"assetSelection": [{"path": [dataset, asset]} for asset in assets]}
+        params |= {"allPartitions": True} if partitions is None else {"partitionNames": partitions}
+        answer = self.graphql(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return answer["backfillId"]
+
+    def run(self, dataset: str, asset: str, first: str = "", last: str = "") -> str:
+        """Launch one run of an asset, over a partition range if one is given. Returns its id."""
+        tags = [
+            {"key": "dagster/asset_partition_range_start", "value": first},
+            {"key": "dagster/asset_partition_range_end", "value": last},
+        ]
+        params = {
+            "selector": {
+                "repositoryLocationName": dataset,
+                "repositoryName": "__repository__",
+                "pipelineName": "__ASSET_JOB",
+                "assetSelection": [{"path": [dataset, asset]}],
+            },
+            "runConfigData": {},
+            "mode": "default",
+            "executionMetadata": {"tags": tags if first else []},
+        }
+        answer = self.graphql(LAUNCH_RUN, params=params)["launchPipelineExecution"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return answer["run"]["runId"]
+
+    def run_status(self, run_id: str) -> str:
+        """A run's status."""
+        return self.graphql(RUN, id=run_id)["runOrError"]["status"]
+
+    def wait_for_backfill(self, backfill_id: str, timeout_s: float) -> str:
+        """A backfill's final status."""
+
+        def ended() -> str | None:
+            status = self.graphql(BACKFILL, id=backfill_id)["partitionBackfillOrError"]["status"]
+            return None if status in ("REQUESTED", "CANCELING", "FAILING") else status
+
+        return wait_until(ended, timeout_s)
+
+    def wait_for_run(self, run_id: str, timeout_s: float) -> str:
+        """A run's final status."""
+        final = ("SUCCESS", "FAILURE", "CANCELED")
+        return wait_until(lambda: status if (status := self.run_status(run_id)) in final else None, timeout_s)
+
+    def descendants(self, wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
+        """Processes below the page whose command line is wanted."""
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if wanted(process.cmdline()):
+                    found.append(process)
+        return found
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> Any:
+    """The first true value of a condition. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(pause_s)
+    raise TimeoutError(f"nothing after {timeout_s} s")
+
+
+@contextlib.contextmanager
+def dagster_page(home: Path) -> Iterator[DagsterPage]:
+    """`dagster dev` over the project's workspace, with the files and the Dagster instance below `home`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (home / "dagster-dev.log").open("wb")
+    process = subprocess.Popen(
+        [BIN / "dagster", "dev", "-w", TOP / "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
+        cwd=TOP,
+        env=environment(home),
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    page = DagsterPage(f"http://127.0.0.1:{port}", process)
+    try:
+
+        def ready() -> bool:
+            assert process.poll() is None, (home / "dagster-dev.log").read_text()
+            with contextlib.suppress(OSError):
+                answer = page.graphql("{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }")
+                entries = answer["workspaceOrError"]["locationEntries"]
+                return len(entries) == 2 and all(entry["loadStatus"] == "LOADED" for entry in entries)
+            return False
+
+        wait_until(ready, 90)
+        yield page
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.close()

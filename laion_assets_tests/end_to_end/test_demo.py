@@ -1,0 +1,143 @@
+"""`laion-assets demo`: crawl CSVs become a searchable dataset, offline, through Dagster runs, and once only."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from laion_assets.handles import STAGES
+from laion_assets_tests.end_to_end.conftest import Demo
+
+COMPLETE = {"raw_csv": 1, "dedup_parquet": 4, "image_shards": 24, "clip_embeddings": 6, "knn_indices": 1}
+
+
+def status(demo: Demo) -> dict[str, dict[str, int]]:
+    return json.loads(demo.run("status", "--dataset", "sample", "--json").stdout)
+
+
+def materializations(demo: Demo) -> Counter[str]:
+    with dg.DagsterInstance.from_config(str(demo.home / "dagster_home")) as instance:
+        return Counter(
+            asset
+            for asset in STAGES
+            for _ in instance.fetch_materializations(dg.AssetKey(["sample", asset]), limit=1000).records
+        )
+
+
+def test_everything_is_complete(demo: Demo) -> None:
+    found = status(demo)
+    assert {asset: counts["complete"] for asset, counts in found.items()} == COMPLETE
+    assert all(counts["complete"] == counts["total"] for counts in found.values())
+
+
+def test_every_stage_says_what_went_in_came_out_and_was_dropped(demo: Demo) -> None:
+    for asset in STAGES:
+        assert asset in demo.first.stdout
+    for reason in ("duplicate", "http_404", "blocked_address", "opted_out"):
+        assert reason in demo.first.stdout
+
+
+def test_the_runs_are_dagster_s_own_and_one_materialization_a_partition(demo: Demo) -> None:
+    assert materializations(demo) == Counter(COMPLETE)
+    with dg.DagsterInstance.from_config(str(demo.home / "dagster_home")) as instance:
+        runs = instance.get_runs()
+        assert len(runs) == len(STAGES)
+        assert all(run.status == dg.DagsterRunStatus.SUCCESS for run in runs)
+        checks = [
+            record.event_log_entry.dagster_event.asset_check_evaluation_data
+            for run in runs
+            for record in instance.get_records_for_run(
+                run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+            ).records
+        ]
+    assert len(checks) == len(STAGES)
+    assert all(check.passed for check in checks)
+
+
+def test_a_second_demo_does_no_work_and_ends_the_same(demo: Demo) -> None:
+    def files() -> dict[str, tuple[int, int]]:
+        return {
+            str(path): (path.stat().st_mtime_ns, path.stat().st_size)
+            for path in sorted((demo.root / "sample").rglob("*"))
+            if path.is_file() and path.name != "demo.png"
+        }
+
+    before, said = files(), status(demo)
+    again = demo.run("demo")
+    assert "0 partitions run" in again.stdout
+    assert files() == before
+    assert status(demo) == said
+    assert materializations(demo) == Counter(COMPLETE)
+
+
+def test_the_rows_are_conserved_from_csv_to_index(demo: Demo) -> None:
+    def counts(asset: str) -> tuple[int, int]:
+        found = [
+            json.loads(path.read_text())["counts"]
+            for path in (demo.root / "sample" / "manifests" / asset).glob("*.json")
+        ]
+        return sum(one["rows_in"] for one in found), sum(one["rows_out"] for one in found)
+
+    for before, after in (
+        ("dedup_parquet", "image_shards"),
+        ("image_shards", "clip_embeddings"),
+        ("clip_embeddings", "knn_indices"),
+    ):
+        assert counts(before)[1] == counts(after)[0], f"{before} gave other rows than {after} took"
+
+
+def test_a_row_can_be_followed_by_its_uid_through_every_stage(demo: Demo) -> None:
+    root = demo.root / "sample"
+    dedup = {uid for path in (root / "dedup_parquet").glob("*.parquet") for uid in column(path, "uid")}
+    shards = [uid for path in sorted((root / "image_shards").glob("*.parquet")) for uid in column(path, "uid")]
+    embedded = [uid for path in sorted((root / "clip_embeddings/metadata").glob("*")) for uid in column(path, "uid")]
+    assert len(shards) == len(dedup)
+    assert set(shards) == dedup
+    assert len(embedded) == len(set(embedded))
+    assert set(embedded) < dedup
+    assert embedded == sorted(embedded), "neighbours are in the order of the hash space"
+
+
+def column(path: Path, name: str) -> list[str]:
+    return pq.read_table(path, columns=[name]).column(name).to_pylist()
+
+
+def test_vectors_are_float16_of_norm_1(demo: Demo) -> None:
+    for kind in ("img_emb", "text_emb"):
+        for path in (demo.root / "sample" / "clip_embeddings" / kind).glob("*.npy"):
+            vectors = np.load(path)
+            assert vectors.dtype == np.float16
+            assert np.allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("a red circle", ("red", "circle")),
+        ("a small red circle left of a large blue square", ("red circle", "blue square")),
+        ("a green star above a yellow triangle", ("green star", "yellow triangle")),
+    ],
+)
+def test_a_search_finds_what_it_asks_for(demo: Demo, query: str, wanted: tuple[str, ...]) -> None:
+    results = json.loads(demo.run("search", "--dataset", "sample", query, "--k", "10", "--json").stdout)
+    assert len(results) == 10
+    assert {"uid", "key", "caption", "url", "similarity"} <= set(results[0])
+    similarities = [result["similarity"] for result in results]
+    assert similarities == sorted(similarities, reverse=True)
+    right = [all(word in result["caption"] for word in wanted) for result in results[:3]]
+    assert any(right), [result["caption"] for result in results]
+
+
+def test_the_answer_is_a_contact_sheet(demo: Demo) -> None:
+    sheet = demo.root / "sample" / "search" / "demo.png"
+    assert sheet.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert str(sheet) in demo.first.stdout
+
+
+def test_nothing_is_left_in_staging(demo: Demo) -> None:
+    left = [path for path in (demo.root / "sample" / "staging").rglob("*") if path.is_file() and path.name != ".lock"]
+    assert left == []

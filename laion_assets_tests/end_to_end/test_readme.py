@@ -1,0 +1,64 @@
+"""The README's examples are run as they stand."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_assets.sample.running import running_site
+from laion_assets_tests.end_to_end.conftest import TOP, Demo, environment
+
+README = (TOP / "README.md").read_text()
+
+
+def example(beginning: str) -> str:
+    """The python block of the README that begins so."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    return next(block for block in blocks if block.startswith(beginning))
+
+
+def test_the_results_are_read_with_webdataset_numpy_and_faiss(demo: Demo) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", example("import faiss")], cwd=demo.home, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stdout.strip().splitlines()
+    assert re.match(r"00000\d{4} [0-9a-f]{32} .+\(256, 256\)$", first)
+    assert re.match(r"\[\s*0 ", last), "a vector's nearest neighbour is itself"
+
+
+def test_one_s_own_folder_of_parquet_becomes_a_dataset(demo: Demo, tmp_path: Path) -> None:
+    rows = pq.read_table(demo.root / "sample" / "image_shards" / "00002.parquet").to_pylist()
+    good = [row for row in rows if row["status"] == "success"][:40]
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(
+        pa.table({"url": [row["url"] for row in good], "caption": [row["caption"] for row in good]}),
+        tmp_path / "pairs" / "mine.parquet",
+    )
+    (tmp_path / "mine.py").write_text(example("from laion_assets.datasets"))
+    with running_site() as site:
+        pairs = ",".join(f'"{host}": "{address}"' for host, address in site.resolve.items())
+        done = subprocess.run(
+            [sys.executable, "mine.py"],
+            cwd=tmp_path,
+            env={**environment(tmp_path), "LAION_ASSETS_RESOLVE": "{" + pairs + "}", "PYTHONPATH": os.getcwd()},
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    index = tmp_path / "data" / "mine" / "knn_indices" / "image.index"
+    assert index.exists()
+    metadata = pq.read_table(tmp_path / "data" / "mine" / "clip_embeddings" / "metadata" / "metadata_0.parquet")
+    assert sorted(metadata.column("url").to_pylist()) == sorted(row["url"] for row in good)
+
+
+def test_the_documented_make_targets_exist() -> None:
+    makefile = (TOP / "Makefile").read_text()
+    for target in re.findall(r"`make ([a-z-]+)`", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    assert shutil.which("make")

@@ -1,0 +1,91 @@
+"""The graph through the running web server and daemon, as the page does it."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets.freshness import Freshness
+from laion_assets_tests.end_to_end.conftest import TOP, Demo
+from laion_assets_tests.end_to_end.dagster_page import TERMINATE, DagsterPage, dagster_page, wait_until
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
+    """A new Dagster instance over a copy of the demo's CSVs and parquet files; the later stages are not made yet."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "dagster_home").mkdir()
+    shutil.copy(TOP / "dagster_home" / "dagster.yaml", folder / "dagster_home")
+    for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "manifests/raw_csv", "manifests/dedup_parquet"):
+        shutil.copytree(demo.root / "sample" / name, folder / "data" / "sample" / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(home: Path) -> Iterator[DagsterPage]:
+    with dagster_page(home) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def served(home: Path) -> Dataset:
+    return replace(SAMPLE, root=str(home / "data"))
+
+
+def of_a_run(command: list[str]) -> bool:
+    """Whether a process is one that a run starts: a worker, the JVM, the sample's site, or the run itself."""
+    line = " ".join(command)
+    return any(sign in line for sign in ("sample.site", "spawn_main", "java", "execute_run", "org.apache.spark"))
+
+
+def complete(dataset: Dataset, asset: str) -> list[str]:
+    return [state.key for state in Freshness(dataset).states(asset) if state.state == "complete"]
+
+
+def test_terminating_a_run_ends_its_workers_and_site_and_keeps_finished_shards(
+    page: DagsterPage, served: Dataset
+) -> None:
+    run_id = page.run("sample", "image_shards", "00000", "00023")
+    wait_until(lambda: complete(served, "image_shards"), 120)
+    assert page.descendants(of_a_run)
+    page.graphql(TERMINATE, id=run_id)
+    wait_until(lambda: not page.descendants(of_a_run), 10)
+    assert page.wait_for_run(run_id, 30) == "CANCELED"
+    assert 0 < len(complete(served, "image_shards")) < 24
+
+
+def test_a_terminated_spark_run_leaves_no_jvm(page: DagsterPage, served: Dataset) -> None:
+    (Path(served.root) / "sample" / "manifests" / "dedup_parquet" / "00.json").unlink()
+    run_id = page.run("sample", "dedup_parquet", "00", "00")
+    wait_until(lambda: page.descendants(lambda command: "java" in command[0] if command else False), 120, 0.1)
+    page.graphql(TERMINATE, id=run_id)
+    wait_until(lambda: not page.descendants(of_a_run), 10)
+    assert page.wait_for_run(run_id, 30) == "CANCELED"
+
+
+def test_the_graph_is_backfilled_from_the_page(page: DagsterPage, served: Dataset) -> None:
+    backfill_id = page.backfill("sample", ["dedup_parquet", "image_shards", "clip_embeddings", "knn_indices"])
+    assert page.wait_for_backfill(backfill_id, 540) == "COMPLETED_SUCCESS"
+    found = {
+        asset: len(complete(served, asset))
+        for asset in ("raw_csv", "dedup_parquet", "image_shards", "clip_embeddings", "knn_indices")
+    }
+    assert found == {"raw_csv": 1, "dedup_parquet": 4, "image_shards": 24, "clip_embeddings": 6, "knn_indices": 1}
+
+
+def test_one_partition_made_alone_has_the_same_bytes(page: DagsterPage, served: Dataset, demo: Demo) -> None:
+    folder = Path(served.root) / "sample"
+    (folder / "manifests" / "dedup_parquet" / "02.json").unlink()
+    (folder / "dedup_parquet" / "02.parquet").unlink()
+    assert page.wait_for_run(page.run("sample", "dedup_parquet", "02", "02"), 120) == "SUCCESS"
+    for name in ("dedup_parquet/02.parquet", "dedup_rejects/02.parquet"):
+        assert (folder / name).read_bytes() == (demo.root / "sample" / name).read_bytes()
+
+
+def test_the_page_and_the_demo_made_the_same_bytes(page: DagsterPage, served: Dataset, demo: Demo) -> None:
+    for name in ("dedup_parquet/00.parquet", "image_shards/00004.tar", "image_shards/00004.parquet"):
+        one, other = (root / "sample" / name for root in (Path(served.root), demo.root))
+        assert one.read_bytes() == other.read_bytes(), name

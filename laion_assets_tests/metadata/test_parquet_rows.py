@@ -1,0 +1,80 @@
+"""Rows of a parquet file have the identity and the values that the same rows of a CSV have."""
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from laion_assets.datasets import SAMPLE
+from laion_assets.errors import SourceError
+from laion_assets.metadata.csv_rows import rows_of_file
+from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.parquet_rows import parquet_rows_of_file
+from laion_assets.metadata.settings import MetadataSettings
+
+ROWS = [
+    {
+        "SAMPLE_ID": number,
+        "URL": f"https://example.org/{number}.jpg",
+        "TEXT": f"picture {number}",
+        "HEIGHT": 480,
+        "WIDTH": 640,
+        "LICENSE": "?",
+        "NSFW": "UNLIKELY",
+        "similarity": 0.25 + number / 1000,
+    }
+    for number in range(50)
+]
+
+
+def read(table: pa.Table | bytes) -> list[dict[str, object]]:
+    if isinstance(table, pa.Table):
+        file = io.BytesIO()
+        pq.write_table(table, file)
+        table = file.getvalue()
+    positions = Positions(SAMPLE.layout, tuple(range(4)))
+    batches = parquet_rows_of_file(io.BytesIO(table), "part.parquet", MetadataSettings(), positions)
+    return [row for batch in batches for row in batch.to_pylist() if not row["place"].startswith("s")]
+
+
+def test_a_parquet_file_and_a_csv_with_the_same_rows_agree() -> None:
+    header = list(ROWS[0])
+    lines = ["|".join(header), *("|".join(str(row[name]) for name in header) for row in ROWS)]
+    positions = Positions(SAMPLE.layout, tuple(range(4)))
+    batches = rows_of_file(io.BytesIO("\n".join(lines).encode()), "part.parquet", MetadataSettings(), positions)
+    from_csv = [row for batch in batches for row in batch.to_pylist() if not row["place"].startswith("s")]
+    assert read(pa.Table.from_pylist(ROWS)) == from_csv
+    assert len(from_csv) == 50
+
+
+def test_the_names_of_relaion_are_understood() -> None:
+    renamed = pa.Table.from_pylist(ROWS).select(["URL", "TEXT", "similarity", "WIDTH"])
+    found = read(renamed.rename_columns(["url", "caption", "similarity", "width"]))
+    assert {row["place"] for row in found} == {row["place"] for row in read(pa.Table.from_pylist(ROWS))}
+    assert found[0]["WIDTH"] == 640
+    assert found[0]["SAMPLE_ID"] is None
+
+
+def test_bad_rows_are_rejected_with_their_number_and_content() -> None:
+    table = pa.table({"URL": ["https://example.org/a.jpg", "no url", None], "TEXT": ["a", None, "c"]})
+    rejects = [row for row in read(table) if row["reason"]]
+    assert sorted((row["source_row"], row["reason"]) for row in rejects) == [
+        (2, "url_without_scheme"),
+        (3, "url_missing"),
+    ]
+    assert b"no url" in rejects[0]["raw"] + rejects[1]["raw"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (b"PAR1 is not enough PAR1", "no readable parquet file"),
+        (b"", "no readable parquet file"),
+        (pa.table({"URL": ["https://example.org/a.jpg"]}), "no column TEXT"),
+        (pa.table({"URL": [1], "TEXT": ["a"]}), "has to be a string"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_naming_the_file(table: pa.Table | bytes, said: str) -> None:
+    with pytest.raises(SourceError, match=f"part.parquet.*{said}"):
+        read(table)

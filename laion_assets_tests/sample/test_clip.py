@@ -1,0 +1,122 @@
+"""The small CLIP: its names, its size, and that the published figures are those of the weights beside them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from laion_assets.sample.clip.batches import ATTRIBUTE_SIZES, UNKNOWN, attributes, make_batch
+from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION, clip_retrieval_name, register
+from laion_assets.sample.scenes import draw_scene, is_held_out
+
+PICTURES = 200
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict:
+    return json.loads(EVALUATION.read_text())
+
+
+def test_the_weights_are_small_and_half_precision() -> None:
+    from safetensors import safe_open
+
+    assert CHECKPOINT.stat().st_size <= 20_000_000
+    with safe_open(CHECKPOINT, "np") as weights:
+        names = list(weights.keys())
+        assert {str(weights.get_slice(name).get_dtype()) for name in names} == {"F16"}
+        assert weights.get_slice("token_embedding.weight").get_shape()[0] == 49_408
+
+
+def test_the_published_figures_reach_the_aim(figures: dict) -> None:
+    assert figures["pictures"] == 1_000
+    assert figures["held_out"]["recall_at_1"] >= 0.8
+    assert figures["held_out"]["recall_at_10"] >= 0.99
+    assert figures["swapped_pairs"]["caption_accuracy"] >= 0.9
+    assert figures["colour_histogram"]["recall_at_1"] < figures["held_out"]["recall_at_1"] / 2
+    assert figures["untrained"]["recall_at_10"] < 0.05
+
+
+def test_the_figures_can_be_measured_again(figures: dict) -> None:
+    """Among fewer pictures recall@1 can only rise, up to the noise of 200 questions."""
+    from laion_assets.sample.clip.evaluate import Encoder, distinct_scenes, pipeline_jpeg, recalls
+
+    scenes = distinct_scenes(PICTURES, held_out=True)
+    assert all(is_held_out(scene) for scene in scenes)
+    encoder = Encoder(CHECKPOINT)
+    pictures = encoder.pictures([pipeline_jpeg(scene, number) for number, scene in enumerate(scenes)])
+    captions = encoder.captions([scene.caption for scene in scenes])
+    assert pictures.shape == captions.shape == (PICTURES, 128)
+    assert np.allclose(np.linalg.norm(pictures, axis=1), 1, atol=1e-5)
+    measured = recalls(captions @ pictures.T)
+    assert measured["recall_at_1"] >= figures["held_out"]["recall_at_1"] - 0.05
+    assert measured["recall_at_10"] >= figures["held_out"]["recall_at_10"] - 0.02
+    swapped = encoder.captions([scene.swapped.caption for scene in scenes])
+    apart = ((pictures * captions).sum(1) > (pictures * swapped).sum(1)).mean()
+    assert apart == pytest.approx(figures["swapped_pairs"]["caption_accuracy"], abs=0.06)
+
+
+def test_the_preprocessing_is_the_one_of_training() -> None:
+    from PIL import Image
+
+    from laion_assets.sample.clip.evaluate import Encoder
+    from laion_assets.sample.clip.train import to_input
+
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    preprocessed = Encoder(None).preprocess(Image.fromarray(pixels))
+    assert np.allclose(preprocessed.numpy(), to_input(pixels[None])[0].numpy(), atol=1e-5)
+
+
+def test_clip_retrievals_loader_takes_the_name_and_gives_the_same_model() -> None:
+    from laion_assets.sample.clip.evaluate import Encoder
+
+    register()
+    register()
+    from all_clip import load_clip
+
+    name = clip_retrieval_name()
+    assert name == f"open_clip:{ARCHITECTURE}/{CHECKPOINT.absolute()}"
+    model, _, tokenizer = load_clip(name, use_jit=False, device="cpu")
+    caption = "a red circle left of a blue square"
+    theirs = model.encode_text(tokenizer([caption])).detach().numpy()[0]
+    ours = Encoder(CHECKPOINT).captions([caption])[0]
+    assert np.dot(theirs / np.linalg.norm(theirs), ours) > 0.9999
+
+
+def test_a_picture_has_the_same_embedding_in_any_batch_and_mode() -> None:
+    """clip-retrieval never switches a model to evaluation: nothing in it may depend on the batch."""
+    import torch
+
+    from laion_assets.sample.clip.evaluate import Encoder
+
+    model = Encoder(CHECKPOINT).model
+    batch = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together = model.eval().encode_image(batch)
+        alone = torch.cat([model.train().encode_image(each[None]) for each in batch])
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+def test_batches_are_a_function_of_seed_and_step_and_hold_nothing_held_out() -> None:
+    batch, again = make_batch(3, 7, 8), make_batch(3, 7, 8)
+    assert np.array_equal(batch.pictures, again.pictures)
+    assert batch.captions == again.captions
+    assert batch.captions != make_batch(3, 8, 8).captions
+    assert batch.pictures.shape == (64, 64, 64, 3)
+    assert batch.truth.diagonal().all()
+    assert batch.seen.shape == batch.said.shape == (64, len(ATTRIBUTE_SIZES))
+    assert all(column.max() < size for column, size in zip(batch.seen.T, ATTRIBUTE_SIZES, strict=True))
+
+
+def test_attributes_are_what_a_picture_shows() -> None:
+    for number in range(50):
+        scene = draw_scene(np.random.default_rng(number))
+        assert attributes(scene) == attributes(scene.inverted)
+        assert attributes(scene) != attributes(scene.swapped)
+        assert attributes(scene).count(UNKNOWN) == 6
+
+
+def test_recall_counts_ties_as_lost() -> None:
+    from laion_assets.sample.clip.evaluate import recalls
+
+    assert recalls(np.eye(20)) == {"recall_at_1": 1.0, "recall_at_10": 1.0}
+    assert recalls(np.ones((20, 20))) == {"recall_at_1": 0.0, "recall_at_10": 0.0}

@@ -1,0 +1,33 @@
+"""What the crawl declares of its rows is what the project's own CSV reader finds in its files."""
+
+import io
+from collections import Counter
+
+from laion_assets.datasets import SAMPLE
+from laion_assets.metadata.csv_rows import rows_of_file
+from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.reasons import FileState
+from laion_assets.sample.crawl import MALFORMED, build_crawl
+
+
+def test_rows_and_rejects_are_as_declared() -> None:
+    crawl = build_crawl()
+    positions = Positions(SAMPLE.layout, range(SAMPLE.layout.parquet_files))
+    uids: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for file in crawl.files:
+        for batch in rows_of_file(io.BytesIO(file.content), file.path, SAMPLE.metadata, positions):
+            for row in batch.select(["place", "reason"]).to_pylist():
+                if row["reason"] is None:
+                    uids[row["place"]] += 1
+                else:
+                    reasons[row["reason"]] += 1
+    counts = crawl.counts
+    assert (len(uids), sum(uids.values())) == (counts["unique"], counts["unique"] + counts["duplicate"])
+    declared: Counter[str] = Counter()
+    for malformed in MALFORMED:
+        declared[malformed.reason] += malformed.rows
+    declared["file_without_similarity"] = counts["left_out"] + sum(file.left_out for file in crawl.files)
+    for state in FileState:
+        reasons.pop(state, None)
+    assert reasons == declared

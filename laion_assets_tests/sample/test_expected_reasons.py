@@ -1,0 +1,28 @@
+"""What each kind of page is declared to end as is what the project's own fetching and decoding makes of it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from laion_assets.datasets import SAMPLE
+from laion_assets.images.decision import decide
+from laion_assets.images.settings import ImageSettings
+from laion_assets.sample.faults import FAULT_BY_KIND
+from laion_assets.sample.pages import Page, crawl_pages
+from laion_assets.sample.running import running_site
+
+PAGES = {page.kind: page for page in reversed(crawl_pages())}
+PATIENT: ImageSettings = replace(SAMPLE.images, connect_timeout_s=20.0, deadline_s=30.0)
+HASTY: ImageSettings = replace(SAMPLE.images, connect_timeout_s=2.0, deadline_s=2.0)
+
+
+def test_every_kind_of_page_ends_as_declared() -> None:
+    with running_site() as site, ThreadPoolExecutor(12) as pool:
+        dataset = SAMPLE.with_resolve(site.resolve)
+
+        def reason(page: Page) -> str:
+            fault = FAULT_BY_KIND.get(page.kind)
+            images = HASTY if fault and fault.slow else PATIENT
+            return str(decide(page.url.replace(" ", "%20"), replace(dataset, images=images))["reason"])
+
+        found = dict(zip(PAGES, pool.map(reason, PAGES.values()), strict=True))
+    assert found == {kind: page.expected for kind, page in PAGES.items()}
