@@ -39,7 +39,7 @@ demo: setup ## the whole graph on the embedded sample, offline
 test: setup ## the tests, in less than 15 minutes on 2 cores
 	$(BIN)/python -m pytest $(PYTEST)
 
-test-scale: setup ## large inputs under memory caps (about an hour on 2 cores)
+test-scale: setup ## large inputs under memory caps (about half an hour on 2 cores)
 	$(BIN)/python -m pytest -m scale --timeout 5400 $(PYTEST)
 
 test-browser: setup chromium ## the Dagster page in Chromium, screenshots in artifacts/

@@ -22,6 +22,7 @@ from laion_assets.settings.resolution import configured
 
 HOME_VARIABLE = "DAGSTER_HOME"
 DEFAULT_HOME = "dagster_home"
+_INTERRUPTED = "dagster._core.errors.DagsterExecutionInterruptedError"
 _MINIMAL_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 
@@ -120,7 +121,10 @@ def materialize_stage(
         )
         run_ids.append(result.run_id)
         if not result.success:
-            raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {_why(result)}")
+            why = _why(result)
+            if why.startswith(_INTERRUPTED):
+                raise KeyboardInterrupt
+            raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {why}")
         failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
         if failed:
             raise LaionAssetsError(
@@ -138,14 +142,17 @@ def _range_tags(first: PartitionState, last: PartitionState) -> dict[str, str]:
 
 
 def _why(result: dg.ExecuteInProcessResult) -> str:
+    """The innermost error of a failed run: ours as it is, another's by its class and its first and last line."""
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error is not None:
             error = event.step_failure_data.error
             while error.cause is not None:
                 error = error.cause
-            lines = [line.strip() for line in error.message.splitlines() if line.strip()]
-            own = (error.cls_name or "") in vars(errors)
-            return error.message.strip() if own else f"{lines[0]} ... {lines[-1]}" if len(lines) > 1 else lines[0]
+            message = error.message.strip()
+            if (error.cls_name or "") in vars(errors):
+                return message.removeprefix(f"{errors.__name__}.{error.cls_name}: ")
+            lines = [line.strip() for line in message.splitlines() if line.strip()] or [error.cls_name or "unknown"]
+            return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
     return "see the run's log in the Dagster page"
 
 

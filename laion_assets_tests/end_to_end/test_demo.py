@@ -1,16 +1,23 @@
 """`laion-assets demo`: crawl CSVs become a searchable dataset, offline, through Dagster runs, and once only."""
 
 import json
+import shutil
+import signal
+import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from laion_assets.datasets import SAMPLE
+from laion_assets.freshness import Freshness
 from laion_assets.handles import STAGES
-from laion_assets_tests.end_to_end.conftest import Demo
+from laion_assets_tests.end_to_end.conftest import BIN, Demo, environment
 
 COMPLETE = {"raw_csv": 1, "dedup_parquet": 4, "image_shards": 24, "clip_embeddings": 6, "knn_indices": 1}
 
@@ -141,3 +148,31 @@ def test_the_answer_is_a_contact_sheet(demo: Demo) -> None:
 def test_nothing_is_left_in_staging(demo: Demo) -> None:
     left = [path for path in (demo.root / "sample" / "staging").rglob("*") if path.is_file() and path.name != ".lock"]
     assert left == []
+
+
+def test_ctrl_c_keeps_finished_shards_and_leaves_no_process(demo: Demo, tmp_path: Path) -> None:
+    for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "manifests/raw_csv", "manifests/dedup_parquet"):
+        shutil.copytree(demo.root / "sample" / name, tmp_path / "data" / "sample" / name)
+    process = subprocess.Popen(
+        [BIN / "laion-assets", "demo"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    assert any("images/s" in line for line in process.stderr)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("sample.site" in " ".join(child.cmdline()) for child in children)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=15)[1]
+    assert process.returncode == 130, said
+    assert "every finished partition is kept" in said
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    dataset = replace(SAMPLE, root=str(tmp_path / "data"))
+    states = [state.state for state in Freshness(dataset).states("image_shards")]
+    assert 0 < states.count("complete") < 24
+    assert set(states) == {"complete", "missing"}

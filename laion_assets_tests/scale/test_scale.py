@@ -93,7 +93,7 @@ def test_an_embedding_file_of_a_million_rows_under_a_cap(tmp_path: Path) -> None
     from laion_assets.embeddings.clip_model import load_model
     from laion_assets.embeddings.encode import build_embedding_file
 
-    dataset = replace(SAMPLE, root=str(tmp_path), layout=Layout(1, 200, 2, 10_000))
+    dataset = replace(SAMPLE, root=str(tmp_path), layout=Layout(1, 200, 2, 10_000), model=_tiny_model(tmp_path))
     store = Store.of(dataset)
     for shard in range(200):
         _publish_shard(dataset, shard, rows=500 if shard < 100 else 10_000)
@@ -211,6 +211,26 @@ def _publish_shard(dataset: Dataset, shard: int, rows: int) -> None:
             pa.Table.from_pylist(records, schema), attempt.stage(ImageShards.path(layout, shard, ".parquet"))
         )
         attempt.commit(Counts(rows, rows), settings=settings_digest(dataset, "image_shards"), inputs="")
+
+
+def _tiny_model(folder: Path) -> str:
+    """An open_clip model that takes next to no time: what is measured is memory, which rows might take."""
+    from laion_assets.embeddings.torchvision_shim import ensure_torchvision
+
+    ensure_torchvision()
+    import open_clip
+    from safetensors.torch import save_file
+
+    architecture = {
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 32, "patch_size": 16, "layers": 1, "width": 64, "head_width": 32},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    (folder / "laion-assets-tiny.json").write_text(json.dumps(architecture))
+    open_clip.add_model_config(folder / "laion-assets-tiny.json")
+    weights = folder / "tiny.safetensors"
+    save_file(open_clip.create_model("laion-assets-tiny").state_dict(), weights)
+    return f"open_clip:laion-assets-tiny/{weights}"
 
 
 def _jpeg(picture: Image.Image, quality: int) -> bytes:

@@ -57,18 +57,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m laion_assets.sample.clip.train", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("--steps", type=int, default=1300, help="optimiser steps of 256 pictures (default %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=1300, help="length of the schedule, in steps of 256 pictures (default %(default)s)"
+    )
+    parser.add_argument(
+        "--until", type=int, default=600, help="stop there and write the weights, as published (default %(default)s)"
+    )
     parser.add_argument("--learning-rate", type=float, default=1.2e-3, help="peak of the cosine (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="decides weights and scenes (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads (default %(default)s)")
     parser.add_argument("--state", type=Path, required=True, help="checkpoint file to write, and to go on from")
     parser.add_argument("--weights", type=Path, default=CHECKPOINT, help="float16 safetensors to write at the end")
     options = parser.parse_args()
-    train(options.steps, options.learning_rate, options.seed, options.threads, options.state, options.weights)
+    until = min(options.until, options.steps)
+    train(options.steps, until, options.learning_rate, options.seed, options.threads, options.state, options.weights)
 
 
-def train(steps: int, learning_rate: float, seed: int, threads: int, state: Path, weights: Path) -> None:
-    """Run the remaining steps of `steps`, checkpointing to `state`, then write `weights` (float16)."""
+def train(steps: int, until: int, learning_rate: float, seed: int, threads: int, state: Path, weights: Path) -> None:
+    """Run what remains of the first `until` of `steps`, checkpointing to `state`, then write `weights` (float16)."""
     torch.set_num_threads(threads)
     # The flash kernel's backward pass is slower than plain matrix products for 65 tokens on a CPU.
     torch.backends.cuda.enable_flash_sdp(False)
@@ -93,21 +99,21 @@ def train(steps: int, learning_rate: float, seed: int, threads: int, state: Path
     else:
         _teach_words(model, tokenizer, seed)
     began, losses = time.monotonic(), []
-    for step, batch in zip(range(start, steps), _batches(seed, start, steps), strict=True):
+    for step, batch in zip(range(start, until), _batches(seed, start, until), strict=True):
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(step, steps, learning_rate)
         losses.append(_train_step(model, optimizer, tokenizer, batch))
         done = step + 1
-        if done % LOG_EVERY_STEPS == 0 or done == steps:
+        if done % LOG_EVERY_STEPS == 0 or done == until:
             rate = (done - start) / (time.monotonic() - began)
-            figures = {"step": done, "steps": steps, "loss": round(sum(losses) / len(losses), 4)}
+            figures = {"step": done, "steps": until, "loss": round(sum(losses) / len(losses), 4)}
             figures |= {"scale": round(model.logit_scale.exp().item(), 1), "steps_a_second": round(rate, 3)}
-            figures |= {"eta_s": round((steps - done) / rate)}
+            figures |= {"eta_s": round((until - done) / rate)}
             losses = []
             if done % CHECKPOINT_EVERY_STEPS == 0:
                 figures |= _validate(model, tokenizer)
             print(json.dumps(figures), flush=True)
-        if done % CHECKPOINT_EVERY_STEPS == 0 or done == steps:
+        if done % CHECKPOINT_EVERY_STEPS == 0 or done == until:
             _save(state, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done})
     write_weights(model, weights)
 
