@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+_MIN_ELAPSED_S = 0.1
+"""A rate over less time than this says nothing."""
+
 
 @dataclass
 class Progress:
@@ -37,10 +40,10 @@ class Progress:
         elapsed = max(time.monotonic() - self._started, 1e-9)
         percent = 100 * self.done / self.total if self.total else 100.0
         parts = [f"{self.done:,}/{self.total:,} {self.noun} ({percent:.0f} %)"]
-        if self.rate_noun:
-            parts.append(f"{self.fine / elapsed:,.0f} {self.rate_noun}/s")
-        elif self.done:
-            parts.append(f"{self.done / elapsed:,.1f} {self.noun}/s")
+        counted, noun = (self.fine, self.rate_noun) if self.rate_noun else (self.done, self.noun)
+        if counted and elapsed >= _MIN_ELAPSED_S:
+            rate = counted / elapsed
+            parts.append(f"{rate:,.0f} {noun}/s" if rate >= 10 else f"{rate:.1f} {noun}/s")
         if self.done < self.total and self.done:
             parts.append(f"{duration((self.total - self.done) * elapsed / self.done)} left")
         if self.done >= self.total:

@@ -76,7 +76,8 @@ def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
         "bytes": dg.MetadataValue.int(manifest.size),
         "seconds": dg.MetadataValue.float(manifest.seconds),
         "published_at": dg.MetadataValue.text(manifest.published_at),
-        "files": dg.MetadataValue.md(file_table(store, manifest)),
+        "root": dg.MetadataValue.path(store.url),
+        "files": dg.MetadataValue.md(file_table(manifest)),
     }
     if counts.reasons:
         rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in sorted(counts.reasons.items()))
@@ -84,8 +85,8 @@ def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
     return metadata
 
 
-def file_table(store: Store, manifest: Manifest, limit: int = 8) -> str:
-    """The files of a partition as a markdown table; the first `limit` of them."""
-    rows = [f"| {store.address(entry.path)} | {entry.size:,} | {entry.sha256[:12]} |" for entry in manifest.files]
+def file_table(manifest: Manifest, limit: int = 8) -> str:
+    """The files of a partition as a markdown table, below the root; the first `limit` of them."""
+    rows = [f"| {entry.path} | {entry.size:,} | {entry.sha256[:12]} |" for entry in manifest.files]
     more = f"\n\nand {len(rows) - limit:,} more" if len(rows) > limit else ""
     return "| file | bytes | sha256 |\n|---|---:|---|\n" + "\n".join(rows[:limit]) + more

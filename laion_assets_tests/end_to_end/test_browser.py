@@ -130,6 +130,6 @@ def test_a_partition_range_is_materialized_by_clicking(dagster: DagsterPage, pag
         lambda: all(Freshness(dataset).state("image_shards", shard).state == "complete" for shard in wanted), 240
     )
     page.goto(f"{dagster.url}/runs")
-    expect(page.get_by_text("image_shards").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("In progress (0)")).to_be_visible(timeout=2 * PATIENCE_MS)
     expect(page.get_by_text("Success").first).to_be_visible(timeout=PATIENCE_MS)
     shoot(page, "runs")

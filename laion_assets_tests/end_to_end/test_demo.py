@@ -122,20 +122,21 @@ def test_vectors_are_float16_of_norm_1(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "wanted"),
+    ("query", "wanted", "within"),
     [
-        ("a red circle", ("red", "circle")),
-        ("a small red circle left of a large blue square", ("red circle", "blue square")),
-        ("a green star above a yellow triangle", ("green star", "yellow triangle")),
+        ("a red circle", ("red circle",), 1),
+        ("a small red circle left of a large blue square", ("red circle", "blue square"), 1),
+        ("a green star above a yellow triangle", ("green star", "yellow triangle"), 10),
     ],
 )
-def test_a_search_finds_what_it_asks_for(demo: Demo, query: str, wanted: tuple[str, ...]) -> None:
+def test_a_search_finds_what_it_asks_for(demo: Demo, query: str, wanted: tuple[str, ...], within: int) -> None:
+    """Hundreds of pictures show the first two; four of 4,993 show the last pair."""
     results = json.loads(demo.run("search", "--dataset", "sample", query, "--k", "10", "--json").stdout)
     assert len(results) == 10
     assert {"uid", "key", "caption", "url", "similarity"} <= set(results[0])
     similarities = [result["similarity"] for result in results]
     assert similarities == sorted(similarities, reverse=True)
-    right = [all(word in result["caption"] for word in wanted) for result in results[:3]]
+    right = [all(word in result["caption"] for word in wanted) for result in results[:within]]
     assert any(right), [result["caption"] for result in results]
 
 
