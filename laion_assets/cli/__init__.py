@@ -4,6 +4,7 @@ Exit status: 0 done, 1 failed (the message says what, where and what to do), 2 w
 """
 
 import os
+import signal
 import sys
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -54,6 +55,9 @@ for command in (demo, materialize, status, search, fetch, settings):
 
 def main() -> None:
     """Entry point: runs a command and turns errors into one clear line and an exit status."""
+    # A script's background jobs start with SIGINT ignored; Dagster gives SIGTERM the same fate after its first run,
+    # so that `kill` would no longer end us.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -161,7 +161,6 @@ def test_ctrl_c_keeps_finished_shards_and_leaves_no_process(demo: Demo, tmp_path
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stderr is not None
     assert any("images/s" in line for line in process.stderr)
