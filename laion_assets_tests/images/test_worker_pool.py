@@ -1,5 +1,6 @@
 """The pool: workers are reused, a bad shard costs itself only, and no process outlives its parent."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -47,9 +48,13 @@ class Stub:
 
 
 def children():
-    return [
-        process for process in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(process.cmdline())
-    ]
+    """Living worker processes; one that was just killed is a zombie, whose command line psutil cannot read."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 def test_workers_are_reused_and_tasks_taken_as_they_are_needed():
@@ -141,8 +146,10 @@ def test_shards_are_made_in_workers_and_a_killed_run_ends_in_the_same_files(tmp_
         killed = dataset_of(tmp_path / "killed", rows, site.resolve, shards=4)
 
         def kill_a_worker(outcome):
-            if outcome.shard < 2 and len(children()) > 1:
-                children()[-1].kill()
+            workers = children()
+            if outcome.shard < 2 and len(workers) > 1:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    workers[-1].kill()
 
         failures = run_shards([ShardTask(killed, shard) for shard in range(4)], 2, kill_a_worker)
         assert all(failure.kind == "WorkerDied" for failure in failures)
