@@ -156,10 +156,6 @@ class KnnIndices(Handle):
 
     asset = KNN_INDICES
 
-    def index_path(self, modality: str) -> str:
-        """Path, relative to the store, of the index of `image` or `text`."""
-        return f"{KNN_INDICES}/{modality}.index"
-
 
 HANDLES: dict[str, type[Handle]] = {
     handle.asset: handle for handle in (RawCsv, DedupParquet, ImageShards, ClipEmbeddings, KnnIndices)
