@@ -45,3 +45,17 @@ def upstream_mapping(dataset: Dataset, asset: str) -> dg.PartitionMapping | None
         for other in upstream:
             downstream.setdefault(before.key(layout, other), set()).add(handle.key(layout, number))
     return dg.StaticPartitionMapping(downstream)
+
+
+def partitions_a_run(dataset: Dataset, asset: str) -> int:
+    """How many partitions of an asset one run covers at most.
+
+    All of `dedup_parquet`: each of its partitions reads every CSV, so that a second run would read them again.
+    """
+    match asset:
+        case "image_shards":
+            return dataset.images.shards_per_run
+        case "clip_embeddings":
+            return dataset.embeddings.files_per_run
+        case _:
+            return HANDLES[asset].count(dataset.layout)

@@ -1,7 +1,6 @@
 """Dagster runs started from a shell, in the instance that the Dagster page shows.
 
-Only partitions that are not complete are run, in contiguous ranges, so that no materialization is ever reported for
-work that no run did.
+Runs cover what is not complete, in as few ranges as there can be; complete partitions inside of them are skipped.
 """
 
 import os
@@ -17,7 +16,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import HANDLES, STAGES
-from laion_assets.partitions import PARTITIONED
+from laion_assets.partitions import PARTITIONED, partitions_a_run
 from laion_assets.settings.resolution import configured
 
 HOME_VARIABLE = "DAGSTER_HOME"
@@ -58,11 +57,14 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-def contiguous_ranges(numbers: list[int]) -> list[tuple[int, int]]:
-    """First and last of each run of consecutive numbers; `numbers` ascend."""
+def covering_ranges(numbers: list[int], width: int) -> list[tuple[int, int]]:
+    """First and last of as few spans of at most `width` numbers as hold all of `numbers`, which ascend.
+
+    Spans may hold other numbers, too: a run skips what is complete, and a run for each hole would be far too many.
+    """
     ranges: list[tuple[int, int]] = []
     for number in numbers:
-        if ranges and number == ranges[-1][1] + 1:
+        if ranges and number < ranges[-1][0] + width:
             ranges[-1] = (ranges[-1][0], number)
         else:
             ranges.append((number, number))
@@ -110,7 +112,7 @@ def materialize_stage(
     todo = [number for number in todo if within is None or number in within]
     job = definitions.resolve_implicit_global_asset_job_def()
     run_ids = []
-    for first, last in contiguous_ranges(todo):
+    for first, last in covering_ranges(todo, partitions_a_run(dataset, asset)):
         tags = _range_tags(before[first], before[last]) if asset in PARTITIONED else {}
         result = job.execute_in_process(
             instance=opened,

@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from laion_assets.assets.declaration import declaration, edge, finished_are_reported, run_partitions, say_in
+from laion_assets.assets.declaration import declaration, edge, run_partitions, say_in
+from laion_assets.assets.reporting import Reporting, reported_output
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
@@ -27,20 +28,21 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
             CLIP_EMBEDDINGS,
             kinds={"pytorch", "numpy"},
             description=DESCRIPTION,
-            partitions_a_run=dataset.embeddings.files_per_run,
             pool="gpu",
             ins=edge(dataset, CLIP_EMBEDDINGS),
         )
     )
     def clip_embeddings(
         context: dg.AssetExecutionContext, image_shards: ImageShards, clip_model: ClipModelResource
-    ) -> ClipEmbeddings:
+    ) -> dg.Output[ClipEmbeddings]:
         from laion_assets.embeddings.encode import build_embedding_file
+        from laion_assets.io_managers.clip_embeddings import ClipEmbeddingsIOManager
 
         partitions = run_partitions(context, dataset, CLIP_EMBEDDINGS)
-        with finished_are_reported(context, dataset, CLIP_EMBEDDINGS, partitions):
+        with Reporting(context, ClipEmbeddingsIOManager(dataset), partitions) as published:
             for partition in partitions:
-                build_embedding_file(dataset, Store.of(dataset), partition, clip_model.load(), say_in(context))
-        return ClipEmbeddings.of(dataset, partitions)
+                built = build_embedding_file(dataset, Store.of(dataset), partition, clip_model.load(), say_in(context))
+                published(partition, built.manifest)
+        return reported_output(ClipEmbeddings.of(dataset, partitions))
 
     return clip_embeddings

@@ -1,15 +1,13 @@
 """What every asset of the graph declares alike: key, partitions, IO manager, edge to the asset before."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 
 from laion_assets.datasets import Dataset
-from laion_assets.freshness import Freshness
-from laion_assets.handles import STAGES
-from laion_assets.partitions import partition_numbers, partitions_def, upstream_mapping
+from laion_assets.handles import HANDLES, STAGES
+from laion_assets.partitions import partition_numbers, partitions_a_run, partitions_def, upstream_mapping
 
 
 def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
@@ -17,12 +15,14 @@ def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
     return dg.AssetKey([dataset.name, asset])
 
 
-def declaration(
-    dataset: Dataset, asset: str, *, kinds: set[str], description: str, partitions_a_run: int | None, **more: Any
-) -> dict[str, Any]:
-    """Keyword arguments of `@dg.asset`; `partitions_a_run` None means all partitions of a backfill in one run."""
-    policy = dg.BackfillPolicy.multi_run(partitions_a_run) if partitions_a_run else dg.BackfillPolicy.single_run()
+def declaration(dataset: Dataset, asset: str, *, kinds: set[str], description: str, **more: Any) -> dict[str, Any]:
+    """Keyword arguments of `@dg.asset`."""
     definition = partitions_def(dataset, asset)
+    covered = partitions_a_run(dataset, asset)
+    if covered < HANDLES[asset].count(dataset.layout):
+        policy = dg.BackfillPolicy.multi_run(covered)
+    else:
+        policy = dg.BackfillPolicy.single_run()
     return {
         "key": asset_key(dataset, asset),
         "group_name": dataset.name,
@@ -49,30 +49,3 @@ def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: s
 def say_in(context: dg.AssetExecutionContext) -> Callable[[str], None]:
     """A function that puts a line into the run's log."""
     return lambda line: context.log.info(line)
-
-
-@contextlib.contextmanager
-def finished_are_reported(
-    context: dg.AssetExecutionContext, dataset: Dataset, asset: str, partitions: Sequence[int]
-) -> Iterator[None]:
-    """Where the body fails or is interrupted, report what it had published by then, so that the page shows it.
-
-    A success reports its partitions itself; doing it here as well would double the events.
-    """
-    before = _complete(dataset, asset, partitions)
-    try:
-        yield
-    except BaseException:
-        for key in sorted(_complete(dataset, asset, partitions) - before):
-            context.log_event(
-                dg.AssetMaterialization(
-                    asset_key=asset_key(dataset, asset), partition=key, description="published before its run ended"
-                )
-            )
-        raise
-
-
-def _complete(dataset: Dataset, asset: str, partitions: Sequence[int]) -> set[str]:
-    freshness = Freshness(dataset)
-    states = [freshness.state(asset, partition) for partition in partitions]
-    return {state.key for state in states if state.state == "complete"}

@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from laion_assets.assets.declaration import declaration, edge, finished_are_reported, run_partitions, say_in
+from laion_assets.assets.declaration import declaration, edge, run_partitions, say_in
+from laion_assets.assets.reporting import Reporting, reported_output
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.handles import DEDUP_PARQUET, DedupParquet, RawCsv
@@ -29,18 +30,23 @@ def dedup_parquet_asset(dataset: Dataset) -> dg.AssetsDefinition:
             DEDUP_PARQUET,
             kinds={"pyspark", "parquet"},
             description=DESCRIPTION,
-            partitions_a_run=None,
             pool="spark",
             ins=edge(dataset, DEDUP_PARQUET),
             metadata={"dagster/column_schema": dedup_columns()},
         )
     )
-    def dedup_parquet(context: dg.AssetExecutionContext, raw_csv: RawCsv, spark: SparkResource) -> DedupParquet:
+    def dedup_parquet(
+        context: dg.AssetExecutionContext, raw_csv: RawCsv, spark: SparkResource
+    ) -> dg.Output[DedupParquet]:
+        from laion_assets.io_managers.dedup_parquet import DedupParquetIOManager
         from laion_assets.metadata.dedup import build_dedup_parquet
 
         partitions = run_partitions(context, dataset, DEDUP_PARQUET)
-        with finished_are_reported(context, dataset, DEDUP_PARQUET, partitions):
-            build_dedup_parquet(spark.session(), dataset, Store.of(dataset), partitions, say_in(context))
-        return DedupParquet.of(dataset, partitions)
+        with Reporting(context, DedupParquetIOManager(dataset), partitions) as published:
+            store, say = Store.of(dataset), say_in(context)
+            manifests = build_dedup_parquet(spark.session(), dataset, store, partitions, say)
+            for partition, manifest in zip(partitions, manifests, strict=True):
+                published(partition, manifest)
+        return reported_output(DedupParquet.of(dataset, partitions))
 
     return dedup_parquet

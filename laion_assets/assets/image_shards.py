@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from laion_assets.assets.declaration import declaration, edge, finished_are_reported, run_partitions, say_in
+from laion_assets.assets.declaration import declaration, edge, run_partitions, say_in
+from laion_assets.assets.reporting import Reporting, reported_output
 from laion_assets.datasets import Dataset
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.resources.crawl_site import CrawlSiteResource
@@ -29,7 +30,6 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
             IMAGE_SHARDS,
             kinds={"python", "webdataset"},
             description=DESCRIPTION,
-            partitions_a_run=dataset.images.shards_per_run,
             pool="network",
             ins=edge(dataset, IMAGE_SHARDS),
             metadata={"dagster/column_schema": shard_columns(dataset)},
@@ -37,12 +37,13 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def image_shards(
         context: dg.AssetExecutionContext, dedup_parquet: DedupParquet, crawl_site: CrawlSiteResource
-    ) -> ImageShards:
+    ) -> dg.Output[ImageShards]:
         from laion_assets.images.build import build_image_shards
+        from laion_assets.io_managers.image_shards import ImageShardsIOManager
 
         partitions = run_partitions(context, dataset, IMAGE_SHARDS)
-        with finished_are_reported(context, dataset, IMAGE_SHARDS, partitions):
-            build_image_shards(crawl_site.attach(dataset), partitions, say_in(context))
-        return ImageShards.of(dataset, partitions)
+        with Reporting(context, ImageShardsIOManager(dataset), partitions) as published:
+            build_image_shards(crawl_site.attach(dataset), partitions, say_in(context), published)
+        return reported_output(ImageShards.of(dataset, partitions))
 
     return image_shards

@@ -26,7 +26,6 @@ def knn_indices_asset(dataset: Dataset) -> dg.AssetsDefinition:
             KNN_INDICES,
             kinds={"faiss"},
             description=DESCRIPTION,
-            partitions_a_run=None,
             ins=edge(dataset, KNN_INDICES),
         )
     )

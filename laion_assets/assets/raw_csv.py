@@ -22,9 +22,7 @@ not fetched again.
 def raw_csv_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """`raw_csv` of a dataset."""
 
-    @dg.asset(
-        **declaration(dataset, RAW_CSV, kinds={"csv"}, description=DESCRIPTION, partitions_a_run=None, pool="network")
-    )
+    @dg.asset(**declaration(dataset, RAW_CSV, kinds={"csv"}, description=DESCRIPTION, pool="network"))
     def raw_csv(context: dg.AssetExecutionContext, crawl_site: CrawlSiteResource) -> RawCsv:
         from laion_assets.metadata.download import fetch_raw_csv
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from laion_assets.commit.manifest import Manifest
 from laion_assets.datasets import Dataset
 from laion_assets.errors import ShardError
 from laion_assets.images.outcome import ShardOutcome
@@ -12,10 +13,16 @@ from laion_assets.progress import Progress
 _NAMED_FAILURES = 10
 
 
-def build_image_shards(dataset: Dataset, shards: Sequence[int], say: Callable[[str], None]) -> None:
+def build_image_shards(
+    dataset: Dataset,
+    shards: Sequence[int],
+    say: Callable[[str], None],
+    published: Callable[[int, Manifest], None] = lambda shard, manifest: None,
+) -> None:
     """Make these shards, each published the moment it is done; complete ones are skipped.
 
-    A shard that fails does not stop the others. Raises ShardError at the end, naming those that failed and why.
+    `published` is called for each, in this thread, with its number and its manifest. A shard that fails does not stop
+    the others. Raises ShardError at the end, naming those that failed and why.
     """
     progress = Progress(say, "shards", len(shards), "images")
     skipped = 0
@@ -23,6 +30,7 @@ def build_image_shards(dataset: Dataset, shards: Sequence[int], say: Callable[[s
     def finished(outcome: ShardOutcome) -> None:
         nonlocal skipped
         skipped += outcome.skipped
+        published(outcome.shard, outcome.manifest)
         note = f"{skipped} were complete already" if skipped else ""
         progress.add(1, 0 if outcome.skipped else outcome.rows, note)
 

@@ -18,8 +18,9 @@ Metadata = dict[str, dg.MetadataValue]
 class PartitionIOManager(dg.IOManager):
     """Hands over a handle of exactly the partitions a run covers.
 
-    On the way out it verifies that every one of them is published, and adds its metadata to its materialization. On
-    the way in it sorts the keys (Dagster gives them in hash order) and refuses the incomplete by name.
+    On the way out it verifies that every one of them is published; the asset has reported each one when it was done,
+    with what `metadata_of` says of it. On the way in it sorts the keys (Dagster gives them in hash order) and refuses
+    the incomplete by name.
     """
 
     asset = ""
@@ -42,18 +43,17 @@ class PartitionIOManager(dg.IOManager):
                 "partitions."
             )
         require_complete(self.dataset, obj)
-        total_rows = 0
+        rows = 0
         for partition in obj.partitions:
             manifest = obj.manifest(partition)
-            total_rows += manifest.counts.rows_out
-            metadata = {**counts_metadata(self.store, manifest), **self.describe(partition, manifest)}
-            if context.has_asset_partitions:
-                context.step_context.add_asset_metadata(
-                    metadata, asset_key=context.asset_key, partition_key=manifest.key
-                )
-            else:
-                context.add_output_metadata(metadata)
-        context.log.info(f"{len(obj.partitions):,} partitions verified, {total_rows:,} rows")
+            rows += manifest.counts.rows_out
+            if not context.has_asset_partitions:
+                context.add_output_metadata(self.metadata_of(partition, manifest))
+        context.log.info(f"{len(obj.partitions):,} partitions verified, {rows:,} rows")
+
+    def metadata_of(self, partition: int, manifest: Manifest) -> Metadata:
+        """What a person sees of a published partition in the page."""
+        return {**counts_metadata(self.store, manifest), **self.describe(partition, manifest)}
 
     def load_input(self, context: dg.InputContext) -> Handle:
         """A handle over the partitions that the run downstream reads. Raises IncompleteError naming what is missing."""

@@ -45,13 +45,17 @@ def materialize(dataset: Dataset, returned: object) -> dg.ExecuteInProcessResult
     )
 
 
-def test_a_run_s_partitions_are_verified_and_described_one_by_one(dataset: Dataset) -> None:
+def test_a_run_s_partitions_are_verified(dataset: Dataset) -> None:
     publish(dataset, list(range(3, 13)))
-    result = materialize(dataset, ImageShards.of(dataset, tuple(range(3, 13))))
-    events = {event.partition: event.materialization.metadata for event in result.get_asset_materialization_events()}
-    assert sorted(events) == [f"{shard:05d}" for shard in range(3, 13)]
-    assert events["00007"]["rows_in"].value == 1
-    assert "http_404" in events["00007"]["dropped_by_reason"].value
+    assert materialize(dataset, ImageShards.of(dataset, tuple(range(3, 13)))).success
+
+
+def test_a_person_sees_rows_reasons_and_neighbours_of_a_partition(dataset: Dataset) -> None:
+    publish(dataset, [7])
+    metadata = ImageShardsIOManager(dataset).metadata_of(7, ImageShards.of(dataset, (7,)).manifest(7))
+    assert (metadata["rows_in"].value, metadata["rows_out"].value) == (1, 0)
+    assert "http_404" in metadata["dropped_by_reason"].value
+    assert (metadata["dedup_parquet"].value, metadata["clip_embeddings"].value) == ("01", "1")
 
 
 def test_a_partition_that_was_not_published_is_named(dataset: Dataset) -> None:

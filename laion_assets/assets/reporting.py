@@ -1,0 +1,109 @@
+"""A run's partitions are reported to Dagster as each is published, with its own metadata, and each of them once.
+
+Left alone, Dagster reports all partitions of a range when its run succeeds, none when it is killed, and finds each
+one's metadata by a search over all of them. Here a run reports what it has published, every few seconds and in
+batches (one transaction each on PostgreSQL, where DAGSTER_EVENT_BATCH_SIZE is set), and its output is marked so that
+Dagster does not report it again. A partition that was complete before is reported, too: its backfill waits for it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
+
+from laion_assets.assets.declaration import asset_key
+from laion_assets.commit.manifest import Manifest
+from laion_assets.freshness import Freshness
+from laion_assets.handles import Handle
+
+if TYPE_CHECKING:
+    from laion_assets.io_managers.partition_io import PartitionIOManager
+
+BATCH = 200
+"""Partitions reported in one go, at most."""
+INTERVAL_S = 3.0
+"""How long a published partition waits for others to be reported with it, about."""
+
+HandleT = TypeVar("HandleT", bound=Handle)
+Published = Callable[[int, Manifest], None]
+"""Called with a partition's number and its manifest, once it is published or found complete."""
+
+
+class Reporting:
+    """Reports the published partitions of a run: `with Reporting(...) as published:` around the work.
+
+    Where the work fails or is interrupted, what it had published by then without saying so is looked up and reported.
+    """
+
+    def __init__(
+        self, context: dg.AssetExecutionContext, manager: "PartitionIOManager", partitions: Sequence[int]
+    ) -> None:
+        self._step = context.get_step_execution_context()
+        self._manager = manager
+        self._partitions = partitions
+        self._before: dict[int, Manifest] = {}
+        self._waiting: list[tuple[int, Manifest]] = []
+        self._reported: set[int] = set()
+        self._flushed = time.monotonic()
+
+    def __enter__(self) -> Published:
+        self._before = dict(self._complete(self._partitions))
+        return self.published
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            silent = [number for number in self._partitions if number not in self._reported]
+            for number, manifest in self._complete(silent):
+                if self._before.get(number) != manifest:
+                    self.published(number, manifest)
+        self.flush()
+
+    def published(self, partition: int, manifest: Manifest) -> None:
+        """Take note of a partition that is published; it is reported within INTERVAL_S as a rule."""
+        self._waiting.append((partition, manifest))
+        self._reported.add(partition)
+        if len(self._waiting) >= BATCH or time.monotonic() - self._flushed >= INTERVAL_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Report what waits to be reported."""
+        batch = generate_event_batch_id()  # type: ignore[no-untyped-call]
+        last = len(self._waiting) - 1
+        for place, (partition, manifest) in enumerate(self._waiting):
+            made = self._before.get(partition) != manifest
+            event = materialization(self._manager, partition, manifest, made)
+            DagsterEvent.asset_materialization(self._step, event, DagsterEventBatchMetadata(batch, place == last))
+        self._waiting = []
+        self._flushed = time.monotonic()
+
+    def _complete(self, partitions: Sequence[int]) -> Iterator[tuple[int, Manifest]]:
+        freshness = Freshness(self._manager.dataset)
+        for number in partitions:
+            state = freshness.state(self._manager.asset, number)
+            if state.state == "complete" and state.manifest is not None:
+                yield number, state.manifest
+
+
+def materialization(
+    manager: "PartitionIOManager", partition: int, manifest: Manifest, made: bool
+) -> dg.AssetMaterialization:
+    """What Dagster is told of a published partition; its data version is the digest of the partition's content."""
+    return dg.AssetMaterialization(
+        asset_key=asset_key(manager.dataset, manager.asset),
+        partition=manifest.key,
+        description=None if made else "complete already: skipped",
+        metadata={"made_by_this_run": dg.MetadataValue.bool(made), **manager.metadata_of(partition, manifest)},
+        tags={DATA_VERSION_TAG: manifest.content},
+    )
+
+
+def reported_output(handle: HandleT) -> dg.Output[HandleT]:
+    """The output of an asset whose partitions were reported already; its IO manager verifies it as ever."""
+    return dg.Output(handle, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})

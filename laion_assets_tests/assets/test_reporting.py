@@ -1,0 +1,148 @@
+"""A run's partitions reach Dagster while it runs, each once, whatever becomes of the run."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from laion_assets.assets import reporting
+from laion_assets.assets.reporting import Published, Reporting, reported_output
+from laion_assets.commit.manifest import Counts, Manifest
+from laion_assets.commit.publication import publication
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.freshness import settings_digest
+from laion_assets.handles import DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.io_managers.image_shards import ImageShardsIOManager
+from laion_assets.partitions import partitions_def
+
+SHARDS = range(3, 13)
+Work = Callable[[Published], None]
+
+
+def publish(dataset: Dataset, shard: int) -> Manifest:
+    layout = dataset.layout
+    settings = settings_digest(dataset, IMAGE_SHARDS)
+    with publication(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as attempt:
+        attempt.stage(ImageShards.path(layout, shard, ".tar")).write_bytes(b"")
+        return attempt.commit(Counts(1, 0, {"http_404": 1}), settings=settings, inputs=f"rows of {shard}")
+
+
+@pytest.fixture
+def rows(dataset: Dataset) -> None:
+    """The parquet files that the shards come from."""
+    layout = dataset.layout
+    for parquet in range(layout.parquet_files):
+        with publication(Store.of(dataset), DEDUP_PARQUET, layout.parquet_key(parquet)) as attempt:
+            attempt.stage(DedupParquet.path(layout, parquet)).write_bytes(b"")
+            outputs = {layout.shard_key(shard): f"rows of {shard}" for shard in layout.shards_of_parquet(parquet)}
+            attempt.commit(Counts(0, 0), settings="s", inputs="i", outputs=outputs)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as opened:
+        yield opened
+
+
+def run(dataset: Dataset, instance: dg.DagsterInstance, work: Work) -> dg.ExecuteInProcessResult:
+    """A run over the shards 00003 to 00012, with a check downstream of its asset."""
+
+    @dg.asset(
+        key=[dataset.name, IMAGE_SHARDS],
+        partitions_def=partitions_def(dataset, IMAGE_SHARDS),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key="io",
+    )
+    def image_shards(context: dg.AssetExecutionContext) -> dg.Output[ImageShards]:
+        with Reporting(context, ImageShardsIOManager(dataset), SHARDS) as published:
+            work(published)
+        return reported_output(ImageShards.of(dataset, tuple(SHARDS)))
+
+    @dg.asset_check(asset=[dataset.name, IMAGE_SHARDS])
+    def seen() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    return dg.materialize(
+        [image_shards, seen],
+        resources={"io": ImageShardsIOManager(dataset)},
+        tags={"dagster/asset_partition_range_start": "00003", "dagster/asset_partition_range_end": "00012"},
+        instance=instance,
+        raise_on_error=False,
+    )
+
+
+def events(instance: dg.DagsterInstance, dataset: Dataset) -> list[dg.AssetMaterialization]:
+    found = instance.fetch_materializations(dg.AssetKey([dataset.name, IMAGE_SHARDS]), limit=1_000)
+    return [record.asset_materialization for record in found.records if record.asset_materialization is not None]
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_success_reports_each_partition_once_with_its_own_metadata(
+    dataset: Dataset, instance: dg.DagsterInstance
+) -> None:
+    def work(published: Published) -> None:
+        for shard in SHARDS:
+            published(shard, publish(dataset, shard))
+
+    result = run(dataset, instance, work)
+    assert result.success
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
+    assert Counter(event.partition for event in events(instance, dataset)) == {f"{shard:05d}": 1 for shard in SHARDS}
+    (seventh,) = [event for event in events(instance, dataset) if event.partition == "00007"]
+    assert seventh.metadata["rows_in"].value == 1
+    assert seventh.metadata["dedup_parquet"].value == "01"
+    assert seventh.tags is not None
+    assert seventh.tags["dagster/data_version"] == ImageShards.of(dataset).manifest(7).content
+
+
+@pytest.mark.usefixtures("rows")
+def test_partitions_show_while_the_run_goes_on(
+    dataset: Dataset, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "BATCH", 4)
+    seen = []
+
+    def work(published: Published) -> None:
+        for shard in SHARDS:
+            published(shard, publish(dataset, shard))
+            seen.append(len(events(instance, dataset)))
+
+    assert run(dataset, instance, work).success
+    assert seen == [0, 0, 0, 4, 4, 4, 4, 8, 8, 8]
+    assert len(events(instance, dataset)) == len(SHARDS)
+
+
+@pytest.mark.usefixtures("rows")
+def test_what_was_complete_before_is_reported_as_skipped(dataset: Dataset, instance: dg.DagsterInstance) -> None:
+    old = {shard: publish(dataset, shard) for shard in SHARDS if shard % 2}
+
+    def work(published: Published) -> None:
+        for shard in SHARDS:
+            published(shard, old.get(shard) or publish(dataset, shard))
+
+    assert run(dataset, instance, work).success
+    told = {
+        event.partition: (event.description, event.metadata["made_by_this_run"].value)
+        for event in events(instance, dataset)
+    }
+    assert told["00005"] == ("complete already: skipped", False)
+    assert told["00006"] == (None, True)
+    assert len(told) == len(SHARDS)
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_failed_run_reports_what_it_published_and_nothing_else(
+    dataset: Dataset, instance: dg.DagsterInstance
+) -> None:
+    publish(dataset, 3)
+
+    def work(published: Published) -> None:
+        published(4, publish(dataset, 4))
+        publish(dataset, 5)  # published by a worker whose word did not arrive before the end
+        raise RuntimeError("the power is gone")
+
+    assert not run(dataset, instance, work).success
+    assert sorted(str(event.partition) for event in events(instance, dataset)) == ["00004", "00005"]
