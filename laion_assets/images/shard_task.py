@@ -19,8 +19,8 @@ from laion_assets.errors import ConservationError, IntegrityError, ShardError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.images.environment import quieten
-from laion_assets.images.fetch import Fetcher, FetchPolicy
-from laion_assets.images.opener import GuardedOpener, installed
+from laion_assets.images.fetching.fetch import Fetcher, FetchPolicy
+from laion_assets.images.fetching.opener import GuardedOpener, installed
 from laion_assets.images.outcome import ShardOutcome
 from laion_assets.images.reasons import Reason
 from laion_assets.images.shard_files import ShardCounts, recount

@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-LIGHT = ["reasons", "target", "addresses", "resolver", "guard", "robots_tag", "http_connection", "fetch",
-         "opener", "image_header", "exif", "outcome", "shard_files", "shard_task", "worker_pool", "decision",
-         "build"]  # fmt: skip
+LIGHT = ["reasons", "fetching.target", "fetching.addresses", "fetching.resolver", "fetching.guard",
+         "fetching.robots_tag", "fetching.http_connection", "fetching.fetch", "fetching.opener", "image_header", "exif",
+         "outcome", "shard_files", "shard_task", "worker_pool", "decision", "build"]  # fmt: skip
 HEAVY = {"img2dataset", "cv2", "numpy", "pyarrow", "albumentations", "webdataset", "PIL", "torch"}
 
 

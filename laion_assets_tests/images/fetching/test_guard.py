@@ -8,10 +8,10 @@ import time
 import pytest
 
 from laion_assets.errors import SettingError
-from laion_assets.images.guard import Guard
+from laion_assets.images.fetching.guard import Guard
+from laion_assets.images.fetching.resolver import Resolver
+from laion_assets.images.fetching.target import parse_target
 from laion_assets.images.reasons import Reason, Rejection
-from laion_assets.images.resolver import Resolver
-from laion_assets.images.target import parse_target
 
 
 class Names:

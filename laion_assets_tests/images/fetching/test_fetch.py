@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.images.fetch import Fetcher, FetchPolicy, fetch
+from laion_assets.images.fetching.fetch import Fetcher, FetchPolicy, fetch
 from laion_assets.images.reasons import Reason
 from laion_assets_tests.images.site import answer, raw, running
 

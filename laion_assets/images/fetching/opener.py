@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from laion_assets.images.fetch import Fetcher
+from laion_assets.images.fetching.fetch import Fetcher
 from laion_assets.images.reasons import Reason, Rejection
 
 

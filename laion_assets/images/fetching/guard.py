@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from laion_assets.errors import SettingError
-from laion_assets.images.addresses import Address, parse_address, refusal
+from laion_assets.images.fetching.addresses import Address, parse_address, refusal
+from laion_assets.images.fetching.resolver import Resolver, shared_resolver
+from laion_assets.images.fetching.target import Target
 from laion_assets.images.reasons import Reason, Rejection
-from laion_assets.images.resolver import Resolver, shared_resolver
-from laion_assets.images.target import Target
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from laion_assets.images.guard import Endpoint, Guard
-from laion_assets.images.http_connection import Clock, Head, HttpConnection
+from laion_assets.images.fetching.guard import Endpoint, Guard
+from laion_assets.images.fetching.http_connection import Clock, Head, HttpConnection
+from laion_assets.images.fetching.robots_tag import refused_by
+from laion_assets.images.fetching.target import Target, follow, parse_target
 from laion_assets.images.reasons import Reason, Rejection
-from laion_assets.images.robots_tag import refused_by
-from laion_assets.images.target import Target, follow, parse_target
 
 if TYPE_CHECKING:
     from laion_assets.images.settings import ImageSettings

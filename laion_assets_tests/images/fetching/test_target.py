@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from laion_assets.images.fetching.target import follow, parse_target
 from laion_assets.images.reasons import Reason, Rejection
-from laion_assets.images.target import follow, parse_target
 
 
 @pytest.mark.parametrize(
