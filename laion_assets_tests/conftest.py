@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets_tests.spark_cluster import Cluster, standalone_cluster
 
 
 def pytest_configure() -> None:
@@ -31,3 +32,10 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def dataset(tmp_path: Path) -> Iterator[Dataset]:
     """The sample dataset with a root of its own."""
     return replace(SAMPLE, root=str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real Spark standalone cluster of two workers; drivers of it run in processes of their own."""
+    with standalone_cluster(tmp_path_factory.mktemp("spark")) as cluster:
+        yield cluster

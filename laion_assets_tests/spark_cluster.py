@@ -1,0 +1,162 @@
+"""A real Spark standalone cluster on loopback: a master and two workers of the pip package, while tests need it.
+
+A process has one Spark context, and other tests hold one in this process: run a driver of the cluster in a process of
+its own (`Cluster.run`).
+"""
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+START_S = 60.0
+"""The longest wait for the master and its workers to know each other."""
+STOP_S = 5.0
+TOP = Path(__file__).parents[1]
+_PR_SET_PDEATHSIG = 1
+_QUICK_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+_REGISTERED = "Registering worker"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster: `master` is its URL (`spark://127.0.0.1:port`), `folder` has its logs and work folders."""
+
+    master: str
+    folder: Path
+    processes: tuple[subprocess.Popen[bytes], ...] = field(repr=False)
+
+    @property
+    def conf(self) -> dict[str, str]:
+        """Spark configuration that makes executors as small as the cluster's workers."""
+        return {
+            "spark.executor.memory": "512m",
+            "spark.executor.cores": "1",
+            "spark.executor.extraJavaOptions": _QUICK_JVM,
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+        }
+
+    def executors(self) -> list[psutil.Process]:
+        """The executors' JVMs that live now; their Python workers are their children."""
+        found = []
+        for worker in self.processes[1:]:
+            with contextlib.suppress(psutil.Error):
+                found += [
+                    child
+                    for child in psutil.Process(worker.pid).children()
+                    if any("CoarseGrainedExecutorBackend" in word for word in child.cmdline())
+                ]
+        return found
+
+    def run(self, script: str, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Run Python source in a process of its own, with `sys.argv[1]` the master's URL and then `arguments`."""
+        return subprocess.run(self.command(script, *arguments), capture_output=True, text=True, timeout=timeout_s,
+                              env=environment(), preexec_fn=_end_with_parent)  # fmt: skip
+
+    def command(self, script: str, *arguments: str) -> list[str]:
+        """The command line that `run` runs."""
+        return [sys.executable, "-c", script, self.master, *arguments]
+
+
+def environment() -> dict[str, str]:
+    """What drivers and executors need: this interpreter, this source tree, loopback."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(TOP), os.environ.get("PYTHONPATH")])),
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_DAEMON_MEMORY": "256m",
+        "SPARK_DAEMON_JAVA_OPTS": _QUICK_JVM,
+    }
+
+
+@contextlib.contextmanager
+def standalone_cluster(folder: Path, workers: int = 2, cores: int = 1, memory: str = "1g") -> Iterator[Cluster]:
+    """Start a master and its workers, and end them with all they started; logs and work go below `folder`.
+
+    Whatever happens to this process, they end: the kernel kills them with it, and executors end with their worker.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        log = folder / "master.log"
+        processes.append(_start(folder, log, "master.Master", "--host", "127.0.0.1", "--port", "0"))
+        master = _await(log, r"Starting Spark master at (spark://\S+)", processes)[0]
+        for number in range(workers):
+            work = folder / f"work-{number}"
+            options = ("--host", "127.0.0.1", "--cores", str(cores), "--memory", memory, "--work-dir", str(work))
+            processes.append(_start(folder, folder / f"worker-{number}.log", "worker.Worker", *options, master))
+        _await(log, _REGISTERED, processes, workers)
+        yield Cluster(master, folder, tuple(processes))
+    finally:
+        _end(processes)
+
+
+def _start(folder: Path, log: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
+    import pyspark
+
+    home = Path(pyspark.__file__).parent
+    conf = folder / "conf"
+    conf.mkdir(exist_ok=True)
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            [
+                "bash",
+                str(home / "bin" / "spark-class"),
+                f"org.apache.spark.deploy.{name}",
+                "--webui-port",
+                "0",
+                *options,
+            ],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**environment(), "SPARK_HOME": str(home), "SPARK_CONF_DIR": str(conf)},
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel (prctl(2)) to kill this process when the thread that started it ends; kept over exec."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _await(log: Path, sign: str, processes: list[subprocess.Popen[bytes]], times: int = 1) -> list[str]:
+    deadline = time.monotonic() + START_S
+    while len(found := re.findall(sign, log.read_text(errors="replace"))) < times:
+        ended = [process for process in processes if process.poll() is not None]
+        if ended or time.monotonic() > deadline:
+            said = "\n".join(path.read_text(errors="replace")[-2_000:] for path in sorted(log.parent.glob("*.log")))
+            raise RuntimeError(f"the Spark cluster did not come up within {START_S:g} s; its logs end: {said}")
+        time.sleep(0.1)
+    return found
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    below = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            below += psutil.Process(process.pid).children(recursive=True)
+    for process in reversed(processes):
+        process.terminate()
+    ends = time.monotonic() + STOP_S
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, ends - time.monotonic()))
+        process.kill()
+        process.wait()
+    for left in below:
+        with contextlib.suppress(psutil.Error):
+            left.kill()
+    psutil.wait_procs(below, STOP_S)
