@@ -48,6 +48,8 @@ def settings_digest(dataset: Dataset, asset: str) -> str:
         case "dedup_parquet":
             counts = [layout.parquet_files, layout.shards]
             values = {**byte_settings(dataset.metadata), "uid": UID_VERSION, "layout": counts}
+            if dataset.metadata.where.is_set:
+                values["where"] = dataset.metadata.where.values()
         case "image_shards":
             values = byte_settings(dataset.images)
         case "clip_embeddings":

@@ -11,11 +11,12 @@ from laion_assets.resources.spark import SparkResource
 
 DESCRIPTION = """
 Unique rows. Spark aligns the CSVs' drifting columns by name, keeps malformed rows apart with their reason, and of all
-rows with one `uid` (md5 of url and caption) keeps the one of highest similarity, then lowest SAMPLE_ID.
+rows with one `uid` (md5 of url and caption) keeps the one of highest similarity, then lowest SAMPLE_ID. The dataset's
+filters (`metadata.where`) come before that: a row that fails one is counted by it.
 
 * **partition**: one range of the uid's hash space, sorted by uid; same input, same bytes, alone or together
 * **into**: `dedup_parquet/KEY.parquet`, one row group a shard, and `dedup_rejects/KEY.parquet`
-* **law**: rows read = rows kept + duplicates + quarantined by reason
+* **law**: rows read = rows kept + duplicates + quarantined and filtered by reason
 * **next**: each row group becomes one shard
 """
 

@@ -44,7 +44,7 @@ def settings(name: str | None, as_json: bool) -> None:
     for key, (dataset, found) in explained.items():
         click.secho(f"\n{key}  (files below {dataset.root.rstrip('/')}/{key})", bold=True)
         for one in found:
-            value = f"{one.value} {one.unit}".strip() if one.value not in ("", {}) else "-"
+            value = f"{one.value} {one.unit}".strip() if one.value not in ("", {}, (), None) else "-"
             changed = not one.origin.startswith("dataset ")
             click.secho(f"  {one.name:<32} {value:<34} {one.origin}", fg="cyan" if changed else None)
             click.secho(f"  {'':<32} {one.help}", dim=True)

@@ -4,7 +4,7 @@ import contextlib
 import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -84,7 +84,8 @@ def _run(
             "size": pa.array([size for group in groups for _, size in group], pa.int64()),
         }
     )
-    reader = _Reader(store, dataset.metadata, dataset.layout, writer.partitions)
+    metadata = replace(dataset.metadata, where=dataset.metadata.where.loaded())
+    reader = _Reader(store, metadata, dataset.layout, writer.partitions)
     rows = (
         session.createDataFrame(files, "group int, path string, size bigint")
         .repartitionById(len(groups), "group")

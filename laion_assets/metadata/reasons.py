@@ -1,4 +1,4 @@
-"""Why records are quarantined or fields emptied: every reason that the metadata half counts."""
+"""Why records are quarantined or filtered, or fields emptied: every reason that the metadata half counts."""
 
 from enum import IntFlag, StrEnum
 
@@ -30,8 +30,22 @@ class Reason(StrEnum):
     FILE_WITH_BAD_HEADER = "file_with_bad_header"
 
 
+class Filtered(StrEnum):
+    """Which of a dataset's filters (`metadata.where`) a sound row failed, the first in this order; counted each."""
+
+    WIDTH = "filtered_width"
+    HEIGHT = "filtered_height"
+    AREA = "filtered_area"
+    ASPECT = "filtered_aspect"
+    SIMILARITY = "filtered_similarity"
+    NSFW = "filtered_nsfw"
+    LICENSE = "filtered_license"
+    CAPTION_LENGTH = "filtered_caption_length"
+    DOMAIN = "filtered_domain"
+
+
 class Note(IntFlag):
-    """What was changed in a sound row's fields; counted, per partition, over all sound rows, duplicates included."""
+    """What was changed in a sound row's fields; counted over all rows that pass the filters, duplicates included."""
 
     SAMPLE_ID_MISSING = 1
     SAMPLE_ID_INVALID = 2

@@ -24,9 +24,10 @@ DEDUP_SCHEMA = pa.schema(
 )
 """Columns of `dedup_parquet/KEY.parquet`.
 
-`HEIGHT` and `WIDTH` are stored as in the source (LAION-400M published them swapped); `similarity` is in [-1, 1] or
-null; an empty field is null. `source_file` is relative to `raw_csv/`; `source_row` is the number of the record in its
-file, 1 for the first after the header, malformed records counted and blank lines not.
+`HEIGHT` and `WIDTH` are stored as in the source, or the right way round where `metadata.swapped_sides` says that the
+source has them swapped; `similarity` is in [-1, 1] or null; an empty field is null. `source_file` is relative to
+`raw_csv/`; `source_row` is the number of the record in its file, 1 for the first after the header, malformed records
+counted and blank lines not.
 """
 
 REJECTS_SCHEMA = pa.schema(
@@ -38,7 +39,11 @@ REJECTS_SCHEMA = pa.schema(
         pa.field("raw_bytes", pa.int64(), nullable=False),
     ]
 )
-"""Columns of `dedup_rejects/KEY.parquet`: each quarantined record, why, its first `RAW_BYTES`, and how long it was."""
+"""Columns of `dedup_rejects/KEY.parquet`: each record that was quarantined or filtered, and why.
+
+A quarantined one has its first `RAW_BYTES` in `raw` and its length in `raw_bytes`; a filtered one has neither:
+`source_file` and `source_row` find it in `raw_csv/`, unchanged.
+"""
 
 RAW_BYTES = 64 * 1024
 """Bytes of a quarantined record that are kept."""
@@ -56,9 +61,10 @@ ROW_SCHEMA = pa.schema(
 )
 """What crosses the exchange. `position` is the partition's place among those asked for; `place` orders rows in it.
 
-`place` is the uid of a row; `REJECT_PLACE` and the md5 of its raw bytes for a quarantined record; `FILE_PLACE` and the
-md5 of the file's name for the one mark that each file sends, whose `reason` is what became of the file. The prefixes
-sort after every hex digit, so a partition's rows come first, then its rejects, then its marks.
+`place` is the uid of a row; `REJECT_PLACE` and the md5 of its raw bytes for a quarantined record, and the uid for a
+filtered one; `FILE_PLACE` and the md5 of the file's name for the one mark that each file sends, whose `reason` is what
+became of the file. The prefixes sort after every hex digit, so a partition's rows come first, then its rejects, then
+its marks.
 """
 REJECT_PLACE = "r"
 FILE_PLACE = "s"

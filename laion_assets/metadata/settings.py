@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from laion_assets.metadata.row_filter import RowFilter
 from laion_assets.settings.field import setting
 
 
@@ -28,6 +29,12 @@ class MetadataSettings:
     max_caption_chars: int = setting(
         100_000, "a longer caption quarantines its row", unit="characters", changes_bytes=True
     )
+    swapped_sides: bool = setting(
+        False,
+        "the source has HEIGHT and WIDTH swapped, as LAION-400M was published: store them the right way round",
+        changes_bytes=True,
+    )
+    where: RowFilter = RowFilter()
     master: str = setting("local[*]", "Spark master: local[*], spark://host:port, yarn or k8s://...")
     driver_memory: str = setting("2g", "memory of Spark's driver; in local mode the whole engine's")
     spark_conf: dict[str, str] = setting({}, "further Spark configuration, by Spark's own names")

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from laion_assets.metadata.filtering import FILTERS, PASSED, filtered
 from laion_assets.metadata.identity import Positions, raw_digest, uid_digests
 from laion_assets.metadata.normalise import normalise
 from laion_assets.metadata.quarantine import Reject, marked_rows
 from laion_assets.metadata.reasons import Reason
-from laion_assets.metadata.schema import FILE_PLACE, ROW_SCHEMA
+from laion_assets.metadata.schema import FILE_PLACE, REJECT_PLACE, ROW_SCHEMA, WANTED_COLUMNS
 from laion_assets.metadata.settings import MetadataSettings
 
 
@@ -22,7 +24,8 @@ def typed_rows(
     """A batch of ROW_SCHEMA from n records, and those that were quarantined.
 
     `tokens` are strings by column name (n, valid UTF-8, never null), `numbers` (n,) int64 the records' numbers in their
-    file, `raw` (n,) binary the records as they were read. Only rows that belong to `positions` are given.
+    file, `raw` (n,) binary the records as they were read. Only rows that belong to `positions` are given. Rows that the
+    dataset's filters drop are in the batch as what they will be: rejects with a reason.
     """
     typed = normalise(tokens, len(numbers), settings)
     urls = typed.columns["URL"].view(pa.binary()).to_pylist()
@@ -40,8 +43,30 @@ def typed_rows(
         "source_row": pa.array(numbers[chosen]),
         "notes": pa.array(typed.notes[chosen]),
     }
+    failed = filtered(typed.columns, len(numbers), settings.where)
+    if failed is not None:
+        columns |= _marked(columns, failed[chosen])
     arrays = [columns.get(field.name, pa.nulls(len(chosen), field.type)) for field in ROW_SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA), rejected(numbers, raw, typed.reasons)
+
+
+def _marked(columns: dict[str, pa.Array], failed: np.ndarray) -> dict[str, pa.Array]:
+    """The columns that differ where rows were filtered.
+
+    A filtered row stays in the range of its uid, among the rejects, with its reason. Its values and bytes are not
+    carried on: `source_file` and `source_row` find them, and a filter may drop most of a crawl.
+    """
+    passed = pa.array(failed == PASSED)
+    dropped = pc.invert(passed)
+    return {
+        **{name: pc.if_else(passed, columns[name], None) for name in WANTED_COLUMNS},
+        "place": pc.if_else(passed, columns["place"], pc.binary_join_element_wise(REJECT_PLACE, columns["place"], "")),
+        "reason": pa.array([str(reason) for reason in FILTERS], pa.string()).take(
+            pa.array(failed, pa.int8(), mask=failed == PASSED)
+        ),
+        "raw": pc.if_else(dropped, b"", pa.scalar(None, pa.binary())),
+        "raw_bytes": pc.if_else(dropped, pa.scalar(0, pa.int64()), None),
+    }
 
 
 def rejected(numbers: np.ndarray, raw: pa.Array, reasons: dict[int, Reason]) -> list[Reject]:

@@ -131,7 +131,7 @@ def convert(name: str, raw: Any, kind: Any, origin: str) -> Any:
         target = typing.get_args(kind)[0]
     try:
         if target is tuple:
-            items = raw.split(",") if isinstance(raw, str) else raw
+            items = [item.strip() for item in raw.split(",") if raw.strip()] if isinstance(raw, str) else raw
             inner = typing.get_args(kind)[0]
             return tuple(inner(item) for item in items)
         if target is dict:

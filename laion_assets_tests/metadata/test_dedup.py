@@ -21,7 +21,9 @@ from laion_assets.layout import Layout
 from laion_assets.metadata import dedup
 from laion_assets.metadata.dedup import build_dedup_parquet, group_files
 from laion_assets.metadata.identity import rows_digest, uid_of
+from laion_assets.metadata.row_filter import RowFilter
 from laion_assets.metadata.schema import DEDUP_SCHEMA, REJECTS_SCHEMA
+from laion_assets.metadata.settings import MetadataSettings
 from laion_assets.sample.crawl import build_crawl
 from laion_assets_tests.metadata.tables import COLUMNS, publish_csvs, quiet, row, table
 
@@ -60,8 +62,8 @@ def messy_files(seed: int = 1) -> dict[str, bytes]:
 
 @pytest.fixture
 def crawl(dataset: Dataset) -> Dataset:
-    """The sample's settings over another layout."""
-    return replace(dataset, layout=LAYOUT)
+    """The sample over another layout, with the default settings of the stage."""
+    return replace(dataset, layout=LAYOUT, metadata=MetadataSettings())
 
 
 def sha256s(dataset: Dataset) -> dict[str, str]:
@@ -127,6 +129,25 @@ def test_rejects_can_be_read_back(crawl: Dataset, spark: Any) -> None:
         for each in rejects.to_pylist():
             assert each["raw"] in files[each["source_file"]]
             assert LAYOUT.parquet_of_uid(hashlib.md5(each["raw"]).hexdigest()) == number
+
+
+def test_filtered_rows_are_counted_and_found_again_and_do_not_win(crawl: Dataset, spark: Any) -> None:
+    filters = RowFilter(max_similarity=0.315, nsfw=("unsure", ""))
+    crawl = replace(crawl, metadata=MetadataSettings(where=filters))
+    publish_csvs(crawl, messy_files())
+    manifests = build_dedup_parquet(spark, crawl, Store.of(crawl), range(3), quiet)
+    assert sum(manifest.counts.rows_in for manifest in manifests) == 6 * 122 + 20
+    for number, manifest in enumerate(manifests):
+        rejects = pq.read_table(Store.of(crawl).address(DedupParquet.rejects_path(LAYOUT, number))).to_pylist()
+        dropped = [each for each in rejects if each["reason"].startswith("filtered")]
+        assert Counter(each["reason"] for each in dropped) == {
+            reason: count for reason, count in manifest.counts.reasons.items() if reason.startswith("filtered")
+        }
+        assert {each["reason"] for each in dropped} == {"filtered_similarity", "filtered_nsfw"}
+        assert {(each["raw"], each["raw_bytes"]) for each in dropped} == {(b"", 0)}
+        assert all(each["source_file"] in messy_files() and each["source_row"] > 0 for each in dropped)
+    # Each uid also came with a similarity of 0.32 or null: filtered before the winner is chosen, such a row loses.
+    assert {each["similarity"] for each in rows_of(crawl)} == {0.3, 0.31}
 
 
 def test_rows_lie_in_their_range_in_order_one_row_group_a_shard(crawl: Dataset, spark: Any) -> None:
