@@ -23,6 +23,7 @@ from laion_assets.commit.claim import claim, identity, is_alive
 from laion_assets.commit.manifest import (
     WHOLE,
     Counts,
+    FileEntry,
     Manifest,
     disagreement,
     entry_of,
@@ -46,6 +47,8 @@ class Publication:
         self.manifest: Manifest | None = None
         self._attempt = attempt
         self._staged: dict[str, tuple[Path, bool]] = {}
+        self._hashed: dict[str, FileEntry] = {}
+        self._kept: dict[str, FileEntry] = {}
         self._started = time.monotonic()
 
     def stage(self, path: str, *, repeatable: bool = True) -> Path:
@@ -53,6 +56,15 @@ class Publication:
         staged = self.folder / _staged_name(path)
         self._staged[path] = (staged, repeatable)
         return staged
+
+    def stage_hashed(self, entry: FileEntry) -> Path:
+        """As `stage`, for a file whose size and sha256 were taken while it was written: it is not read again."""
+        self._hashed[entry.path] = entry
+        return self.stage(entry.path, repeatable=entry.repeatable)
+
+    def keep(self, entry: FileEntry) -> None:
+        """A file of the partition's current manifest that stays as it is: neither copied nor read."""
+        self._kept[entry.path] = entry
 
     def commit(
         self,
@@ -66,17 +78,21 @@ class Publication:
         """Check the law, publish every staged file and put the manifest.
 
         If another run published the same partition from the same inputs and settings meanwhile, its files stay and
-        its manifest is returned. Raises ConservationError, IntegrityError for a staged file that was never written,
-        and ClaimError.
+        its manifest is returned. Raises ConservationError, IntegrityError for a staged file that was never written
+        or a kept one that is no longer published, and ClaimError.
         """
         counts.check(f"{self.asset} {self.key}")
         missing = [path for path, (staged, _) in self._staged.items() if not staged.exists()]
         if missing:
             raise IntegrityError(f"{self.asset} {self.key}: staged but never written: {', '.join(missing)}.")
+        made = [
+            self._hashed.get(path) or entry_of(staged, path, repeatable)
+            for path, (staged, repeatable) in self._staged.items()
+        ]
         manifest = Manifest(
             asset=self.asset,
             key=self.key,
-            files=tuple(entry_of(staged, path, keep) for path, (staged, keep) in sorted(self._staged.items())),
+            files=tuple(sorted((*made, *self._kept.values()), key=lambda entry: entry.path)),
             counts=counts,
             settings=settings,
             inputs=inputs,
@@ -96,14 +112,28 @@ class Publication:
             ):
                 self.manifest = current
                 return current
+            self._check_kept(current)
             staging = f"staging/{self.asset}/{self.key}"
-            for staged, _ in self._staged.values():
-                self.store.move_in(staged, f"{staging}/{self._attempt}/{staged.name}")
+            moves = {f"{staging}/{self._attempt}/{staged.name}": staged for staged, _ in self._staged.values()}
+            self.store.move_all_in(moves)
             intent = {"attempt": self._attempt, "manifest": json.loads(manifest.to_json())}
             self.store.write_bytes(f"{staging}/{_INTENT}", json.dumps(intent).encode())
             _roll_forward(self.store, self.asset, self.key)
         self.manifest = manifest
         return manifest
+
+    def _check_kept(self, current: Manifest | None) -> None:
+        """Refuse kept files that the manifest of this moment does not promise, before anything is moved."""
+        if not self._kept:
+            return
+        promised = {entry.path: entry for entry in current.files} if current is not None else {}
+        sizes = self.store.sizes(self._kept)
+        for path, entry in self._kept.items():
+            if promised.get(path) != entry or sizes[path] != entry.size:
+                raise IntegrityError(
+                    f"{self.asset} {self.key}: {self.store.address(path)} was to stay as it is, and another run "
+                    "changed it meanwhile. Nothing was published: run it again."
+                )
 
 
 @contextlib.contextmanager
@@ -182,10 +212,10 @@ def _roll_forward(store: Store, asset: str, key: str) -> None:
         return
     manifest = Manifest.from_json(json.dumps(intent["manifest"]).encode(), store.address(f"{staging}/{_INTENT}"))
     store.delete(manifest_path(asset, key))
-    for entry in manifest.files:
-        staged = f"{staging}/{intent['attempt']}/{_staged_name(entry.path)}"
-        if store.size(staged) is not None:
-            store.move(staged, entry.path)
+    folder = f"{staging}/{intent['attempt']}"
+    waiting = set(store.names(folder))
+    staged = {_staged_name(entry.path): entry.path for entry in manifest.files}
+    store.move_all({f"{folder}/{name}": path for name, path in staged.items() if name in waiting})
     store.sync({entry.path.rpartition("/")[0] for entry in manifest.files})
     problem = disagreement(store, manifest)
     if problem is None:

@@ -5,17 +5,25 @@ object store a put and a conditional put (`If-None-Match: *`, which S3 has had s
 """
 
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
 
 from laion_assets.datasets import Dataset
+
+_PARALLEL_PUTS = 32
+_LISTED_FROM = 32
+"""So many files of an object store are looked up by a listing, not one by one."""
+_SYNCED_FROM = 32
+"""So many files are made durable by one sync of their disk; an fsync each would wait for the disk each time."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,19 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def sizes(self, paths: Iterable[str]) -> dict[str, int | None]:
+        """The size of each file, None where there is none; an object store is asked a listing a thousand files."""
+        paths = list(paths)
+        if self.local_root is not None or len(paths) < _LISTED_FROM:
+            return {path: self.size(path) for path in paths}
+        fs, base = self._remote
+        found: dict[str, int] = {}
+        for top in {path.partition("/")[0] for path in paths}:
+            with contextlib.suppress(FileNotFoundError):
+                listed = fs.find(f"{base}/{top}", detail=True)
+                found |= {name.removeprefix(f"{base}/"): info["size"] for name, info in listed.items()}
+        return {path: found.get(path) for path in paths}
+
     def names(self, folder: str) -> list[str]:
         """Sorted names of the files and folders directly in `folder`; none where there is no such folder."""
         try:
@@ -121,6 +142,11 @@ class Store:
             fs.put_file(str(source), f"{base}/{path}")
             source.unlink()
             return
+        with self._move_local(source, path).open("rb") as file:
+            os.fsync(file.fileno())
+
+    def _move_local(self, source: Path, path: str) -> Path:
+        assert self.local_root is not None
         target = self.local_root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -130,8 +156,30 @@ class Store:
             shutil.copyfile(source, temporary)
             os.replace(temporary, target)
             source.unlink()
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
+        return target
+
+    def move_all_in(self, sources: Mapping[str, Path]) -> None:
+        """Move many local files into the store, by their new path: puts run in parallel, a disk is synced once."""
+        if self.local_root is None:
+            with ThreadPoolExecutor(_PARALLEL_PUTS, thread_name_prefix="put") as pool:
+                list(pool.map(self.move_in, sources.values(), sources))
+        elif len(sources) < _SYNCED_FROM:
+            for path, source in sources.items():
+                self.move_in(source, path)
+        else:
+            for path, source in sources.items():
+                if source != self.local_root / path:
+                    self._move_local(source, path)
+            sync_disk_of(self.local_root)
+
+    def move_all(self, targets: Mapping[str, str]) -> None:
+        """Move many files inside the store, each to its new path, replacing what is there."""
+        if self.local_root is None:
+            with ThreadPoolExecutor(_PARALLEL_PUTS, thread_name_prefix="move") as pool:
+                list(pool.map(self.move, targets, targets.values()))
+            return
+        for source, target in targets.items():
+            self.move(source, target)
 
     def move(self, source: str, target: str) -> None:
         """Move a file inside the store, replacing what is there."""
@@ -191,5 +239,18 @@ def fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_disk_of(folder: Path) -> None:
+    """Make everything written to the folder's file system durable: syncfs(2), where there is none sync(2)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(folder))
+    except AttributeError:
+        os.sync()
     finally:
         os.close(descriptor)

@@ -6,13 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from laion_assets.commit import publication as publication_module
 from laion_assets.commit.claim import claim
-from laion_assets.commit.manifest import Counts, Manifest, disagreement, read_manifest
+from laion_assets.commit.manifest import Counts, FileEntry, Manifest, disagreement, read_manifest
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.errors import ClaimError, ConservationError, IntegrityError
@@ -100,6 +101,51 @@ def test_a_second_publication_replaces_the_first_as_a_whole(store: Store) -> Non
 def test_the_same_bytes_published_again_keep_the_first_manifest(store: Store) -> None:
     first = publish(store, b"tar")
     assert publish(store, b"tar") == first
+
+
+def test_kept_files_stay_where_they_are_beside_new_ones(store: Store) -> None:
+    """raw_csv grows by files: the old ones are neither staged nor read again."""
+    first = publish(store, b"tar")
+    kept, new = first.entry(".tar"), FileEntry(f"image_shards/{KEY}.csv", 3, sha256(b"new").hexdigest())
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.keep(kept)
+        attempt.stage_hashed(new).write_bytes(b"new")
+        manifest = attempt.commit(Counts(2, 2), settings="s", inputs="i")
+    assert manifest.files == (new, kept)
+    assert read_manifest(store, ASSET, KEY) == manifest
+    assert disagreement(store, manifest, hashes=True) is None
+
+
+def test_a_kept_file_that_is_no_longer_published_stops_the_publication(store: Store) -> None:
+    kept = publish(store, b"tar").entry(".tar")
+    newer = publish(store, b"other tar")
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.keep(kept)
+        with pytest.raises(IntegrityError, match="another run changed it meanwhile"):
+            attempt.commit(Counts(1, 1), settings="s", inputs="i")
+    assert read_manifest(store, ASSET, KEY) == newer
+
+
+def test_many_files_are_published_as_few_are(store: Store) -> None:
+    """Above 32 files an object store is listed, and a disk is synced once."""
+    with publication(store, ASSET, KEY) as attempt:
+        for number in range(40):
+            attempt.stage(f"image_shards/{KEY}/{number}.csv").write_bytes(b"%d" % number)
+        manifest = attempt.commit(Counts(40, 40), settings="s", inputs="i")
+    assert read_manifest(store, ASSET, KEY) == manifest
+    assert disagreement(store, manifest, hashes=True) is None
+    store.delete(f"image_shards/{KEY}/7.csv")
+    assert "7.csv is missing" in str(disagreement(store, manifest))
+
+
+def test_a_manifest_of_hundreds_of_thousands_of_files_is_written_and_read_in_seconds() -> None:
+    files = tuple(
+        FileEntry(f"raw_csv/2021-{number % 100:02d}/{number}.csv", number, "0" * 64) for number in range(200_000)
+    )
+    manifest = Manifest("raw_csv", "all", files, Counts(200_000, 200_000), "s", "i")
+    started = time.process_time()
+    assert Manifest.from_json(manifest.to_json(), "here") == manifest
+    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2])
