@@ -9,7 +9,7 @@ export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export NO_ALBUMENTATIONS_UPDATE := 1
 export WANDB_MODE := disabled
 
-.PHONY: help setup java demo test test-scale test-browser dev lint clean
+.PHONY: bench-dedup help setup java demo test test-scale test-browser dev lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ lint: $(READY) ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-dedup: setup ## deduplication of 20 M rows against the recipe's, in the same Spark, and DuckDB (ARGS=--growth: 5 to 40 M)
+	$(BIN)/python bench/dedup.py $(ARGS)
 
 clean: ## remove what the sample and the tests made; keeps .venv and the data of other datasets
 	rm -rf data/sample artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse build *.egg-info

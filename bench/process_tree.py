@@ -1,0 +1,98 @@
+"""What a command and all its children use: seconds, CPU, memory and disk, sampled while it runs."""
+
+import contextlib
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+_EVERY_S = 0.25
+_DISK_EVERY_S = 2.0
+
+
+@dataclass
+class Used:
+    """`cpu_s` is user and system time of the whole tree; `peak_mib` the largest sum of resident memory at one moment,
+    `peak_of` the largest resident memory of one process by its kind (`jvm`, `python`), shared pages counted in full;
+    `disk_mib` the most that lay in the folders."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_mib: float = 0.0
+    disk_mib: float = 0.0
+    peak_of: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    last_line: str = ""
+
+
+def run_measured(command: Sequence[str], folders: Sequence[Path], say: Callable[[str], None], limit_s: float) -> Used:
+    """Run a command to its end. Raises RuntimeError if it fails or takes longer than `limit_s`."""
+    used, started = Used(), time.monotonic()
+    cpu: dict[int, float] = {}
+    next_disk = 0.0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        root = psutil.Process(process.pid)
+        reader = _Lines(process, say)
+        while process.poll() is None:
+            now = time.monotonic() - started
+            _sample(root, cpu, used)
+            if now >= next_disk:
+                used.disk_mib = max(used.disk_mib, sum(_size(folder) for folder in folders) / 2**20)
+                next_disk = now + _DISK_EVERY_S
+            if now > limit_s:
+                for child in [*root.children(recursive=True), root]:
+                    with contextlib.suppress(psutil.Error):
+                        child.kill()
+                raise RuntimeError(f"{command} took longer than {limit_s} s")
+            time.sleep(_EVERY_S)
+        used.wall_s = time.monotonic() - started
+        used.last_line = reader.end()
+    used.cpu_s = sum(cpu.values())
+    if process.returncode:
+        raise RuntimeError(f"{command} ended with {process.returncode}")
+    return used
+
+
+def _sample(root: psutil.Process, cpu: dict[int, float], used: Used) -> None:
+    together = 0.0
+    with contextlib.suppress(psutil.Error):
+        for process in [root, *root.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                times, resident = process.cpu_times(), process.memory_info().rss / 2**20
+                cpu[process.pid] = max(cpu.get(process.pid, 0.0), times.user + times.system)
+                together += resident
+                kind = "jvm" if process.name() == "java" else "python"
+                used.peak_of[kind] = max(used.peak_of[kind], resident)
+    used.peak_mib = max(used.peak_mib, together)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+class _Lines:
+    """Passes the lines of a process on while it runs, all but the last."""
+
+    def __init__(self, process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
+        import threading
+
+        self._process, self._say, self._held = process, say, ""
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            if self._held:
+                self._say(self._held)
+            self._held = line.rstrip("\n")
+
+    def end(self) -> str:
+        self._thread.join(10)
+        return self._held
