@@ -23,6 +23,8 @@ SAMPLE_MODEL = "sample-clip"
 class Dataset:
     """One dataset from crawl CSVs to index: its constants, where it comes from and how each stage treats it.
 
+    `published` names parquet files to start from instead of CSVs: files, folders, patterns with `*`, listings over
+    http, by any fsspec URL; they are read where they lie.
     `source` is the URL of a directory listing of CSVs, a folder of them (any fsspec URL), or `sample-site:`.
     `root` is an fsspec URL or path; the dataset's files live under `root/name`. `model` is a CLIP by clip-retrieval's
     name (`ViT-B/32`, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint`, `hf_clip:DIR`) or `sample-clip`. `resolve`
@@ -33,6 +35,9 @@ class Dataset:
     description: str
     layout: Layout
     source: str = setting("", "where the crawl CSVs are: a listing's URL, a folder, or sample-site:")
+    published: tuple[str, ...] = setting(
+        (), "published parquet files to start from instead of CSVs: files, folders, patterns with *, by fsspec URL"
+    )
     root: str = setting("data", "folder or fsspec URL that holds the datasets")
     model: str = setting("ViT-B/32", "CLIP model, by clip-retrieval's name, or sample-clip")
     resolve: dict[str, str] = setting({}, "host pattern -> address:port, for sites that DNS does not know")

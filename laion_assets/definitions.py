@@ -14,6 +14,7 @@ from laion_assets.assets.clip_embeddings import clip_embeddings_asset  # noqa: E
 from laion_assets.assets.dedup_parquet import dedup_parquet_asset  # noqa: E402
 from laion_assets.assets.image_shards import image_shards_asset  # noqa: E402
 from laion_assets.assets.knn_indices import knn_indices_asset  # noqa: E402
+from laion_assets.assets.published_parquet import published_parquet_asset  # noqa: E402
 from laion_assets.assets.raw_csv import raw_csv_asset  # noqa: E402
 from laion_assets.checks.recount import recount_checks  # noqa: E402
 from laion_assets.datasets import LAION400M, SAMPLE, Dataset  # noqa: E402
@@ -21,6 +22,7 @@ from laion_assets.io_managers.clip_embeddings import ClipEmbeddingsIOManager  # 
 from laion_assets.io_managers.dedup_parquet import DedupParquetIOManager  # noqa: E402
 from laion_assets.io_managers.image_shards import ImageShardsIOManager  # noqa: E402
 from laion_assets.io_managers.knn_indices import KnnIndicesIOManager  # noqa: E402
+from laion_assets.io_managers.published_parquet import PublishedParquetIOManager  # noqa: E402
 from laion_assets.io_managers.raw_csv import RawCsvIOManager  # noqa: E402
 from laion_assets.resources.clip_model import ClipModelResource  # noqa: E402
 from laion_assets.resources.crawl_site import CrawlSiteResource  # noqa: E402
@@ -30,6 +32,7 @@ from laion_assets.settings.resolution import configured  # noqa: E402
 
 IO_MANAGERS = (
     RawCsvIOManager,
+    PublishedParquetIOManager,
     DedupParquetIOManager,
     ImageShardsIOManager,
     ClipEmbeddingsIOManager,
@@ -42,7 +45,7 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
     dataset = configured(dataset)
     return dg.Definitions(
         assets=[
-            raw_csv_asset(dataset),
+            published_parquet_asset(dataset) if dataset.published else raw_csv_asset(dataset),
             dedup_parquet_asset(dataset),
             image_shards_asset(dataset),
             clip_embeddings_asset(dataset),

@@ -16,9 +16,9 @@ from laion_assets.handles import (
     CLIP_EMBEDDINGS,
     HANDLES,
     IMAGE_SHARDS,
-    RAW_CSV,
-    STAGES,
+    SOURCES,
     Handle,
+    stages_of,
 )
 from laion_assets.settings.field import byte_settings, digest_of
 
@@ -45,6 +45,8 @@ def settings_digest(dataset: Dataset, asset: str) -> str:
     match asset:
         case "raw_csv":
             values: dict[str, object] = {"source": dataset.source, "pattern": dataset.metadata.pattern}
+        case "published_parquet":
+            values = {"published": list(dataset.published)}
         case "dedup_parquet":
             counts = [layout.parquet_files, layout.shards]
             values = {**byte_settings(dataset.metadata), "uid": UID_VERSION, "layout": counts}
@@ -69,9 +71,10 @@ def inputs_digest(layout_key: str, upstream: list[Manifest]) -> str:
 def upstream_partitions(handle: type[Handle], dataset: Dataset, partition: int) -> tuple[type[Handle] | None, range]:
     """The artefact before, and which of its partitions this one reads."""
     layout = dataset.layout
-    if handle.asset == RAW_CSV:
+    if handle.asset in SOURCES:
         return None, range(0)
-    before = HANDLES[STAGES[STAGES.index(handle.asset) - 1]]
+    stages = stages_of(dataset)
+    before = HANDLES[stages[stages.index(handle.asset) - 1]]
     if handle.asset == IMAGE_SHARDS:
         parquet = layout.parquet_of_shard(partition)
         return before, range(parquet, parquet + 1)

@@ -6,7 +6,7 @@ published; stage code takes handles and nothing else of the stage before.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from laion_assets.commit.manifest import WHOLE, Manifest, read_manifest
 from laion_assets.commit.store import Store
@@ -18,12 +18,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RAW_CSV = "raw_csv"
+PUBLISHED_PARQUET = "published_parquet"
 DEDUP_PARQUET = "dedup_parquet"
 IMAGE_SHARDS = "image_shards"
 CLIP_EMBEDDINGS = "clip_embeddings"
 KNN_INDICES = "knn_indices"
 STAGES = (RAW_CSV, DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS, KNN_INDICES)
-"""The asset names, in the order of the data's way."""
+"""The asset names, in the order of the data's way, for a dataset that starts from CSVs."""
+SOURCES = (RAW_CSV, PUBLISHED_PARQUET)
+"""The assets that a dataset may start from."""
+
+
+def stages_of(dataset: Dataset) -> tuple[str, ...]:
+    """The asset names of a dataset, in the order of the data's way."""
+    return (PUBLISHED_PARQUET, *STAGES[1:]) if dataset.published else STAGES
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,14 @@ class RawCsv(Handle):
     def files(self) -> list[str]:
         """Paths, relative to the store, of the CSV files, sorted."""
         return sorted(entry.path for entry in self.manifest(0).files)
+
+
+@dataclass(frozen=True)
+class PublishedParquet(Handle):
+    """Parquet files that others published, where they lie; `published_parquet/files.json` says what was seen there."""
+
+    asset = PUBLISHED_PARQUET
+    LIST: ClassVar[str] = f"{PUBLISHED_PARQUET}/files.json"
 
 
 @dataclass(frozen=True)
@@ -158,6 +174,6 @@ class KnnIndices(Handle):
 
 
 HANDLES: dict[str, type[Handle]] = {
-    handle.asset: handle for handle in (RawCsv, DedupParquet, ImageShards, ClipEmbeddings, KnnIndices)
+    handle.asset: handle for handle in (RawCsv, PublishedParquet, DedupParquet, ImageShards, ClipEmbeddings, KnnIndices)
 }
 """The handle of each artefact, by asset name."""

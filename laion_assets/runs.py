@@ -15,7 +15,7 @@ from laion_assets import errors
 from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.freshness import Freshness, PartitionState
-from laion_assets.handles import HANDLES, STAGES
+from laion_assets.handles import HANDLES, PUBLISHED_PARQUET, stages_of
 from laion_assets.partitions import PARTITIONED, partitions_a_run
 from laion_assets.settings.resolution import configured
 
@@ -73,11 +73,11 @@ def covering_ranges(numbers: list[int], width: int) -> list[tuple[int, int]]:
 
 def materialize(
     dataset: Dataset,
-    assets: Sequence[str] = STAGES,
+    assets: Sequence[str] | None = None,
     within: range | None = None,
     on_report: Callable[[StageReport], None] = lambda report: None,
 ) -> list[StageReport]:
-    """Run what is not complete of these assets, one after the other, in the instance of `dagster_home()`.
+    """Run what is not complete of these assets (all if None), one after the other, in the instance of `dagster_home()`.
 
     With `within`, only the partitions of these numbers. `on_report` is called as each asset is done. Raises
     LaionAssetsError where a run fails; finished partitions stay, and a second call goes on from there.
@@ -88,7 +88,7 @@ def materialize(
     dataset = configured(dataset)
     reports = []
     with instance() as opened:
-        for asset in assets:
+        for asset in stages_of(dataset) if assets is None else assets:
             reports.append(materialize_stage(dataset, definitions, asset, opened, within))
             on_report(reports[-1])
     return reports
@@ -110,6 +110,8 @@ def materialize_stage(
     before = Freshness(dataset).states(asset)
     todo = [number for number, state in enumerate(before) if state.state != "complete"]
     todo = [number for number in todo if within is None or number in within]
+    if asset == PUBLISHED_PARQUET:
+        todo = [0]  # Nobody tells us when the files of others change: look each time.
     job = definitions.resolve_implicit_global_asset_job_def()
     run_ids = []
     for first, last in covering_ranges(todo, partitions_a_run(dataset, asset)):

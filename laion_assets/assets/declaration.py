@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from laion_assets.datasets import Dataset
-from laion_assets.handles import HANDLES, STAGES
+from laion_assets.handles import HANDLES, SOURCES, stages_of
 from laion_assets.partitions import partition_numbers, partitions_a_run, partitions_def, upstream_mapping
 
 
@@ -36,9 +36,17 @@ def declaration(dataset: Dataset, asset: str, *, kinds: set[str], description: s
 
 
 def edge(dataset: Dataset, asset: str) -> dict[str, dg.AssetIn]:
-    """The input of an asset: the asset before it, with the mapping between their partitions."""
-    before = STAGES[STAGES.index(asset) - 1]
-    return {before: dg.AssetIn(key=asset_key(dataset, before), partition_mapping=upstream_mapping(dataset, asset))}
+    """The input of an asset: the asset before it, with the mapping between their partitions.
+
+    It has the name of the asset before, `source` where that is one of several.
+    """
+    stages = stages_of(dataset)
+    before = stages[stages.index(asset) - 1]
+    return {
+        "source" if before in SOURCES else before: dg.AssetIn(
+            key=asset_key(dataset, before), partition_mapping=upstream_mapping(dataset, asset)
+        )
+    }
 
 
 def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: str) -> tuple[int, ...]:

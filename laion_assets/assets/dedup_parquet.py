@@ -6,7 +6,7 @@ from laion_assets.assets.declaration import declaration, edge, run_partitions, s
 from laion_assets.assets.reporting import Reporting, reported_output
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.handles import DEDUP_PARQUET, DedupParquet, RawCsv
+from laion_assets.handles import DEDUP_PARQUET, DedupParquet, Handle
 from laion_assets.resources.spark import SparkResource
 
 DESCRIPTION = """
@@ -37,7 +37,7 @@ def dedup_parquet_asset(dataset: Dataset) -> dg.AssetsDefinition:
         )
     )
     def dedup_parquet(
-        context: dg.AssetExecutionContext, raw_csv: RawCsv, spark: SparkResource
+        context: dg.AssetExecutionContext, source: Handle, spark: SparkResource
     ) -> dg.Output[DedupParquet]:
         from laion_assets.io_managers.dedup_parquet import DedupParquetIOManager
         from laion_assets.metadata.dedup import build_dedup_parquet

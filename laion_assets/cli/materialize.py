@@ -4,11 +4,11 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.report import print_report
-from laion_assets.handles import STAGES
+from laion_assets.handles import PUBLISHED_PARQUET, STAGES, stages_of
 
 
 @click.command()
-@click.argument("assets", nargs=-1, type=click.Choice(STAGES))
+@click.argument("assets", nargs=-1, type=click.Choice((PUBLISHED_PARQUET, *STAGES)))
 @dataset_option()
 @click.option(
     "--partitions",
@@ -28,8 +28,12 @@ def materialize(assets: tuple[str, ...], name: str, span: str | None) -> None:
     if within is not None and len(assets) != 1:
         raise click.UsageError("--partitions goes with exactly one asset.")
     dataset = chosen(name)
+    stages = stages_of(dataset)
+    if foreign := [asset for asset in assets if asset not in stages]:
+        kind = "published parquet files" if dataset.published else "CSVs"
+        raise click.UsageError(f"{name} starts from {kind}: it has {', '.join(stages)}, and no {foreign[0]}.")
     print_root(dataset)
-    run(dataset, [stage for stage in STAGES if not assets or stage in assets], within, print_report)
+    run(dataset, [stage for stage in stages if not assets or stage in assets], within, print_report)
 
 
 def _span(text: str | None) -> range | None:

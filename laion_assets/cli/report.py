@@ -5,7 +5,7 @@ import click
 from laion_assets.progress import duration
 from laion_assets.runs import StageReport
 
-UNITS = {"raw_csv": "files"}
+UNITS = {"raw_csv": "files", "published_parquet": "files"}
 
 
 def print_report(report: StageReport) -> None:

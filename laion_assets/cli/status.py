@@ -7,7 +7,7 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.freshness import Freshness, PartitionState
-from laion_assets.handles import STAGES
+from laion_assets.handles import stages_of
 
 _STATES = ("complete", "stale", "missing", "damaged")
 
@@ -28,7 +28,7 @@ def status(name: str, as_json: bool, check: bool) -> None:
     dataset = chosen(name)
     print_root(dataset)
     freshness = Freshness(dataset)
-    states = {asset: freshness.states(asset) for asset in STAGES}
+    states = {asset: freshness.states(asset) for asset in stages_of(dataset)}
     if as_json:
         click.echo(json.dumps({asset: summary(found) for asset, found in states.items()}, indent=2))
     else:

@@ -43,6 +43,15 @@ def dedup_columns() -> dg.TableSchema:
     return table_schema(DEDUP_SCHEMA)
 
 
+def source_columns() -> dg.TableSchema:
+    """Columns that are read of published parquet files, where they have them."""
+    import pyarrow as pa
+
+    from laion_assets.metadata.schema import DEDUP_SCHEMA, WANTED_COLUMNS
+
+    return table_schema(pa.schema([DEDUP_SCHEMA.field(name) for name in WANTED_COLUMNS]))
+
+
 def shard_columns(dataset: Dataset) -> dg.TableSchema:
     """Columns of a shard's parquet file."""
     from laion_assets.images.shard_schema import shard_schema

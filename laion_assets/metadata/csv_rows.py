@@ -1,7 +1,7 @@
 """The rows of one CSV file, typed, aligned by the header's names, with uid and place; nothing is dropped unnamed."""
 
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -83,7 +83,7 @@ def _readable(records: Records) -> tuple[Records, list[Reject]]:
     sound = Records(
         records.numbers[kept], records.raw.take(pa.array(kept)), records.tokens.take(pa.array(tokens, pa.int64()))
     )
-    return sound, records.rejects + rejected(records.numbers, records.raw, bad)
+    return sound, records.rejects + rejected(records.numbers, _raw_of(records), bad)
 
 
 def _typed(
@@ -95,7 +95,11 @@ def _typed(
         for number, name in enumerate(header)
         if name in WANTED_COLUMNS
     }
-    return typed_rows(tokens, records.numbers, records.raw, source_file, settings, positions)
+    return typed_rows(tokens, records.numbers, _raw_of(records), source_file, settings, positions)
+
+
+def _raw_of(records: Records) -> Callable[[int], bytes]:
+    return lambda row: cast(bytes, records.raw[row].as_py())
 
 
 def _is_utf8(raw: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""`dedup_parquet`: all CSV files read by Spark, one exchange by hash range, one sort, one published file a task."""
+"""`dedup_parquet`: the source read by Spark, one exchange by hash range, one sort, one published file a task."""
 
 import contextlib
 import heapq
@@ -14,13 +14,14 @@ from laion_assets.commit.manifest import Manifest, disagreement, read_manifest
 from laion_assets.commit.publication import recover
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.errors import IncompleteError, IntegrityError, LaionAssetsError
+from laion_assets.errors import IncompleteError, LaionAssetsError
 from laion_assets.freshness import inputs_digest, settings_digest
-from laion_assets.handles import DEDUP_PARQUET, RAW_CSV
+from laion_assets.handles import DEDUP_PARQUET
 from laion_assets.layout import Layout
 from laion_assets.metadata.csv_rows import rows_of_file
 from laion_assets.metadata.dedup_progress import reported
 from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.inputs import Inputs, inputs_of
 from laion_assets.metadata.parquet_rows import parquet_rows_of_file
 from laion_assets.metadata.partition_writer import PartitionWriter
 from laion_assets.metadata.schema import ROW_DDL, ROW_SCHEMA
@@ -44,13 +45,10 @@ def build_dedup_parquet(
 
     Partitions that are already published from the same files with the same settings are left as they are. Each
     partition is published the moment its task is done; no row comes to the driver. The same files give the same bytes,
-    whatever their order, the parallelism and the partitions asked for. Raises IncompleteError without raw_csv,
+    whatever their order, the parallelism and the partitions asked for. Raises IncompleteError without its input,
     LayoutError when a shard would have too many rows, and what publishing raises.
     """
-    raw = read_manifest(store, RAW_CSV, "all")
-    problem = "not published" if raw is None else disagreement(store, raw)
-    if raw is None or problem:
-        raise IncompleteError(f"{RAW_CSV} of {dataset.name} is not complete ({problem}): materialize it first.")
+    raw, source = inputs_of(dataset, store)
     layout = dataset.layout
     settings = settings_digest(dataset, DEDUP_PARQUET)
     inputs = {parquet: inputs_digest(layout.parquet_key(parquet), [raw]) for parquet in partitions}
@@ -64,19 +62,17 @@ def build_dedup_parquet(
         say(f"{len(partitions) - len(wanted)} of {len(partitions)} parquet files are there already")
     if wanted:
         writer = PartitionWriter(store, layout, tuple(wanted), settings, {each: inputs[each] for each in wanted})
-        _run(spark, dataset, store, raw, writer, say)
+        _run(spark, dataset, source, writer, say)
     return [_published(store, layout.parquet_key(parquet)) for parquet in partitions]
 
 
-def _run(
-    spark: Any, dataset: Dataset, store: Store, raw: Manifest, writer: PartitionWriter, say: Callable[[str], None]
-) -> None:
+def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, say: Callable[[str], None]) -> None:
     session = spark.newSession()
     for name, value in SESSION_CONF.items():
         session.conf.set(name, value)
     at_least = TASKS_A_CORE * max(session.sparkContext.defaultParallelism, 1)
-    groups = group_files([(entry.path, entry.size) for entry in raw.files], GROUP_BYTES, at_least)
-    say(f"reading {len(raw.files):,} CSV files ({raw.size / 1e6:,.0f} MB) for {len(writer.partitions)} parquet files")
+    groups = group_files(source.files, GROUP_BYTES, at_least)
+    say(f"reading {len(source.files):,} files ({source.size / 1e6:,.0f} MB) for {len(writer.partitions)} parquet files")
     files = pa.table(
         {
             "group": pa.array([number for number, group in enumerate(groups) for _ in group], pa.int32()),
@@ -85,7 +81,7 @@ def _run(
         }
     )
     metadata = replace(dataset.metadata, where=dataset.metadata.where.loaded())
-    reader = _Reader(store, metadata, dataset.layout, writer.partitions)
+    reader = _Reader(source, metadata, dataset.layout, writer.partitions)
     rows = (
         session.createDataFrame(files, "group int, path string, size bigint")
         .repartitionById(len(groups), "group")
@@ -96,7 +92,7 @@ def _run(
         .sortWithinPartitions(*spark_order())
         .mapInArrow(_Publisher(writer), "parquet int, error string, message string")
     )
-    with reported(session, len(groups), len(writer.partitions), raw.size, say), _own_errors():
+    with reported(session, len(groups), len(writer.partitions), source.size, say), _own_errors():
         failures = [row for row in results.collect() if row.error]
     if failures:
         first = min(failures, key=lambda row: row.parquet)
@@ -137,7 +133,7 @@ def group_files(files: Iterable[tuple[str, int]], group_bytes: int, at_least: in
 class _Reader:
     """Reads a group's files in a Spark task."""
 
-    store: Store
+    source: Inputs
     settings: MetadataSettings
     layout: Layout
     partitions: tuple[int, ...]
@@ -155,11 +151,9 @@ class _Reader:
         yield from _joined(held)
 
     def _rows(self, path: str, size: int, positions: Positions) -> Iterator[pa.RecordBatch]:
-        if self.store.size(path) != size:
-            raise IntegrityError(f"{self.store.address(path)} changed while it was read: materialize {RAW_CSV} again.")
         read = parquet_rows_of_file if path.endswith(".parquet") else rows_of_file
-        with self.store.open(path) as file:
-            yield from read(file, path.removeprefix(f"{RAW_CSV}/"), self.settings, positions)
+        with self.source.open(path, size) as file:
+            yield from read(file, self.source.source_file(path), self.settings, positions)
 
 
 @dataclass(frozen=True)

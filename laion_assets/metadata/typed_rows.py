@@ -1,5 +1,7 @@
 """Typed rows with uid and place, from strings by column name: what readers of CSV and of parquet files share."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +18,7 @@ from laion_assets.metadata.settings import MetadataSettings
 def typed_rows(
     tokens: dict[str, pa.Array],
     numbers: np.ndarray,
-    raw: pa.Array,
+    raw: Callable[[int], bytes],
     source_file: str,
     settings: MetadataSettings,
     positions: Positions,
@@ -24,7 +26,7 @@ def typed_rows(
     """A batch of ROW_SCHEMA from n records, and those that were quarantined.
 
     `tokens` are strings by column name (n, valid UTF-8, never null), `numbers` (n,) int64 the records' numbers in their
-    file, `raw` (n,) binary the records as they were read. Only rows that belong to `positions` are given. Rows that the
+    file, `raw` gives a row's record as it was read. Only rows that belong to `positions` are given. Rows that the
     dataset's filters drop are in the batch as what they will be: rejects with a reason.
     """
     typed = normalise(tokens, len(numbers), settings)
@@ -69,9 +71,9 @@ def _marked(columns: dict[str, pa.Array], failed: np.ndarray) -> dict[str, pa.Ar
     }
 
 
-def rejected(numbers: np.ndarray, raw: pa.Array, reasons: dict[int, Reason]) -> list[Reject]:
+def rejected(numbers: np.ndarray, raw: Callable[[int], bytes], reasons: dict[int, Reason]) -> list[Reject]:
     """The records at these rows as rejects."""
-    return [Reject.of(int(numbers[row]), why, raw[row].as_py()) for row, why in reasons.items()]
+    return [Reject.of(int(numbers[row]), why, raw(row)) for row, why in reasons.items()]
 
 
 def file_mark(source_file: str, state: str, positions: Positions) -> pa.RecordBatch:

@@ -78,3 +78,43 @@ def test_bad_rows_are_rejected_with_their_number_and_content() -> None:
 def test_what_cannot_be_read_is_refused_naming_the_file(table: pa.Table | bytes, said: str) -> None:
     with pytest.raises(SourceError, match=f"part.parquet.*{said}"):
         read(table)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"WIDTH": "width", "HEIGHT": "height", "LICENSE": "license", "NSFW": "nsfw", "URL": "url", "TEXT": "caption"},
+        {"SAMPLE_ID": "key", "TEXT": "TEXT", "NSFW": "NSFW"},
+        {"TEXT": "alt_text"},
+    ],
+)
+def test_published_names_give_the_recipe_s_rows_and_extra_columns_are_left(names: dict[str, str]) -> None:
+    plain = pa.Table.from_pylist(ROWS)
+    extra = {"hash": [1] * 50, "LANGUAGE": ["en"] * 50, "pwatermark": [0.1] * 50, "punsafe": [0.2] * 50}
+    renamed = plain.rename_columns([names.get(name, name) for name in plain.column_names])
+    for name, values in extra.items():
+        renamed = renamed.append_column(name, pa.array(values))
+    assert read(renamed) == read(plain)
+
+
+def test_whole_numbers_may_be_stored_as_floats_and_strings_as_dictionaries() -> None:
+    plain = pa.Table.from_pylist(ROWS)
+    stored = plain.set_column(3, "HEIGHT", plain["HEIGHT"].cast(pa.float64()))
+    stored = stored.set_column(6, "NSFW", plain["NSFW"].dictionary_encode())
+    stored = stored.set_column(1, "URL", plain["URL"].cast(pa.large_string()))
+    assert read(stored) == read(plain)
+
+
+def test_a_string_that_is_no_utf8_loses_its_row_alone() -> None:
+    texts = pa.array([b"fine", b"caf\xe9", b"also fine"]).view(pa.string())
+    found = read(pa.table({"URL": [f"https://example.org/{n}" for n in range(3)], "TEXT": texts}))
+    assert sorted((row["source_row"], row["reason"]) for row in found) == [(1, None), (2, "invalid_utf8"), (3, None)]
+
+
+def test_damaged_data_are_refused_naming_the_file() -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(ROWS), file, compression="zstd")
+    content = bytearray(file.getvalue())
+    content[100:400] = b"\xff" * 300
+    with pytest.raises(SourceError, match=r"part\.parquet is damaged"):
+        read(bytes(content))

@@ -1,0 +1,45 @@
+"""The asset `published_parquet`: not made here, observed."""
+
+from typing import Any
+
+import dagster as dg
+
+from laion_assets.assets.declaration import asset_key
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.handles import PUBLISHED_PARQUET
+
+DESCRIPTION = """
+Metadata that others have published as parquet files: one row a picture found on a page, with its caption and CLIP
+similarity. An external asset: the files are not made here and not copied. An observation looks at them (names, sizes,
+versions, footers) and notes what is there, so that a changed file is noticed; observe it before the first run.
+
+* **from**: the dataset's `published`: files, folders or patterns on a disk, an object store, the web, the hub
+* **into**: `published_parquet/files.json`, the list of what was seen
+* **next**: `dedup_parquet` reads all of them in place, by the names of their columns, as it reads crawl CSVs
+"""
+
+
+def published_parquet_asset(dataset: Dataset) -> Any:
+    """`published_parquet` of a dataset."""
+    from laion_assets.io_managers.schemas import source_columns
+
+    @dg.observable_source_asset(
+        key=asset_key(dataset, PUBLISHED_PARQUET),
+        group_name=dataset.name,
+        tags={"dagster/kind/parquet": ""},
+        description=DESCRIPTION,
+        io_manager_key=f"{PUBLISHED_PARQUET}_io_manager",
+        metadata={"dagster/column_schema": source_columns()},
+    )
+    def published_parquet(context: dg.OpExecutionContext) -> dg.ObserveResult:
+        from laion_assets.io_managers.published_parquet import PublishedParquetIOManager
+        from laion_assets.metadata.published import observe_published
+
+        manifest = observe_published(dataset, Store.of(dataset), lambda line: context.log.info(line))
+        return dg.ObserveResult(
+            data_version=dg.DataVersion(manifest.content),
+            metadata=PublishedParquetIOManager(dataset).metadata_of(0, manifest),
+        )
+
+    return published_parquet

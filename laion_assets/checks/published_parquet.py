@@ -1,0 +1,28 @@
+"""The check of `published_parquet`."""
+
+from collections.abc import Iterator
+
+from laion_assets.checks.model_loader import ModelLoader
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.errors import IntegrityError
+from laion_assets.handles import PUBLISHED_PARQUET, PublishedParquet
+
+ASSET = PUBLISHED_PARQUET
+LAW = "Every published file is still the one that was looked at, by its size and version or by its footer."
+
+
+def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+    """Files that are gone or became others since the last look."""
+    from laion_assets.metadata.published import open_published, read_list
+
+    manifest = PublishedParquet.of(dataset).manifest(partition)
+    files = read_list(store)
+    if len(files) != manifest.counts.rows_out:
+        yield f"the manifest counts {manifest.counts.rows_out} files and the list names {len(files)}"
+    for file in files:
+        try:
+            with open_published(file):
+                pass
+        except IntegrityError as error:
+            yield str(error)

@@ -1,0 +1,31 @@
+"""The IO manager of published parquet files."""
+
+import dagster as dg
+
+from laion_assets.commit.manifest import Manifest
+from laion_assets.handles import PUBLISHED_PARQUET
+from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
+
+_SHOWN = 50
+
+
+class PublishedParquetIOManager(PartitionIOManager):
+    """Hands over `PublishedParquet`; shows what the last look saw."""
+
+    asset = PUBLISHED_PARQUET
+
+    def describe(self, partition: int, manifest: Manifest) -> Metadata:
+        """Files, rows and bytes, and the first files."""
+        from laion_assets.metadata.published import read_list
+
+        files = read_list(self.store)
+        lines = [f"| {file.url} | {file.rows:,} | {file.size:,} | {file.footer[:12]} |" for file in files[:_SHOWN]]
+        more = f"\n\nand {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else ""
+        return {
+            "dagster/row_count": dg.MetadataValue.int(sum(file.rows for file in files)),
+            "parquet_files": dg.MetadataValue.int(len(files)),
+            "parquet_bytes": dg.MetadataValue.int(sum(file.size for file in files)),
+            "parquet": dg.MetadataValue.md(
+                "| file | rows | bytes | footer |\n|---|---:|---:|---|\n" + "\n".join(lines) + more
+            ),
+        }

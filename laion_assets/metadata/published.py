@@ -1,0 +1,177 @@
+"""Published parquet files as a dataset's source: what is there, seen and written down; they are read where they lie."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from laion_assets.commit.manifest import Counts, Manifest
+from laion_assets.commit.publication import publication, recover
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.errors import IntegrityError, SettingError, SourceError
+from laion_assets.freshness import settings_digest
+from laion_assets.handles import PUBLISHED_PARQUET, PublishedParquet
+
+_THREADS = 16
+_MAX_FOOTER_BYTES = 1 << 30
+_STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "Last-Modified")
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One parquet file: `path` names it in `source_file`, `version` is its entity tag or date as its store gives it.
+
+    `footer` is the sha256 of the parquet footer, which holds the places and statistics of all column chunks.
+    """
+
+    path: str
+    url: str
+    size: int
+    version: str
+    rows: int = -1
+    footer: str = ""
+
+    def same_version(self, other: "PublishedFile") -> bool:
+        """Whether the store says that nothing changed, as far as it says anything."""
+        return bool(self.version) and (self.size, self.version) == (other.size, other.version)
+
+
+def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]) -> Manifest:
+    """Look at the files that `published` names, and publish the list of them as `published_parquet/files.json`.
+
+    Nothing else is copied. Only footers are read, and only of files that changed since the last look. Raises
+    SettingError where nothing is named, SourceError naming the file that is missing or no parquet file, or that lacks
+    the columns of a url and a caption.
+    """
+    earlier = recover(store, PUBLISHED_PARQUET)
+    known = {each.url: each for each in read_list(store)} if earlier else {}
+    files = list(_listed(dataset))
+
+    def seen(file: PublishedFile) -> PublishedFile:
+        before = known.get(file.url)
+        return before if before and before.path == file.path and before.same_version(file) else _with_footer(file)
+
+    with ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="footer") as pool:
+        found = list(pool.map(seen, files))
+    changed = sum(known.get(file.url) != file for file in found)
+    rows = sum(file.rows for file in found)
+    say(f"{len(found):,} parquet files with {rows:,} rows, {changed:,} of them new or changed")
+    with publication(store, PUBLISHED_PARQUET) as attempt:
+        attempt.stage(PublishedParquet.LIST).write_text(json.dumps([asdict(file) for file in found], indent=1))
+        return attempt.commit(
+            Counts(len(found), len(found)),
+            settings=settings_digest(dataset, PUBLISHED_PARQUET),
+            inputs="",
+            details={"rows": rows, "bytes": sum(file.size for file in found)},
+        )
+
+
+def read_list(store: Store) -> list[PublishedFile]:
+    """What the last look saw."""
+    return [PublishedFile(**fields) for fields in json.loads(store.read_bytes(PublishedParquet.LIST))]
+
+
+@contextmanager
+def open_published(file: PublishedFile) -> Iterator[IO[bytes]]:
+    """A published file, read in place. Raises IntegrityError if it is another one than was seen."""
+    import fsspec
+
+    fs, path = fsspec.core.url_to_fs(file.url)
+    if not _described(fs, path, file.path, file.url).same_version(file) and _with_footer(file) != file:
+        raise IntegrityError(f"{file.url} changed since it was looked at: observe {PUBLISHED_PARQUET} again.")
+    with fs.open(path, "rb") as opened:
+        yield opened
+
+
+def _listed(dataset: Dataset) -> Iterator[PublishedFile]:
+    """The files that the setting names: files, folders (every .parquet below), patterns with *, listings over http."""
+    if not dataset.published:
+        raise SettingError(
+            f"the dataset {dataset.name} names no published parquet files: set published, for example "
+            f"LAION_ASSETS_{dataset.name.upper()}_PUBLISHED=/path/to/folder."
+        )
+    found: dict[str, PublishedFile] = {}
+    for named in dataset.published:
+        count = 0
+        for file in _files_of(named, dataset):
+            if found.setdefault(file.path, file).url != file.url:
+                raise SourceError(
+                    f"{found[file.path].url} and {file.url} have one name, and rows are traced back by it: name the "
+                    "folder that holds both, or rename one."
+                )
+            count += 1
+        if not count:
+            raise SourceError(f"published names {named}, where no parquet file is: correct or remove it.")
+    yield from (found[path] for path in sorted(found))
+
+
+def _files_of(named: str, dataset: Dataset) -> Iterator[PublishedFile]:
+    import fsspec
+
+    if named.startswith(("http://", "https://")) and not named.endswith(".parquet"):
+        yield from _listing(named, dataset)
+        return
+    try:
+        fs, base = fsspec.core.url_to_fs(named)
+        if "*" in base:
+            paths = sorted(fs.glob(base))
+            top = base.split("*", 1)[0].rpartition("/")[0]
+        elif base.endswith(".parquet") and not fs.isdir(base):
+            paths, top = [base], base.rpartition("/")[0]
+        else:
+            paths, top = sorted(path for path in fs.find(base) if path.endswith(".parquet")), base.rstrip("/")
+    except Exception as error:
+        raise SourceError(f"published names {named}, which cannot be listed: {error}.") from error
+    for path in paths:
+        yield _described(fs, path, path.removeprefix(top).lstrip("/"), fs.unstrip_protocol(path))
+
+
+def _listing(named: str, dataset: Dataset) -> Iterator[PublishedFile]:
+    import fsspec
+
+    from laion_assets.metadata.http_source import HttpSource
+    from laion_assets.metadata.listing import list_http
+
+    settings = dataset.metadata
+    source = HttpSource(dataset.resolve, settings.stall_timeout_s)
+    try:
+        listed = list_http(source, named, r"\.parquet$", settings.downloads, settings.retries)
+    finally:
+        source.close()
+    fs = fsspec.filesystem("https" if named.startswith("https") else "http")
+    for each in listed:
+        yield _described(fs, each.url, each.path, each.url)
+
+
+def _described(fs: Any, path: str, name: str, url: str) -> PublishedFile:
+    try:
+        info = fs.info(path)
+    except Exception as error:
+        raise SourceError(f"the published file {url} cannot be read: {error or type(error).__name__}.") from error
+    version = next((str(info[stamp]) for stamp in _STAMPS if info.get(stamp)), "")
+    if info.get("size") is None:
+        raise SourceError(f"{url} is served without its length, so its footer cannot be found: copy it to a folder.")
+    return PublishedFile(name, url, int(info["size"]), version)
+
+
+def _with_footer(file: PublishedFile) -> PublishedFile:
+    """The file with its rows and the digest of its footer; refuses what the next stage could not read."""
+    import fsspec
+
+    from laion_assets.metadata.parquet_rows import open_parquet
+
+    fs, path = fsspec.core.url_to_fs(file.url)
+    try:
+        with fs.open(path, "rb") as opened:
+            parquet, _ = open_parquet(opened, file.url)
+            opened.seek(-8, 2)
+            length = int.from_bytes(opened.read(8)[:4], "little")
+            opened.seek(-8 - min(length, _MAX_FOOTER_BYTES), 2)
+            footer = hashlib.sha256(opened.read(length)).hexdigest()
+    except OSError as error:
+        raise SourceError(f"the published file {file.url} cannot be read: {error}.") from error
+    return PublishedFile(file.path, file.url, file.size, file.version, parquet.metadata.num_rows, footer)
