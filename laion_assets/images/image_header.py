@@ -41,12 +41,14 @@ _ISO_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"hevc")
 @dataclass(frozen=True)
 class ImageHeader:
     """`format` is `JPEG`, `PNG`, `WEBP`, `GIF` or `BMP`; width and height as stored, before `orientation` (EXIF, 1 to
-    8) is applied."""
+    8) is applied. `sampling` holds the (horizontal, vertical) factors of each component of a Huffman-coded 8-bit JPEG.
+    """
 
     format: str
     width: int
     height: int
     orientation: int = 1
+    sampling: tuple[tuple[int, int], ...] = ()
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -106,11 +108,19 @@ def _jpeg(data: bytes) -> ImageHeader:
             height, width = struct.unpack_from(">HH", data, position + 3)
             if width == 0 or height == 0:
                 raise Rejection(Reason.UNDECODABLE, "the header declares no size")
-            return ImageHeader("JPEG", width, height, orientation)
+            return ImageHeader("JPEG", width, height, orientation, _sampling(data, marker, position))
         if marker == 0xE1 and data[position + 2 : position + 8] == b"Exif\0\0" and orientation == 1:
             orientation = exif_orientation(data[position + 8 : position + length])
         position += max(length, 2)
     raise Rejection(Reason.UNDECODABLE, "a JPEG without a frame header")
+
+
+def _sampling(data: bytes, marker: int, position: int) -> tuple[tuple[int, int], ...]:
+    """Of a frame header (ITU T.81, B.2.2) at its length field; empty for frames that are not 8-bit DCT, Huffman."""
+    if marker > 0xC2 or data[position + 2] != 8:
+        return ()
+    components = data[position + 8 : position + 8 + 3 * data[position + 7]]
+    return tuple((factors >> 4, factors & 15) for factors in components[1::3])
 
 
 def _png(data: bytes) -> ImageHeader:

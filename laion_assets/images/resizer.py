@@ -1,8 +1,8 @@
 """img2dataset's resizer behind a look at the header, with the right pixels for the formats it gets wrong.
 
 On 8-bit RGB photos without an orientation tag the output is byte for byte what img2dataset 1.47 writes: the same
-OpenCV filters and roundings, without building two albumentations transforms for each picture. Worker-side: imports
-img2dataset and OpenCV.
+OpenCV filters and roundings, without building two albumentations transforms for each picture. Only JPEGs that are
+decoded at a smaller scale (`images.scaled_decoding`) differ, a little. Worker-side: imports img2dataset and OpenCV.
 """
 
 import io
@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 from img2dataset.resizer import ResizeMode, Resizer
 
+from laion_assets.images import decoder
 from laion_assets.images.image_header import ImageHeader, read_header
 from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.images.scaled_decoding import Reduction, reduction
 
 if TYPE_CHECKING:
     from laion_assets.images.settings import ImageSettings
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 ENCODE_FORMAT = "jpg"
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
 """(encoded picture, width, height, original width, original height, error): what img2dataset's Downloader expects."""
-
-_BAND_ROWS = 64
-"""Rows blended at once: in float64 a whole picture of 100 million pixels would take 2.4 GB."""
 
 _UPRIGHT = {
     2: lambda image: image[:, ::-1],
@@ -51,15 +50,13 @@ class GuardedResizer(Resizer):
             max_image_area=images.max_pixels,
             max_aspect_ratio=images.max_aspect_ratio,
         )
+        self._scaled_decoding = images.scaled_decoding and self.downscale_interpolation == cv2.INTER_AREA
         cv2.setNumThreads(1)
 
     def __call__(self, img_stream: io.BytesIO, blurring_bbox_list: Any = None) -> Resized:
         """Decode, resize and encode one picture. Original width and height are those of the upright picture."""
         try:
-            img_stream.seek(0)
-            image = self.decode(img_stream.read())
-            original_height, original_width = image.shape[:2]
-            image = self.resize(image)
+            image, original_width, original_height = self.pixels(img_stream.getvalue())
             done, encoded = cv2.imencode(f".{self.encode_format}", image, params=self.encode_params)
             if not done:
                 raise Rejection(Reason.INTERNAL, "the encoder refused the picture")
@@ -72,21 +69,27 @@ class GuardedResizer(Resizer):
         except Exception as error:  # a picture's accident costs the picture
             return None, None, None, None, None, f"{Reason.INTERNAL.value}: {type(error).__name__}"
 
-    def decode(self, data: bytes) -> np.ndarray:
-        """The upright picture, (H, W, 3) uint8, BGR; transparency lies on white. Raises Rejection."""
+    def pixels(self, data: bytes) -> tuple[np.ndarray, int, int]:
+        """The upright picture in the size and shape of the resize mode, (H, W, 3) uint8, BGR, on white where it was
+        transparent; and the width and height that it had upright. Raises Rejection."""
         header = read_header(data)
         self._check_size(header.width, header.height)
-        image = self._decode_gif(data) if header.format == "GIF" else _decode_cv2(data)
-        if image.dtype == np.uint16:
-            image = cv2.convertScaleAbs(image, alpha=1 / 257)
-        if image.dtype != np.uint8:
-            raise Rejection(Reason.UNDECODABLE, f"samples of type {image.dtype}")
+        reduced = self._reduction(header)
+        image = decoder.decode(data, header.format, reduced.denominator if reduced else 1, self._check_size)
+        if reduced is None:
+            original = image.shape[1], image.shape[0]
+            self._check_size(*original)
+            image = self._resized(image)
+        else:
+            original = header.width, header.height
+            image = _regrid(image, reduced)
         if image.ndim == 2:
             image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-        elif image.shape[2] == 4:
-            image = _on_white(image)
-        self._check_size(image.shape[1], image.shape[0])
-        return _upright(image, header)
+        if header.orientation in _UPRIGHT:
+            image = np.ascontiguousarray(_UPRIGHT[header.orientation](image))
+        if header.orientation >= 5:
+            original = original[1], original[0]
+        return self._shaped(image) if self._resizes(*original) else image, *original
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self.max_image_area:
@@ -96,66 +99,56 @@ class GuardedResizer(Resizer):
         if max(width, height) > self.max_aspect_ratio * min(width, height):
             raise Rejection(Reason.ASPECT_RATIO, f"{width} x {height} is longer than {self.max_aspect_ratio:g} to 1")
 
-    def _decode_gif(self, data: bytes) -> np.ndarray:
-        """The first frame; this OpenCV has no GIF decoder."""
-        from PIL import Image
+    def _reduction(self, header: ImageHeader) -> Reduction | None:
+        if not self._scaled_decoding or header.format != "JPEG":
+            return None
+        return reduction(header, *self._target(header.width, header.height))
 
-        try:
-            with Image.open(io.BytesIO(data), formats=["GIF"]) as gif:
-                self._check_size(*gif.size)  # a frame may be larger than the screen that the header declares
-                frame = np.asarray(gif.convert("RGBA"))
-        except Rejection:
-            raise
-        except Exception as error:
-            raise Rejection(Reason.UNDECODABLE, "the GIF decoder refused it") from error
-        return cv2.cvtColor(frame, cv2.COLOR_RGBA2BGRA)
-
-    def resize(self, image: np.ndarray) -> np.ndarray:
-        """The picture in the size and shape of the resize mode, as img2dataset 1.47 computes it."""
-        height, width = image.shape[:2]
+    def _side(self, width: int, height: int) -> int:
+        """The side that the resize mode makes `image_size` long."""
         by_shorter = self.resize_mode in (ResizeMode.keep_ratio, ResizeMode.center_crop)
-        side = min(width, height) if by_shorter else max(width, height)
-        if self.resize_mode is ResizeMode.no or (self.resize_only_if_bigger and side <= self.image_size):
+        return min(width, height) if by_shorter else max(width, height)
+
+    def _resizes(self, width: int, height: int) -> bool:
+        if self.resize_mode is ResizeMode.no:
+            return False
+        return not self.resize_only_if_bigger or self._side(width, height) > self.image_size
+
+    def _target(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height after the resize, before a crop or a border, as img2dataset 1.47 rounds them."""
+        if not self._resizes(width, height):
+            return width, height
+        scale = self.image_size / self._side(width, height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        target = self._target(width, height)
+        if target == (width, height):
             return image
-        scale = self.image_size / side
-        shape = (max(1, round(height * scale)), max(1, round(width * scale)))
-        if shape != (height, width):
-            interpolation = self.downscale_interpolation if side > self.image_size else self.upscale_interpolation
-            image = cv2.resize(image, (shape[1], shape[0]), interpolation=interpolation)
+        downscale = self._side(width, height) > self.image_size
+        interpolation = self.downscale_interpolation if downscale else self.upscale_interpolation
+        return cv2.resize(image, target, interpolation=interpolation)
+
+    def _shaped(self, image: np.ndarray) -> np.ndarray:
+        """The crop or the border of the resize mode."""
+        height, width = image.shape[:2]
         if self.resize_mode is ResizeMode.center_crop:
-            top, left = (shape[0] - self.image_size) // 2, (shape[1] - self.image_size) // 2
+            top, left = (height - self.image_size) // 2, (width - self.image_size) // 2
             return image[top : top + self.image_size, left : left + self.image_size]
         if self.resize_mode is ResizeMode.border:
-            high, wide = self.image_size - shape[0], self.image_size - shape[1]
+            high, wide = self.image_size - height, self.image_size - width
             top, left = high // 2, wide // 2
             white = (255, 255, 255)
             return cv2.copyMakeBorder(image, top, high - top, left, wide - left, cv2.BORDER_CONSTANT, value=white)
         return image
 
 
-def _decode_cv2(data: bytes) -> np.ndarray:
-    """What OpenCV makes of a JPEG, PNG, WebP or BMP. A file that is cut short is refused, by its decoders' own rule;
-    a damaged JPEG whose scans are all there decodes as every browser shows it."""
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise Rejection(Reason.UNDECODABLE, "the decoder refused it") from error
-    if image is None:
-        raise Rejection(Reason.UNDECODABLE, "the decoder refused it")
-    return image
-
-
-def _on_white(image: np.ndarray) -> np.ndarray:
-    """(H, W, 4) uint8 over a white background, with img2dataset's roundings, a band of rows at a time."""
-    flat = np.ascontiguousarray(image[..., :3])
-    for top in range(0, len(image), _BAND_ROWS):
-        alpha = image[top : top + _BAND_ROWS, :, 3, np.newaxis]
-        if alpha.min() < 255:
-            blended = alpha / 255 * flat[top : top + _BAND_ROWS] + 255 - alpha
-            flat[top : top + _BAND_ROWS] = np.rint(blended.clip(min=0, max=255))
-    return flat
-
-
-def _upright(image: np.ndarray, header: ImageHeader) -> np.ndarray:
-    turn = _UPRIGHT.get(header.orientation)
-    return image if turn is None else np.ascontiguousarray(turn(image))
+def _regrid(image: np.ndarray, reduced: Reduction) -> np.ndarray:
+    """A scaled picture (H, W, 3) by the filter `area`, (rows.kept, columns.kept, 3)."""
+    columns, rows = reduced.columns, reduced.rows
+    height, width = image.shape[:2]
+    if (columns.source, rows.source) != (width, height):
+        below, beside = rows.source - height, columns.source - width
+        image = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE)
+    return cv2.resize(image, (columns.made, rows.made), interpolation=cv2.INTER_AREA)[: rows.kept, : columns.kept]

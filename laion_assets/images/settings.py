@@ -13,6 +13,11 @@ class ImageSettings:
     image_size: int = setting(256, "side of the output", unit="pixels", changes_bytes=True)
     resize_mode: str = setting("border", "img2dataset's resize mode", changes_bytes=True)
     encode_quality: int = setting(95, "JPEG quality of the output", changes_bytes=True)
+    scaled_decoding: bool = setting(
+        True,
+        "decode a JPEG at half size or less where twice the target size remains: less CPU, other bytes",
+        changes_bytes=True,
+    )
     additional_columns: tuple[str, ...] = setting(
         ("NSFW", "similarity", "LICENSE"), "columns copied into each sample, beside uid", changes_bytes=True
     )

@@ -1,0 +1,116 @@
+"""CPU time and likeness of scaled JPEG decoding, by size class: our pixels with it and without, img2dataset's Resizer.
+
+    python bench/scaled_decoding.py [--pictures 40] [--json FILE]
+
+Likeness is PSNR against img2dataset 1.47.0's own Resizer, over pictures whose path differs: of the pixels as resized
+(both sides write PNG, which loses nothing) and of the files (both write JPEG of quality 95, whose own rounding adds to
+the difference). CPU is this process's user and system time.
+"""
+
+import argparse
+import io
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"NO_ALBUMENTATIONS_UPDATE": "1", "OPENCV_LOG_LEVEL": "ERROR"}
+
+import cv2
+import numpy as np
+from img2dataset.resizer import Resizer
+
+from laion_assets.images.image_header import read_header
+from laion_assets.images.resizer import GuardedResizer
+from laion_assets.images.scaled_decoding import reduction
+from laion_assets.images.settings import ImageSettings
+from laion_assets_tests.images.photographs import Photograph
+from laion_assets_tests.images.pictures import pixels, psnr
+
+CLASSES = ((250, 500), (500, 1_023), (1_024, 1_600), (1_600, 2_048), (2_048, 4_095), (4_096, 5_000))
+"""Longer sides, from and to, in pixels."""
+SAMPLINGS = ("420", "420", "420", "444", "grey")
+
+
+def main() -> None:
+    """Print one line a size class, and all figures as JSON."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--pictures", type=int, default=40, help="a size class")
+    arguments.add_argument("--json", type=Path)
+    options = arguments.parse_args()
+    cv2.setNumThreads(1)
+    classes = {}
+    for low, high in CLASSES:
+        classes[f"{low}-{high}"] = figures = measure(photographs(low, high, options.pictures))
+        print(f"{low:5d} to {high:5d}: {json.dumps(figures)}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(classes, indent=2))
+
+
+def photographs(low: int, high: int, count: int) -> list[Photograph]:
+    """Seeded photographs of a size class: odd sizes, both orientations, a quarter progressive."""
+    random = np.random.default_rng(low)
+    found = []
+    for seed in range(count):
+        longer = int(random.integers(low, high))
+        shorter = round(longer / random.choice([1, 4 / 3, 3 / 2, 16 / 9]))
+        size = (longer, shorter) if random.random() < 0.6 else (shorter, longer)
+        sampling, quality = str(random.choice(SAMPLINGS)), int(random.integers(75, 96))
+        found.append(Photograph(*size, low + seed, sampling, bool(random.random() < 0.25), quality))
+    return found
+
+
+def measure(pictures: list[Photograph]) -> dict[str, Any]:
+    """CPU in ms an image of each path, and the PSNR of those pictures that are decoded at a scale."""
+    whole, scaled = ImageSettings(scaled_decoding=False), ImageSettings()
+    paths = {
+        "whole": GuardedResizer(whole),
+        "scaled": GuardedResizer(scaled),
+        "img2dataset": Resizer(256, "border", False),
+    }
+    stock_pixels, lossless = Resizer(256, "border", False, encode_quality=1, encode_format="png"), paths["scaled"]
+    cpu: dict[str, list[float]] = {name: [] for name in (*paths, "decode", "decode_scaled")}
+    of_pixels, of_files, differing = [], [], 0
+    for picture in pictures:
+        data = picture.jpeg()
+        outputs = {}
+        for name, path in paths.items():
+            seconds, outputs[name] = _cpu(path, io.BytesIO(data))
+            cpu[name].append(seconds)
+        buffer = np.frombuffer(data, np.uint8)
+        cpu["decode"].append(_cpu(cv2.imdecode, buffer, cv2.IMREAD_UNCHANGED)[0])
+        cpu["decode_scaled"].append(_cpu(cv2.imdecode, buffer, cv2.IMREAD_REDUCED_COLOR_2)[0])
+        width, height = _kept(picture)
+        if reduction(read_header(data), width, height) is None or picture.sampling == "grey":
+            continue  # img2dataset's own output of a grey picture is grey, and another file
+        differing += 1
+        of_files.append(psnr(pixels(outputs["scaled"][0]), pixels(outputs["img2dataset"][0])))
+        stock = pixels(stock_pixels(io.BytesIO(data))[0])
+        of_pixels.append(psnr(lossless.pixels(data)[0][..., ::-1].astype(np.int32), stock))
+    figures: dict[str, Any] = {
+        f"{name}_cpu_ms": round(1_000 * statistics.fmean(values), 2) for name, values in cpu.items()
+    }
+    figures |= {"pictures": len(pictures), "differing": differing}
+    for name, values in (("pixels", of_pixels), ("files", of_files)):
+        if values:
+            figures |= {f"psnr_{name}_min": round(min(values), 1)}
+            figures |= {f"psnr_{name}_median": round(statistics.median(values), 1)}
+    return figures
+
+
+def _kept(picture: Photograph) -> tuple[int, int]:
+    scale = 256 / max(picture.width, picture.height)
+    return round(picture.width * scale), round(picture.height * scale)
+
+
+def _cpu(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    started = time.process_time()
+    result = work(*arguments)
+    return time.process_time() - started, result
+
+
+if __name__ == "__main__":
+    main()
