@@ -90,6 +90,7 @@ class Freshness:
         self.dataset = dataset
         self.store = Store.of(dataset)
         self._manifests: dict[tuple[str, int], Manifest | None] = {}
+        self._settings: dict[str, str] = {}
 
     def state(self, asset: str, partition: int) -> PartitionState:
         """The state of one partition."""
@@ -104,7 +105,9 @@ class Freshness:
         problem = disagreement(self.store, manifest)
         if problem is not None:
             return PartitionState(asset, key, "damaged", problem, manifest)
-        if manifest.settings != settings_digest(self.dataset, asset):
+        if asset not in self._settings:
+            self._settings[asset] = settings_digest(self.dataset, asset)
+        if manifest.settings != self._settings[asset]:
             return PartitionState(asset, key, "stale", "made with other settings", manifest)
         expected = self.expected_inputs(asset, partition)
         if expected is not None and manifest.inputs != expected:

@@ -1,5 +1,6 @@
 """Holes in an asset are filled with few runs."""
 
+import itertools
 import random
 
 from hypothesis import given
@@ -24,7 +25,7 @@ def test_ranges_hold_every_number_once_and_are_no_wider_than_asked(found: list[i
 def test_there_are_no_fewer_ranges_that_could_do_it(found: list[int], width: int) -> None:
     """The first numbers of the ranges lie at least `width` apart, so no range could hold two of them."""
     firsts = [first for first, _ in covering_ranges(found, width)]
-    assert all(later - earlier >= width for earlier, later in zip(firsts, firsts[1:], strict=False))
+    assert all(later - earlier >= width for earlier, later in itertools.pairwise(firsts))
 
 
 def test_a_thousand_scattered_shards_of_laion400m_take_at_most_fifty_runs() -> None:

@@ -58,10 +58,16 @@ class Store:
         """The full path or URL of a file, for messages and for libraries that take URLs."""
         return f"{self.url.rstrip('/')}/{path}"
 
+    @cached_property
+    def _local_base(self) -> str | None:
+        """`local_root` as text: joining texts is ten times as fast as joining paths, and a status joins 160,000."""
+        return None if self.local_root is None else str(self.local_root)
+
     def read_bytes(self, path: str) -> bytes:
         """The file's content. Raises FileNotFoundError."""
-        if self.local_root is not None:
-            return (self.local_root / path).read_bytes()
+        if self._local_base is not None:
+            with open(f"{self._local_base}/{path}", "rb") as file:
+                return file.read()
         fs, base = self._remote
         return cast(bytes, fs.cat_file(f"{base}/{path}"))
 
@@ -75,8 +81,8 @@ class Store:
     def size(self, path: str) -> int | None:
         """The file's size in bytes, None where there is no such file."""
         try:
-            if self.local_root is not None:
-                return (self.local_root / path).stat().st_size
+            if self._local_base is not None:
+                return os.stat(f"{self._local_base}/{path}").st_size
             fs, base = self._remote
             return cast(int, fs.info(f"{base}/{path}")["size"])
         except (FileNotFoundError, NotADirectoryError):
