@@ -14,7 +14,7 @@ from laion_assets.metadata.settings import MetadataSettings
 from laion_assets.settings.field import setting
 
 SAMPLE_SITE = "sample-site:"
-"""The source that means the embedded web site: it is started on loopback for as long as a run needs it."""
+"""The source that means the embedded web site, started on loopback for as long as a run needs it. A path may follow."""
 SAMPLE_MODEL = "sample-clip"
 """The model that means the small CLIP in this package."""
 
@@ -77,5 +77,19 @@ SAMPLE = Dataset(
 )
 """Runs offline on a laptop in minutes, with the same code."""
 
-DATASETS = {dataset.name: dataset for dataset in (LAION400M, SAMPLE)}
+REHEARSAL = Dataset(
+    name="rehearsal",
+    description="The full layout of LAION-400M with one or two tiny pictures a shard, from the embedded site.",
+    layout=replace(LAION400M.layout, rows_per_shard=4),
+    source=f"{SAMPLE_SITE}/rehearsal/",
+    model=SAMPLE_MODEL,
+    images=ImageSettings(
+        image_size=64, connect_timeout_s=3.0, deadline_s=10.0, max_body_bytes=1_000_000, threads=4, shards_per_run=4_200
+    ),
+    embeddings=EmbeddingSettings(batch_size=64, files_per_run=100),
+    index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
+)
+"""Every partition of the real graph, in minutes and offline: to try a deployment, a backfill, a recovery."""
+
+DATASETS = {dataset.name: dataset for dataset in (LAION400M, SAMPLE, REHEARSAL)}
 """Every dataset that `workspace.yaml` and the command line know, by name."""

@@ -17,7 +17,7 @@ from laion_assets.assets.knn_indices import knn_indices_asset  # noqa: E402
 from laion_assets.assets.published_parquet import published_parquet_asset  # noqa: E402
 from laion_assets.assets.raw_csv import raw_csv_asset  # noqa: E402
 from laion_assets.checks.recount import recount_checks  # noqa: E402
-from laion_assets.datasets import LAION400M, SAMPLE, Dataset  # noqa: E402
+from laion_assets.datasets import LAION400M, REHEARSAL, SAMPLE, Dataset  # noqa: E402
 from laion_assets.io_managers.clip_embeddings import ClipEmbeddingsIOManager  # noqa: E402
 from laion_assets.io_managers.dedup_parquet import DedupParquetIOManager  # noqa: E402
 from laion_assets.io_managers.image_shards import ImageShardsIOManager  # noqa: E402
@@ -80,3 +80,9 @@ def laion400m() -> dg.Definitions:
 def sample() -> dg.Definitions:
     """The code location `sample`."""
     return build_definitions(SAMPLE)
+
+
+@dg.definitions
+def rehearsal() -> dg.Definitions:
+    """The code location `rehearsal`."""
+    return build_definitions(REHEARSAL)

@@ -21,6 +21,11 @@ from laion_assets.settings.resolution import configured
 
 HOME_VARIABLE = "DAGSTER_HOME"
 DEFAULT_HOME = "dagster_home"
+MANY_PARTITIONS = {
+    "DAGSTER_EVENT_BATCH_SIZE": "1000",
+    "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
+}
+"""What keeps Dagster quick at 41,455 partitions: batches of events, and one planned event a run."""
 _INTERRUPTED = "dagster._core.errors.DagsterExecutionInterruptedError"
 _MINIMAL_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
@@ -46,6 +51,8 @@ def dagster_home() -> Path:
     if not (home / "dagster.yaml").exists():
         (home / "dagster.yaml").write_text(_MINIMAL_INSTANCE)
     os.environ[HOME_VARIABLE] = str(home)
+    for name, value in MANY_PARTITIONS.items():
+        os.environ.setdefault(name, value)
     return home
 
 

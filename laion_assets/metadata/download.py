@@ -127,7 +127,7 @@ def source_url(dataset: Dataset) -> str:
     if dataset.source.startswith(SAMPLE_SITE):
         from laion_assets.sample.answers import CRAWL_HOST, LISTING_PATH
 
-        return f"http://{CRAWL_HOST}{LISTING_PATH}"
+        return f"http://{CRAWL_HOST}{dataset.source.removeprefix(SAMPLE_SITE) or LISTING_PATH}"
     return dataset.source
 
 

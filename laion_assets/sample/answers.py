@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from laion_assets.sample import rehearsal
 from laion_assets.sample.crawl import Crawl
 from laion_assets.sample.originals import FORMS, ONE_PIXEL_GIF, bomb_png, jpeg, png, tiff
 from laion_assets.sample.pages import HOSTS, Page, host_name
@@ -17,11 +18,13 @@ from laion_assets.sample.scenes import Scene, render
 
 CRAWL_HOST = "crawl.test"
 LISTING_PATH = "/laion400m/"
+REHEARSAL_PATH = "/rehearsal/"
 OVERSIZED_BYTES = 64_000_000
 CHUNKED_OVERSIZED_BYTES = 16_000_000
 CHAIN_LENGTH = 40
 _LAST_MODIFIED = "Tue, 30 Mar 2021 12:00:00 GMT"
 _PAGE = re.compile(r"(\d{6})\.[a-z]+$")
+_SMALL = re.compile(r"^/small/(\d{6})\.jpg$")
 _CHAIN = re.compile(r"^/chain/(\d+)/")
 
 
@@ -71,13 +74,19 @@ _HEADERS = {
     "tdm_reserved": {"TDM-Reservation": "1"},
 }
 _JPEG = {"Content-Type": "image/jpeg"}
+_TEXT = {"Content-Type": "text/plain"}
 
 
 def answer(crawl: Crawl, host: str, target: str, headers: Mapping[str, str]) -> Answer:
     """The answer to GET `target` (path with query) at the virtual host `host`; header names in lower case."""
     path = unquote(target.split("?", 1)[0])
+    if host == CRAWL_HOST and path.startswith(REHEARSAL_PATH):
+        return _listing_answer(rehearsal.csv_files(), REHEARSAL_PATH, path, headers)
     if host == CRAWL_HOST:
-        return _listing_answer(crawl, path, headers)
+        return _listing_answer(_contents(crawl), LISTING_PATH, path, headers)
+    if host in _PHOTO_HOSTS and (small := _SMALL.match(path)):
+        picture = rehearsal.picture_of(int(small[1]))
+        return Answer(404, _TEXT, b"not found") if picture is None else Answer(200, _JPEG, picture)
     found = _PAGE.search(path)
     if host not in _PHOTO_HOSTS or not found or int(found[1]) >= len(crawl.pages):
         return Answer(404, {"Content-Type": "text/html"}, b"<html><body><h1>404 Not Found</h1></body></html>\n")
@@ -177,11 +186,10 @@ _MEDIA = {
 }
 
 
-def _listing_answer(crawl: Crawl, path: str, headers: Mapping[str, str]) -> Answer:
-    if not path.startswith(LISTING_PATH):
-        return Answer(404, {"Content-Type": "text/plain"}, b"not found")
-    below = path.removeprefix(LISTING_PATH)
-    contents = _contents(crawl)
+def _listing_answer(contents: Mapping[str, bytes], root: str, path: str, headers: Mapping[str, str]) -> Answer:
+    if not path.startswith(root):
+        return Answer(404, _TEXT, b"not found")
+    below = path.removeprefix(root)
     if below in contents:
         return _file_answer(below, contents[below], headers)
     entries: dict[str, int | None] = {}
@@ -190,7 +198,7 @@ def _listing_answer(crawl: Crawl, path: str, headers: Mapping[str, str]) -> Answ
             step, inside, _ = name.removeprefix(below).partition("/")
             entries[step + inside] = None if inside else len(content)
     if not entries:
-        return Answer(404, {"Content-Type": "text/plain"}, b"not found")
+        return Answer(404, _TEXT, b"not found")
     return Answer(200, {"Content-Type": "text/html"}, _autoindex(path, entries))
 
 

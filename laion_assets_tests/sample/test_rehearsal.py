@@ -1,0 +1,59 @@
+"""The rehearsal's crawl fills each shard of the full layout with one or two rows; each has its picture or a 404."""
+
+import csv
+import io
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from laion_assets.datasets import LAION400M, REHEARSAL
+from laion_assets.images.fetching.fetch import FetchPolicy, fetch
+from laion_assets.images.reasons import Reason
+from laion_assets.metadata.download import source_url
+from laion_assets.metadata.identity import uid_of
+from laion_assets.sample import rehearsal
+from laion_assets.sample.running import running_site
+
+
+def test_the_layout_is_laion400m_s() -> None:
+    assert replace(REHEARSAL.layout, rows_per_shard=LAION400M.layout.rows_per_shard) == LAION400M.layout
+
+
+def test_the_tables_hold_every_row_once_and_its_duplicates() -> None:
+    rows = [
+        row
+        for content in rehearsal.csv_files().values()
+        for row in csv.DictReader(io.StringIO(content.decode(), newline=""), delimiter="|")
+    ]
+    found = Counter(int(row["SAMPLE_ID"]) for row in rows)
+    assert len(found) == rehearsal.ROWS
+    assert {row for row, count in found.items() if count == 2} == set(filter(rehearsal.is_listed_twice, found))
+    assert len({uid_of(row["URL"], row["TEXT"]) for row in rows}) == rehearsal.ROWS
+
+
+def test_every_shard_gets_one_or_two_rows() -> None:
+    layout = REHEARSAL.layout
+    uids = [
+        uid_of(rehearsal.url_of(row), rehearsal.scene_of(row % rehearsal.PICTURES).caption)
+        for row in range(rehearsal.ROWS)
+    ]
+    for parquet, rows in Counter(map(layout.parquet_of_uid, uids)).items():
+        shards = len(layout.shards_of_parquet(parquet))
+        sizes = {len(layout.rows_of_shard(place, shards, rows)) for place in range(shards)}
+        assert sizes == {1, 2}
+        layout.check_rows(parquet, rows)
+
+
+@pytest.mark.parametrize(("row", "reason"), [(1, Reason.SUCCESS), (61_999, Reason.SUCCESS), (97, Reason.HTTP_404)])
+def test_the_site_serves_a_row_s_picture_or_none(row: int, reason: Reason) -> None:
+    with running_site(pages=1) as site:
+        fetched = fetch(rehearsal.url_of(row), FetchPolicy.of(REHEARSAL.images, site.resolve))
+    assert fetched.reason is reason
+    if reason is Reason.SUCCESS:
+        assert Image.open(io.BytesIO(fetched.body)).size == (rehearsal.SIDE, rehearsal.SIDE)
+
+
+def test_its_source_is_the_site_s_second_listing() -> None:
+    assert source_url(REHEARSAL) == "http://crawl.test/rehearsal/"
