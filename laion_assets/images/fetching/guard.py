@@ -5,9 +5,10 @@ A host is resolved once; what was checked is what is connected to, so an answer 
 points home are one case. Proxy variables of the environment are never read.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 from laion_assets.errors import SettingError
 from laion_assets.images.fetching.addresses import Address, parse_address, refusal
@@ -37,7 +38,7 @@ class Guard:
     def __init__(
         self, resolve: Mapping[str, str], allowed_ports: tuple[int, ...], resolver: Resolver | None = None
     ) -> None:
-        self._sites = [(pattern.lower(), parse_endpoint(where, pattern)) for pattern, where in resolve.items()]
+        self._sites = _Sites(resolve)
         self._allowed_ports = frozenset(allowed_ports)
         self._resolver = resolver or shared_resolver()
 
@@ -46,9 +47,9 @@ class Guard:
 
         Raises Rejection: `dns_failure`, `blocked_address` when no address is allowed, `blocked_port`.
         """
-        for pattern, endpoint in self._sites:
-            if fnmatchcase(target.host.removesuffix("."), pattern):
-                return [endpoint]
+        site = self._sites.endpoint(target.host.removesuffix("."))
+        if site is not None:
+            return [site]
         addresses = self._resolver.addresses(target.host, timeout_s)
         refusals = {address: refusal(address) for address in addresses}
         allowed = [address for address in addresses if refusals[address] is None]
@@ -60,6 +61,30 @@ class Guard:
             ports = ", ".join(map(str, sorted(self._allowed_ports)))
             raise Rejection(Reason.BLOCKED_PORT, f"port {target.port} is not among the allowed ports {ports}")
         return [Endpoint(address, target.port) for address in allowed]
+
+
+class _Sites:
+    """`resolve`: names are looked up, only patterns are tried in turn, for a dataset may name a thousand hosts."""
+
+    def __init__(self, resolve: Mapping[str, str]) -> None:
+        self._names: dict[str, tuple[int, Endpoint]] = {}
+        self._patterns: list[tuple[int, re.Pattern[str], Endpoint]] = []
+        for rank, (pattern, where) in enumerate(resolve.items()):
+            endpoint = parse_endpoint(where, pattern)
+            if set(pattern).isdisjoint("*?["):
+                self._names.setdefault(pattern.lower(), (rank, endpoint))
+            else:
+                self._patterns.append((rank, re.compile(translate(pattern.lower())), endpoint))
+
+    def endpoint(self, host: str) -> Endpoint | None:
+        """The endpoint of the first entry that means this host, None if none does."""
+        named = self._names.get(host)
+        for rank, pattern, endpoint in self._patterns:
+            if named is not None and named[0] < rank:
+                break
+            if pattern.match(host):
+                return endpoint
+        return named[1] if named is not None else None
 
 
 def parse_endpoint(where: str, pattern: str) -> Endpoint:
