@@ -128,7 +128,7 @@ def _ours(order: dict, watch: Stopwatch) -> int:
     import img2dataset.downloader as downloader
 
     from laion_assets.commit.publication import Publication
-    from laion_assets.images import resizer, sample_writer, shard_task
+    from laion_assets.images import decoder, resizer, sample_writer, shard_task
     from laion_assets.images.fetching.fetch import Fetcher
 
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
@@ -137,8 +137,7 @@ def _ours(order: dict, watch: Stopwatch) -> int:
         (Fetcher, "fetch", "fetch"),
         (resizer, "read_header", "header"),
         (resizer.GuardedResizer, "__call__", "resize"),
-        (resizer.GuardedResizer, "decode", "decode"),
-        (resizer.GuardedResizer, "resize", "resize"),
+        (decoder, "decode", "decode"),
         (cv2, "imencode", "encode"),
         (exifread, "process_file", "exif"),
         (downloader.hashlib, "sha256", "hash"),
