@@ -19,10 +19,11 @@ from laion_assets.images.reasons import Reason, Rejection
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address and port that may be connected to."""
+    """One address and port that may be connected to. `own`: a site of `resolve`, which the operator answers for."""
 
     address: Address
     port: int
+    own: bool = False
 
     def __str__(self) -> str:
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
@@ -93,7 +94,7 @@ def parse_endpoint(where: str, pattern: str) -> Endpoint:
     try:
         if not 0 < int(port) < 65536:
             raise ValueError(port)
-        return Endpoint(parse_address(address.strip("[]")), int(port))
+        return Endpoint(parse_address(address.strip("[]")), int(port), own=True)
     except ValueError as error:
         raise SettingError(
             f"resolve maps {pattern!r} to {where!r}: it has to be an address and a port, as 127.0.0.1:8080 or [::1]:80."
