@@ -39,3 +39,29 @@ def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
     """A real Spark standalone cluster of two workers; drivers of it run in processes of their own."""
     with standalone_cluster(tmp_path_factory.mktemp("spark")) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """An S3-protocol server on loopback; gives the URL of an empty bucket."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    old = {
+        name: os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FSSPEC_S3_ENDPOINT_URL")
+    }
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", FSSPEC_S3_ENDPOINT_URL=f"http://{host}:{port}"
+    )
+    import fsspec
+    from fsspec.config import conf, set_conf_env
+
+    set_conf_env(conf)
+    fsspec.filesystem("s3").mkdir("bucket")
+    yield "s3://bucket"
+    server.stop()
+    conf.pop("s3", None)
+    for name, value in old.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})

@@ -69,7 +69,7 @@ def _highest(store: Store, folder: str) -> tuple[int, dict[str, Any] | None]:
 def _is_free(owner: dict[str, Any]) -> bool:
     if owner.get("released"):
         return True
-    if owner.get("host") != socket.gethostname() or owner.get("boot") != _boot_id():
+    if owner.get("host") != socket.gethostname() or owner.get("boot") != boot_id():
         return time.time() - float(owner.get("at", 0)) > LEASE_S
     return _start_time(int(owner["pid"])) != owner.get("started")
 
@@ -78,7 +78,7 @@ def _identity() -> dict[str, Any]:
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
-        "boot": _boot_id(),
+        "boot": boot_id(),
         "pid": pid,
         "started": _start_time(pid),
         "at": time.time(),
@@ -95,7 +95,8 @@ def identity() -> dict[str, Any]:
     return _identity()
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """What names this start of the machine (Linux); empty where nothing does."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return file.read().strip()

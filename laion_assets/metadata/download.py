@@ -1,197 +1,160 @@
 """`raw_csv`: the crawl's CSV files, fetched in parallel, resumed where a killed fetch was, published as a whole."""
 
 import contextlib
+import hashlib
 import os
 import shutil
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import astuple
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
 
-from laion_assets.commit.manifest import Counts, FileEntry, Manifest, sha256_of
+from laion_assets.commit.manifest import Counts, FileEntry, Manifest
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE_SITE, Dataset
-from laion_assets.errors import SettingError, SourceError
+from laion_assets.datasets import Dataset
+from laion_assets.errors import SourceError
 from laion_assets.freshness import settings_digest
 from laion_assets.handles import RAW_CSV
-from laion_assets.metadata.folder_transfer import copy_file
-from laion_assets.metadata.http_source import HttpSource
-from laion_assets.metadata.listing import list_folder, list_http
+from laion_assets.metadata.background_loop import run_beside
+from laion_assets.metadata.fetching import FetchProgress, fetch_all
+from laion_assets.metadata.inventory import Inventory, inventory
+from laion_assets.metadata.listing import Listing
 from laion_assets.metadata.partial import Origin, Partials
-from laion_assets.metadata.transfer import Fetched, transfer
-from laion_assets.progress import Progress
+from laion_assets.metadata.sources import open_source, source_url
+from laion_assets.metadata.transfer import Fetched
+from laion_assets.settings.field import digest_of
 
 PARTIAL_FOLDER = f"staging/{RAW_CSV}/partial"
-"""Downloads in the making, below the store's root; for object stores a temporary folder takes its place."""
-MAX_FAILURES = 10
-"""A fetch gives up when so many files could not be fetched; the message names them."""
-
-Fetch = Callable[[Partials, Origin | None], Fetched]
+"""Downloads in the making, below the store's root."""
 
 
 def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) -> Manifest:
     """Fetch the CSV files of the dataset's source and publish them as `raw_csv/...`, byte for byte.
 
-    Files that are published already and did not change at the source are not fetched again; when none did, and none
-    came or went, the published manifest is returned as it is. Files that the source lists and does not have (404, 410)
-    are counted as left out. Raises SettingError without a source, SourceError when the source has no file that
-    matches or a file cannot be fetched after the retries: then nothing is published, and what was fetched is kept for
-    the next try.
+    Files that are published already and did not change at the source are neither fetched nor read again; when none did,
+    and none came or went, the published manifest is returned as it is. What becomes of files that the source no longer
+    has, `metadata.vanished` says. Names that cannot be fetched are counted by reason. Raises SettingError without a
+    source, SourceError when the source has no file that matches or a file cannot be fetched after the retries: then
+    nothing is published, and what was fetched is kept for the next try.
     """
+    source_url(dataset)
+    settings = settings_digest(dataset, RAW_CSV)
     earlier = recover(store, RAW_CSV)
     published, known = _published(store, earlier)
-    with _partials(store) as partials, _listed(dataset) as files:
-        if not files:
+    with _partials(dataset, store) as partials:
+        listing, found = run_beside(lambda: _fetch(dataset, partials, known, say), dataset.metadata.downloads)
+        is_same_source = earlier is not None and earlier.settings == settings
+        result = inventory(listing, found, published, dataset.metadata.vanished if is_same_source else "remove")
+        for line in result.lines():
+            say(line)
+        if not result.kept and not result.fetched:
             raise SourceError(
-                f"the source {dataset.source} has no file that matches metadata.pattern {dataset.metadata.pattern!r}: "
-                "correct one of the two."
+                f"none of the {len(listing.files)} files that {dataset.source} lists is there: {dict(result.reasons)}."
             )
-        say(f"{len(files):,} CSV files at {dataset.source}")
-        found = _fetch_all(files, partials, known, dataset.metadata.downloads, say)
-        reasons = Counter(each.state for each in found.values() if each.state not in ("fetched", "unchanged"))
-        kept = {path: each for path, each in found.items() if each.state in ("fetched", "unchanged")}
-        if not kept:
-            raise SourceError(f"none of the {len(files)} files that {dataset.source} lists is there: {dict(reasons)}.")
-        settings = settings_digest(dataset, RAW_CSV)
-        if earlier and earlier.settings == settings and _is_identical(earlier, published, kept, partials):
-            say(f"nothing changed at the source: {len(kept):,} files stay as they are")
+        noticed = _noticed(result, earlier)
+        if earlier and is_same_source and not result.differs and not (noticed.keys() ^ _vanished(earlier).keys()):
+            say(f"nothing changed at the source: {len(earlier.files):,} files stay as they are")
             partials.clear()
             return earlier
-        manifest = _publish(store, partials, kept, Counts(len(files), len(kept), dict(reasons)), settings)
+        manifest = _publish(store, partials, result, {**known, **_origins(found)}, noticed, settings)
         partials.clear()
-    before = {entry.path for entry in earlier.files} if earlier else set()
-    for path in before - {entry.path for entry in manifest.files}:
-        store.delete(path)
+    current = {entry.path for entry in manifest.files}
+    for entry in earlier.files if earlier else ():
+        if entry.path not in current:
+            store.delete(entry.path)
     say(f"published {len(manifest.files):,} files, {manifest.size / 1e6:,.1f} MB")
     return manifest
 
 
+async def _fetch(
+    dataset: Dataset, partials: Partials, known: dict[str, Origin], say: Callable[[str], None]
+) -> tuple[Listing, dict[str, Fetched]]:
+    progress = FetchProgress()
+    async with open_source(dataset, progress.count) as source:
+        listing = await source.list_files()
+        if not listing.files:
+            raise SourceError(
+                f"the source {dataset.source} has no file that matches metadata.pattern {dataset.metadata.pattern!r}: "
+                f"correct one of the two.{''.join(f' {remark}.' for remark in listing.remarks)}"
+            )
+        sizes = [listed.size for listed in listing.files]
+        total = sum(sizes) if min(sizes) >= 0 else None
+        about = "" if total is None else f", {total / 1e6:,.1f} MB"
+        say(f"{len(listing.files):,} files at {dataset.source}{about}")
+        progress.start(len(sizes), total)
+        return listing, await fetch_all(source, listing.files, partials, known, dataset.metadata, progress, say)
+
+
 def _published(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEntry], dict[str, Origin]]:
-    """The published files that are sound, and what the source said of them when they were fetched."""
+    """The published files that are sound, and what the source said of them when they were fetched; by path below."""
     if earlier is None:
         return {}, {}
-    published = {entry.path: entry for entry in earlier.files if store.size(entry.path) == entry.size}
+    sizes = store.sizes(entry.path for entry in earlier.files)
+    sound = {_below(entry.path): entry for entry in earlier.files if sizes[entry.path] == entry.size}
     origins = earlier.details.get("origins", {})
-    return published, {path: Origin(*origins[path]) for path in published if path in origins}
+    return sound, {path: Origin(*origins[entry.path]) for path, entry in sound.items() if entry.path in origins}
 
 
 @contextlib.contextmanager
-def _partials(store: Store) -> Iterator[Partials]:
-    """The folder of downloads in the making; a temporary one where the store is not on a local disk."""
-    with contextlib.ExitStack() as stack:
-        if store.local_root is not None:
-            folder = store.local_root / PARTIAL_FOLDER
-        else:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="laion-assets-")))
-        partials = Partials(folder)
-        stack.callback(partials.close)
+def _partials(dataset: Dataset, store: Store) -> Iterator[Partials]:
+    """The folder of downloads in the making; for an object store one on this machine's disk."""
+    if store.local_root is not None:
+        folder = store.local_root / PARTIAL_FOLDER
+    else:
+        cache = Path(dataset.metadata.partial_folder or Path.home() / ".cache" / "laion-assets").expanduser()
+        folder = cache / f"{dataset.name}-{hashlib.sha256(store.url.encode()).hexdigest()[:16]}"
+    partials = Partials(folder)
+    try:
         yield partials
-
-
-@contextlib.contextmanager
-def _listed(dataset: Dataset) -> Iterator[dict[str, Fetch]]:
-    """How to fetch each file of the source, by its path in the store."""
-    url, settings = source_url(dataset), dataset.metadata
-    if not url.lower().startswith(("http://", "https://")):
-        import fsspec
-
-        fs, _ = fsspec.core.url_to_fs(url)
-        yield {
-            f"{RAW_CSV}/{listed.path}": _binding(partial(copy_file, fs, listed, info), settings.retries)
-            for listed, info in list_folder(url, settings.pattern)
-        }
-        return
-    source = HttpSource(dataset.resolve, settings.stall_timeout_s)
-    try:
-        files = list_http(source, url, settings.pattern, settings.downloads, settings.retries)
-        yield {f"{RAW_CSV}/{listed.path}": _binding(partial(transfer, source, listed), settings) for listed in files}
     finally:
-        source.close()
+        partials.close()
 
 
-def _binding(fetch: Callable[..., Fetched], last: object) -> Fetch:
-    return lambda partials, published: fetch(partials, published, last)
+def _origins(found: dict[str, Fetched]) -> dict[str, Origin]:
+    return {path: each.origin for path, each in found.items() if each.state in ("fetched", "unchanged")}
 
 
-def source_url(dataset: Dataset) -> str:
-    """Where the CSVs are: the dataset's source, the embedded site's listing for `sample-site:`. Raises SettingError."""
-    if not dataset.source:
-        raise SettingError(
-            f"the dataset {dataset.name} has no source: set source to the URL of a directory listing of CSVs or to a "
-            f"folder, for example LAION_ASSETS_{dataset.name.upper()}_SOURCE=/path/to/csvs."
-        )
-    if dataset.source.startswith(SAMPLE_SITE):
-        from laion_assets.sample.answers import CRAWL_HOST, LISTING_PATH
-
-        return f"http://{CRAWL_HOST}{dataset.source.removeprefix(SAMPLE_SITE) or LISTING_PATH}"
-    return dataset.source
+def _vanished(manifest: Manifest | None) -> dict[str, str]:
+    """Published files that the source no longer has, and since when that is known."""
+    return manifest.details.get("vanished", {}) if manifest else {}
 
 
-def _fetch_all(
-    files: dict[str, Fetch], partials: Partials, known: dict[str, Origin], downloads: int, say: Callable[[str], None]
-) -> dict[str, Fetched]:
-    progress = Progress(say, "files", len(files), "KB")
-    found: dict[str, Fetched] = {}
-    failures: list[str] = []
-    pool = ThreadPoolExecutor(max_workers=max(min(downloads, len(files)), 1), thread_name_prefix="fetch")
-    try:
-        futures = {pool.submit(fetch, partials, known.get(path)): path for path, fetch in files.items()}
-        for future in as_completed(futures):
-            try:
-                found[futures[future]] = future.result()
-            except SourceError as error:
-                failures.append(str(error))
-                if len(failures) >= MAX_FAILURES:
-                    break
-                continue
-            progress.add(fine=found[futures[future]].received // 1000)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    if failures:
-        raise SourceError(
-            f"{len(failures)} files could not be fetched, nothing was published, and {len(found):,} fetched files are "
-            f"kept for the next try:\n" + "\n".join(sorted(failures))
-        )
-    return found
+def _noticed(result: Inventory, earlier: Manifest | None) -> dict[str, str]:
+    today, before = datetime.now(UTC).date().isoformat(), _vanished(earlier)
+    return {path: before.get(path, today) for path in sorted(result.vanished)}
 
 
-def _is_identical(
-    earlier: Manifest, published: dict[str, FileEntry], kept: dict[str, Fetched], partials: Partials
-) -> bool:
-    """Whether what the source has is what is published, by content."""
-    if {entry.path for entry in earlier.files} != set(kept):
-        return False
-    for path, each in kept.items():
-        if each.state == "unchanged":
-            continue
-        done, entry = partials.done(path.removeprefix(f"{RAW_CSV}/")), published.get(path)
-        if entry is None or done.stat().st_size != entry.size:
-            return False
-        with done.open("rb") as file:
-            if sha256_of(file) != entry.sha256:
-                return False
-    return True
-
-
-def _publish(store: Store, partials: Partials, kept: dict[str, Fetched], counts: Counts, settings: str) -> Manifest:
+def _publish(
+    store: Store,
+    partials: Partials,
+    result: Inventory,
+    origins: dict[str, Origin],
+    noticed: dict[str, str],
+    settings: str,
+) -> Manifest:
     with publication(store, RAW_CSV) as attempt:
-        for path, each in kept.items():
-            staged = attempt.stage(path)
-            if each.state == "fetched":
-                _link(partials.done(path.removeprefix(f"{RAW_CSV}/")), staged)
-            else:
-                with store.local_copy(path) as current:
-                    _link(current, staged)
+        for entry in result.kept.values():
+            attempt.keep(entry)
+        for path, fetched in result.fetched.items():
+            entry = FileEntry(f"{RAW_CSV}/{path}", fetched.size, fetched.sha256)
+            _link(partials.file(path), attempt.stage_hashed(entry))
+        paths = sorted((*result.kept, *result.fetched))
         return attempt.commit(
-            counts,
+            Counts(result.listed, len(paths), dict(result.reasons)),
             settings=settings,
-            inputs="",
-            details={"origins": {path: list(astuple(each.origin)) for path, each in sorted(kept.items())}},
+            # What vanished is part of what was found: a manifest that flags more files is another one.
+            inputs=digest_of(noticed) if noticed else "",
+            details={
+                "origins": {f"{RAW_CSV}/{path}": list(astuple(origins[path])) for path in paths if path in origins},
+                "vanished": noticed,
+                "changes": dict(result.changes),
+            },
         )
+
+
+def _below(path: str) -> str:
+    return path.removeprefix(f"{RAW_CSV}/")
 
 
 def _link(existing: Path, name: Path) -> None:

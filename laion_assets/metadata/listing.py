@@ -1,133 +1,184 @@
-"""Which files a source has: the links of a directory listing, the files of a folder, or one file."""
+"""Which files a tree of directory pages has: folders are followed, nothing out of the tree is."""
 
+import asyncio
 import re
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from html.parser import HTMLParser
+from collections import Counter
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urljoin, urlsplit
 
 from laion_assets.errors import SourceError
+from laion_assets.metadata.file_path import distinct_paths, is_safe
 from laion_assets.metadata.http_source import HttpSource
+from laion_assets.metadata.listing_page import Entry, entries_of
 from laion_assets.metadata.retry import TRANSIENT_STATUSES, TransientError, retry_after_s, with_retries
 
 MAX_DEPTH = 16
 """Folders below the source's own that are followed."""
 MAX_FILES = 5_000_000
+MAX_FOLDERS = 200_000
 MAX_PAGE_BYTES = 64 << 20
 """A listing page is read up to this size: 64 MiB list 500,000 files."""
+_PAGES_AT_ONCE = 16
+_SIMPLE = re.compile(r"[\w.~%+,@=-]+/?\Z", re.ASCII)
+"""A link that is a name: nothing to resolve."""
+_MAX_NAMED = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listed:
-    """One file of a source: its path below the source, and what to fetch it by."""
+    """One file of a source: its path below `raw_csv/`, what to fetch it by, its size in bytes if known, else -1."""
 
     path: str
     url: str
+    size: int = -1
 
 
-def list_http(source: HttpSource, url: str, pattern: str, threads: int, retries: int) -> list[Listed]:
-    """Files of a directory listing (nginx, Apache, http.server) that match, sorted; folders are followed.
+@dataclass
+class Listing:
+    """What a source has: the files, sorted; names left out by reason; remarks for the log."""
 
-    Only links below the listing are followed, whatever else a page links to. A URL that matches the pattern itself is
-    that one file. Raises SourceError for a page that cannot be read, naming it.
+    files: list[Listed] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
+
+    def leave_out(self, reason: str, name: str) -> None:
+        """Count a name that is not fetched, and say the first few."""
+        self.left_out[reason] += 1
+        if self.left_out[reason] <= _MAX_NAMED:
+            self.remarks.append(f"left out, {reason}: {name[:300]!r}")
+
+
+async def list_http(source: HttpSource, url: str, pattern: str, retries: int) -> Listing:
+    """Files of a directory tree over HTTP whose path matches.
+
+    A URL that matches the pattern itself is that one file. Names that are not safe are left out as `unsafe_name`,
+    folders that are gone as `vanished_folder`, a folder that shows one of its parents again as `listing_loop`; links
+    out of the tree are ignored. Raises SourceError for a page that cannot be read, naming it.
     """
     match = re.compile(pattern)
-    root_path = urlsplit(url).path
-    if match.search(root_path) and not root_path.endswith("/"):
-        return [Listed(unquote(root_path.rsplit("/", 1)[-1]), url)]
+    path = urlsplit(url).path
+    if match.search(path) and not path.endswith("/"):
+        name = unquote(path.rsplit("/", 1)[-1])
+        if not is_safe(name):
+            raise SourceError(f"{url} ends in a name that no file may have: {name!r}.")
+        return Listing([Listed(name, url)])
     root = url.split("#")[0].split("?")[0]
-    root = root if root.endswith("/") else f"{root}/"
-    files: dict[str, Listed] = {}
-    seen = {root}
-    with ThreadPoolExecutor(max_workers=min(threads, 16), thread_name_prefix="listing") as pool:
-        pending: set[Future[list[str]]] = {pool.submit(_links, source, root, retries)}
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for link in (link for future in done for link in future.result()):
-                path = below(root, link)
-                if path is None or link in seen:
-                    continue
-                seen.add(link)
-                if link.endswith("/"):
-                    if path.count("/") <= MAX_DEPTH:
-                        pending.add(pool.submit(_links, source, link, retries))
-                elif match.search(path):
-                    files[path] = Listed(path, link)
-            if len(files) > MAX_FILES:
-                raise SourceError(f"{url} lists more than {MAX_FILES:,} files: name a part of it as the source.")
-    return [files[path] for path in sorted(files)]
+    return await _Tree(source, root if root.endswith("/") else f"{root}/", match, retries).walk()
 
 
-def below(root: str, link: str) -> str | None:
-    """The path of a link below the root, decoded; None if it leads elsewhere or could leave a folder on disk."""
-    if not link.startswith(root) or link == root:
-        return None
-    path = unquote(link.removeprefix(root))
-    parts = path.removesuffix("/").split("/")
-    if any(part in ("", ".", "..") or len(part.encode(errors="replace")) > 200 for part in parts):
-        return None
-    return None if re.search(r"[\x00-\x1f\x7f\\\ufffd]", path) else path
+class _Tree:
+    """A walk over the pages of a tree, each read once."""
 
+    def __init__(self, source: HttpSource, root: str, match: re.Pattern[str], retries: int) -> None:
+        self._source, self._root, self._match, self._retries = source, root, match, retries
+        self._listing = Listing()
+        self._files: dict[str, Listed] = {}
+        self._folders = {""}
+        self._todo: asyncio.Queue[tuple[str, str, tuple[frozenset[str], ...]]] = asyncio.Queue()
 
-def _links(source: HttpSource, url: str, retries: int) -> list[str]:
-    """The targets of a listing page's links, absolute, without queries (nginx and Apache sort by them)."""
-
-    def read() -> str:
-        with source.get(url, {}) as (response, _):
-            if response.status in TRANSIENT_STATUSES:
-                raise TransientError(f"{response.status} {response.reason}", retry_after_s(response))
-            if response.status != 200:
-                raise SourceError(f"{url} answers {response.status} {response.reason}: is it a directory listing?")
-            body = response.read(MAX_PAGE_BYTES + 1)
-            if len(body) > MAX_PAGE_BYTES:
-                raise SourceError(f"{url} is larger than {MAX_PAGE_BYTES >> 20} MiB: is it a directory listing?")
-            promised = response.headers.get("Content-Length")
-            if promised and promised.isdigit() and int(promised) != len(body):
-                raise ConnectionError(f"{url} gave {len(body)} of {promised} bytes")
-            return body.decode(errors="replace")
-
-    parser = _Anchors()
-    parser.feed(with_retries(read, url, retries))
-    targets = []
-    for href in parser.hrefs:
+    async def walk(self) -> Listing:
+        self._todo.put_nowait(("", self._root, ()))
+        workers = [asyncio.create_task(self._work()) for _ in range(_PAGES_AT_ONCE)]
+        finished = asyncio.create_task(self._todo.join())
         try:
-            target = urljoin(url, href.strip())
-            parts = urlsplit(target)
-        except ValueError:
-            continue
-        if not parts.query and parts.scheme in ("http", "https"):
-            targets.append(target.split("#")[0])
-    return targets
+            await asyncio.wait([finished, *workers], return_when=asyncio.FIRST_COMPLETED)
+            for worker in workers:
+                if worker.done():
+                    worker.result()
+        finally:
+            for task in (finished, *workers):
+                task.cancel()
+            await asyncio.gather(finished, *workers, return_exceptions=True)
+        places = distinct_paths(self._files)
+        self._listing.files = [
+            Listed(places[path], listed.url, listed.size) for path, listed in sorted(self._files.items())
+        ]
+        return self._listing
+
+    async def _work(self) -> None:
+        while True:
+            folder, url, above = await self._todo.get()
+            await self._folder(folder, url, above)
+            self._todo.task_done()
+
+    async def _folder(self, folder: str, url: str, above: tuple[frozenset[str], ...]) -> None:
+        page = await with_retries(lambda: self._page(url, folder), url, self._retries)
+        if page is None:
+            self._listing.leave_out("vanished_folder", folder)
+            return
+        base, entries = page
+        if not folder and base != self._root:
+            self._root = base
+        names = frozenset(entry.href for entry in entries)
+        own_name = f"{folder.rstrip('/').rpartition('/')[2]}/"
+        if folder and names in above and own_name in {unquote(name) for name in names}:
+            self._listing.leave_out("listing_loop", folder)
+            return
+        for entry in entries:
+            self._entry(entry, base, folder, (*above, names))
+
+    def _entry(self, entry: Entry, base: str, folder: str, above: tuple[frozenset[str], ...]) -> None:
+        href = entry.href
+        if _SIMPLE.match(href) and not href.startswith("."):
+            target, path = base + href, folder + (unquote(href) if "%" in href else href)
+        else:
+            found = below(self._root, base, href)
+            if found is None:
+                return
+            target, path = found
+        is_folder = path.endswith("/")
+        name = path.removesuffix("/")
+        if not is_folder and not self._match.search(path):
+            return
+        if not is_safe(name):
+            self._listing.leave_out("unsafe_name", path)
+        elif not is_folder:
+            self._files.setdefault(path, Listed(path, target, entry.size))
+            if len(self._files) > MAX_FILES:
+                raise SourceError(f"{self._root} lists more than {MAX_FILES:,} files: name a part of it as the source.")
+        elif path not in self._folders and path != folder:
+            self._folders.add(path)
+            if path.count("/") > MAX_DEPTH:
+                self._listing.leave_out("too_deep", path)
+            elif len(self._folders) > MAX_FOLDERS:
+                raise SourceError(f"{self._root} has more than {MAX_FOLDERS:,} folders: name a part of it.")
+            else:
+                self._todo.put_nowait((path, target, above))
+
+    async def _page(self, url: str, folder: str) -> tuple[str, list[Entry]] | None:
+        """A page's own URL and its links; None if it is gone. Raises SourceError, TransientError."""
+        async with self._source.get(url, {}) as answer:
+            if answer.status in TRANSIENT_STATUSES:
+                raise TransientError(f"{answer.status} {answer.reason}", retry_after_s(answer.headers))
+            if answer.status in (404, 410) and folder:
+                return None
+            if answer.status != 200:
+                raise SourceError(f"{url} answers {answer.status} {answer.reason}: is it a directory listing?")
+            body = bytearray()
+            while piece := await answer.read(1 << 18):
+                body += piece
+                if len(body) > MAX_PAGE_BYTES:
+                    raise SourceError(f"{url} is larger than {MAX_PAGE_BYTES >> 20} MiB: is it a directory listing?")
+            if not answer.complete:
+                raise TransientError(f"{len(body)} of {answer.length} bytes came")
+            base = answer.url.split("#")[0].split("?")[0].rpartition("/")[0] + "/"
+            text = body.decode(errors="replace")
+            return base, list(entries_of(text, answer.headers.get("content-type", ""), url))
 
 
-class _Anchors(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.hrefs: list[str] = []
+def below(root: str, base: str, href: str) -> tuple[str, str] | None:
+    """The URL of a page's link and its decoded path below the root; None for queries, other schemes and other places.
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self.hrefs += [value for name, value in attrs if name == "href" and value]
-
-
-def list_folder(url: str, pattern: str) -> Iterator[tuple[Listed, dict[str, object]]]:
-    """Files of a local folder or fsspec URL that match, sorted, each with what the file system says of it.
-
-    Raises SourceError if there is no such folder.
+    The path may be one that no file may have: `is_safe` says.
     """
-    import fsspec
-
-    match = re.compile(pattern)
     try:
-        fs, base = fsspec.core.url_to_fs(url)
-        found = fs.find(base, detail=True)
-        if not found and not fs.exists(base):
-            raise FileNotFoundError(base)
-    except Exception as error:
-        raise SourceError(f"the source {url} cannot be listed: {error}.") from error
-    base = base.rstrip("/")
-    for name, info in sorted(found.items()):
-        path = name.removeprefix(base).lstrip("/") or name.rsplit("/", 1)[-1]
-        if match.search(path):
-            yield Listed(path, name), info
+        target = urljoin(base, href)
+        parts = urlsplit(target)
+    except ValueError:
+        return None
+    if parts.query or "?" in href or parts.scheme not in ("http", "https"):
+        return None
+    target = target.split("#")[0]
+    if not target.startswith(root) or target == root:
+        return None
+    return target, unquote(target.removeprefix(root))

@@ -1,22 +1,29 @@
 """Downloads in the making, in a durable folder: a killed fetch goes on where it was.
 
-    NAME.part   bytes so far      NAME.json   what they are the beginning of (URL, validator)
-    NAME.done   the whole file, finished, not yet published
+    journal    one line an event, appended: a file begun (from which version), a file whole (size, sha256)
+    NAME       the bytes so far, or all of them: the journal's last line on the file says which
 
-NAME is the md5 of the file's path, so that no path of a stranger's listing names a file here.
+NAME is the md5 of the file's path, so that no path of a stranger's listing names a file here. What a killed process
+wrote is in the system's cache and stays right; what a dead machine wrote may not be on its disk: after a reboot whole
+files are hashed again and begun ones start again.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
+from laion_assets.commit.claim import boot_id
+from laion_assets.commit.manifest import sha256_of
 from laion_assets.errors import ClaimError
 
+_READ_BYTES = 1 << 20
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """What a server said a file is: `etag` and `last_modified` as sent (empty if not), size in bytes, -1 if unknown."""
 
@@ -24,11 +31,6 @@ class Origin:
     etag: str = ""
     last_modified: str = ""
     size: int = -1
-
-    @property
-    def validator(self) -> str:
-        """What If-Range takes (RFC 9110, 13.1.5): a strong entity tag, else the date; empty if there is none."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -42,69 +44,150 @@ class Origin:
         return named and replace(self, url="") == replace(other, url="")
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What there is of a file: its origin, bytes, what If-Range takes to go on; `sha256` once it is whole."""
+
+    origin: Origin
+    validator: str
+    size: int
+    sha256: str = ""
+
+
+class Download:
+    """A file being written; hashed on the way."""
+
+    __slots__ = ("_descriptor", "_digest", "_owner", "_path", "size")
+
+    def __init__(self, owner: "Partials", path: str, descriptor: int) -> None:
+        self._owner, self._path, self._descriptor = owner, path, descriptor
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, piece: bytes) -> None:
+        """Append. Raises OSError (a full disk)."""
+        self._digest.update(piece)
+        self.size += len(piece)
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def take_in(self) -> None:
+        """Hash what is there already and go on behind it."""
+        while piece := os.read(self._descriptor, _READ_BYTES):
+            self._digest.update(piece)
+            self.size += len(piece)
+
+    def close(self) -> None:
+        """Leave it as it is; it may be resumed."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def finish(self, origin: Origin) -> Held:
+        """The file is whole."""
+        self.close()
+        return self._owner.note_whole(self._path, Held(origin, "", self.size, self._digest.hexdigest()))
+
+
 class Partials:
     """The folder of downloads in the making; one process at a time holds it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (folder / ".lock").open("w")
+        self._journal = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._lock.close()
+            os.close(self._journal)
             raise ClaimError(f"another process is fetching into {folder}: wait for it, or end it.") from error
+        self._held: dict[str, Held] = {}
+        self._load()
 
     def close(self) -> None:
         """Let the next process have the folder."""
-        self._lock.close()
+        os.close(self._journal)
 
-    def part(self, path: str) -> Path:
-        """Where the bytes of a file are gathered."""
-        return self.folder / f"{self._name(path)}.part"
+    def file(self, path: str) -> Path:
+        """Where the bytes of a file are."""
+        return self.folder / hashlib.md5(path.encode()).hexdigest()
 
-    def done(self, path: str) -> Path:
-        """Where a finished file waits for its publication."""
-        return self.folder / f"{self._name(path)}.done"
-
-    def origin(self, path: str) -> Origin | None:
-        """What the bytes at hand, finished or not, are from."""
-        try:
-            return Origin(**json.loads(self._record(path).read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
+    def held(self, path: str) -> Held | None:
+        """What there is of a file, None if nothing that can be used."""
+        held = self._held.get(path)
+        if held is None:
             return None
+        try:
+            size = self.file(path).stat().st_size
+        except FileNotFoundError:
+            return None
+        if held.sha256:
+            return held if size == held.size else None
+        return replace(held, size=size)
 
-    def begin(self, path: str, origin: Origin) -> None:
-        """Note what the bytes to come are from; earlier ones go."""
-        self.drop(path)
-        self._write_record(path, origin)
+    def begin(self, path: str, origin: Origin, validator: str) -> Download:
+        """Start a file anew; earlier bytes of it go."""
+        descriptor = os.open(self.file(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._held[path] = Held(origin, validator, 0)
+        self._note("begin", path, astuple(origin), validator)
+        return Download(self, path, descriptor)
 
-    def finish(self, path: str, origin: Origin) -> None:
-        """The file is whole: its bytes are made durable under their final name."""
-        with self.part(path).open("rb") as file:
-            os.fsync(file.fileno())
-        self._write_record(path, origin)
-        os.replace(self.part(path), self.done(path))
+    def resume(self, path: str) -> Download:
+        """Go on with a file that was begun."""
+        download = Download(self, path, os.open(self.file(path), os.O_RDWR))
+        download.take_in()
+        return download
 
     def drop(self, path: str) -> None:
         """Forget what there is of a file."""
-        for file in (self.part(path), self.done(path), self._record(path)):
-            file.unlink(missing_ok=True)
+        self._held.pop(path, None)
+        self._note("drop", path)
+        self.file(path).unlink(missing_ok=True)
+
+    def note_whole(self, path: str, held: Held) -> Held:
+        """Record that a file is whole."""
+        self._held[path] = held
+        self._note("whole", path, astuple(held.origin), held.size, held.sha256)
+        return held
 
     def clear(self) -> None:
         """Forget everything: all of it was published."""
-        for file in self.folder.iterdir():
-            if file.suffix in (".part", ".done", ".json", ".new"):
-                file.unlink(missing_ok=True)
+        self._held.clear()
+        os.ftruncate(self._journal, 0)
+        for name in os.listdir(self.folder):
+            if name != "journal":
+                (self.folder / name).unlink(missing_ok=True)
 
-    def _write_record(self, path: str, origin: Origin) -> None:
-        new = self.folder / f"{self._name(path)}.new"
-        new.write_text(json.dumps(asdict(origin)))
-        os.replace(new, self._record(path))
+    def _note(self, *event: object) -> None:
+        os.write(self._journal, json.dumps(event).encode() + b"\n")
 
-    def _record(self, path: str) -> Path:
-        return self.folder / f"{self._name(path)}.json"
+    def _load(self) -> None:
+        boot = ""
+        with open(os.dup(self._journal), "rb") as journal:
+            for line in journal:
+                # The last line of a killed process may be cut; the next one then starts in it.
+                with contextlib.suppress(ValueError, TypeError, IndexError):
+                    kind, name, *rest = json.loads(line)
+                    if kind == "begin":
+                        self._held[name] = Held(Origin(*rest[0]), rest[1], 0)
+                    elif kind == "whole":
+                        self._held[name] = Held(Origin(*rest[0]), "", rest[1], rest[2])
+                    elif kind == "drop":
+                        self._held.pop(name, None)
+                    elif kind == "boot":
+                        boot = name
+        if boot != boot_id():
+            self._distrust()
+        os.write(self._journal, b"\n")
+        self._note("boot", boot_id())
 
-    @staticmethod
-    def _name(path: str) -> str:
-        return hashlib.md5(path.encode()).hexdigest()
+    def _distrust(self) -> None:
+        """The machine was started anew: keep only what is whole and has its sha256."""
+        for path in list(self._held):
+            held = self.held(path)
+            if held is not None and held.sha256:
+                with self.file(path).open("rb") as file:
+                    if sha256_of(file) == held.sha256:
+                        continue
+            self.drop(path)

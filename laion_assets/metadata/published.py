@@ -133,17 +133,10 @@ def _files_of(named: str, dataset: Dataset) -> Iterator[PublishedFile]:
 def _listing(named: str, dataset: Dataset) -> Iterator[PublishedFile]:
     import fsspec
 
-    from laion_assets.metadata.http_source import HttpSource
-    from laion_assets.metadata.listing import list_http
+    from laion_assets.metadata.sources import list_tree
 
-    settings = dataset.metadata
-    source = HttpSource(dataset.resolve, settings.stall_timeout_s)
-    try:
-        listed = list_http(source, named, r"\.parquet$", settings.downloads, settings.retries)
-    finally:
-        source.close()
     fs = fsspec.filesystem("https" if named.startswith("https") else "http")
-    for each in listed:
+    for each in list_tree(dataset, named, r"\.parquet$"):
         yield _described(fs, each.url, each.path, each.url)
 
 

@@ -14,6 +14,16 @@ class MetadataSettings:
         r"\.(csv(\.gz)?|parquet)$", "regular expression that a file of the source must match to be fetched"
     )
     downloads: int = setting(100, "parallel downloads of CSV files", unit="connections")
+    connections_per_host: int = setting(
+        100, "of them at most so many from one host, each over a connection that is kept", unit="connections"
+    )
+    vanished: str = setting(
+        "keep",
+        "published files that the source no longer has: keep (flagged in the manifest), remove, or refuse to go on",
+    )
+    partial_folder: str = setting(
+        "", "where downloads in the making lie when root is an object store (else below root); ~/.cache/laion-assets"
+    )
     stall_timeout_s: float = setting(30.0, "longest wait for the source to connect, and for a byte of it", unit="s")
     min_bytes_per_s: int = setting(
         1_000, "a download slower than this over the stall timeout is broken off and resumed", unit="bytes/s"

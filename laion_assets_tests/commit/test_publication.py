@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,32 +18,6 @@ from laion_assets.commit.store import Store
 from laion_assets.errors import ClaimError, ConservationError, IntegrityError
 
 ASSET, KEY = "image_shards", "00003"
-
-
-@pytest.fixture(scope="module")
-def object_store() -> Iterator[str]:
-    """An S3-protocol server on loopback; gives the URL of an empty bucket."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    old = {
-        name: os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FSSPEC_S3_ENDPOINT_URL")
-    }
-    os.environ.update(
-        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", FSSPEC_S3_ENDPOINT_URL=f"http://{host}:{port}"
-    )
-    import fsspec
-    from fsspec.config import conf, set_conf_env
-
-    set_conf_env(conf)
-    fsspec.filesystem("s3").mkdir("bucket")
-    yield "s3://bucket"
-    server.stop()
-    conf.pop("s3", None)
-    for name, value in old.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,24 +22,48 @@ class Request:
 
 @dataclass
 class CsvSite:
-    """`files` by path; `cuts` cuts its next answers after so many bytes; `statuses` overrides answers, in order."""
+    """`files` by path; `cuts` cuts its next answers after so many bytes; `statuses` overrides answers, in order.
+
+    `pages` replaces listings by path (content type and body), `headers` adds to a file's own, `ranges` says whether
+    Range is honoured, and `pace_s` is a pause before each 100 kB of a file. `address` may be given to listen on.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     cuts: dict[str, list[int]] = field(default_factory=dict)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     extra_links: list[str] = field(default_factory=list)
+    pages: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
     validators: bool = True
+    ranges: bool = True
+    pace_s: float = 0.0
+    port: int = 0
+    connections: int = 0
+    most_at_once: int = 0
     requests: list[Request] = field(default_factory=list)
 
     def __enter__(self) -> "CsvSite":
-        site = self
+        site, lock, busy = self, threading.Lock(), 0
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                super().setup()
+                with lock:
+                    site.connections += 1
+
             def do_GET(self) -> None:
-                site._answer(self)
+                nonlocal busy
+                with lock:
+                    busy += 1
+                    site.most_at_once = max(site.most_at_once, busy)
+                try:
+                    site._answer(self)
+                finally:
+                    with lock:
+                        busy -= 1
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -47,7 +72,8 @@ class CsvSite:
             request_queue_size = 128
             daemon_threads = True
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
@@ -58,7 +84,7 @@ class CsvSite:
     @property
     def address(self) -> str:
         """`127.0.0.1:port`."""
-        return f"127.0.0.1:{self._server.server_address[1]}"
+        return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
@@ -78,6 +104,9 @@ class CsvSite:
             self._send(handler, request, 302, {"Location": self.redirects[path]}, b"")
         elif self.statuses.get(name):
             self._send(handler, request, self.statuses[name].pop(0), {}, b"not now")
+        elif name in self.pages:
+            kind, page = self.pages[name]
+            self._send(handler, request, 200, {"Content-Type": kind}, page)
         elif path.endswith("/"):
             self._send(handler, request, 200, {"Content-Type": "text/html"}, self._listing(name))
         elif name in self.files:
@@ -94,12 +123,12 @@ class CsvSite:
     def _file(self, handler: BaseHTTPRequestHandler, request: Request, name: str) -> None:
         body = self.files[name]
         etag = f'"{md5(body).hexdigest()}"'
-        headers = {"ETag": etag} if self.validators else {}
+        headers = ({"ETag": etag} if self.validators else {}) | self.headers.get(name, {})
         if self.validators and handler.headers.get("If-None-Match") == etag:
             self._send(handler, request, 304, headers, b"")
             return
         start, status = 0, 200
-        if request.range and handler.headers.get("If-Range") == etag:
+        if self.ranges and request.range and handler.headers.get("If-Range") == etag:
             start, status = int(request.range.removeprefix("bytes=").split("-")[0]), 206
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
         cut = self.cuts[name].pop(0) if self.cuts.get(name) else None
@@ -123,8 +152,9 @@ class CsvSite:
         handler.end_headers()
         sent = body if cut is None else body[:cut]
         if status != 304:
-            handler.wfile.write(sent)
-            handler.wfile.flush()
-            request.sent = len(sent)
+            for start in range(0, len(sent), 100_000):
+                time.sleep(self.pace_s)
+                handler.wfile.write(sent[start : start + 100_000])
+                request.sent += len(sent[start : start + 100_000])
         if cut is not None:
             handler.close_connection = True

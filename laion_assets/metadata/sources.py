@@ -1,0 +1,78 @@
+"""The sources of `raw_csv`, by the form of the dataset's `source`."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from laion_assets.datasets import SAMPLE_SITE, Dataset
+from laion_assets.errors import SettingError
+from laion_assets.metadata.background_loop import run_beside
+from laion_assets.metadata.folder_source import FolderSource
+from laion_assets.metadata.http_source import HttpSource
+from laion_assets.metadata.listing import Listed, Listing, list_http
+from laion_assets.metadata.partial import Origin, Partials
+from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.metadata.transfer import Fetched, Transfer
+from laion_assets.metadata.url_list import PREFIX, read_url_list
+
+
+class Source(Protocol):
+    """Where files come from."""
+
+    async def list_files(self) -> Listing:
+        """What there is. Raises SourceError."""
+
+    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
+        """One file into `partials`, if it is not the published one. Raises SourceError."""
+
+
+class WebSource:
+    """A tree of directory pages, or a list of URLs."""
+
+    def __init__(self, http: HttpSource, place: str, settings: MetadataSettings, count: Callable[[int], None]) -> None:
+        self._http, self._place, self._settings, self._count = http, place, settings, count
+
+    async def list_files(self) -> Listing:
+        pattern, retries = self._settings.pattern, self._settings.retries
+        if self._place.startswith(PREFIX):
+            return await read_url_list(self._http, self._place.removeprefix(PREFIX), pattern, retries)
+        return await list_http(self._http, self._place, pattern, retries)
+
+    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
+        return await Transfer(self._http, listed, partials, published, self._settings, self._count).run()
+
+
+@contextlib.asynccontextmanager
+async def open_source(dataset: Dataset, count: Callable[[int], None]) -> AsyncIterator[Source]:
+    """The dataset's source; `count` is told the bytes as they come. Raises SettingError without one."""
+    place, settings = source_url(dataset), dataset.metadata
+    if place.lower().startswith(("http://", "https://", PREFIX)):
+        async with HttpSource(dataset.resolve, settings.stall_timeout_s, settings.connections_per_host) as http:
+            yield WebSource(http, place, settings, count)
+    else:
+        yield FolderSource(place, settings.pattern, settings.retries, count)
+
+
+def list_tree(dataset: Dataset, url: str, pattern: str) -> list[Listed]:
+    """The files of a tree of directory pages that match, for readers that fetch them in their own way."""
+    settings = dataset.metadata
+
+    async def read() -> Listing:
+        async with HttpSource(dataset.resolve, settings.stall_timeout_s, settings.connections_per_host) as http:
+            return await list_http(http, url, pattern, settings.retries)
+
+    return run_beside(read, 1).files
+
+
+def source_url(dataset: Dataset) -> str:
+    """Where the CSVs are: the dataset's source, the embedded site's listing for `sample-site:`. Raises SettingError."""
+    if not dataset.source:
+        raise SettingError(
+            f"the dataset {dataset.name} has no source: set source to the URL of a directory listing of CSVs, to a "
+            f"folder, or to list:FILE of URLs, for example LAION_ASSETS_{dataset.name.upper()}_SOURCE=/path/to/csvs."
+        )
+    if dataset.source.startswith(SAMPLE_SITE):
+        from laion_assets.sample.answers import CRAWL_HOST, LISTING_PATH
+
+        return f"http://{CRAWL_HOST}{dataset.source.removeprefix(SAMPLE_SITE) or LISTING_PATH}"
+    return dataset.source
