@@ -1,23 +1,22 @@
-"""The records of a CSV file: lines without quotes by the million with Arrow, the others one by one with care.
+"""The records of a CSV file: simple lines by the million with vector code, the others one by one with care.
 
-A record is what `csv_quotes.parse_record` says. A line that holds no quote, and in which no quoted field is open, is
-a record by itself, so it can be split at its separators with vector code; most lines are such. Blocks keep memory
-bounded whatever the file holds.
+A record is what `csv_quotes.parse_record` says. A line in which no quoted field is open before it, and whose quotes are
+none or in order, is a record by itself (`csv_lines.py`); most lines are such. Blocks keep memory bounded whatever the
+file holds.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from laion_assets.metadata.csv_bytes import BrokenGzipError
+from laion_assets.metadata.csv_lines import LineFields, Lines, unreadable
 from laion_assets.metadata.csv_quotes import MAX_RECORD_BYTES, IncompleteRecordError, parse_record, swallows_rows
 from laion_assets.metadata.quarantine import Reject
 from laion_assets.metadata.reasons import Reason
 
-_NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -25,13 +24,13 @@ _BOM = b"\xef\xbb\xbf"
 class Records:
     """Sound records of one block, in no particular order, and its rejects.
 
-    `numbers` (n,) int64: the records' numbers in the file, from 1. `raw`: n binaries, the records without their line
-    ends. `tokens`: n * width binaries, record after record.
+    `numbers` (n,) int64: the records' numbers in the file, from 1. `tokens`: n strings (valid UTF-8) by the header's
+    name of the column. `raw` gives the record of a row as it stands in the file, without its line end.
     """
 
     numbers: np.ndarray
-    raw: pa.BinaryArray
-    tokens: pa.BinaryArray
+    tokens: dict[str, pa.Array]
+    raw: Callable[[int], bytes]
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -135,19 +134,19 @@ class RecordReader:
         """The records that end in `data`, and the rest that has to wait for more."""
         if self._final and self.broken is not None:
             data = self._end_of_broken(data)
-        lines = _Lines.of(data, self._final)
+        lines = Lines.of(data, self._final)
         if not len(lines.starts):
             return (b"" if self._final else data), _nothing([])
         width = len(self.header or [])
-        separators = np.add.reduceat(lines.content == self._separator[0], lines.starts, dtype=np.int64)
-        quotes = np.add.reduceat(lines.content == _QUOTE, lines.starts, dtype=np.int64)
+        fields = LineFields.of(lines, self._separator, width)
         is_record = lines.ends > lines.starts
-        plain = is_record & (quotes == 0)
-        too_long = lines.ends - lines.starts > MAX_RECORD_BYTES
+        too_long = is_record & (lines.ends - lines.starts > MAX_RECORD_BYTES)
+        unquoted = is_record & ~fields.quoted & ~too_long
+        simple = fields.simple & is_record & ~too_long
         careful: list[tuple[int, Reason | list[bytes], bytes]] = []
         complete = len(lines.starts)
         resume = 0
-        for line in np.flatnonzero((quotes > 0) & ~too_long).tolist():
+        for line in np.flatnonzero(fields.quoted & ~fields.simple & ~too_long).tolist():
             if line < resume:
                 continue
             start, line_end = int(lines.starts[line]), int(lines.stops[line])
@@ -160,16 +159,20 @@ class RecordReader:
             if not isinstance(parsed, Reason):
                 end, value = self._judge(data, start, line_end, parsed.values, parsed.end, width)
                 resume = int(np.searchsorted(lines.starts, end)) if end > line_end + 1 else line + 1
-                is_record[line + 1 : resume] = plain[line + 1 : resume] = False
+                is_record[line + 1 : resume] = False
             else:
                 value = parsed
             careful.append((line, value, data[start : end - 1].removesuffix(b"\r")))
-        is_record[complete:] = plain[complete:] = False
+        is_record[complete:] = False
         numbers = self._count + np.cumsum(is_record)
         if len(numbers):
             self._count = int(numbers[-1])
         rest = data[int(lines.starts[complete]) :] if complete < len(lines.starts) else data[lines.end :]
-        return rest, self._gather(data, lines, numbers, plain & is_record, too_long & is_record, separators, careful)
+        lost = (
+            (Reason.RECORD_TOO_LONG, too_long & is_record),
+            (Reason.WRONG_TOKEN_COUNT, unquoted & ~simple & is_record),
+        )
+        return rest, self._gather(lines, fields, numbers, simple & is_record, lost, careful)
 
     def _judge(
         self, data: bytes, start: int, line_end: int, values: list[bytes], end: int, width: int
@@ -185,77 +188,45 @@ class RecordReader:
 
     def _gather(
         self,
-        data: bytes,
-        lines: "_Lines",
+        lines: Lines,
+        fields: LineFields,
         numbers: np.ndarray,
-        plain: np.ndarray,
-        too_long: np.ndarray,
-        separators: np.ndarray,
+        simple: np.ndarray,
+        lost: tuple[tuple[Reason, np.ndarray], ...],
         careful: list[tuple[int, Reason | list[bytes], bytes]],
     ) -> Records:
-        width = len(self.header or [])
-        plain &= ~too_long
-        right = plain & (separators == width - 1)
         rejects = [
-            Reject.of(int(numbers[line]), why, lines.raw(data, line))
-            for why, lost in ((Reason.RECORD_TOO_LONG, too_long), (Reason.WRONG_TOKEN_COUNT, plain & ~right))
-            for line in np.flatnonzero(lost).tolist()
+            Reject.of(int(numbers[line]), why, lines.raw(line))
+            for why, chosen in lost
+            for line in np.flatnonzero(chosen).tolist()
         ]
-        sound = [(line, value, raw) for line, value, raw in careful if not isinstance(value, Reason)]
-        rejects += [Reject.of(int(numbers[line]), why, raw) for line, why, raw in careful if isinstance(why, Reason)]
-        chosen = np.flatnonzero(right)
-        raw = lines.array(data, chosen)
-        tokens = pc.split_pattern(raw, self._separator).values if len(chosen) else _binaries([])
-        if not sound:
-            return Records(numbers[chosen], raw, tokens, rejects)
-        return Records(
-            np.concatenate([numbers[chosen], numbers[[line for line, _, _ in sound]]]),
-            pa.concat_arrays([raw, _binaries([each for _, _, each in sound])]),
-            pa.concat_arrays([tokens, _binaries([each for _, values, _ in sound for each in values])]),
-            rejects,
-        )
+        for line, why in lines.unreadable().items():
+            if simple[line]:
+                simple[line] = False
+                rejects.append(Reject.of(int(numbers[line]), why, lines.raw(line)))
+        sound: list[tuple[int, list[bytes], bytes]] = []
+        for line, value, raw in careful:
+            fault = value if isinstance(value, Reason) else unreadable(raw)
+            if fault is None and not isinstance(value, Reason):
+                sound.append((line, value, raw))
+            elif fault is not None:
+                rejects.append(Reject.of(int(numbers[line]), fault, raw))
+        chosen = np.flatnonzero(simple)
+        tokens = fields.columns(lines, chosen, self.header or [])
+        if sound:
+            for place, name in enumerate(self.header or []):
+                if name in tokens:
+                    more = pa.array([values[place] for _, values, _ in sound], pa.binary()).view(pa.string())
+                    tokens[name] = pa.concat_arrays([tokens[name], more])
+
+        def raw_of(row: int) -> bytes:
+            return lines.raw(int(chosen[row])) if row < len(chosen) else sound[row - len(chosen)][2]
+
+        found = np.concatenate([chosen, np.array([line for line, _, _ in sound], np.int64)])
+        return Records(numbers[found], tokens, raw_of, rejects)
 
     _cut = b""
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """The whole lines of a block: where each starts, ends (without its line end) and stops (at its newline)."""
-
-    content: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    stops: np.ndarray
-
-    @classmethod
-    def of(cls, data: bytes, final: bool) -> "_Lines":
-        content = np.frombuffer(data, np.uint8)
-        stops = np.flatnonzero(content == _NEWLINE)
-        if final and len(data) and (not len(stops) or stops[-1] != len(data) - 1):
-            stops = np.append(stops, len(data))
-        starts = np.concatenate([[0], stops[:-1] + 1]) if len(stops) else stops
-        last = np.maximum(stops - 1, 0)
-        returns = (stops > starts) & (content[last] == _RETURN) if len(stops) else stops.astype(bool)
-        end = min(int(stops[-1]) + 1, len(data)) if len(stops) else 0
-        return cls(content[:end], starts, stops - returns, stops)
-
-    @property
-    def end(self) -> int:
-        return len(self.content)
-
-    def raw(self, data: bytes, line: int) -> bytes:
-        return data[int(self.starts[line]) : int(self.ends[line])]
-
-    def array(self, data: bytes, chosen: np.ndarray) -> pa.BinaryArray:
-        """The chosen lines as one array of their own."""
-        edges = np.column_stack([self.starts, self.ends]).astype(np.int32).reshape(-1)
-        both = pa.BinaryArray.from_buffers(pa.binary(), len(edges) - 1, [None, pa.py_buffer(edges), pa.py_buffer(data)])
-        return both.take(pa.array(chosen * 2))
-
-
-def _binaries(values: list[bytes]) -> pa.BinaryArray:
-    return pa.array(values, pa.binary())
-
-
 def _nothing(rejects: list[Reject]) -> Records:
-    return Records(np.empty(0, np.int64), _binaries([]), _binaries([]), rejects)
+    return Records(np.empty(0, np.int64), {}, lambda row: b"", rejects)

@@ -1,20 +1,19 @@
 """The rows of one CSV file, typed, aligned by the header's names, with uid and place; nothing is dropped unnamed."""
 
-from collections.abc import Callable, Iterator
-from typing import IO, cast
+from collections.abc import Iterator
+from typing import IO
 
-import numpy as np
 import pyarrow as pa
 
 from laion_assets.errors import SettingError
 from laion_assets.metadata.csv_bytes import blocks
 from laion_assets.metadata.csv_records import RecordReader, Records
 from laion_assets.metadata.identity import Positions
-from laion_assets.metadata.quarantine import Reject, reject_rows
+from laion_assets.metadata.quarantine import Reject, file_mark, reject_rows
 from laion_assets.metadata.reasons import FileState, Reason
 from laion_assets.metadata.schema import WANTED_COLUMNS
 from laion_assets.metadata.settings import MetadataSettings
-from laion_assets.metadata.typed_rows import file_mark, rejected, typed_rows
+from laion_assets.metadata.typed_rows import typed_rows
 
 
 def rows_of_file(
@@ -35,9 +34,9 @@ def rows_of_file(
         if left_out is not None:
             yield reject_rows(_all_rejected(records, left_out), source_file, positions)
             continue
-        sound, rejects = _readable(records)
-        if len(sound.numbers):
-            rows, more = _typed(sound, reader.header or [], source_file, settings, positions)
+        rejects = records.rejects
+        if len(records.numbers):
+            rows, more = typed_rows(records.tokens, records.numbers, records.raw, source_file, settings, positions)
             rejects += more
             yield rows
         yield reject_rows(rejects, source_file, positions)
@@ -61,51 +60,4 @@ def _why_left_out(header: list[str] | None, required: tuple[str, ...]) -> Reason
 
 def _all_rejected(records: Records, why: Reason) -> list[Reject]:
     rejects = [Reject(each.number, why, each.raw, each.length, each.digest) for each in records.rejects]
-    raw = records.raw.to_pylist()
-    return rejects + [Reject.of(number, why, line) for number, line in zip(records.numbers.tolist(), raw, strict=True)]
-
-
-def _readable(records: Records) -> tuple[Records, list[Reject]]:
-    """The records that are text; others become rejects."""
-    bad: dict[int, Reason] = {}
-    joined = b"\n".join(records.raw.to_pylist())
-    if b"\0" in joined or not _is_utf8(joined):
-        for row, raw in enumerate(records.raw.to_pylist()):
-            if not _is_utf8(raw):
-                bad[row] = Reason.INVALID_UTF8
-            elif b"\0" in raw:
-                bad[row] = Reason.NUL_BYTE
-    if not bad:
-        return records, records.rejects
-    width = len(records.tokens) // len(records.numbers)
-    kept = np.array([row for row in range(len(records.numbers)) if row not in bad], np.int64)
-    tokens = (kept[:, None] * width + np.arange(width)).reshape(-1)
-    sound = Records(
-        records.numbers[kept], records.raw.take(pa.array(kept)), records.tokens.take(pa.array(tokens, pa.int64()))
-    )
-    return sound, records.rejects + rejected(records.numbers, _raw_of(records), bad)
-
-
-def _typed(
-    records: Records, header: list[str], source_file: str, settings: MetadataSettings, positions: Positions
-) -> tuple[pa.RecordBatch, list[Reject]]:
-    places = np.arange(len(records.numbers)) * len(header)
-    tokens = {
-        name: records.tokens.take(pa.array(places + number)).view(pa.string())
-        for number, name in enumerate(header)
-        if name in WANTED_COLUMNS
-    }
-    return typed_rows(tokens, records.numbers, _raw_of(records), source_file, settings, positions)
-
-
-def _raw_of(records: Records) -> Callable[[int], bytes]:
-    return lambda row: cast(bytes, records.raw[row].as_py())
-
-
-def _is_utf8(raw: bytes) -> bool:
-    """Whether bytes are UTF-8 as Unicode defines it: no surrogates, no overlong forms."""
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return rejects + [Reject.of(number, why, records.raw(row)) for row, number in enumerate(records.numbers.tolist())]

@@ -1,4 +1,4 @@
-"""`dedup_parquet`: the source read by Spark, one exchange by hash range, one sort, one published file a task."""
+"""`dedup_parquet`: the source read by Spark, one exchange by hash range, one published file a task."""
 
 import contextlib
 import heapq
@@ -24,17 +24,16 @@ from laion_assets.metadata.identity import Positions
 from laion_assets.metadata.inputs import Inputs, inputs_of
 from laion_assets.metadata.parquet_rows import parquet_rows_of_file
 from laion_assets.metadata.partition_writer import PartitionWriter
-from laion_assets.metadata.schema import ROW_DDL, ROW_SCHEMA
+from laion_assets.metadata.run_merge import RANGE_BYTES
+from laion_assets.metadata.runs import RUN_BYTES, RunCutter
+from laion_assets.metadata.schema import EXCHANGE_DDL
 from laion_assets.metadata.settings import MetadataSettings
 from laion_assets.metadata.spark_settings import SESSION_CONF
-from laion_assets.metadata.winner import spark_order
 
 GROUP_BYTES = 128 << 20
 """Size of the CSV files that one task reads; a larger file is one task."""
 TASKS_A_CORE = 3
 """Reading tasks a core, at least, so that no core waits long for the last one."""
-BATCH_ROWS = 10_000
-"""Rows handed to Spark at once, so that many small files do not become many small batches."""
 _RESULT_SCHEMA = pa.schema([("parquet", pa.int32()), ("error", pa.string()), ("message", pa.string())])
 
 
@@ -61,7 +60,8 @@ def build_dedup_parquet(
     if len(wanted) < len(partitions):
         say(f"{len(partitions) - len(wanted)} of {len(partitions)} parquet files are there already")
     if wanted:
-        writer = PartitionWriter(store, layout, tuple(wanted), settings, {each: inputs[each] for each in wanted})
+        digests = {each: inputs[each] for each in wanted}
+        writer = PartitionWriter(store, layout, tuple(wanted), settings, digests, RANGE_BYTES)
         _run(spark, dataset, source, writer, say)
     return [_published(store, layout.parquet_key(parquet)) for parquet in partitions]
 
@@ -81,22 +81,25 @@ def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, 
         }
     )
     metadata = replace(dataset.metadata, where=dataset.metadata.where.loaded())
-    reader = _Reader(source, metadata, dataset.layout, writer.partitions)
-    rows = (
-        session.createDataFrame(files, "group int, path string, size bigint")
-        .repartitionById(len(groups), "group")
-        .mapInArrow(reader, ROW_DDL)
-    )
-    results = (
-        rows.repartitionById(len(writer.partitions), "position")
-        .sortWithinPartitions(*spark_order())
-        .mapInArrow(_Publisher(writer), "parquet int, error string, message string")
-    )
+    # Each task gets the paths of its group; all of them, with every task, would be tens of megabytes.
+    reader = _Reader(replace(source, files=()), metadata, dataset.layout, writer.partitions, RUN_BYTES)
+    results = plan(session, files, len(groups), reader, writer)
     with reported(session, len(groups), len(writer.partitions), source.size, say), _own_errors():
         failures = [row for row in results.collect() if row.error]
     if failures:
         first = min(failures, key=lambda row: row.parquet)
         raise getattr(errors, first.error)("\n".join(row.message for row in sorted(failures)[:5]))
+
+
+def plan(session: Any, files: pa.Table, groups: int, reader: "_Reader", writer: PartitionWriter) -> Any:
+    """The job as a DataFrame, not yet run: groups of files are read, runs gathered by partition, partitions written."""
+    runs = (
+        session.createDataFrame(files, "group int, path string, size bigint")
+        .repartitionById(groups, "group")
+        .mapInArrow(reader, EXCHANGE_DDL)
+    )
+    gathered = runs.repartitionById(len(writer.partitions), "position")
+    return gathered.mapInArrow(_Publisher(writer), "parquet int, error string, message string")
 
 
 @contextlib.contextmanager
@@ -137,18 +140,16 @@ class _Reader:
     settings: MetadataSettings
     layout: Layout
     partitions: tuple[int, ...]
+    run_bytes: int
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         positions = Positions(self.layout, self.partitions)
-        held: list[pa.RecordBatch] = []
+        cutter = RunCutter(self.run_bytes)
         for batch in batches:
             for path, size in zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True):
                 for rows in self._rows(path, size, positions):
-                    held.append(rows)
-                    if sum(each.num_rows for each in held) >= BATCH_ROWS:
-                        yield from _joined(held)
-                        held = []
-        yield from _joined(held)
+                    yield from cutter.add(rows)
+        yield from cutter.finish()
 
     def _rows(self, path: str, size: int, positions: Positions) -> Iterator[pa.RecordBatch]:
         read = parquet_rows_of_file if path.endswith(".parquet") else rows_of_file
@@ -158,7 +159,7 @@ class _Reader:
 
 @dataclass(frozen=True)
 class _Publisher:
-    """Publishes the partition whose sorted rows a Spark task gets; gives its number, or the error to raise."""
+    """Publishes the partition whose runs a Spark task gets; gives its number, or the error to raise."""
 
     writer: PartitionWriter
 
@@ -177,11 +178,6 @@ class _Publisher:
             [pa.array([parquet], pa.int32()), pa.array([error], pa.string()), pa.array([message], pa.string())],
             schema=_RESULT_SCHEMA,
         )
-
-
-def _joined(held: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    table = pa.Table.from_batches(held, ROW_SCHEMA).combine_chunks()
-    yield from table.to_batches(max_chunksize=BATCH_ROWS)
 
 
 def _published(store: Store, key: str) -> Manifest:

@@ -1,8 +1,8 @@
 """The identity of a row, and a digest of rows that does not depend on how Arrow holds them."""
 
 import hashlib
-from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,16 @@ def uid_of(url: str, caption: str | None) -> str:
     return hashlib.md5(url.encode() + _SEPARATOR + (caption or "").encode()).hexdigest()
 
 
-def uid_digests(urls: Iterable[bytes], captions: Iterable[bytes | None]) -> list[bytes]:
-    """The uids of many rows as 16 bytes each, from UTF-8."""
+def uid_digests(urls: pa.Array, captions: pa.Array) -> np.ndarray:
+    """(n, 16) uint8: the uids of n rows, from urls and captions (strings, a null caption counts as empty)."""
     md5 = hashlib.md5
-    return [md5(url + _SEPARATOR + (caption or b"")).digest() for url, caption in zip(urls, captions, strict=True)]
+    captions = pc.fill_null(captions.view(pa.binary()), b"")
+    joined = pc.binary_join_element_wise(urls.view(pa.binary()), captions, _SEPARATOR)
+    if not len(joined):
+        return np.empty((0, 16), np.uint8)
+    offsets = np.frombuffer(joined.buffers()[1], np.int32)[joined.offset : joined.offset + len(joined) + 1].tolist()
+    content = joined.buffers()[2].to_pybytes()
+    return digest_array([md5(content[start:end]).digest() for start, end in pairwise(offsets)])
 
 
 def raw_digest(raw: bytes) -> bytes:
@@ -29,22 +35,56 @@ def raw_digest(raw: bytes) -> bytes:
     return hashlib.md5(raw).digest()
 
 
-class Positions:
-    """Where a hash belongs: its place among the parquet files that are asked for, -1 if it is in none of them.
+def digest_array(digests: Sequence[bytes]) -> np.ndarray:
+    """(n, 16) uint8 from n digests of 16 bytes."""
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
 
-    The same cut as `Layout.parquet_of_uid`, over digests instead of hex.
+
+def digest_column(digests: np.ndarray) -> pa.Array:
+    """(n, 16) uint8 as an Arrow array of binary(16)."""
+    return pa.Array.from_buffers(pa.binary(16), len(digests), [None, pa.py_buffer(np.ascontiguousarray(digests))])
+
+
+def halves(digests: pa.Array | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last 64 bits of n digests, each (n,) uint64 that sort as the bytes do."""
+    if not isinstance(digests, np.ndarray):
+        start = digests.offset * 16
+        digests = np.frombuffer(digests.buffers()[1], np.uint8)[start : start + len(digests) * 16]
+    words = np.ascontiguousarray(digests).reshape(-1).view(">u8").reshape(-1, 2)
+    return words[:, 0].astype(np.uint64), words[:, 1].astype(np.uint64)
+
+
+def hex_column(digests: pa.Array) -> pa.Array:
+    """Digests of 16 bytes as strings of 32 hex digits."""
+    rows = len(digests)
+    raw = np.frombuffer(digests.buffers()[1], np.uint8)[digests.offset * 16 : (digests.offset + rows) * 16]
+    offsets = np.arange(rows + 1, dtype=np.int32) * 32
+    return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(_HEX_PAIRS[raw]))
+
+
+_HEX_PAIRS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
+
+
+class Positions:
+    """Where a digest belongs: its place among the parquet files that are asked for, -1 if it is in none of them.
+
+    The same cut as `Layout.parquet_of_uid`, over digests instead of hex. Two ranges never start within one value of the
+    first 64 bits: a layout has at most `MAX_SHARDS` shards.
     """
 
     def __init__(self, layout: Layout, partitions: Iterable[int]) -> None:
-        self._starts = [layout.uid_range(parquet)[0].to_bytes(16, "big") for parquet in range(layout.parquet_files)]
-        self._positions = [-1] * layout.parquet_files
+        starts = [layout.uid_range(parquet)[0].to_bytes(16, "big") for parquet in range(layout.parquet_files)]
+        self._high, self._low = halves(digest_array(starts))
+        self._positions = np.full(layout.parquet_files, -1, np.int32)
         for position, parquet in enumerate(partitions):
             self._positions[parquet] = position
 
-    def of(self, digests: Iterable[bytes]) -> np.ndarray:
-        """(n,) int32: the positions of these digests."""
-        starts, positions = self._starts, self._positions
-        return np.array([positions[bisect_right(starts, digest) - 1] for digest in digests], dtype=np.int32)
+    def of(self, digests: np.ndarray) -> np.ndarray:
+        """(n,) int32: the positions of n digests, (n, 16) uint8."""
+        high, low = halves(digests)
+        found = np.searchsorted(self._high, high, side="right") - 1
+        found -= (self._high[found] == high) & (low < self._low[found])
+        return self._positions[found]
 
 
 def rows_digest(table: pa.Table) -> str:

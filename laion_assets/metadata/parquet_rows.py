@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from laion_assets.errors import SourceError
 from laion_assets.metadata.identity import Positions
-from laion_assets.metadata.quarantine import Reject, reject_rows
+from laion_assets.metadata.quarantine import Reject, file_mark, reject_rows
 from laion_assets.metadata.reasons import FileState, Reason
 from laion_assets.metadata.schema import WANTED_COLUMNS
 from laion_assets.metadata.settings import MetadataSettings
-from laion_assets.metadata.typed_rows import file_mark, typed_rows
+from laion_assets.metadata.typed_rows import typed_rows
 
 ALIASES = {"caption": "TEXT", "alt_text": "TEXT", "license": "LICENSE", "nsfw": "NSFW", "key": "SAMPLE_ID"}
 """Names that stand for a wanted column where the file has none of its own name; `key` only if it is a number."""

@@ -1,19 +1,20 @@
-"""Writing one partition: rows spooled until their number is known, then one row group a shard.
+"""Writing one partition: one row group a shard.
 
 The bytes depend on the rows alone: each row group is written from one contiguous table, with pinned options.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from laion_assets.errors import ConservationError
 from laion_assets.layout import Layout
-from laion_assets.metadata.identity import rows_digest
-from laion_assets.metadata.schema import DEDUP_SCHEMA, REJECTS_SCHEMA
+from laion_assets.metadata.identity import hex_column, rows_digest
+from laion_assets.metadata.schema import DEDUP_SCHEMA, REJECT_RUN, REJECTS_SCHEMA, ROW_RUN
 
 _OPTIONS: dict[str, Any] = {
     "version": "2.6",
@@ -27,81 +28,56 @@ REJECTS_ROW_GROUP = 10_000
 """Rows of a row group of the rejects file."""
 
 
-class Spool:
-    """Rows of DEDUP_SCHEMA on local disk, written in order and read back in slices without loading them all."""
-
-    def __init__(self, path: Path) -> None:
-        self.rows = 0
-        self._path = path
-        self._writer = pa.ipc.new_file(str(path), DEDUP_SCHEMA)
-
-    def __enter__(self) -> "Spool":
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._writer.close()
-        self._path.unlink(missing_ok=True)
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Append rows."""
-        self.rows += batch.num_rows
-        self._writer.write_batch(batch)
-
-    def groups(self, layout: Layout, parquet: int) -> Iterator[tuple[int, pa.Table]]:
-        """Each shard of a parquet file with its rows, as one contiguous table. Ends the writing."""
-        self._writer.close()
-        shards = layout.shards_of_parquet(parquet)
-        with pa.memory_map(str(self._path)) as mapped:
-            table = pa.ipc.open_file(mapped).read_all()
-            for position, shard in enumerate(shards):
-                rows = layout.rows_of_shard(position, len(shards), self.rows)
-                yield shard, table.slice(rows.start, len(rows)).combine_chunks()
-
-
-def write_groups(spool: Spool, path: Path, layout: Layout, parquet: int) -> dict[str, str]:
+def write_groups(
+    batches: Iterable[pa.RecordBatch], rows: int, path: Path, layout: Layout, parquet: int
+) -> dict[str, str]:
     """Write a parquet file of one row group a shard; returns the digest of each shard's rows by shard key.
 
-    Raises LayoutError, before the file is there, if a shard would have more rows than the layout allows.
+    `batches` are its rows in order (ROW_RUN), `rows` in all. The bounds of the row groups' uids are in the file's
+    footer, so that a uid is found without reading rows.
     """
-    layout.check_rows(parquet, spool.rows)
     digests: dict[str, str] = {}
+    shards = layout.shards_of_parquet(parquet)
+    sizes = [len(layout.rows_of_shard(place, len(shards), rows)) for place in range(len(shards))]
     few_values = ["LICENSE", "NSFW", "source_file"]
     with pq.ParquetWriter(path, DEDUP_SCHEMA, use_dictionary=few_values, **_OPTIONS) as writer:
-        for shard, table in spool.groups(layout, parquet):
+        for shard, group in zip(shards, _regrouped(batches, sizes, ROW_RUN), strict=True):
+            columns = [hex_column(group.column("digest")), *group.columns[1:]]
+            table = pa.Table.from_batches([pa.RecordBatch.from_arrays(columns, schema=DEDUP_SCHEMA)])
             writer.write_table(table, row_group_size=max(table.num_rows, 1))
             digests[layout.shard_key(shard)] = rows_digest(table)
     return digests
 
 
-class RejectsWriter:
-    """Writes quarantined records, in the order given, in row groups of a fixed size; counts them by reason."""
+def write_rejects(batches: Iterable[pa.RecordBatch], rows: int, path: Path) -> Counter[str]:
+    """Write quarantined and filtered records (REJECT_RUN), in their order; returns their reasons, counted.
 
-    def __init__(self, path: Path) -> None:
-        self.reasons: Counter[str] = Counter()
-        self._held: list[pa.RecordBatch] = []
-        self._writer = pq.ParquetWriter(path, REJECTS_SCHEMA, use_dictionary=["source_file", "reason"], **_OPTIONS)
+    Row groups are of a fixed size, the last one smaller.
+    """
+    reasons: Counter[str] = Counter()
+    sizes = [min(REJECTS_ROW_GROUP, rows - start) for start in range(0, rows, REJECTS_ROW_GROUP)]
+    with pq.ParquetWriter(path, REJECTS_SCHEMA, use_dictionary=["source_file", "reason"], **_OPTIONS) as writer:
+        for group in _regrouped(batches, sizes, REJECT_RUN):
+            reasons.update(group.column("reason").to_pylist())
+            table = pa.Table.from_batches([pa.RecordBatch.from_arrays(group.columns[1:], schema=REJECTS_SCHEMA)])
+            writer.write_table(table, row_group_size=table.num_rows)
+    return reasons
 
-    def __enter__(self) -> "RejectsWriter":
-        return self
 
-    def __exit__(self, *raised: object) -> None:
-        self._writer.close()
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Append records."""
-        self.reasons.update(batch.column("reason").to_pylist())
-        self._held.append(batch)
-        while sum(each.num_rows for each in self._held) >= REJECTS_ROW_GROUP:
-            held = pa.Table.from_batches(self._held)
-            self._write(held.slice(0, REJECTS_ROW_GROUP))
-            self._held = held.slice(REJECTS_ROW_GROUP).to_batches()
-
-    def finish(self) -> None:
-        """Write what is left."""
-        held = pa.Table.from_batches(self._held, REJECTS_SCHEMA)
-        self._held = []
-        if held.num_rows:
-            self._write(held)
-
-    def _write(self, table: pa.Table) -> None:
-        self._writer.write_table(table.combine_chunks(), row_group_size=table.num_rows)
+def _regrouped(batches: Iterable[pa.RecordBatch], sizes: Iterable[int], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Contiguous batches of these sizes. Raises ConservationError if there are more rows, or fewer."""
+    source = iter(batches)
+    held = pa.Table.from_batches([], schema)
+    for size in sizes:
+        parts = [held]
+        while sum(part.num_rows for part in parts) < size and (batch := next(source, None)) is not None:
+            parts.append(pa.Table.from_batches([batch]))
+        held = pa.concat_tables(parts)
+        if held.num_rows < size:
+            break
+        yield from held.slice(0, size).combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], schema)]
+        held = held.slice(size)
+    else:
+        if not held.num_rows and next(source, None) is None:
+            return
+    raise ConservationError("a merge gave another number of rows than was counted: nothing of it is published.")

@@ -1,10 +1,10 @@
-"""What a Spark task does with the sorted rows of one partition: pick the winners, count, write, publish."""
+"""What a Spark task does with the runs of one partition: merge them, count, write, publish."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,15 +14,15 @@ from laion_assets.commit.store import Store
 from laion_assets.errors import CommitError
 from laion_assets.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.layout import Layout
-from laion_assets.metadata.parquet_writer import RejectsWriter, Spool, write_groups
-from laion_assets.metadata.reasons import DUPLICATE, Note
-from laion_assets.metadata.schema import DEDUP_SCHEMA, FILE_PLACE, REJECT_PLACE, REJECTS_SCHEMA
-from laion_assets.metadata.winner import first_of_each
+from laion_assets.metadata.parquet_writer import write_groups, write_rejects
+from laion_assets.metadata.reasons import DUPLICATE
+from laion_assets.metadata.run_merge import RANGE_BYTES, RunMerge
+from laion_assets.metadata.winner import ORDER, REJECT_ORDER
 
 
 @dataclass(frozen=True)
 class PartitionWriter:
-    """Writes and publishes partitions from their sorted rows; picklable.
+    """Writes and publishes partitions from their runs; picklable.
 
     `settings` and `inputs` are the digests for the manifest; `partitions` the parquet file at each position.
     """
@@ -32,76 +32,56 @@ class PartitionWriter:
     partitions: tuple[int, ...]
     settings: str
     inputs: dict[int, str]
+    range_bytes: int = RANGE_BYTES
 
     def write(self, position: int, batches: Iterable[pa.RecordBatch]) -> Manifest:
-        """Publish the partition at `position` from all its rows (ROW_SCHEMA, in `winner.spark_order`).
+        """Publish the partition at `position` from all its runs (EXCHANGE_SCHEMA), in any order.
 
-        Raises LayoutError, before anything is published, when a shard would have too many rows; ConservationError,
-        ClaimError, IntegrityError as publishing does.
+        Runs are put aside on local disk, in the attempt's own folder, until the number of rows is known. Raises
+        LayoutError, before anything is published, when a shard would have too many rows; ConservationError, ClaimError,
+        IntegrityError as publishing does.
         """
         parquet = self.partitions[position]
-        tally = _Tally()
+        uids = self.layout.uid_range(parquet)
+        counts: Counter[str] = Counter()
         with publication(self.store, DEDUP_PARQUET, self.layout.parquet_key(parquet)) as attempt:
             rows_path = attempt.stage(DedupParquet.path(self.layout, parquet))
             rejects_path = attempt.stage(DedupParquet.rejects_path(self.layout, parquet))
-            with Spool(attempt.folder / "rows.arrow") as spool, RejectsWriter(rejects_path) as rejects:
+            with (
+                RunMerge(attempt.folder / "rows.runs", uids, ORDER, self.range_bytes) as rows,
+                RunMerge(attempt.folder / "rejects.runs", uids, REJECT_ORDER, self.range_bytes) as rejects,
+            ):
                 for batch in batches:
-                    tally.sort(batch, position, spool, rejects)
-                rejects.finish()
-                outputs = write_groups(spool, rows_path, self.layout, parquet)
+                    _put_aside(batch, position, rows, rejects, counts)
+                unique = rows.distinct()
+                self.layout.check_rows(parquet, unique)
+                outputs = write_groups(rows.rows(only_first=True), unique, rows_path, self.layout, parquet)
+                reasons = write_rejects(rejects.rows(only_first=False), rejects.total, rejects_path)
+            # Rows were counted where they were read; duplicates where they were dropped, in the cutting and the merge.
+            duplicates = counts["duplicates"] + rows.total - unique
             return attempt.commit(
                 Counts(
-                    rows_in=tally.records,
-                    rows_out=spool.rows,
-                    reasons={DUPLICATE: tally.duplicates, **dict(sorted(rejects.reasons.items()))},
+                    rows_in=counts["records"] + counts["rejects"],
+                    rows_out=unique,
+                    reasons={DUPLICATE: duplicates, **dict(sorted(reasons.items()))},
                 ),
                 settings=self.settings,
                 inputs=self.inputs[parquet],
                 outputs=outputs,
-                details={"notes": dict(sorted(tally.notes.items())), "files": dict(sorted(tally.files.items()))},
+                details={"notes": _under(counts, "notes."), "files": _under(counts, "files.")},
             )
 
 
-class _Tally:
-    """Counts a partition's records while they are told apart into rows, duplicates, rejects and marks of files."""
+def _put_aside(batch: pa.RecordBatch, position: int, rows: RunMerge, rejects: RunMerge, counts: Counter[str]) -> None:
+    if batch.num_rows and pc.min_max(batch.column("position")).as_py() != {"min": position, "max": position}:
+        raise CommitError("Spark gave a task the rows of another partition. Switch adaptive execution off.")
+    for name, merge in (("rows", rows), ("rejects", rejects)):
+        for run in batch.column(name):
+            if (stream := run.as_buffer()).size:
+                merge.add(stream)
+    for said in batch.column("counts").to_pylist():
+        counts.update(json.loads(said))
 
-    def __init__(self) -> None:
-        self.records = 0
-        self.duplicates = 0
-        self.notes: Counter[str] = Counter()
-        self.files: Counter[str] = Counter()
-        self._previous: str | None = None
 
-    def sort(self, batch: pa.RecordBatch, position: int, spool: Spool, rejects: RejectsWriter) -> None:
-        if not batch.num_rows:
-            return
-        if pc.min_max(batch.column("position")).as_py() != {"min": position, "max": position}:
-            raise CommitError("Spark gave a task the rows of another partition. Switch adaptive execution off.")
-        places = batch.column("place")
-        if places[0].as_py() < REJECT_PLACE:
-            rows = batch.filter(pc.less(places, REJECT_PLACE)) if places[-1].as_py() >= REJECT_PLACE else batch
-            self._rows(rows, spool)
-        if places[-1].as_py() >= REJECT_PLACE:
-            quarantined = batch.filter(pc.and_(pc.greater_equal(places, REJECT_PLACE), pc.less(places, FILE_PLACE)))
-            marks = batch.filter(pc.greater_equal(places, FILE_PLACE))
-            self.records += quarantined.num_rows
-            names = REJECTS_SCHEMA.names
-            rejects.add(pa.RecordBatch.from_arrays([quarantined.column(each) for each in names], schema=REJECTS_SCHEMA))
-            self.files.update(marks.column("reason").to_pylist())
-
-    def _rows(self, rows: pa.RecordBatch, spool: Spool) -> None:
-        places = rows.column("place")
-        first = first_of_each(places, self._previous)
-        self._previous = places[-1].as_py()
-        self._note(rows.column("notes").to_numpy())
-        kept = rows.filter(first)
-        self.records += rows.num_rows
-        self.duplicates += rows.num_rows - kept.num_rows
-        columns = [kept.column("place" if name == "uid" else name) for name in DEDUP_SCHEMA.names]
-        spool.add(pa.RecordBatch.from_arrays(columns, schema=DEDUP_SCHEMA))
-
-    def _note(self, notes: np.ndarray) -> None:
-        values, counts = np.unique(notes, return_counts=True)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            for note in Note(value):
-                self.notes[str(note.name).lower()] += count
+def _under(counts: Counter[str], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): counts[name] for name in sorted(counts) if name.startswith(prefix)}

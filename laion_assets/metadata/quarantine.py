@@ -4,12 +4,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
-from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.identity import Positions, digest_array, raw_digest
 from laion_assets.metadata.reasons import Reason
-from laion_assets.metadata.schema import RAW_BYTES, REJECT_PLACE, ROW_SCHEMA
+from laion_assets.metadata.schema import MARK, RAW_BYTES, REJECT, ROW_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,15 @@ class RejectStream:
 
 def reject_rows(rejects: Sequence[Reject], source_file: str, positions: Positions) -> pa.RecordBatch:
     """Rejects of a file as rows of ROW_SCHEMA, those of other partitions left away."""
-    found = positions.of([reject.digest for reject in rejects])
-    wanted = [(reject, place) for reject, place in zip(rejects, found.tolist(), strict=True) if place >= 0]
-    return marked_rows(
-        place=np.array([place for _, place in wanted], np.int32),
-        keys=[REJECT_PLACE + reject.digest.hex() for reject, _ in wanted],
-        source_file=source_file,
+    if not rejects:
+        return _NONE
+    found = positions.of(digest_array([reject.digest for reject in rejects]))
+    wanted = [(reject, position) for reject, position in zip(rejects, found.tolist(), strict=True) if position >= 0]
+    return _marked_rows(
+        REJECT,
+        source_file,
+        positions=[position for _, position in wanted],
+        digests=[reject.digest for reject, _ in wanted],
         numbers=[reject.number for reject, _ in wanted],
         reasons=[str(reject.reason) for reject, _ in wanted],
         raw=[reject.raw for reject, _ in wanted],
@@ -66,26 +68,50 @@ def reject_rows(rejects: Sequence[Reject], source_file: str, positions: Position
     )
 
 
-def marked_rows(
-    *,
-    place: np.ndarray,
-    keys: list[str],
+def file_mark(source_file: str, state: str, positions: Positions) -> pa.RecordBatch:
+    """The row by which a file says what became of it; it belongs to the range of the md5 of its name."""
+    digest = raw_digest(source_file.encode())
+    (position,) = positions.of(digest_array([digest])).tolist()
+    if position < 0:
+        return _NONE
+    return _marked_rows(
+        MARK,
+        source_file,
+        positions=[position],
+        digests=[digest],
+        numbers=[0],
+        reasons=[state],
+        raw=[b""],
+        lengths=[0],
+    )
+
+
+def _marked_rows(
+    kind: int,
     source_file: str,
+    *,
+    positions: list[int],
+    digests: list[bytes],
     numbers: list[int],
     reasons: list[str],
     raw: list[bytes],
     lengths: list[int],
 ) -> pa.RecordBatch:
     """Rows of ROW_SCHEMA that are no sound rows: every column of a row is null."""
+    rows = len(positions)
     given = {
-        "position": pa.array(place, pa.int32()),
-        "place": pa.array(keys, pa.string()),
-        "source_file": pa.array([source_file] * len(keys), pa.string()),
+        "position": pa.array(positions, pa.int32()),
+        "kind": pa.repeat(pa.scalar(kind, pa.int8()), rows),
+        "digest": pa.array(digests, pa.binary(16)),
+        "source_file": pa.repeat(source_file, rows),
         "source_row": pa.array(numbers, pa.int64()),
-        "notes": pa.array(np.zeros(len(keys), np.int32)),
+        "notes": pa.repeat(pa.scalar(0, pa.int32()), rows),
         "reason": pa.array(reasons, pa.string()),
         "raw": pa.array(raw, pa.binary()),
         "raw_bytes": pa.array(lengths, pa.int64()),
     }
-    columns = [given.get(field.name, pa.nulls(len(keys), field.type)) for field in ROW_SCHEMA]
+    columns = [given.get(field.name, pa.nulls(rows, field.type)) for field in ROW_SCHEMA]
     return pa.RecordBatch.from_arrays(columns, schema=ROW_SCHEMA)
+
+
+_NONE = pa.RecordBatch.from_pylist([], schema=ROW_SCHEMA)

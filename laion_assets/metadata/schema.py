@@ -51,7 +51,8 @@ RAW_BYTES = 64 * 1024
 ROW_SCHEMA = pa.schema(
     [
         pa.field("position", pa.int32(), nullable=False),
-        pa.field("place", pa.string(), nullable=False),
+        pa.field("kind", pa.int8(), nullable=False),
+        pa.field("digest", pa.binary(16), nullable=False),
         *_FIELDS,
         pa.field("notes", pa.int32(), nullable=False),
         pa.field("reason", pa.string()),
@@ -59,19 +60,27 @@ ROW_SCHEMA = pa.schema(
         pa.field("raw_bytes", pa.int64()),
     ]
 )
-"""What crosses the exchange. `position` is the partition's place among those asked for; `place` orders rows in it.
+"""What readers give. `position` is the partition's place among those asked for; `digest` orders rows in it.
 
-`place` is the uid of a row; `REJECT_PLACE` and the md5 of its raw bytes for a quarantined record, and the uid for a
-filtered one; `FILE_PLACE` and the md5 of the file's name for the one mark that each file sends, whose `reason` is what
-became of the file. The prefixes sort after every hex digit, so a partition's rows come first, then its rejects, then
-its marks.
+`kind` is `ROW`, `REJECT`, or `MARK` for the one row by which each file says what became of it (in `reason`). `digest`
+is the uid of a row and of a filtered one; of a quarantined record the md5 of its raw bytes, of a mark that of the
+file's name.
 """
-REJECT_PLACE = "r"
-FILE_PLACE = "s"
+ROW, REJECT, MARK = 0, 1, 2
 
-ROW_DDL = (
-    "position int not null, place string not null, SAMPLE_ID bigint, URL string, TEXT string, HEIGHT int, WIDTH int, "
-    "LICENSE string, NSFW string, similarity double, source_file string, source_row bigint, notes int not null, "
-    "reason string, raw binary, raw_bytes bigint"
+ROW_RUN = pa.schema([ROW_SCHEMA.field("digest"), *_FIELDS])
+"""Rows that cross the exchange."""
+REJECT_RUN = pa.schema([ROW_SCHEMA.field("digest"), *REJECTS_SCHEMA])
+"""Rejects that cross the exchange."""
+
+EXCHANGE_SCHEMA = pa.schema(
+    [
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("rows", pa.binary(), nullable=False),
+        pa.field("rejects", pa.binary(), nullable=False),
+        pa.field("counts", pa.string(), nullable=False),
+    ]
 )
-"""`ROW_SCHEMA` in Spark's words."""
+"""What crosses Spark's one exchange: a run of a partition's rows and one of its rejects a row, see `runs.py`."""
+EXCHANGE_DDL = "position int not null, rows binary not null, rejects binary not null, counts string not null"
+"""`EXCHANGE_SCHEMA` in Spark's words."""

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laion_assets.metadata.filtering import FILTERS, PASSED, filtered
-from laion_assets.metadata.identity import Positions, raw_digest, uid_digests
+from laion_assets.metadata.identity import Positions, digest_column, uid_digests
 from laion_assets.metadata.normalise import normalise
-from laion_assets.metadata.quarantine import Reject, marked_rows
+from laion_assets.metadata.quarantine import Reject
 from laion_assets.metadata.reasons import Reason
-from laion_assets.metadata.schema import FILE_PLACE, REJECT_PLACE, ROW_SCHEMA, WANTED_COLUMNS
+from laion_assets.metadata.schema import REJECT, ROW, ROW_SCHEMA, WANTED_COLUMNS
 from laion_assets.metadata.settings import MetadataSettings
 
 
@@ -30,26 +30,29 @@ def typed_rows(
     dataset's filters drop are in the batch as what they will be: rejects with a reason.
     """
     typed = normalise(tokens, len(numbers), settings)
-    urls = typed.columns["URL"].view(pa.binary()).to_pylist()
-    digests = uid_digests(urls, typed.columns["TEXT"].view(pa.binary()).to_pylist())
+    digests = uid_digests(typed.columns["URL"], typed.columns["TEXT"])
     position = positions.of(digests)
     if typed.reasons:
         position[list(typed.reasons)] = -1
-    chosen = np.flatnonzero(position >= 0)
-    take = pa.array(chosen)
     columns = {
-        **{name: array.take(take) for name, array in typed.columns.items()},
-        "position": pa.array(position[chosen]),
-        "place": pa.array([digests[row].hex() for row in chosen.tolist()], pa.string()),
-        "source_file": pa.array([source_file] * len(chosen), pa.string()),
-        "source_row": pa.array(numbers[chosen]),
-        "notes": pa.array(typed.notes[chosen]),
+        **typed.columns,
+        "position": pa.array(position),
+        "digest": digest_column(digests),
+        "source_file": pa.repeat(source_file, len(numbers)),
+        "source_row": pa.array(numbers),
+        "notes": pa.array(typed.notes),
     }
     failed = filtered(typed.columns, len(numbers), settings.where)
-    if failed is not None:
-        columns |= _marked(columns, failed[chosen])
-    arrays = [columns.get(field.name, pa.nulls(len(chosen), field.type)) for field in ROW_SCHEMA]
-    return pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA), rejected(numbers, raw, typed.reasons)
+    if failed is None:
+        columns["kind"] = pa.repeat(pa.scalar(ROW, pa.int8()), len(numbers))
+    else:
+        columns |= _marked(columns, failed)
+    arrays = [columns.get(field.name, pa.nulls(len(numbers), field.type)) for field in ROW_SCHEMA]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA)
+    chosen = np.flatnonzero(position >= 0)
+    if len(chosen) < len(numbers):
+        batch = batch.take(pa.array(chosen))
+    return batch, rejected(numbers, raw, typed.reasons)
 
 
 def _marked(columns: dict[str, pa.Array], failed: np.ndarray) -> dict[str, pa.Array]:
@@ -62,7 +65,7 @@ def _marked(columns: dict[str, pa.Array], failed: np.ndarray) -> dict[str, pa.Ar
     dropped = pc.invert(passed)
     return {
         **{name: pc.if_else(passed, columns[name], None) for name in WANTED_COLUMNS},
-        "place": pc.if_else(passed, columns["place"], pc.binary_join_element_wise(REJECT_PLACE, columns["place"], "")),
+        "kind": pc.if_else(passed, pa.scalar(ROW, pa.int8()), pa.scalar(REJECT, pa.int8())),
         "reason": pa.array([str(reason) for reason in FILTERS], pa.string()).take(
             pa.array(failed, pa.int8(), mask=failed == PASSED)
         ),
@@ -74,20 +77,3 @@ def _marked(columns: dict[str, pa.Array], failed: np.ndarray) -> dict[str, pa.Ar
 def rejected(numbers: np.ndarray, raw: Callable[[int], bytes], reasons: dict[int, Reason]) -> list[Reject]:
     """The records at these rows as rejects."""
     return [Reject.of(int(numbers[row]), why, raw(row)) for row, why in reasons.items()]
-
-
-def file_mark(source_file: str, state: str, positions: Positions) -> pa.RecordBatch:
-    """The row by which a file says what became of it; it belongs to the range of the md5 of its name."""
-    digest = raw_digest(source_file.encode())
-    place = positions.of([digest])
-    wanted = place >= 0
-    count = int(wanted.sum())
-    return marked_rows(
-        place=place[wanted],
-        keys=[FILE_PLACE + digest.hex()] * count,
-        source_file=source_file,
-        numbers=[0] * count,
-        reasons=[state] * count,
-        raw=[b""] * count,
-        lengths=[0] * count,
-    )

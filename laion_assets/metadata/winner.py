@@ -4,10 +4,13 @@ Highest similarity, then lowest SAMPLE_ID, then the lowest of each other column,
 `source_row`, which no two rows share.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from laion_assets.metadata.identity import halves
 
 ORDER = (
     ("similarity", "descending"),
@@ -24,18 +27,30 @@ ORDER = (
 """Columns and directions; strings compare by their UTF-8 bytes."""
 
 
-def spark_order() -> list[Any]:
-    """The order of a partition's rows as Spark columns: by place, then the winner first."""
-    from pyspark.sql import functions
-
-    order = [functions.col("place").asc()]
-    for name, direction in ORDER:
-        column = functions.col(name)
-        order.append(column.desc_nulls_last() if direction == "descending" else column.asc_nulls_last())
-    return order
+REJECT_ORDER = (("source_file", "ascending"), ("source_row", "ascending"))
+"""The order of rejects of one digest."""
 
 
-def first_of_each(places: pa.Array, previous: str | None) -> pa.Array:
-    """(n,) bool: whether a row, in order, is the first of its place; `previous` is the place before the first row."""
-    before = pa.concat_arrays([pa.array([previous], pa.string()), places.slice(0, max(len(places) - 1, 0))])
-    return pc.fill_null(pc.not_equal(places, before.slice(0, len(places))), True)
+def in_order(batch: pa.RecordBatch, then: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """The order of n rows by `digest` and then by these columns, and which of them are then the first of their digest.
+
+    Gives row numbers, (n,) int64, and (n,) bool. Few rows share the first half of their digest: all are sorted by that
+    number, and only those few by everything.
+    """
+    high, low = halves(batch.column("digest"))
+    order = np.argsort(high, kind="stable")
+    alike = same_as_before(high[order])
+    tied = np.flatnonzero(alike | np.append(alike[1:], False))
+    if len(tied):
+        rows = order[tied]
+        keys = [("digest", "ascending"), *then]
+        some = batch.select([name for name, _ in keys]).take(pa.array(rows))
+        order[tied] = rows[pc.sort_indices(some, sort_keys=keys, null_placement="at_end").to_numpy()]
+    return order, ~(same_as_before(high[order]) & same_as_before(low[order]))
+
+
+def same_as_before(values: np.ndarray) -> np.ndarray:
+    """(n,) bool: whether a value is that of its predecessor."""
+    same = np.zeros(len(values), bool)
+    same[1:] = values[1:] == values[:-1]
+    return same

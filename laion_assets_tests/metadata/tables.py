@@ -14,6 +14,7 @@ from laion_assets.freshness import settings_digest
 from laion_assets.layout import Layout
 from laion_assets.metadata.csv_rows import rows_of_file
 from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.schema import MARK, REJECT
 from laion_assets.metadata.settings import MetadataSettings
 
 COLUMNS = ("SAMPLE_ID", "URL", "TEXT", "HEIGHT", "WIDTH", "LICENSE", "NSFW", "similarity")
@@ -45,8 +46,8 @@ class Read:
             found += batch.to_pylist()
         found.sort(key=lambda each: each["source_row"])
         self.rows = [each for each in found if each["reason"] is None]
-        self.rejects = [each for each in found if each["place"].startswith("r")]
-        (mark,) = [each for each in found if each["place"].startswith("s")]
+        self.rejects = [each for each in found if each["kind"] == REJECT]
+        (mark,) = [each for each in found if each["kind"] == MARK]
         self.state = mark["reason"]
 
     @property

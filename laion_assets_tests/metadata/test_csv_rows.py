@@ -237,7 +237,7 @@ def test_where_blocks_end_does_not_matter(size: int, captions: list[str]) -> Non
     def tokens(blocks: list[bytes]) -> list[tuple[int, bytes]]:
         found = []
         for records in RecordReader(blocks).records():
-            found += list(zip(records.numbers.tolist(), records.raw.to_pylist(), strict=True))
+            found += [(number, records.raw(row)) for row, number in enumerate(records.numbers.tolist())]
             found += [(each.number, b"!" + each.raw) for each in records.rejects]
         return sorted(found)
 

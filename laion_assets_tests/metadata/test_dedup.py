@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,6 +22,8 @@ from laion_assets.layout import Layout
 from laion_assets.metadata import dedup
 from laion_assets.metadata.dedup import build_dedup_parquet, group_files
 from laion_assets.metadata.identity import rows_digest, uid_of
+from laion_assets.metadata.inputs import Inputs
+from laion_assets.metadata.partition_writer import PartitionWriter
 from laion_assets.metadata.row_filter import RowFilter
 from laion_assets.metadata.schema import DEDUP_SCHEMA, REJECTS_SCHEMA
 from laion_assets.metadata.settings import MetadataSettings
@@ -180,7 +183,8 @@ def test_the_same_bytes_for_any_file_order_parallelism_and_partition_alone(
     for folder in ("manifests/dedup_parquet", "dedup_parquet", "dedup_rejects"):
         shutil.rmtree(Path(Store.of(crawl).url) / folder)
     monkeypatch.setattr(dedup, "GROUP_BYTES", 1)
-    monkeypatch.setattr(dedup, "BATCH_ROWS", 7)
+    monkeypatch.setattr(dedup, "RUN_BYTES", 5_000)
+    monkeypatch.setattr(dedup, "RANGE_BYTES", 3_000)
     build_dedup_parquet(spark, crawl, Store.of(crawl), [1], quiet)
     alone = sha256s(crawl)
     assert alone == {name: sha for name, sha in expected.items() if "/01." in name}
@@ -292,3 +296,15 @@ def test_files_are_grouped_by_size_and_none_is_lost() -> None:
     assert max(sizes) - min(sizes) <= 490
     assert group_files([], 1_000, 4) == [[]]
     assert len(group_files(files[:3], 1_000_000, 2)) == 2
+
+
+def test_rows_cross_one_exchange_and_spark_sorts_none(crawl: Dataset, spark: Any) -> None:
+    files = pa.table({"group": pa.array([0], pa.int32()), "path": ["a.csv"], "size": [1]})
+    reader = dedup._Reader(Inputs(Store.of(crawl), ()), crawl.metadata, LAYOUT, (0, 1, 2), dedup.RUN_BYTES)
+    writer = PartitionWriter(Store.of(crawl), LAYOUT, (0, 1, 2), "", {})
+    physical = dedup.plan(spark, files, 1, reader, writer)._jdf.queryExecution().sparkPlan().toString()
+    steps = [line.strip(" +-:") for line in physical.splitlines()]
+    written, gathered, read, grouped, *listed = [step.split("(")[0].split(" ")[0] for step in steps if step]
+    # From the end: runs are written, gathered by partition, read from files; below, the list of files is dealt out.
+    assert (written, gathered, read, grouped) == ("MapInArrow", "Exchange", "MapInArrow", "Exchange")
+    assert not {"Exchange", "Sort"} & set(listed)

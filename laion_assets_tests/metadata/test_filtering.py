@@ -201,7 +201,7 @@ def test_filtered_rows_stay_in_the_range_of_their_uid_and_are_found_by_file_and_
         (3, "filtered_width"),
         (4, "url_without_scheme"),
     ]
-    assert read.rejects[0]["place"] == "r" + plain.rows[0]["place"]
+    assert read.rejects[0]["digest"] == plain.rows[0]["digest"]
     assert (read.rejects[0]["raw"], read.rejects[0]["raw_bytes"]) == (b"", 0)
     assert read.rows == [plain.rows[1]]
 

@@ -8,21 +8,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laion_assets.layout import Layout
-from laion_assets.metadata.identity import Positions, rows_digest, uid_digests, uid_of
+from laion_assets.metadata.identity import (
+    Positions,
+    digest_array,
+    digest_column,
+    halves,
+    hex_column,
+    rows_digest,
+    uid_digests,
+    uid_of,
+)
 
 
 def test_a_uid_is_the_md5_of_url_nul_caption() -> None:
     assert uid_of("http://a/", "b") == hashlib.md5(b"http://a/\0b").hexdigest()
     assert uid_of("http://a/", None) == uid_of("http://a/", "") == hashlib.md5(b"http://a/\0").hexdigest()
-    assert uid_digests([b"http://a/"], [b"b"])[0].hex() == uid_of("http://a/", "b")
+    urls, captions = pa.array(["x", "http://a/", "http://a/"]), pa.array(["y", "b", None])
+    found = digest_column(uid_digests(urls.slice(1), captions.slice(1)))
+    assert hex_column(found).to_pylist() == [uid_of("http://a/", "b"), uid_of("http://a/", "")]
+    assert hex_column(found.slice(1)).to_pylist() == [uid_of("http://a/", None)]
+    assert len(uid_digests(urls.slice(3), captions.slice(3))) == 0
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=20))
+def test_halves_sort_as_the_bytes_do(digests: list[bytes]) -> None:
+    high, low = halves(digest_column(digest_array(digests)).slice(1))
+    assert [int(first) << 64 | int(last) for first, last in zip(high, low, strict=True)] == [
+        int.from_bytes(digest, "big") for digest in digests[1:]
+    ]
 
 
 @given(st.lists(st.binary(min_size=16, max_size=16), max_size=20), st.integers(1, 9), st.integers(0, 30))
 def test_positions_agree_with_the_layout(digests: list[bytes], parquets: int, more: int) -> None:
     layout = Layout(parquets, parquets + more, 1, 10)
-    edges = [layout.uid_range(parquet)[0].to_bytes(16, "big") for parquet in range(parquets)]
+    starts = [layout.uid_range(parquet)[0] for parquet in range(parquets)]
+    edges = [edge.to_bytes(16, "big") for start in starts for edge in (start, max(start - 1, 0), start + 1)]
     asked = list(range(parquets))[::-2]
-    for digest, found in zip(digests + edges, Positions(layout, asked).of(digests + edges).tolist(), strict=True):
+    for digest, found in zip(
+        digests + edges, Positions(layout, asked).of(digest_array(digests + edges)).tolist(), strict=True
+    ):
         parquet = layout.parquet_of_uid(digest.hex())
         assert found == (asked.index(parquet) if parquet in asked else -1)
 

@@ -11,6 +11,7 @@ from laion_assets.errors import SourceError
 from laion_assets.metadata.csv_rows import rows_of_file
 from laion_assets.metadata.identity import Positions
 from laion_assets.metadata.parquet_rows import parquet_rows_of_file
+from laion_assets.metadata.schema import MARK
 from laion_assets.metadata.settings import MetadataSettings
 
 ROWS = [
@@ -35,7 +36,7 @@ def read(table: pa.Table | bytes) -> list[dict[str, object]]:
         table = file.getvalue()
     positions = Positions(SAMPLE.layout, tuple(range(4)))
     batches = parquet_rows_of_file(io.BytesIO(table), "part.parquet", MetadataSettings(), positions)
-    return [row for batch in batches for row in batch.to_pylist() if not row["place"].startswith("s")]
+    return [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
 
 
 def test_a_parquet_file_and_a_csv_with_the_same_rows_agree() -> None:
@@ -43,7 +44,7 @@ def test_a_parquet_file_and_a_csv_with_the_same_rows_agree() -> None:
     lines = ["|".join(header), *("|".join(str(row[name]) for name in header) for row in ROWS)]
     positions = Positions(SAMPLE.layout, tuple(range(4)))
     batches = rows_of_file(io.BytesIO("\n".join(lines).encode()), "part.parquet", MetadataSettings(), positions)
-    from_csv = [row for batch in batches for row in batch.to_pylist() if not row["place"].startswith("s")]
+    from_csv = [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
     assert read(pa.Table.from_pylist(ROWS)) == from_csv
     assert len(from_csv) == 50
 
@@ -51,7 +52,7 @@ def test_a_parquet_file_and_a_csv_with_the_same_rows_agree() -> None:
 def test_the_names_of_relaion_are_understood() -> None:
     renamed = pa.Table.from_pylist(ROWS).select(["URL", "TEXT", "similarity", "WIDTH"])
     found = read(renamed.rename_columns(["url", "caption", "similarity", "width"]))
-    assert {row["place"] for row in found} == {row["place"] for row in read(pa.Table.from_pylist(ROWS))}
+    assert {row["digest"] for row in found} == {row["digest"] for row in read(pa.Table.from_pylist(ROWS))}
     assert found[0]["WIDTH"] == 640
     assert found[0]["SAMPLE_ID"] is None
 

@@ -17,9 +17,9 @@ def test_rows_and_rejects_are_as_declared() -> None:
     reasons: Counter[str] = Counter()
     for file in crawl.files:
         for batch in rows_of_file(io.BytesIO(file.content), file.path, SAMPLE.metadata, positions):
-            for row in batch.select(["place", "reason"]).to_pylist():
+            for row in batch.select(["digest", "reason"]).to_pylist():
                 if row["reason"] is None:
-                    uids[row["place"]] += 1
+                    uids[row["digest"]] += 1
                 else:
                     reasons[row["reason"]] += 1
     counts = crawl.counts

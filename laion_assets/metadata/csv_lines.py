@@ -1,0 +1,156 @@
+"""The lines of a block of CSV, and the fields of those that are simple, found with vector code.
+
+A simple line is one that `csv_quotes.parse_record` would read as one record of the right number of fields: each field
+holds no quote, or starts and ends with one and holds others only in pairs. A test compares the two on random lines.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from laion_assets.metadata.reasons import Reason
+from laion_assets.metadata.schema import WANTED_COLUMNS
+
+_NEWLINE, _RETURN, _QUOTE = 10, 13, 34
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The whole lines of a block: where each starts, ends (without its line end) and stops (at its newline)."""
+
+    data: bytes
+    content: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    stops: np.ndarray
+
+    @classmethod
+    def of(cls, data: bytes, final: bool) -> "Lines":
+        """The lines that `data` holds to their end; with `final` the last one needs no newline."""
+        content = np.frombuffer(data, np.uint8)
+        stops = np.flatnonzero(content == _NEWLINE)
+        if final and len(data) and (not len(stops) or stops[-1] != len(data) - 1):
+            stops = np.append(stops, len(data))
+        starts = np.concatenate([[0], stops[:-1] + 1]) if len(stops) else stops
+        last = np.maximum(stops - 1, 0)
+        returns = (stops > starts) & (content[last] == _RETURN) if len(stops) else stops.astype(bool)
+        end = min(int(stops[-1]) + 1, len(data)) if len(stops) else 0
+        return cls(data, content[:end], starts, stops - returns, stops)
+
+    @property
+    def end(self) -> int:
+        """Bytes of the block that belong to whole lines."""
+        return len(self.content)
+
+    def raw(self, line: int) -> bytes:
+        """A line without its end."""
+        return self.data[int(self.starts[line]) : int(self.ends[line])]
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The lines, in order and each once, in which these sorted byte positions lie."""
+        found = np.searchsorted(self.starts, places, side="right") - 1
+        return found[np.append(True, found[1:] != found[:-1])] if len(found) else found
+
+    def unreadable(self) -> dict[int, Reason]:
+        """Lines that are no text, and why."""
+        other = self.at(np.flatnonzero((self.content >= 0x80) | (self.content == 0)))
+        return {line: why for line in other.tolist() if (why := unreadable(self.raw(line)))}
+
+    def array(self, starts: np.ndarray, ends: np.ndarray) -> pa.StringArray:
+        """The n pieces [start, end) of the block, (n,) each, in order and apart: an array of their own."""
+        edges = np.empty(2 * len(starts), np.int32)
+        edges[0::2], edges[1::2] = starts, ends
+        both = pa.StringArray.from_buffers(max(len(edges) - 1, 0), pa.py_buffer(edges), pa.py_buffer(self.data))
+        return both.take(pa.array(np.arange(0, len(edges), 2, dtype=np.int32)))
+
+
+def unreadable(raw: bytes) -> Reason | None:
+    """Why a record is no text: UTF-8 as Unicode defines it, without surrogates and overlong forms, without NUL."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return Reason.INVALID_UTF8
+    return Reason.NUL_BYTE if b"\0" in raw else None
+
+
+@dataclass(frozen=True)
+class LineFields:
+    """Where the fields of n lines lie; `quoted` and `simple` are (n,) bool: whether a line has quotes, is simple."""
+
+    quoted: np.ndarray
+    simple: np.ndarray
+    _width: int
+    _separators: np.ndarray
+    _first_separator: np.ndarray
+    _quotes: np.ndarray
+
+    @classmethod
+    def of(cls, lines: Lines, separator: bytes, width: int) -> "LineFields":
+        """Find them for records of `width` fields."""
+        quotes = np.flatnonzero(lines.content == _QUOTE)
+        quote_edges = np.searchsorted(quotes, np.append(lines.starts, lines.end))
+        quoted = quote_edges[1:] > quote_edges[:-1]
+        separators = np.flatnonzero(lines.content == separator[0])
+        if len(quotes):
+            # Inside a quoted field lie an odd number of the line's quotes to the left: each pair counts twice.
+            owner = np.searchsorted(lines.starts, separators, side="right") - 1
+            suspect = np.flatnonzero(quoted[owner])
+            before = np.searchsorted(quotes, separators[suspect]) - quote_edges[owner[suspect]]
+            separators = np.delete(separators, suspect[before % 2 == 1])
+        edges = np.searchsorted(separators, np.append(lines.starts, lines.end))
+        simple = edges[1:] - edges[:-1] == width - 1
+        found = cls(quoted, simple, width, separators, edges[:-1], quotes)
+        chosen = np.flatnonzero(simple & quoted)
+        if len(chosen):
+            simple[chosen] = found._well_quoted(lines, chosen)
+        return found
+
+    def columns(self, lines: Lines, chosen: np.ndarray, header: list[str]) -> dict[str, pa.Array]:
+        """The wanted columns of these simple lines, by the header's names, as strings."""
+        starts, ends = self._spans(lines, chosen)
+        quoted = np.flatnonzero(self.quoted[chosen])
+        columns = {}
+        for place, name in enumerate(header):
+            if name not in WANTED_COLUMNS or name in columns:
+                continue
+            start, end = starts[place], ends[place]
+            inside = quoted[lines.content[np.minimum(start[quoted], lines.end - 1)] == _QUOTE]
+            inside = inside[start[inside] < end[inside]]
+            start[inside] += 1
+            end[inside] -= 1
+            column = lines.array(start, end)
+            if len(inside):
+                mask = np.zeros(len(chosen), bool)
+                mask[inside] = True
+                plain = pc.replace_substring(column.filter(pa.array(mask)), '""', '"')
+                column = pc.replace_with_mask(column, pa.array(mask), plain)
+            columns[name] = column
+        return columns
+
+    def _spans(self, lines: Lines, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(width, n) starts and ends of the fields of these lines, which have the right number of separators."""
+        places = self._first_separator[chosen] + np.arange(self._width - 1)[:, None]
+        inner = self._separators[places] if self._width > 1 else np.empty((0, len(chosen)), np.int64)
+        starts = np.vstack([lines.starts[chosen][None], inner + 1])
+        return starts, np.vstack([inner, lines.ends[chosen][None]])
+
+    def _well_quoted(self, lines: Lines, chosen: np.ndarray) -> np.ndarray:
+        """(n,) bool: whether in these lines quotes stand only around fields, and in pairs inside."""
+        starts, ends = self._spans(lines, chosen)
+        first, last = np.searchsorted(self._quotes, starts), np.searchsorted(self._quotes, ends)
+        count = last - first
+        some = count > 0
+        at_start = lines.content[np.minimum(starts, lines.end - 1)] == _QUOTE
+        at_end = lines.content[np.maximum(ends - 1, 0)] == _QUOTE
+        fine = ~some | (at_start & at_end & (count % 2 == 0))
+        # Of a field's quotes 0 ... k - 1, the inner ones 1 and 2, 3 and 4, ... have to follow each other.
+        field, line = np.nonzero(some & fine & (count > 2))
+        pairs = (count[field, line] - 2) // 2
+        owner = np.repeat(np.arange(len(field)), pairs)
+        number = np.arange(len(owner)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+        left = first[field, line][owner] + 1 + 2 * number
+        apart = owner[self._quotes[left + 1] != self._quotes[left] + 1]
+        fine[field[apart], line[apart]] = False
+        return fine.all(axis=0)
