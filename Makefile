@@ -12,7 +12,7 @@ export WANDB_MODE := disabled
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
-.PHONY: bench-dedup help setup java demo test test-scale test-browser dev lint clean
+.PHONY: bench-dedup bench-images help setup java demo test test-scale test-browser dev lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,6 +62,17 @@ lint: $(READY) ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-images: setup nginx ## image shards against img2dataset: images/s and CPU over http and https, about 6 minutes (ARGS=--help)
+	$(BIN)/python bench/images.py $(ARGS)
+
+.PHONY: nginx
+nginx:
+	@if ! command -v nginx >/dev/null && ! test -x /usr/sbin/nginx; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "nginx is missing: installing nginx-light"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nginx-light >/dev/null; \
+	  else echo "nginx is missing. Run: sudo apt-get install nginx-light"; exit 1; fi; fi
 
 bench-dedup: setup ## deduplication of 20 M rows against the recipe's, in the same Spark, and DuckDB (ARGS=--growth: 5 to 40 M)
 	$(BIN)/python bench/dedup.py $(ARGS)

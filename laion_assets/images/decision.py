@@ -5,7 +5,8 @@ from typing import Any
 
 from laion_assets.datasets import Dataset
 from laion_assets.images.environment import quieten
-from laion_assets.images.fetching.fetch import FetchPolicy, fetch
+from laion_assets.images.fetching.fetch import fetch
+from laion_assets.images.fetching.policy import FetchPolicy
 from laion_assets.images.reasons import Reason
 from laion_assets.images.settings import ImageSettings
 

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     TLS_FAILURE = "tls_failure"
     CONNECTION_RESET = "connection_reset"
     DEADLINE = "deadline"
+    HOST_BUSY = "host_busy"
     SHORT_BODY = "short_body"
     TOO_LARGE = "too_large"
     BAD_RESPONSE = "bad_response"
@@ -112,6 +113,7 @@ _RETRYABLE = {
     Reason.LOCAL_FAULT,
     Reason.CONNECT_FAILURE,
     Reason.CONNECTION_RESET,
+    Reason.HOST_BUSY,
     Reason.SHORT_BODY,
     Reason.HTTP_429,
     Reason.HTTP_5XX,

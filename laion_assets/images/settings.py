@@ -33,9 +33,32 @@ class ImageSettings:
     connect_timeout_s: float = setting(5.0, "longest wait for a connection, and for a byte on it", unit="s")
     deadline_s: float = setting(20.0, "longest time one URL may take, redirects and body included", unit="s")
     max_body_bytes: int = setting(20_000_000, "a larger body is refused while it is read", unit="bytes")
+    max_bytes_in_flight: int = setting(
+        256_000_000,
+        "memory for all bodies over 512 KiB that a worker process holds at once; further ones wait their turn",
+        unit="bytes",
+    )
+    min_bytes_per_s: int = setting(
+        1_000, "an answer that brings less on average, 5 s after its first byte, is given up (`deadline`); 0: no least"
+    )
     max_pixels: int = setting(100_000_000, "an image whose header declares more is refused", unit="pixels")
     max_redirects: int = setting(5, "redirects followed for one URL")
     retries: int = setting(1, "further tries after a fault that may pass (reset, short body, DNS, 5xx)")
+    requests_per_host: int = setting(
+        6, "parallel requests of a worker process to one host, as many as a browser's; further ones wait"
+    )
+    requests_per_address: int = setting(
+        24, "parallel requests of a worker process to one address, whatever its hosts are called; further ones wait"
+    )
+    host_wait_s: float = setting(
+        30.0,
+        "longest time that a URL waits for its host's other requests or its Retry-After (then `host_busy`), and for "
+        "memory; it does not count as deadline_s",
+        unit="s",
+    )
+    idle_connections: int = setting(
+        128, "connections that a worker process keeps open for a host's next request; 0 closes each"
+    )
     allowed_ports: tuple[int, ...] = setting((80, 443), "ports a URL may name; the sites of `resolve` are exempt")
     user_agent: str = setting(
         "laion-assets/0.1 (+https://github.com/laion-assets/laion-assets)", "User-Agent header: honest, with a contact"
@@ -60,6 +83,13 @@ class ImageSettings:
                 f"images.deadline_s ({self.deadline_s}) is shorter than images.connect_timeout_s "
                 f"({self.connect_timeout_s}): raise the deadline or lower the timeout."
             )
+        if self.max_bytes_in_flight < 2 * self.max_body_bytes:
+            raise SettingError(
+                f"images.max_bytes_in_flight ({self.max_bytes_in_flight}) holds no two bodies of images.max_body_bytes "
+                f"({self.max_body_bytes}): raise the first to {2 * self.max_body_bytes}, or lower the second."
+            )
+        if self.requests_per_host < 1 or self.requests_per_address < 1:
+            raise SettingError("images.requests_per_host and images.requests_per_address have to be 1 or more.")
         if self.resize_mode not in ("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"):
             raise SettingError(
                 f"images.resize_mode is {self.resize_mode!r}: use no, keep_ratio, center_crop, border or "

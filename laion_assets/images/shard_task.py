@@ -19,8 +19,9 @@ from laion_assets.errors import ConservationError, IntegrityError, ShardError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.images.environment import quieten
-from laion_assets.images.fetching.fetch import Fetcher, FetchPolicy
+from laion_assets.images.fetching.fetch import shared_fetcher
 from laion_assets.images.fetching.opener import GuardedOpener, installed
+from laion_assets.images.fetching.policy import FetchPolicy
 from laion_assets.images.outcome import ShardOutcome
 from laion_assets.images.reasons import Reason
 from laion_assets.images.shard_files import ShardCounts, recount
@@ -120,9 +121,10 @@ class ShardTask:
         def sample_writer(*arguments: Any) -> SortedSampleWriter:
             return SortedSampleWriter(*arguments, expected=expected, keep_personal_exif=images.keep_personal_exif)
 
+        opener = GuardedOpener(shared_fetcher(FetchPolicy.of(images, self.dataset.resolve)))
         downloader = Downloader(
             sample_writer_class=sample_writer,
-            resizer=GuardedResizer(images),
+            resizer=opener.consuming(GuardedResizer(images)),
             thread_count=max(1, min(images.threads, rows.num_rows)),
             save_caption=True,
             extract_exif=True,
@@ -138,7 +140,6 @@ class ShardTask:
             user_agent_token=None,
             disallowed_header_directives=None,  # judged in the opener, before the body is read
         )
-        opener = GuardedOpener(Fetcher(FetchPolicy.of(images, self.dataset.resolve)))
         with installed(opener):
             downloader.download_shard((self.shard, str(feather)))
         staged = {

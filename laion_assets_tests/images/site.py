@@ -25,9 +25,21 @@ def raw(*pieces: bytes) -> Talk:
 
 
 class Site:
-    """The running site: `pages` by path, `seen` the paths asked for, in order, `port` and `resolve`."""
+    """The running site: `pages` by path, `seen` the paths asked for, in order, `port` and `resolve`.
 
-    def __init__(self, listener: socket.socket, pages: dict[str, Talk], context: ssl.SSLContext | None) -> None:
+    With `stays` a connection takes further requests until a page or the client ends it; `connections` were accepted,
+    `resumed` of them over TLS with an earlier session, `open` are.
+    """
+
+    def __init__(
+        self, listener: socket.socket, pages: dict[str, Talk], context: ssl.SSLContext | None, stays: bool = False
+    ) -> None:
+        self.stays = stays
+        self.connections = 0
+        self.resumed = 0
+        self.open = 0
+        self.most_open = 0
+        self._lock = threading.Lock()
         self.pages = pages
         self.seen: list[str] = []
         self.requests: list[bytes] = []
@@ -53,27 +65,43 @@ class Site:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError), sock:
-            if self._context is not None:
-                sock = self._context.wrap_socket(sock, server_side=True)
-            request = b""
-            while b"\r\n\r\n" not in request:
-                piece = sock.recv(65536)
-                if not piece:
-                    return
-                request += piece
-            path = request.split(b" ", 2)[1].decode()
-            self.seen.append(path)
-            self.requests.append(request)
-            page = self.pages.get(path) or self.pages.get(path.partition("?")[0])
-            (page or answer(b"", "404 Not Found"))(sock)
-            sock.close()
+        with self._lock:
+            self.connections += 1
+            self.open += 1
+            self.most_open = max(self.most_open, self.open)
+        try:
+            with contextlib.suppress(OSError), sock:
+                if self._context is not None:
+                    sock = self._context.wrap_socket(sock, server_side=True)
+                    self.resumed += sock.session_reused
+                while self._exchange(sock) and self.stays:
+                    pass
+                sock.close()
+        finally:
+            with self._lock:
+                self.open -= 1
+
+    def _exchange(self, sock: socket.socket) -> bool:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            piece = sock.recv(65536)
+            if not piece:
+                return False
+            request += piece
+        path = request.split(b" ", 2)[1].decode()
+        self.seen.append(path)
+        self.requests.append(request)
+        page = self.pages.get(path) or self.pages.get(path.partition("?")[0])
+        (page or answer(b"", "404 Not Found"))(sock)
+        return sock.fileno() >= 0
 
 
 @contextlib.contextmanager
-def running(pages: dict[str, Talk], context: ssl.SSLContext | None = None) -> Iterator[Site]:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    site = Site(listener, pages, context)
+def running(
+    pages: dict[str, Talk], context: ssl.SSLContext | None = None, stays: bool = False, host: str = "127.0.0.1"
+) -> Iterator[Site]:
+    listener = socket.create_server((host, 0), backlog=256)
+    site = Site(listener, pages, context, stays)
     try:
         yield site
     finally:

@@ -5,9 +5,10 @@ A host is resolved once; what was checked is what is connected to, so an answer 
 points home are one case. Proxy variables of the environment are never read.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 from laion_assets.errors import SettingError
 from laion_assets.images.fetching.addresses import Address, parse_address, refusal
@@ -18,10 +19,11 @@ from laion_assets.images.reasons import Reason, Rejection
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address and port that may be connected to."""
+    """One address and port that may be connected to. `own`: a site of `resolve`, which the operator answers for."""
 
     address: Address
     port: int
+    own: bool = False
 
     def __str__(self) -> str:
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
@@ -37,7 +39,7 @@ class Guard:
     def __init__(
         self, resolve: Mapping[str, str], allowed_ports: tuple[int, ...], resolver: Resolver | None = None
     ) -> None:
-        self._sites = [(pattern.lower(), parse_endpoint(where, pattern)) for pattern, where in resolve.items()]
+        self._sites = _Sites(resolve)
         self._allowed_ports = frozenset(allowed_ports)
         self._resolver = resolver or shared_resolver()
 
@@ -46,9 +48,9 @@ class Guard:
 
         Raises Rejection: `dns_failure`, `blocked_address` when no address is allowed, `blocked_port`.
         """
-        for pattern, endpoint in self._sites:
-            if fnmatchcase(target.host.removesuffix("."), pattern):
-                return [endpoint]
+        site = self._sites.endpoint(target.host.removesuffix("."))
+        if site is not None:
+            return [site]
         addresses = self._resolver.addresses(target.host, timeout_s)
         refusals = {address: refusal(address) for address in addresses}
         allowed = [address for address in addresses if refusals[address] is None]
@@ -62,13 +64,37 @@ class Guard:
         return [Endpoint(address, target.port) for address in allowed]
 
 
+class _Sites:
+    """`resolve`: names are looked up, only patterns are tried in turn, for a dataset may name a thousand hosts."""
+
+    def __init__(self, resolve: Mapping[str, str]) -> None:
+        self._names: dict[str, tuple[int, Endpoint]] = {}
+        self._patterns: list[tuple[int, re.Pattern[str], Endpoint]] = []
+        for rank, (pattern, where) in enumerate(resolve.items()):
+            endpoint = parse_endpoint(where, pattern)
+            if set(pattern).isdisjoint("*?["):
+                self._names.setdefault(pattern.lower(), (rank, endpoint))
+            else:
+                self._patterns.append((rank, re.compile(translate(pattern.lower())), endpoint))
+
+    def endpoint(self, host: str) -> Endpoint | None:
+        """The endpoint of the first entry that means this host, None if none does."""
+        named = self._names.get(host)
+        for rank, pattern, endpoint in self._patterns:
+            if named is not None and named[0] < rank:
+                break
+            if pattern.match(host):
+                return endpoint
+        return named[1] if named is not None else None
+
+
 def parse_endpoint(where: str, pattern: str) -> Endpoint:
     """The endpoint in `127.0.0.1:8080` or `[::1]:8080`. Raises SettingError naming the pattern."""
     address, _, port = where.rpartition(":")
     try:
         if not 0 < int(port) < 65536:
             raise ValueError(port)
-        return Endpoint(parse_address(address.strip("[]")), int(port))
+        return Endpoint(parse_address(address.strip("[]")), int(port), own=True)
     except ValueError as error:
         raise SettingError(
             f"resolve maps {pattern!r} to {where!r}: it has to be an address and a port, as 127.0.0.1:8080 or [::1]:80."

@@ -1,16 +1,19 @@
-"""One HTTP/1.1 request over a connected socket (RFC 9112), never longer than its clock allows and never larger.
+"""HTTP/1.1 requests over a connected socket (RFC 9112), never longer than a clock allows and never larger.
 
 Python's `http.client` bounds neither the time of a read (only of each piece of it) nor the number of informational
 answers; here every `recv` is given what is left of the deadline, and every part has a limit in bytes.
 """
 
+import contextlib
 import socket
 import ssl
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from laion_assets.images.fetching.body_budget import FREE_BYTES, Reservation
+from laion_assets.images.fetching.clock import Clock
 from laion_assets.images.reasons import Reason, Rejection
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -21,38 +24,15 @@ _NO_BODY = {204, 304}
 
 
 @dataclass(frozen=True)
-class Clock:
-    """When a URL's time is over, on the monotonic clock, and the longest silence allowed before that."""
+class Rate:
+    """The least average of an answer, judged when `grace_s` have passed since its first byte; 0 asks for none."""
 
-    ends: float
-    silence_s: float
-    deadline_s: float
+    bytes_per_s: int = 0
+    grace_s: float = 0.0
 
-    @classmethod
-    def start(cls, deadline_s: float, silence_s: float) -> "Clock":
-        """A clock that starts now."""
-        return cls(time.monotonic() + deadline_s, silence_s, deadline_s)
-
-    def left(self) -> float:
-        """Seconds until the deadline. Raises Rejection `deadline` when there are none."""
-        left = self.ends - time.monotonic()
-        if left <= 0:
-            raise self.expired()
-        return left
-
-    def wait(self) -> float:
-        """The timeout for the next operation on a socket. Raises Rejection `deadline`."""
-        return min(self.left(), self.silence_s)
-
-    def expired(self) -> Rejection:
-        """The rejection of a URL that took too long."""
-        return Rejection(Reason.DEADLINE, f"no complete answer within {self.deadline_s:g} s")
-
-    def timed_out(self) -> Rejection:
-        """The rejection after a socket's timeout: the deadline, or too long a silence before it."""
-        if time.monotonic() >= self.ends:
-            return self.expired()
-        return Rejection(Reason.DEADLINE, f"silence for {self.silence_s:g} s")
+    def too_slow(self, received: int, seconds: float) -> bool:
+        """Whether so many bytes in so many seconds are too few."""
+        return seconds > self.grace_s and received < self.bytes_per_s * seconds
 
 
 @dataclass(frozen=True)
@@ -61,6 +41,7 @@ class Head:
 
     status: int
     headers: tuple[tuple[str, str], ...]
+    version: bytes = b"HTTP/1.1"
 
     def all(self, name: str) -> list[str]:
         """The values of every header of this name."""
@@ -70,16 +51,57 @@ class Head:
         """The value of the first header of this name."""
         return next(iter(self.all(name)), None)
 
+    def tokens(self, name: str) -> list[str]:
+        """The parts of a comma list in the headers of this name, in lower case, empty ones left out."""
+        return [token for value in self.all(name) for part in value.split(",") if (token := part.strip().lower())]
+
+    @property
+    def persists(self) -> bool:
+        """Whether the server lets the connection live on (RFC 9112, 9.3).
+
+        Not where both Transfer-Encoding and Content-Length are given: what comes behind may be smuggled (6.1).
+        """
+        options = self.tokens("connection")
+        if "close" in options or (self.version == b"HTTP/1.0" and "keep-alive" not in options):
+            return False
+        return not (self.all("transfer-encoding") and self.all("content-length"))
+
 
 class HttpConnection:
-    """A request and its answer on a connected socket, plain or TLS. Not thread-safe. `received` counts wire bytes."""
+    """Requests and their answers on a connected socket, plain or TLS, one after the other. Not thread-safe.
 
-    def __init__(self, sock: socket.socket, clock: Clock) -> None:
+    `received` counts the wire bytes of the answer since `begin`; `reusable` says whether another request may follow:
+    only when the last answer was read to its framed end, nothing came behind it, and the server agrees.
+    `before_close` is called with the socket of a connection that ends in peace.
+    """
+
+    def __init__(self, sock: socket.socket, before_close: Callable[[socket.socket], None] | None = None) -> None:
         self._sock = sock
-        self._clock = clock
+        self._before_close = before_close
         self._buffer = bytearray()
         self._ended = False
+        self.reusable = False
+
+    def begin(self, clock: Clock, rate: Rate = Rate()) -> None:
+        """Start another request, under its own clock."""
+        self._clock = clock
+        self._rate = rate
+        self._persists = False
+        self.reusable = False
         self.received = 0
+        self.first_byte_at: float | None = None
+
+    def fileno(self) -> int:
+        """The socket's file descriptor."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """End the connection."""
+        if self.reusable and self._before_close is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._before_close(self._sock)
+        with contextlib.suppress(OSError):
+            self._sock.close()
 
     def send(self, request: bytes) -> None:
         """Send the request as a whole. Raises Rejection `deadline`, OSError."""
@@ -96,47 +118,81 @@ class HttpConnection:
         """
         budget = [MAX_HEAD_BYTES]
         while True:
-            status = _status_of(self._line(budget))
+            version, status = _status_of(self._line(budget))
             headers = self._headers(budget)
             if status >= 200:
-                return Head(status, headers)
+                head = Head(status, headers, version)
+                self._persists = head.persists
+                return head
             if status == 101:
                 raise Rejection(Reason.BAD_RESPONSE, "switched to another protocol")
 
-    def read_body(self, head: Head, max_bytes: int) -> bytes:
+    def read_body(self, head: Head, max_bytes: int, reservation: Reservation | None = None) -> bytes:
         """The body, decoded where it is compressed with gzip or deflate, of at most `max_bytes` either way.
 
-        Raises Rejection: `too_large`, `short_body`, `bad_response`, `bad_encoding`, `deadline`.
+        A body of more than FREE_BYTES reserves all that it may grow to before it is read on. Raises Rejection:
+        `too_large`, `short_body`, `bad_response`, `bad_encoding`, `deadline`, `local_fault` (no memory).
         """
         if head.status in _NO_BODY:
+            self._at_end()
             return b""
-        encodings = [part.strip().lower() for value in head.all("content-encoding") for part in value.split(",")]
-        encodings = [encoding for encoding in encodings if encoding not in ("", "identity")]
+        encodings = [encoding for encoding in head.tokens("content-encoding") if encoding != "identity"]
         if len(encodings) > 1 or not {*encodings} <= {"gzip", "x-gzip", "deflate"}:
             raise Rejection(Reason.BAD_ENCODING, "a content encoding that was not asked for")
-        body = self._raw_body(head, max_bytes)
-        return _decompress(body, encodings[0], max_bytes) if encodings else body
+        take = reservation.take if reservation is not None else _take_nothing
+        if not encodings:
+            return self._raw_body(head, max_bytes, take)
+        body = self._raw_body(head, max_bytes, lambda size: take(2 * max_bytes if size > FREE_BYTES else 0))
+        return _decompress(body, encodings[0], max_bytes, take)
 
-    def _raw_body(self, head: Head, max_bytes: int) -> bytes:
-        codings = [part.strip().lower() for value in head.all("transfer-encoding") for part in value.split(",")]
+    def skip_body_at_hand(self, head: Head) -> None:
+        """Drop a body that nobody wants if it is here already as a whole; nothing is waited for."""
+        if head.status in _NO_BODY:
+            self._at_end()
+        elif head.get("content-length") and not head.all("transfer-encoding"):
+            length = _content_length(head.all("content-length"))
+            if length is not None and length <= len(self._buffer):
+                del self._buffer[:length]
+                self._at_end()
+
+    def _at_end(self) -> None:
+        self.reusable = self._persists and not self._ended and not self._buffer
+
+    def _raw_body(self, head: Head, max_bytes: int, take: Callable[[int], None]) -> bytes:
+        codings = head.tokens("transfer-encoding")
         if codings:
             if codings != ["chunked"]:
                 raise Rejection(Reason.BAD_RESPONSE, "a transfer encoding that was not asked for")
-            return self._chunks(max_bytes)
+            return self._chunks(max_bytes, take)
         length = _content_length(head.all("content-length"))
         if length is None:
             while self._fill():
                 if len(self._buffer) > max_bytes:
                     raise too_large(max_bytes)
-            return bytes(self._buffer)
+                if len(self._buffer) > FREE_BYTES:
+                    take(max_bytes)
+            return self._drain(len(self._buffer))
         if length > max_bytes:
             raise too_large(max_bytes)
+        take(length)
         while len(self._buffer) < length:
             if not self._fill():
                 raise Rejection(Reason.SHORT_BODY, f"the body ended before its announced {length} bytes")
-        return bytes(memoryview(self._buffer)[:length])
+        body = self._drain(length)
+        self._at_end()
+        return body
 
-    def _chunks(self, max_bytes: int) -> bytes:
+    def _drain(self, length: int) -> bytes:
+        """The next `length` bytes of the buffer, which gives their memory back."""
+        if length == len(self._buffer):
+            body = bytes(self._buffer)
+            self._buffer = bytearray()
+            return body
+        body = bytes(memoryview(self._buffer)[:length])
+        del self._buffer[:length]
+        return body
+
+    def _chunks(self, max_bytes: int, take: Callable[[int], None]) -> bytes:
         body = bytearray()
         while True:
             line = self._line([MAX_CHUNK_LINE_BYTES], Reason.SHORT_BODY).partition(b";")[0].strip()
@@ -146,10 +202,15 @@ class HttpConnection:
                 size = int(line, 16)
             except ValueError as error:
                 raise Rejection(Reason.BAD_RESPONSE, "a malformed chunk size") from error
-            if size == 0:  # trailers are of no use to us, and some servers leave out even their end
+            if size == 0:  # trailers are of no use to us, and some servers leave out even their end: no wait for it
+                if self._buffer == b"\r\n":
+                    self._buffer.clear()
+                    self._at_end()
                 return bytes(body)
             if len(body) + size > max_bytes:
                 raise too_large(max_bytes)
+            if len(body) + size > FREE_BYTES:
+                take(max_bytes)
             while len(self._buffer) < size:
                 if not self._fill():
                     raise Rejection(Reason.SHORT_BODY, "the body ended inside a chunk")
@@ -200,10 +261,23 @@ class HttpConnection:
             raise self._clock.timed_out() from error
         except ssl.SSLError as error:
             raise Rejection(Reason.CONNECTION_RESET, "TLS failed inside the answer") from error
-        self._ended = not piece
+        if not piece:
+            self._ended = True
+            return False
         self.received += len(piece)
         self._buffer += piece
-        return bool(piece)
+        now = time.monotonic()
+        if self.first_byte_at is None:
+            self.first_byte_at = now
+        elif self._rate.too_slow(self.received, now - self.first_byte_at):
+            raise Rejection(
+                Reason.DEADLINE, f"less than {self._rate.bytes_per_s} bytes/s after {self._rate.grace_s:g} s"
+            )
+        return True
+
+
+def _take_nothing(size: int) -> None:
+    """No budget: the caller bounds its bodies otherwise."""
 
 
 def too_large(max_bytes: int) -> Rejection:
@@ -211,12 +285,12 @@ def too_large(max_bytes: int) -> Rejection:
     return Rejection(Reason.TOO_LARGE, f"the body is larger than {max_bytes} bytes")
 
 
-def _status_of(line: bytes) -> int:
+def _status_of(line: bytes) -> tuple[bytes, int]:
     version, _, rest = line.partition(b" ")
     code = rest.lstrip()[:3]
     if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3 or code[0] == 48:
         raise Rejection(Reason.BAD_RESPONSE, "the answer is not HTTP/1")
-    return int(code)
+    return version, int(code)
 
 
 def _content_length(values: Sequence[str]) -> int | None:
@@ -229,12 +303,15 @@ def _content_length(values: Sequence[str]) -> int | None:
     return int(length)
 
 
-def _decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
+def _decompress(body: bytes, encoding: str, max_bytes: int, take: Callable[[int], None]) -> bytes:
     windows = (zlib.MAX_WBITS, -zlib.MAX_WBITS) if encoding == "deflate" else (zlib.MAX_WBITS | 16,)
     for window in windows:
         inflater = zlib.decompressobj(window)
         try:
-            plain = inflater.decompress(body, max_bytes + 1)
+            plain = inflater.decompress(body, min(FREE_BYTES, max_bytes + 1))
+            if not inflater.eof and len(plain) <= max_bytes:
+                take(max_bytes)
+                plain += inflater.decompress(inflater.unconsumed_tail, max_bytes + 1 - len(plain))
         except zlib.error:
             continue
         if len(plain) > max_bytes:

@@ -5,13 +5,15 @@ refused URL reaches img2dataset's parquet as its text, which starts with the rea
 """
 
 import contextlib
+import io
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from laion_assets.images.fetching.body_budget import charge
 from laion_assets.images.fetching.fetch import Fetcher
 from laion_assets.images.reasons import Reason, Rejection
 
@@ -48,16 +50,46 @@ class Tally:
 
 
 class GuardedOpener:
-    """An opener as `urllib.request.install_opener` wants it; `tally` counts what it did."""
+    """An opener as `urllib.request.install_opener` wants it; `tally` counts what it did.
+
+    A large body keeps its bytes of the fetcher's budget while it waits in img2dataset's queue: until the resizer made
+    by `consuming` is done with it, or `release_all`.
+    """
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
+        self._held = 0
+        self._lock = threading.Lock()
         self.tally = Tally()
+
+    def consuming(self, resizer: Callable[..., Any]) -> Callable[..., Any]:
+        """The resizer, which then gives each body's bytes back to the budget when it is done with the body."""
+
+        def resize(img_stream: io.BytesIO, *arguments: Any) -> Any:
+            size = img_stream.getbuffer().nbytes
+            try:
+                return resizer(img_stream, *arguments)
+            finally:
+                self._release(charge(size))
+
+        return resize
+
+    def release_all(self) -> None:
+        """Give back what is still taken for bodies that nobody consumed."""
+        self._release(self._held)
+
+    def _release(self, size: int) -> None:
+        with self._lock:
+            size = min(size, self._held)
+            self._held -= size
+        self._fetcher.budget.give(size)
 
     def open(self, fullurl: "urllib.request.Request | str", data: Any = None, timeout: Any = None) -> "GuardedResponse":
         """Fetch the request's URL under the guard; `data` and `timeout` are ignored. Raises Rejection."""
         url = fullurl if isinstance(fullurl, str) else fullurl.full_url
-        fetched = self._fetcher.fetch(url)
+        fetched = self._fetcher.fetch(url, hold=True)
+        with self._lock:
+            self._held += fetched.held
         self.tally.add(fetched.attempts, fetched.wire_bytes, len(fetched.body), fetched.seconds)
         if fetched.reason is not Reason.SUCCESS:
             raise Rejection(fetched.reason, fetched.detail)
@@ -104,3 +136,4 @@ def installed(opener: GuardedOpener) -> Iterator[GuardedOpener]:
         yield opener
     finally:
         urllib.request.install_opener(before)
+        opener.release_all()

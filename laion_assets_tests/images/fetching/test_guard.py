@@ -83,6 +83,30 @@ def test_resolve_sites_are_exempt_and_only_they():
     assert reason_for("http://home.example:5001/", checked) is Reason.BLOCKED_ADDRESS
 
 
+@pytest.mark.parametrize(
+    ("resolve", "port"),
+    [
+        ({"a.test": "127.0.0.1:1", "*.test": "127.0.0.1:2"}, 1),
+        ({"*.test": "127.0.0.1:2", "a.test": "127.0.0.1:1"}, 2),
+        ({"b.test": "127.0.0.1:3", "A.TEST": "127.0.0.1:1"}, 1),
+        ({"b.test": "127.0.0.1:3", "[ab].test": "127.0.0.1:4", "a.test": "127.0.0.1:1"}, 4),
+    ],
+)
+def test_the_first_entry_that_means_a_host_wins_name_or_pattern(resolve, port):
+    assert list(map(str, guard(resolve=resolve).endpoints(parse_target("http://a.test/"), 5.0))) == [
+        f"127.0.0.1:{port}"
+    ]
+
+
+def test_ten_thousand_named_sites_cost_no_more_than_one():
+    checked = guard(resolve={f"host-{number}.test": "127.0.0.1:8080" for number in range(10_000)})
+    target = parse_target("http://host-9999.test/")
+    started = time.thread_time()
+    for _ in range(1_000):
+        checked.endpoints(target, 5.0)
+    assert time.thread_time() - started < 0.5
+
+
 @pytest.mark.parametrize("where", ["127.0.0.1", "localhost:80", "127.0.0.1:0", "127.0.0.1:x", ""])
 def test_a_malformed_resolve_entry_is_refused_by_name(where):
     with pytest.raises(SettingError, match=r"resolve maps '\*.test'"):

@@ -1,0 +1,87 @@
+"""The rows of a bench's shards: urls over many hosts, captions, and the same rows for ours and for its peer."""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from photo_site import PhotoSite
+from photographs import Photo
+
+from laion_assets.commit.manifest import Counts
+from laion_assets.commit.publication import publication
+from laion_assets.commit.store import Store
+from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets.freshness import settings_digest
+from laion_assets.handles import DEDUP_PARQUET, DedupParquet
+from laion_assets.images.settings import ImageSettings
+from laion_assets.layout import Layout
+from laion_assets.metadata.identity import rows_digest, uid_of
+from laion_assets.metadata.schema import DEDUP_SCHEMA
+
+_WORDS = ["a", "the", "of", "red", "small", "portrait", "vintage", "harbour", "wooden", "lamp", "2019", "café", "in"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one run: one table a shard, in the columns of dedup_parquet."""
+
+    shards: tuple[pa.Table, ...]
+
+    @property
+    def count(self) -> int:
+        """Rows of all shards."""
+        return sum(shard.num_rows for shard in self.shards)
+
+    def publish(self, root: Path, resolve: dict[str, str]) -> Dataset:
+        """A dataset under `root` whose dedup_parquet holds these rows: what our side starts from."""
+        layout = Layout(parquet_files=1, shards=len(self.shards), embedding_files=1, rows_per_shard=10_000)
+        dataset = replace(SAMPLE, name="bench", root=str(root), layout=layout, resolve=resolve, images=ImageSettings())
+        with publication(Store.of(dataset), DEDUP_PARQUET, "00") as attempt:
+            with pq.ParquetWriter(attempt.stage(DedupParquet.path(layout, 0)), DEDUP_SCHEMA) as writer:
+                for shard in self.shards:
+                    writer.write_table(shard, row_group_size=max(shard.num_rows, 1))
+            attempt.commit(
+                Counts(self.count, self.count),
+                settings=settings_digest(dataset, DEDUP_PARQUET),
+                inputs="",
+                outputs={layout.shard_key(number): rows_digest(shard) for number, shard in enumerate(self.shards)},
+            )
+        return dataset
+
+    def write_parquet(self, folder: Path) -> Path:
+        """A folder with one parquet file a shard, so that img2dataset's shards hold the same rows."""
+        folder.mkdir(parents=True)
+        for number, shard in enumerate(self.shards):
+            pq.write_table(shard, folder / f"{number:05d}.parquet")
+        return folder
+
+
+def make_rows(site: PhotoSite, scheme: str, photos: list[Photo], count: int, shards: int, seed: int) -> Rows:
+    """`count` rows in `shards` shards of even size; each photo is asked for about equally often, from any host."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        photo = photos[number % len(photos)]
+        url = site.url(scheme, str(rng.choice(site.hosts)), f"{photo.name}?row={number}")
+        caption = " ".join(rng.choice(_WORDS, rng.integers(4, 16)))
+        rows.append(
+            {
+                "uid": uid_of(url, caption),
+                "SAMPLE_ID": number,
+                "URL": url,
+                "TEXT": caption,
+                "HEIGHT": photo.height,
+                "WIDTH": photo.width,
+                "LICENSE": "?" if number % 3 else None,
+                "NSFW": "UNLIKELY",
+                "similarity": float(rng.uniform(0.28, 0.5)),
+                "source_file": "bench.csv",
+                "source_row": number + 1,
+            }
+        )
+    rows.sort(key=lambda row: str(row["uid"]))
+    bounds = [shard * count // shards for shard in range(shards + 1)]
+    return Rows(tuple(pa.Table.from_pylist(rows[start:end], DEDUP_SCHEMA) for start, end in pairwise(bounds)))

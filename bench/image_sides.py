@@ -1,0 +1,173 @@
+"""The two sides of `bench/images.py`: our shard tasks in our worker pool, and img2dataset as the recipe starts it.
+
+Each run is a program of its own, so that its CPU seconds, those of all its processes, can be told from everybody
+else's. A rate counts from the first shard's start to the last one's end; what comes before (imports: once in a
+process's life) is measured apart, by a run of one row a process, and taken off the CPU seconds.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from image_rows import Rows
+
+from laion_assets.images.environment import QUIET_ENVIRONMENT, quieten
+from laion_assets.images.outcome import ShardOutcome
+
+OURS, STOCK = "ours", "img2dataset"
+RECIPE_THREADS = 128
+ADDITIONAL_COLUMNS = ("uid", "NSFW", "similarity", "LICENSE")
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a program and its children used: CPU seconds, user and system, and the memory of the largest process."""
+
+    cpu_s: float
+    peak_mib: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one side: wall seconds over its shards, what it used with its start-up, and where its files lie."""
+
+    side: str
+    images: int
+    seconds: float
+    used: Used
+    folder: Path
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return self.images / self.seconds
+
+
+def run(side: str, rows: Rows, resolve: dict[str, str], ca_file: Path, folder: Path, cores: list[int]) -> Run:
+    """Run one side on these cores, one process a core. Raises RuntimeError when it fails, with its log's end."""
+    prepare(side, rows, resolve, folder, len(cores))
+    used = run_program([sys.executable, __file__, str(folder)], ca_file, cores, folder / "log")
+    times = json.loads((folder / "times.json").read_text())
+    return Run(side, rows.count, times["ended"] - times["started"], used, output_folder(side, folder))
+
+
+def prepare(side: str, rows: Rows, resolve: dict[str, str], folder: Path, processes: int) -> None:
+    """Put the rows and the order for a run of one side into a new folder."""
+    folder.mkdir(parents=True)
+    order: dict[str, object] = {"side": side, "processes": processes, "folder": str(folder), "shards": len(rows.shards)}
+    if side == OURS:
+        (folder / "dataset.pickle").write_bytes(pickle.dumps(rows.publish(folder / "data", resolve)))
+    else:
+        order["rows"] = str(rows.write_parquet(folder / "rows"))
+    (folder / "order.json").write_text(json.dumps(order))
+
+
+def output_folder(side: str, folder: Path) -> Path:
+    """Where a run's tar and parquet files are."""
+    return folder / "data" / "bench" / "image_shards" if side == OURS else folder / "images"
+
+
+def run_program(command: list[str], ca_file: Path, cores: list[int], log: Path) -> Used:
+    """Run a program on these cores to its end; it trusts the CAs of `ca_file`.
+
+    It lives in a process group of its own, which is ended if anything is raised here (Ctrl-C too).
+    """
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **QUIET_ENVIRONMENT, "SSL_CERT_FILE": str(ca_file)},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if process.returncode != 0:
+        tail = log.read_text(errors="replace")[-3_000:]
+        raise RuntimeError(f"{' '.join(command[1:])} ended with status {process.returncode}:\n{tail}")
+    return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A task that makes a worker import what shards need, before the clock starts; img2dataset's imports come before
+    its shards' clocks, too."""
+
+    shard: int
+    key: str = "warm-up"
+
+    def run(self) -> ShardOutcome:
+        """Import, and make nothing."""
+        quieten()
+        import img2dataset.downloader  # noqa: F401
+
+        import laion_assets.images.resizer
+        import laion_assets.images.sample_writer  # noqa: F401
+
+        return ShardOutcome(self.shard, None, True, 0.0)  # type: ignore[arg-type]
+
+
+def _run_ours(order: dict) -> dict[str, float]:
+    from laion_assets.images.shard_task import ShardTask
+    from laion_assets.images.worker_pool import run_shards
+
+    dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
+    started: list[float] = []
+    ended: list[float] = []
+
+    def done(outcome: ShardOutcome) -> None:
+        if not outcome.skipped:
+            ended.append(time.time())
+            started.append(ended[-1] - outcome.seconds)
+
+    warm_ups = [WarmUp(-1 - number) for number in range(order["processes"])]
+    failures = run_shards(
+        [*warm_ups, *(ShardTask(dataset, shard) for shard in range(order["shards"]))], order["processes"], done
+    )
+    if failures:
+        sys.exit("\n".join(f"{failure.key}: {failure.message}\n{failure.traceback}" for failure in failures))
+    return {"started": min(started), "ended": max(ended)}
+
+
+def _run_stock(order: dict) -> dict[str, float]:
+    from img2dataset import download
+
+    folder = Path(order["folder"]) / "images"
+    download(
+        url_list=order["rows"],
+        input_format="parquet",
+        url_col="URL",
+        caption_col="TEXT",
+        output_folder=str(folder),
+        output_format="webdataset",
+        processes_count=order["processes"],
+        thread_count=RECIPE_THREADS,
+        image_size=256,
+        save_additional_columns=list(ADDITIONAL_COLUMNS),
+        number_sample_per_shard=10_000,
+    )
+    stats = [json.loads(path.read_text()) for path in sorted(folder.glob("*_stats.json"))]
+    if len(stats) != order["shards"]:
+        sys.exit(f"img2dataset made {len(stats)} of {order['shards']} shards")
+    return {"started": min(each["start_time"] for each in stats), "ended": max(each["end_time"] for each in stats)}
+
+
+if __name__ == "__main__":
+    order = json.loads((Path(sys.argv[1]) / "order.json").read_text())
+    times = (_run_ours if order["side"] == OURS else _run_stock)(order)
+    (Path(sys.argv[1]) / "times.json").write_text(json.dumps(times))

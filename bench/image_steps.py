@@ -1,0 +1,179 @@
+"""Where the time of one image goes: one shard in one process, each step under a stopwatch.
+
+A step's time is its own: what it calls that is a step itself is not counted twice. CPU is the thread's
+(CLOCK_THREAD_CPUTIME_ID), so the sum of the steps and of `the rest` (threads, queues, the loop between the steps) is
+the process's CPU. Wall time counts waiting: for the network, and for the interpreter's lock.
+"""
+
+import contextlib
+import functools
+import json
+import pickle
+import resource
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from image_sides import ADDITIONAL_COLUMNS, OURS, RECIPE_THREADS, run_program
+
+from laion_assets.images.environment import quieten
+
+REST = "the rest"
+STEPS = ("rows", "fetch", "header", "decode", "resize", "encode", "exif", "hash", "write", "verify", "commit", REST)
+
+
+class Stopwatch:
+    """Own wall and CPU seconds by step, over all threads."""
+
+    def __init__(self) -> None:
+        self.wall: defaultdict[str, float] = defaultdict(float)
+        self.cpu: defaultdict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+        self._local = threading.local()
+
+    def timed(self, step: str, function: Callable) -> Callable:
+        """The function, its time counted for the step."""
+
+        @functools.wraps(function)
+        def timed(*arguments: Any, **named: Any) -> Any:
+            stack = self._local.__dict__.setdefault("stack", [])
+            stack.append([0.0, 0.0])
+            wall, cpu = time.perf_counter(), time.thread_time()
+            try:
+                return function(*arguments, **named)
+            finally:
+                cpu, wall = time.thread_time() - cpu, time.perf_counter() - wall
+                inner_wall, inner_cpu = stack.pop()
+                if stack:
+                    stack[-1][0] += wall
+                    stack[-1][1] += cpu
+                with self._lock:
+                    self.wall[step] += wall - inner_wall
+                    self.cpu[step] += cpu - inner_cpu
+
+        return timed
+
+    @contextlib.contextmanager
+    def on(self, *places: tuple[Any, str, str]) -> Iterator[None]:
+        """Time the functions at (owner, attribute, step) while the body runs."""
+        before = [(owner, name, owner.__dict__[name]) for owner, name, _ in places]
+        for owner, name, step in places:
+            setattr(owner, name, self.timed(step, getattr(owner, name)))
+        try:
+            yield
+        finally:
+            for owner, name, function in before:
+                setattr(owner, name, function)
+
+
+def measure_steps(folder: Path, ca_file: Path, cores: list[int]) -> dict[str, dict[str, float]]:
+    """Steps of one side by name, `wall_ms` and `cpu_ms` an image; `folder` was prepared for that side."""
+    log = folder / "steps.log"
+    run_program([sys.executable, __file__, str(folder)], ca_file, cores[:1], log)
+    return json.loads((folder / "steps.json").read_text())
+
+
+def describe_steps(found: dict[str, dict[str, dict[str, float]]]) -> str:
+    """A table of the steps of several sides."""
+    lines = [f"{'':10}" + "".join(f"{side + ' ' + kind:>20}" for side in found for kind in ("CPU", "wall"))]
+    for step in (*STEPS, "all"):
+        cells = [found[side].get(step, {}).get(kind) for side in found for kind in ("cpu_ms", "wall_ms")]
+        lines.append(f"{step:10}" + "".join(f"{'-':>20}" if cell is None else f"{cell:20.3f}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _stock(order: dict, watch: Stopwatch) -> int:
+    import cv2
+    import exifread
+    import img2dataset.downloader as downloader
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from img2dataset.resizer import Resizer
+    from img2dataset.writer import WebDatasetSampleWriter
+
+    table = pq.read_table(Path(order["rows"]) / "00000.parquet")
+    names = [*ADDITIONAL_COLUMNS, "caption", "url"]
+    table = pa.table({name: table[{"caption": "TEXT", "url": "URL"}.get(name, name)] for name in names})
+    output = Path(order["folder"]) / "steps"
+    output.mkdir()
+    feather = output / "rows.feather"
+    with pa.OSFile(str(feather), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    opt_outs = ["noai", "noimageai", "noindex", "noimageindex"]
+    make = downloader.Downloader(
+        WebDatasetSampleWriter, Resizer(256, "border", False), RECIPE_THREADS, True, True, str(output), names, 10,
+        10_000, 5, "sha256", None, "jpg", 0, None, opt_outs,
+    )  # fmt: skip
+    with watch.on(
+        (downloader, "download_image_with_retry", "fetch"),
+        (Resizer, "__call__", "resize"),
+        (cv2, "imdecode", "decode"),
+        (cv2, "imencode", "encode"),
+        (exifread, "process_file", "exif"),
+        (downloader.hashlib, "sha256", "hash"),
+        (WebDatasetSampleWriter, "write", "write"),
+        (WebDatasetSampleWriter, "close", "write"),
+    ):
+        make.download_shard((0, str(feather)))
+    return table.num_rows
+
+
+def _ours(order: dict, watch: Stopwatch) -> int:
+    import cv2
+    import exifread
+    import img2dataset.downloader as downloader
+
+    from laion_assets.commit.publication import Publication
+    from laion_assets.images import decoder, resizer, sample_writer, shard_task
+    from laion_assets.images.fetching.fetch import Fetcher
+
+    dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
+    with watch.on(
+        (shard_task.ShardTask, "_rows", "rows"),
+        (Fetcher, "fetch", "fetch"),
+        (resizer, "read_header", "header"),
+        (resizer.GuardedResizer, "__call__", "resize"),
+        (decoder, "decode", "decode"),
+        (cv2, "imencode", "encode"),
+        (exifread, "process_file", "exif"),
+        (downloader.hashlib, "sha256", "hash"),
+        (sample_writer, "technical_exif", "exif"),
+        (sample_writer.SortedSampleWriter, "write", "write"),
+        (sample_writer.SortedSampleWriter, "close", "write"),
+        (shard_task, "recount", "verify"),
+        (Publication, "commit", "commit"),
+    ):
+        return shard_task.ShardTask(dataset, 0, force=True).run().rows
+
+
+def take_steps(folder: Path) -> dict[str, dict[str, float]]:
+    """Make one shard in this process, as the order in `folder` says, with every step under the stopwatch."""
+    quieten()
+    order = json.loads((folder / "order.json").read_text())
+    import albumentations  # noqa: F401
+    import img2dataset.downloader  # noqa: F401
+
+    import laion_assets.images.resizer
+    import laion_assets.images.sample_writer  # noqa: F401
+
+    watch = Stopwatch()
+    before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    rows = (_ours if order["side"] == OURS else _stock)(order, watch)
+    after, seconds = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter() - started
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    steps = {step: {"wall_ms": _ms(watch.wall[step], rows), "cpu_ms": _ms(watch.cpu[step], rows)} for step in watch.cpu}
+    steps[REST] = {"cpu_ms": _ms(cpu - sum(watch.cpu.values()), rows)}
+    steps["all"] = {"wall_ms": _ms(seconds, rows), "cpu_ms": _ms(cpu, rows)}
+    return steps
+
+
+def _ms(seconds: float, rows: int) -> float:
+    return round(1e3 * seconds / rows, 4)
+
+
+if __name__ == "__main__":
+    (Path(sys.argv[1]) / "steps.json").write_text(json.dumps(take_steps(Path(sys.argv[1]))))

@@ -1,0 +1,220 @@
+"""Images: our shard tasks against img2dataset 1.47.0 on the same photos, urls and cores.
+
+A thousand web sites on loopback (nginx, a worker for every four cores) serve photos with LAION's mix of sizes, over
+http and over https with a CA made for it. Both sides run in turn with the recipe's settings (webdataset, 256 pixels,
+sha256; img2dataset with 128 threads a process, ours as its settings say), one process a core. Ours has the guard on,
+and verifies and publishes each shard.
+
+images/s: from the first shard's start to the last one's end. CPU: user and system of all processes of a side, without
+its start-up and without nginx. Outputs are compared; differences end the program with status 1.
+"""
+
+import json
+import os
+import platform
+import signal
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import image_sides
+from image_outputs import Comparison, compare, joined
+from image_rows import Rows, make_rows
+from image_sides import OURS, STOCK, Run
+from image_steps import describe_steps, measure_steps
+from photo_site import PhotoSite, running
+from photographs import Photo, make_photos
+
+from laion_assets.progress import Progress
+
+SIDES = (OURS, STOCK)
+SHARDS_PER_PROCESS = 2
+MIN_CPU_S = 0.01
+"""A run of few images may use less CPU than its start-up did another time."""
+MAX_STEP_ROWS = {"http": 1_000, "https": 300}
+
+
+class Bench:
+    """The runs of one bench: the site, the photos, the folder that they share, and their progress."""
+
+    def __init__(self, site: PhotoSite, photos: list[Photo], work: Path, progress: Progress) -> None:
+        self.site, self.photos, self.work, self.progress = site, photos, work, progress
+        self.nginx_ms: dict[tuple[str, str], float] = {}
+        self.start_up_s = dict.fromkeys(SIDES, 0.0)
+        self._runs = 0
+
+    def rows(self, scheme: str, count: int, shards: int) -> Rows:
+        """Rows for a run."""
+        return make_rows(self.site, scheme, self.photos, count, shards, seed=count + shards)
+
+    def run(self, side: str, scheme: str, rows: Rows, cores: list[int]) -> Run:
+        """One run of one side."""
+        self._runs += 1
+        folder = self.work / f"run-{self._runs:03d}-{scheme}-{side}"
+        before = self.site.cpu_s()
+        run = image_sides.run(side, rows, self.site.resolve(scheme), self.site.ca_file, folder, cores)
+        self.nginx_ms[scheme, side] = 1e3 * (self.site.cpu_s() - before) / rows.count
+        self.progress.add(1, 0, f"{scheme}, {side} on {len(cores)} cores: {run.rate:,.0f} images/s")
+        return run
+
+    def start_up(self, scheme: str, cores: list[int], rounds: int) -> None:
+        """Measure `start_up_s`: the least CPU of runs that have one image a process."""
+        for _ in range(rounds):
+            rows = self.rows(scheme, len(cores), len(cores))
+            for side in SIDES:
+                cpu_s = self.run(side, scheme, rows, cores).used.cpu_s
+                self.start_up_s[side] = min(cpu_s, self.start_up_s[side] or cpu_s)
+
+    def alternate(self, scheme: str, rows: Rows, cores: list[int], rounds: int) -> tuple[dict, Comparison]:
+        """Both sides in turn, who is first in turn too: the fields of the scheme; the last round's files compared."""
+        runs: dict[str, list[Run]] = {side: [] for side in SIDES}
+        for number in range(rounds):
+            for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+                runs[side].append(self.run(side, scheme, rows, cores))
+        return self._report(scheme, runs), compare(runs[OURS][-1].folder, runs[STOCK][-1].folder)
+
+    def _report(self, scheme: str, runs: dict[str, list[Run]]) -> dict[str, float]:
+        rate = {side: statistics.median(run.rate for run in runs[side]) for side in SIDES}
+        cpu = {
+            side: statistics.median(
+                max(run.used.cpu_s - self.start_up_s[side], MIN_CPU_S) * 1e3 / run.images for run in runs[side]
+            )
+            for side in SIDES
+        }
+        peak = {side: max(run.used.peak_mib for run in runs[side]) for side in SIDES}
+        images = runs[OURS][0].images
+        click.echo(f"\n{scheme}: {images:,} images a run, medians of {len(runs[OURS])} rounds; nginx is not in the CPU")
+        heads = ("images/s", "CPU ms/image", "start-up CPU s", "nginx ms/image", "peak MiB/process")
+        click.echo(f"{'':12}" + "".join(f"{head:>18}" for head in heads) + "   images/s of every round")
+        for side in SIDES:
+            figures = f"{rate[side]:18,.0f}{cpu[side]:18.2f}{self.start_up_s[side]:18.1f}"
+            figures += f"{self.nginx_ms[scheme, side]:18.2f}{peak[side]:18,.0f}"
+            click.echo(f"{side:12}{figures}   " + " ".join(f"{run.rate:,.0f}" for run in runs[side]))
+        fields = {
+            "ours": rate[OURS],
+            "peer": rate[STOCK],
+            "ratio": rate[OURS] / rate[STOCK],
+            "ours_cpu_ms": cpu[OURS],
+            "peer_cpu_ms": cpu[STOCK],
+            "cpu_ratio": cpu[STOCK] / cpu[OURS],
+            "ours_peak_mib": peak[OURS],
+            "peer_peak_mib": peak[STOCK],
+            "images": images,
+        }
+        click.echo(f"{'ratio':12}{fields['ratio']:18.2f}{fields['cpu_ratio']:18.2f}")
+        return {name: round(value, 3) for name, value in fields.items()}
+
+    def growth(self, scheme: str, count: int, cores: list[int], full: dict[str, float]) -> dict[int, dict[str, float]]:
+        """Images a second of both sides on 1, 2, 4 ... cores; `full` has those of all cores."""
+        table = {}
+        for used in fewer_cores(len(cores)):
+            rows = self.rows(scheme, count * used, SHARDS_PER_PROCESS * used)
+            table[used] = {side: round(self.run(side, scheme, rows, cores[:used]).rate, 3) for side in SIDES}
+        table[len(cores)] = {OURS: full["ours"], STOCK: full["peer"]}
+        click.echo(f"\n{scheme}: images/s by cores (nginx runs beside it, on any core)")
+        for used, rates in table.items():
+            click.echo(f"{used:6}" + "".join(f"   {side} {rates[side]:8,.0f}" for side in SIDES))
+        return table
+
+    def steps(self, scheme: str, count: int, cores: list[int]) -> dict[str, dict]:
+        """Time and CPU by step of both sides, in one process each."""
+        rows = self.rows(scheme, min(count, MAX_STEP_ROWS[scheme]), 1)
+        found = {}
+        for side in SIDES:
+            folder = self.work / f"steps-{scheme}-{side}"
+            image_sides.prepare(side, rows, self.site.resolve(scheme), folder, 1)
+            found[side] = measure_steps(folder, self.site.ca_file, cores)
+        click.echo(f"\n{scheme}: ms an image by step, one process ({rows.count:,} images)\n{describe_steps(found)}")
+        return found
+
+
+@click.command(help=__doc__, context_settings={"show_default": True})
+@click.option("--count", default=2_000, help="Images a core and round over http.")
+@click.option("--https-count", default=700, help="Images a core and round over https, where img2dataset is slow.")
+@click.option("--rounds", default=3, help="Rounds; the table has the medians.")
+@click.option("--scheme", type=click.Choice(["both", "http", "https"]), default="both", help="What to measure.")
+@click.option("--photos", "photo_count", default=600, help="Different photos; each is asked for several times.")
+@click.option("--hosts", default=1_000, help="Hosts (loopback addresses) over which the urls are spread.")
+@click.option("--start-up-rounds", default=2, help="Runs of a side that measure its start-up; 0: it stays in the CPU.")
+@click.option("--growth/--no-growth", default=True, help="Measure on 1, 2, 4 ... cores, too (one round).")
+@click.option("--steps/--no-steps", default=True, help="Measure time and CPU by step, too (one process).")
+@click.option("--cores", "max_cores", type=click.IntRange(min=1), help="Cores to use  [default: all]")
+@click.option("--seed", default=400, help="Seed of the photos and of the rows.")
+def main(
+    count: int, https_count: int, rounds: int, scheme: str, photo_count: int, hosts: int, start_up_rounds: int,
+    growth: bool, steps: bool, max_cores: int | None, seed: int,
+) -> None:  # fmt: skip
+    cores = sorted(os.sched_getaffinity(0))[:max_cores]
+    counts = {"http": count, "https": https_count}
+    schemes = list(counts) if scheme == "both" else [scheme]
+    total = 2 * (start_up_rounds + rounds * len(schemes) + (len(fewer_cores(len(cores))) if growth else 0))
+    result: dict[str, Any] = {"bench": "images", "machine": _machine(cores), "rounds": rounds}
+    comparisons = []
+    with tempfile.TemporaryDirectory(prefix="bench-images-") as folder:
+        work = Path(folder)
+        photos = _photos(work / "photos", photo_count, seed)
+        with running(work / "photos", work / "nginx", hosts, max(1, len(cores) // 4)) as site:
+            bench = Bench(site, photos, work, Progress(_say, "runs", total, every_s=0.0))
+            bench.start_up(schemes[0], cores, start_up_rounds)
+            for each in schemes:
+                rows = bench.rows(each, counts[each] * len(cores), SHARDS_PER_PROCESS * len(cores))
+                result[each], comparison = bench.alternate(each, rows, cores, rounds)
+                comparisons.append(comparison)
+            if growth:
+                result["cores"] = bench.growth(schemes[0], counts[schemes[0]], cores, result[schemes[0]])
+            if steps:
+                result["steps"] = {each: bench.steps(each, counts[each], cores) for each in schemes}
+    comparison = joined(comparisons)
+    click.echo(f"\n{comparison.describe()}")
+    result |= {name: result[schemes[0]][name] for name in ("ours", "peer", "ratio")} | comparison.fields()
+    click.echo(json.dumps(result))
+    sys.exit(1 if comparison.differences else 0)
+
+
+def fewer_cores(cores: int) -> list[int]:
+    """1, 2, 4 ... cores, as far as they are fewer than these."""
+    return [2**power for power in range(cores.bit_length()) if 2**power < cores]
+
+
+def _photos(folder: Path, count: int, seed: int) -> list[Photo]:
+    progress = Progress(_say, "photos", count)
+    photos = make_photos(folder, count, seed, lambda done: progress.add(1))
+    weight = statistics.median(photo.size / (photo.width * photo.height) for photo in photos)
+    click.echo(
+        f"{count:,} photos: {sum(photo.longer < 500 for photo in photos) / count:.0%} with a longer side under 500, "
+        f"{sum(photo.longer > 1_024 for photo in photos) / count:.0%} over 1,024 pixels; "
+        f"{sum(photo.size for photo in photos) / count / 1e3:.0f} kB in the mean, {weight:.2f} bytes a pixel"
+    )
+    return photos
+
+
+def _machine(cores: list[int]) -> dict[str, object]:
+    """What the figures were measured on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    with open("/proc/cpuinfo") as file:
+        model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "unknown")
+    click.echo(f"{len(cores)} cores of {model}, {memory:.0f} GiB, Python {platform.python_version()}")
+    return {"cores": len(cores), "memory_gib": round(memory, 1), "cpu": model}
+
+
+def _say(line: str) -> None:
+    click.echo(f"  {line}", err=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs inherit an ignored one
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        main.main(standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted: nginx and the temporary files are gone.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except RuntimeError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,82 @@
+"""A new connection to a checked endpoint, and what the operating system's errors mean for a URL."""
+
+import errno
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from laion_assets.images.fetching.clock import Clock
+from laion_assets.images.fetching.guard import Endpoint
+from laion_assets.images.fetching.http_connection import HttpConnection
+from laion_assets.images.fetching.target import Target
+from laion_assets.images.fetching.tls import TlsSessions, wrap_tls
+from laion_assets.images.reasons import Reason, Rejection
+
+if TYPE_CHECKING:
+    from laion_assets.images.fetching.fetch import Hop
+
+_NO_ROUTE = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+_LOCAL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EACCES, errno.EPERM}
+
+
+def connect(
+    target: Target, endpoints: Sequence[Endpoint], clock: Clock, ca_file: str | None, sessions: TlsSessions, hop: "Hop"
+) -> tuple[HttpConnection, Endpoint]:
+    """A connection to the first endpoint that answers, with TLS for https; its times are noted in the hop.
+
+    Raises Rejection: `connect_failure`, `no_route`, `local_fault`, `deadline`, `tls_failure`.
+    """
+    started = time.monotonic()
+    sock, endpoint = _first_to_answer(endpoints, clock)
+    hop.address = str(endpoint)
+    connected = time.monotonic()
+    hop.connect_s = connected - started
+    if target.scheme != "https":
+        return HttpConnection(sock), endpoint
+    try:
+        secured = wrap_tls(sock, target.host, clock, ca_file, sessions.of(target.host, endpoint))
+    except BaseException:
+        sock.close()
+        raise
+    hop.tls_s = time.monotonic() - connected
+    return HttpConnection(secured, partial(_keep_session, sessions, target.host, endpoint)), endpoint
+
+
+def _keep_session(sessions: TlsSessions, host: str, endpoint: Endpoint, sock: socket.socket) -> None:
+    sessions.keep(host, endpoint, cast(ssl.SSLSocket, sock))
+
+
+def _first_to_answer(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socket.socket, Endpoint]:
+    failure: Rejection | None = None
+    for endpoint in endpoints:
+        family = socket.AF_INET6 if endpoint.address.version == 6 else socket.AF_INET
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(clock.wait())
+                sock.connect((str(endpoint.address), endpoint.port))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock, endpoint
+            except BaseException:
+                sock.close()
+                raise
+        except TimeoutError:
+            failure = failure or clock.timed_out()
+        except OSError as error:
+            failure = failure or rejection_of(error, connecting=True)
+    raise failure or Rejection(Reason.DNS_FAILURE, "the host has no address")
+
+
+def rejection_of(error: OSError, connecting: bool = False) -> Rejection:
+    """What an error of a socket means for the URL: the site's fault, or ours."""
+    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    if error.errno in _NO_ROUTE:
+        return Rejection(Reason.NO_ROUTE, name)
+    if error.errno in _LOCAL:
+        return Rejection(Reason.LOCAL_FAULT, name)
+    if connecting and error.errno != errno.ECONNRESET:
+        return Rejection(Reason.CONNECT_FAILURE, name)
+    return Rejection(Reason.CONNECTION_RESET, "the connection was reset")

@@ -1,0 +1,113 @@
+"""Politeness: no host and no address gets more than its share of requests at once, and a host's "later" is heeded.
+
+Slots are given in the order of asking. A wait costs a URL its patience, never its deadline.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from laion_assets.images.fetching.clock import Clock
+from laion_assets.images.reasons import Reason, Rejection
+
+MAX_PAUSE_S = 600.0
+"""A longer Retry-After is cut to this: no host is given up for a day because of one answer."""
+_MANY_PAUSES = 1_000
+
+
+@dataclass
+class _Place:
+    """The requests to one host or address: how many run, and who waits."""
+
+    running: int = 0
+    waiting: deque[threading.Event] = field(default_factory=deque)
+
+
+class HostGate:
+    """Bounded parallel requests by host and by address, and pauses by host. Thread-safe, one a fetcher.
+
+    Both bounds hold, so that one server with many names is spared, too. `address` None, for a site of the operator's
+    own (`resolve`), leaves the bound of the host alone.
+    """
+
+    def __init__(self, per_host: int, per_address: int) -> None:
+        self._per_host = per_host
+        self._per_address = per_address
+        self._lock = threading.Lock()
+        self._places: dict[Hashable, _Place] = {}
+        self._paused: dict[str, float] = {}
+
+    @contextmanager
+    def turn(self, host: str, address: Hashable | None, clock: Clock) -> Iterator[None]:
+        """Hold a slot of the host and of the address. Raises Rejection `host_busy` when patience is over."""
+        self._enter(host, clock)
+        try:
+            if address is None:
+                yield
+                return
+            self._take(address, self._per_address, clock)
+            try:
+                yield
+            finally:
+                self._leave(address)
+        finally:
+            self._leave(host)
+
+    def pause(self, host: str, seconds: float) -> None:
+        """Start no request to the host for so long (at most MAX_PAUSE_S); a longer pause that runs already stays."""
+        now = time.monotonic()
+        until = now + min(seconds, MAX_PAUSE_S)
+        with self._lock:
+            self._paused[host] = max(until, self._paused.get(host, 0.0))
+            if len(self._paused) > _MANY_PAUSES:
+                self._paused = {name: end for name, end in self._paused.items() if end > now}
+
+    def _enter(self, host: str, clock: Clock) -> None:
+        """A slot of a host that is not paused, neither before nor after waiting for it."""
+        while True:
+            pause_s = self._pause_left(host)
+            if pause_s > clock.patience_s:
+                raise Rejection(Reason.HOST_BUSY, "the host asked us to come back later than images.host_wait_s allows")
+            if pause_s > 0:
+                time.sleep(pause_s)
+                clock.waited(pause_s)
+            self._take(host, self._per_host, clock)
+            if self._pause_left(host) <= 0:
+                return
+            self._leave(host)
+
+    def _pause_left(self, host: str) -> float:
+        until = self._paused.get(host)
+        return 0.0 if until is None else max(0.0, until - time.monotonic())
+
+    def _take(self, key: Hashable, limit: int, clock: Clock) -> None:
+        with self._lock:
+            place = self._places.get(key)
+            if place is None:
+                place = self._places[key] = _Place()
+            if place.running < limit:
+                place.running += 1
+                return
+            mine = threading.Event()
+            place.waiting.append(mine)
+        started = time.monotonic()
+        mine.wait(max(0.0, clock.patience_s))
+        clock.waited(time.monotonic() - started)
+        with self._lock:
+            if mine.is_set():  # the slot was handed over: `running` counts it already
+                return
+            place.waiting.remove(mine)
+        raise Rejection(Reason.HOST_BUSY, "its host's other requests took longer than images.host_wait_s allows")
+
+    def _leave(self, key: Hashable) -> None:
+        with self._lock:
+            place = self._places[key]
+            if place.waiting:
+                place.waiting.popleft().set()
+                return
+            place.running -= 1
+            if place.running == 0:
+                del self._places[key]

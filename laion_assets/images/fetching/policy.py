@@ -1,0 +1,65 @@
+"""What a fetch may do: the picklable bounds of time, size, number and consent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from laion_assets.images.settings import ImageSettings
+
+
+@dataclass(frozen=True)
+class FetchPolicy:
+    """What one fetch may do. Times in seconds, sizes in bytes; picklable. `ca_file` replaces the system's CAs.
+
+    `deadline_s` counts from the moment a request may start: what a URL waits for its host's turn, for the end of a
+    host's Retry-After or for memory is bounded by `host_wait_s` instead. `max_bytes_in_flight` is for all bodies of a
+    fetcher together, beside `FREE_BYTES` each. `min_bytes_per_s` is an average, judged from `min_rate_grace_s` after
+    an answer's first byte on; 0 asks for none. `idle_connections` 0 makes each request close its connection.
+    """
+
+    connect_timeout_s: float = 5.0
+    deadline_s: float = 20.0
+    max_body_bytes: int = 20_000_000
+    max_bytes_in_flight: int = 256_000_000
+    min_bytes_per_s: int = 1_000
+    min_rate_grace_s: float = 5.0
+    max_redirects: int = 5
+    retries: int = 1
+    requests_per_host: int = 6
+    requests_per_address: int = 24
+    host_wait_s: float = 30.0
+    idle_connections: int = 128
+    allowed_ports: tuple[int, ...] = (80, 443)
+    user_agent: str = "laion-assets"
+    opt_out_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
+    opt_out_tokens: tuple[str, ...] = ("laion-assets", "img2dataset")
+    resolve: Mapping[str, str] = field(default_factory=dict)
+    ca_file: str | None = None
+
+    @classmethod
+    def of(cls, images: "ImageSettings", resolve: Mapping[str, str] | None = None) -> "FetchPolicy":
+        """The policy of a dataset's image settings and its `resolve`."""
+        return cls(
+            connect_timeout_s=images.connect_timeout_s,
+            deadline_s=images.deadline_s,
+            max_body_bytes=images.max_body_bytes,
+            max_bytes_in_flight=images.max_bytes_in_flight,
+            min_bytes_per_s=images.min_bytes_per_s,
+            max_redirects=images.max_redirects,
+            retries=images.retries,
+            requests_per_host=images.requests_per_host,
+            requests_per_address=images.requests_per_address,
+            host_wait_s=images.host_wait_s,
+            idle_connections=images.idle_connections,
+            allowed_ports=images.allowed_ports,
+            user_agent=images.user_agent,
+            opt_out_directives=images.opt_out_directives,
+            opt_out_tokens=images.opt_out_tokens,
+            resolve=dict(resolve or {}),
+        )
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two policies the same, hashable; the order of `resolve` counts."""
+        return tuple(tuple(value.items()) if isinstance(value, Mapping) else value for value in vars(self).values())

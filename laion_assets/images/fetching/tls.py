@@ -1,0 +1,67 @@
+"""TLS for the fetch: one context a process, certificates and names always verified, sessions resumed."""
+
+import functools
+import socket
+import ssl
+import threading
+from collections import OrderedDict
+
+from laion_assets.images.fetching.clock import Clock
+from laion_assets.images.fetching.guard import Endpoint
+from laion_assets.images.reasons import Reason, Rejection
+
+MAX_SESSIONS = 512
+
+
+@functools.lru_cache(maxsize=8)
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """The one TLS context of a process: certificates and host names are verified, TLS 1.2 and later.
+
+    Making one costs 30 ms (it parses the CAs), so it is shared. SSL_CERT_FILE names other CAs, as for all of OpenSSL.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class TlsSessions:
+    """The last session of each (host, endpoint), the least recently used dropped first. Thread-safe.
+
+    A resumed session skips the certificate, which was verified for the same host when the session began.
+    """
+
+    def __init__(self, max_sessions: int = MAX_SESSIONS) -> None:
+        self._max_sessions = max_sessions
+        self._lock = threading.Lock()
+        self._sessions: OrderedDict[tuple[str, Endpoint], ssl.SSLSession] = OrderedDict()
+
+    def of(self, host: str, endpoint: Endpoint) -> ssl.SSLSession | None:
+        """A session to resume, if one is known. TLS 1.3's are meant for one use (RFC 8446, C.4), so it is taken out."""
+        with self._lock:
+            return self._sessions.pop((host, endpoint), None)
+
+    def keep(self, host: str, endpoint: Endpoint, sock: ssl.SSLSocket) -> None:
+        """Keep the session of a connection that is about to end."""
+        session = sock.session
+        if session is None or not session.has_ticket:
+            return
+        with self._lock:
+            self._sessions[(host, endpoint)] = session
+            while len(self._sessions) > self._max_sessions:
+                self._sessions.popitem(last=False)
+
+
+def wrap_tls(
+    sock: socket.socket, host: str, clock: Clock, ca_file: str | None, session: ssl.SSLSession | None = None
+) -> ssl.SSLSocket:
+    """TLS over a connected socket, for this host name. Raises Rejection `tls_failure`, `deadline`; OSError."""
+    sock.settimeout(clock.wait())
+    try:
+        return tls_context(ca_file).wrap_socket(sock, server_hostname=host.removesuffix("."), session=session)
+    except TimeoutError as error:
+        raise clock.timed_out() from error
+    except ssl.SSLCertVerificationError as error:
+        raise Rejection(Reason.TLS_FAILURE, error.verify_message or "the certificate was not verified") from error
+    except (ssl.SSLError, ValueError) as error:
+        raise Rejection(Reason.TLS_FAILURE, getattr(error, "reason", None) or "the handshake failed") from error

@@ -1,0 +1,127 @@
+"""Memory under attack: large bodies share a budget, nothing waits for ever, and what is taken comes back."""
+
+import gzip
+import io
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from laion_assets.images.fetching.body_budget import FREE_BYTES, BodyBudget, Reservation, charge
+from laion_assets.images.fetching.clock import Clock
+from laion_assets.images.fetching.fetch import Fetcher
+from laion_assets.images.fetching.opener import GuardedOpener, installed
+from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.images.reasons import Reason, Rejection
+from laion_assets_tests.images.site import answer, raw, running
+
+MB = 1_000_000
+CAP = 2 * MB
+BIG = b"\xff\xd8\xff" + bytes(CAP - 3)
+OK = b"HTTP/1.1 200 OK\r\n"
+LARGE = {
+    "/announced": answer(BIG),
+    "/unannounced": raw(OK + b"\r\n", BIG),
+    "/chunked": raw(OK + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % CAP, BIG, b"\r\n0\r\n\r\n"),
+    "/gzip": answer(gzip.compress(BIG), "200 OK", "Content-Encoding: gzip"),
+    "/gzip-noise": answer(
+        gzip.compress(random.Random(1).randbytes(CAP - 1_000), 0), "200 OK", "Content-Encoding: gzip"
+    ),
+}
+
+
+def fetcher_for(site, **changes):
+    bounds = {"max_body_bytes": CAP, "max_bytes_in_flight": 2 * CAP, "retries": 0, "resolve": site.resolve}
+    return Fetcher(FetchPolicy(**(bounds | changes)))
+
+
+@pytest.mark.parametrize("path", LARGE)
+def test_large_bodies_take_turns_and_give_back_what_they_took(path):
+    with running(LARGE) as site:
+        fetcher = fetcher_for(site, requests_per_host=16)
+        least = []
+
+        def watch():
+            while not done.wait(0.001):
+                least.append(fetcher.budget.free_bytes)
+
+        done = threading.Event()
+        threading.Thread(target=watch).start()
+        with ThreadPoolExecutor(12) as threads:
+            fetched = list(threads.map(fetcher.fetch, [site.url(path)] * 12))
+        done.set()
+        assert {one.reason for one in fetched} == {Reason.SUCCESS}
+        assert 0 <= min(least) < 2 * CAP
+        assert fetcher.budget.free_bytes == 2 * CAP
+        fetcher.close()
+
+
+def test_small_bodies_ask_nobody():
+    with running({"/": answer(bytes(FREE_BYTES - 1))}) as site:
+        fetcher = fetcher_for(site, host_wait_s=0.1)
+        fetcher.budget.take(2 * CAP, Clock.start(1, 1, 1))
+        assert fetcher.fetch(site.url("/")).reason is Reason.SUCCESS
+
+
+def test_a_large_body_that_finds_no_memory_in_time_is_our_own_fault_and_may_be_tried_again():
+    with running(LARGE) as site:
+        fetcher = fetcher_for(site, host_wait_s=0.2)
+        fetcher.budget.take(2 * CAP, Clock.start(1, 1, 1))
+        fetched = fetcher.fetch(site.url("/announced"))
+        assert (fetched.reason, fetched.reason.own_side, fetched.reason.retryable) == (Reason.LOCAL_FAULT, True, True)
+        assert fetcher.budget.free_bytes == 0
+
+
+@pytest.mark.parametrize("fault", ["/too-large", "/short", "/404"])
+def test_a_failure_gives_back_what_it_took(fault):
+    pages = {
+        "/too-large": raw(OK + b"\r\n", BIG, b"more"),
+        "/short": raw(OK + b"Content-Length: %d\r\n\r\n" % CAP, BIG[:-1]),
+        "/404": answer(BIG, "404 Not Found"),
+    }
+    with running(pages) as site:
+        fetcher = fetcher_for(site)
+        assert fetcher.fetch(site.url(fault), hold=True).held == 0
+        assert fetcher.budget.free_bytes == 2 * CAP
+
+
+def test_a_body_in_the_queue_keeps_its_bytes_until_it_was_resized():
+    with running(LARGE) as site:
+        fetcher = fetcher_for(site, host_wait_s=0.2)
+        opener = GuardedOpener(fetcher)
+        with installed(opener):
+            bodies = [opener.open(site.url("/announced")).read() for _ in "12"]
+            assert fetcher.budget.free_bytes == 0
+            with pytest.raises(Rejection, match="local_fault"):
+                opener.open(site.url("/announced"))
+            resize = opener.consuming(lambda stream, boxes=None: (stream, boxes))
+            assert resize(io.BytesIO(bodies[0]), "boxes")[1] == "boxes"
+            assert fetcher.budget.free_bytes == CAP
+        assert fetcher.budget.free_bytes == 2 * CAP
+
+
+def test_the_budget_is_fair_and_never_gives_more_than_it_has():
+    budget = BodyBudget(10 * FREE_BYTES)
+    taken = []
+
+    def use(seed):
+        rng = random.Random(seed)
+        for _ in range(30):
+            reservation = Reservation(budget, Clock.start(30, 30, 30))
+            size = rng.randrange(1, 10 * FREE_BYTES)
+            reservation.take(size)
+            taken.append(budget.free_bytes)
+            time.sleep(0.0005)
+            reservation.keep(rng.randrange(size))
+            reservation.keep(0)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(use, range(16)))
+    assert min(taken) >= 0
+    assert budget.free_bytes == 10 * FREE_BYTES
+
+
+def test_what_a_body_takes():
+    assert (charge(0), charge(FREE_BYTES), charge(FREE_BYTES + 1)) == (0, 0, FREE_BYTES + 1)

@@ -1,0 +1,152 @@
+"""Politeness: bounded parallel requests by host and address, and a host's Retry-After heeded for all its URLs."""
+
+import ipaddress
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from laion_assets.images.fetching.clock import Clock
+from laion_assets.images.fetching.fetch import Fetcher
+from laion_assets.images.fetching.guard import Guard
+from laion_assets.images.fetching.host_gate import HostGate
+from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.images.fetching.resolver import Resolver
+from laion_assets.images.reasons import Reason, Rejection
+from laion_assets_tests.images.site import answer, running
+
+BODY = b"\xff\xd8\xff" + bytes(5_000)
+
+
+def slowly(body, seconds):
+    def talk(sock):
+        time.sleep(seconds)
+        answer(body)(sock)
+
+    return talk
+
+
+def test_a_host_gets_no_more_requests_at_once_than_allowed_and_others_pass_it():
+    with running({"/slow": slowly(BODY, 0.15), "/fast": answer(BODY)}) as site:
+        policy = FetchPolicy(deadline_s=2.0, connect_timeout_s=1.0, requests_per_host=2, resolve=site.resolve)
+        fetcher = Fetcher(policy)
+        with ThreadPoolExecutor(16) as threads:
+            slow = [threads.submit(fetcher.fetch, site.url("/slow", host="big.test")) for _ in range(8)]
+            time.sleep(0.05)
+            started = time.monotonic()
+            fast = [threads.submit(fetcher.fetch, site.url("/fast", host=f"h{n}.test")) for n in range(8)]
+            assert [one.result().reason for one in fast] == [Reason.SUCCESS] * 8
+            assert time.monotonic() - started < 0.4
+            assert [one.result().reason for one in slow] == [Reason.SUCCESS] * 8
+        assert site.most_open <= 2 + 8
+        assert sorted(site.seen[:2]) == ["/slow", "/slow"]
+        fetcher.close()
+
+
+def test_one_address_with_many_names_is_spared_too(monkeypatch):
+    monkeypatch.setattr("laion_assets.images.fetching.guard.refusal", lambda address: None)
+    with running({"/": slowly(BODY, 0.1)}) as site:
+        resolver = Resolver(lambda host: [ipaddress.ip_address("127.0.0.1")])
+        policy = FetchPolicy(requests_per_host=2, requests_per_address=3, idle_connections=0)
+        fetcher = Fetcher(policy, Guard({}, (site.port,), resolver))
+        with ThreadPoolExecutor(12) as threads:
+            urls = [f"http://name{number}.example:{site.port}/" for number in range(12)]
+            assert {one.reason for one in threads.map(fetcher.fetch, urls)} == {Reason.SUCCESS}
+        assert 2 <= site.most_open <= 3 + 1  # a server's thread may end a moment after its client's turn
+
+
+def test_waiting_for_a_turn_is_no_part_of_the_deadline():
+    with running({"/": slowly(BODY, 0.3)}) as site:
+        policy = FetchPolicy(
+            deadline_s=0.8, connect_timeout_s=0.6, requests_per_host=1, resolve=site.resolve, retries=0
+        )
+        with ThreadPoolExecutor(5) as threads:
+            fetched = list(threads.map(Fetcher(policy).fetch, [site.url("/")] * 5))
+        assert [one.reason for one in fetched] == [Reason.SUCCESS] * 5
+        assert max(one.hops[0].waited_s for one in fetched) > 0.8
+
+
+def test_a_wait_longer_than_allowed_has_a_reason_of_its_own_and_sends_nothing():
+    with running({"/": slowly(BODY, 0.6)}) as site:
+        policy = FetchPolicy(requests_per_host=1, resolve=site.resolve, host_wait_s=0.2, retries=1)
+        with ThreadPoolExecutor(3) as threads:
+            fetched = list(threads.map(Fetcher(policy).fetch, [site.url("/")] * 3))
+        assert sorted(one.reason for one in fetched) == [Reason.HOST_BUSY, Reason.HOST_BUSY, Reason.SUCCESS]
+        assert site.seen == ["/"]
+        assert {one.attempts for one in fetched} == {1}
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
+def test_retry_after_rests_the_whole_host_and_no_other(status):
+    asked = []
+
+    def busy(sock):
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            answer(b"", status, "Retry-After: 1")(sock)
+        else:
+            answer(BODY)(sock)
+
+    with running({"/busy": busy, "/good": answer(BODY)}) as site:
+        fetcher = Fetcher(FetchPolicy(retries=1, resolve=site.resolve))
+        with ThreadPoolExecutor(4) as threads:
+            first = threads.submit(fetcher.fetch, site.url("/busy", host="a.test"))
+            time.sleep(0.2)
+            same = threads.submit(fetcher.fetch, site.url("/good", host="a.test"))
+            assert fetcher.fetch(site.url("/good", host="b.test")).seconds < 0.5
+            assert (first.result().reason, first.result().attempts) == (Reason.SUCCESS, 2)
+            assert same.result().reason is Reason.SUCCESS
+            assert same.result().hops[0].waited_s > 0.5
+        assert asked[1] - asked[0] >= 0.99
+        fetcher.close()
+
+
+def test_a_host_that_says_much_later_is_not_asked_again():
+    with running({"/": answer(b"", "429 Slow down", "Retry-After: 3600"), "/good": answer(BODY)}) as site:
+        fetcher = Fetcher(FetchPolicy(retries=1, resolve=site.resolve, host_wait_s=0.5))
+        assert (fetcher.fetch(site.url("/")).reason, site.seen) == (Reason.HTTP_429, ["/"])
+        later = fetcher.fetch(site.url("/good"))
+        assert (later.reason, later.attempts, later.seconds < 0.3) == (Reason.HOST_BUSY, 1, True)
+        assert site.seen == ["/"]
+        assert fetcher.fetch(site.url("/good", host="other.test")).reason is Reason.SUCCESS
+        fetcher.close()
+
+
+def test_turns_are_given_in_order_and_nothing_is_left_behind():
+    gate = HostGate(1, 1)
+    order = []
+
+    def take(number):
+        with gate.turn("a", "1.2.3.4", Clock.start(10, 10, 10)):
+            order.append(number)
+            time.sleep(0.02)
+
+    threads = []
+    for number in range(6):
+        threads.append(threading.Thread(target=take, args=(number,)))
+        threads[-1].start()
+        time.sleep(0.005)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(6))
+    assert gate._places == {}
+
+
+def test_a_turn_given_up_by_time_or_error_is_handed_on():
+    gate = HostGate(1, 5)
+    with pytest.raises(ZeroDivisionError), gate.turn("a", None, Clock.start(1, 1, 1)):
+        1 / 0  # noqa: B018
+    with gate.turn("a", None, Clock.start(1, 1, 1)):
+        with pytest.raises(Rejection, match="host_busy"), gate.turn("a", None, Clock.start(1, 1, 0.05)):
+            pass
+    with gate.turn("a", None, Clock.start(1, 1, 0)):
+        pass
+    assert gate._places == {}
+
+
+def test_many_pauses_are_forgotten_when_they_are_over():
+    gate = HostGate(1, 1)
+    for number in range(3_000):
+        gate.pause(f"h{number}", 0.0)
+    assert len(gate._paused) < 1_100

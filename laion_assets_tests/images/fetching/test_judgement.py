@@ -1,0 +1,41 @@
+"""What the head of an answer decides."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from laion_assets.images.fetching.http_connection import Head
+from laion_assets.images.fetching.judgement import retry_after_s
+
+NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        (" 120 ", 120.0),
+        ("99999999999999999999", 999_999_999.0),
+        ("Thu, 01 Jan 2026 12:00:30 GMT", 30.0),
+        ("Thursday, 01-Jan-26 12:00:30 GMT", 30.0),
+        ("Thu Jan  1 12:00:30 2026", 30.0),
+        ("Thu, 01 Jan 2026 11:00:00 GMT", 0.0),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("٣", None),
+        ("Thu, 99 Jan 2026 12:00:30 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value, seconds):
+    assert retry_after_s(Head(429, (("retry-after", value),)), NOW) == seconds
+
+
+def test_a_date_is_measured_from_the_answers_own():
+    headers = (("date", "Thu, 01 Jan 2015 00:00:00 GMT"), ("retry-after", "Thu, 01 Jan 2015 00:00:07 GMT"))
+    assert retry_after_s(Head(503, headers), NOW) == 7.0
+
+
+def test_no_retry_after():
+    assert retry_after_s(Head(503, ()), NOW) is None
