@@ -7,6 +7,7 @@
     ├── CommitError
     │   ├── ConservationError   rows in != rows out + rows dropped for named reasons
     │   ├── ClaimError          another live publisher holds the partition
+    │   ├── ReplacedError       another run published the partition that this one adds to
     │   └── IntegrityError      files on disk disagree with their manifest
     ├── IncompleteError         partitions a stage needs are not published
     ├── ForeignError            partitions handed in do not belong to this dataset or run
@@ -47,6 +48,10 @@ class ConservationError(CommitError):
 
 class ClaimError(CommitError):
     """Another live publisher holds this partition."""
+
+
+class ReplacedError(CommitError):
+    """The partition is no longer the one that this publication was made from: another run published it meanwhile."""
 
 
 class IntegrityError(CommitError):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -15,7 +16,7 @@ from laion_assets import errors
 from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.freshness import Freshness, PartitionState
-from laion_assets.handles import HANDLES, PUBLISHED_PARQUET, stages_of
+from laion_assets.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, stages_of
 from laion_assets.partitions import PARTITIONED, partitions_a_run
 from laion_assets.settings.resolution import configured
 
@@ -83,11 +84,13 @@ def materialize(
     assets: Sequence[str] | None = None,
     within: range | None = None,
     on_report: Callable[[StageReport], None] = lambda report: None,
+    retry: tuple[str, ...] = (),
 ) -> list[StageReport]:
     """Run what is not complete of these assets (all if None), one after the other, in the instance of `dagster_home()`.
 
-    With `within`, only the partitions of these numbers. `on_report` is called as each asset is done. Raises
-    LaionAssetsError where a run fails; finished partitions stay, and a second call goes on from there.
+    With `within`, only the partitions of these numbers. With `retry`, reasons, what is run of `image_shards` are the
+    complete shards with rows that failed so, and nothing else of it. `on_report` is called as each asset is done.
+    Raises LaionAssetsError where a run fails; finished partitions stay, and a second call goes on from there.
     """
     from laion_assets.definitions import build_definitions
 
@@ -96,7 +99,8 @@ def materialize(
     reports = []
     with instance() as opened:
         for asset in stages_of(dataset) if assets is None else assets:
-            reports.append(materialize_stage(dataset, definitions, asset, opened, within))
+            asked = retry if asset == IMAGE_SHARDS else ()
+            reports.append(materialize_stage(dataset, definitions, asset, opened, within, asked))
             on_report(reports[-1])
     return reports
 
@@ -107,15 +111,16 @@ def materialize_stage(
     asset: str,
     opened: dg.DagsterInstance,
     within: range | None = None,
+    retry: tuple[str, ...] = (),
 ) -> StageReport:
-    """Run the partitions of one asset that are not complete; see `materialize`."""
+    """Run the partitions of one asset that are not complete, or those to be retried; see `materialize`."""
     total = HANDLES[asset].count(dataset.layout)
     if within is not None and not (0 <= within.start < within.stop <= total):
         raise LayoutError(
             f"{dataset.name}/{asset} has the partitions 0..{total - 1}, not {within.start}..{within[-1]}."
         )
     before = Freshness(dataset).states(asset)
-    todo = [number for number, state in enumerate(before) if state.state != "complete"]
+    todo = [number for number, state in enumerate(before) if _is_due(state, retry)]
     todo = [number for number in todo if within is None or number in within]
     if asset == PUBLISHED_PARQUET:
         todo = [0]  # Nobody tells us when the files of others change: look each time.
@@ -127,7 +132,7 @@ def materialize_stage(
             instance=opened,
             asset_selection=[dg.AssetKey([dataset.name, asset])],
             tags=tags,
-            run_config={"loggers": {"console": {}}},
+            run_config=_run_config(dataset, asset, retry),
             raise_on_error=False,
         )
         run_ids.append(result.run_id)
@@ -143,6 +148,19 @@ def materialize_stage(
                 f"{failed[0].description}. Run {result.run_id} in the Dagster page names the problems."
             )
     return _report(dataset, asset, len(todo), tuple(run_ids), opened)
+
+
+def _is_due(state: PartitionState, retry: tuple[str, ...]) -> bool:
+    if not retry:
+        return state.state != "complete"
+    return state.state == "complete" and bool(state.manifest and set(retry) & set(state.manifest.counts.reasons))
+
+
+def _run_config(dataset: Dataset, asset: str, retry: tuple[str, ...]) -> dict[str, Any]:
+    config: dict[str, Any] = {"loggers": {"console": {}}}
+    if retry:
+        config["ops"] = {f"{dataset.name}__{asset}": {"config": {"retry": list(retry)}}}
+    return config
 
 
 def _range_tags(first: PartitionState, last: PartitionState) -> dict[str, str]:

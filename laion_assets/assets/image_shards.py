@@ -1,11 +1,15 @@
 """The asset `image_shards`."""
 
+from typing import Any
+
 import dagster as dg
+from pydantic import Field, field_validator
 
 from laion_assets.assets.declaration import declaration, edge, run_partitions, say_in
 from laion_assets.assets.reporting import Reporting, reported_output
 from laion_assets.datasets import Dataset
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.images.retry_reasons import RETRY_HELP, asked_in_config
 from laion_assets.resources.crawl_site import CrawlSiteResource
 
 DESCRIPTION = """
@@ -15,9 +19,21 @@ pixels and pack it with its caption and metadata.
 * **partition**: one shard, the rows of one row group of `dedup_parquet`; a complete one is skipped in a rerun
 * **into**: `image_shards/00000.tar`, `00000.parquet` (every row with its outcome), `00000_stats.json`
 * **law**: rows of the row group = pictures in the tar + failures by reason
+* **retry**: run config `retry: failed` fetches only the failed rows of finished shards and merges what comes
 * **safe**: http and https only; every resolved address, of redirects too, has to be public, and is the one connected to
 * **next**: about a hundred shards become one embedding file
 """
+
+
+class ImageShardsConfig(dg.Config):
+    """What a run of `image_shards` can be asked for in the launchpad."""
+
+    retry: Any = Field("", description=RETRY_HELP)
+
+    @field_validator("retry")
+    @classmethod
+    def _reasons(cls, value: Any) -> tuple[str, ...]:
+        return asked_in_config(value)
 
 
 def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
@@ -36,14 +52,17 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
         )
     )
     def image_shards(
-        context: dg.AssetExecutionContext, dedup_parquet: DedupParquet, crawl_site: CrawlSiteResource
+        context: dg.AssetExecutionContext,
+        config: ImageShardsConfig,
+        dedup_parquet: DedupParquet,
+        crawl_site: CrawlSiteResource,
     ) -> dg.Output[ImageShards]:
         from laion_assets.images.build import build_image_shards
         from laion_assets.io_managers.image_shards import ImageShardsIOManager
 
         partitions = run_partitions(context, dataset, IMAGE_SHARDS)
         with Reporting(context, ImageShardsIOManager(dataset), partitions) as published:
-            build_image_shards(crawl_site.attach(dataset), partitions, say_in(context), published)
+            build_image_shards(crawl_site.attach(dataset), partitions, say_in(context), published, retry=config.retry)
         return reported_output(ImageShards.of(dataset, partitions))
 
     return image_shards

@@ -4,7 +4,9 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.report import print_report
-from laion_assets.handles import PUBLISHED_PARQUET, STAGES, stages_of
+from laion_assets.errors import SettingError
+from laion_assets.handles import IMAGE_SHARDS, PUBLISHED_PARQUET, STAGES, stages_of
+from laion_assets.images.retry_reasons import retry_reasons
 
 
 @click.command()
@@ -16,24 +18,51 @@ from laion_assets.handles import PUBLISHED_PARQUET, STAGES, stages_of
     metavar="FIRST..LAST",
     help="Only these partition numbers, both included: 0..103. With one asset only.",
 )
-def materialize(assets: tuple[str, ...], name: str, span: str | None) -> None:
+@click.option(
+    "--retry",
+    "retry",
+    metavar="failed|retryable|REASON,...",
+    help="With image_shards alone: fetch failed rows of finished shards again, and only these.",
+)
+def materialize(assets: tuple[str, ...], name: str, span: str | None, retry: str | None) -> None:
     """Run what is not complete of ASSETS (all five if none is named), one after the other.
 
     Complete partitions are not run again. The runs show in the Dagster page (make dev). Ctrl-C keeps every
     finished partition; the same command goes on from there.
+
+    \b
+    --retry failed           every failure but the settled (404, 410, 451, refused by our guard)
+    --retry retryable        what may well pass: DNS, connection, deadline, 429, 5xx, own faults
+    --retry dns_failure,...  rows with these reasons; settled ones have to be named
+    Pictures that are there stay byte for byte. Rows whose owner opted out are never fetched again.
     """
     from laion_assets.runs import materialize as run
 
     within = _span(span)
     if within is not None and len(assets) != 1:
         raise click.UsageError("--partitions goes with exactly one asset.")
+    if retry is not None and assets != (IMAGE_SHARDS,):
+        raise click.UsageError("--retry goes with image_shards alone: materialize image_shards --retry ...")
+    reasons = _reasons(retry)
     dataset = chosen(name)
     stages = stages_of(dataset)
     if foreign := [asset for asset in assets if asset not in stages]:
         kind = "published parquet files" if dataset.published else "CSVs"
         raise click.UsageError(f"{name} starts from {kind}: it has {', '.join(stages)}, and no {foreign[0]}.")
     print_root(dataset)
-    run(dataset, [stage for stage in stages if not assets or stage in assets], within, print_report)
+    run(dataset, [stage for stage in stages if not assets or stage in assets], within, print_report, reasons)
+
+
+def _reasons(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    try:
+        reasons = tuple(reason.value for reason in retry_reasons(text))
+    except SettingError as error:
+        raise click.BadParameter(str(error)) from None
+    if not reasons:
+        raise click.BadParameter(f"--retry {text!r} names no reason: use failed, retryable or reasons.")
+    return reasons
 
 
 def _span(text: str | None) -> range | None:

@@ -9,6 +9,7 @@ forward by whoever looks at the partition next, so old and new files are never m
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import secrets
@@ -31,7 +32,7 @@ from laion_assets.commit.manifest import (
     read_manifest,
 )
 from laion_assets.commit.store import Store
-from laion_assets.errors import IntegrityError
+from laion_assets.errors import IntegrityError, ReplacedError
 
 _INTENT = "intent.json"
 
@@ -74,12 +75,15 @@ class Publication:
         inputs: str,
         outputs: dict[str, str] | None = None,
         details: dict[str, Any] | None = None,
+        replaces: Manifest | None = None,
     ) -> Manifest:
         """Check the law, publish every staged file and put the manifest.
 
         If another run published the same partition from the same inputs and settings meanwhile, its files stay and
-        its manifest is returned. Raises ConservationError, IntegrityError for a staged file that was never written
-        or a kept one that is no longer published, and ClaimError.
+        its manifest is returned. `replaces` is the manifest that the staged files were made from, where they add to
+        a partition: nothing is published unless it still stands, and where they hold nothing new only the manifest's
+        details are put. Raises ConservationError, IntegrityError for a staged file that was never written or a kept
+        one that is no longer published, ReplacedError and ClaimError.
         """
         counts.check(f"{self.asset} {self.key}")
         missing = [path for path, (staged, _) in self._staged.items() if not staged.exists()]
@@ -104,18 +108,27 @@ class Publication:
         with claim(self.store, self.asset, self.key):
             _roll_forward(self.store, self.asset, self.key)
             current = _readable_manifest(self.store, self.asset, self.key)
+            if replaces is not None and current != replaces:
+                raise ReplacedError(
+                    f"{self.asset} {self.key} was published by another run while this one added to it: nothing was "
+                    "changed. Run it again."
+                )
             if (
                 current is not None
                 and (current.settings, current.inputs, current.content)
                 == (manifest.settings, manifest.inputs, manifest.content)
                 and disagreement(self.store, current, hashes=True) is None
             ):
+                if replaces is not None:
+                    current = dataclasses.replace(manifest, files=current.files)
+                    self.store.write_bytes(manifest_path(self.asset, self.key), current.to_json())
                 self.manifest = current
                 return current
             self._check_kept(current)
             staging = f"staging/{self.asset}/{self.key}"
             moves = {f"{staging}/{self._attempt}/{staged.name}": staged for staged, _ in self._staged.values()}
             self.store.move_all_in(moves)
+            self.store.sync([f"{staging}/{self._attempt}"])
             intent = {"attempt": self._attempt, "manifest": json.loads(manifest.to_json())}
             self.store.write_bytes(f"{staging}/{_INTENT}", json.dumps(intent).encode())
             _roll_forward(self.store, self.asset, self.key)
@@ -176,6 +189,9 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
             continue
         if not is_alive(owner):
             store.delete(f"{staging}/{name}")
+    if store.local_root is not None:
+        with contextlib.suppress(OSError):
+            (store.local_root / staging).rmdir()
     return _readable_manifest(store, asset, key)
 
 
@@ -211,19 +227,36 @@ def _roll_forward(store: Store, asset: str, key: str) -> None:
     except FileNotFoundError:
         return
     manifest = Manifest.from_json(json.dumps(intent["manifest"]).encode(), store.address(f"{staging}/{_INTENT}"))
-    store.delete(manifest_path(asset, key))
     folder = f"{staging}/{intent['attempt']}"
     waiting = set(store.names(folder))
     staged = {_staged_name(entry.path): entry.path for entry in manifest.files}
-    store.move_all({f"{folder}/{name}": path for name, path in staged.items() if name in waiting})
-    store.sync({entry.path.rpartition("/")[0] for entry in manifest.files})
-    problem = disagreement(store, manifest)
+    sources = {path: f"{folder}/{name}" for name, path in staged.items() if name in waiting}
+    problem = _obstacle(store, manifest, sources)
+    if problem is None:
+        store.delete(manifest_path(asset, key))
+        store.move_all({source: path for path, source in sources.items()})
+        store.sync({entry.path.rpartition("/")[0] for entry in manifest.files})
+        problem = disagreement(store, manifest)
     if problem is None:
         store.write_bytes(manifest_path(asset, key), manifest.to_json())
     store.delete(f"{staging}/{_INTENT}")
-    store.delete(f"{staging}/{intent['attempt']}")
+    store.delete(folder)
     if problem is not None:
         raise IntegrityError(f"{asset} {key} was left half published and cannot be finished: {problem}. Run it again.")
+
+
+def _obstacle(store: Store, manifest: Manifest, sources: dict[str, str]) -> str | None:
+    """Why an intent cannot be finished, found out before what is published is touched; None if it can.
+
+    `sources` are the staged files by the path they go to; the others are in place already.
+    """
+    places = {entry.path: sources.get(entry.path, entry.path) for entry in manifest.files}
+    sizes = store.sizes(places.values())
+    for entry in manifest.files:
+        place = places[entry.path]
+        if sizes[place] != entry.size:
+            return f"{store.address(place)} has {sizes[place]} bytes, and {entry.size} are promised"
+    return None
 
 
 def _readable_manifest(store: Store, asset: str, key: str) -> Manifest | None:

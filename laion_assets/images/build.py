@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from laion_assets.commit.manifest import Manifest
 from laion_assets.datasets import Dataset
 from laion_assets.errors import ShardError
+from laion_assets.freshness import Freshness, PartitionState
+from laion_assets.handles import IMAGE_SHARDS
 from laion_assets.images.outcome import ShardOutcome
 from laion_assets.images.shard_task import ShardTask
 from laion_assets.images.worker_pool import run_shards
@@ -18,23 +20,30 @@ def build_image_shards(
     shards: Sequence[int],
     say: Callable[[str], None],
     published: Callable[[int, Manifest], None] = lambda shard, manifest: None,
+    retry: tuple[str, ...] = (),
 ) -> None:
     """Make these shards, each published the moment it is done; complete ones are skipped.
 
-    `published` is called for each, in this thread, with its number and its manifest. A shard that fails does not stop
-    the others. Raises ShardError at the end, naming those that failed and why.
+    With `retry`, values of Reason, complete ones get their rows that failed so fetched again. `published` is called
+    for each, in this thread, with its number and its manifest. A shard that fails does not stop the others. Raises
+    ShardError at the end, naming those that failed and why.
     """
     progress = Progress(say, "shards", len(shards), "images")
-    skipped = 0
+    skipped = retried = recovered = 0
 
     def finished(outcome: ShardOutcome) -> None:
-        nonlocal skipped
+        nonlocal skipped, retried, recovered
         skipped += outcome.skipped
+        retried += outcome.retried
+        recovered += outcome.recovered
         published(outcome.shard, outcome.manifest)
-        note = f"{skipped} were complete already" if skipped else ""
-        progress.add(1, 0 if outcome.skipped else outcome.rows, note)
+        notes = [f"{skipped} were complete already"] if skipped and not retry else []
+        notes += [f"{recovered:,} of {retried:,} retried rows have a picture now"] if retried else []
+        progress.add(1, 0 if outcome.skipped else outcome.retried or outcome.rows, ", ".join(notes))
 
-    tasks = [ShardTask(dataset, shard) for shard in shards]
+    if retry:
+        say(_announcement(dataset, shards, retry))
+    tasks = [ShardTask(dataset, shard, retry=retry) for shard in shards]
     failures = run_shards(tasks, dataset.images.processes, finished)
     if failures:
         named = "; ".join(f"{failure.key}: {failure.message}" for failure in failures[:_NAMED_FAILURES])
@@ -43,3 +52,18 @@ def build_image_shards(
             f"{' ...' if len(failures) > _NAMED_FAILURES else ''} Run the same partitions again: complete ones are "
             "skipped."
         )
+
+
+def _announcement(dataset: Dataset, shards: Sequence[int], retry: tuple[str, ...]) -> str:
+    """What is about to be retried, as the manifests have it."""
+    counts = [state.manifest.counts for state in map(_state_of(dataset), shards) if state.manifest is not None]
+    wanted = [sum(one.reasons.get(reason, 0) for reason in retry) for one in counts]
+    return (
+        f"retrying {sum(wanted):,} of {sum(one.rows_in for one in counts):,} rows, in "
+        f"{sum(map(bool, wanted)):,} of {len(shards):,} shards"
+    )
+
+
+def _state_of(dataset: Dataset) -> Callable[[int], PartitionState]:
+    freshness = Freshness(dataset)
+    return lambda shard: freshness.state(IMAGE_SHARDS, shard)

@@ -7,12 +7,17 @@ from laion_assets.commit.manifest import Manifest
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """One published shard: its manifest, whether it was complete before, and the seconds that this run spent on it."""
+    """One published shard: its manifest, whether it was complete before, and the seconds that this run spent on it.
+
+    Of a retry also how many of its rows were fetched again, and how many of these have a picture now.
+    """
 
     shard: int
     manifest: Manifest
     skipped: bool = False
     seconds: float = 0.0
+    retried: int = 0
+    recovered: int = 0
 
     @property
     def key(self) -> str:

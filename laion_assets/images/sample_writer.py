@@ -21,9 +21,9 @@ _MTIME_S = 0.0
 class SortedSampleWriter(WebDatasetSampleWriter):
     """Writes one shard's tar and parquet on `close()`, rows in the order of their keys.
 
-    `expected` are the shard's rows by key as img2dataset should hand them in; a row that never comes (img2dataset
-    drops those whose handling raised) is written with the reason `internal`. The first six arguments are
-    img2dataset's.
+    `expected` are the rows by key; a row that never comes (img2dataset drops those whose handling raised) is written
+    with the reason `internal`. `keys` gives each row's key by the one that img2dataset counts out for it, which is
+    another where only some rows of a shard are fetched. The first six arguments are img2dataset's.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class SortedSampleWriter(WebDatasetSampleWriter):
         encode_format: str,
         *,
         expected: dict[str, dict[str, Any]],
+        keys: dict[str, str],
         keep_personal_exif: bool = False,
     ) -> None:
         schema = schema.append(pa.field(REASON_COLUMN, pa.string()))
@@ -43,6 +44,7 @@ class SortedSampleWriter(WebDatasetSampleWriter):
         self.tarwriter.mtime = _MTIME_S
         self.buffered_parquet_writer.buffer_size = max(len(expected), 1)
         self._expected = expected
+        self._keys = keys
         self._keep_personal_exif = keep_personal_exif
         self._spool = _Spool(Path(output_folder) / "spool")
         self._disk_fault: OSError | None = None
@@ -50,6 +52,7 @@ class SortedSampleWriter(WebDatasetSampleWriter):
 
     def write(self, img_str: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
         """Keep one row until the shard is written; `img_str` is the encoded picture, None for a failure."""
+        key = meta["key"] = self._keys[key]
         if not self._keep_personal_exif:
             meta["exif"] = technical_exif(meta.get("exif"))
         if img_str is not None:

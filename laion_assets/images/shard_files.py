@@ -34,6 +34,17 @@ class ShardCounts:
     original_sizes: dict[str, int] = field(default_factory=dict)
 
     @property
+    def stats(self) -> dict[str, Any]:
+        """The counts as img2dataset's stats name them, and the reasons."""
+        failures = {status: self.statuses.get(status, 0) for status in ("failed_to_download", "failed_to_resize")}
+        return {"count": self.rows, "successes": self.successes, **failures, "reasons": self.reasons}
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a manifest says of the shard beside its counts."""
+        return {"statuses": self.statuses, "original_sizes": self.original_sizes}
+
+    @property
     def own_failures(self) -> int:
         """Rows that failed for reasons of our own side."""
         return sum(count for reason, count in self.reasons.items() if Reason(reason).own_side)
@@ -100,10 +111,15 @@ def _check_end(archive: tarfile.TarFile, name: str) -> None:
     """A tar ends in at least two blocks of zeros (POSIX ustar) and in nothing else."""
     file = cast(IO[bytes], archive.fileobj)
     last = archive.getmembers()[-1:]
-    file.seek(last[0].offset_data + -(-last[0].size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE if last else 0)
+    file.seek(end_of_data(last[0]) if last else 0)
     rest = file.read(2 * tarfile.RECORDSIZE)
     if any(rest) or not 2 * tarfile.BLOCKSIZE <= len(rest) <= tarfile.RECORDSIZE + tarfile.BLOCKSIZE:
         raise IntegrityError(f"{name}: the tar is cut short, or goes on after its end.")
+
+
+def end_of_data(member: tarfile.TarInfo) -> int:
+    """The first byte behind a member's data, which fills whole blocks."""
+    return member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
 def _check_sample(archive: tarfile.TarFile, member: tarfile.TarInfo, successes: dict[str, str], name: str) -> None:

@@ -1,47 +1,47 @@
 """One shard, from its rows of the deduplicated parquet to its published tar, parquet and stats.
 
-img2dataset's Downloader does the work, with our opener, resizer and sample writer. A task is a small picklable value,
-so that it runs in our process pool and in Spark alike; heavy libraries are imported inside `run()`.
+A task is a small picklable value, so that it runs in our process pool and in Spark alike; heavy libraries are imported
+inside `run()`.
 """
 
 import json
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from laion_assets.commit.manifest import Counts, disagreement
-from laion_assets.commit.publication import Publication, publication, recover
+from laion_assets.commit.manifest import Counts, Manifest, disagreement, read_manifest
+from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import ConservationError, IntegrityError, ShardError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
-from laion_assets.images.environment import quieten
-from laion_assets.images.fetching.fetch import shared_fetcher
-from laion_assets.images.fetching.opener import GuardedOpener, installed
-from laion_assets.images.fetching.policy import FetchPolicy
 from laion_assets.images.outcome import ShardOutcome
 from laion_assets.images.reasons import Reason
+from laion_assets.images.shard_fetch import SUFFIXES, fetch_rows
 from laion_assets.images.shard_files import ShardCounts, recount
-from laion_assets.layout import SAMPLES_PER_SHARD_KEY, SHARD_DIGITS
+from laion_assets.images.shard_retry import retry_shard
+from laion_assets.layout import SAMPLES_PER_SHARD_KEY
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SUFFIXES = (".tar", ".parquet", "_stats.json")
 MIN_OWN_FAILURES = 5
 """A shard with fewer failures of our own side is published, whatever their share."""
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Make one shard of a dataset, unless it is complete. `force` makes it again."""
+    """Make one shard of a dataset, unless it is complete. `force` makes it again.
+
+    With `retry`, values of Reason, the rows of a complete shard that failed so are fetched again and merged into it.
+    """
 
     dataset: Dataset
     shard: int
     force: bool = False
+    retry: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -49,37 +49,59 @@ class ShardTask:
         return self.dataset.layout.shard_key(self.shard)
 
     def run(self) -> ShardOutcome:
-        """Fetch, resize, write, verify and publish the shard; a complete one is skipped.
+        """Fetch, resize, write, verify and publish the shard, or what of it is to be retried; else it is skipped.
 
         Raises IncompleteError if its rows are not published, IntegrityError if they or the files made are not what
-        they should be, ShardError when it failed for reasons of our own side, ConservationError, ClaimError. Nothing is
-        published then.
+        they should be, ShardError when it failed for reasons of our own side or cannot be retried, ConservationError,
+        ClaimError. Nothing is published then, and what was published stays.
         """
         started = time.monotonic()
         store = Store.of(self.dataset)
         before = recover(store, IMAGE_SHARDS, self.key)
         inputs = self._inputs()
         settings = settings_digest(self.dataset, IMAGE_SHARDS)
-        if (
+        complete = (
             before is not None
-            and not self.force
             and (before.settings, before.inputs) == (settings, inputs)
             and disagreement(store, before) is None
-        ):
-            return ShardOutcome(self.shard, before, True, round(time.monotonic() - started, 3))
+        )
+        if before is not None and complete and not self.force:
+            if self.retry and set(before.counts.reasons) & set(self.retry):
+                return self._retry(store, before, inputs, started)
+            return ShardOutcome(self.shard, before, True, _seconds_since(started))
+        if self.retry and (before is not None or read_manifest(store, IMAGE_SHARDS, self.key) is not None):
+            raise ShardError(
+                f"Shard {self.key} is stale or damaged: a retry adds only to complete shards of today's settings and "
+                "rows. Materialize it without retry to make it again as a whole."
+            )
         rows = self._rows(inputs)
         with publication(store, IMAGE_SHARDS, self.key) as attempt:
-            staged, tally = self._make(attempt, rows)
-            counts = self._verify(staged, rows)
-            details = {
-                **tally,
-                "statuses": counts.statuses,
-                "original_sizes": counts.original_sizes,
+            fetched = fetch_rows(self.dataset, self.shard, rows, range(rows.num_rows), attempt.folder / "work")
+            staged = {
+                suffix: attempt.stage(
+                    ImageShards.path(self.dataset.layout, self.shard, suffix), repeatable=suffix != "_stats.json"
+                )
+                for suffix in SUFFIXES
             }
+            for suffix, path in staged.items():
+                os.replace(fetched.files[suffix], path)
+            counts = recount(staged[".tar"], staged[".parquet"], f"shard {self.key}")
+            self._check(counts, rows)
+            # img2dataset does not count rows it lost: the stats get the counts of the files themselves.
+            stats = json.loads(staged["_stats.json"].read_text()) | counts.stats
+            staged["_stats.json"].write_text(json.dumps(stats, indent=4))
             manifest = attempt.commit(
-                Counts(counts.rows, counts.successes, counts.reasons), settings=settings, inputs=inputs, details=details
+                Counts(counts.rows, counts.successes, counts.reasons),
+                settings=settings,
+                inputs=inputs,
+                details={**fetched.tally, **counts.details},
             )
-        return ShardOutcome(self.shard, manifest, False, round(time.monotonic() - started, 3))
+        return ShardOutcome(self.shard, manifest, False, _seconds_since(started))
+
+    def _retry(self, store: Store, before: Manifest, inputs: str, started: float) -> ShardOutcome:
+        manifest, merged = retry_shard(self.dataset, store, self.shard, self._rows(inputs), before, self.retry)
+        seconds = _seconds_since(started)
+        return ShardOutcome(self.shard, manifest, False, seconds, merged.replaced, merged.recovered)
 
     def _inputs(self) -> str:
         parquet = self.dataset.layout.parquet_of_shard(self.shard)
@@ -100,79 +122,8 @@ class ShardTask:
             raise IntegrityError(f"Shard {self.key} has {rows.num_rows} rows; keys hold {SAMPLES_PER_SHARD_KEY}.")
         return rows
 
-    def _make(self, attempt: Publication, rows: "pa.Table") -> tuple[dict[str, Path], dict[str, float]]:
-        """Run img2dataset into the staging folder: the staged files by suffix, and the run's own figures."""
-        quieten()
-        from img2dataset.downloader import Downloader
-
-        from laion_assets.images.resizer import ENCODE_FORMAT, GuardedResizer
-        from laion_assets.images.sample_writer import SortedSampleWriter
-
-        images = self.dataset.images
-        work = attempt.folder / "work"
-        work.mkdir()
-        table = self._columns(rows)
-        feather = work / "rows.feather"
-        _write_feather(table, feather)
-        expected = {
-            self.dataset.layout.sample_key(self.shard, position): row for position, row in enumerate(table.to_pylist())
-        }
-
-        def sample_writer(*arguments: Any) -> SortedSampleWriter:
-            return SortedSampleWriter(*arguments, expected=expected, keep_personal_exif=images.keep_personal_exif)
-
-        opener = GuardedOpener(shared_fetcher(FetchPolicy.of(images, self.dataset.resolve)))
-        downloader = Downloader(
-            sample_writer_class=sample_writer,
-            resizer=opener.consuming(GuardedResizer(images)),
-            thread_count=max(1, min(images.threads, rows.num_rows)),
-            save_caption=True,
-            extract_exif=True,
-            output_folder=str(work),
-            column_list=table.column_names,
-            timeout=images.deadline_s,
-            number_sample_per_shard=SAMPLES_PER_SHARD_KEY,
-            oom_shard_count=SHARD_DIGITS,
-            compute_hash="sha256",
-            verify_hash_type=None,
-            encode_format=ENCODE_FORMAT,
-            retries=0,  # ours are in the opener, which knows what is worth another try
-            user_agent_token=None,
-            disallowed_header_directives=None,  # judged in the opener, before the body is read
-        )
-        with installed(opener):
-            downloader.download_shard((self.shard, str(feather)))
-        staged = {
-            suffix: attempt.stage(
-                ImageShards.path(self.dataset.layout, self.shard, suffix), repeatable=suffix != "_stats.json"
-            )
-            for suffix in SUFFIXES
-        }
-        for suffix, path in staged.items():
-            os.replace(work / f"{self.key}{suffix}", path)
-        return staged, opener.tally.as_dict()
-
-    def _columns(self, rows: "pa.Table") -> "pa.Table":
-        """The rows as img2dataset's Downloader wants them: uid, additional columns, caption, url."""
-        import pyarrow as pa
-
-        additional = [name for name in self.dataset.images.additional_columns if name != "uid"]
-        missing = [name for name in additional if name not in rows.column_names]
-        if missing:
-            raise ShardError(
-                f"images.additional_columns names {', '.join(missing)}, which dedup_parquet does not have: it has "
-                f"{', '.join(rows.column_names)}."
-            )
-        names = ["uid", *additional, "caption", "url"]
-        sources = ["uid", *additional, "TEXT", "URL"]
-        return pa.table({name: rows.column(source) for name, source in zip(names, sources, strict=True)})
-
-    def _verify(self, staged: dict[str, Path], rows: "pa.Table") -> ShardCounts:
-        """Recount the staged files and correct the stats by them.
-
-        Raises ConservationError for a row too few or too many, ShardError when too many failed on our own side.
-        """
-        counts = recount(staged[".tar"], staged[".parquet"], f"shard {self.key}")
+    def _check(self, counts: ShardCounts, rows: "pa.Table") -> None:
+        """Raises ConservationError for a row too few or too many, ShardError when too many failed on our own side."""
         if counts.uids != tuple(rows.column("uid").to_pylist()):
             raise ConservationError(
                 f"Shard {self.key}: {rows.num_rows} rows went in and the parquet made of them has {counts.rows}, or "
@@ -186,21 +137,7 @@ class ShardTask:
                 f"images.max_own_failures ({limit:g}) allows. Nothing was published. Check the resolver (DNS), the "
                 "network and the disk of this machine, then run the shard again."
             )
-        _correct_stats(staged["_stats.json"], counts)
-        return counts
 
 
-def _write_feather(table: "pa.Table", path: Path) -> None:
-    """An Arrow IPC file, as img2dataset's Reader hands to its Downloader (which removes it at the end)."""
-    import pyarrow as pa
-
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _correct_stats(path: Path, counts: ShardCounts) -> None:
-    """Put the counts of the files themselves into img2dataset's stats (it does not count rows it lost), and reasons."""
-    stats = json.loads(path.read_text())
-    statuses = {status: counts.statuses.get(status, 0) for status in ("failed_to_download", "failed_to_resize")}
-    stats |= {"count": counts.rows, "successes": counts.successes, **statuses, "reasons": counts.reasons}
-    path.write_text(json.dumps(stats, indent=4))
+def _seconds_since(started: float) -> float:
+    return round(time.monotonic() - started, 3)

@@ -1,0 +1,45 @@
+"""What a retry may fetch again: never what its owner refused, and what is settled only by its name."""
+
+import pytest
+
+from laion_assets.errors import SettingError
+from laion_assets.images.reasons import Reason
+from laion_assets.images.retry_reasons import CONSENT, SETTLED, asked_in_config, retry_reasons
+
+
+def test_failed_is_every_failure_that_is_neither_settled_nor_a_refusal():
+    assert set(retry_reasons("failed")) == set(Reason) - {Reason.SUCCESS} - CONSENT - SETTLED
+
+
+def test_retryable_is_what_may_well_pass():
+    found = set(retry_reasons("retryable"))
+    assert {Reason.DNS_FAILURE, Reason.HTTP_5XX, Reason.HTTP_429, Reason.DEADLINE, Reason.LOCAL_FAULT} <= found
+    assert not found & (SETTLED | CONSENT | {Reason.SUCCESS, Reason.NOT_AN_IMAGE, Reason.HTTP_403})
+
+
+def test_settled_reasons_are_retried_when_they_are_named():
+    assert retry_reasons("http_404, http_5xx") == (Reason.HTTP_404, Reason.HTTP_5XX)
+    assert retry_reasons(["http_451"]) == (Reason.HTTP_451,)
+
+
+@pytest.mark.parametrize("word", sorted(CONSENT))
+def test_a_refusal_by_the_owner_is_not_retried_even_by_name(word):
+    with pytest.raises(SettingError, match="never asked again"):
+        retry_reasons(["http_5xx", word])
+
+
+@pytest.mark.parametrize("word", ["success", "dns", "Failed"])
+def test_a_name_that_is_no_reason_is_refused_with_those_that_are(word):
+    with pytest.raises(SettingError, match=rf"'{word}' is no reason.*dns_failure"):
+        retry_reasons(word)
+
+
+@pytest.mark.parametrize(("value", "reasons"), [("", ()), ([], ()), ("http_5xx", ("http_5xx",)), (["deadline"],) * 2])
+def test_a_run_s_config_is_a_word_or_a_list(value, reasons):
+    assert asked_in_config(value) == tuple(reasons)
+
+
+@pytest.mark.parametrize("value", [7, {"failed": 1}, [1], None])
+def test_another_value_in_a_run_s_config_is_refused(value):
+    with pytest.raises(SettingError, match="retry is"):
+        asked_in_config(value)
