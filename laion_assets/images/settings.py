@@ -70,6 +70,15 @@ class ImageSettings:
     opt_out_tokens: tuple[str, ...] = setting(
         ("laion-assets", "img2dataset"), "bot names whose scoped X-Robots-Tag directives mean us"
     )
+    opt_out_usages: tuple[str, ...] = setting(
+        ("train-ai", "train-genai"),
+        "categories of the AIPREF header Content-Usage that refuse us with =n; train-genai is an earlier draft's",
+    )
+    robots_txt: bool = setting(
+        False,
+        "fetch each host's robots.txt first and honour it (RFC 9309). Off, as in img2dataset: rows come from millions "
+        "of hosts, most asked for once, so it nearly doubles the requests and the time. On where that is worth it",
+    )
     max_own_failures: float = setting(
         0.5, "a shard with a larger share of DNS failures and own faults is not published", unit="share"
     )

@@ -38,7 +38,7 @@ class Clock:
     def waited(self, seconds: float) -> None:
         """Take a wait off the patience, and move the deadline by it."""
         self.ends += seconds
-        self.patience_s -= seconds
+        self.patience_s = max(0.0, self.patience_s - seconds)
 
     def expired(self) -> Rejection:
         """The rejection of a URL that took too long."""

@@ -14,8 +14,10 @@ from laion_assets.images.fetching.connection_pool import ConnectionPool
 from laion_assets.images.fetching.guard import Endpoint, Guard
 from laion_assets.images.fetching.host_gate import HostGate
 from laion_assets.images.fetching.http_connection import Head, HttpConnection, Rate
-from laion_assets.images.fetching.judgement import judge
+from laion_assets.images.fetching.judgement import judge, judge_robots
 from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.images.fetching.robots_cache import RobotsCache
+from laion_assets.images.fetching.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
 from laion_assets.images.fetching.target import Target, follow, parse_target
 from laion_assets.images.fetching.tls import TlsSessions
 from laion_assets.images.reasons import Reason, Rejection
@@ -92,6 +94,7 @@ class Fetcher:
         self.gate = HostGate(policy.requests_per_host, policy.requests_per_address)
         self.budget = BodyBudget(max(policy.max_bytes_in_flight, 2 * policy.max_body_bytes))
         self.sessions = TlsSessions()
+        self.robots = RobotsCache(self._robots_txt)
 
     def close(self) -> None:
         """End the kept connections. The fetcher still works, but keeps none any more."""
@@ -143,7 +146,22 @@ class Fetcher:
             held=reservation.held,
         )
 
+    def _robots_txt(self, target: Target) -> Rules:
+        """The rules of the target's site, fetched now. Raises Rejection where the site cannot be asked."""
+        clock = Clock.start(self.policy.deadline_s, self.policy.connect_timeout_s, self.policy.host_wait_s)
+        attempt = _RobotsAttempt(self, clock, Reservation(self.budget, clock))
+        try:
+            content = attempt.run(f"{target.scheme}://{target.host_header}/robots.txt")
+        except Rejection as rejection:
+            if rejection.reason in _NO_ROBOTS:
+                return ALLOW_ALL
+            raise Rejection(rejection.reason, f"robots.txt: {rejection.detail}") from rejection
+        allowed = attempt.head is not None and not 200 <= attempt.head.status < 300
+        return ALLOW_ALL if allowed else parse_robots_txt(content, self.policy.opt_out_tokens)
 
+
+_NO_ROBOTS = {Reason.TOO_MANY_REDIRECTS, Reason.REDIRECT_LOOP, Reason.BAD_REDIRECT, Reason.UNSUPPORTED_SCHEME}
+"""A robots.txt behind these is unavailable, which allows all (RFC 9309, 2.3.1.2 and 2.3.1.3)."""
 _shared: OrderedDict[tuple[object, ...], Fetcher] = OrderedDict()
 _shared_lock = threading.Lock()
 
@@ -199,21 +217,24 @@ class _Attempt:
         """(body, None) of a final answer, or (nothing, location) of a redirect."""
         fetcher, hop, clock = self.fetcher, self.hops[-1], self.clock
         hop.url = target.url
+        self._ask_robots(target)
         started = time.monotonic()
         endpoints = fetcher.guard.endpoints(target, clock.wait())
         checked = time.monotonic()
         hop.dns_s = checked - started
-        first = endpoints[0]
-        with fetcher.gate.turn(target.host, None if first.own else first.address, clock):
-            hop.waited_s = time.monotonic() - checked
-            try:
-                return self._exchange(target, endpoints)
-            except OSError as error:
-                raise rejection_of(error) from error
-            except Rejection as rejection:
-                if rejection.retry_after_s is not None:
-                    fetcher.gate.pause(target.host, rejection.retry_after_s)
-                raise
+        address = None if endpoints[0].own else endpoints[0].address
+        fetcher.gate.enter(target.host, address, clock)
+        hop.waited_s = time.monotonic() - checked
+        try:
+            return self._exchange(target, endpoints)
+        except OSError as error:
+            raise rejection_of(error) from error
+        except Rejection as rejection:
+            if rejection.retry_after_s is not None:
+                fetcher.gate.pause(target.host, rejection.retry_after_s)
+            raise
+        finally:
+            fetcher.gate.leave(target.host, address)
 
     def _exchange(self, target: Target, endpoints: Sequence[Endpoint]) -> tuple[bytes, str | None]:
         """Ask over a kept connection, if there is one to a checked endpoint, else over a new one.
@@ -251,7 +272,7 @@ class _Attempt:
             answered = time.monotonic()
             hop.first_byte_s = (connection.first_byte_at or answered) - sent
             try:
-                location = judge(head, policy)
+                location = self._judge(head)
             except Rejection as rejection:
                 if rejection.reason is not Reason.OPTED_OUT:
                     connection.skip_body_at_hand(head)
@@ -259,10 +280,8 @@ class _Attempt:
             if location is not None:
                 connection.skip_body_at_hand(head)
                 return b"", location
-            body = connection.read_body(head, policy.max_body_bytes, self.reservation)
+            body = self._body(connection, head)
             hop.body_s = time.monotonic() - answered
-            if not body:
-                raise Rejection(Reason.NO_CONTENT, "an empty body")
             return body, None
         finally:
             self.wire_bytes += connection.received
@@ -270,6 +289,23 @@ class _Attempt:
                 self.fetcher.pool.put((target.scheme, target.host, endpoint), connection)
             else:
                 connection.close()
+
+    def _ask_robots(self, target: Target) -> None:
+        """Raises Rejection if the site's robots.txt forbids the target, or cannot be asked."""
+        if self.policy.robots_txt:
+            rules = self.fetcher.robots.rules(target, self.clock)
+            refused = rules.refusal(target.path, self.policy.opt_out_usages)
+            if refused is not None:
+                raise Rejection(Reason.OPTED_OUT, refused)
+
+    def _judge(self, head: Head) -> str | None:
+        return judge(head, self.policy)
+
+    def _body(self, connection: HttpConnection, head: Head) -> bytes:
+        body = connection.read_body(head, self.policy.max_body_bytes, self.reservation)
+        if not body:
+            raise Rejection(Reason.NO_CONTENT, "an empty body")
+        return body
 
     def _request_bytes(self, target: Target) -> bytes:
         lines = (
@@ -281,6 +317,19 @@ class _Attempt:
             "Connection: keep-alive" if self.policy.idle_connections else "Connection: close",
         )
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+
+
+class _RobotsAttempt(_Attempt):
+    """One try at a robots.txt: under the same guard, turns and bounds, but judged by its status alone."""
+
+    def _ask_robots(self, target: Target) -> None:
+        pass
+
+    def _judge(self, head: Head) -> str | None:
+        return judge_robots(head)
+
+    def _body(self, connection: HttpConnection, head: Head) -> bytes:
+        return connection.read_start(head, MAX_BYTES) if 200 <= head.status < 300 else b""
 
 
 def _identity(target: Target) -> tuple[str, str, int, str]:

@@ -63,6 +63,14 @@ class Guard:
             raise Rejection(Reason.BLOCKED_PORT, f"port {target.port} is not among the allowed ports {ports}")
         return [Endpoint(address, target.port) for address in allowed]
 
+    def verdicts(self, target: Target, timeout_s: float) -> list[tuple[str, str]]:
+        """Each address of the target's host with what the guard says of it, for people. Raises Rejection."""
+        site = self._sites.endpoint(target.host.removesuffix("."))
+        if site is not None:
+            return [(str(site), "allowed: a site of resolve")]
+        addresses = self._resolver.addresses(target.host, timeout_s)
+        return [(str(address), refusal(address) or "allowed: globally reachable") for address in addresses]
+
 
 class _Sites:
     """`resolve`: names are looked up, only patterns are tried in turn, for a dataset may name a thousand hosts."""

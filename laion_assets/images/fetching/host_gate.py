@@ -6,8 +6,7 @@ Slots are given in the order of asking. A wait costs a URL its patience, never i
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from laion_assets.images.fetching.clock import Clock
@@ -40,21 +39,21 @@ class HostGate:
         self._places: dict[Hashable, _Place] = {}
         self._paused: dict[str, float] = {}
 
-    @contextmanager
-    def turn(self, host: str, address: Hashable | None, clock: Clock) -> Iterator[None]:
-        """Hold a slot of the host and of the address. Raises Rejection `host_busy` when patience is over."""
+    def enter(self, host: str, address: Hashable | None, clock: Clock) -> None:
+        """Take a slot of the host and of the address. Raises Rejection `host_busy` when patience is over."""
         self._enter(host, clock)
-        try:
-            if address is None:
-                yield
-                return
-            self._take(address, self._per_address, clock)
+        if address is not None:
             try:
-                yield
-            finally:
-                self._leave(address)
-        finally:
-            self._leave(host)
+                self._take(address, self._per_address, clock)
+            except BaseException:
+                self._leave(host)
+                raise
+
+    def leave(self, host: str, address: Hashable | None) -> None:
+        """Give the slots back; those who wait longest get them."""
+        if address is not None:
+            self._leave(address)
+        self._leave(host)
 
     def pause(self, host: str, seconds: float) -> None:
         """Start no request to the host for so long (at most MAX_PAUSE_S); a longer pause that runs already stays."""

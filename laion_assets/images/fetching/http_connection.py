@@ -35,21 +35,27 @@ class Rate:
         return seconds > self.grace_s and received < self.bytes_per_s * seconds
 
 
-@dataclass(frozen=True)
 class Head:
     """Status and headers of an answer; names in lower case, in their order, values as latin-1 text."""
 
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    version: bytes = b"HTTP/1.1"
+    __slots__ = ("_values", "headers", "status", "version")
+
+    def __init__(self, status: int, headers: tuple[tuple[str, str], ...], version: bytes = b"HTTP/1.1") -> None:
+        self.status = status
+        self.headers = headers
+        self.version = version
+        self._values: dict[str, list[str]] = {}
+        for name, value in headers:
+            self._values.setdefault(name, []).append(value)
 
     def all(self, name: str) -> list[str]:
-        """The values of every header of this name."""
-        return [value for key, value in self.headers if key == name.lower()]
+        """The values of every header of this name, which is in lower case."""
+        return self._values.get(name, [])
 
     def get(self, name: str) -> str | None:
         """The value of the first header of this name."""
-        return next(iter(self.all(name)), None)
+        values = self._values.get(name)
+        return values[0] if values else None
 
     def tokens(self, name: str) -> list[str]:
         """The parts of a comma list in the headers of this name, in lower case, empty ones left out."""
@@ -72,7 +78,7 @@ class HttpConnection:
 
     `received` counts the wire bytes of the answer since `begin`; `reusable` says whether another request may follow:
     only when the last answer was read to its framed end, nothing came behind it, and the server agrees.
-    `before_close` is called with the socket of a connection that ends in peace.
+    `before_close` is called with the socket of a connection that ends in peace after it `served` more than one request.
     """
 
     def __init__(self, sock: socket.socket, before_close: Callable[[socket.socket], None] | None = None) -> None:
@@ -80,6 +86,8 @@ class HttpConnection:
         self._before_close = before_close
         self._buffer = bytearray()
         self._ended = False
+        self._timeout_s: float | None = None
+        self.served = 0
         self.reusable = False
 
     def begin(self, clock: Clock, rate: Rate = Rate()) -> None:
@@ -87,6 +95,7 @@ class HttpConnection:
         self._clock = clock
         self._rate = rate
         self._persists = False
+        self.served += 1
         self.reusable = False
         self.received = 0
         self.first_byte_at: float | None = None
@@ -97,7 +106,7 @@ class HttpConnection:
 
     def close(self) -> None:
         """End the connection."""
-        if self.reusable and self._before_close is not None:
+        if self.reusable and self.served > 1 and self._before_close is not None:
             with contextlib.suppress(OSError, ValueError):
                 self._before_close(self._sock)
         with contextlib.suppress(OSError):
@@ -105,7 +114,7 @@ class HttpConnection:
 
     def send(self, request: bytes) -> None:
         """Send the request as a whole. Raises Rejection `deadline`, OSError."""
-        self._sock.settimeout(self._clock.wait())
+        self._set_timeout()
         try:
             self._sock.sendall(request)
         except TimeoutError as error:
@@ -144,6 +153,16 @@ class HttpConnection:
             return self._raw_body(head, max_bytes, take)
         body = self._raw_body(head, max_bytes, lambda size: take(2 * max_bytes if size > FREE_BYTES else 0))
         return _decompress(body, encodings[0], max_bytes, take)
+
+    def read_start(self, head: Head, max_bytes: int) -> bytes:
+        """The body, or as much of it as comes in the first `max_bytes`; never more is read. Raises as `read_body`."""
+        if not head.all("transfer-encoding") and not head.all("content-encoding"):
+            length = _content_length(head.all("content-length"))
+            if length is None or length > max_bytes:
+                while len(self._buffer) < max_bytes and self._fill():
+                    pass
+                return bytes(self._buffer[:max_bytes])
+        return self.read_body(head, 4 * max_bytes)[:max_bytes]
 
     def skip_body_at_hand(self, head: Head) -> None:
         """Drop a body that nobody wants if it is here already as a whole; nothing is waited for."""
@@ -250,11 +269,18 @@ class HttpConnection:
         del self._buffer[: end + 1]
         return line.rstrip(b"\r")
 
+    def _set_timeout(self) -> None:
+        """The clock's timeout for the socket; setting one is a system call, so an equal one is left as it is."""
+        timeout_s = self._clock.wait()
+        if timeout_s != self._timeout_s:
+            self._sock.settimeout(timeout_s)
+            self._timeout_s = timeout_s
+
     def _fill(self) -> bool:
         """Receive once; False at the end of the stream."""
         if self._ended:
             return False
-        self._sock.settimeout(self._clock.wait())
+        self._set_timeout()
         try:
             piece = self._sock.recv(_RECV_BYTES)
         except TimeoutError as error:

@@ -3,18 +3,19 @@
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from laion_assets.images.fetching.content_usage import disallowed_usage
 from laion_assets.images.fetching.http_connection import Head
 from laion_assets.images.fetching.policy import FetchPolicy
 from laion_assets.images.fetching.robots_tag import refused_by
 from laion_assets.images.reasons import Reason, Rejection
 
-_REDIRECTS = {301, 302, 303, 307, 308}
+REDIRECTS = {301, 302, 303, 307, 308}
 _RESTING = {429, 503}
 
 
 def judge(head: Head, policy: FetchPolicy) -> str | None:
     """None if the body is to be read, the Location of a redirect; raises Rejection for everything else."""
-    if head.status in _REDIRECTS:
+    if head.status in REDIRECTS:
         location = head.get("location")
         if location is None:
             raise Rejection(Reason.BAD_REDIRECT, f"HTTP {head.status} without a Location header")
@@ -29,6 +30,20 @@ def judge(head: Head, policy: FetchPolicy) -> str | None:
     )
     if refused is not None:
         raise Rejection(Reason.OPTED_OUT, refused)
+    statements = head.all("content-usage")
+    if statements:  # several headers are one dictionary (RFC 9651, 4.2)
+        usage = disallowed_usage([", ".join(statements)], policy.opt_out_usages)
+        if usage is not None:
+            raise Rejection(Reason.OPTED_OUT, f"Content-Usage: {usage}=n")
+    return None
+
+
+def judge_robots(head: Head) -> str | None:
+    """The same for a robots.txt (RFC 9309, 2.3.1): every 4xx allows all, a 5xx forbids all and is a Rejection."""
+    if head.status in REDIRECTS:
+        return head.get("location") or ""
+    if head.status >= 500:
+        raise Rejection(Reason.of_http_status(head.status), f"robots.txt: HTTP {head.status}", retry_after_s(head))
     return None
 
 

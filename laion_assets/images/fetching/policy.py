@@ -34,6 +34,8 @@ class FetchPolicy:
     user_agent: str = "laion-assets"
     opt_out_directives: tuple[str, ...] = ("noai", "noimageai", "noindex", "noimageindex")
     opt_out_tokens: tuple[str, ...] = ("laion-assets", "img2dataset")
+    opt_out_usages: tuple[str, ...] = ("train-ai", "train-genai")
+    robots_txt: bool = False
     resolve: Mapping[str, str] = field(default_factory=dict)
     ca_file: str | None = None
 
@@ -56,6 +58,8 @@ class FetchPolicy:
             user_agent=images.user_agent,
             opt_out_directives=images.opt_out_directives,
             opt_out_tokens=images.opt_out_tokens,
+            opt_out_usages=images.opt_out_usages,
+            robots_txt=images.robots_txt,
             resolve=dict(resolve or {}),
         )
 

@@ -13,12 +13,21 @@ from laion_assets.images.reasons import Reason, Rejection
 MAX_SESSIONS = 512
 
 
-@functools.lru_cache(maxsize=8)
+_making = threading.Lock()
+
+
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """The one TLS context of a process: certificates and host names are verified, TLS 1.2 and later.
 
-    Making one costs 30 ms (it parses the CAs), so it is shared. SSL_CERT_FILE names other CAs, as for all of OpenSSL.
+    Making one costs 30 ms (it parses the CAs), so it is shared, also by threads that start together: a session is only
+    good in the context that it began in. SSL_CERT_FILE names other CAs, as for all of OpenSSL.
     """
+    with _making:
+        return _made_once(ca_file)
+
+
+@functools.cache
+def _made_once(ca_file: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])

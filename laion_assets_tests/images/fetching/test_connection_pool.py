@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from laion_assets.images.fetching import tls
 from laion_assets.images.fetching.fetch import Fetcher, shared_fetcher
 from laion_assets.images.fetching.guard import Guard
 from laion_assets.images.fetching.policy import FetchPolicy
@@ -208,6 +209,20 @@ def test_tls_connections_are_kept_and_sessions_resumed(certificate):
         assert (third.body, third.hops[-1].reused, site.connections, site.resumed) == (BODY, False, 2, 1)
         wrong_host = fetcher.fetch("https://b.test/good")
         assert wrong_host.reason is Reason.TLS_FAILURE
+        fetcher.close()
+
+
+def test_threads_that_start_together_share_one_tls_context(certificate):
+    """A session offered in another context is refused by OpenSSL."""
+    tls._made_once.cache_clear()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with running(GOOD, context) as site, ThreadPoolExecutor(8) as threads:
+        policy = policy_for(site, ca_file=str(certificate[0]), resolve={"*": f"127.0.0.1:{site.port}"})
+        fetcher = Fetcher(policy)
+        fetched = list(threads.map(fetcher.fetch, ["https://a.test/good"] * 40))
+        assert {one.reason for one in fetched} == {Reason.SUCCESS}
+        assert tls._made_once.cache_info().misses == 1
         fetcher.close()
 
 

@@ -118,9 +118,10 @@ def test_turns_are_given_in_order_and_nothing_is_left_behind():
     order = []
 
     def take(number):
-        with gate.turn("a", "1.2.3.4", Clock.start(10, 10, 10)):
-            order.append(number)
-            time.sleep(0.02)
+        gate.enter("a", "1.2.3.4", Clock.start(10, 10, 10))
+        order.append(number)
+        time.sleep(0.02)
+        gate.leave("a", "1.2.3.4")
 
     threads = []
     for number in range(6):
@@ -133,15 +134,15 @@ def test_turns_are_given_in_order_and_nothing_is_left_behind():
     assert gate._places == {}
 
 
-def test_a_turn_given_up_by_time_or_error_is_handed_on():
-    gate = HostGate(1, 5)
-    with pytest.raises(ZeroDivisionError), gate.turn("a", None, Clock.start(1, 1, 1)):
-        1 / 0  # noqa: B018
-    with gate.turn("a", None, Clock.start(1, 1, 1)):
-        with pytest.raises(Rejection, match="host_busy"), gate.turn("a", None, Clock.start(1, 1, 0.05)):
-            pass
-    with gate.turn("a", None, Clock.start(1, 1, 0)):
-        pass
+def test_a_turn_that_never_came_takes_nothing_with_it():
+    gate = HostGate(1, 1)
+    gate.enter("a", "1.2.3.4", Clock.start(1, 1, 1))
+    for host, address in (("a", None), ("b", "1.2.3.4")):
+        with pytest.raises(Rejection, match="host_busy"):
+            gate.enter(host, address, Clock.start(1, 1, 0.05))
+    gate.leave("a", "1.2.3.4")
+    gate.enter("b", "1.2.3.4", Clock.start(1, 1, 0))
+    gate.leave("b", "1.2.3.4")
     assert gate._places == {}
 
 
