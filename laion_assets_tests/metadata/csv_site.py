@@ -25,7 +25,7 @@ class CsvSite:
     """`files` by path; `cuts` cuts its next answers after so many bytes; `statuses` overrides answers, in order.
 
     `pages` replaces listings by path (content type and body), `headers` adds to a file's own, `ranges` says whether
-    Range is honoured, and `pace_s` is a pause before each 100 kB of a file. `address` may be given to listen on.
+    Range is honoured, and `pace_s` is a pause before each 100 kB of a file. Files are held back until `hold_until` were asked for at once.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -41,6 +41,7 @@ class CsvSite:
     port: int = 0
     connections: int = 0
     most_at_once: int = 0
+    hold_until: int = 0
     requests: list[Request] = field(default_factory=list)
 
     def __enter__(self) -> "CsvSite":
@@ -121,6 +122,9 @@ class CsvSite:
         return ("<html><body>" + "".join(f'<a href="{link}">{link}</a>\n' for link in links)).encode()
 
     def _file(self, handler: BaseHTTPRequestHandler, request: Request, name: str) -> None:
+        deadline = time.monotonic() + 20
+        while self.most_at_once < self.hold_until and time.monotonic() < deadline:
+            time.sleep(0.05)
         body = self.files[name]
         etag = f'"{md5(body).hexdigest()}"'
         headers = ({"ETag": etag} if self.validators else {}) | self.headers.get(name, {})
