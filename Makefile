@@ -77,6 +77,17 @@ nginx:
 bench-dedup: setup ## deduplication of 20 M rows against the recipe's, in the same Spark, and DuckDB (ARGS=--growth: 5 to 40 M)
 	$(BIN)/python bench/dedup.py $(ARGS)
 
+bench-csv: setup nginx aria2c ## fetching 20,000 small and 4 large CSV files against aria2c, killed and resumed (ARGS=--help)
+	$(BIN)/python bench/raw_csv.py $(ARGS)
+
+.PHONY: bench-csv aria2c
+aria2c:
+	@if ! command -v aria2c >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "aria2c is missing: installing aria2"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq aria2 >/dev/null; \
+	  else echo "aria2c is missing. Run: sudo apt-get install aria2"; exit 1; fi; fi
+
 clean: ## remove what the sample and the tests made; keeps .venv and the data of other datasets
 	rm -rf data/sample artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse build *.egg-info
 	find dagster_home -mindepth 1 -not -name dagster.yaml -delete

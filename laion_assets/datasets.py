@@ -34,7 +34,7 @@ class Dataset:
     name: str
     description: str
     layout: Layout
-    source: str = setting("", "where the crawl CSVs are: a listing's URL, a folder, or sample-site:")
+    source: str = setting("", "where the crawl CSVs are: a listing's URL, a folder, list:FILE of URLs, or sample-site:")
     published: tuple[str, ...] = setting(
         (), "published parquet files to start from instead of CSVs: files, folders, patterns with *, by fsspec URL"
     )

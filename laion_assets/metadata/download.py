@@ -5,7 +5,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import astuple
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -146,7 +145,7 @@ def _publish(
             # What vanished is part of what was found: a manifest that flags more files is another one.
             inputs=digest_of(noticed) if noticed else "",
             details={
-                "origins": {f"{RAW_CSV}/{path}": list(astuple(origins[path])) for path in paths if path in origins},
+                "origins": {f"{RAW_CSV}/{path}": origins[path].fields for path in paths if path in origins},
                 "vanished": noticed,
                 "changes": dict(result.changes),
             },

@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from laion_assets.commit.claim import boot_id
@@ -31,6 +31,11 @@ class Origin:
     etag: str = ""
     last_modified: str = ""
     size: int = -1
+
+    @property
+    def fields(self) -> list[str | int]:
+        """As the journal and the manifest hold it."""
+        return [self.url, self.etag, self.last_modified, self.size]
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -57,15 +62,20 @@ class Held:
 class Download:
     """A file being written; hashed on the way."""
 
-    __slots__ = ("_descriptor", "_digest", "_owner", "_path", "size")
+    __slots__ = ("_descriptor", "_digest", "_is_noted", "_owner", "_path", "size")
 
-    def __init__(self, owner: "Partials", path: str, descriptor: int) -> None:
-        self._owner, self._path, self._descriptor = owner, path, descriptor
+    def __init__(self, owner: "Partials", path: str, descriptor: int, is_noted: bool) -> None:
+        self._owner, self._path, self._descriptor, self._is_noted = owner, path, descriptor, is_noted
         self._digest = hashlib.sha256()
         self.size = 0
 
     def write(self, piece: bytes) -> None:
-        """Append. Raises OSError (a full disk)."""
+        """Append. Raises OSError (a full disk).
+
+        The journal hears of a file with its second piece: most come in one, and then need one line alone.
+        """
+        if self.size and not self._is_noted:
+            self._note_begun()
         self._digest.update(piece)
         self.size += len(piece)
         view = memoryview(piece)
@@ -80,14 +90,21 @@ class Download:
 
     def close(self) -> None:
         """Leave it as it is; it may be resumed."""
+        if not self._is_noted:
+            self._note_begun()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def finish(self, origin: Origin) -> Held:
-        """The file is whole."""
+        """The file is whole. It may have been closed before."""
+        self._is_noted = True
         self.close()
         return self._owner.note_whole(self._path, Held(origin, "", self.size, self._digest.hexdigest()))
+
+    def _note_begun(self) -> None:
+        self._is_noted = True
+        self._owner.note_begun(self._path)
 
 
 class Partials:
@@ -130,12 +147,11 @@ class Partials:
         """Start a file anew; earlier bytes of it go."""
         descriptor = os.open(self.file(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         self._held[path] = Held(origin, validator, 0)
-        self._note("begin", path, astuple(origin), validator)
-        return Download(self, path, descriptor)
+        return Download(self, path, descriptor, False)
 
     def resume(self, path: str) -> Download:
         """Go on with a file that was begun."""
-        download = Download(self, path, os.open(self.file(path), os.O_RDWR))
+        download = Download(self, path, os.open(self.file(path), os.O_RDWR), True)
         download.take_in()
         return download
 
@@ -145,10 +161,15 @@ class Partials:
         self._note("drop", path)
         self.file(path).unlink(missing_ok=True)
 
+    def note_begun(self, path: str) -> None:
+        """Record what the bytes of a file are the beginning of."""
+        held = self._held[path]
+        self._note("begin", path, held.origin.fields, held.validator)
+
     def note_whole(self, path: str, held: Held) -> Held:
         """Record that a file is whole."""
         self._held[path] = held
-        self._note("whole", path, astuple(held.origin), held.size, held.sha256)
+        self._note("whole", path, held.origin.fields, held.size, held.sha256)
         return held
 
     def clear(self) -> None:

@@ -90,9 +90,11 @@ class Transfer:
                 raise SourceError(f"{url} answers {status} {answer.reason}: it cannot be fetched.")
             try:
                 await self._body(answer, download)
-            finally:
+            except BaseException:
                 download.close()
+                raise
             if not answer.complete or (status == 206 and 0 <= origin.size != download.size):
+                download.close()
                 if origin.size >= 0 and download.size > origin.size:
                     partials.drop(path)
                 raise TransientError(f"{download.size} of {max(origin.size, 0) or 'more'} bytes came")

@@ -25,7 +25,8 @@ class CsvSite:
     """`files` by path; `cuts` cuts its next answers after so many bytes; `statuses` overrides answers, in order.
 
     `pages` replaces listings by path (content type and body), `headers` adds to a file's own, `ranges` says whether
-    Range is honoured, and `pace_s` is a pause before each 100 kB of a file. Files are held back until `hold_until` were asked for at once.
+    Range is honoured, and `pace_s` is a pause before each 100 kB of a file. Files are held back until
+    `hold_until` were asked for at once.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)

@@ -1,0 +1,32 @@
+"""The raw_csv benchmark runs, small, and what it claims holds."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[2] / "bench" / "raw_csv.py"
+
+
+def test_the_benchmark_ends_with_figures_and_nothing_fetched_twice(tmp_path: Path) -> None:
+    """Real nginx and aria2c, which `make bench-csv` installs; where they are missing, it has to say so."""
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    command = [sys.executable, str(BENCH), "--small", "--folder", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(BENCH.parents[1])}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    if not shutil.which("aria2c") or not shutil.which("nginx", path=path):
+        assert ended.returncode == 1
+        assert "is missing: run `make bench-csv` as root, or sudo apt-get install" in ended.stderr
+        return
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads(ended.stdout.splitlines()[-1])
+    assert result["bench"] == "csv"
+    assert result["ratio"] > 0
+    assert result["files"] == 301
+    assert result["complete_at_kill"] >= 100
+    assert result["refetched_files"] == 0
+    assert result["resumed_by_range"] == result["partial_at_kill"] == 1
+    assert result["bytes_fetched_twice"] == 0
+    assert list(tmp_path.iterdir()) == [], "something is left behind"

@@ -1,0 +1,132 @@
+"""HTTP/1.1 as servers speak it, over raw sockets: framing, kept connections, silence."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from laion_assets.errors import SourceError
+from laion_assets.metadata.http_source import HttpSource, resolved_address
+
+
+@contextmanager
+def server(*connections: Sequence[bytes | None]) -> Iterator[str]:
+    """Each connection sends its answers in turn, one a request; None falls silent; the end closes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    asked: list[socket.socket] = []
+
+    def serve() -> None:
+        for answers in connections:
+            accepted, _ = listener.accept()
+            asked.append(accepted)
+            for answer in answers:
+                if not accepted.recv(65536):
+                    break
+                if answer is None:
+                    time.sleep(2)
+                    break
+                accepted.sendall(answer)
+            accepted.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/x.csv"
+    listener.close()
+
+
+def bodies(url: str, times: int = 1, timeout_s: float = 5.0) -> list[tuple[int, bytes, bool]]:
+    """Status, body and completeness of so many requests after each other."""
+
+    async def read() -> list[tuple[int, bytes, bool]]:
+        found = []
+        async with HttpSource({}, timeout_s, 4) as source:
+            for _ in range(times):
+                async with source.get(url, {}) as answer:
+                    body = b""
+                    while piece := await answer.read(7):
+                        body += piece
+                    found.append((answer.status, body, answer.complete))
+        return found
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    ("answer", "body", "complete"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", b"abc", False),
+        (b"HTTP/1.1 200\r\n\r\nup to the end", b"up to the end", True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab", b"ab", True),
+        (b"HTTP/1.1 103 Early\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", b"a", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n9;x=y\r\ndefghijkl\r\n0\r\nT: r\r\n\r\n",
+         b"abcdefghijkl", True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n1\r\na\r\n0\r\n\r\n", b"a", True),
+        (b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", b"", True),
+    ],
+)  # fmt: skip
+def test_framings(answer: bytes, body: bytes, complete: bool) -> None:
+    with server([answer]) as url:
+        ((_, got, whole),) = bodies(url)
+    assert (got, whole) == (body, complete)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabc\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nabc\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3, 4\r\n\r\nabcd",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\nabcd",
+        b"SSH-2.0-x\r\n\r\n",
+        b"HTTP/1.1 2 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 500_000,
+        b"HTTP/1.1 200 O",
+        b"",
+    ],
+)
+def test_what_is_no_answer_is_a_fault_of_the_network(answer: bytes) -> None:
+    with server([answer]) as url, pytest.raises((OSError, EOFError)):
+        bodies(url)
+
+
+def test_a_connection_is_kept_and_one_that_the_server_closed_is_replaced() -> None:
+    one = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
+    with server([one, one], [one]) as url:
+        assert [status for status, _, _ in bodies(url, times=3)] == [200, 200, 200]
+
+
+def test_an_answer_that_closes_is_not_followed_on_its_connection() -> None:
+    one = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na"
+    with server([one], [one]) as url:
+        assert len(bodies(url, times=2)) == 2
+
+
+@pytest.mark.parametrize("answers", [[None], [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", None]])
+def test_silence_ends_in_time(answers: list[bytes | None]) -> None:
+    started = time.monotonic()
+    with server(answers) as url, pytest.raises(TimeoutError, match="silent"):
+        bodies(url, timeout_s=0.3)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///x", "http://[/", "http://h:99999/", "ftp://h/x", "x.csv"])
+def test_what_is_no_url_is_refused_by_name(url: str) -> None:
+    with pytest.raises(SourceError, match=r"no (URL|http)"):
+        bodies(url)
+
+
+def test_the_most_particular_pattern_resolves() -> None:
+    resolve = {"*": "127.0.0.1:1", "*.test": "127.0.0.1:2", "a.test": "127.0.0.1:3"}
+    assert [resolved_address(resolve, host) for host in ("a.test", "b.test", "c.org")] == [
+        ("127.0.0.1", 3),
+        ("127.0.0.1", 2),
+        ("127.0.0.1", 1),
+    ]
