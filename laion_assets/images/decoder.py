@@ -19,9 +19,12 @@ _BAND_ROWS = 64
 """Rows blended at once: in float64 a whole picture of 100 million pixels would take 2.4 GB."""
 
 
-def decode(data: bytes, format: str, denominator: int, check_size: Callable[[int, int], None]) -> np.ndarray:
+def decode(
+    data: bytes, format: str, denominator: int, check_size: Callable[[int, int], None]
+) -> tuple[np.ndarray, bool]:
     """The picture, (H, W) uint8 grey or (H, W, 3) uint8 BGR, on white where it was transparent; a JPEG at one
-    `denominator`-th of its size. `check_size` gets the width and height of a GIF's frame before it is decoded.
+    `denominator`-th of its size. And whether the format's pixels have no transparency. `check_size` gets the width and
+    height of a GIF's frame before it is decoded.
 
     Raises Rejection.
     """
@@ -30,7 +33,8 @@ def decode(data: bytes, format: str, denominator: int, check_size: Callable[[int
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     if image.dtype != np.uint8:
         raise Rejection(Reason.UNDECODABLE, f"samples of type {image.dtype}")
-    return _on_white(image) if image.ndim == 3 and image.shape[2] == 4 else image
+    opaque = image.ndim == 2 or image.shape[2] == 3
+    return image if opaque else _on_white(image), opaque
 
 
 def _decode_cv2(data: bytes, denominator: int) -> np.ndarray:

@@ -55,6 +55,8 @@ class Reason(StrEnum):
     IMAGE_TOO_SMALL = "image_too_small"
     ASPECT_RATIO = "aspect_ratio"
     UNDECODABLE = "undecodable"
+    DECODER_CRASH = "decoder_crash"
+    DECODE_TIMEOUT = "decode_timeout"
 
     INTERNAL = "internal"
 
@@ -105,6 +107,8 @@ _AFTER_DOWNLOAD = {
     Reason.IMAGE_TOO_SMALL,
     Reason.ASPECT_RATIO,
     Reason.UNDECODABLE,
+    Reason.DECODER_CRASH,
+    Reason.DECODE_TIMEOUT,
     Reason.INTERNAL,
 }
 _RETRYABLE = {

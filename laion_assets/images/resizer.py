@@ -1,154 +1,182 @@
-"""img2dataset's resizer behind a look at the header, with the right pixels for the formats it gets wrong.
+"""The resizer that img2dataset's Downloader calls: it hands each body to a process of its own, which nothing outlives.
 
-On 8-bit RGB photos without an orientation tag the output is byte for byte what img2dataset 1.47 writes: the same
-OpenCV filters and roundings, without building two albumentations transforms for each picture. Only JPEGs that are
-decoded at a smaller scale (`images.scaled_decoding`) differ, a little. Worker-side: imports img2dataset and OpenCV.
+One decoder process serves a worker process for all its shards. A picture that ends it (a crash in a native decoder, the
+time or memory bound) is tried once more in a new one, so that an end that has other causes (the kernel's out-of-memory
+killer) does not become the picture's; ended again, the picture has the reason `decoder_crash` or `decode_timeout`.
 """
 
+import atexit
 import io
-from typing import TYPE_CHECKING, Any
+import json
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-from img2dataset.resizer import ResizeMode, Resizer
+from laion_assets.errors import ShardError
+from laion_assets.images.decoder_child import ANSWER, READY, REQUEST
+from laion_assets.images.reasons import Reason
+from laion_assets.images.reencoding import Reencoded
+from laion_assets.images.settings import ImageSettings
 
-from laion_assets.images import decoder
-from laion_assets.images.image_header import ImageHeader, read_header
-from laion_assets.images.reasons import Reason, Rejection
-from laion_assets.images.scaled_decoding import Reduction, reduction
-
-if TYPE_CHECKING:
-    from laion_assets.images.settings import ImageSettings
-
-ENCODE_FORMAT = "jpg"
-Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
-"""(encoded picture, width, height, original width, original height, error): what img2dataset's Downloader expects."""
-
-_UPRIGHT = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.transpose(1, 0, 2),
-    6: lambda image: image.transpose(1, 0, 2)[:, ::-1],
-    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda image: image.transpose(1, 0, 2)[::-1],
-}
-"""By EXIF orientation (CIPA DC-008, 4.6.4), what turns the stored (H, W, C) picture upright."""
+START_S = 60.0
+"""A process that has not imported OpenCV by then will not."""
+STOP_S = 1.0
+"""How long a process may take to end before it is killed."""
+_SHARED_BYTES = 1 << 20
+"""Of the shared file at first; it grows with the largest body."""
 
 
-class GuardedResizer(Resizer):
-    """A Resizer that decodes only what its header allows, and says why not by Reason. Not thread-safe."""
+class GuardedResizer:
+    """Decodes, resizes and encodes pictures in the decoder process of this process. Thread-safe: one at a time."""
 
-    def __init__(self, images: "ImageSettings") -> None:
-        super().__init__(
-            image_size=images.image_size,
-            resize_mode=images.resize_mode,
-            resize_only_if_bigger=False,
-            encode_quality=images.encode_quality,
-            encode_format=ENCODE_FORMAT,
-            min_image_size=images.min_image_size,
-            max_image_area=images.max_pixels,
-            max_aspect_ratio=images.max_aspect_ratio,
+    def __init__(self, images: ImageSettings) -> None:
+        """Start the process, unless it runs. Raises ShardError when it does not start."""
+        self._images = images
+        with _lock:
+            _process_of(images)
+
+    def __call__(self, img_stream: io.BytesIO, blurring_bbox_list: Any = None) -> Reencoded:
+        """The encoded picture, its width and height, those of the original, and the error, which starts with a Reason.
+
+        Raises ShardError when no process starts in the place of one that ended.
+        """
+        body = img_stream.getvalue()
+        with _lock:
+            answer = _process_of(self._images).reencode(body)
+            if isinstance(answer, _End) and answer.reason is Reason.DECODER_CRASH:
+                answer = _process_of(self._images).reencode(body)
+        if isinstance(answer, _End):
+            return None, None, None, None, None, f"{answer.reason.value}: {answer.detail}"
+        return answer
+
+
+class _End:
+    """How a process ended over a picture."""
+
+    def __init__(self, code: int) -> None:
+        timeout = code in (-signal.SIGPROF, -signal.SIGALRM)
+        self.reason = Reason.DECODE_TIMEOUT if timeout else Reason.DECODER_CRASH
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        self.detail = "the decoder's time is over" if timeout else f"the decoder ended by {how}"
+
+
+class _DecoderProcess:
+    def __init__(self, images: ImageSettings) -> None:
+        self.images = images
+        self.owner = os.getpid()
+        self._file = _shared_file()
+        os.ftruncate(self._file, _SHARED_BYTES)
+        self._shared = mmap.mmap(self._file, 0)
+        self._connection, theirs = socket.socketpair()
+        arguments = [str(theirs.fileno()), str(self._file), str(os.getpid()), json.dumps(asdict(images))]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "laion_assets.images.decoder_child", *arguments],
+            pass_fds=(theirs.fileno(), self._file),
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        self._scaled_decoding = images.scaled_decoding and self.downscale_interpolation == cv2.INTER_AREA
-        cv2.setNumThreads(1)
+        theirs.close()
+        self._connection.settimeout(START_S)
+        if self._received() != READY:
+            self.stop()
+            raise ShardError(
+                f"The decoder process did not start (exit status {self._process.returncode}): run `{sys.executable} -c "
+                "'import cv2'` to see why, and look at the limits of memory and processes."
+            )
+        self._connection.settimeout(None)  # from here on the process ends itself, and with it the connection
 
-    def __call__(self, img_stream: io.BytesIO, blurring_bbox_list: Any = None) -> Resized:
-        """Decode, resize and encode one picture. Original width and height are those of the upright picture."""
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def reencode(self, body: bytes) -> "Reencoded | _End":
+        """The result, or how the process ended; it is of no use then."""
+        if len(body) > len(self._shared):
+            os.ftruncate(self._file, len(body))
+            self._shared = mmap.mmap(self._file, 0)
+        self._shared[: len(body)] = body
+        with suppress(OSError):
+            self._connection.sendall(REQUEST.pack(len(body)))
+        answer = self._received()
+        if len(answer) < ANSWER.size:
+            self.stop()
+            return _End(self._process.returncode)
+        success, *numbers, length = ANSWER.unpack(answer)
+        if length > len(self._shared):
+            self._shared = mmap.mmap(self._file, 0)
+        content = self._shared[:length]
+        if not success:
+            return None, None, None, None, None, content.decode(errors="replace")
+        width, height, original_width, original_height = (None if number < 0 else number for number in numbers)
+        return content, width, height, original_width, original_height, None
+
+    def stop(self) -> None:
+        """End the process; one that is ending by itself ends its own way."""
+        self.release()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_S)
+        self._process.kill()
+        self._process.wait()
+
+    def release(self) -> None:
+        """Let go of what is shared with the process; it ends when nobody holds its connection."""
+        self._connection.close()
+        self._shared.close()
+        with suppress(OSError):
+            os.close(self._file)
+
+    def _received(self) -> bytes:
         try:
-            image, original_width, original_height = self.pixels(img_stream.getvalue())
-            done, encoded = cv2.imencode(f".{self.encode_format}", image, params=self.encode_params)
-            if not done:
-                raise Rejection(Reason.INTERNAL, "the encoder refused the picture")
-            height, width = image.shape[:2]
-            return encoded.tobytes(), width, height, original_width, original_height, None
-        except Rejection as rejection:
-            return None, None, None, None, None, str(rejection)
-        except MemoryError:
-            return None, None, None, None, None, f"{Reason.LOCAL_FAULT.value}: out of memory"
-        except Exception as error:  # a picture's accident costs the picture
-            return None, None, None, None, None, f"{Reason.INTERNAL.value}: {type(error).__name__}"
-
-    def pixels(self, data: bytes) -> tuple[np.ndarray, int, int]:
-        """The upright picture in the size and shape of the resize mode, (H, W, 3) uint8, BGR, on white where it was
-        transparent; and the width and height that it had upright. Raises Rejection."""
-        header = read_header(data)
-        self._check_size(header.width, header.height)
-        reduced = self._reduction(header)
-        image = decoder.decode(data, header.format, reduced.denominator if reduced else 1, self._check_size)
-        if reduced is None:
-            original = image.shape[1], image.shape[0]
-            self._check_size(*original)
-            image = self._resized(image)
-        else:
-            original = header.width, header.height
-            image = _regrid(image, reduced)
-        if image.ndim == 2:
-            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-        if header.orientation in _UPRIGHT:
-            image = np.ascontiguousarray(_UPRIGHT[header.orientation](image))
-        if header.orientation >= 5:
-            original = original[1], original[0]
-        return self._shaped(image) if self._resizes(*original) else image, *original
-
-    def _check_size(self, width: int, height: int) -> None:
-        if width * height > self.max_image_area:
-            raise Rejection(Reason.TOO_MANY_PIXELS, f"{width} x {height} is more than {self.max_image_area} pixels")
-        if min(width, height) < max(self.min_image_size, 1):
-            raise Rejection(Reason.IMAGE_TOO_SMALL, f"{width} x {height}, and {self.min_image_size} is the least side")
-        if max(width, height) > self.max_aspect_ratio * min(width, height):
-            raise Rejection(Reason.ASPECT_RATIO, f"{width} x {height} is longer than {self.max_aspect_ratio:g} to 1")
-
-    def _reduction(self, header: ImageHeader) -> Reduction | None:
-        if not self._scaled_decoding or header.format != "JPEG":
-            return None
-        return reduction(header, *self._target(header.width, header.height))
-
-    def _side(self, width: int, height: int) -> int:
-        """The side that the resize mode makes `image_size` long."""
-        by_shorter = self.resize_mode in (ResizeMode.keep_ratio, ResizeMode.center_crop)
-        return min(width, height) if by_shorter else max(width, height)
-
-    def _resizes(self, width: int, height: int) -> bool:
-        if self.resize_mode is ResizeMode.no:
-            return False
-        return not self.resize_only_if_bigger or self._side(width, height) > self.image_size
-
-    def _target(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height after the resize, before a crop or a border, as img2dataset 1.47 rounds them."""
-        if not self._resizes(width, height):
-            return width, height
-        scale = self.image_size / self._side(width, height)
-        return max(1, round(width * scale)), max(1, round(height * scale))
-
-    def _resized(self, image: np.ndarray) -> np.ndarray:
-        height, width = image.shape[:2]
-        target = self._target(width, height)
-        if target == (width, height):
-            return image
-        downscale = self._side(width, height) > self.image_size
-        interpolation = self.downscale_interpolation if downscale else self.upscale_interpolation
-        return cv2.resize(image, target, interpolation=interpolation)
-
-    def _shaped(self, image: np.ndarray) -> np.ndarray:
-        """The crop or the border of the resize mode."""
-        height, width = image.shape[:2]
-        if self.resize_mode is ResizeMode.center_crop:
-            top, left = (height - self.image_size) // 2, (width - self.image_size) // 2
-            return image[top : top + self.image_size, left : left + self.image_size]
-        if self.resize_mode is ResizeMode.border:
-            high, wide = self.image_size - height, self.image_size - width
-            top, left = high // 2, wide // 2
-            white = (255, 255, 255)
-            return cv2.copyMakeBorder(image, top, high - top, left, wide - left, cv2.BORDER_CONSTANT, value=white)
-        return image
+            return self._connection.recv(ANSWER.size)
+        except OSError:
+            return b""
 
 
-def _regrid(image: np.ndarray, reduced: Reduction) -> np.ndarray:
-    """A scaled picture (H, W, 3) by the filter `area`, (rows.kept, columns.kept, 3)."""
-    columns, rows = reduced.columns, reduced.rows
-    height, width = image.shape[:2]
-    if (columns.source, rows.source) != (width, height):
-        below, beside = rows.source - height, columns.source - width
-        image = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-    return cv2.resize(image, (columns.made, rows.made), interpolation=cv2.INTER_AREA)[: rows.kept, : columns.kept]
+_lock = threading.Lock()
+_running: _DecoderProcess | None = None
+
+
+def _process_of(images: ImageSettings) -> _DecoderProcess:
+    """This process's decoder with these settings. One that ended while it was idle is replaced: no picture's fault."""
+    global _running
+    if _running is not None and _running.owner != os.getpid():
+        _running.release()  # this process was forked from its owner
+        _running = None
+    if _running is not None and (_running.images != images or not _running.alive):
+        _running.stop()
+        _running = None
+    if _running is None:
+        _running = _DecoderProcess(images)
+    return _running
+
+
+@atexit.register
+def _stop_running() -> None:
+    if _running is not None and _running.owner == os.getpid():
+        _running.stop()
+
+
+def _shared_file() -> int:
+    """A file in memory without a name, where the system has such; else a temporary one, already unlinked."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("laion-assets-body")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with our import path, and without the threads of linear algebra, whose stacks count as memory."""
+    paths = [path or str(Path.cwd()) for path in sys.path]
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths), "OPENCV_LOG_LEVEL": "ERROR"}

@@ -12,7 +12,17 @@ class ImageSettings:
 
     image_size: int = setting(256, "side of the output", unit="pixels", changes_bytes=True)
     resize_mode: str = setting("border", "img2dataset's resize mode", changes_bytes=True)
-    encode_quality: int = setting(95, "JPEG quality of the output", changes_bytes=True)
+    resize_only_if_bigger: bool = setting(False, "leave smaller images in their size", changes_bytes=True)
+    upscale_interpolation: str = setting("lanczos", "img2dataset's name of the filter", changes_bytes=True)
+    downscale_interpolation: str = setting("area", "img2dataset's name of the filter", changes_bytes=True)
+    encode_format: str = setting("jpg", "jpg, png or webp", changes_bytes=True)
+    encode_quality: int = setting(
+        95, "JPEG quality 0 to 100, PNG compression 0 to 9, WebP quality 1 to 100, above: lossless", changes_bytes=True
+    )
+    skip_reencode: bool = setting(
+        False, "keep the file of an image that needs no resize, if it has the format", changes_bytes=True
+    )
+    disable_all_reencoding: bool = setting(False, "keep every file as it came, in any format", changes_bytes=True)
     scaled_decoding: bool = setting(
         True,
         "decode a JPEG at half size or less where twice the target size remains: less CPU, other bytes",
@@ -26,6 +36,13 @@ class ImageSettings:
     )
     max_aspect_ratio: float = setting(
         128.0, "a longer strip is refused: its shorter side would be under 2 of 256 pixels", changes_bytes=True
+    )
+    max_image_area: float = setting(
+        float("inf"), "an image of a larger area is refused, beside max_pixels", unit="pixels", changes_bytes=True
+    )
+    extract_exif: bool = setting(True, "write the column exif", changes_bytes=True)
+    compute_hash: str = setting(
+        "sha256", "hash of the fetched file, in a column of its name: md5, sha256, sha512 or none", changes_bytes=True
     )
     keep_personal_exif: bool = setting(
         False, "keep every EXIF tag in the column exif, place and device included", changes_bytes=True
@@ -42,6 +59,7 @@ class ImageSettings:
         1_000, "an answer that brings less on average, 5 s after its first byte, is given up (`deadline`); 0: no least"
     )
     max_pixels: int = setting(100_000_000, "an image whose header declares more is refused", unit="pixels")
+    decode_cpu_s: float = setting(30.0, "CPU time after which the decoder of one image is ended", unit="s")
     max_redirects: int = setting(5, "redirects followed for one URL")
     retries: int = setting(1, "further tries after a fault that may pass (reset, short body, DNS, 5xx)")
     requests_per_host: int = setting(
@@ -99,8 +117,45 @@ class ImageSettings:
             )
         if self.requests_per_host < 1 or self.requests_per_address < 1:
             raise SettingError("images.requests_per_host and images.requests_per_address have to be 1 or more.")
-        if self.resize_mode not in ("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"):
+        self._check_names()
+        if self.encode_format == "png" and not 0 <= self.encode_quality <= 9:
             raise SettingError(
-                f"images.resize_mode is {self.resize_mode!r}: use no, keep_ratio, center_crop, border or "
-                "keep_ratio_largest (img2dataset's names)."
+                f"images.encode_quality is {self.encode_quality}: for png it is the compression, from 0 to 9."
             )
+        if self.encode_quality < 0 or (self.encode_format == "jpg" and self.encode_quality > 100):
+            raise SettingError(f"images.encode_quality is {self.encode_quality}: it has to be from 0 to 100.")
+        if self.disable_all_reencoding and not self.keep_personal_exif:
+            raise SettingError(
+                "images.disable_all_reencoding keeps files with the place and person that their EXIF names, and "
+                "images.keep_personal_exif is false: set it to true, or use images.skip_reencode."
+            )
+        if self.disable_all_reencoding and self.skip_reencode:
+            raise SettingError(
+                "images.skip_reencode re-encodes what needs it and images.disable_all_reencoding nothing: set one."
+            )
+        reserved = sorted(_RESERVED_COLUMNS.intersection(self.additional_columns))
+        if reserved:
+            raise SettingError(
+                f"images.additional_columns names {', '.join(reserved)}, which img2dataset writes itself: leave it out."
+            )
+
+    def _check_names(self) -> None:
+        for name, allowed in _NAMES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise SettingError(f"images.{name} is {value!r}: use {', '.join(allowed[:-1])} or {allowed[-1]}.")
+
+
+_FILTERS = ("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4")
+_NAMES = {
+    "resize_mode": ("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"),
+    "upscale_interpolation": _FILTERS,
+    "downscale_interpolation": _FILTERS,
+    "encode_format": ("jpg", "png", "webp"),
+    "compute_hash": ("md5", "sha256", "sha512", "none"),
+}
+"""img2dataset's names."""
+_RESERVED_COLUMNS = frozenset(
+    ("key", "caption", "url", "width", "height", "original_width", "original_height", "status", "error_message", "exif")
+).union(("md5", "sha256", "sha512"))
+"""What img2dataset's `save_additional_columns` refuses."""

@@ -41,7 +41,7 @@ def fetch_rows(dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequen
     quieten()
     from img2dataset.downloader import Downloader
 
-    from laion_assets.images.resizer import ENCODE_FORMAT, GuardedResizer
+    from laion_assets.images.resizer import GuardedResizer
     from laion_assets.images.sample_writer import SortedSampleWriter
 
     images, layout = dataset.images, dataset.layout
@@ -63,15 +63,15 @@ def fetch_rows(dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequen
         resizer=opener.consuming(GuardedResizer(images)),
         thread_count=max(1, min(images.threads, rows.num_rows)),
         save_caption=True,
-        extract_exif=True,
+        extract_exif=images.extract_exif,
         output_folder=str(folder),
         column_list=table.column_names,
         timeout=images.deadline_s,
         number_sample_per_shard=SAMPLES_PER_SHARD_KEY,
         oom_shard_count=SHARD_DIGITS,
-        compute_hash="sha256",
+        compute_hash=None if images.compute_hash == "none" else images.compute_hash,
         verify_hash_type=None,
-        encode_format=ENCODE_FORMAT,
+        encode_format=images.encode_format,
         retries=0,  # ours are in the opener, which knows what is worth another try
         user_agent_token=None,
         disallowed_header_directives=None,  # judged in the opener, before the body is read

@@ -1,192 +1,173 @@
-"""Pictures in every format become the right RGB pixels, or a reason; photos are what img2dataset makes of them."""
+"""The decoder's process: a picture that ends it costs itself, and the process ends with its parent, however that ends.
+
+The poison is real: a `sitecustomize.py` on the import path makes OpenCV's decoder read address 0, loop or allocate
+without end in the decoder's process, where a file ends in a mark.
+"""
 
 import io
-import resource
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
 
-import numpy as np
+import psutil
+import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
-from laion_assets.images.exif import technical_exif
-from laion_assets.images.image_header import exif_orientation, read_header
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.images.decoder_child import ANSWER
+from laion_assets.images.reencoding import Reencoder
 from laion_assets.images.settings import ImageSettings
-from laion_assets_tests.images.pictures import encode, jpeg, pixels, png16, png_bomb, psnr, scene
+from laion_assets.images.shard_task import ShardTask
+from laion_assets.images.worker_pool import run_shards
+from laion_assets_tests.images.pictures import jpeg, png_bomb
+from laion_assets_tests.images.shards import dataset_of, published
+from laion_assets_tests.images.site import answer, running
 
 resizer = pytest.importorskip("laion_assets.images.resizer")
-SIDE = 256
-PHOTO = scene(400, 300, 5)
-ALPHA = Image.fromarray(np.tile(np.linspace(0, 255, 400).astype(np.uint8), (300, 1)))
-RGBA = PHOTO.copy()
-RGBA.putalpha(ALPHA)
+IMAGES = ImageSettings(decode_cpu_s=1.0)
+POISON = """
+import sys
+if "laion_assets.images.decoder_child" in sys.orig_argv:
+    import ctypes, os
+    import cv2
+    decode = cv2.imdecode
+
+    def imdecode(data, flags):
+        end = data[-8:].tobytes()
+        if end == b"SEGFAULT":
+            ctypes.string_at(0)
+        if end == b"ABORTED!":
+            os.abort()
+        while end == b"ENDLESS!":
+            pass
+        if end == b"MEMORY!!":
+            bytearray(1 << 40)
+        return decode(data, flags)
+
+    cv2.imdecode = imdecode
+"""
 
 
-def resized(data, **settings):
-    return resizer.GuardedResizer(ImageSettings(**settings))(io.BytesIO(data))
+@pytest.fixture
+def poisonous(tmp_path, monkeypatch):
+    """Decoder processes that start from here on fall for the marks."""
+    (tmp_path / "sitecustomize.py").write_text(POISON)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
+    resizer._stop_running()
+    yield
+    resizer._stop_running()
 
 
-def reason_of(data, **settings):
-    picture, *_, error = resized(data, **settings)
-    assert (picture is None) == (error is not None)
-    return Reason.of_message("failed_to_resize", error) if error else Reason.SUCCESS
+def resized(data, images=IMAGES):
+    return resizer.GuardedResizer(images)(io.BytesIO(data))
 
 
-def upright(image):
-    """What the output has to show: the picture on white, resized to the border layout by Pillow's box filter."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    image = image.convert("RGB")
-    scale = SIDE / max(image.size)
-    size = round(image.width * scale), round(image.height * scale)
-    canvas = Image.new("RGB", (SIDE, SIDE), "white")
-    canvas.paste(image.resize(size, Image.Resampling.BOX), ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
-    return np.asarray(canvas).astype(np.int32)
+def running_process():
+    return resizer._running._process.pid
 
 
-LINE_ART = PHOTO.convert("1", dither=Image.Dither.NONE)
-QUANTISED = PHOTO.quantize(64)
-FORMATS = {
-    "jpeg": (jpeg(400, 300, 5), PHOTO),
-    "progressive": (jpeg(400, 300, 5, progressive=True), PHOTO),
-    "jpeg grey": (encode(PHOTO.convert("L"), "JPEG", quality=95), PHOTO.convert("L")),
-    "jpeg cmyk": (encode(PHOTO.convert("CMYK"), "JPEG", quality=95), PHOTO),
-    "png": (encode(PHOTO, "PNG"), PHOTO),
-    "png grey": (encode(PHOTO.convert("L"), "PNG"), PHOTO.convert("L")),
-    "png 1 bit": (encode(LINE_ART, "PNG"), LINE_ART),
-    "png rgba": (encode(RGBA, "PNG"), RGBA),
-    "png grey alpha": (encode(RGBA.convert("LA"), "PNG"), RGBA.convert("LA")),
-    "png palette": (encode(QUANTISED, "PNG"), QUANTISED),
-    "png palette alpha": (encode(QUANTISED, "PNG", transparency=3), None),
-    "png 16 bit": (png16(PHOTO), PHOTO),
-    "png animated": (encode(PHOTO, "PNG", save_all=True, append_images=[PHOTO.rotate(180)]), PHOTO),
-    "webp": (encode(PHOTO, "WEBP", quality=95), PHOTO),
-    "webp lossless alpha": (encode(RGBA, "WEBP", lossless=True, exact=True), RGBA),
-    "webp animated": (encode(PHOTO, "WEBP", save_all=True, append_images=[PHOTO.rotate(180)], lossless=True), PHOTO),
-    "gif": (encode(QUANTISED, "GIF"), QUANTISED),
-    "gif animated": (encode(QUANTISED, "GIF", save_all=True, append_images=[QUANTISED.rotate(180)]), QUANTISED),
-    "bmp": (encode(PHOTO, "BMP"), PHOTO),
-    "bmp palette": (encode(QUANTISED, "BMP"), QUANTISED),
-}
+def test_the_result_is_that_of_the_same_code_in_this_process():
+    for data in (jpeg(), jpeg(1500, 1100), png_bomb(30_000, 30_000), b"<html>", b"", jpeg(4_000, 3_000, seed=3)):
+        assert resized(data) == Reencoder(IMAGES)(data)
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_right_pixels(name):
-    data, wanted = FORMATS[name]
-    picture, width, height, original_width, original_height, error = resized(data)
-    assert (width, height, original_width, original_height, error) == (SIDE, SIDE, 400, 300, None)
-    output = Image.open(io.BytesIO(picture))
-    assert (output.format, output.mode, output.size) == ("JPEG", "RGB", (SIDE, SIDE))
-    assert psnr(pixels(picture), upright(wanted or Image.open(io.BytesIO(data)))) > (24 if "1 bit" in name else 33)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_orientation_is_applied(orientation, kind):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-    stored = PHOTO if orientation == 1 else PHOTO.transpose({4: 2, 2: 4}.get(turns[orientation], turns[orientation]))
-    data = encode(stored, kind, exif=exif, quality=95)
-    assert read_header(data).orientation == orientation
-    picture, *_, original_width, original_height, _ = resized(data)
-    assert (original_width, original_height) == (400, 300)
-    assert psnr(pixels(picture), upright(PHOTO)) > 33
+def test_one_process_serves_all_pictures_and_resizers_of_equal_settings():
+    resized(jpeg())
+    first = running_process()
+    resized(jpeg(seed=1))
+    assert running_process() == first
+    resized(jpeg(), ImageSettings(image_size=128))
+    assert running_process() != first
+    assert not psutil.pid_exists(first)
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"),
+    ("mark", "error"),
     [
-        (b"<!DOCTYPE html><html><body>Not found</body></html>", Reason.NOT_AN_IMAGE),
-        (b"", Reason.NOT_AN_IMAGE),
-        (b"\0" * 100, Reason.NOT_AN_IMAGE),
-        (b"{}", Reason.NOT_AN_IMAGE),
-        (b'<?xml version="1.0"?>\n<!-- x -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', Reason.UNSUPPORTED_FORMAT),
-        (b"\xef\xbb\xbf <svg/>", Reason.UNSUPPORTED_FORMAT),
-        (encode(PHOTO, "TIFF"), Reason.UNSUPPORTED_FORMAT),
-        (b"%PDF-1.7\n", Reason.UNSUPPORTED_FORMAT),
-        (b"8BPS\0\1", Reason.UNSUPPORTED_FORMAT),
-        (b"%!PS-Adobe-3.0 EPSF-3.0", Reason.UNSUPPORTED_FORMAT),
-        (encode(PHOTO, "PPM"), Reason.UNSUPPORTED_FORMAT),
-        (encode(PHOTO, "ICO"), Reason.UNSUPPORTED_FORMAT),
-        (encode(PHOTO, "JPEG2000"), Reason.UNSUPPORTED_FORMAT),
-        (b"\0\0\0\x1cftypavif\0\0\0\0", Reason.UNSUPPORTED_FORMAT),
-        (encode(PHOTO.resize((1, 1)), "GIF"), Reason.IMAGE_TOO_SMALL),
-        (encode(PHOTO.resize((3, 50)), "PNG"), Reason.IMAGE_TOO_SMALL),
-        (encode(PHOTO.resize((4000, 5)), "PNG"), Reason.ASPECT_RATIO),
-        (encode(PHOTO.resize((5, 4000)), "JPEG"), Reason.ASPECT_RATIO),
-        (png_bomb(30_000, 30_000), Reason.TOO_MANY_PIXELS),
-        (png_bomb(2**31 - 1, 2**31 - 1), Reason.TOO_MANY_PIXELS),
-        (b"GIF89a\xff\xff\xff\xff\0\0\0", Reason.TOO_MANY_PIXELS),
-        (b"\xff\xd8\xff\xe0", Reason.UNDECODABLE),
-        (b"\xff\xd8\xff" + b"\0" * 1000, Reason.UNDECODABLE),
-        (b"\xff\xd8\xff" + b"\xff" * 1000, Reason.UNDECODABLE),
-        (b"\x89PNG\r\n\x1a\n", Reason.UNDECODABLE),
-        (png_bomb(400, 300)[:60], Reason.UNDECODABLE),
-        (b"BM" + b"\0" * 40, Reason.IMAGE_TOO_SMALL),
-        (b"RIFF\0\0\0\0WEBPVP8X", Reason.UNDECODABLE),
-        (encode(QUANTISED, "GIF")[:1000], Reason.UNDECODABLE),
+        (b"SEGFAULT", "decoder_crash: the decoder ended by signal SIGSEGV"),
+        (b"ABORTED!", "decoder_crash: the decoder ended by signal SIGABRT"),
+        (b"ENDLESS!", "decode_timeout: the decoder's time is over"),
+        (b"MEMORY!!", "decoder_crash: the memory bound of a decoder"),
     ],
-    ids=str,
 )
-def test_what_is_no_picture_for_us(data, reason):
-    assert reason_of(data) is reason
+def test_a_poisonous_picture_costs_itself_and_the_same_each_time(poisonous, mark, error):
+    for _ in range(2):
+        assert resized(jpeg() + mark) == (None, None, None, None, None, error)
+        assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
-@pytest.mark.parametrize("name", ["jpeg", "progressive", "png", "webp", "bmp", "gif"])
-@pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
-def test_a_file_that_is_cut_short_is_undecodable(name, kept):
-    data = FORMATS[name][0]
-    assert reason_of(data[: int(len(data) * kept)]) is Reason.UNDECODABLE
+def test_a_process_that_is_killed_while_idle_costs_nothing():
+    resized(jpeg())
+    os.kill(running_process(), signal.SIGKILL)
+    assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
-def test_damage_never_raises_and_ends_the_same_way_twice():
-    random = np.random.default_rng(3)
-    for name in ("jpeg", "png rgba", "webp", "gif", "bmp", "png 16 bit"):
-        for _ in range(25):
-            data = bytearray(FORMATS[name][0])
-            for place in random.integers(0, min(len(data), 4000), 12):
-                data[place] = random.integers(0, 256)
-            assert resized(bytes(data)) == resized(bytes(data))
+def test_a_process_that_is_killed_over_a_picture_is_no_fault_of_the_picture(poisonous):
+    import threading
+
+    images = ImageSettings(decode_cpu_s=0.5)
+    resized(jpeg(), images)
+    process = psutil.Process(running_process())
+    outcome = []
+    thread = threading.Thread(target=lambda: outcome.append(resized(jpeg() + b"ENDLESS!", images)))
+    thread.start()
+    time.sleep(0.2)
+    process.kill()
+    thread.join(20)
+    assert outcome[0][-1] == "decode_timeout: the decoder's time is over", "the second try decides"
 
 
-def test_memory_is_flat_under_declared_giants():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for data in (png_bomb(30_000, 30_000), b"GIF89a\xff\xff\xff\xff\0\0\0"):
-        reason_of(data)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+PARENT = """
+import io, os, sys, time
+from laion_assets.images import resizer
+from laion_assets.images.settings import ImageSettings
+from laion_assets_tests.images.pictures import jpeg
+guarded = resizer.GuardedResizer(ImageSettings(decode_cpu_s=60.0))
+guarded(io.BytesIO(jpeg()))
+print(resizer._running._process.pid, flush=True)
+if sys.argv[1] == "busy":
+    guarded(io.BytesIO(jpeg() + b"ENDLESS!"))
+elif sys.argv[1] == "idle":
+    time.sleep(60)
+"""
 
 
-@pytest.mark.parametrize("mode", ["border", "keep_ratio", "center_crop", "keep_ratio_largest", "no"])
-def test_photos_are_byte_for_byte_what_img2dataset_makes_of_them(mode):
-    from img2dataset.resizer import Resizer
-
-    settings = ImageSettings(resize_mode=mode, scaled_decoding=False)
-    ours, stock = resizer.GuardedResizer(settings), Resizer(SIDE, mode, False)
-    sizes = [(256, 256), (256, 100), (512, 512), (33, 32), (257, 255), (640, 480), (60, 90), (301, 700), (1600, 1200)]
-    for seed, (width, height) in enumerate(sizes):
-        for data in (jpeg(width, height, seed), encode(scene(width, height, seed), "PNG")):
-            assert ours(io.BytesIO(data)) == stock(io.BytesIO(data))
-
-
-def test_exif_keeps_technical_tags_only():
-    kept = technical_exif(
-        '{"Image Orientation": "6", "GPS GPSLatitude": "[1]", "Image Make": "X", "Image Artist": "N"}'
-    )
-    assert kept == '{"Image Orientation": "6"}'
-    assert technical_exif(None) is None
-    assert technical_exif('{"Image Orientation": "%s"}' % ("x" * 99)) == "{}"
+@pytest.mark.parametrize(("act", "kill"), [("busy", signal.SIGKILL), ("idle", signal.SIGTERM), ("end", None)])
+def test_the_process_ends_with_its_parent(poisonous, tmp_path, act, kill):
+    script = tmp_path / "parent.py"
+    script.write_text(textwrap.dedent(PARENT))
+    parent = subprocess.Popen([sys.executable, str(script), act], stdout=subprocess.PIPE)
+    child = psutil.Process(int(parent.stdout.readline()))
+    if kill is not None:
+        time.sleep(0.2)
+        parent.send_signal(kill)
+    parent.communicate(timeout=10)
+    _, alive = psutil.wait_procs([child], 5)
+    assert not alive
 
 
-@pytest.mark.parametrize("exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"XX*\0\x08\0\0\0", b"MM\0*\0\0\0\x08\xff\xff"])
-def test_damaged_exif_means_no_orientation(exif):
-    assert exif_orientation(exif) == 1
+def test_a_worker_makes_its_shard_around_poisonous_pictures(poisonous, tmp_path):
+    pages = {f"/{n}.jpg": answer(jpeg(200 + n, 150, n)) for n in range(12)}
+    pages |= {"/3.jpg": answer(jpeg() + b"SEGFAULT"), "/7.jpg": answer(jpeg() + b"ABORTED!")}
+    rows = [(f"http://photos.test/{n}.jpg", f"picture {n}") for n in range(12)]
+    with running(pages) as site:
+        datasets = [dataset_of(tmp_path / name, rows, site.resolve, shards=2) for name in ("one", "other")]
+        for dataset in datasets:
+            outcomes = []
+            assert run_shards([ShardTask(dataset, shard) for shard in range(2)], 1, outcomes.append) == []
+            assert sum(outcome.successes for outcome in outcomes) == 10
+    tables = [pq.read_table(io.BytesIO(published(datasets[0])[f"0000{shard}.parquet"])) for shard in range(2)]
+    failed = [row for table in tables for row in table.to_pylist() if row["status"] != "success"]
+    assert {(row["status"], row["reason"]) for row in failed} == {("failed_to_resize", "decoder_crash")}
+    assert {row["url"].rpartition("/")[2] for row in failed} == {"3.jpg", "7.jpg"}
+    assert published(datasets[0]) == published(datasets[1])
 
 
-def test_headers_agree_with_pillow():
-    for name, (data, _) in FORMATS.items():
-        image, header = Image.open(io.BytesIO(data)), read_header(data)
-        assert (header.format, header.width, header.height) == (image.format, *image.size), name
-    with pytest.raises(Rejection):
-        read_header(b"BM")
+def test_numbers_that_are_missing_pass_the_border():
+    assert ANSWER.unpack(ANSWER.pack(True, -1, 256, -1, 0, 5)) == (True, -1, 256, -1, 0, 5)
+    kept = resized(jpeg(), ImageSettings(disable_all_reencoding=True, keep_personal_exif=True))
+    assert kept == (jpeg(), None, None, None, None, None)

@@ -13,7 +13,7 @@ from laion_assets.images.settings import ImageSettings
 from laion_assets_tests.images.photographs import Photograph
 from laion_assets_tests.images.pictures import encode, pixels, psnr, scene
 
-resizer = pytest.importorskip("laion_assets.images.resizer")
+reencoding = pytest.importorskip("laion_assets.images.reencoding")
 LARGE = [
     Photograph(1024, 768, 1),
     Photograph(1101, 733, 2, "444"),
@@ -31,7 +31,7 @@ SMALL = [
 
 
 def ours(data, **settings):
-    return resizer.GuardedResizer(ImageSettings(**settings))(io.BytesIO(data))
+    return reencoding.Reencoder(ImageSettings(**settings))(data)
 
 
 def stock(data, mode="border", **options):
@@ -50,7 +50,7 @@ def test_large_photos_are_img2datasets_to_38_db_each_and_45_db_in_the_median(mod
         assert found[1:] == wanted[1:]
         of_files.append(psnr(pixels(found[0]), pixels(wanted[0])))
         lossless = pixels(stock(data, mode, encode_format="png", encode_quality=1)[0])
-        image, *_ = resizer.GuardedResizer(ImageSettings(resize_mode=mode)).pixels(data)
+        image = reencoding.Reencoder(ImageSettings(resize_mode=mode)).picture(data).pixels
         of_pixels.append(psnr(image[..., ::-1].astype(np.int32), lossless))
     assert min(of_files) >= 38
     assert min(of_pixels) >= 38

@@ -1,0 +1,84 @@
+"""The process that decodes: what a native decoder does to it costs one picture.
+
+    python -m laion_assets.images.decoder_child CONNECTION SHARED PARENT SETTINGS
+
+A request on the connection, a socket, is the length of the body that lies in the shared file; the answer says what lies
+there then, the picture or the error. The process bounds itself: CPU and wall time a picture (the kernel ends it by
+SIGPROF or SIGALRM), address space, and it ends with its parent, however that ends.
+"""
+
+import ctypes
+import json
+import mmap
+import os
+import resource
+import signal
+import struct
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from laion_assets.images.reencoding import Reencoder
+from laion_assets.images.settings import ImageSettings
+
+REQUEST = struct.Struct("<Q")
+"""The body's length in bytes."""
+ANSWER = struct.Struct("<?4iQ")
+"""Success, width, height, original width and height (-1: none), and the length of the picture or the error text."""
+READY = ANSWER.pack(True, 0, 0, 0, 0, 0)
+"""What the process sends first."""
+_WALL_FACTOR = 20.0
+"""Wall time a picture may take, in CPU bounds: on a crowded machine the decoder waits, which is not its fault."""
+_BYTES_PER_PIXEL = 24
+"""The dearest picture: 16-bit RGBA is 8, its 8-bit copy 4, that on white 3, and the decoder's own rows."""
+_SPARE_BYTES = 512 << 20
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve until the parent closes the connection or ends."""
+    connection, shared_fd, parent = (int(argument) for argument in sys.argv[1:4])
+    images = ImageSettings(**json.loads(sys.argv[4]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _end_with(parent)
+    reencode = Reencoder(images)
+    _bound_memory(images.max_pixels)
+    shared = mmap.mmap(shared_fd, 0)
+    os.write(connection, READY)
+    while request := os.read(connection, REQUEST.size):
+        length = REQUEST.unpack(request)[0]
+        if len(shared) < length:
+            shared = mmap.mmap(shared_fd, 0)
+        signal.setitimer(signal.ITIMER_PROF, images.decode_cpu_s)
+        signal.setitimer(signal.ITIMER_REAL, images.decode_cpu_s * _WALL_FACTOR)
+        picture, *sizes, error = reencode(shared[:length])
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        content = picture if picture is not None else (error or "").encode()
+        if len(shared) < len(content):
+            os.ftruncate(shared_fd, len(content))
+            shared = mmap.mmap(shared_fd, 0)
+        shared[: len(content)] = content
+        numbers = (-1 if size is None else size for size in sizes)
+        os.write(connection, ANSWER.pack(picture is not None, *numbers, len(content)))
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends (Linux); elsewhere the closed connection ends it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            sys.exit(1)
+
+
+def _bound_memory(max_pixels: int) -> None:
+    with suppress(OSError, ValueError):  # where the system has no such bound, its own has to do
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+        bound = used + max_pixels * _BYTES_PER_PIXEL + _SPARE_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+
+
+if __name__ == "__main__":
+    main()
