@@ -24,7 +24,7 @@ import numpy as np
 from img2dataset.resizer import Resizer
 
 from laion_assets.images.image_header import read_header
-from laion_assets.images.resizer import GuardedResizer
+from laion_assets.images.reencoding import Reencoder
 from laion_assets.images.scaled_decoding import reduction
 from laion_assets.images.settings import ImageSettings
 from laion_assets_tests.images.photographs import Photograph
@@ -67,8 +67,8 @@ def measure(pictures: list[Photograph]) -> dict[str, Any]:
     """CPU in ms an image of each path, and the PSNR of those pictures that are decoded at a scale."""
     whole, scaled = ImageSettings(scaled_decoding=False), ImageSettings()
     paths = {
-        "whole": GuardedResizer(whole),
-        "scaled": GuardedResizer(scaled),
+        "whole": Reencoder(whole),
+        "scaled": Reencoder(scaled),
         "img2dataset": Resizer(256, "border", False),
     }
     stock_pixels, lossless = Resizer(256, "border", False, encode_quality=1, encode_format="png"), paths["scaled"]
@@ -78,7 +78,7 @@ def measure(pictures: list[Photograph]) -> dict[str, Any]:
         data = picture.jpeg()
         outputs = {}
         for name, path in paths.items():
-            seconds, outputs[name] = _cpu(path, io.BytesIO(data))
+            seconds, outputs[name] = _cpu(path, io.BytesIO(data) if isinstance(path, Resizer) else data)
             cpu[name].append(seconds)
         buffer = np.frombuffer(data, np.uint8)
         cpu["decode"].append(_cpu(cv2.imdecode, buffer, cv2.IMREAD_UNCHANGED)[0])
@@ -89,7 +89,7 @@ def measure(pictures: list[Photograph]) -> dict[str, Any]:
         differing += 1
         of_files.append(psnr(pixels(outputs["scaled"][0]), pixels(outputs["img2dataset"][0])))
         stock = pixels(stock_pixels(io.BytesIO(data))[0])
-        of_pixels.append(psnr(lossless.pixels(data)[0][..., ::-1].astype(np.int32), stock))
+        of_pixels.append(psnr(lossless.picture(data).pixels[..., ::-1].astype(np.int32), stock))
     figures: dict[str, Any] = {
         f"{name}_cpu_ms": round(1_000 * statistics.fmean(values), 2) for name, values in cpu.items()
     }

@@ -62,7 +62,7 @@ def decoded(
                     coming = None
                     break
                 coming = reader.submit(next, runs, None)
-                ahead.append((*run, [pool.submit(_pixels, sample.jpg, preprocess) for sample in run[1]]))
+                ahead.append((*run, [pool.submit(_pixels, sample.picture, preprocess) for sample in run[1]]))
             if not ahead:
                 return
             yield _batch(*ahead.popleft())

@@ -1,8 +1,8 @@
 """The samples of a published shard, streamed from its tar in order, with every byte held against the manifest.
 
-A webdataset shard is a tar in which the members of one sample (`KEY.jpg`, `KEY.json`, `KEY.txt`) stand together. A
-damaged tar is easily misread as a shorter one: tarfile takes a header that it cannot read for the end. So the reader
-counts, hashes what passes, and says which member is wrong.
+A webdataset shard is a tar in which the members of one sample (`KEY.jpg`, or `.png` or `.webp`, `KEY.json`, `KEY.txt`)
+stand together. A damaged tar is easily misread as a shorter one: tarfile takes a header that it cannot read for the
+end. So the reader counts, hashes what passes, and says which member is wrong.
 """
 
 import hashlib
@@ -16,10 +16,11 @@ from laion_assets.commit.manifest import Manifest
 from laion_assets.commit.store import Store
 from laion_assets.errors import IntegrityError
 from laion_assets.handles import ImageShards
+from laion_assets.images.settings import ENCODE_FORMATS
 from laion_assets.layout import Layout
 
-MEMBERS = frozenset(("jpg", "json", "txt"))
-"""The members of a sample."""
+MEMBERS = frozenset((*ENCODE_FORMATS, "json", "txt"))
+"""The members that a sample may have: one picture, its json and its caption."""
 _TAIL_BYTES = 1 << 20
 
 
@@ -29,7 +30,7 @@ class ShardSample:
 
     key: str
     uid: str
-    jpg: bytes
+    picture: bytes
     caption: str
     fields: dict[str, Any]
 
@@ -74,7 +75,7 @@ def tar_keys(store: Store, layout: Layout, shard: int) -> list[str]:
             for member in tar:
                 tar.members = []  # type: ignore[attr-defined]
                 key, _, suffix = member.name.partition(".")
-                if suffix == "jpg":
+                if suffix in ENCODE_FORMATS:
                     keys.append(key)
     except (tarfile.TarError, FileNotFoundError):
         pass
@@ -149,9 +150,12 @@ def _grouped(stream: _Hashing, where: str) -> Iterator[tuple[str, dict[str, byte
 
 
 def _sample(key: str, members: dict[str, bytes], where: str) -> ShardSample:
-    missing = sorted(MEMBERS - members.keys())
+    pictures = [suffix for suffix in ENCODE_FORMATS if suffix in members] or ["jpg"]
+    missing = sorted({pictures[0], "json", "txt"} - members.keys())
     if missing:
         raise IntegrityError(f"{where}: member {key}.{missing[0]} is missing. {_AGAIN}")
+    if len(pictures) > 1:
+        raise IntegrityError(f"{where}: member {key}.{pictures[0]} is doubled by {key}.{pictures[1]}. {_AGAIN}")
     try:
         fields = json.loads(members["json"])
         if fields["key"] != key:
@@ -160,7 +164,7 @@ def _sample(key: str, members: dict[str, bytes], where: str) -> ShardSample:
     except (ValueError, KeyError, TypeError) as error:
         problem = f"has no {error}" if isinstance(error, KeyError) else str(error)
         raise IntegrityError(f"{where}: member {key}.json or .txt is damaged: {problem}. {_AGAIN}") from error
-    return ShardSample(key, uid, members["jpg"], caption, fields)
+    return ShardSample(key, uid, members[pictures[0]], caption, fields)
 
 
 def _why(store: Store, layout: Layout, shard: int) -> str:

@@ -53,8 +53,8 @@ class SortedSampleWriter(WebDatasetSampleWriter):
     def write(self, img_str: bytes | None, key: str, caption: str | None, meta: dict[str, Any]) -> None:
         """Keep one row until the shard is written; `img_str` is the encoded picture, None for a failure."""
         key = meta["key"] = self._keys[key]
-        if not self._keep_personal_exif:
-            meta["exif"] = technical_exif(meta.get("exif"))
+        if not self._keep_personal_exif and "exif" in meta:
+            meta["exif"] = technical_exif(meta["exif"])
         if img_str is not None:
             try:
                 self._spool.put(key, img_str)

@@ -146,12 +146,14 @@ class ImageSettings:
                 raise SettingError(f"images.{name} is {value!r}: use {', '.join(allowed[:-1])} or {allowed[-1]}.")
 
 
+ENCODE_FORMATS = ("jpg", "png", "webp")
+"""And the suffixes of the pictures in a tar."""
 _FILTERS = ("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4")
 _NAMES = {
     "resize_mode": ("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"),
     "upscale_interpolation": _FILTERS,
     "downscale_interpolation": _FILTERS,
-    "encode_format": ("jpg", "png", "webp"),
+    "encode_format": ENCODE_FORMATS,
     "compute_hash": ("md5", "sha256", "sha512", "none"),
 }
 """img2dataset's names."""

@@ -1,10 +1,11 @@
 """What a shard's files say, recounted from the files themselves: the law that a shard has to keep before it is
 published, and that the asset checks show again later.
 
-    tar members = 3 * successes, in the order of their keys: KEY.jpg, KEY.json, KEY.txt
+    tar members = 3 * successes, in the order of their keys: KEY.jpg (.png, .webp), KEY.json, KEY.txt, by the alphabet
     parquet rows = the shard's rows, in their order; successes + the sum over reasons = rows
 """
 
+import itertools
 import json
 import tarfile
 from collections import Counter
@@ -15,9 +16,8 @@ from typing import IO, Any, cast
 
 from laion_assets.errors import IntegrityError
 from laion_assets.images.reasons import Reason
+from laion_assets.images.settings import ENCODE_FORMATS
 
-MEMBER_SUFFIXES = ("jpg", "json", "txt")
-"""The members of one sample, in the order of the tar."""
 SIZE_BUCKETS = (128, 256, 512, 1_024, 2_048, 4_096)
 """Upper bounds, in pixels of the longer side, of the histogram of original sizes; the last bucket is open."""
 
@@ -87,10 +87,11 @@ def recount(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard
 
 
 def _check_members(tar: Path | IO[bytes], successes: dict[str, str], name: str) -> None:
-    wanted = (f"{key}.{suffix}" for key in successes for suffix in MEMBER_SUFFIXES)
     opened: dict[str, Any] = {"name": tar} if isinstance(tar, Path) else {"fileobj": tar}
     try:
         with tarfile.open(**opened, mode="r:") as archive:
+            suffixes = _suffixes(archive)
+            wanted = (f"{key}.{suffix}" for key in successes for suffix in suffixes)
             for member in archive:
                 expected = next(wanted, None)
                 if member.name != expected or not member.isreg():
@@ -105,6 +106,13 @@ def _check_members(tar: Path | IO[bytes], successes: dict[str, str], name: str) 
     missing = next(wanted, None)
     if missing is not None:
         raise IntegrityError(f"{name}: the tar has no {missing}, which the parquet counts as a success.")
+
+
+def _suffixes(archive: tarfile.TarFile) -> list[str]:
+    """The members of one sample, in the order of the tar; the picture's format is the first sample's."""
+    first = (member.name.rpartition(".")[2] for member in itertools.islice(archive, 3))
+    picture = next((suffix for suffix in first if suffix in ENCODE_FORMATS), ENCODE_FORMATS[0])
+    return sorted((picture, "json", "txt"))
 
 
 def _check_end(archive: tarfile.TarFile, name: str) -> None:

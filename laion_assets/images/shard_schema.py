@@ -15,8 +15,6 @@ _IMG2DATASET_COLUMNS = (
     ("height", "int32"),
     ("original_width", "int32"),
     ("original_height", "int32"),
-    ("exif", "string"),
-    ("sha256", "string"),
 )
 
 
@@ -33,6 +31,8 @@ def shard_schema(settings: ImageSettings) -> "pa.Schema":
             pa.field("caption", pa.string()),
             pa.field("url", pa.string()),
             *(pa.field(name, pa.type_for_alias(kind)) for name, kind in _IMG2DATASET_COLUMNS),
+            *([pa.field("exif", pa.string())] if settings.extract_exif else []),
+            *([pa.field(settings.compute_hash, pa.string())] if settings.compute_hash != "none" else []),
             pa.field("reason", pa.string()),
         ]
     )

@@ -16,6 +16,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.embeddings.weights import weights_identity
 from laion_assets.errors import IntegrityError, ModelError, QueryError
 from laion_assets.handles import ImageShards, KnnIndices
+from laion_assets.images.settings import ENCODE_FORMATS
 from laion_assets.index.index_file import opened_index
 from laion_assets.index.vectors import MODALITIES
 from laion_assets.layout import SAMPLES_PER_SHARD_KEY
@@ -103,17 +104,17 @@ class Searcher:
         return [self._result(int(i), float(s)) for i, s in zip(ids[0], near[0], strict=True) if i >= 0]
 
     def picture(self, result: SearchResult) -> bytes:
-        """The stored picture, JPEG, of a result. Raises IntegrityError if its shard does not hold it any more."""
+        """The stored picture of a result. Raises IntegrityError if its shard does not hold it any more."""
         path = ImageShards.path(self.dataset.layout, result.shard, ".tar")
-        wanted = f"{result.key}.jpg"
+        wanted = [f"{result.key}.{suffix}" for suffix in ENCODE_FORMATS]
         try:
             with self.store.open(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
-                    if member.name == wanted and (content := tar.extractfile(member)) is not None:
+                    if member.name in wanted and (content := tar.extractfile(member)) is not None:
                         return content.read()
         except (OSError, tarfile.TarError) as error:
-            raise IntegrityError(f"{self.store.address(path)} cannot be read for {wanted}: {error}") from error
-        raise IntegrityError(f"{self.store.address(path)} does not hold {wanted}: its shard was made again since.")
+            raise IntegrityError(f"{self.store.address(path)} cannot be read for {wanted[0]}: {error}") from error
+        raise IntegrityError(f"{self.store.address(path)} does not hold {wanted[0]}: its shard was made again since.")
 
     @cached_property
     def model(self) -> "ClipModel":

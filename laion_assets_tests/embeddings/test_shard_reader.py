@@ -24,7 +24,7 @@ def test_samples_come_in_the_order_of_the_tar(bare: Dataset) -> None:
     publish_shard(bare, 0, 12, failures=[4])
     samples = read(bare)
     assert [sample.key for sample in samples] == [LAYOUT.sample_key(0, row) for row in range(12) if row != 4]
-    assert samples[3].jpg == picture(3)
+    assert samples[3].picture == picture(3)
     assert samples[3].caption == sample_fields(0, 3)["caption"]
     assert samples[3].uid == sample_fields(0, 3)["uid"]
     assert samples[3].fields["url"] == "http://photos-00.test/3.jpg"
