@@ -97,6 +97,10 @@ class _DecoderProcess:
         self._connection.settimeout(None)  # from here on the process ends itself, and with it the connection
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
@@ -141,6 +145,11 @@ class _DecoderProcess:
             return self._connection.recv(ANSWER.size)
         except OSError:
             return b""
+
+
+def running_process() -> int | None:
+    """The process id of this process's decoder, None before there is one."""
+    return None if _running is None else _running.pid
 
 
 _lock = threading.Lock()

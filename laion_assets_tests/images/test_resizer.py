@@ -66,10 +66,6 @@ def resized(data, images=IMAGES):
     return resizer.GuardedResizer(images)(io.BytesIO(data))
 
 
-def running_process():
-    return resizer._running._process.pid
-
-
 def test_the_result_is_that_of_the_same_code_in_this_process():
     for data in (jpeg(), jpeg(1500, 1100), png_bomb(30_000, 30_000), b"<html>", b"", jpeg(4_000, 3_000, seed=3)):
         assert resized(data) == Reencoder(IMAGES)(data)
@@ -77,11 +73,11 @@ def test_the_result_is_that_of_the_same_code_in_this_process():
 
 def test_one_process_serves_all_pictures_and_resizers_of_equal_settings():
     resized(jpeg())
-    first = running_process()
+    first = resizer.running_process()
     resized(jpeg(seed=1))
-    assert running_process() == first
+    assert resizer.running_process() == first
     resized(jpeg(), ImageSettings(image_size=128))
-    assert running_process() != first
+    assert resizer.running_process() != first
     assert not psutil.pid_exists(first)
 
 
@@ -102,7 +98,7 @@ def test_a_poisonous_picture_costs_itself_and_the_same_each_time(poisonous, mark
 
 def test_a_process_that_is_killed_while_idle_costs_nothing():
     resized(jpeg())
-    os.kill(running_process(), signal.SIGKILL)
+    os.kill(resizer.running_process(), signal.SIGKILL)
     assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
@@ -111,7 +107,7 @@ def test_a_process_that_is_killed_over_a_picture_is_no_fault_of_the_picture(pois
 
     images = ImageSettings(decode_cpu_s=0.5)
     resized(jpeg(), images)
-    process = psutil.Process(running_process())
+    process = psutil.Process(resizer.running_process())
     outcome = []
     thread = threading.Thread(target=lambda: outcome.append(resized(jpeg() + b"ENDLESS!", images)))
     thread.start()
@@ -128,7 +124,7 @@ from laion_assets.images.settings import ImageSettings
 from laion_assets_tests.images.pictures import jpeg
 guarded = resizer.GuardedResizer(ImageSettings(decode_cpu_s=60.0))
 guarded(io.BytesIO(jpeg()))
-print(resizer._running._process.pid, flush=True)
+print(resizer.running_process(), flush=True)
 if sys.argv[1] == "busy":
     guarded(io.BytesIO(jpeg() + b"ENDLESS!"))
 elif sys.argv[1] == "idle":

@@ -1,0 +1,75 @@
+"""CPU an image of decoding in a process of its own against decoding in the same process, alternating by 25 pictures.
+
+    python bench/decoder_process.py [--pictures 300]
+
+The pictures are those of bench/photographs.py. CPU is the time on a core by the kernel's scheduler (/proc/PID/schedstat).
+Prints a JSON object as its last line.
+"""
+
+import argparse
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ |= {"OPENCV_LOG_LEVEL": "ERROR"}
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.photographs import make_photos
+from laion_assets.images import resizer
+from laion_assets.images.reencoding import Reencoder
+from laion_assets.images.settings import ImageSettings
+
+BATCH = 25
+ROUNDS = 3
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--pictures", type=int, default=300)
+    count = arguments.parse_args().pictures
+    with tempfile.TemporaryDirectory() as folder:
+        make_photos(Path(folder), count, seed=5)
+        bodies = [path.read_bytes() for path in sorted(Path(folder).iterdir())]
+    images = ImageSettings()
+    here, started = Reencoder(images), time.perf_counter()
+    there = resizer.GuardedResizer(images)
+    start_s = time.perf_counter() - started
+    process = resizer.running_process()
+    for body in bodies[:BATCH]:
+        assert there(io.BytesIO(body)) == here(body)
+    inside = worker = child = 0.0
+    for _ in range(ROUNDS):
+        for first in range(0, count, BATCH):
+            batch = bodies[first : first + BATCH]
+            before = cpu_s(os.getpid())
+            for body in batch:
+                here(body)
+            between, child_before = cpu_s(os.getpid()), cpu_s(process)
+            for body in batch:
+                there(io.BytesIO(body))
+            inside += between - before
+            worker += cpu_s(os.getpid()) - between
+            child += cpu_s(process) - child_before
+    images_made = ROUNDS * count
+    figures = {
+        "in_process_ms": 1e3 * inside / images_made,
+        "worker_ms": 1e3 * worker / images_made,
+        "child_ms": 1e3 * child / images_made,
+        "more": (worker + child) / inside - 1,
+        "start_s": start_s,
+    }
+    print(json.dumps({"bench": "decoder_process", **{name: round(value, 4) for name, value in figures.items()}}))
+
+
+def cpu_s(process: int) -> float:
+    """Seconds that a process's main thread has spent on cores."""
+    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
+
+
+if __name__ == "__main__":
+    main()
