@@ -2,7 +2,7 @@
 
     python bench/decoder_process.py [--pictures 300]
 
-The pictures are those of bench/photographs.py. CPU is the time on a core by the kernel's scheduler (/proc/PID/schedstat).
+The pictures are those of bench/photographs.py. CPU is the time on a core by the kernel (/proc/PID/schedstat).
 Prints a JSON object as its last line.
 """
 

@@ -132,7 +132,7 @@ def _ours(order: dict, watch: Stopwatch) -> int:
     from laion_assets.images.fetching.fetch import Fetcher
 
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
-    # the decoder's process out of the way, whose inside the stopwatch does not see; bench/decoder_process.py has its cost
+    # in this process, for the stopwatch does not see into the decoder's; bench/decoder_process.py has what that costs
     reencode = reencoding.Reencoder(dataset.images)
     resizer.GuardedResizer.__call__ = lambda self, stream, boxes=None: reencode(stream.getvalue())
     with watch.on(
