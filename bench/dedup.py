@@ -156,7 +156,7 @@ def _run(
         for name in ("dedup_parquet", "dedup_rejects", "manifests/dedup_parquet"):
             shutil.rmtree(root / "crawl" / name)
     result.kept = said["kept"]
-    _say(f"{side}: {result.seconds[-1]:.0f} s, {result.used[-1].cpu_s:.0f} s of CPU, {result.kept:,} rows kept")
+    _say(f"{side}: {result.seconds[-1]:.0f} s, {_cpu(result.used[-1])}, {result.kept:,} rows kept")
     shutil.rmtree(out)
 
 
@@ -199,6 +199,11 @@ def _recount(dataset: Any, known: dict[str, int]) -> None:
         sys.exit(f"NOT CONSERVED: {rows:,} rows in the files, counted {dict(found)}, and the crawl has {expected}")
     parts = " + ".join(f"{found[name]:,} {name}" for name in sorted(found) if name != "records")
     _say(f"recounted from the files: {found['records']:,} rows = {parts}")
+
+
+def _cpu(used: Used) -> str:
+    parts = ", ".join(f"{kind} {seconds:.0f}" for kind, seconds in sorted(used.cpu_of.items()))
+    return f"{used.cpu_s:.0f} s of CPU ({parts})"
 
 
 def _print_table(results: dict[str, Result]) -> None:

@@ -16,22 +16,23 @@ _DISK_EVERY_S = 2.0
 
 @dataclass
 class Used:
-    """`cpu_s` is user and system time of the whole tree; `peak_mib` the largest sum of resident memory at one moment,
-    `peak_of` the largest resident memory of one process by its kind (`jvm`, `python`), shared pages counted in full;
-    `disk_mib` the most that lay in the folders."""
+    """`cpu_s` is user and system time of the whole tree, `cpu_of` that of the kinds `jvm` and `python`; `peak_mib` the
+    largest sum of resident memory at one moment, `peak_of` the largest resident memory of one process by its kind,
+    shared pages counted in full; `disk_mib` the most that lay in the folders."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_mib: float = 0.0
     disk_mib: float = 0.0
     peak_of: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    cpu_of: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     last_line: str = ""
 
 
 def run_measured(command: Sequence[str], folders: Sequence[Path], say: Callable[[str], None], limit_s: float) -> Used:
     """Run a command to its end. Raises RuntimeError if it fails or takes longer than `limit_s`."""
     used, started = Used(), time.monotonic()
-    cpu: dict[int, float] = {}
+    cpu: dict[tuple[str, int], float] = {}
     next_disk = 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         root = psutil.Process(process.pid)
@@ -51,20 +52,22 @@ def run_measured(command: Sequence[str], folders: Sequence[Path], say: Callable[
         used.wall_s = time.monotonic() - started
         used.last_line = reader.end()
     used.cpu_s = sum(cpu.values())
+    for (kind, _), seconds in cpu.items():
+        used.cpu_of[kind] += seconds
     if process.returncode:
         raise RuntimeError(f"{command} ended with {process.returncode}")
     return used
 
 
-def _sample(root: psutil.Process, cpu: dict[int, float], used: Used) -> None:
+def _sample(root: psutil.Process, cpu: dict[tuple[str, int], float], used: Used) -> None:
     together = 0.0
     with contextlib.suppress(psutil.Error):
         for process in [root, *root.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
                 times, resident = process.cpu_times(), process.memory_info().rss / 2**20
-                cpu[process.pid] = max(cpu.get(process.pid, 0.0), times.user + times.system)
                 together += resident
                 kind = "jvm" if process.name() == "java" else "python"
+                cpu[kind, process.pid] = max(cpu.get((kind, process.pid), 0.0), times.user + times.system)
                 used.peak_of[kind] = max(used.peak_of[kind], resident)
     used.peak_mib = max(used.peak_mib, together)
 
