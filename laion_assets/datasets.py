@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from laion_assets.embeddings.settings import EmbeddingSettings
+from laion_assets.errors import LayoutError
 from laion_assets.images.settings import ImageSettings
 from laion_assets.index.settings import IndexSettings
 from laion_assets.layout import Layout
@@ -34,6 +35,8 @@ class Dataset:
     name: str
     description: str
     layout: Layout
+    part_of: str = ""
+    """The dataset that this one is a subset of, whose settings, rows and pictures it has."""
     source: str = setting("", "where the crawl CSVs are: a listing's URL, a folder, list:FILE of URLs, or sample-site:")
     published: tuple[str, ...] = setting(
         (), "published parquet files to start from instead of CSVs: files, folders, patterns with *, by fsspec URL"
@@ -50,6 +53,31 @@ class Dataset:
     def uses_sample_site(self) -> bool:
         """Whether the embedded web site serves this dataset's CSVs and pictures."""
         return self.source.startswith(SAMPLE_SITE)
+
+    @property
+    def folder(self) -> str:
+        """The name of the dataset's folder below `root`: a subset lives in that of the whole."""
+        return self.part_of or self.name
+
+    def subset(self, parquets: range) -> "Dataset":
+        """A dataset of some consecutive parquet files of this one, whose whole graph, index included, completes.
+
+        Its keys are those of the whole, and so are its files up to `image_shards`: what one has fetched, the other
+        does not fetch again. Embedding files and indices are its own, below `subsets/`. Raises LayoutError.
+        """
+        if self.part_of or parquets.step != 1:
+            raise LayoutError(
+                f"{self.name} is a subset already: take the subset of {self.part_of or 'consecutive files'}."
+            )
+        layout = replace(self.layout, window=(parquets.start, parquets.stop))
+        keys = [layout.parquet_key(number) for number in (parquets[0], parquets[-1])]
+        return replace(
+            self,
+            name=f"{self.name}_{keys[0]}_{keys[1]}",
+            description=f"Parquet files {keys[0]} to {keys[1]} of {self.name}. {self.description}",
+            layout=layout,
+            part_of=self.name,
+        )
 
     def with_resolve(self, extra: dict[str, str]) -> "Dataset":
         """This dataset with further `resolve` entries; they win over equal patterns."""

@@ -80,7 +80,7 @@ def upstream_partitions(handle: type[Handle], dataset: Dataset, partition: int) 
         return before, range(parquet, parquet + 1)
     if handle.asset == CLIP_EMBEDDINGS:
         return before, layout.shards_of_embedding(partition)
-    return before, range(before.count(layout))
+    return before, before.numbers(layout)
 
 
 class Freshness:
@@ -116,7 +116,7 @@ class Freshness:
 
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""
-        return [self.state(asset, partition) for partition in range(HANDLES[asset].count(self.dataset.layout))]
+        return [self.state(asset, partition) for partition in HANDLES[asset].numbers(self.dataset.layout)]
 
     def expected_inputs(self, asset: str, partition: int) -> str | None:
         """Digest of what the partition would read today, None where something of it is not published."""

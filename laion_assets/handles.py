@@ -48,12 +48,12 @@ class Handle:
     def of(cls, dataset: Dataset, partitions: tuple[int, ...] | None = None) -> Self:
         """A handle over these partitions, all of them if None. Whether they are published is not looked at."""
         layout = dataset.layout
-        return cls(Store.of(dataset), layout, tuple(range(cls.count(layout))) if partitions is None else partitions)
+        return cls(Store.of(dataset), layout, tuple(cls.numbers(layout)) if partitions is None else partitions)
 
     @staticmethod
-    def count(layout: Layout) -> int:
-        """How many partitions the artefact has."""
-        return 1
+    def numbers(layout: Layout) -> range:
+        """The numbers of the artefact's partitions."""
+        return range(1)
 
     @staticmethod
     def key(layout: Layout, partition: int) -> str:
@@ -99,8 +99,8 @@ class DedupParquet(Handle):
     asset = DEDUP_PARQUET
 
     @staticmethod
-    def count(layout: Layout) -> int:
-        return layout.parquet_files
+    def numbers(layout: Layout) -> range:
+        return layout.parquet_numbers
 
     @staticmethod
     def key(layout: Layout, partition: int) -> str:
@@ -132,8 +132,8 @@ class ImageShards(Handle):
     asset = IMAGE_SHARDS
 
     @staticmethod
-    def count(layout: Layout) -> int:
-        return layout.shards
+    def numbers(layout: Layout) -> range:
+        return layout.shard_numbers
 
     @staticmethod
     def key(layout: Layout, partition: int) -> str:
@@ -152,8 +152,8 @@ class ClipEmbeddings(Handle):
     asset = CLIP_EMBEDDINGS
 
     @staticmethod
-    def count(layout: Layout) -> int:
-        return layout.embedding_files
+    def numbers(layout: Layout) -> range:
+        return layout.embedding_numbers
 
     @staticmethod
     def key(layout: Layout, partition: int) -> str:

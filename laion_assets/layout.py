@@ -26,6 +26,8 @@ class Layout:
     shards: int
     embedding_files: int
     rows_per_shard: int
+    window: tuple[int, int] | None = None
+    """First and end of the parquet files that a subset has; all numbers and keys stay those of the whole."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.parquet_files <= self.shards or not 1 <= self.embedding_files <= self.shards:
@@ -40,13 +42,38 @@ class Layout:
                 f"rows_per_shard is {self.rows_per_shard}: sample keys hold 1 to {SAMPLES_PER_SHARD_KEY} rows a shard."
             )
 
+        first, end = self.window or (0, self.parquet_files)
+        if not 0 <= first < end <= self.parquet_files:
+            raise LayoutError(
+                f"a subset of the parquet files {first}..{end - 1}: the dataset has 0..{self.parquet_files - 1}. "
+                "Name the first and the last of those, in this order."
+            )
+
+    @cached_property
+    def parquet_numbers(self) -> range:
+        """The parquet files that there are: all of them, or those of the subset."""
+        return range(*(self.window or (0, self.parquet_files)))
+
+    @cached_property
+    def shard_numbers(self) -> range:
+        """The shards of `parquet_numbers`."""
+        parquets = self.parquet_numbers
+        return range(self.shards_of_parquet(parquets[0]).start, self.shards_of_parquet(parquets[-1]).stop)
+
+    @cached_property
+    def embedding_numbers(self) -> range:
+        """The embedding files that hold samples of `shard_numbers`; at a subset's ends they hold only its own."""
+        shards = self.shard_numbers
+        return range(self.embedding_of_shard(shards[0]), self.embedding_of_shard(shards[-1]) + 1)
+
     def shards_of_parquet(self, parquet: int) -> range:
         """The shards whose rows parquet file `parquet` holds."""
         return _slice(parquet, self.shards, self.parquet_files)
 
     def shards_of_embedding(self, embedding: int) -> range:
-        """The shards whose samples embedding file `embedding` holds."""
-        return _slice(embedding, self.shards, self.embedding_files)
+        """The shards whose samples embedding file `embedding` holds; of a subset's, those that are in the subset."""
+        whole, window = _slice(embedding, self.shards, self.embedding_files), self.shard_numbers
+        return range(max(whole.start, window.start), min(whole.stop, window.stop))
 
     def parquet_of_shard(self, shard: int) -> int:
         """The parquet file that holds a shard's rows."""

@@ -17,7 +17,7 @@ PARTITIONED = (DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS)
 def partition_keys(dataset: Dataset, asset: str) -> list[str]:
     """The partition keys of an asset in order: fixed width, digits only."""
     handle = HANDLES[asset]
-    return [handle.key(dataset.layout, number) for number in range(handle.count(dataset.layout))]
+    return [handle.key(dataset.layout, number) for number in handle.numbers(dataset.layout)]
 
 
 def partition_numbers(dataset: Dataset, asset: str, keys: list[str]) -> tuple[int, ...]:
@@ -39,7 +39,7 @@ def upstream_mapping(dataset: Dataset, asset: str) -> dg.PartitionMapping | None
     layout = dataset.layout
     handle = HANDLES[asset]
     downstream: dict[str, set[str]] = {}
-    for number in range(handle.count(layout)):
+    for number in handle.numbers(layout):
         before, upstream = upstream_partitions(handle, dataset, number)
         assert before is not None
         for other in upstream:
@@ -58,4 +58,4 @@ def partitions_a_run(dataset: Dataset, asset: str) -> int:
         case "clip_embeddings":
             return dataset.embeddings.files_per_run
         case _:
-            return HANDLES[asset].count(dataset.layout)
+            return len(HANDLES[asset].numbers(dataset.layout))

@@ -114,13 +114,13 @@ def materialize_stage(
     retry: tuple[str, ...] = (),
 ) -> StageReport:
     """Run the partitions of one asset that are not complete, or those to be retried; see `materialize`."""
-    total = HANDLES[asset].count(dataset.layout)
-    if within is not None and not (0 <= within.start < within.stop <= total):
+    numbers = HANDLES[asset].numbers(dataset.layout)
+    if within is not None and not (within[0] in numbers and within[-1] in numbers):
         raise LayoutError(
-            f"{dataset.name}/{asset} has the partitions 0..{total - 1}, not {within.start}..{within[-1]}."
+            f"{dataset.name}/{asset} has the partitions {numbers[0]}..{numbers[-1]}, not {within[0]}..{within[-1]}."
         )
-    before = Freshness(dataset).states(asset)
-    todo = [number for number, state in enumerate(before) if _is_due(state, retry)]
+    before = dict(zip(numbers, Freshness(dataset).states(asset), strict=True))
+    todo = [number for number, state in before.items() if _is_due(state, retry)]
     todo = [number for number in todo if within is None or number in within]
     if asset == PUBLISHED_PARQUET:
         todo = [0]  # Nobody tells us when the files of others change: look each time.

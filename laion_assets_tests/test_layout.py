@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -84,3 +85,39 @@ def test_keys_are_those_of_img2dataset_and_clip_retrieval(layout: Layout) -> Non
 def test_impossible_layouts_are_refused(counts: tuple[int, int, int, int]) -> None:
     with pytest.raises(LayoutError):
         Layout(*counts)
+
+
+@st.composite
+def subsets(draw: st.DrawFn) -> tuple[Layout, Layout]:
+    """A layout and one of some of its parquet files."""
+    whole = draw(layouts())
+    first = draw(st.integers(0, whole.parquet_files - 1))
+    return whole, replace(whole, window=(first, draw(st.integers(first + 1, whole.parquet_files))))
+
+
+@given(subsets())
+def test_a_subset_has_the_whole_s_shards_and_each_of_them_once(pair: tuple[Layout, Layout]) -> None:
+    whole, subset = pair
+    shards = [shard for parquet in subset.parquet_numbers for shard in whole.shards_of_parquet(parquet)]
+    assert list(subset.shard_numbers) == shards
+    assert [shard for number in subset.embedding_numbers for shard in subset.shards_of_embedding(number)] == shards
+    for number in list(subset.embedding_numbers)[1:-1]:
+        assert subset.shards_of_embedding(number) == whole.shards_of_embedding(number)
+
+
+def test_a_sixteenth_of_laion400m_ends_where_an_embedding_file_ends() -> None:
+    layout = LAION400M.subset(range(0, 2)).layout
+    counts = (len(layout.parquet_numbers), len(layout.shard_numbers), len(layout.embedding_numbers))
+    assert counts == (2, 2_590, 25)
+    assert layout.shards_of_embedding(24) == LAION400M.layout.shards_of_embedding(24)
+
+
+@pytest.mark.parametrize("window", [(0, 0), (-1, 2), (3, 2), (0, 33)])
+def test_a_window_outside_of_the_dataset_is_refused(window: tuple[int, int]) -> None:
+    with pytest.raises(LayoutError, match=r"0\.\.31"):
+        replace(LAION400M.layout, window=window)
+
+
+def test_a_subset_of_a_subset_is_refused() -> None:
+    with pytest.raises(LayoutError, match="subset of laion400m"):
+        LAION400M.subset(range(0, 4)).subset(range(0, 1))

@@ -19,7 +19,7 @@ def declaration(dataset: Dataset, asset: str, *, kinds: set[str], description: s
     """Keyword arguments of `@dg.asset`."""
     definition = partitions_def(dataset, asset)
     covered = partitions_a_run(dataset, asset)
-    if covered < HANDLES[asset].count(dataset.layout):
+    if covered < len(HANDLES[asset].numbers(dataset.layout)):
         policy = dg.BackfillPolicy.multi_run(covered)
     else:
         policy = dg.BackfillPolicy.single_run()

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from laion_assets.cli.dataset_option import dataset_option
+from laion_assets.cli.dataset_option import dataset_option, declared
 from laion_assets.datasets import DATASETS
 from laion_assets.runs import DEFAULT_HOME, HOME_VARIABLE
 from laion_assets.settings.resolution import FILE_VARIABLE, Settings
@@ -26,7 +26,7 @@ def settings(name: str | None, as_json: bool) -> None:
       the dataset's own declaration
     """
     loaded = Settings.load()
-    chosen = [DATASETS[name]] if name else list(DATASETS.values())
+    chosen = [declared(name)] if name else list(DATASETS.values())
     explained = {dataset.name: (loaded.apply(dataset), loaded.explain(dataset)) for dataset in chosen}
     if as_json:
         content = {

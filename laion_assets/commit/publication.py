@@ -154,14 +154,15 @@ def publication(store: Store, asset: str, key: str = WHOLE) -> Iterator[Publicat
     """An attempt to publish a partition; its staging folder is removed at the end, whatever happens in the body."""
     attempt = secrets.token_hex(6)
     staging = f"staging/{asset}/{key}/{attempt}"
-    if store.local_root is None:
+    local = store.local_path(staging)
+    if local is None:
         with tempfile.TemporaryDirectory(prefix="laion-assets-") as folder:
             try:
                 yield Publication(store, asset, key, attempt, Path(folder))
             finally:
                 _clear(store, asset, key, attempt)
         return
-    folder_path = _make_staging(store.local_root / staging)
+    folder_path = _make_staging(local)
     try:
         yield Publication(store, asset, key, attempt, folder_path)
     finally:
@@ -189,9 +190,9 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
             continue
         if not is_alive(owner):
             store.delete(f"{staging}/{name}")
-    if store.local_root is not None:
+    if (local := store.local_path(staging)) is not None:
         with contextlib.suppress(OSError):
-            (store.local_root / staging).rmdir()
+            local.rmdir()
     return _readable_manifest(store, asset, key)
 
 

@@ -19,6 +19,10 @@ from typing import IO, Any, cast
 
 from laion_assets.datasets import Dataset
 
+_SHARED = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
+"""The artefacts that a subset has in common with the whole."""
+_BOOKS = frozenset(("manifests", "claims", "staging"))
+"""The folders of the commit, each with a folder for every artefact."""
 _PARALLEL_PUTS = 32
 _LISTED_FROM = 32
 """So many files of an object store are looked up by a listing, not one by one."""
@@ -31,11 +35,25 @@ class Store:
     """Files by their path relative to `url`, a local path or an fsspec URL. Picklable; opens its file system lazily."""
 
     url: str
+    subset: str = ""
+    """The subset whose store this is: what it does not share with the whole lies below `subsets/NAME/`."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Store":
-        """The store of a dataset: the folder `root/name`."""
-        return cls(f"{dataset.root.rstrip('/')}/{dataset.name}")
+        """The store of a dataset: the folder `root/name`, of a subset that of the whole."""
+        return cls(f"{dataset.root.rstrip('/')}/{dataset.folder}", dataset.name if dataset.part_of else "")
+
+    def _at(self, path: str) -> str:
+        """Where a path of this store lies below `url`."""
+        if not self.subset:
+            return path
+        first, _, rest = path.partition("/")
+        artefact = rest.partition("/")[0] if first in _BOOKS else first
+        return path if artefact in _SHARED else f"subsets/{self.subset}/{path}"
+
+    def local_path(self, path: str) -> Path | None:
+        """The path on a local disk, None where the store is not on one."""
+        return None if self.local_root is None else self.local_root / self._at(path)
 
     @cached_property
     def local_root(self) -> Path | None:
@@ -56,7 +74,7 @@ class Store:
 
     def address(self, path: str) -> str:
         """The full path or URL of a file, for messages and for libraries that take URLs."""
-        return f"{self.url.rstrip('/')}/{path}"
+        return f"{self.url.rstrip('/')}/{self._at(path)}"
 
     @cached_property
     def _local_base(self) -> str | None:
@@ -66,25 +84,25 @@ class Store:
     def read_bytes(self, path: str) -> bytes:
         """The file's content. Raises FileNotFoundError."""
         if self._local_base is not None:
-            with open(f"{self._local_base}/{path}", "rb") as file:
+            with open(f"{self._local_base}/{self._at(path)}", "rb") as file:
                 return file.read()
         fs, base = self._remote
-        return cast(bytes, fs.cat_file(f"{base}/{path}"))
+        return cast(bytes, fs.cat_file(f"{base}/{self._at(path)}"))
 
     def open(self, path: str) -> IO[bytes]:
         """The file, open for reading at random positions. Raises FileNotFoundError."""
         if self.local_root is not None:
-            return (self.local_root / path).open("rb")
+            return (self.local_root / self._at(path)).open("rb")
         fs, base = self._remote
-        return cast(IO[bytes], fs.open(f"{base}/{path}", "rb"))
+        return cast(IO[bytes], fs.open(f"{base}/{self._at(path)}", "rb"))
 
     def size(self, path: str) -> int | None:
         """The file's size in bytes, None where there is no such file."""
         try:
             if self._local_base is not None:
-                return os.stat(f"{self._local_base}/{path}").st_size
+                return os.stat(f"{self._local_base}/{self._at(path)}").st_size
             fs, base = self._remote
-            return cast(int, fs.info(f"{base}/{path}")["size"])
+            return cast(int, fs.info(f"{base}/{self._at(path)}")["size"])
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -95,19 +113,21 @@ class Store:
             return {path: self.size(path) for path in paths}
         fs, base = self._remote
         found: dict[str, int] = {}
-        for top in {path.partition("/")[0] for path in paths}:
+        for top in {self._at(path).removesuffix(path) + path.partition("/")[0] for path in paths}:
             with contextlib.suppress(FileNotFoundError):
                 listed = fs.find(f"{base}/{top}", detail=True)
                 found |= {name.removeprefix(f"{base}/"): info["size"] for name, info in listed.items()}
-        return {path: found.get(path) for path in paths}
+        return {path: found.get(self._at(path)) for path in paths}
 
     def names(self, folder: str) -> list[str]:
         """Sorted names of the files and folders directly in `folder`; none where there is no such folder."""
         try:
             if self.local_root is not None:
-                return sorted(os.listdir(self.local_root / folder))
+                return sorted(os.listdir(self.local_root / self._at(folder)))
             fs, base = self._remote
-            return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(f"{base}/{folder}", detail=False))
+            return sorted(
+                entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(f"{base}/{self._at(folder)}", detail=False)
+            )
         except (FileNotFoundError, NotADirectoryError):
             return []
 
@@ -115,9 +135,9 @@ class Store:
         """Replace the file as a whole, durably: a reader sees the old content or the new, never a part."""
         if self.local_root is None:
             fs, base = self._remote
-            fs.pipe_file(f"{base}/{path}", content)
+            fs.pipe_file(f"{base}/{self._at(path)}", content)
             return
-        target = self.local_root / path
+        target = self.local_root / self._at(path)
         temporary = self._temporary_beside(target, content)
         os.replace(temporary, target)
         fsync_folder(target.parent)
@@ -127,11 +147,11 @@ class Store:
         if self.local_root is None:
             fs, base = self._remote
             try:
-                fs.pipe_file(f"{base}/{path}", content, mode="create")
+                fs.pipe_file(f"{base}/{self._at(path)}", content, mode="create")
             except FileExistsError:
                 return False
             return True
-        target = self.local_root / path
+        target = self.local_root / self._at(path)
         temporary = self._temporary_beside(target, content)
         try:
             os.link(temporary, target)
@@ -145,7 +165,7 @@ class Store:
         """Move a local file into the store, durably, replacing what is there."""
         if self.local_root is None:
             fs, base = self._remote
-            fs.put_file(str(source), f"{base}/{path}")
+            fs.put_file(str(source), f"{base}/{self._at(path)}")
             source.unlink()
             return
         with self._move_local(source, path).open("rb") as file:
@@ -153,7 +173,7 @@ class Store:
 
     def _move_local(self, source: Path, path: str) -> Path:
         assert self.local_root is not None
-        target = self.local_root / path
+        target = self.local_root / self._at(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.replace(source, target)
@@ -174,7 +194,7 @@ class Store:
                 self.move_in(source, path)
         else:
             for path, source in sources.items():
-                if source != self.local_root / path:
+                if source != self.local_root / self._at(path):
                     self._move_local(source, path)
             sync_disk_of(self.local_root)
 
@@ -191,23 +211,23 @@ class Store:
         """Move a file inside the store, replacing what is there."""
         if self.local_root is None:
             fs, base = self._remote
-            fs.copy(f"{base}/{source}", f"{base}/{target}")
-            fs.rm_file(f"{base}/{source}")
+            fs.copy(f"{base}/{self._at(source)}", f"{base}/{self._at(target)}")
+            fs.rm_file(f"{base}/{self._at(source)}")
             return
-        destination = self.local_root / target
+        destination = self.local_root / self._at(target)
         destination.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(self.local_root / source, destination)
+        os.replace(self.local_root / self._at(source), destination)
 
     def sync(self, folders: Iterable[str]) -> None:
         """Make the moves into these folders durable; an object store's puts are so already."""
         if self.local_root is not None:
             for folder in sorted(set(folders)):
-                fsync_folder(self.local_root / folder)
+                fsync_folder(self.local_root / self._at(folder))
 
     def delete(self, path: str) -> None:
         """Delete a file or a folder with all it holds; nothing happens where there is none."""
         if self.local_root is not None:
-            target = self.local_root / path
+            target = self.local_root / self._at(path)
             if target.is_dir():
                 shutil.rmtree(target, ignore_errors=True)
             else:
@@ -215,18 +235,18 @@ class Store:
             return
         fs, base = self._remote
         with contextlib.suppress(FileNotFoundError):
-            fs.rm(f"{base}/{path}", recursive=True)
+            fs.rm(f"{base}/{self._at(path)}", recursive=True)
 
     @contextlib.contextmanager
     def local_copy(self, path: str) -> Iterator[Path]:
         """A local path with the file's content: the file itself on a local disk, else a copy for the time being."""
         if self.local_root is not None:
-            yield self.local_root / path
+            yield self.local_root / self._at(path)
             return
         fs, base = self._remote
         with tempfile.TemporaryDirectory(prefix="laion-assets-") as folder:
             copy = Path(folder) / path.rsplit("/", 1)[-1]
-            fs.get_file(f"{base}/{path}", str(copy))
+            fs.get_file(f"{base}/{self._at(path)}", str(copy))
             yield copy
 
     @staticmethod

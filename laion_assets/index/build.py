@@ -118,7 +118,7 @@ def _build(
 
 
 def _stage_metadata(store: Store, attempt: Publication, embeddings: Embeddings) -> None:
-    for partition in range(len(embeddings.manifests)):
+    for partition in embeddings.layout.embedding_numbers:
         source = ClipEmbeddings.path(embeddings.layout, partition, "metadata")
         staged = attempt.stage(f"{METADATA_FOLDER}/{source.rsplit('/', 1)[-1]}")
         with store.local_copy(source) as local:

@@ -35,7 +35,7 @@ def coherent_embeddings(dataset: Dataset, store: Store) -> Embeddings:
     Raises IncompleteError naming the files that are not published, ModelError naming those of another model than the
     rest, and EmbeddingError naming those of another width.
     """
-    handle = ClipEmbeddings(store, dataset.layout, tuple(range(dataset.layout.embedding_files)))
+    handle = ClipEmbeddings(store, dataset.layout, tuple(dataset.layout.embedding_numbers))
     require_complete(dataset, handle)
     manifests = tuple(handle.manifests())
     model, width = [_majority([manifest.details.get(name) for manifest in manifests]) for name in ("model", "width")]

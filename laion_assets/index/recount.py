@@ -109,7 +109,7 @@ def _metadata_rows(store: Store, manifest: Manifest, problems: list[str]) -> int
 def _header_rows(store: Store, layout: Layout, modality: str, problems: list[str]) -> int:
     """Rows of all npy files of a modality, from their headers."""
     rows = 0
-    for partition in range(layout.embedding_files):
+    for partition in layout.embedding_numbers:
         path = ClipEmbeddings.path(layout, partition, FOLDERS[modality])
         try:
             with store.open(path) as file:
@@ -120,7 +120,7 @@ def _header_rows(store: Store, layout: Layout, modality: str, problems: list[str
 
 
 def _embeddings(store: Store, layout: Layout) -> Embeddings:
-    handle = ClipEmbeddings(store, layout, tuple(range(layout.embedding_files)))
+    handle = ClipEmbeddings(store, layout, tuple(layout.embedding_numbers))
     manifests = tuple(handle.manifests())
     first = manifests[0].details
     return Embeddings(layout, first["model"], first["width"], manifests)

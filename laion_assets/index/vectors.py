@@ -70,7 +70,7 @@ def opened_vectors(store: Store, embeddings: Embeddings, modality: str) -> Itera
     """
     with contextlib.ExitStack() as stack:
         arrays, paths = [], []
-        for partition, manifest in enumerate(embeddings.manifests):
+        for partition, manifest in zip(embeddings.layout.embedding_numbers, embeddings.manifests, strict=True):
             path = ClipEmbeddings.path(embeddings.layout, partition, FOLDERS[modality])
             local = stack.enter_context(store.local_copy(path))
             array = open_vectors(local, embeddings.width, store.address(path))

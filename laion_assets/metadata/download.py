@@ -98,11 +98,10 @@ def _published(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEn
 @contextlib.contextmanager
 def _partials(dataset: Dataset, store: Store) -> Iterator[Partials]:
     """The folder of downloads in the making; for an object store one on this machine's disk."""
-    if store.local_root is not None:
-        folder = store.local_root / PARTIAL_FOLDER
-    else:
+    folder = store.local_path(PARTIAL_FOLDER)
+    if folder is None:
         cache = Path(dataset.metadata.partial_folder or Path.home() / ".cache" / "laion-assets").expanduser()
-        folder = cache / f"{dataset.name}-{hashlib.sha256(store.url.encode()).hexdigest()[:16]}"
+        folder = cache / f"{dataset.folder}-{hashlib.sha256(store.url.encode()).hexdigest()[:16]}"
     partials = Partials(folder)
     try:
         yield partials

@@ -6,6 +6,7 @@ A setting `images.threads` of the dataset `sample` is looked up, first found win
     3. [sample.images] threads in the settings file
     4. [images] threads in the settings file
     5. what the dataset declares
+A subset of a dataset has the settings of the whole, unless one is given for its own name.
 The settings file is `laion-assets.toml` in the current directory, or the file that LAION_ASSETS_SETTINGS names.
 The same rules hold for the Dagster page, its daemon, runs and the command line.
 """
@@ -76,36 +77,38 @@ class Settings:
 
     def _apply(self, dataset: Dataset) -> tuple[Dataset, list[Resolved]]:
         found: list[Resolved] = []
-        resolved = cast(Dataset, self._resolve_group(dataset, dataset.name, "", found))
+        resolved = cast(
+            Dataset, self._resolve_group(dataset, tuple(filter(None, (dataset.name, dataset.part_of))), "", found)
+        )
         if "://" not in resolved.root:
             resolved = dataclasses.replace(resolved, root=str(Path(resolved.root).expanduser().absolute()))
         return resolved, found
 
-    def _resolve_group(self, group: Any, dataset: str, prefix: str, found: list[Resolved]) -> Any:
+    def _resolve_group(self, group: Any, datasets: tuple[str, ...], prefix: str, found: list[Resolved]) -> Any:
         changes: dict[str, Any] = {}
         hints = typing.get_type_hints(type(group))
         for field in dataclasses.fields(group):
             declared = getattr(group, field.name)
             name = f"{prefix}{field.name}"
             if dataclasses.is_dataclass(declared) and field.name != "layout":
-                changes[field.name] = self._resolve_group(declared, dataset, f"{name}.", found)
+                changes[field.name] = self._resolve_group(declared, datasets, f"{name}.", found)
             elif "help" in field.metadata:
-                raw, origin = self._look_up(dataset, name)
+                raw, origin = self._look_up(datasets, name)
                 value = declared if origin is None else convert(name, raw, hints[field.name], origin)
                 changes[field.name] = value
                 found.append(
                     Resolved(
-                        name, value, origin or f"dataset {dataset}", field.metadata["help"], field.metadata["unit"]
+                        name, value, origin or f"dataset {datasets[0]}", field.metadata["help"], field.metadata["unit"]
                     )
                 )
         return dataclasses.replace(group, **changes)
 
-    def _look_up(self, dataset: str, name: str) -> tuple[Any, str | None]:
+    def _look_up(self, datasets: tuple[str, ...], name: str) -> tuple[Any, str | None]:
         variable = name.replace(".", "_").upper()
-        for candidate in (f"{PREFIX}{dataset.upper()}_{variable}", f"{PREFIX}{variable}"):
+        for candidate in [*(f"{PREFIX}{dataset.upper()}_{variable}" for dataset in datasets), f"{PREFIX}{variable}"]:
             if candidate in self.environment:
                 return self.environment[candidate], f"environment {candidate}"
-        for path in ((dataset, *name.split(".")), tuple(name.split("."))):
+        for path in [*((dataset, *name.split(".")) for dataset in datasets), tuple(name.split("."))]:
             value: Any = self.file
             for part in path:
                 value = value.get(part) if isinstance(value, Mapping) else None
