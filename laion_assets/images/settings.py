@@ -68,10 +68,13 @@ class ImageSettings:
     requests_per_address: int = setting(
         24, "parallel requests of a worker process to one address, whatever its hosts are called; further ones wait"
     )
+    max_retry_after_s: float = setting(
+        30.0, "a host whose Retry-After is longer is not waited for: its URLs end as `host_busy`", unit="s"
+    )
     host_wait_s: float = setting(
-        30.0,
-        "longest time that a URL waits for its host's other requests or its Retry-After (then `host_busy`), and for "
-        "memory; it does not count as deadline_s",
+        240.0,
+        "longest time that a URL waits for its host's other requests and rests (then `host_busy`) and for memory, "
+        "beside deadline_s; 64 threads at one host of 6 slow requests wait for 213 s at most",
         unit="s",
     )
     idle_connections: int = setting(

@@ -5,6 +5,8 @@ larger one reserves all that it may grow to before it is read further, once. So 
 more of them, and those who hold them all end by themselves: there is no deadlock.
 """
 
+import contextlib
+import ctypes
 import threading
 import time
 from collections import deque
@@ -14,6 +16,20 @@ from laion_assets.images.reasons import Reason, Rejection
 
 FREE_BYTES = 512 * 1024
 """What a body may take without asking. Nine of ten pictures of the crawl are smaller."""
+
+RETURNED_BYTES = 8_000_000
+_M_MMAP_THRESHOLD = -3  # malloc.h of glibc
+
+
+def return_large_blocks() -> None:
+    """Let this process give memory blocks over RETURNED_BYTES back to the system when they are freed.
+
+    glibc raises that bound by itself to the size of what was freed (mallopt(3)), up to 32 MB, and then keeps bodies of
+    20 MB in the arenas of its threads: with a budget of 256 MB that made 938 MB of resident memory, against 341 MB.
+    Elsewhere than on glibc it does nothing.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, RETURNED_BYTES)
 
 
 def charge(size: int) -> int:

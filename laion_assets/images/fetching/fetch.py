@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from laion_assets.images.fetching.body_budget import BodyBudget, Reservation
+from laion_assets.images.fetching.body_budget import BodyBudget, Reservation, return_large_blocks
 from laion_assets.images.fetching.clock import Clock
 from laion_assets.images.fetching.connecting import connect, rejection_of
 from laion_assets.images.fetching.connection_pool import ConnectionPool
@@ -91,7 +91,7 @@ class Fetcher:
         self.policy = policy
         self.guard = guard or Guard(policy.resolve, policy.allowed_ports)
         self.pool = ConnectionPool(policy.idle_connections)
-        self.gate = HostGate(policy.requests_per_host, policy.requests_per_address)
+        self.gate = HostGate(policy.requests_per_host, policy.requests_per_address, policy.max_retry_after_s)
         self.budget = BodyBudget(max(policy.max_bytes_in_flight, 2 * policy.max_body_bytes))
         self.sessions = TlsSessions()
         self.robots = RobotsCache(self._robots_txt)
@@ -127,7 +127,7 @@ class Fetcher:
             if not reason.retryable or reason is Reason.HOST_BUSY or attempts > policy.retries:
                 break
             if retry_after_s is not None:  # the whole host rests, this row with it
-                if retry_after_s > clock.patience_s:
+                if retry_after_s > min(policy.max_retry_after_s, clock.patience_s):
                     break
             elif clock.ends - time.monotonic() <= RETRY_PAUSE_S:
                 break
@@ -171,6 +171,7 @@ def shared_fetcher(policy: FetchPolicy) -> Fetcher:
     with _shared_lock:
         fetcher = _shared.get(policy.key)
         if fetcher is None:
+            return_large_blocks()
             fetcher = _shared[policy.key] = Fetcher(policy)
         _shared.move_to_end(policy.key)
         while len(_shared) > _MAX_SHARED:

@@ -29,10 +29,11 @@ class HostGate:
     """Bounded parallel requests by host and by address, and pauses by host. Thread-safe, one a fetcher.
 
     Both bounds hold, so that one server with many names is spared, too. `address` None, for a site of the operator's
-    own (`resolve`), leaves the bound of the host alone.
+    own (`resolve`), leaves the bound of the host alone. A host that rests longer than `max_rest_s` is not waited for.
     """
 
-    def __init__(self, per_host: int, per_address: int) -> None:
+    def __init__(self, per_host: int, per_address: int, max_rest_s: float) -> None:
+        self._max_rest_s = max_rest_s
         self._per_host = per_host
         self._per_address = per_address
         self._lock = threading.Lock()
@@ -68,8 +69,8 @@ class HostGate:
         """A slot of a host that is not paused, neither before nor after waiting for it."""
         while True:
             pause_s = self._pause_left(host)
-            if pause_s > clock.patience_s:
-                raise Rejection(Reason.HOST_BUSY, "the host asked us to come back later than images.host_wait_s allows")
+            if pause_s > min(self._max_rest_s, clock.patience_s):
+                raise Rejection(Reason.HOST_BUSY, "the host asked us to rest longer than we wait for it")
             if pause_s > 0:
                 time.sleep(pause_s)
                 clock.waited(pause_s)

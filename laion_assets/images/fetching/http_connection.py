@@ -230,7 +230,10 @@ class HttpConnection:
                 raise too_large(max_bytes)
             if len(body) + size > FREE_BYTES:
                 take(max_bytes)
-            while len(self._buffer) < size:
+            while len(self._buffer) < size:  # moved over as it comes, so that a large chunk is not held twice
+                size -= len(self._buffer)
+                body += self._buffer
+                self._buffer.clear()
                 if not self._fill():
                     raise Rejection(Reason.SHORT_BODY, "the body ended inside a chunk")
             body += memoryview(self._buffer)[:size]
@@ -333,16 +336,21 @@ def _decompress(body: bytes, encoding: str, max_bytes: int, take: Callable[[int]
     windows = (zlib.MAX_WBITS, -zlib.MAX_WBITS) if encoding == "deflate" else (zlib.MAX_WBITS | 16,)
     for window in windows:
         inflater = zlib.decompressobj(window)
+        plain, rest = bytearray(), body
         try:
-            plain = inflater.decompress(body, min(FREE_BYTES, max_bytes + 1))
-            if not inflater.eof and len(plain) <= max_bytes:
-                take(max_bytes)
-                plain += inflater.decompress(inflater.unconsumed_tail, max_bytes + 1 - len(plain))
+            while not inflater.eof and len(plain) <= max_bytes:
+                if len(plain) >= FREE_BYTES:
+                    take(max_bytes)
+                piece = inflater.decompress(rest, min(FREE_BYTES, max_bytes + 1 - len(plain)))
+                if not piece:
+                    break
+                plain += piece
+                rest = inflater.unconsumed_tail
         except zlib.error:
             continue
         if len(plain) > max_bytes:
             raise too_large(max_bytes)
         if not inflater.eof:
             raise Rejection(Reason.SHORT_BODY, f"the {encoding} stream is cut short")
-        return plain
+        return bytes(plain)
     raise Rejection(Reason.BAD_ENCODING, f"the body is not {encoding}")

@@ -28,7 +28,8 @@ class FetchPolicy:
     retries: int = 1
     requests_per_host: int = 6
     requests_per_address: int = 24
-    host_wait_s: float = 30.0
+    max_retry_after_s: float = 30.0
+    host_wait_s: float = 240.0
     idle_connections: int = 128
     allowed_ports: tuple[int, ...] = (80, 443)
     user_agent: str = "laion-assets"
@@ -52,6 +53,7 @@ class FetchPolicy:
             retries=images.retries,
             requests_per_host=images.requests_per_host,
             requests_per_address=images.requests_per_address,
+            max_retry_after_s=images.max_retry_after_s,
             host_wait_s=images.host_wait_s,
             idle_connections=images.idle_connections,
             allowed_ports=images.allowed_ports,

@@ -3,6 +3,8 @@
 import gzip
 import io
 import random
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +102,56 @@ def test_a_body_in_the_queue_keeps_its_bytes_until_it_was_resized():
             assert resize(io.BytesIO(bodies[0]), "boxes")[1] == "boxes"
             assert fetcher.budget.free_bytes == CAP
         assert fetcher.budget.free_bytes == 2 * CAP
+
+
+ATTACKED = """
+import io, sys, threading
+from multiprocessing.pool import ThreadPool
+from laion_assets.images.fetching.fetch import shared_fetcher
+from laion_assets.images.fetching.opener import GuardedOpener
+from laion_assets.images.fetching.policy import FetchPolicy
+
+def peak_mb():
+    return next(int(line.split()[1]) / 1000 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+policy = FetchPolicy(resolve={"*.test": sys.argv[1]}, max_bytes_in_flight=60_000_000, requests_per_host=32,
+                     deadline_s=60, connect_timeout_s=60)
+opener = GuardedOpener(shared_fetcher(policy))
+consume = opener.consuming(lambda stream: stream.read(1))
+before = peak_mb()
+queue = threading.Semaphore(64)
+
+def rows():
+    for number in range(90):
+        queue.acquire()
+        yield number
+
+def fetch(number):
+    with opener.open(f"http://h{number % 5}.test/{'abc'[number % 3]}") as answer:
+        return io.BytesIO(answer.read())
+
+with ThreadPool(32) as threads:
+    for stream in threads.imap_unordered(fetch, rows()):
+        consume(stream)
+        stream.close()
+        queue.release()
+print(peak_mb() - before)
+"""
+
+
+def test_resident_memory_stays_near_the_budget_under_ninety_bodies_of_twenty_megabytes():
+    """32 threads and a queue of 64: 1.3 GB without the budget."""
+    bomb = b"\xff\xd8\xff" + bytes(19_990_000)
+    chunk = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(bomb)
+    pages = {
+        "/a": answer(bomb),
+        "/b": raw(chunk, bomb, b"\r\n0\r\n\r\n"),
+        "/c": answer(gzip.compress(bomb), "200 OK", "Content-Encoding: gzip"),
+    }
+    with running(pages) as site:
+        command = [sys.executable, "-c", ATTACKED, f"127.0.0.1:{site.port}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert 20 < float(done.stdout) < 150
 
 
 def test_the_budget_is_fair_and_never_gives_more_than_it_has():

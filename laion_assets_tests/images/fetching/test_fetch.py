@@ -241,14 +241,14 @@ def test_a_retry_that_succeeds_is_a_success(policy):
     assert (fetched.reason, fetched.attempts) == (Reason.SUCCESS, 2)
 
 
-def test_retry_after_is_waited_for_as_long_as_patience_lasts(policy):
+def test_retry_after_is_waited_for_unless_it_is_too_long(policy):
     pages = {
         "/soon": answer(b"", "503 Busy", "Retry-After: 1"),
         "/late": answer(b"", "429 Slow down", "Retry-After: 60"),
         "/date": answer(b"", "429 Slow down", "Retry-After: Fri, 31 Dec 2100 23:59:59 GMT"),
     }
     with running(pages) as site:
-        policy = replace(policy, retries=1, resolve=site.resolve, host_wait_s=2.0)
+        policy = replace(policy, retries=1, resolve=site.resolve, max_retry_after_s=2.0)
         assert [fetch(site.url(path), policy).attempts for path in pages] == [2, 1, 1]
 
 

@@ -104,7 +104,7 @@ def test_retry_after_rests_the_whole_host_and_no_other(status):
 
 def test_a_host_that_says_much_later_is_not_asked_again():
     with running({"/": answer(b"", "429 Slow down", "Retry-After: 3600"), "/good": answer(BODY)}) as site:
-        fetcher = Fetcher(FetchPolicy(retries=1, resolve=site.resolve, host_wait_s=0.5))
+        fetcher = Fetcher(FetchPolicy(retries=1, resolve=site.resolve, max_retry_after_s=0.5))
         assert (fetcher.fetch(site.url("/")).reason, site.seen) == (Reason.HTTP_429, ["/"])
         later = fetcher.fetch(site.url("/good"))
         assert (later.reason, later.attempts, later.seconds < 0.3) == (Reason.HOST_BUSY, 1, True)
@@ -114,7 +114,7 @@ def test_a_host_that_says_much_later_is_not_asked_again():
 
 
 def test_turns_are_given_in_order_and_nothing_is_left_behind():
-    gate = HostGate(1, 1)
+    gate = HostGate(1, 1, 30)
     order = []
 
     def take(number):
@@ -135,7 +135,7 @@ def test_turns_are_given_in_order_and_nothing_is_left_behind():
 
 
 def test_a_turn_that_never_came_takes_nothing_with_it():
-    gate = HostGate(1, 1)
+    gate = HostGate(1, 1, 30)
     gate.enter("a", "1.2.3.4", Clock.start(1, 1, 1))
     for host, address in (("a", None), ("b", "1.2.3.4")):
         with pytest.raises(Rejection, match="host_busy"):
@@ -147,7 +147,7 @@ def test_a_turn_that_never_came_takes_nothing_with_it():
 
 
 def test_many_pauses_are_forgotten_when_they_are_over():
-    gate = HostGate(1, 1)
+    gate = HostGate(1, 1, 30)
     for number in range(3_000):
         gate.pause(f"h{number}", 0.0)
     assert len(gate._paused) < 1_100
