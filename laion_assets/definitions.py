@@ -16,6 +16,7 @@ from laion_assets.assets.image_shards import image_shards_asset  # noqa: E402
 from laion_assets.assets.knn_indices import knn_indices_asset  # noqa: E402
 from laion_assets.assets.published_parquet import published_parquet_asset  # noqa: E402
 from laion_assets.assets.raw_csv import raw_csv_asset  # noqa: E402
+from laion_assets.assets.statistics import dataset_statistics_asset, image_statistics_asset  # noqa: E402
 from laion_assets.checks.recount import recount_checks  # noqa: E402
 from laion_assets.datasets import LAION400M, REHEARSAL, SAMPLE, Dataset  # noqa: E402
 from laion_assets.io_managers.clip_embeddings import ClipEmbeddingsIOManager  # noqa: E402
@@ -24,6 +25,7 @@ from laion_assets.io_managers.image_shards import ImageShardsIOManager  # noqa: 
 from laion_assets.io_managers.knn_indices import KnnIndicesIOManager  # noqa: E402
 from laion_assets.io_managers.published_parquet import PublishedParquetIOManager  # noqa: E402
 from laion_assets.io_managers.raw_csv import RawCsvIOManager  # noqa: E402
+from laion_assets.io_managers.statistics import DatasetStatisticsIOManager, ImageStatisticsIOManager  # noqa: E402
 from laion_assets.resources.clip_model import ClipModelResource  # noqa: E402
 from laion_assets.resources.crawl_site import CrawlSiteResource  # noqa: E402
 from laion_assets.resources.run_log import run_log  # noqa: E402
@@ -37,6 +39,8 @@ IO_MANAGERS = (
     ImageShardsIOManager,
     ClipEmbeddingsIOManager,
     KnnIndicesIOManager,
+    DatasetStatisticsIOManager,
+    ImageStatisticsIOManager,
 )
 
 
@@ -47,7 +51,9 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
         assets=[
             published_parquet_asset(dataset) if dataset.published else raw_csv_asset(dataset),
             dedup_parquet_asset(dataset),
+            dataset_statistics_asset(dataset),
             image_shards_asset(dataset),
+            image_statistics_asset(dataset),
             clip_embeddings_asset(dataset),
             knn_indices_asset(dataset),
         ],

@@ -17,6 +17,7 @@ from laion_assets.handles import (
     HANDLES,
     IMAGE_SHARDS,
     SOURCES,
+    STATISTICS,
     Handle,
     stages_of,
 )
@@ -24,6 +25,8 @@ from laion_assets.settings.field import byte_settings, digest_of
 
 UID_VERSION = 1
 """Raised when the identity or order of rows changes, so that older parquet files count as stale."""
+STATISTICS_VERSION = 1
+"""Raised when other things are counted, or otherwise."""
 EMBEDDING_VERSION = 1
 """Raised when the bytes of embedding files change for the same model and shards."""
 
@@ -54,6 +57,8 @@ def settings_digest(dataset: Dataset, asset: str) -> str:
                 values["where"] = dataset.metadata.where.values()
         case "image_shards":
             values = byte_settings(dataset.images)
+        case "dataset_statistics" | "image_statistics":
+            values = {"version": STATISTICS_VERSION, "layout": [layout.shards, layout.embedding_files]}
         case "clip_embeddings":
             values = {"model": weights_identity(dataset.model), "format": EMBEDDING_VERSION}
         case _:
@@ -68,11 +73,22 @@ def inputs_digest(layout_key: str, upstream: list[Manifest]) -> str:
     return digest_of([[manifest.key, manifest.content] for manifest in upstream])
 
 
+def published_upstream(dataset: Dataset, store: Store, asset: str) -> list[Manifest]:
+    """The manifests of what an asset of statistics counts, in order; unpublished partitions are left out."""
+    handle = HANDLES[STATISTICS[asset]]
+    keys = [handle.key(dataset.layout, number) for number in range(handle.count(dataset.layout))]
+    found = [read_manifest(store, handle.asset, key) for key in keys]
+    return [manifest for manifest in found if manifest is not None]
+
+
 def upstream_partitions(handle: type[Handle], dataset: Dataset, partition: int) -> tuple[type[Handle] | None, range]:
     """The artefact before, and which of its partitions this one reads."""
     layout = dataset.layout
     if handle.asset in SOURCES:
         return None, range(0)
+    if handle.asset in STATISTICS:
+        counted = HANDLES[STATISTICS[handle.asset]]
+        return counted, range(counted.count(layout))
     stages = stages_of(dataset)
     before = HANDLES[stages[stages.index(handle.asset) - 1]]
     if handle.asset == IMAGE_SHARDS:
@@ -130,9 +146,10 @@ class Freshness:
                 manifest = self._manifest(before, number)
             except IntegrityError:
                 return None
-            if manifest is None:
+            if manifest is not None:
+                upstream.append(manifest)
+            elif asset not in STATISTICS:  # They count what there is.
                 return None
-            upstream.append(manifest)
         return inputs_digest(handle.key(self.dataset.layout, partition), upstream)
 
     def _manifest(self, handle: type[Handle], partition: int) -> Manifest | None:

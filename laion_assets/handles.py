@@ -27,6 +27,10 @@ STAGES = (RAW_CSV, DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS, KNN_INDICES)
 """The asset names, in the order of the data's way, for a dataset that starts from CSVs."""
 SOURCES = (RAW_CSV, PUBLISHED_PARQUET)
 """The assets that a dataset may start from."""
+DATASET_STATISTICS = "dataset_statistics"
+IMAGE_STATISTICS = "image_statistics"
+STATISTICS = {DATASET_STATISTICS: DEDUP_PARQUET, IMAGE_STATISTICS: IMAGE_SHARDS}
+"""The assets that count, and what each counts."""
 
 
 def stages_of(dataset: Dataset) -> tuple[str, ...]:
@@ -82,6 +86,12 @@ class RawCsv(Handle):
     def files(self) -> list[str]:
         """Paths, relative to the store, of the CSV files, sorted."""
         return sorted(entry.path for entry in self.manifest(0).files)
+
+
+def assets_of(dataset: Dataset) -> tuple[str, ...]:
+    """All asset names of a dataset: its stages in order, each with the statistics of it behind."""
+    counting = {counted: asset for asset, counted in STATISTICS.items()}
+    return tuple(name for stage in stages_of(dataset) for name in (stage, counting.get(stage)) if name)
 
 
 @dataclass(frozen=True)
@@ -173,7 +183,46 @@ class KnnIndices(Handle):
     asset = KNN_INDICES
 
 
+@dataclass(frozen=True)
+class Statistics(Handle):
+    """Figures and exact counts: `statistics/ASSET.json`, `statistics/ASSET.parquet`."""
+
+    @staticmethod
+    def summary_path(asset: str) -> str:
+        """Path of the figures, relative to the store."""
+        return f"statistics/{asset}.json"
+
+    @staticmethod
+    def counts_path(asset: str) -> str:
+        """Path of the counts by measure and value, relative to the store."""
+        return f"statistics/{asset}.parquet"
+
+
+@dataclass(frozen=True)
+class DatasetStatistics(Statistics):
+    """Statistics of the unique rows."""
+
+    asset = DATASET_STATISTICS
+
+
+@dataclass(frozen=True)
+class ImageStatistics(Statistics):
+    """Statistics of the fetched pictures."""
+
+    asset = IMAGE_STATISTICS
+
+
 HANDLES: dict[str, type[Handle]] = {
-    handle.asset: handle for handle in (RawCsv, PublishedParquet, DedupParquet, ImageShards, ClipEmbeddings, KnnIndices)
+    handle.asset: handle
+    for handle in (
+        RawCsv,
+        PublishedParquet,
+        DedupParquet,
+        ImageShards,
+        ClipEmbeddings,
+        KnnIndices,
+        DatasetStatistics,
+        ImageStatistics,
+    )
 }
 """The handle of each artefact, by asset name."""

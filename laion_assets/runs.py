@@ -16,7 +16,7 @@ from laion_assets import errors
 from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.freshness import Freshness, PartitionState
-from laion_assets.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, stages_of
+from laion_assets.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
 from laion_assets.partitions import PARTITIONED, partitions_a_run
 from laion_assets.settings.resolution import configured
 
@@ -98,7 +98,7 @@ def materialize(
     dataset = configured(dataset)
     reports = []
     with instance() as opened:
-        for asset in stages_of(dataset) if assets is None else assets:
+        for asset in assets_of(dataset) if assets is None else assets:
             asked = retry if asset == IMAGE_SHARDS else ()
             reports.append(materialize_stage(dataset, definitions, asset, opened, within, asked))
             on_report(reports[-1])

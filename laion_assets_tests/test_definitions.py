@@ -10,11 +10,11 @@ import pytest
 
 from laion_assets.datasets import LAION400M, SAMPLE, Dataset
 from laion_assets.definitions import build_definitions
-from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, STAGES
+from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, STAGES, STATISTICS
 from laion_assets.partitions import partition_keys, upstream_mapping
 
 TOP = Path(__file__).parent.parent
-HEAVY = ("torch", "pyspark", "img2dataset", "faiss", "autofaiss", "open_clip", "cv2", "pandas")
+HEAVY = ("torch", "pyspark", "img2dataset", "faiss", "autofaiss", "open_clip", "cv2", "pandas", "matplotlib")
 
 
 def test_loading_the_definitions_imports_no_heavy_library() -> None:
@@ -65,6 +65,18 @@ def test_every_mapping_is_total_and_monotone(dataset: Dataset, asset: str, befor
     assert sorted(upstream_of) == partition_keys(dataset, asset)
     spans = [sorted(upstream_of[key]) for key in partition_keys(dataset, asset)]
     assert all(left[-1] <= right[0] for left, right in itertools.pairwise(spans))
+
+
+@pytest.mark.parametrize("dataset", [LAION400M, SAMPLE], ids=lambda dataset: dataset.name)
+def test_statistics_are_made_of_all_partitions_of_what_they_count(dataset: Dataset) -> None:
+    definitions = build_definitions(dataset)
+    graph = definitions.resolve_asset_graph()
+    for asset, counted in STATISTICS.items():
+        key, parent = dg.AssetKey([dataset.name, asset]), dg.AssetKey([dataset.name, counted])
+        assert graph.get(key).parent_keys == {parent}
+        assert graph.get(key).partitions_def is None
+        assert isinstance(graph.get_partition_mapping(key, parent), dg.AllPartitionMapping)
+        assert graph.get_check_keys_for_assets({key}) == {dg.AssetCheckKey(key, "conservation")}
 
 
 @pytest.mark.parametrize("asset", STAGES)

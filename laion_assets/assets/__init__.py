@@ -1,1 +1,1 @@
-"""The five assets, a module a stage."""
+"""The assets, a module a stage, and one for the statistics."""

@@ -9,12 +9,20 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 
 from laion_assets.assets.declaration import asset_key
-from laion_assets.checks import clip_embeddings, dedup_parquet, image_shards, knn_indices, published_parquet, raw_csv
+from laion_assets.checks import (
+    clip_embeddings,
+    dedup_parquet,
+    image_shards,
+    knn_indices,
+    published_parquet,
+    raw_csv,
+    statistics,
+)
 from laion_assets.checks.model_loader import ModelLoader
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError
-from laion_assets.handles import HANDLES, stages_of
+from laion_assets.handles import DATASET_STATISTICS, HANDLES, IMAGE_STATISTICS, assets_of
 from laion_assets.partitions import partition_numbers
 from laion_assets.resources.clip_model import ClipModelResource
 
@@ -26,6 +34,9 @@ Recount = Callable[[Dataset, Store, int, ModelLoader], Iterator[str]]
 RECOUNTS: dict[str, tuple[Recount, str]] = {
     module.ASSET: (module.problems, module.LAW)
     for module in (raw_csv, published_parquet, dedup_parquet, image_shards, clip_embeddings, knn_indices)
+} | {
+    DATASET_STATISTICS: (statistics.dataset_problems, statistics.DATASET_LAW),
+    IMAGE_STATISTICS: (statistics.image_problems, statistics.IMAGE_LAW),
 }
 
 
@@ -47,7 +58,7 @@ def recount(dataset: Dataset, asset: str, partitions: tuple[int, ...], load_mode
 
 def recount_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
     """One recounting check for each asset."""
-    return [_check(dataset, asset, RECOUNTS[asset][1]) for asset in stages_of(dataset)]
+    return [_check(dataset, asset, RECOUNTS[asset][1]) for asset in assets_of(dataset)]
 
 
 def _check(dataset: Dataset, asset: str, law: str) -> dg.AssetChecksDefinition:

@@ -18,6 +18,7 @@ from laion_assets.cli.fetch import fetch
 from laion_assets.cli.materialize import materialize
 from laion_assets.cli.search import search
 from laion_assets.cli.settings import settings
+from laion_assets.cli.statistics import statistics
 from laion_assets.cli.status import status
 from laion_assets.errors import LaionAssetsError
 
@@ -32,6 +33,7 @@ Start here:
   laion-assets demo                                 the whole graph on the embedded sample, offline
   laion-assets search --dataset sample "a red circle left of a blue square"
   laion-assets status --dataset sample              what is complete, stale or missing
+  laion-assets statistics --dataset sample          the dataset in figures; where its report is
 \b
 Then your own data:
   laion-assets settings --dataset laion400m         each setting, its value, where it came from
@@ -49,7 +51,7 @@ def cli() -> None:
     """The group of all commands."""
 
 
-for command in (demo, materialize, status, search, fetch, settings):
+for command in (demo, materialize, status, statistics, search, fetch, settings):
     cli.add_command(command)
 
 

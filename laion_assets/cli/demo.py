@@ -18,7 +18,7 @@ QUERY = "a small red circle left of a large blue square"
 def demo(query: str) -> None:
     """The whole graph on the embedded sample, offline: from crawl CSVs to an answered query.
 
-    Starts a small web site on loopback, materializes the five assets of the dataset `sample` through Dagster runs
+    Starts a small web site on loopback, materializes the assets of the dataset `sample` through Dagster runs
     (see them with `make dev`), says per stage what went in, came out and was dropped for which reason, and puts the
     answer to an example query into a contact sheet (PNG). Takes a few minutes the first time; run again it does no
     work twice.
@@ -29,7 +29,9 @@ def demo(query: str) -> None:
     click.echo(f"Dagster instance: {dagster_home()}\n")
     reports = materialize(dataset, on_report=print_report)
 
+    from laion_assets.commit.store import Store
     from laion_assets.search.answer import answer_with_sheet
+    from laion_assets.statistics.build import REPORT
 
     sheet = Path(dataset.root) / dataset.name / "search" / "demo.png"
     results = answer_with_sheet(dataset, query, 12, sheet)
@@ -37,6 +39,7 @@ def demo(query: str) -> None:
     for rank, result in enumerate(results[:5], 1):
         click.echo(f"  {rank}. {result.similarity:.3f}  {result.caption}")
     click.echo(f"\ncontact sheet:    {sheet}")
+    click.echo(f"report:           {Store.of(dataset).address(REPORT)}")
     ran = sum(report.ran for report in reports)
     click.echo(f"took {duration(time.monotonic() - started)}, {ran} partitions run")
     click.echo("next: `make dev` opens the graph in the Dagster page; `laion-assets --help` shows the rest")

@@ -5,12 +5,12 @@ import click
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.report import print_report
 from laion_assets.errors import SettingError
-from laion_assets.handles import IMAGE_SHARDS, PUBLISHED_PARQUET, STAGES, stages_of
+from laion_assets.handles import IMAGE_SHARDS, PUBLISHED_PARQUET, STAGES, STATISTICS, assets_of
 from laion_assets.images.retry_reasons import retry_reasons
 
 
 @click.command()
-@click.argument("assets", nargs=-1, type=click.Choice((PUBLISHED_PARQUET, *STAGES)))
+@click.argument("assets", nargs=-1, type=click.Choice((PUBLISHED_PARQUET, *STAGES, *STATISTICS)))
 @dataset_option()
 @click.option(
     "--partitions",
@@ -25,7 +25,7 @@ from laion_assets.images.retry_reasons import retry_reasons
     help="With image_shards alone: fetch failed rows of finished shards again, and only these.",
 )
 def materialize(assets: tuple[str, ...], name: str, span: str | None, retry: str | None) -> None:
-    """Run what is not complete of ASSETS (all five if none is named), one after the other.
+    """Run what is not complete of ASSETS (all if none is named), one after the other.
 
     Complete partitions are not run again. The runs show in the Dagster page (make dev). Ctrl-C keeps every
     finished partition; the same command goes on from there.
@@ -45,7 +45,7 @@ def materialize(assets: tuple[str, ...], name: str, span: str | None, retry: str
         raise click.UsageError("--retry goes with image_shards alone: materialize image_shards --retry ...")
     reasons = _reasons(retry)
     dataset = chosen(name)
-    stages = stages_of(dataset)
+    stages = assets_of(dataset)
     if foreign := [asset for asset in assets if asset not in stages]:
         kind = "published parquet files" if dataset.published else "CSVs"
         raise click.UsageError(f"{name} starts from {kind}: it has {', '.join(stages)}, and no {foreign[0]}.")

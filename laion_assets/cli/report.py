@@ -15,12 +15,12 @@ def print_report(report: StageReport) -> None:
         work = f"{report.ran} of {report.partitions} partitions run in {duration(report.seconds)}"
     else:
         work = f"{report.partitions} of {report.partitions} partitions complete already: nothing to do"
-    click.secho(f"{report.asset:<16}", bold=True, nl=False)
+    click.secho(f"{report.asset:<20}", bold=True, nl=False)
     click.echo(f"{report.rows_in:>8,} {unit} in  {report.rows_out:>8,} out   ({work})")
     if report.reasons:
         dropped = sorted(report.reasons.items(), key=lambda item: (-item[1], item[0]))
         lines = [f"{count:,} {reason}" for reason, count in dropped]
-        click.secho(f"{'':<16}dropped: {_wrapped(lines)}", dim=True)
+        click.secho(f"{'':<20}dropped: {_wrapped(lines)}", dim=True)
 
 
 def _wrapped(items: list[str], width: int = 92) -> str:
@@ -32,4 +32,4 @@ def _wrapped(items: list[str], width: int = 92) -> str:
             lines.append(item)
         else:
             lines[-1] += piece
-    return ("\n" + " " * 25).join(lines)
+    return ("\n" + " " * 29).join(lines)

@@ -7,7 +7,7 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.freshness import Freshness, PartitionState
-from laion_assets.handles import stages_of
+from laion_assets.handles import assets_of
 
 _STATES = ("complete", "stale", "missing", "damaged")
 
@@ -28,7 +28,7 @@ def status(name: str, as_json: bool, check: bool) -> None:
     dataset = chosen(name)
     print_root(dataset)
     freshness = Freshness(dataset)
-    states = {asset: freshness.states(asset) for asset in stages_of(dataset)}
+    states = {asset: freshness.states(asset) for asset in assets_of(dataset)}
     if as_json:
         click.echo(json.dumps({asset: summary(found) for asset, found in states.items()}, indent=2))
     else:
@@ -50,11 +50,11 @@ def summary(states: list[PartitionState]) -> dict[str, int]:
 
 
 def _print_table(states: dict[str, list[PartitionState]]) -> None:
-    click.echo(f"{'asset':<16}{'complete':>16}{'stale':>8}{'missing':>9}{'damaged':>9}{'rows out':>14}{'size':>10}")
+    click.echo(f"{'asset':<20}{'complete':>16}{'stale':>8}{'missing':>9}{'damaged':>9}{'rows out':>14}{'size':>10}")
     for asset, found in states.items():
         one = summary(found)
         line = (
-            f"{asset:<16}{one['complete']:>8,} / {one['total']:<6,}{one['stale']:>7,}{one['missing']:>9,}"
+            f"{asset:<20}{one['complete']:>8,} / {one['total']:<6,}{one['stale']:>7,}{one['missing']:>9,}"
             f"{one['damaged']:>9,}{one['rows']:>14,}{_size(one['bytes']):>10}"
         )
         click.secho(line, fg="green" if one["complete"] == one["total"] else None)

@@ -1,4 +1,4 @@
-"""What the five IO managers share: they verify, describe and hand over handles, and never move data."""
+"""What the IO managers share: they verify, describe and hand over handles, and never move data."""
 
 from typing import Any
 

@@ -40,7 +40,9 @@ def test_status_of_an_empty_folder(tmp_path: Path) -> None:
     assert {asset: counts["total"] for asset, counts in found.items()} == {
         "raw_csv": 1,
         "dedup_parquet": 32,
+        "dataset_statistics": 1,
         "image_shards": 41_455,
+        "image_statistics": 1,
         "clip_embeddings": 400,
         "knn_indices": 1,
     }

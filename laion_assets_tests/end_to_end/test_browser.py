@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from laion_assets.datasets import SAMPLE
 from laion_assets.freshness import Freshness
-from laion_assets.handles import STAGES
+from laion_assets.handles import STAGES, STATISTICS
 from laion_assets_tests.end_to_end.conftest import TOP, Demo
 from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page, wait_until
 
@@ -77,7 +77,7 @@ def test_the_lineage_shows_the_five_assets_in_their_order(dagster: DagsterPage, 
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("asset", STAGES)
+@pytest.mark.parametrize("asset", [*STAGES, *STATISTICS])
 def test_an_asset_s_page_explains_its_stage(dagster: DagsterPage, page: Page, asset: str) -> None:
     page.goto(f"{dagster.url}/assets/laion400m/{asset}?view=overview")
     expect(page.get_by_text("Description").first).to_be_visible(timeout=PATIENCE_MS)
@@ -100,6 +100,24 @@ def test_a_shard_shows_its_counts_reasons_and_pictures(dagster: DagsterPage, pag
     expect(picture).to_be_visible(timeout=PATIENCE_MS)
     assert picture.evaluate("image => image.naturalWidth") > 100
     shoot(page, "shard-pictures")
+
+
+def test_statistics_show_their_plots_and_the_report_needs_no_network(
+    dagster: DagsterPage, page: Page, home: Path
+) -> None:
+    page.goto(f"{dagster.url}/assets/sample/dataset_statistics")
+    page.locator("tr", has_text="plots").get_by_text("[Show Markdown]").click()
+    plot = page.locator("img[src^='data:image/svg']").first
+    expect(plot).to_be_visible(timeout=PATIENCE_MS)
+    assert plot.evaluate("image => image.naturalWidth") > 300
+    shoot(page, "statistics-plots")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    report = home / "data" / "sample" / "statistics" / "report.html"
+    page.goto(report.as_uri())
+    assert page.locator("svg").count() == 11
+    assert asked == [report.as_uri()]
+    page.screenshot(path=ARTIFACTS / "report.png", full_page=True)
 
 
 def test_an_embedding_partition_shows_example_rows(dagster: DagsterPage, page: Page) -> None:

@@ -16,10 +16,17 @@ import pytest
 
 from laion_assets.datasets import SAMPLE
 from laion_assets.freshness import Freshness
-from laion_assets.handles import STAGES
 from laion_assets_tests.end_to_end.conftest import BIN, Demo, environment
 
-COMPLETE = {"raw_csv": 1, "dedup_parquet": 4, "image_shards": 24, "clip_embeddings": 6, "knn_indices": 1}
+COMPLETE = {
+    "raw_csv": 1,
+    "dedup_parquet": 4,
+    "dataset_statistics": 1,
+    "image_shards": 24,
+    "image_statistics": 1,
+    "clip_embeddings": 6,
+    "knn_indices": 1,
+}
 
 
 def status(demo: Demo) -> dict[str, dict[str, int]]:
@@ -30,7 +37,7 @@ def materializations(demo: Demo) -> Counter[str]:
     with dg.DagsterInstance.from_config(str(demo.home / "dagster_home")) as instance:
         return Counter(
             asset
-            for asset in STAGES
+            for asset in COMPLETE
             for _ in instance.fetch_materializations(dg.AssetKey(["sample", asset]), limit=1000).records
         )
 
@@ -42,7 +49,7 @@ def test_everything_is_complete(demo: Demo) -> None:
 
 
 def test_every_stage_says_what_went_in_came_out_and_was_dropped(demo: Demo) -> None:
-    for asset in STAGES:
+    for asset in COMPLETE:
         assert asset in demo.first.stdout
     for reason in ("duplicate", "http_404", "blocked_address", "opted_out"):
         assert reason in demo.first.stdout
@@ -52,7 +59,7 @@ def test_the_runs_are_dagster_s_own_and_one_materialization_a_partition(demo: De
     assert materializations(demo) == Counter(COMPLETE)
     with dg.DagsterInstance.from_config(str(demo.home / "dagster_home")) as instance:
         runs = instance.get_runs()
-        assert len(runs) == len(STAGES)
+        assert len(runs) == len(COMPLETE)
         assert all(run.status == dg.DagsterRunStatus.SUCCESS for run in runs)
         checks = [
             record.event_log_entry.dagster_event.asset_check_evaluation_data
@@ -61,7 +68,7 @@ def test_the_runs_are_dagster_s_own_and_one_materialization_a_partition(demo: De
                 run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
             ).records
         ]
-    assert len(checks) == len(STAGES)
+    assert len(checks) == len(COMPLETE)
     assert all(check.passed for check in checks)
 
 

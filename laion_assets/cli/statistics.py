@@ -1,0 +1,77 @@
+"""`laion-assets statistics`."""
+
+import json
+from typing import Any
+
+import click
+
+from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.handles import DATASET_STATISTICS, IMAGE_STATISTICS
+
+
+@click.command()
+@dataset_option()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: all figures by asset.")
+def statistics(name: str, as_json: bool) -> None:
+    """The dataset in figures, and where its report (one HTML page with plots) is.
+
+    Shows what the assets dataset_statistics and image_statistics published, and writes the page anew from it:
+
+    \b
+    laion-assets materialize -d sample dataset_statistics image_statistics
+    laion-assets statistics -d sample
+    laion-assets statistics -d sample --json | jq .dataset_statistics.similarity
+    """
+    from laion_assets.commit.store import Store
+    from laion_assets.statistics.build import REPORT, read_summaries, write_report
+
+    dataset = chosen(name)
+    store = Store.of(dataset)
+    print_root(dataset)
+    write_report(dataset, store)
+    summaries = read_summaries(store)
+    if as_json:
+        click.echo(json.dumps(summaries, indent=2, ensure_ascii=False))
+        return
+    if DATASET_STATISTICS in summaries:
+        _print_dataset(summaries[DATASET_STATISTICS])
+    if IMAGE_STATISTICS in summaries:
+        _print_images(summaries[IMAGE_STATISTICS])
+    click.echo(f"report: {store.address(REPORT)}")
+
+
+def _print_dataset(summary: dict[str, Any]) -> None:
+    _title("rows", summary, "parquet files")
+    click.echo(f"  {'unique rows':<24}{summary['rows']:>14,}   of {summary['read']['rows']:,} read")
+    click.echo(f"  {'domains':<24}{summary['domains']['distinct']:>14,}   {_listed(summary['domains']['most'], 3)}")
+    for measure in ("width", "height", "caption_chars", "similarity"):
+        found = summary[measure]
+        middle = "  ".join(f"{float(share):.0%}: {found[share]:,}" for share in ("0.05", "0.5", "0.95") if found)
+        click.echo(f"  {measure.replace('_', ' '):<24}{middle}")
+    _print_sizes(summary)
+    click.echo(f"  {'nsfw':<24}{_listed(summary['nsfw'], 5)}")
+    click.echo(f"  {'licences':<24}{_listed(summary['licenses'], 5)}")
+
+
+def _print_images(summary: dict[str, Any]) -> None:
+    _title("pictures", summary, "shards")
+    rate = summary["success_rate"]
+    share = "" if rate is None else f"   {rate:.1%}"
+    click.echo(f"  {'pictures':<24}{summary['successes']:>14,}   of {summary['rows']:,} rows{share}")
+    click.echo(f"  {'reasons':<24}{_listed(summary['reasons'], 6)}")
+    _print_sizes(summary)
+
+
+def _title(title: str, summary: dict[str, Any], unit: str) -> None:
+    part = summary["partitions"]
+    click.secho(f"{title}  ({part['counted']:,} of {part['declared']:,} {unit})", bold=True)
+
+
+def _print_sizes(summary: dict[str, Any]) -> None:
+    classes = [(f">= {bound} px", summary["at_least"][bound]) for bound in ("256", "512", "1024")]
+    click.echo(f"  {'both sides':<24}{_listed(classes, 3)}")
+
+
+def _listed(named: list[Any], limit: int) -> str:
+    more = f", {len(named) - limit} more" if len(named) > limit else ""
+    return ", ".join(f"{row[0]} {row[1]:,}" for row in named[:limit]) + more

@@ -1,0 +1,1 @@
+"""Counts over the dataset and over its pictures, summarised, plotted and reported."""

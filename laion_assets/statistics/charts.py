@@ -1,0 +1,70 @@
+"""Which plots the statistics have: of a counts table and its figures, a title and an SVG each."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from laion_assets.statistics.counts import SIMILARITY_STEPS, binned, of_measure, quantiles, whole_numbers
+from laion_assets.statistics.plots import bars, histogram
+
+_TOP = 20
+_BINS = 60
+Chart = tuple[str, str]
+"""Title and SVG."""
+
+
+def dataset_charts(summary: dict[str, Any], counts: pa.Table) -> list[Chart]:
+    """Plots of the unique rows."""
+    charts = []
+    steps = whole_numbers(of_measure(counts, "similarity"))
+    if steps:
+        hundredth = SIMILARITY_STEPS // 100
+        edges = list(range(min(steps) // hundredth * hundredth, max(steps) + hundredth + 1, hundredth))
+        drawn = [edge / SIMILARITY_STEPS for edge in edges]
+        charts.append(
+            ("Similarity of picture and caption", histogram("similarity", drawn, binned(steps, edges), "cosine"))
+        )
+    charts += _sides("dataset", "Shorter side as the crawl says", counts, summary)
+    charts += _numbers("captions", "Caption length", whole_numbers(of_measure(counts, "caption_chars")), "characters")
+    charts.append(("NSFW tags", bars("nsfw", summary["nsfw"])))
+    charts.append(("Licences", bars("license", summary["licenses"][:_TOP])))
+    charts.append(("Domains with the most rows", bars("domains", summary["domains"]["most"][:_TOP])))
+    return [chart for chart in charts if chart[1]]
+
+
+def image_charts(summary: dict[str, Any], counts: pa.Table) -> list[Chart]:
+    """Plots of the fetched pictures."""
+    most = summary["domains"]["most"][:_TOP]
+    failures = [(reason, rows) for reason, rows in summary["reasons"] if reason != "success"]
+    return [
+        ("Failures by reason", bars("reasons", failures[: 2 * _TOP])),
+        *_sides("images", "Shorter side as fetched", counts, summary),
+        (
+            "Domains with the most rows, and what came of them",
+            bars(
+                "fetched",
+                [(domain, rows) for domain, rows, _ in most],
+                [good for _, _, good in most],
+                legend=("fetched", "failed"),
+            ),
+        ),
+    ]
+
+
+def _sides(name: str, title: str, counts: pa.Table, summary: dict[str, Any]) -> list[Chart]:
+    classes = [(f"at least {bound} px", rows) for bound, rows in summary["at_least"].items()]
+    return [
+        *_numbers(f"{name}-sides", title, whole_numbers(of_measure(counts, "shorter_side")), "px"),
+        ("Pictures by size of both sides", bars(f"{name}-classes", classes)),
+    ]
+
+
+def _numbers(name: str, title: str, counts: dict[int, int], unit: str) -> list[Chart]:
+    """A histogram up to the 99th percentile: the longest captions would make a line of everything else."""
+    if not counts:
+        return []
+    last = quantiles(counts, [0.99])["0.99"]
+    width = max(-(-(last + 1) // _BINS), 1)
+    edges = list(range(0, last + 1 + width, width))
+    shown = {value: rows for value, rows in counts.items() if value < edges[-1]}
+    return [(title, histogram(name, edges, binned(shown, edges), f"{unit} (up to the 99th percentile)"))]

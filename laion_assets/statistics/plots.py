@@ -1,0 +1,99 @@
+"""Plots as SVG text, the same bytes for the same figures; matplotlib is imported only here, and only in a run."""
+
+import io
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+_BLUE, _SAND, _INK, _FAINT = "#2f6db5", "#e3b778", "#22252b", "#8a8f98"
+_STYLE = {
+    "svg.hashsalt": "laion-assets",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    # Captions of domains and licences are strangers' text: a $ in them begins no formula.
+    "text.parse_math": False,
+}
+_LABEL_CHARS = 34
+
+
+def histogram(name: str, edges: Sequence[float], rows: Sequence[int], xlabel: str, *, rows_label: str = "rows") -> str:
+    """Rows in each [edge, next edge), as bars. `name` makes the ids of the SVG its own."""
+    figure, axes = _axes(6.4, 2.9)
+    widths = [right - left for left, right in pairwise(edges)]
+    axes.bar(edges[:-1], rows, width=widths, align="edge", color=_BLUE, edgecolor="white", linewidth=0.4)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(rows_label)
+    axes.yaxis.set_major_formatter(lambda value, _: short(value))
+    axes.set_xlim(edges[0], edges[-1])
+    return _svg(figure, name)
+
+
+def bars(
+    name: str,
+    labelled: Sequence[tuple[str, int]],
+    parts: Sequence[int] | None = None,
+    *,
+    legend: tuple[str, str] = ("", ""),
+) -> str:
+    """One horizontal bar a label, the first on top; with `parts` the part of each in another colour, first."""
+    figure, axes = _axes(6.4, 0.55 + 0.235 * max(len(labelled), 2))
+    places = range(len(labelled))
+    values = [value for _, value in labelled]
+    if parts is None:
+        axes.barh(places, values, color=_BLUE, height=0.72)
+    else:
+        axes.barh(places, parts, color=_BLUE, height=0.72, label=legend[0])
+        rest = [value - part for value, part in zip(values, parts, strict=True)]
+        axes.barh(places, rest, left=parts, color=_SAND, height=0.72, label=legend[1])
+        axes.legend(frameon=False, loc="lower right")
+    axes.set_yticks(list(places), [_cut(label) for label, _ in labelled])
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
+    top = max([*values, 1])
+    for place, value in zip(places, values, strict=True):
+        axes.text(value + top * 0.01, place, short(value), va="center", fontsize=8.5, color=_FAINT)
+    axes.set_xlim(0, top * 1.12)
+    return _svg(figure, name)
+
+
+def short(value: float) -> str:
+    """A number for an axis: 950, 12.5k, 3M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def _axes(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(length=3)
+    return figure, axes
+
+
+def _svg(figure: Any, name: str) -> str:
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context(_STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(\bid="|url\(#|href="#)', lambda found: f"{found[1]}{name}-", text)
+    return re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= _LABEL_CHARS else f"{label[: _LABEL_CHARS - 1]}…"
