@@ -214,9 +214,12 @@ class Store:
             fs.copy(f"{base}/{self._at(source)}", f"{base}/{self._at(target)}")
             fs.rm_file(f"{base}/{self._at(source)}")
             return
-        destination = self.local_root / self._at(target)
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(self.local_root / self._at(source), destination)
+        origin, destination = f"{self.local_root}/{self._at(source)}", f"{self.local_root}/{self._at(target)}"
+        try:
+            os.replace(origin, destination)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(destination), exist_ok=True)
+            os.replace(origin, destination)
 
     def sync(self, folders: Iterable[str]) -> None:
         """Make the moves into these folders durable; an object store's puts are so already."""

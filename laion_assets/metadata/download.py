@@ -17,6 +17,7 @@ from laion_assets.freshness import settings_digest
 from laion_assets.handles import RAW_CSV
 from laion_assets.metadata.background_loop import run_beside
 from laion_assets.metadata.fetching import FetchProgress, fetch_all
+from laion_assets.metadata.file_path import folders_of
 from laion_assets.metadata.inventory import Inventory, inventory
 from laion_assets.metadata.listing import Listing
 from laion_assets.metadata.partial import Origin, Partials
@@ -59,8 +60,9 @@ def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
         manifest = _publish(store, partials, result, {**known, **_origins(found)}, noticed, settings)
         partials.clear()
     current = {entry.path for entry in manifest.files}
+    folders = folders_of(current)
     for entry in earlier.files if earlier else ():
-        if entry.path not in current:
+        if entry.path not in current and entry.path not in folders:
             store.delete(entry.path)
     say(f"published {len(manifest.files):,} files, {manifest.size / 1e6:,.1f} MB")
     return manifest

@@ -27,6 +27,17 @@ def is_safe(path: str) -> bool:
     return all(part not in ("", ".", "..") and len(part.encode()) <= MAX_NAME_BYTES for part in path.split("/"))
 
 
+def folders_of(paths: Iterable[str]) -> set[str]:
+    """Every folder that one of the paths lies in, at any depth."""
+    folders: set[str] = set()
+    for path in paths:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in folders:
+            folders.add(parent)
+            parent = parent.rpartition("/")[0]
+    return folders
+
+
 def distinct_paths(paths: Iterable[str]) -> dict[str, str]:
     """Where each of the paths goes: to itself, or beside it where it collides with another.
 
@@ -35,13 +46,7 @@ def distinct_paths(paths: Iterable[str]) -> dict[str, str]:
     md5: `a.csv` becomes `a~0cc175b9.csv`.
     """
     ordered = sorted(set(paths))
-    folders: set[str] = set()
-    for path in ordered:
-        parent = path.rpartition("/")[0]
-        while parent and (key := _key(parent)) not in folders:
-            folders.add(key)
-            parent = parent.rpartition("/")[0]
-    taken = set(folders)
+    taken = {_key(folder) for folder in folders_of(ordered)}
     places: dict[str, str] = {}
     for path in ordered:
         place = path if _key(path) not in taken else marked(path, path)

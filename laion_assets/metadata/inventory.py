@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from laion_assets.commit.manifest import FileEntry
 from laion_assets.errors import SettingError, SourceError
+from laion_assets.metadata.file_path import folders_of
 from laion_assets.metadata.listing import Listing
 from laion_assets.metadata.transfer import Fetched
 
@@ -67,6 +68,12 @@ def inventory(
             gone.append(path)
         else:
             reasons[each.state] += 1
+    clashes = (folders_of(fetched) & published.keys()) | (folders_of(published) & fetched.keys())
+    if clashes:
+        raise SourceError(
+            "what was a file at the source is a folder now, or the reverse: "
+            f"{', '.join(sorted(clashes)[:_MAX_NAMED])}. Nothing was published. Move it out of raw_csv/ and run again."
+        )
     if gone and policy == "refuse":
         raise SourceError(
             f"{len(gone):,} published files are no longer at the source: {', '.join(sorted(gone)[:_MAX_NAMED])}. "

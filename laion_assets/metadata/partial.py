@@ -136,7 +136,7 @@ class Partials:
         if held is None:
             return None
         try:
-            size = self.file(path).stat().st_size
+            size = os.stat(self.file(path)).st_size
         except FileNotFoundError:
             return None
         if held.sha256:
@@ -178,7 +178,7 @@ class Partials:
         os.ftruncate(self._journal, 0)
         for name in os.listdir(self.folder):
             if name != "journal":
-                (self.folder / name).unlink(missing_ok=True)
+                os.unlink(f"{self.folder}/{name}")
 
     def _note(self, *event: object) -> None:
         os.write(self._journal, json.dumps(event).encode() + b"\n")

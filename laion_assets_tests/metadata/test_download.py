@@ -138,6 +138,18 @@ def test_a_vanished_file_that_came_back_is_no_longer_flagged(crawl: Dataset, sit
     assert site.bodies() == []
 
 
+def test_a_file_that_became_a_folder_is_refused_and_then_mended(crawl: Dataset, site: CsvSite) -> None:
+    site.files = {"a.csv": b"file", "b.csv": b"other"}
+    fetch_raw_csv(crawl, Store.of(crawl), quiet)
+    site.files = {"a.csv/x.csv": b"in a folder", "b.csv": b"other"}
+    with pytest.raises(SourceError, match=r"is a folder now, or the reverse: a\.csv\. Nothing was published"):
+        fetch_raw_csv(crawl, Store.of(crawl), quiet)
+    assert set(content(crawl)) == {"a.csv", "b.csv"}
+    Path(Store.of(crawl).url, "raw_csv/a.csv").unlink()
+    fetch_raw_csv(crawl, Store.of(crawl), quiet)
+    assert content(crawl) == site.files
+
+
 def test_files_of_another_source_do_not_count_as_vanished(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     other = replace(crawl, source=f"{site.url}2021-02/", metadata=replace(crawl.metadata, vanished="refuse"))

@@ -1,0 +1,20 @@
+"""What the page says of a fetch."""
+
+from laion_assets.commit.manifest import Counts, Manifest
+from laion_assets.datasets import Dataset
+from laion_assets.io_managers.raw_csv import RawCsvIOManager
+
+
+def test_new_changed_and_vanished_files_are_in_the_metadata(dataset: Dataset) -> None:
+    details = {
+        "changes": {"new": 3, "vanished_kept": 30},
+        "vanished": {f"{n:02d}.csv": "2024-02-29" for n in range(30)},
+    }
+    manifest = Manifest("raw_csv", "all", (), Counts(0, 0), "", "", details=details)
+    metadata = RawCsvIOManager(dataset).describe(0, manifest)
+    assert (metadata["files_new"].value, metadata["files_vanished_kept"].value) == (3, 30)
+    table = str(metadata["vanished_at_the_source"].value)
+    assert "| 00.csv | 2024-02-29 |" in table
+    assert "20.csv" not in table
+    assert "and 10 more" in table
+    assert RawCsvIOManager(dataset).describe(0, Manifest("raw_csv", "all", (), Counts(0, 0), "", "")) == {}
