@@ -11,6 +11,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.images.retry_reasons import RETRY_HELP, asked_in_config
 from laion_assets.resources.crawl_site import CrawlSiteResource
+from laion_assets.resources.spark import SparkResource
 
 DESCRIPTION = """
 The pictures. img2dataset's downloader, resizer and webdataset writer fetch each row's URL, resize what came to 256
@@ -56,13 +57,15 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
         config: ImageShardsConfig,
         dedup_parquet: DedupParquet,
         crawl_site: CrawlSiteResource,
+        spark: SparkResource,
     ) -> dg.Output[ImageShards]:
         from laion_assets.images.build import build_image_shards
         from laion_assets.io_managers.image_shards import ImageShardsIOManager
 
         partitions = run_partitions(context, dataset, IMAGE_SHARDS)
         with Reporting(context, ImageShardsIOManager(dataset), partitions) as published:
-            build_image_shards(crawl_site.attach(dataset), partitions, say_in(context), published, retry=config.retry)
+            reachable = crawl_site.attach(dataset)
+            build_image_shards(reachable, partitions, say_in(context), published, config.retry, spark.session)
         return reported_output(ImageShards.of(dataset, partitions))
 
     return image_shards

@@ -1,14 +1,16 @@
-"""Making many shards: one task a shard in the worker pool, progress in shards and images a second."""
+"""Making many shards: one task a shard, in the worker pool or in Spark; progress in shards and images a second."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from laion_assets.commit.manifest import Manifest
 from laion_assets.datasets import Dataset
-from laion_assets.errors import ShardError
+from laion_assets.errors import SettingError, ShardError
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import IMAGE_SHARDS
 from laion_assets.images.outcome import ShardOutcome
 from laion_assets.images.shard_task import ShardTask
+from laion_assets.images.spark_tasks import run_shards_in_spark
 from laion_assets.images.worker_pool import run_shards
 from laion_assets.progress import Progress
 
@@ -21,10 +23,12 @@ def build_image_shards(
     say: Callable[[str], None],
     published: Callable[[int, Manifest], None] = lambda shard, manifest: None,
     retry: tuple[str, ...] = (),
+    spark: Callable[[], Any] | None = None,
 ) -> None:
     """Make these shards, each published the moment it is done; complete ones are skipped.
 
-    With `retry`, values of Reason, complete ones get their rows that failed so fetched again. `published` is called
+    With `retry`, values of Reason, complete ones get their rows that failed so fetched again. `spark` gives the
+    session that runs the tasks where `images.engine` is spark. `published` is called
     for each, in this thread, with its number and its manifest. A shard that fails does not stop the others. Raises
     ShardError at the end, naming those that failed and why.
     """
@@ -44,7 +48,12 @@ def build_image_shards(
     if retry:
         say(_announcement(dataset, shards, retry))
     tasks = [ShardTask(dataset, shard, retry=retry) for shard in shards]
-    failures = run_shards(tasks, dataset.images.processes, finished)
+    if dataset.images.engine == "spark":
+        if spark is None:
+            raise SettingError("images.engine is spark, and no Spark session was given: set it to pool.")
+        failures = run_shards_in_spark(tasks, spark(), finished)
+    else:
+        failures = run_shards(tasks, dataset.images.processes, finished)
     if failures:
         named = "; ".join(f"{failure.key}: {failure.message}" for failure in failures[:_NAMED_FAILURES])
         raise ShardError(

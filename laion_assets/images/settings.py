@@ -103,11 +103,14 @@ class ImageSettings:
     max_own_failures: float = setting(
         0.5, "a shard with a larger share of DNS failures and own faults is not published", unit="share"
     )
+    engine: str = setting("pool", "what makes the shards: pool (processes of this machine) or spark (metadata.master)")
     processes: int = setting(0, "worker processes; 0 means one a core")
     threads: int = setting(64, "fetching threads a worker process")
     shards_per_run: int = setting(1_000, "shards one Dagster run covers in a backfill")
 
     def __post_init__(self) -> None:
+        if self.engine not in ("pool", "spark"):
+            raise SettingError(f"images.engine is {self.engine!r}: use pool or spark.")
         if self.deadline_s < self.connect_timeout_s:
             raise SettingError(
                 f"images.deadline_s ({self.deadline_s}) is shorter than images.connect_timeout_s "

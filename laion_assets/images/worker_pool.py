@@ -23,6 +23,8 @@ from laion_assets.errors import LaionAssetsError
 from laion_assets.images.environment import quieten
 from laion_assets.images.outcome import ShardFailure, ShardOutcome
 
+START_METHOD = "spawn"
+"""How workers start: a fork would inherit the threads' locks of the run's process."""
 STOP_S = 3.0
 """How long a terminated worker may take before it is killed."""
 WORKER_DIED = "WorkerDied"
@@ -61,7 +63,7 @@ def run_shards(
     interrupt too) ends the workers within STOP_S and is passed on; their staging is removed by the next run's
     recovery.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START_METHOD)
     waiting = iter(tasks)
     failures: list[ShardFailure] = []
     workers: list[_Worker] = []
@@ -90,6 +92,15 @@ def run_shards(
         return sorted(failures, key=lambda failure: failure.shard)
     finally:
         _stop(workers)
+
+
+def result_of(task: Task) -> ShardOutcome | ShardFailure:
+    """Run the task here; what it raises becomes the failure of its shard."""
+    try:
+        return task.run()
+    except Exception as error:
+        message = str(error) if isinstance(error, LaionAssetsError) else f"{type(error).__name__}: {error}"
+        return ShardFailure(task.shard, task.key, type(error).__name__, message, traceback.format_exc())
 
 
 def available_cores() -> int:
@@ -171,12 +182,7 @@ def _work(connection: Connection) -> None:
             return
         if task is None:
             return
-        try:
-            result: ShardOutcome | ShardFailure = task.run()
-        except Exception as error:
-            message = str(error) if isinstance(error, LaionAssetsError) else f"{type(error).__name__}: {error}"
-            result = ShardFailure(task.shard, task.key, type(error).__name__, message, traceback.format_exc())
-        connection.send(result)
+        connection.send(result_of(task))
 
 
 def _die_with_parent() -> None:

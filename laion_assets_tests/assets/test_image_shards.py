@@ -14,6 +14,7 @@ from laion_assets.io_managers.dedup_parquet import DedupParquetIOManager
 from laion_assets.io_managers.image_shards import ImageShardsIOManager
 from laion_assets.partitions import partitions_def
 from laion_assets.resources.crawl_site import CrawlSiteResource
+from laion_assets.resources.spark import SparkResource
 from laion_assets_tests.images.pictures import jpeg
 from laion_assets_tests.images.shards import dataset_of
 from laion_assets_tests.images.site import answer, running
@@ -56,6 +57,7 @@ def run(dataset, retry):  # type: ignore[no-untyped-def]
                 "image_shards_io_manager": ImageShardsIOManager(dataset),
                 "io_manager": DedupParquetIOManager(dataset),
                 "crawl_site": CrawlSiteResource(),
+                "spark": SparkResource(master="local[1]", driver_memory="512m"),
             },
             tags={"dagster/asset_partition_range_start": "00000", "dagster/asset_partition_range_end": "00001"},
             run_config={"ops": {"tiny__image_shards": {"config": {"retry": retry}}}},

@@ -1,0 +1,80 @@
+"""The same shard tasks in a real Spark cluster: the same bytes, events as shards finish, and executors may die."""
+
+import json
+import pickle
+import subprocess
+import threading
+import time
+from dataclasses import replace
+
+from laion_assets.commit.store import Store
+from laion_assets.freshness import Freshness
+from laion_assets.handles import IMAGE_SHARDS
+from laion_assets.images.shard_task import ShardTask
+from laion_assets_tests.images.pictures import jpeg
+from laion_assets_tests.images.shards import dataset_of, published
+from laion_assets_tests.images.site import answer, running
+from laion_assets_tests.spark_cluster import Cluster, environment
+
+SHARDS = 8
+DRIVER = """
+import json, pickle, sys, time
+from laion_assets.errors import ShardError
+from laion_assets.images.build import build_image_shards
+from laion_assets.resources.spark import SparkResource, end_jvm
+dataset, poison = pickle.load(open(sys.argv[2], "rb"))
+spark = SparkResource(master=sys.argv[1], driver_memory="512m", conf=json.loads(sys.argv[3]))
+published = lambda shard, manifest: print("published", shard, time.monotonic(), flush=True)
+say = lambda line: print("said", line, flush=True)
+build_image_shards(dataset, range(dataset.layout.shards), say, published, spark=spark.session)
+if poison:
+    from laion_assets.images.spark_tasks import run_shards_in_spark
+    failures = run_shards_in_spark(poison, spark.session(), lambda outcome: print("kept", outcome.shard, flush=True))
+    print("failed", *[f"{failure.shard}:{failure.kind}" for failure in failures], flush=True)
+end_jvm()
+"""
+
+
+def test_shards_made_in_spark_while_an_executor_is_killed_are_those_of_one_process(spark_cluster: Cluster, tmp_path):
+    from laion_assets_tests.images.test_worker_pool import Stub
+
+    def late(talk):
+        def talk_later(sock):
+            time.sleep(0.25)
+            talk(sock)
+
+        return talk_later
+
+    pages = {f"/{n}.jpg": late(answer(jpeg(90 + n, 80, n))) for n in range(4 * SHARDS)}
+    rows = [(f"http://photos.test{path}", path) for path in pages]
+    with running(pages) as site:
+        here = dataset_of(tmp_path / "here", rows, site.resolve, shards=SHARDS)
+        for shard in range(SHARDS):
+            ShardTask(here, shard).run()
+        there = dataset_of(tmp_path / "there", rows, site.resolve, shards=SHARDS)
+        there = replace(there, images=replace(there.images, engine="spark", threads=1))
+        poison = [Stub(100), Stub(101, "exit"), Stub(102), Stub(103, "raise"), Stub(104)]
+        (tmp_path / "task").write_bytes(pickle.dumps((there, poison)))
+        command = spark_cluster.command(DRIVER, str(tmp_path / "task"), json.dumps(spark_cluster.conf))
+        with (tmp_path / "said").open("w") as said:
+            driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment())
+        stopping = threading.Timer(150, driver.kill)
+        stopping.start()
+        lines, killed = [], None
+        for line in driver.stdout:
+            lines.append(line.split())
+            if lines[-1][0] == "published" and killed is None:
+                killed = spark_cluster.executors()[0]
+                killed.kill()
+        stopping.cancel()
+        assert driver.wait(20) == 0, (tmp_path / "said").read_text()[-3000:]
+    assert killed is not None
+    events = [(int(line[1]), float(line[2])) for line in lines if line[0] == "published"]
+    assert sorted(shard for shard, _ in events) == list(range(SHARDS))
+    assert events[-1][1] - events[0][1] > 1, "events come as shards finish"
+    assert published(there) == published(here)
+    assert {Freshness(there).state(IMAGE_SHARDS, shard).state for shard in range(SHARDS)} == {"complete"}
+    assert Store.of(there).names("staging/image_shards") == []
+    assert any(line[0] == "said" and "8/8" in line for line in lines)
+    assert [line[1:] for line in lines if line[0] == "failed"] == [["101:WorkerDied", "103:ShardError"]]
+    assert sorted(line[1] for line in lines if line[0] == "kept") == ["100", "102", "104"]

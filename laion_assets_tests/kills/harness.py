@@ -1,0 +1,253 @@
+"""Kills runs over a set of shards with -9 at random moments, and holds what they end in against an undisturbed run.
+
+    python -m laion_assets_tests.kills.harness --kills 200 --seed 7     (make test-kills KILLS=200)
+
+A round starts from nothing, or from shards half of whose rows failed, which are retried. Its runs are killed (the
+whole process group, the parent alone, or one worker alone, whose run goes on) and started again until one ends by
+itself with nothing left to do. Then every shard has to be complete and byte for byte the undisturbed one, nothing may
+be staged, and no process may be left.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pickle
+import queue
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from laion_assets.commit.manifest import disagreement
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.freshness import Freshness
+from laion_assets.handles import IMAGE_SHARDS
+from laion_assets.images.build import build_image_shards
+from laion_assets_tests.images.pictures import jpeg
+from laion_assets_tests.images.shards import IMAGES, dataset_of, published
+from laion_assets_tests.images.site import answer, running
+
+SHARDS, ROWS_A_SHARD, WORKERS = 12, 6, 2
+TARGETS = ("group", "group", "parent", "worker", "worker")
+LONGEST_S = {"fork": 0.7, "spawn": 8.0}
+"""The latest moment of a kill after a run's start: about as long as an undisturbed run takes."""
+END_S = 15.0
+SPAWN_EVERY = 12
+"""One run in so many starts its workers as the product does; the others fork them, ten times as fast."""
+
+
+@dataclass
+class Report:
+    """What was done: kills by target and start, rounds, runs, and the longest time any process took to be gone."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    rounds: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
+    longest_end_s: float = 0.0
+
+    def __str__(self) -> str:
+        killed = ", ".join(f"{count} {target}" for target, count in sorted(self.kills.items()))
+        rounds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.rounds.items()))
+        return (
+            f"{self.kills.total()} kills ({killed}) in {self.runs} runs and {self.rounds.total()} rounds ({rounds}): "
+            "every round ended in the undisturbed bytes; the last process of a killed or ended run was gone within "
+            f"{self.longest_end_s:.2f} s"
+        )
+
+
+def kill_often(kills: int, seed: int, folder: Path, deadline_s: float = 1e9) -> Report:
+    """Kill so many times, or until the deadline, and check each round's end.
+
+    Raises AssertionError naming seed and round.
+    """
+    report, chance, started = Report(), random.Random(seed), time.monotonic()
+    rows = [f"/{n}.jpg" for n in range(SHARDS * ROWS_A_SHARD)]
+    good = {path: answer(jpeg(90 + n % 40, 80 + n % 30, n)) for n, path in enumerate(rows)}
+    bad = {path: answer(b"", "503 Service Unavailable") for path in rows[::2]}
+    images = replace(IMAGES, processes=WORKERS, threads=2, deadline_s=20.0, connect_timeout_s=10.0)
+    with running(dict(good)) as site:
+        urls = [(site.url(path), f"picture {path}") for path in rows]
+        undisturbed = dataset_of(folder / "undisturbed", urls, site.resolve, SHARDS, images)
+        build_image_shards(undisturbed, range(SHARDS), lambda line: None)
+        fresh = dataset_of(folder / "fresh", urls, site.resolve, SHARDS, images)
+        half = dataset_of(folder / "half", urls, site.resolve, SHARDS, images)
+        site.pages |= bad
+        build_image_shards(half, range(SHARDS), lambda line: None)
+        site.pages |= good
+        while report.kills.total() < kills and time.monotonic() - started < deadline_s:
+            kind, before = chance.choice([("made", fresh), ("retried", half)])
+            work = replace(before, root=str(folder / "work"))
+            shutil.rmtree(work.root, ignore_errors=True)
+            shutil.copytree(before.root, work.root)
+            with _victim(folder, work) as victim:
+                _round(victim, kind, kills, chance, report)
+            report.rounds[kind] += 1
+            try:
+                _compare(work, undisturbed, kind)
+            except AssertionError as error:
+                raise AssertionError(
+                    f"seed {seed}, round {report.rounds.total()}, {report.kills.total()} kills: {error}"
+                ) from error
+    return report
+
+
+@contextlib.contextmanager
+def _victim(folder: Path, dataset: Dataset) -> Iterator["Victim"]:
+    (folder / "dataset").write_bytes(pickle.dumps(dataset))
+    with (folder / "victim.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "laion_assets_tests.kills.victim", str(folder / "dataset")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "NO_ALBUMENTATIONS_UPDATE": "1"},
+        )
+    try:
+        yield Victim(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Victim:
+    """The process that forks runs; one run at a time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+
+    def start(self, start: str, kind: str) -> int:
+        """Start a run; its process id, which is its session's too."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{start} {'retry' if kind == 'retried' else 'make'}\n")
+        self._process.stdin.flush()
+        return int(self._lines.get(timeout=60))
+
+    def status(self, wait_s: float) -> int | None:
+        """The run's exit status, None while it runs."""
+        with contextlib.suppress(queue.Empty):
+            return int(self._lines.get(timeout=wait_s))
+        return None
+
+
+def _round(victim: Victim, kind: str, kills: int, chance: random.Random, report: Report) -> None:
+    while True:
+        report.runs += 1
+        start = "spawn" if report.runs % SPAWN_EVERY == 0 else "fork"
+        pid = victim.start(start, kind)
+        status = None
+        while status is None and report.kills.total() < kills:
+            status = victim.status(chance.uniform(0, LONGEST_S[start]))
+            if status is None:
+                target = chance.choice(TARGETS)
+                if _kill(pid, target, chance):
+                    report.kills[f"{target}/{start}"] += 1
+                    if target != "worker":
+                        status = victim.status(END_S)
+        if status is None:
+            status = victim.status(120)
+        assert status is not None, "a run that was not killed did not end within 120 s"
+        assert status in (0, 1, -signal.SIGKILL), f"a run ended with status {status}"
+        killed = time.monotonic()
+        left = _session(pid)
+        while left and time.monotonic() - killed < END_S:
+            time.sleep(0.02)
+            left = _session(pid)
+        assert not left, f"processes {left} outlived their run by {END_S:g} s"
+        report.longest_end_s = max(report.longest_end_s, time.monotonic() - killed)
+        if status == 0:
+            return
+
+
+def _kill(pid: int, target: str, chance: random.Random) -> bool:
+    """Kill with -9; whether there was anything to kill."""
+    with contextlib.suppress(ProcessLookupError, psutil.Error):
+        if target == "group":
+            os.killpg(pid, signal.SIGKILL)
+        elif target == "parent":
+            os.kill(pid, signal.SIGKILL)
+        else:
+            workers = [each for each in psutil.Process(pid).children() if each.status() != psutil.STATUS_ZOMBIE]
+            if not workers:
+                return False
+            chance.choice(workers).kill()
+        return True
+    return False
+
+
+def _session(sid: int) -> list[int]:
+    """Living processes of a session."""
+    found = []
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, psutil.Error):
+            if os.getsid(pid) == sid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
+
+
+def _compare(work: Dataset, undisturbed: Dataset) -> None:
+    store = Store.of(work)
+    assert store.local_root is not None
+    left = [str(path) for path in (store.local_root / "staging").rglob("*") if path.is_file()]
+    assert not left, f"left in staging: {left}"
+    foreign = [path.name for path in (store.local_root / IMAGE_SHARDS).iterdir() if path.name.startswith(".")]
+    assert not foreign, f"left among the shards: {foreign}"
+    here, there = published(work), published(undisturbed)
+    different = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    assert not different, f"not the undisturbed bytes: {different}"
+    ours, theirs = Freshness(work), Freshness(undisturbed)
+    for shard in range(SHARDS):
+        state, expected = ours.state(IMAGE_SHARDS, shard), theirs.state(IMAGE_SHARDS, shard)
+        assert (state.state, state.manifest is not None) == ("complete", True), f"shard {shard} is {state.state}"
+        assert state.manifest is not None
+        assert expected.manifest is not None
+        problem = disagreement(store, state.manifest, hashes=True)
+        assert problem is None, problem
+        assert _facts(state.manifest.to_json()) == _facts(expected.manifest.to_json())
+
+
+def _facts(manifest: bytes) -> dict[str, object]:
+    """A manifest without what a run's own course puts there: times, requests, and the stats file with its durations."""
+    facts = json.loads(manifest)
+    for name in ("published_at", "seconds"):
+        del facts[name]
+    facts["files"] = [one for one in facts["files"] if one["repeatable"]]
+    facts["details"] = {name: facts["details"][name] for name in ("statuses", "original_sizes")}
+    return facts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop after the round that passes this time")
+    options = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    print(f"seed {seed}", flush=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="laion-assets-kills-") as folder:
+        print(kill_often(options.kills, seed, Path(folder), options.minutes * 60))
+    print(f"{time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

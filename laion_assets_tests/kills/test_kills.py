@@ -1,0 +1,13 @@
+"""Kills at random moments leave nothing that a rerun does not put right; `make test-kills` does it 200 times."""
+
+from pathlib import Path
+
+from laion_assets_tests.kills.harness import kill_often
+
+SEED = 20
+
+
+def test_killed_runs_end_in_the_undisturbed_bytes(tmp_path: Path) -> None:
+    report = kill_often(6, SEED, tmp_path)
+    assert report.kills.total() >= 6
+    assert report.rounds.total() >= 1
