@@ -48,6 +48,9 @@ test-scale: setup ## large inputs under memory caps (about half an hour on 2 cor
 test-kills: setup ## KILLS=200 kills (-9) at random moments over a set of shards, SEED=... repeats one (about 15 minutes)
 	$(BIN)/python -m laion_assets_tests.kills.harness --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 
+soak: setup ## shards again and again for MINUTES=10, hostile pages included: fails when memory, threads or files grow
+	$(BIN)/python -m laion_assets_tests.soak.soak --minutes $(or $(MINUTES),10)
+
 test-browser: setup chromium ## the Dagster page in Chromium, screenshots in artifacts/
 	$(BIN)/python -m pytest -m browser $(PYTEST)
 

@@ -50,12 +50,10 @@ class Cluster:
         """The executors' JVMs that live now; their Python workers are their children."""
         found = []
         for worker in self.processes[1:]:
-            with contextlib.suppress(psutil.Error):
-                found += [
-                    child
-                    for child in psutil.Process(worker.pid).children()
-                    if any("CoarseGrainedExecutorBackend" in word for word in child.cmdline())
-                ]
+            for child in psutil.Process(worker.pid).children():
+                with contextlib.suppress(psutil.Error):
+                    if any("CoarseGrainedExecutorBackend" in word for word in child.cmdline()):
+                        found.append(child)
         return found
 
     def run(self, script: str, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:

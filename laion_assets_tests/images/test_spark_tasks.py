@@ -40,7 +40,7 @@ def test_shards_made_in_spark_while_an_executor_is_killed_are_those_of_one_proce
 
     def late(talk):
         def talk_later(sock):
-            time.sleep(0.25)
+            time.sleep(0.4)
             talk(sock)
 
         return talk_later
@@ -63,12 +63,12 @@ def test_shards_made_in_spark_while_an_executor_is_killed_are_those_of_one_proce
         lines, killed = [], None
         for line in driver.stdout:
             lines.append(line.split())
-            if lines[-1][0] == "published" and killed is None:
-                killed = spark_cluster.executors()[0]
+            if lines[-1][0] == "published" and killed is None and (executors := spark_cluster.executors()):
+                killed = executors[0]
                 killed.kill()
         stopping.cancel()
         assert driver.wait(20) == 0, (tmp_path / "said").read_text()[-3000:]
-    assert killed is not None
+    assert killed is not None, lines
     events = [(int(line[1]), float(line[2])) for line in lines if line[0] == "published"]
     assert sorted(shard for shard, _ in events) == list(range(SHARDS))
     assert events[-1][1] - events[0][1] > 1, "events come as shards finish"

@@ -86,20 +86,19 @@ def kill_often(kills: int, seed: int, folder: Path, deadline_s: float = 1e9) -> 
         site.pages |= bad
         build_image_shards(half, range(SHARDS), lambda line: None)
         site.pages |= good
-        while report.kills.total() < kills and time.monotonic() - started < deadline_s:
-            kind, before = chance.choice([("made", fresh), ("retried", half)])
-            work = replace(before, root=str(folder / "work"))
-            shutil.rmtree(work.root, ignore_errors=True)
-            shutil.copytree(before.root, work.root)
-            with _victim(folder, work) as victim:
-                _round(victim, kind, kills, chance, report)
-            report.rounds[kind] += 1
-            try:
-                _compare(work, undisturbed, kind)
-            except AssertionError as error:
-                raise AssertionError(
-                    f"seed {seed}, round {report.rounds.total()}, {report.kills.total()} kills: {error}"
-                ) from error
+        work = replace(fresh, root=str(folder / "work"))
+        with _victim(folder, work) as victim:
+            while report.kills.total() < kills and time.monotonic() - started < deadline_s:
+                kind, before = chance.choice([("made", fresh), ("retried", half)])
+                shutil.rmtree(work.root, ignore_errors=True)
+                shutil.copytree(before.root, work.root)
+                try:
+                    _round(victim, kind, kills, chance, report)
+                    _compare(work, undisturbed)
+                except AssertionError as error:
+                    where = f"seed {seed}, round {report.rounds.total()} ({kind}), {report.kills.total()} kills"
+                    raise AssertionError(f"{where}: {error}") from error
+                report.rounds[kind] += 1
     return report
 
 

@@ -1,0 +1,37 @@
+"""The soak sees growth, and what does not grow; `make soak` runs it for real."""
+
+from xml.etree import ElementTree
+
+from laion_assets_tests.soak.soak import Sample, problems, write
+
+
+def series(process, **growth):
+    level = {"rss_mib": 300.0, "threads": 20, "descriptors": 40, "children": 1}
+    return [
+        Sample(float(second), process, **{name: value + growth.get(name, 0) * second for name, value in level.items()})
+        for second in range(0, 600, 2)
+    ]
+
+
+def test_a_flat_run_has_no_problem():
+    assert problems([*series("parent"), *series("worker 1", rss_mib=0.01)]) == []
+
+
+def test_growth_of_each_measure_is_named_with_its_process():
+    for measure, rate in (("rss_mib", 0.3), ("threads", 0.02), ("descriptors", 0.05), ("children", 0.01)):
+        (found,) = problems([*series("parent"), *series("worker 1", **{measure: rate})])
+        assert f"{measure} of worker 1 grew from" in found
+
+
+def test_a_worker_that_is_lost_is_named():
+    (found,) = problems([*series("parent"), *series("worker 1")[:100]])
+    assert found == "worker 1 was there from 0 s to 198 s only"
+
+
+def test_the_samples_are_written_as_a_table_and_a_plot(tmp_path):
+    table, plot = write([*series("parent"), *series("worker 1")], tmp_path)
+    lines = table.read_text().splitlines()
+    assert lines[:2] == ["seconds,process,rss_mib,threads,descriptors,children", "0.0,parent,300.0,20,40,1"]
+    assert len(lines) == 601
+    drawn = ElementTree.parse(plot).getroot()
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}polyline")) == 8
