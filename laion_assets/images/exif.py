@@ -31,8 +31,8 @@ MAX_VALUE_CHARS = 64
 
 def technical_exif(exif: str | None) -> str | None:
     """img2dataset's exif JSON with the technical tags only, in the order of their names."""
-    if exif is None:
-        return None
+    if exif is None or exif == "{}":
+        return exif
     tags = json.loads(exif)
     return json.dumps(
         {name: tags[name] for name in sorted(tags) if name in TECHNICAL_TAGS and len(tags[name]) <= MAX_VALUE_CHARS}

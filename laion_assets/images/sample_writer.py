@@ -4,7 +4,6 @@ img2dataset writes samples as they complete, so that no two shards are equal. He
 file (200 MB for 10,000 of them) and are written in key order at the end. Worker-side: imports img2dataset.
 """
 
-import json
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,9 +12,9 @@ from img2dataset.writer import WebDatasetSampleWriter
 
 from laion_assets.images.exif import technical_exif
 from laion_assets.images.reasons import Reason
+from laion_assets.images.sample_tar import sample_json, write_member
 
 REASON_COLUMN = "reason"
-_MTIME_S = 0.0
 
 
 class SortedSampleWriter(WebDatasetSampleWriter):
@@ -41,7 +40,6 @@ class SortedSampleWriter(WebDatasetSampleWriter):
     ) -> None:
         schema = schema.append(pa.field(REASON_COLUMN, pa.string()))
         super().__init__(shard_id, output_folder, save_caption, oom_shard_count, schema, encode_format)
-        self.tarwriter.mtime = _MTIME_S
         self.buffered_parquet_writer.buffer_size = max(len(expected), 1)
         self._expected = expected
         self._keys = keys
@@ -67,17 +65,20 @@ class SortedSampleWriter(WebDatasetSampleWriter):
         """Write tar and parquet, and remove the spool. Raises OSError when the disk failed before."""
         if self._disk_fault is not None:
             raise self._disk_fault
+        written = 0
         for key in sorted(self._expected):
             caption, meta = self._rows.pop(key) if key in self._rows else (None, self._lost(key))
             picture = self._spool.get(key)
             if picture is not None:
-                sample = {"__key__": key, self.encode_format: picture, "json": json.dumps(meta, indent=4)}
+                sample = {self.encode_format: picture, "json": sample_json(meta)}
                 if self.save_caption:
-                    sample["txt"] = caption or ""
-                self.tarwriter.write(sample)
+                    sample["txt"] = (caption or "").encode()
+                for suffix in sorted(sample):
+                    written += write_member(self.tar_fd, f"{key}.{suffix}", sample[suffix])
             reason = Reason.of_message(meta["status"], meta["error_message"])
             self.buffered_parquet_writer.write({**meta, REASON_COLUMN: reason.value})
         self._spool.remove()
+        self.tarwriter.tarstream.offset = written  # what went past it, for the end of the archive that it writes
         super().close()
 
     def _lost(self, key: str) -> dict[str, Any]:

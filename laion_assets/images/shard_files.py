@@ -5,17 +5,19 @@ published, and that the asset checks show again later.
     parquet rows = the shard's rows, in their order; successes + the sum over reasons = rows
 """
 
+import contextlib
 import itertools
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 from laion_assets.errors import IntegrityError
 from laion_assets.images.reasons import Reason
+from laion_assets.images.sample_tar import has_exactly
 from laion_assets.images.settings import ENCODE_FORMATS
 
 SIZE_BUCKETS = (128, 256, 512, 1_024, 2_048, 4_096)
@@ -87,32 +89,56 @@ def recount(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard
 
 
 def _check_members(tar: Path | IO[bytes], successes: dict[str, str], name: str) -> None:
-    opened: dict[str, Any] = {"name": tar} if isinstance(tar, Path) else {"fileobj": tar}
+    """Hold the tar against the parquet's successes: whole headers where all is well, else to say what is not."""
     try:
-        with tarfile.open(**opened, mode="r:") as archive:
-            suffixes = _suffixes(archive)
-            wanted = (f"{key}.{suffix}" for key in successes for suffix in suffixes)
-            for member in archive:
-                expected = next(wanted, None)
-                if member.name != expected or not member.isreg():
-                    raise IntegrityError(
-                        f"{name}: the tar holds {member.name} where the parquet wants {expected or 'the end'}."
-                    )
-                if member.name.endswith(".json"):
-                    _check_sample(archive, member, successes, name)
-            _check_end(archive, name)
+        with tar.open("rb") if isinstance(tar, Path) else contextlib.nullcontext(tar) as file:
+            for picture in ENCODE_FORMATS:
+                samples: dict[str, bytes] = {}
+                if has_exactly(file, _wanted(successes, _members(picture)), samples):
+                    for member, content in samples.items():
+                        _check_sample(member, content, successes, name)
+                    return
+            file.seek(0)
+            _check_in_turn(file, successes, name)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise IntegrityError(f"{name}: the tar cannot be read ({error}): materialize this shard again.") from error
+
+
+def _check_in_turn(tar: IO[bytes], successes: dict[str, str], name: str) -> None:
+    """Raises IntegrityError for the first member that is not as wanted; headers of another writer are no misfit."""
+    with tarfile.open(fileobj=tar, mode="r:") as archive:
+        wanted = _wanted(successes, _suffixes(archive))
+        for member in archive:
+            expected = next(wanted, None)
+            if member.name != expected or not member.isreg():
+                raise IntegrityError(
+                    f"{name}: the tar holds {member.name} where the parquet wants {expected or 'the end'}."
+                )
+            if member.name.endswith(".json"):
+                content = archive.extractfile(member).read()  # type: ignore[union-attr]
+                if len(content) != member.size:
+                    raise IntegrityError(f"{name}: {member.name} does not fit its row in the parquet (cut short).")
+                _check_sample(member.name, content, successes, name)
+        _check_end(archive, name)
     missing = next(wanted, None)
     if missing is not None:
         raise IntegrityError(f"{name}: the tar has no {missing}, which the parquet counts as a success.")
 
 
+def _wanted(successes: dict[str, str], suffixes: list[str]) -> Iterator[str]:
+    return (f"{key}.{suffix}" for key in successes for suffix in suffixes)
+
+
+def _members(picture: str) -> list[str]:
+    """The suffixes of one sample, in the order of the tar."""
+    return sorted((picture, "json", "txt"))
+
+
 def _suffixes(archive: tarfile.TarFile) -> list[str]:
-    """The members of one sample, in the order of the tar; the picture's format is the first sample's."""
+    """The suffixes of one sample, in the order of the tar; the picture's format is the first sample's."""
     first = (member.name.rpartition(".")[2] for member in itertools.islice(archive, 3))
     picture = next((suffix for suffix in first if suffix in ENCODE_FORMATS), ENCODE_FORMATS[0])
-    return sorted((picture, "json", "txt"))
+    return _members(picture)
 
 
 def _check_end(archive: tarfile.TarFile, name: str) -> None:
@@ -130,17 +156,14 @@ def end_of_data(member: tarfile.TarInfo) -> int:
     return member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
-def _check_sample(archive: tarfile.TarFile, member: tarfile.TarInfo, successes: dict[str, str], name: str) -> None:
-    key = member.name.removesuffix(".json")
+def _check_sample(member: str, content: bytes, successes: dict[str, str], name: str) -> None:
+    key = member.removesuffix(".json")
     try:
-        content = archive.extractfile(member).read()  # type: ignore[union-attr]
-        if len(content) != member.size:
-            raise ValueError("cut short")
         sample = json.loads(content)
         if (sample["key"], sample["uid"]) != (key, successes[key]):
             raise ValueError("it is another row's")
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{name}: {member.name} does not fit its row in the parquet ({error}).") from error
+        raise IntegrityError(f"{name}: {member} does not fit its row in the parquet ({error}).") from error
 
 
 def _size_histogram(widths: Sequence[int | None], heights: Sequence[int | None]) -> dict[str, int]:
