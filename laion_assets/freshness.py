@@ -76,7 +76,7 @@ def inputs_digest(layout_key: str, upstream: list[Manifest]) -> str:
 def published_upstream(dataset: Dataset, store: Store, asset: str) -> list[Manifest]:
     """The manifests of what an asset of statistics counts, in order; unpublished partitions are left out."""
     handle = HANDLES[STATISTICS[asset]]
-    keys = [handle.key(dataset.layout, number) for number in range(handle.count(dataset.layout))]
+    keys = [handle.key(dataset.layout, number) for number in handle.numbers(dataset.layout)]
     found = [read_manifest(store, handle.asset, key) for key in keys]
     return [manifest for manifest in found if manifest is not None]
 
@@ -88,7 +88,7 @@ def upstream_partitions(handle: type[Handle], dataset: Dataset, partition: int) 
         return None, range(0)
     if handle.asset in STATISTICS:
         counted = HANDLES[STATISTICS[handle.asset]]
-        return counted, range(counted.count(layout))
+        return counted, counted.numbers(layout)
     stages = stages_of(dataset)
     before = HANDLES[stages[stages.index(handle.asset) - 1]]
     if handle.asset == IMAGE_SHARDS:

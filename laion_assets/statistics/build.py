@@ -41,7 +41,7 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[
         summarise, measure, rows = image_summary, "status", sum(each.counts.rows_in for each in manifests)
     with publication(store, asset) as attempt:
         table = counted(dataset, store, asset, parts, say)
-        summary = summarise(table, manifests, HANDLES[STATISTICS[asset]].count(dataset.layout))
+        summary = summarise(table, manifests, len(HANDLES[STATISTICS[asset]].numbers(dataset.layout)))
         pq.write_table(table, attempt.stage(Statistics.counts_path(asset)), compression="zstd")
         attempt.stage(Statistics.summary_path(asset)).write_text(json.dumps(summary, indent=1, ensure_ascii=False))
         manifest = attempt.commit(

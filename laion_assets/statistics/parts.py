@@ -42,9 +42,9 @@ def parts_of(dataset: Dataset, store: Store, asset: str) -> list[Part]:
     layout = dataset.layout
     upstream = {int(manifest.key): manifest for manifest in published_upstream(dataset, store, asset)}
     if STATISTICS[asset] == IMAGE_SHARDS:
-        ranges = [(layout.embedding_key(i), layout.shards_of_embedding(i)) for i in range(layout.embedding_files)]
+        ranges = [(layout.embedding_key(i), layout.shards_of_embedding(i)) for i in layout.embedding_numbers]
     else:
-        ranges = [(layout.parquet_key(j), range(j, j + 1)) for j in range(layout.parquet_files)]
+        ranges = [(layout.parquet_key(j), range(j, j + 1)) for j in layout.parquet_numbers]
     found = [Part(key, tuple(upstream[number] for number in numbers if number in upstream)) for key, numbers in ranges]
     return [part for part in found if part.manifests]
 
