@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from laion_assets.errors import SettingError
+from laion_assets.images.fetching.policy import FetchPolicy
 from laion_assets.settings.field import setting
 
 
@@ -121,6 +122,7 @@ class ImageSettings:
                 f"images.max_bytes_in_flight ({self.max_bytes_in_flight}) holds no two bodies of images.max_body_bytes "
                 f"({self.max_body_bytes}): raise the first to {2 * self.max_body_bytes}, or lower the second."
             )
+        FetchPolicy.of(self)  # refuses what no fetch could use
         if self.requests_per_host < 1 or self.requests_per_address < 1:
             raise SettingError("images.requests_per_host and images.requests_per_address have to be 1 or more.")
         self._check_names()

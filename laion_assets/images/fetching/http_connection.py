@@ -19,6 +19,7 @@ from laion_assets.images.reasons import Reason, Rejection
 MAX_HEAD_BYTES = 64 * 1024
 """Status line and headers together, informational answers (1xx) included."""
 MAX_CHUNK_LINE_BYTES = 4 * 1024
+_PROTOCOL = b"HTTP/1."
 _RECV_BYTES = 64 * 1024
 _NO_BODY = {204, 304}
 
@@ -126,6 +127,10 @@ class HttpConnection:
         Raises Rejection: `bad_response`, `too_large` (more than MAX_HEAD_BYTES), `deadline`, `connection_reset`.
         """
         budget = [MAX_HEAD_BYTES]
+        while len(self._buffer) < len(_PROTOCOL) and self._fill():
+            pass
+        if not _PROTOCOL.startswith(self._buffer[: len(_PROTOCOL)]):  # HTTP/0.9, or no HTTP at all
+            raise _not_http()
         while True:
             version, status = _status_of(self._line(budget))
             headers = self._headers(budget)
@@ -314,11 +319,15 @@ def too_large(max_bytes: int) -> Rejection:
     return Rejection(Reason.TOO_LARGE, f"the body is larger than {max_bytes} bytes")
 
 
+def _not_http() -> Rejection:
+    return Rejection(Reason.BAD_RESPONSE, "the answer is not HTTP/1")
+
+
 def _status_of(line: bytes) -> tuple[bytes, int]:
     version, _, rest = line.partition(b" ")
     code = rest.lstrip()[:3]
     if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3 or code[0] == 48:
-        raise Rejection(Reason.BAD_RESPONSE, "the answer is not HTTP/1")
+        raise _not_http()
     return version, int(code)
 
 

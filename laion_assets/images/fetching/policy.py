@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from laion_assets.errors import SettingError
+
 if TYPE_CHECKING:
     from laion_assets.images.settings import ImageSettings
 
@@ -39,6 +41,12 @@ class FetchPolicy:
     robots_txt: bool = False
     resolve: Mapping[str, str] = field(default_factory=dict)
     ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.user_agent.isascii() and self.user_agent.isprintable() and self.user_agent.strip()):
+            raise SettingError(
+                f"images.user_agent is {self.user_agent!r}: it goes into a header, so give one line of printable ASCII."
+            )
 
     @classmethod
     def of(cls, images: "ImageSettings", resolve: Mapping[str, str] | None = None) -> "FetchPolicy":

@@ -47,6 +47,8 @@ def parse_target(url: str) -> Target:
         raise Rejection(Reason.UNSUPPORTED_SCHEME, f"{_plain(parts.scheme)} is not fetched, only http and https")
     if port == 0:
         raise Rejection(Reason.INVALID_URL, "port 0")
+    if "\\" in parts.netloc:  # browsers end the host there, Python does not: where parsers differ, nobody is asked
+        raise Rejection(Reason.INVALID_URL, "a backslash in the host")
     host = _ascii_host(parts)
     path = _NOT_SENT_RAW.sub(
         lambda sign: b"%%%02X" % sign.group()[0], (parts.path or "/").encode("utf-8", "surrogatepass")
