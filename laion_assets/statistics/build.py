@@ -69,8 +69,8 @@ def write_report(dataset: Dataset, store: Store) -> None:
     summaries = read_summaries(store)
     if not summaries:
         raise IncompleteError(
-            f"no statistics of {dataset.name} are published: laion-assets materialize -d {dataset.name} "
-            f"{DATASET_STATISTICS} {IMAGE_STATISTICS}"
+            f"no statistics of {dataset.name} are published: materialize its {DATASET_STATISTICS} and "
+            f"{IMAGE_STATISTICS} first."
         )
     tables = {}
     for asset in summaries:

@@ -34,7 +34,16 @@ def test_nothing_is_fetched_again(home: Path) -> None:
 def test_every_partition_of_the_subset_is_complete(home: Path) -> None:
     found = json.loads(command(home, "status", "--dataset", SUBSET, "--json", "--check").stdout)
     complete = {asset: counts["complete"] for asset, counts in found.items()}
-    assert complete == {"raw_csv": 1, "dedup_parquet": 1, "image_shards": 6, "clip_embeddings": 2, "knn_indices": 1}
+    assert complete == {
+        "raw_csv": 1,
+        "dedup_parquet": 1,
+        "dataset_statistics": 1,
+        "image_shards": 6,
+        "image_statistics": 1,
+        "clip_embeddings": 2,
+        "knn_indices": 1,
+    }
+    assert found["dataset_statistics"]["rows"] == found["dedup_parquet"]["rows"]
     assert found["knn_indices"]["rows"] == found["clip_embeddings"]["rows"] == found["image_shards"]["rows"]
 
 
@@ -56,6 +65,7 @@ def test_the_whole_does_not_see_the_subset_s_files(home: Path) -> None:
         "knn_indices",
         "manifests",
         "staging",
+        "statistics",
     ]
     assert not (home / "data" / "sample" / "clip_embeddings").exists()
 

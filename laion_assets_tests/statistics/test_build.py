@@ -188,7 +188,7 @@ def test_the_command_prints_the_figures_and_where_the_report_is(
     run = CliRunner()
     none = run.invoke(cli, ["statistics"])
     assert isinstance(none.exception, IncompleteError)
-    assert "laion-assets materialize -d sample dataset_statistics" in str(none.exception)
+    assert "materialize its dataset_statistics and image_statistics" in str(none.exception)
     build(counted, DATASET_STATISTICS)
     build(counted, IMAGE_STATISTICS)
     done = run.invoke(cli, ["statistics"], catch_exceptions=False)
