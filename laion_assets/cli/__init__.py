@@ -20,6 +20,7 @@ from laion_assets.cli.search import search
 from laion_assets.cli.settings import settings
 from laion_assets.cli.statistics import statistics
 from laion_assets.cli.status import status
+from laion_assets.cli.trace import trace
 from laion_assets.errors import LaionAssetsError
 
 HELP = """Rebuild a LAION-style image-text dataset, from crawl CSVs to a searchable CLIP index.
@@ -51,7 +52,7 @@ def cli() -> None:
     """The group of all commands."""
 
 
-for command in (demo, materialize, status, statistics, search, fetch, settings):
+for command in (demo, materialize, status, statistics, search, fetch, trace, settings):
     cli.add_command(command)
 
 

@@ -93,13 +93,15 @@ class LineFields:
         quote_edges = np.searchsorted(quotes, np.append(lines.starts, lines.end))
         quoted = quote_edges[1:] > quote_edges[:-1]
         separators = np.flatnonzero(lines.content == separator[0])
-        if len(quotes):
-            # Inside a quoted field lie an odd number of the line's quotes to the left: each pair counts twice.
-            owner = np.searchsorted(lines.starts, separators, side="right") - 1
-            suspect = np.flatnonzero(quoted[owner])
-            before = np.searchsorted(quotes, separators[suspect]) - quote_edges[owner[suspect]]
-            separators = np.delete(separators, suspect[before % 2 == 1])
         edges = np.searchsorted(separators, np.append(lines.starts, lines.end))
+        if len(quotes):
+            # A separator with an odd number of the line's quotes to its left lies inside a quoted field.
+            some = np.flatnonzero(quoted)
+            count = edges[some + 1] - edges[some]
+            suspect = np.arange(count.sum()) + np.repeat(edges[some] - np.cumsum(count) + count, count)
+            before = np.searchsorted(quotes, separators[suspect]) - np.repeat(quote_edges[some], count)
+            separators = np.delete(separators, suspect[before % 2 == 1])
+            edges = np.searchsorted(separators, np.append(lines.starts, lines.end))
         simple = edges[1:] - edges[:-1] == width - 1
         found = cls(quoted, simple, width, separators, edges[:-1], quotes)
         chosen = np.flatnonzero(simple & quoted)

@@ -19,7 +19,8 @@ from laion_assets.metadata.schema import DEDUP_SCHEMA, REJECT_RUN, REJECTS_SCHEM
 _OPTIONS: dict[str, Any] = {
     "version": "2.6",
     "compression": "zstd",
-    "compression_level": 3,
+    # Measured on rows of LAION's shape: two thirds of the time of level 3, files 2 % larger.
+    "compression_level": 2,
     "write_statistics": True,
     "data_page_size": 1 << 20,
     "data_page_version": "1.0",

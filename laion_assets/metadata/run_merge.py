@@ -28,9 +28,8 @@ class RunMerge:
     ) -> None:
         self.total = 0
         self._path, self._uids, self._then, self._range_bytes = path, uids, then, range_bytes
-        self._file = path.open("wb")
+        self._file = pa.OSFile(str(path), "wb")
         self._places: list[tuple[int, int]] = []
-        self._bytes = 0
 
     def __enter__(self) -> "RunMerge":
         return self
@@ -40,13 +39,15 @@ class RunMerge:
         self._path.unlink(missing_ok=True)
 
     def add(self, run: pa.Buffer) -> None:
-        """Append a run, an Arrow stream of one batch."""
-        self.total += pa.ipc.open_stream(run).read_next_batch().num_rows
-        self._places.append((self._bytes, run.size))
-        padding = -run.size % _ALIGNMENT
-        self._file.write(run)
-        self._file.write(b"\0" * padding)
-        self._bytes += run.size + padding
+        """Append a run, an Arrow stream of one batch; it is stored uncompressed, to be read in place."""
+        batch = pa.ipc.open_stream(run).read_next_batch()
+        self.total += batch.num_rows
+        start = self._file.tell()
+        with pa.ipc.new_stream(self._file, batch.schema) as writer:
+            writer.write_batch(batch)
+        size = self._file.tell() - start
+        self._places.append((start, size))
+        self._file.write(b"\0" * (-size % _ALIGNMENT))
 
     def distinct(self) -> int:
         """How many digests the runs hold: read first, for row groups need the number of rows before the first row."""
@@ -79,7 +80,7 @@ class RunMerge:
         with pa.memory_map(str(self._path)) as mapped:
             whole = mapped.read_buffer()
             runs = [pa.ipc.open_stream(whole.slice(start, size)).read_next_batch() for start, size in self._places]
-            edges = self._edges(math.ceil(self._bytes / self._range_bytes))
+            edges = self._edges(math.ceil(whole.size / self._range_bytes))
             cuts = [[0, *np.searchsorted(halves(run["digest"])[0], edges), run.num_rows] for run in runs]
             if columns:
                 runs = [run.select(columns) for run in runs]

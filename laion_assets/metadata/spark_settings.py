@@ -5,8 +5,8 @@ SPARK_CONF: dict[str, str] = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
-    # Cheap for the rows' repeated columns (source_file, LICENSE, NSFW), half of what crosses the exchange.
-    "spark.io.compression.codec": "lz4",
+    # What crosses the exchange is compressed already.
+    "spark.shuffle.compress": "false",
     # The writer is asked once a partition: a second attempt only helps where an executor was lost.
     "spark.speculation": "false",
     "spark.task.maxFailures": "4",

@@ -27,6 +27,7 @@ from laion_assets.metadata.partition_writer import PartitionWriter
 from laion_assets.metadata.row_filter import RowFilter
 from laion_assets.metadata.schema import DEDUP_SCHEMA, REJECTS_SCHEMA
 from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.metadata.uid_lookup import find_uid
 from laion_assets.sample.crawl import build_crawl
 from laion_assets_tests.metadata.tables import COLUMNS, publish_csvs, quiet, row, table
 
@@ -171,6 +172,25 @@ def test_rows_lie_in_their_range_in_order_one_row_group_a_shard(crawl: Dataset, 
             assert group.num_rows == len(LAYOUT.rows_of_shard(position, len(shards), len(uids)))
             assert rows_digest(group) == manifest.outputs[LAYOUT.shard_key(shard)]
             assert file.metadata.row_group(position).column(0).is_stats_set
+
+
+def test_a_uid_is_found_by_the_bounds_of_row_groups(crawl: Dataset, spark: Any) -> None:
+    publish_csvs(crawl, messy_files())
+    store = Store.of(crawl)
+    with pytest.raises(IncompleteError, match="dedup_parquet 02"):
+        find_uid(crawl, store, "f" * 32)
+    build_dedup_parquet(spark, crawl, store, range(3), quiet)
+    for shard in range(LAYOUT.shards):
+        rows = DedupParquet.of(crawl).shard_rows(shard).to_pylist()
+        for place in (0, len(rows) // 2, len(rows) - 1):
+            found = find_uid(crawl, store, rows[place]["uid"].upper())
+            assert found is not None
+            assert (found.shard, found.row, found.values) == (shard, place, rows[place])
+            assert found.key == LAYOUT.sample_key(shard, place)
+    assert find_uid(crawl, store, "0" * 32) is None
+    assert find_uid(crawl, store, uid_of("http://a.test/not-there.jpg", None)) is None
+    with pytest.raises(SettingError, match="32 hex digits"):
+        find_uid(crawl, store, "not-a-uid")
 
 
 def test_the_same_bytes_for_any_file_order_parallelism_and_partition_alone(

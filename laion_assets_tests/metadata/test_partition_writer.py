@@ -1,6 +1,7 @@
 """What a task does with a partition's runs, without Spark: all or nothing, and the same bytes."""
 
 import io
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,21 @@ def test_a_task_that_dies_midway_leaves_nothing(writer: PartitionWriter, tmp_pat
         writer.write(0, dying())
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert writer.write(0, runs(30)).counts.rows_out == 30
+
+
+def test_a_full_disk_leaves_nothing(writer: PartitionWriter, tmp_path: Path) -> None:
+    """FAULTS 11: a file that may not grow fails as one on a full disk does."""
+    whole = runs(60)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for full_at in (1_000, 4_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (full_at, limits[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                writer.write(0, whole)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert writer.write(0, whole).counts.rows_out == 60
 
 
 def test_too_many_rows_leave_nothing(writer: PartitionWriter, tmp_path: Path) -> None:

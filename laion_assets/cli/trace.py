@@ -1,0 +1,37 @@
+"""`laion-assets trace`."""
+
+import json
+
+import click
+
+from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.commit.store import Store
+
+
+@click.command()
+@click.argument("uid")
+@dataset_option()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: where the row is, and its values.")
+def trace(uid: str, name: str, as_json: bool) -> None:
+    """Where the row with this UID is, and where it came from: parquet file, shard, sample key, crawl file and row.
+
+    Reads one footer and one row group, whatever the size of the dataset. Exit status 1 where there is no such row.
+    """
+    from laion_assets.metadata.uid_lookup import find_uid
+
+    dataset = chosen(name)
+    found = find_uid(dataset, Store.of(dataset), uid)
+    if as_json:
+        click.echo(json.dumps(found and {**found.__dict__}, ensure_ascii=False, indent=2))
+    else:
+        print_root(dataset)
+        if found is None:
+            click.echo(f"{dataset.name} has no row with uid {uid}")
+        else:
+            layout = dataset.layout
+            click.echo(f"dedup_parquet  {layout.parquet_key(found.parquet)}, row group of shard {found.shard:05d}")
+            click.echo(f"image_shards   {layout.shard_key(found.shard)}, sample {found.key}")
+            for column, value in found.values.items():
+                click.echo(f"{column:14} {value}")
+    if found is None:
+        raise click.exceptions.Exit(1)
