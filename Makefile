@@ -12,7 +12,7 @@ export WANDB_MODE := disabled
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
-.PHONY: test-kills soak bench-dedup bench-images help setup java demo test test-scale test-browser dev lint clean
+.PHONY: test-kills soak bench-dedup bench-images bench-pixels help setup java demo test test-scale test-browser dev lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -79,6 +79,10 @@ nginx:
 	    echo "nginx is missing: installing nginx-light"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nginx-light >/dev/null; \
 	  else echo "nginx is missing. Run: sudo apt-get install nginx-light"; exit 1; fi; fi
+
+bench-pixels: setup ## scaled decoding: CPU and likeness by size class, about 4 minutes; and the cost of the decoder's process
+	$(BIN)/python bench/scaled_decoding.py $(ARGS)
+	$(BIN)/python bench/decoder_process.py
 
 bench-dedup: setup ## deduplication of 20 M rows against the recipe's, in the same Spark, and DuckDB (ARGS=--growth: 5 to 40 M)
 	$(BIN)/python bench/dedup.py $(ARGS)

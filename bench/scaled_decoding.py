@@ -12,12 +12,14 @@ import io
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ |= {"NO_ALBUMENTATIONS_UPDATE": "1", "OPENCV_LOG_LEVEL": "ERROR"}
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cv2
 import numpy as np
