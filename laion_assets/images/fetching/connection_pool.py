@@ -19,7 +19,11 @@ Key = tuple[str, str, Endpoint]
 
 
 class ConnectionPool:
-    """Idle connections, at most `max_idle` in all, each for at most `idle_s`. Thread-safe."""
+    """Idle connections, at most `max_idle` in all, each for at most `idle_s`. Thread-safe.
+
+    Most hosts of a crawl are asked once: for them a kept connection is a cost to both sides. So one is only asked for
+    where the host was asked among the last `max_idle` others, which is when it might have been found here.
+    """
 
     def __init__(self, max_idle: int, idle_s: float = IDLE_S) -> None:
         self._max_idle = max_idle
@@ -27,10 +31,22 @@ class ConnectionPool:
         self._lock = threading.Lock()
         self._idle: OrderedDict[HttpConnection, tuple[Key, float]] = OrderedDict()
         self._by_key: dict[Key, list[HttpConnection]] = {}
+        self._recent: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._idle)
+
+    def expects(self, scheme: str, host: str) -> bool:
+        """Whether a connection to the host is worth keeping; the host counts as asked from now on."""
+        site = (scheme, host)
+        with self._lock:
+            known = site in self._recent
+            self._recent[site] = None
+            self._recent.move_to_end(site)
+            if len(self._recent) > self._max_idle:
+                self._recent.popitem(last=False)
+        return known
 
     def take(self, key: Key) -> HttpConnection | None:
         """The connection last used, if one is idle. One on which its server has sent or closed something is ended."""

@@ -264,9 +264,11 @@ class _Attempt:
         policy, hop = self.policy, self.hops[-1]
         hop.address = str(endpoint)
         self.head = None
+        keep = False
         connection.begin(self.clock, Rate(policy.min_bytes_per_s, policy.min_rate_grace_s))
         try:
-            connection.send(self._request_bytes(target))
+            keep = self.fetcher.pool.expects(target.scheme, target.host)
+            connection.send(self._request_bytes(target, keep))
             sent = time.monotonic()
             head = self.head = connection.read_head()
             hop.status = head.status
@@ -286,7 +288,7 @@ class _Attempt:
             return body, None
         finally:
             self.wire_bytes += connection.received
-            if connection.reusable and policy.idle_connections:
+            if connection.reusable and keep:
                 self.fetcher.pool.put((target.scheme, target.host, endpoint), connection)
             else:
                 connection.close()
@@ -308,14 +310,14 @@ class _Attempt:
             raise Rejection(Reason.NO_CONTENT, "an empty body")
         return body
 
-    def _request_bytes(self, target: Target) -> bytes:
+    def _request_bytes(self, target: Target, keep: bool) -> bytes:
         lines = (
             f"GET {target.path} HTTP/1.1",
             f"Host: {target.host_header}",
             f"User-Agent: {self.policy.user_agent}",
             "Accept: image/jpeg,image/png,image/webp,image/gif,image/bmp,*/*;q=0.5",
             "Accept-Encoding: identity",
-            "Connection: keep-alive" if self.policy.idle_connections else "Connection: close",
+            "Connection: keep-alive" if keep else "Connection: close",
         )
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 

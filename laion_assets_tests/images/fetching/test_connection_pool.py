@@ -52,6 +52,13 @@ NOT_REUSED = {
 GOOD = {"/good": answer(BODY)}
 
 
+def known(fetcher, *hosts, scheme="http"):
+    """The fetcher, as if it had asked these hosts a moment ago."""
+    for host in hosts or ("photos.test",):
+        fetcher.pool.expects(scheme, host)
+    return fetcher
+
+
 def policy_for(site, **changes):
     bounds = {"connect_timeout_s": 1.0, "deadline_s": 3.0, "retries": 0, "resolve": site.resolve}
     return FetchPolicy(**(bounds | changes))
@@ -60,7 +67,7 @@ def policy_for(site, **changes):
 @pytest.mark.parametrize("kind", REUSED)
 def test_an_answer_read_to_its_framed_end_leaves_a_connection_for_the_next(kind):
     with running({"/first": REUSED[kind], **GOOD}, stays=True) as site:
-        fetcher = Fetcher(policy_for(site))
+        fetcher = known(Fetcher(policy_for(site)))
         fetcher.fetch(site.url("/first"))
         second = fetcher.fetch(site.url("/good"))
         assert (second.body, second.hops[-1].reused, site.connections) == (BODY, True, 1)
@@ -75,11 +82,23 @@ def test_any_other_answer_ends_its_connection(kind):
             sock.close()
 
     with running({"/first": and_the_end, **GOOD}, stays=True) as site:
-        fetcher = Fetcher(policy_for(site))
+        fetcher = known(Fetcher(policy_for(site)))
         fetcher.fetch(site.url("/first"))
         assert len(fetcher.pool) == 0
         second = fetcher.fetch(site.url("/good"))
         assert (second.body, second.hops[-1].reused, site.connections) == (BODY, False, 2)
+        fetcher.close()
+
+
+def test_a_host_that_is_asked_for_the_first_time_is_asked_to_close():
+    """Most hosts of a crawl come once. One that came lately is kept, one that came long ago is not."""
+    with running(GOOD, stays=True) as site:
+        fetcher = Fetcher(policy_for(site, idle_connections=2))
+        hosts = ["a.test", "a.test", "a.test", "b.test", "c.test", "a.test"]
+        reused = [fetcher.fetch(site.url("/good", host=host)).hops[-1].reused for host in hosts]
+        assert reused == [False, False, True, False, False, True]
+        kept = [b"Connection: keep-alive" in request for request in site.requests]
+        assert kept == [False, True, True, False, False, False]
         fetcher.close()
 
 
@@ -116,7 +135,7 @@ def test_a_kept_connection_that_brings_nothing_is_replaced_within_the_same_attem
             answer(BODY)(sock)
 
     with running({"/": page}, stays=True) as site:
-        fetcher = Fetcher(policy_for(site, connect_timeout_s=0.4))
+        fetcher = known(Fetcher(policy_for(site, connect_timeout_s=0.4)))
         fetcher.fetch(site.url("/"))
         faulty.set()
         second = fetcher.fetch(site.url("/"))
@@ -129,7 +148,7 @@ def test_a_fault_after_the_first_byte_is_the_urls_own():
     with running({"/short": answer(BODY, length=len(BODY) + 1), **GOOD}, stays=True) as site:
         short = site.pages["/short"]
         site.pages["/short"] = lambda sock: (short(sock), sock.close())
-        fetcher = Fetcher(policy_for(site))
+        fetcher = known(Fetcher(policy_for(site)))
         fetcher.fetch(site.url("/good"))
         cut = fetcher.fetch(site.url("/short"))
         assert (cut.reason, cut.hops[-1].reused, site.seen) == (Reason.SHORT_BODY, True, ["/good", "/short"])
@@ -140,7 +159,7 @@ def test_a_connection_that_its_server_closed_or_spoke_on_is_not_taken():
     with running(
         {"/": lambda sock: (answer(BODY)(sock), time.sleep(0.1), sock.sendall(b"HTTP/1.1 200 OK\r\n"))}
     ) as site:
-        fetcher = Fetcher(policy_for(site))
+        fetcher = known(Fetcher(policy_for(site)))
         fetcher.fetch(site.url("/"))
         time.sleep(0.3)
         second = fetcher.fetch(site.url("/"))
@@ -153,13 +172,13 @@ def test_idle_connections_are_bounded_in_number_and_time_and_none_leaks():
         before = len(os.listdir("/proc/self/fd"))
         fetcher = Fetcher(policy_for(site, idle_connections=5))
         with ThreadPoolExecutor(8) as threads:
-            hosts = [f"h{number}.test" for number in range(40)]
+            hosts = [f"h{number // 2}.test" for number in range(40)]
             bodies = list(threads.map(lambda host: fetcher.fetch(site.url("/good", host=host)).body, hosts))
         assert bodies == [BODY] * 40
         assert len(fetcher.pool) == 5
         fetcher.pool._idle_s = 0.05
         time.sleep(0.1)
-        assert not fetcher.fetch(site.url("/good", host="h39.test")).hops[-1].reused
+        assert not fetcher.fetch(site.url("/good", host="h19.test")).hops[-1].reused
         assert len(fetcher.pool) == 1
         fetcher.close()
         assert len(fetcher.pool) == 0
@@ -174,7 +193,7 @@ def test_idle_connections_are_bounded_in_number_and_time_and_none_leaks():
 
 def test_hosts_schemes_and_addresses_do_not_share_connections():
     with running(GOOD, stays=True) as site:
-        fetcher = Fetcher(policy_for(site))
+        fetcher = known(Fetcher(policy_for(site)), "a.test", "b.test")
         fetcher.fetch(site.url("/good", host="a.test"))
         assert not fetcher.fetch(site.url("/good", host="b.test")).hops[-1].reused
         assert fetcher.fetch(site.url("/good", host="a.test")).hops[-1].reused
@@ -189,7 +208,7 @@ def test_the_guard_is_asked_before_every_reuse(monkeypatch):
         "laion_assets.images.fetching.guard.refusal", lambda address: None if address.is_loopback else "private"
     )
     with running(GOOD, stays=True) as site:
-        fetcher = Fetcher(policy_for(site), Guard({}, (site.port,), resolver))
+        fetcher = known(Fetcher(policy_for(site), Guard({}, (site.port,), resolver)), "rebind.example")
         fetched = [fetcher.fetch(f"http://rebind.example:{site.port}/good") for _ in "123"]
         assert [(one.reason, one.hops[-1].reused) for one in fetched] == [
             (Reason.SUCCESS, False), (Reason.SUCCESS, True), (Reason.BLOCKED_ADDRESS, False)
@@ -202,7 +221,7 @@ def test_tls_connections_are_kept_and_sessions_resumed(certificate):
     context.load_cert_chain(*certificate)
     with running(GOOD, context, stays=True) as site:
         policy = policy_for(site, ca_file=str(certificate[0]), resolve={"*": f"127.0.0.1:{site.port}"})
-        fetcher = Fetcher(policy)
+        fetcher = known(Fetcher(policy), "a.test", scheme="https")
         assert [fetcher.fetch("https://a.test/good").hops[-1].reused for _ in "123"] == [False, True, True]
         fetcher.pool._idle_s = 0.0
         third = fetcher.fetch("https://a.test/good")
