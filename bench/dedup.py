@@ -115,7 +115,7 @@ def _growth(folder: Path, files: list[Path], sizes: tuple[int, ...], options: ar
     results = {}
     for rows in sizes:
         _say(f"ours at {rows:,} rows")
-        results[f"{rows / 1e6:.0f} M"] = result = Result(rows)
+        results[f"{rows:,} rows"] = result = Result(rows)
         for _ in range(options.rounds):
             _run("ours", folder, files, rows, known_counts(rows, options.rows_a_file), result, options)
     _print_table(results)

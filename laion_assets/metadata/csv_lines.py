@@ -55,7 +55,8 @@ class Lines:
 
     def unreadable(self) -> dict[int, Reason]:
         """Lines that are no text, and why."""
-        other = self.at(np.flatnonzero((self.content >= 0x80) | (self.content == 0)))
+        # NUL and the bytes of characters beyond ASCII, in one comparison: as signed numbers they are 0 and less.
+        other = self.at(np.flatnonzero(self.content.view(np.int8) <= 0))
         return {line: why for line in other.tolist() if (why := unreadable(self.raw(line)))}
 
     def array(self, starts: np.ndarray, ends: np.ndarray) -> pa.StringArray:
