@@ -4,6 +4,7 @@ img2dataset writes samples as they complete, so that no two shards are equal. He
 file (200 MB for 10,000 of them) and are written in key order at the end. Worker-side: imports img2dataset.
 """
 
+import json
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,7 +13,7 @@ from img2dataset.writer import WebDatasetSampleWriter
 
 from laion_assets.images.exif import technical_exif
 from laion_assets.images.reasons import Reason
-from laion_assets.images.sample_tar import sample_json, write_member
+from laion_assets.images.sample_tar import write_member
 
 REASON_COLUMN = "reason"
 
@@ -70,7 +71,7 @@ class SortedSampleWriter(WebDatasetSampleWriter):
             caption, meta = self._rows.pop(key) if key in self._rows else (None, self._lost(key))
             picture = self._spool.get(key)
             if picture is not None:
-                sample = {self.encode_format: picture, "json": sample_json(meta)}
+                sample = {self.encode_format: picture, "json": json.dumps(meta, indent=4).encode()}
                 if self.save_caption:
                     sample["txt"] = (caption or "").encode()
                 for suffix in sorted(sample):
