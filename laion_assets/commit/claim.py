@@ -8,6 +8,7 @@ claim stays as a tombstone until the next one replaces it), so a slow contender 
 import contextlib
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from laion_assets.errors import ClaimError
 LEASE_S = 900.0
 """A claim from another host counts as abandoned after this; publishing moves finished files and takes seconds."""
 _POLL_S = 0.2
+_LIVING: set[str] = set()
+"""What this process holds now, claims and attempts: others of its name are leftovers of its own failures."""
 
 
 @contextlib.contextmanager
@@ -26,7 +29,12 @@ def claim(store: Store, asset: str, key: str, wait_s: float = 60.0) -> Iterator[
     """Hold the partition while the body runs. Raises ClaimError when a live owner keeps it for longer than `wait_s`."""
     folder = f"claims/{asset}/{key}"
     deadline = time.monotonic() + wait_s
-    while (number := _try_claim(store, folder)) is None:
+    with _living() as token:
+        yield from _held(store, folder, token, asset, key, deadline)
+
+
+def _held(store: Store, folder: str, token: str, asset: str, key: str, deadline: float) -> Iterator[None]:
+    while (number := _try_claim(store, folder, token)) is None:
         if time.monotonic() > deadline:
             owner = _highest(store, folder)[1] or {}
             raise ClaimError(
@@ -40,12 +48,12 @@ def claim(store: Store, asset: str, key: str, wait_s: float = 60.0) -> Iterator[
         store.write_bytes(f"{folder}/{number:06d}", json.dumps({"released": True}).encode())
 
 
-def _try_claim(store: Store, folder: str) -> int | None:
+def _try_claim(store: Store, folder: str, token: str) -> int | None:
     highest, owner = _highest(store, folder)
     if owner is not None and not _is_free(owner):
         return None
     number = highest + 1
-    if not store.create(f"{folder}/{number:06d}", json.dumps(_identity()).encode()):
+    if not store.create(f"{folder}/{number:06d}", json.dumps(_identity(token)).encode()):
         return None
     if _highest(store, folder)[0] != number:
         store.delete(f"{folder}/{number:06d}")
@@ -71,10 +79,12 @@ def _is_free(owner: dict[str, Any]) -> bool:
         return True
     if owner.get("host") != socket.gethostname() or owner.get("boot") != boot_id():
         return time.time() - float(owner.get("at", 0)) > LEASE_S
+    if owner["pid"] == os.getpid() and owner.get("token", "") not in _LIVING:
+        return True  # this process gave it up, and could not write that down: its disk was full
     return _start_time(int(owner["pid"])) != owner.get("started")
 
 
-def _identity() -> dict[str, Any]:
+def _identity(token: str) -> dict[str, Any]:
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
@@ -82,6 +92,7 @@ def _identity() -> dict[str, Any]:
         "pid": pid,
         "started": _start_time(pid),
         "at": time.time(),
+        "token": token,
     }
 
 
@@ -90,9 +101,21 @@ def is_alive(owner: dict[str, Any]) -> bool:
     return not _is_free(owner)
 
 
-def identity() -> dict[str, Any]:
-    """This process, as claims and staging folders record their owner."""
-    return _identity()
+@contextlib.contextmanager
+def living_identity() -> Iterator[dict[str, Any]]:
+    """This process, as staging folders record their owner, alive for as long as the block lasts."""
+    with _living() as token:
+        yield _identity(token)
+
+
+@contextlib.contextmanager
+def _living() -> Iterator[str]:
+    token = secrets.token_hex(8)
+    _LIVING.add(token)
+    try:
+        yield token
+    finally:
+        _LIVING.discard(token)
 
 
 def boot_id() -> str:

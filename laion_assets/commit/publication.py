@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from laion_assets.commit.claim import claim, identity, is_alive
+from laion_assets.commit.claim import claim, is_alive, living_identity
 from laion_assets.commit.manifest import (
     WHOLE,
     Counts,
@@ -35,6 +35,7 @@ from laion_assets.commit.store import Store
 from laion_assets.errors import IntegrityError, ReplacedError
 
 _INTENT = "intent.json"
+_OWNER = "owner.json"
 
 
 class Publication:
@@ -162,13 +163,14 @@ def publication(store: Store, asset: str, key: str = WHOLE) -> Iterator[Publicat
             finally:
                 _clear(store, asset, key, attempt)
         return
-    folder_path = _make_staging(local)
-    try:
-        yield Publication(store, asset, key, attempt, folder_path)
-    finally:
-        _clear(store, asset, key, attempt)
-        with contextlib.suppress(OSError):
-            folder_path.parent.rmdir()
+    with living_identity() as owner:
+        try:
+            _make_staging(local, owner)
+            yield Publication(store, asset, key, attempt, local)
+        finally:
+            _clear(store, asset, key, attempt)
+            with contextlib.suppress(OSError):
+                local.parent.rmdir()
 
 
 def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
@@ -185,11 +187,14 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
         if name == _INTENT:
             continue
         try:
-            owner = json.loads(store.read_bytes(f"{staging}/{name}/owner.json"))
+            owner = json.loads(store.read_bytes(f"{staging}/{name}/{_OWNER}"))
         except (FileNotFoundError, ValueError):
-            continue
-        if not is_alive(owner):
-            store.delete(f"{staging}/{name}")
+            owner = None
+        if owner is not None and not is_alive(owner):
+            _remove_attempt(store, f"{staging}/{name}")
+        elif owner is None and (ownerless := store.local_path(f"{staging}/{name}")) is not None:
+            with contextlib.suppress(OSError):
+                ownerless.rmdir()  # empty, so a removal was killed at its end
     if (local := store.local_path(staging)) is not None:
         with contextlib.suppress(OSError):
             local.rmdir()
@@ -201,13 +206,13 @@ def _staged_name(path: str) -> str:
     return f"{hashlib.sha256(path.encode()).hexdigest()[:24]}-{path.rpartition('/')[2][-50:]}"
 
 
-def _make_staging(folder: Path) -> Path:
+def _make_staging(folder: Path, owner: dict[str, Any]) -> None:
     """Make an attempt's folder and name its owner; another attempt may be removing the parent at this moment."""
     for _ in range(100):
         with contextlib.suppress(FileNotFoundError):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "owner.json").write_text(json.dumps(identity()))
-            return folder
+            (folder / _OWNER).write_text(json.dumps(owner))
+            return
     raise IntegrityError(f"{folder} cannot be made: something keeps removing it.")
 
 
@@ -217,7 +222,15 @@ def _clear(store: Store, asset: str, key: str, attempt: str) -> None:
     with contextlib.suppress(FileNotFoundError, ValueError):
         if json.loads(store.read_bytes(f"{staging}/{_INTENT}"))["attempt"] == attempt:
             return
-    store.delete(f"{staging}/{attempt}")
+    _remove_attempt(store, f"{staging}/{attempt}")
+
+
+def _remove_attempt(store: Store, folder: str) -> None:
+    """Remove an attempt, its owner's name last: a removal that is killed can be finished by whoever finds the rest."""
+    for name in store.names(folder):
+        if name != _OWNER:
+            store.delete(f"{folder}/{name}")
+    store.delete(folder)
 
 
 def _roll_forward(store: Store, asset: str, key: str) -> None:
@@ -241,7 +254,7 @@ def _roll_forward(store: Store, asset: str, key: str) -> None:
     if problem is None:
         store.write_bytes(manifest_path(asset, key), manifest.to_json())
     store.delete(f"{staging}/{_INTENT}")
-    store.delete(folder)
+    _remove_attempt(store, folder)
     if problem is not None:
         raise IntegrityError(f"{asset} {key} was left half published and cannot be finished: {problem}. Run it again.")
 

@@ -34,7 +34,7 @@ from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.freshness import Freshness
 from laion_assets.handles import IMAGE_SHARDS
-from laion_assets.images.build import build_image_shards
+from laion_assets.images.shard_task import ShardTask
 from laion_assets_tests.images.pictures import jpeg
 from laion_assets_tests.images.shards import IMAGES, dataset_of, published
 from laion_assets_tests.images.site import answer, running
@@ -80,11 +80,11 @@ def kill_often(kills: int, seed: int, folder: Path, deadline_s: float = 1e9) -> 
     with running(dict(good)) as site:
         urls = [(site.url(path), f"picture {path}") for path in rows]
         undisturbed = dataset_of(folder / "undisturbed", urls, site.resolve, SHARDS, images)
-        build_image_shards(undisturbed, range(SHARDS), lambda line: None)
+        _make(undisturbed)
         fresh = dataset_of(folder / "fresh", urls, site.resolve, SHARDS, images)
         half = dataset_of(folder / "half", urls, site.resolve, SHARDS, images)
         site.pages |= bad
-        build_image_shards(half, range(SHARDS), lambda line: None)
+        _make(half)
         site.pages |= good
         work = replace(fresh, root=str(folder / "work"))
         with _victim(folder, work) as victim:
@@ -100,6 +100,11 @@ def kill_often(kills: int, seed: int, folder: Path, deadline_s: float = 1e9) -> 
                     raise AssertionError(f"{where}: {error}") from error
                 report.rounds[kind] += 1
     return report
+
+
+def _make(dataset: Dataset) -> None:
+    for shard in range(SHARDS):
+        ShardTask(dataset, shard).run()
 
 
 @contextlib.contextmanager
