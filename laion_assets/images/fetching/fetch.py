@@ -12,8 +12,9 @@ from laion_assets.images.fetching.clock import Clock
 from laion_assets.images.fetching.connecting import connect, rejection_of
 from laion_assets.images.fetching.connection_pool import ConnectionPool
 from laion_assets.images.fetching.guard import Endpoint, Guard
+from laion_assets.images.fetching.head import Head
 from laion_assets.images.fetching.host_gate import HostGate
-from laion_assets.images.fetching.http_connection import Head, HttpConnection, Rate
+from laion_assets.images.fetching.http_connection import HttpConnection, Rate
 from laion_assets.images.fetching.judgement import judge, judge_robots
 from laion_assets.images.fetching.policy import FetchPolicy
 from laion_assets.images.fetching.robots_cache import RobotsCache

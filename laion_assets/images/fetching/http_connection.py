@@ -8,12 +8,13 @@ import contextlib
 import socket
 import ssl
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from laion_assets.images.fetching.body_budget import FREE_BYTES, Reservation
 from laion_assets.images.fetching.clock import Clock
+from laion_assets.images.fetching.content_coding import decompress, too_large
+from laion_assets.images.fetching.head import Head
 from laion_assets.images.reasons import Reason, Rejection
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -34,44 +35,6 @@ class Rate:
     def too_slow(self, received: int, seconds: float) -> bool:
         """Whether so many bytes in so many seconds are too few."""
         return seconds > self.grace_s and received < self.bytes_per_s * seconds
-
-
-class Head:
-    """Status and headers of an answer; names in lower case, in their order, values as latin-1 text."""
-
-    __slots__ = ("_values", "headers", "status", "version")
-
-    def __init__(self, status: int, headers: tuple[tuple[str, str], ...], version: bytes = b"HTTP/1.1") -> None:
-        self.status = status
-        self.headers = headers
-        self.version = version
-        self._values: dict[str, list[str]] = {}
-        for name, value in headers:
-            self._values.setdefault(name, []).append(value)
-
-    def all(self, name: str) -> list[str]:
-        """The values of every header of this name, which is in lower case."""
-        return self._values.get(name, [])
-
-    def get(self, name: str) -> str | None:
-        """The value of the first header of this name."""
-        values = self._values.get(name)
-        return values[0] if values else None
-
-    def tokens(self, name: str) -> list[str]:
-        """The parts of a comma list in the headers of this name, in lower case, empty ones left out."""
-        return [token for value in self.all(name) for part in value.split(",") if (token := part.strip().lower())]
-
-    @property
-    def persists(self) -> bool:
-        """Whether the server lets the connection live on (RFC 9112, 9.3).
-
-        Not where both Transfer-Encoding and Content-Length are given: what comes behind may be smuggled (6.1).
-        """
-        options = self.tokens("connection")
-        if "close" in options or (self.version == b"HTTP/1.0" and "keep-alive" not in options):
-            return False
-        return not (self.all("transfer-encoding") and self.all("content-length"))
 
 
 class HttpConnection:
@@ -157,7 +120,7 @@ class HttpConnection:
         if not encodings:
             return self._raw_body(head, max_bytes, take)
         body = self._raw_body(head, max_bytes, lambda size: take(2 * max_bytes if size > FREE_BYTES else 0))
-        return _decompress(body, encodings[0], max_bytes, take)
+        return decompress(body, encodings[0], max_bytes, take)
 
     def read_start(self, head: Head, max_bytes: int) -> bytes:
         """The body, or as much of it as comes in the first `max_bytes`; never more is read. Raises as `read_body`."""
@@ -314,11 +277,6 @@ def _take_nothing(size: int) -> None:
     """No budget: the caller bounds its bodies otherwise."""
 
 
-def too_large(max_bytes: int) -> Rejection:
-    """The rejection of a body over the cap."""
-    return Rejection(Reason.TOO_LARGE, f"the body is larger than {max_bytes} bytes")
-
-
 def _not_http() -> Rejection:
     return Rejection(Reason.BAD_RESPONSE, "the answer is not HTTP/1")
 
@@ -339,27 +297,3 @@ def _content_length(values: Sequence[str]) -> int | None:
     if lengths or not length.isascii() or not length.isdigit() or len(length) > 18:
         raise Rejection(Reason.BAD_RESPONSE, "contradictory or malformed Content-Length")
     return int(length)
-
-
-def _decompress(body: bytes, encoding: str, max_bytes: int, take: Callable[[int], None]) -> bytes:
-    windows = (zlib.MAX_WBITS, -zlib.MAX_WBITS) if encoding == "deflate" else (zlib.MAX_WBITS | 16,)
-    for window in windows:
-        inflater = zlib.decompressobj(window)
-        plain, rest = bytearray(), body
-        try:
-            while not inflater.eof and len(plain) <= max_bytes:
-                if len(plain) >= FREE_BYTES:
-                    take(max_bytes)
-                piece = inflater.decompress(rest, min(FREE_BYTES, max_bytes + 1 - len(plain)))
-                if not piece:
-                    break
-                plain += piece
-                rest = inflater.unconsumed_tail
-        except zlib.error:
-            continue
-        if len(plain) > max_bytes:
-            raise too_large(max_bytes)
-        if not inflater.eof:
-            raise Rejection(Reason.SHORT_BODY, f"the {encoding} stream is cut short")
-        return bytes(plain)
-    raise Rejection(Reason.BAD_ENCODING, f"the body is not {encoding}")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from laion_assets.images.fetching.http_connection import Head
+from laion_assets.images.fetching.head import Head
 from laion_assets.images.fetching.judgement import retry_after_s
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
