@@ -81,7 +81,7 @@ nginx:
 	  else echo "nginx is missing. Run: sudo apt-get install nginx-light"; exit 1; fi; fi
 
 bench-pixels: setup ## scaled decoding: CPU and likeness by size class, about 4 minutes; and the cost of the decoder's process
-	$(BIN)/python bench/scaled_decoding.py $(ARGS)
+	$(BIN)/python bench/pixels.py $(ARGS)
 	$(BIN)/python bench/decoder_process.py
 
 bench-dedup: setup ## deduplication of 20 M rows against the recipe's, in the same Spark, and DuckDB (ARGS=--growth: 5 to 40 M)

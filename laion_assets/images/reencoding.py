@@ -1,9 +1,9 @@
 """One picture's way from the file that was fetched to the file that is kept: header, decode, resize, encode.
 
-On 8-bit RGB photos without an orientation tag the output is byte for byte what img2dataset 1.47's Resizer writes: the
-same OpenCV filters and roundings, without building two albumentations transforms for each picture. Only JPEGs that are
-decoded at a smaller scale (`images.scaled_decoding`) differ, a little. Imports OpenCV, not img2dataset: it runs in the
-decoder's process, which has to start quickly.
+With `images.exact_pixels` the output is byte for byte what img2dataset 1.47's Resizer writes, on 8-bit RGB photos
+without an orientation tag: the same OpenCV filters and roundings, without building two albumentations transforms for
+each picture. Without it large JPEGs are decoded at a smaller scale, and the filter `area` sums in another order.
+Imports OpenCV, not img2dataset: it runs in the decoder's process, which has to start quickly.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 from laion_assets.images import decoder
+from laion_assets.images.area_filter import resize_area
 from laion_assets.images.image_header import ImageHeader, read_header
 from laion_assets.images.reasons import Reason, Rejection
-from laion_assets.images.scaled_decoding import Reduction, reduction
+from laion_assets.images.scaled_decoding import denominator
 
 if TYPE_CHECKING:
     from laion_assets.images.settings import ImageSettings
@@ -74,7 +75,7 @@ class Reencoder:
         self._upscale = _INTERPOLATIONS[images.upscale_interpolation]
         self._downscale = _INTERPOLATIONS[images.downscale_interpolation]
         self._encode_params = [int(_QUALITIES[images.encode_format]), images.encode_quality]
-        self._scaled_decoding = images.scaled_decoding and self._downscale == cv2.INTER_AREA
+        self._own_area = not images.exact_pixels and self._downscale == cv2.INTER_AREA
         self._by_shorter = images.resize_mode in ("keep_ratio", "center_crop")
         self._max_area = min(images.max_pixels, images.max_image_area)
         cv2.setNumThreads(1)
@@ -113,15 +114,16 @@ class Reencoder:
             raise Rejection(Reason.ASPECT_RATIO, f"{width} x {height} is longer than {longest:g} to 1")
 
     def _picture(self, data: bytes, header: ImageHeader) -> Picture:
-        reduced = self._reduction(header)
-        image, opaque = decoder.decode(data, header.format, reduced.denominator if reduced else 1, self.check_size)
-        if reduced is None:
+        divisor = self._denominator(header)
+        image, opaque = decoder.decode(data, header.format, divisor, self.check_size)
+        if divisor == 1:
             original = image.shape[1], image.shape[0]
             self.check_size(*original)
             image = self._resized(image)
         else:
             original = header.width, header.height
-            image = _regrid(image, reduced)
+            extent = header.width / divisor, header.height / divisor
+            image = resize_area(image, *self._target(*original), extent)
         if image.ndim == 2:
             image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         if header.orientation in _UPRIGHT:
@@ -146,10 +148,10 @@ class Reencoder:
             return False
         return self._images.keep_personal_exif or not any(mark in data for mark in _METADATA_MARKS[header.format])
 
-    def _reduction(self, header: ImageHeader) -> Reduction | None:
-        if not self._scaled_decoding or header.format != "JPEG":
-            return None
-        return reduction(header, *self._target(header.width, header.height))
+    def _denominator(self, header: ImageHeader) -> int:
+        if not self._own_area or header.format != "JPEG":
+            return 1
+        return denominator(header, *self._target(header.width, header.height))
 
     def _side(self, width: int, height: int) -> int:
         """The side that the resize mode makes `image_size` long."""
@@ -173,6 +175,8 @@ class Reencoder:
         if target == (width, height):
             return image
         downscale = self._side(width, height) > self._images.image_size
+        if downscale and self._own_area:
+            return resize_area(image, *target)
         interpolation = self._downscale if downscale else self._upscale
         return cv2.resize(image, target, interpolation=interpolation)
 
@@ -189,13 +193,3 @@ class Reencoder:
             white = (255, 255, 255)
             return cv2.copyMakeBorder(image, top, high - top, left, wide - left, cv2.BORDER_CONSTANT, value=white)
         return image
-
-
-def _regrid(image: np.ndarray, reduced: Reduction) -> np.ndarray:
-    """A scaled picture (H, W, 3) by the filter `area`, (rows.kept, columns.kept, 3)."""
-    columns, rows = reduced.columns, reduced.rows
-    height, width = image.shape[:2]
-    if (columns.source, rows.source) != (width, height):
-        below, beside = rows.source - height, columns.source - width
-        image = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REPLICATE)
-    return cv2.resize(image, (columns.made, rows.made), interpolation=cv2.INTER_AREA)[: rows.kept, : columns.kept]

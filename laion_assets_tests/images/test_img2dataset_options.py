@@ -39,9 +39,7 @@ def both(data, **options):
     from img2dataset.resizer import Resizer
 
     order = {"image_size": 256, "resize_mode": "border", "resize_only_if_bigger": False, **options}
-    return reencoding.Reencoder(ImageSettings(scaled_decoding=False, **options))(data), Resizer(**order)(
-        io.BytesIO(data)
-    )
+    return reencoding.Reencoder(ImageSettings(exact_pixels=True, **options))(data), Resizer(**order)(io.BytesIO(data))
 
 
 @pytest.mark.parametrize(("mode", "kind"), product(MODES, FORMATS))

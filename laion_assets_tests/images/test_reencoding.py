@@ -162,7 +162,7 @@ def test_memory_is_flat_under_declared_giants():
 def test_photos_are_byte_for_byte_what_img2dataset_makes_of_them(mode):
     from img2dataset.resizer import Resizer
 
-    settings = ImageSettings(resize_mode=mode, scaled_decoding=False)
+    settings = ImageSettings(resize_mode=mode, exact_pixels=True)
     ours, stock = reencoding.Reencoder(settings), Resizer(SIDE, mode, False)
     sizes = [(256, 256), (256, 100), (512, 512), (33, 32), (257, 255), (640, 480), (60, 90), (301, 700), (1600, 1200)]
     for seed, (width, height) in enumerate(sizes):

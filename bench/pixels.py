@@ -1,10 +1,10 @@
-"""CPU time and likeness of scaled JPEG decoding, by size class: our pixels with it and without, img2dataset's Resizer.
+"""CPU time and likeness of a picture's way, by size class: ours, ours with `exact_pixels`, img2dataset's Resizer.
 
-    python bench/scaled_decoding.py [--pictures 40] [--json FILE]
+    python bench/pixels.py [--pictures 40] [--json FILE]
 
-Likeness is PSNR against img2dataset 1.47.0's own Resizer, over pictures whose path differs: of the pixels as resized
+Likeness is PSNR against img2dataset 1.47.0's own Resizer, over pictures that differ at all: of the pixels as resized
 (both sides write PNG, which loses nothing) and of the files (both write JPEG of quality 95, whose own rounding adds to
-the difference). CPU is this process's user and system time.
+the difference). From 1,280 pixels on JPEGs are decoded at a smaller scale. CPU is this process's user and system time.
 """
 
 import argparse
@@ -25,14 +25,12 @@ import cv2
 import numpy as np
 from img2dataset.resizer import Resizer
 
-from laion_assets.images.image_header import read_header
 from laion_assets.images.reencoding import Reencoder
-from laion_assets.images.scaled_decoding import reduction
 from laion_assets.images.settings import ImageSettings
 from laion_assets_tests.images.photographs import Photograph
 from laion_assets_tests.images.pictures import pixels, psnr
 
-CLASSES = ((250, 500), (500, 1_023), (1_024, 1_600), (1_600, 2_048), (2_048, 4_095), (4_096, 5_000))
+CLASSES = ((257, 500), (500, 1_023), (1_024, 1_279), (1_280, 2_048), (2_048, 4_095), (4_096, 5_000))
 """Longer sides, from and to, in pixels."""
 SAMPLINGS = ("420", "420", "420", "444", "grey")
 
@@ -66,14 +64,14 @@ def photographs(low: int, high: int, count: int) -> list[Photograph]:
 
 
 def measure(pictures: list[Photograph]) -> dict[str, Any]:
-    """CPU in ms an image of each path, and the PSNR of those pictures that are decoded at a scale."""
-    whole, scaled = ImageSettings(scaled_decoding=False), ImageSettings()
+    """CPU in ms an image of each path, and the PSNR of those pictures that differ."""
+    ours = Reencoder(ImageSettings())
     paths = {
-        "whole": Reencoder(whole),
-        "scaled": Reencoder(scaled),
+        "ours": ours,
+        "exact": Reencoder(ImageSettings(exact_pixels=True)),
         "img2dataset": Resizer(256, "border", False),
     }
-    stock_pixels, lossless = Resizer(256, "border", False, encode_quality=1, encode_format="png"), paths["scaled"]
+    stock_pixels = Resizer(256, "border", False, encode_quality=1, encode_format="png")
     cpu: dict[str, list[float]] = {name: [] for name in (*paths, "decode", "decode_scaled")}
     of_pixels, of_files, differing = [], [], 0
     for picture in pictures:
@@ -85,13 +83,12 @@ def measure(pictures: list[Photograph]) -> dict[str, Any]:
         buffer = np.frombuffer(data, np.uint8)
         cpu["decode"].append(_cpu(cv2.imdecode, buffer, cv2.IMREAD_UNCHANGED)[0])
         cpu["decode_scaled"].append(_cpu(cv2.imdecode, buffer, cv2.IMREAD_REDUCED_COLOR_2)[0])
-        width, height = _kept(picture)
-        if reduction(read_header(data), width, height) is None or picture.sampling == "grey":
+        if outputs["ours"][0] == outputs["img2dataset"][0] or picture.sampling == "grey":
             continue  # img2dataset's own output of a grey picture is grey, and another file
         differing += 1
-        of_files.append(psnr(pixels(outputs["scaled"][0]), pixels(outputs["img2dataset"][0])))
+        of_files.append(psnr(pixels(outputs["ours"][0]), pixels(outputs["img2dataset"][0])))
         stock = pixels(stock_pixels(io.BytesIO(data))[0])
-        of_pixels.append(psnr(lossless.picture(data).pixels[..., ::-1].astype(np.int32), stock))
+        of_pixels.append(psnr(ours.picture(data).pixels[..., ::-1].astype(np.int32), stock))
     figures: dict[str, Any] = {
         f"{name}_cpu_ms": round(1_000 * statistics.fmean(values), 2) for name, values in cpu.items()
     }
@@ -101,11 +98,6 @@ def measure(pictures: list[Photograph]) -> dict[str, Any]:
             figures |= {f"psnr_{name}_min": round(min(values), 1)}
             figures |= {f"psnr_{name}_median": round(statistics.median(values), 1)}
     return figures
-
-
-def _kept(picture: Photograph) -> tuple[int, int]:
-    scale = 256 / max(picture.width, picture.height)
-    return round(picture.width * scale), round(picture.height * scale)
 
 
 def _cpu(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
