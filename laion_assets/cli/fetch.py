@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from typing import Any
 
 import click
 
@@ -36,7 +37,23 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
         click.echo(json.dumps(decision, indent=2, ensure_ascii=False, default=str))
         return
     good = decision["status"] == "success"
-    click.secho(f"{decision['status']}: {decision['reason']}", fg="green" if good else "yellow", bold=True)
+    headline = "success" if good else f"{decision['status']}: {decision['reason']}"
+    click.secho(headline, fg="green" if good else "yellow", bold=True)
     for key, value in decision.items():
-        if key not in ("status", "reason") and value not in (None, "", []):
+        if key not in ("status", "reason", "hops", "consent") and value not in (None, ""):
             click.echo(f"  {key:<16} {value}")
+    for line in decision["consent"]:
+        click.echo(f"  {'consent':<16} {line}")
+    for number, hop in enumerate(decision["hops"], 1):
+        _print_hop(number, hop)
+
+
+def _print_hop(number: int, hop: dict[str, Any]) -> None:
+    answer = hop["http_status"] or "no answer"
+    click.echo(f"  {f'hop {number}':<16} {hop['url']}: {answer}")
+    for address in hop["addresses"]:
+        click.echo(f"  {'':<16} {address['address']}: {address['verdict'].removeprefix(address['address'] + ' ')}")
+    click.echo(f"  {'':<16} robots.txt {hop['robots_txt']}")
+    phases = [f"{phase} {seconds * 1000:.1f} ms" for phase, seconds in hop["seconds"].items() if seconds is not None]
+    if phases:
+        click.echo(f"  {'':<16} {', '.join(phases)}")

@@ -49,7 +49,8 @@ class PartitionIOManager(dg.IOManager):
             rows += manifest.counts.rows_out
             if not context.has_asset_partitions:
                 context.add_output_metadata(self.metadata_of(partition, manifest))
-        context.log.info(f"{len(obj.partitions):,} partitions verified, {rows:,} rows")
+        count = len(obj.partitions)
+        context.log.info(f"{count:,} partition{'s' if count != 1 else ''} verified, {rows:,} rows")
 
     def metadata_of(self, partition: int, manifest: Manifest) -> Metadata:
         """What a person sees of a published partition in the page."""

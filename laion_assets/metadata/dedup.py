@@ -72,7 +72,10 @@ def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, 
         session.conf.set(name, value)
     at_least = TASKS_A_CORE * max(session.sparkContext.defaultParallelism, 1)
     groups = group_files(source.files, GROUP_BYTES, at_least)
-    say(f"reading {len(source.files):,} files ({source.size / 1e6:,.0f} MB) for {len(writer.partitions)} parquet files")
+    say(
+        f"reading {len(source.files):,} files ({source.size / 1e6:,.1f} MB) in {len(groups):,} tasks, "
+        f"for {len(writer.partitions):,} parquet files"
+    )
     files = pa.table(
         {
             "group": pa.array([number for number, group in enumerate(groups) for _ in group], pa.int32()),

@@ -1,4 +1,4 @@
-"""Progress of the Spark job, told from the driver: groups of files read, then parquet files published."""
+"""Progress of the Spark job, told from the driver: tasks that read, then parquet files published."""
 
 import contextlib
 import threading
@@ -20,7 +20,7 @@ def reported(session: Any, groups: int, files: int, size: int, say: Callable[[st
     context = session.sparkContext
     job_group = f"dedup-{uuid.uuid4()}"
     context.setJobGroup(job_group, "dedup_parquet", interruptOnCancel=True)
-    reading = Progress(say, "groups of CSV files read", groups, "MB")
+    reading = Progress(say, "reading tasks", groups, "MB")
     writing: list[Progress] = []
     ended = threading.Event()
 

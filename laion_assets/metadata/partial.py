@@ -112,13 +112,7 @@ class Partials:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._journal = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._journal)
-            raise ClaimError(f"another process is fetching into {folder}: wait for it, or end it.") from error
+        self._journal = _locked_journal(folder)
         self._held: dict[str, Held] = {}
         self._load()
 
@@ -173,12 +167,14 @@ class Partials:
         return held
 
     def clear(self) -> None:
-        """Forget everything: all of it was published."""
+        """All of it was published: the files go, then the journal and the folder. Only `close` may follow."""
         self._held.clear()
-        os.ftruncate(self._journal, 0)
         for name in os.listdir(self.folder):
             if name != "journal":
                 os.unlink(f"{self.folder}/{name}")
+        os.unlink(self.folder / "journal")
+        with contextlib.suppress(OSError):  # the next process has begun here already
+            os.rmdir(self.folder)
 
     def _note(self, *event: object) -> None:
         os.write(self._journal, json.dumps(event).encode() + b"\n")
@@ -212,3 +208,25 @@ class Partials:
                     if sha256_of(file) == held.sha256:
                         continue
             self.drop(path)
+
+
+def _locked_journal(folder: Path) -> int:
+    """The journal's descriptor, whose lock is this process's. Raises ClaimError.
+
+    A process that cleared the folder has removed the journal: one that was opened before is no longer the one to lock.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            journal = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(journal)
+            raise ClaimError(f"another process is fetching into {folder}: wait for it, or end it.") from error
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(journal), os.stat(folder / "journal")):
+                return journal
+        os.close(journal)

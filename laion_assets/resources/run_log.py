@@ -12,7 +12,7 @@ class _Line(logging.Formatter):
         step = (meta.get("step_key") or "").split("__")[-1]
         message = meta.get("orig_message") or record.getMessage()
         level = "" if record.levelno <= logging.INFO else f"{record.levelname}: "
-        return f"{self.formatTime(record, '%H:%M:%S')}  {step:<16} {level}{message}"
+        return f"{self.formatTime(record, '%H:%M:%S')}  {step:<18} {level}{message}"
 
 
 @dg.logger(config_schema={}, description="One line a message: time, stage, what was said.")

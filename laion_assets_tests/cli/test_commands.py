@@ -118,6 +118,14 @@ def test_fetch_with_a_dataset_reaches_its_site(tmp_path: Path) -> None:
     assert (decision["width"], decision["height"]) == (256, 256)
 
 
+def test_fetch_tells_a_person_each_hop(tmp_path: Path) -> None:
+    said = command(tmp_path, "fetch", "http://127.0.0.1/a.jpg").stdout.splitlines()
+    assert said[0] == "failed_to_download: blocked_address"
+    (place,) = [place for place, line in enumerate(said) if line.split()[:2] == ["hop", "1"]]
+    assert said[place].endswith("http://127.0.0.1/a.jpg: no answer")
+    assert said[place + 1].strip() == "127.0.0.1: is not globally reachable (loopback)"
+
+
 def test_the_command_is_quick_to_answer() -> None:
     heavy = ("torch", "dagster_webserver", "pyspark", "faiss")
     code = f"import laion_assets.cli, sys; print([name for name in {heavy} if name in sys.modules])"

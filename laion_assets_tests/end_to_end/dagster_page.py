@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
 
@@ -37,6 +38,8 @@ mutation Launch($params: ExecutionParams!) {
 BACKFILL = """query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) {
   ... on PartitionBackfill { status numPartitions error { message } } } }"""
 RUN = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
+  name loadStatus locationOrLoadError { ... on PythonError { message } } } } } }"""
 TERMINATE = "mutation Stop($id: String!) { terminateRun(runId: $id) { __typename ... on PythonError { message } } }"
 
 
@@ -130,6 +133,8 @@ def dagster_page(home: Path) -> Iterator[DagsterPage]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    workspace = yaml.safe_load((TOP / "workspace.yaml").read_text())
+    locations = {entry["python_module"]["location_name"] for entry in workspace["load_from"]}
     log = (home / "dagster-dev.log").open("wb")
     process = subprocess.Popen(
         [BIN / "dagster", "dev", "-w", TOP / "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
@@ -145,9 +150,10 @@ def dagster_page(home: Path) -> Iterator[DagsterPage]:
         def ready() -> bool:
             assert process.poll() is None, (home / "dagster-dev.log").read_text()
             with contextlib.suppress(OSError):
-                answer = page.graphql("{ workspaceOrError { ... on Workspace { locationEntries { loadStatus } } } }")
-                entries = answer["workspaceOrError"]["locationEntries"]
-                return len(entries) == 2 and all(entry["loadStatus"] == "LOADED" for entry in entries)
+                entries = page.graphql(LOCATIONS)["workspaceOrError"]["locationEntries"]
+                for entry in entries:
+                    assert "message" not in (entry["locationOrLoadError"] or {}), entry
+                return {entry["name"] for entry in entries if entry["loadStatus"] == "LOADED"} == locations
             return False
 
         wait_until(ready, 90)

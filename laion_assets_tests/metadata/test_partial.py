@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from laion_assets.errors import ClaimError
 from laion_assets.metadata import partial
 from laion_assets.metadata.partial import Held, Origin, Partials
 
@@ -81,5 +82,30 @@ def test_no_path_names_a_file_here(tmp_path: Path) -> None:
     partials = Partials(tmp_path / "in")
     partials.begin("../../out.csv", ORIGIN, "").finish(ORIGIN)
     assert partials.file("../../out.csv").parent == tmp_path / "in"
+
+
+def test_when_all_is_published_nothing_is_left(tmp_path: Path) -> None:
+    partials = Partials(tmp_path / "in")
+    partials.begin("1", ORIGIN, "").finish(ORIGIN)
     partials.clear()
-    assert [path.name for path in (tmp_path / "in").iterdir()] == ["journal"]
+    assert list(tmp_path.iterdir()) == []
+    assert reopened(partials).held("1") is None
+
+
+def test_a_journal_that_was_removed_while_it_was_opened_is_not_the_one_to_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes would hold the folder otherwise: one by the removed journal, one by the new one."""
+    first, lock = Partials(tmp_path / "in"), partial.fcntl.flock
+
+    def cleared_meanwhile(journal: int, operation: int) -> None:
+        monkeypatch.setattr(partial.fcntl, "flock", lock)
+        first.clear()
+        first.close()
+        lock(journal, operation)
+
+    monkeypatch.setattr(partial.fcntl, "flock", cleared_meanwhile)
+    second = Partials(tmp_path / "in")
+    with pytest.raises(ClaimError):
+        Partials(tmp_path / "in")
+    second.close()
