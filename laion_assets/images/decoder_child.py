@@ -18,7 +18,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from laion_assets.images.reencoding import Reencoder
+from laion_assets.images.parent_end import end_with
 from laion_assets.images.settings import ImageSettings
 
 REQUEST = struct.Struct("<Q")
@@ -35,7 +35,6 @@ _SPARE_BYTES = 512 << 20
 _KEPT_BYTES = 64 << 20
 _LARGE_BYTES = 32 << 20
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h of glibc
-_PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -45,7 +44,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    _end_with(parent)
+    end_with(parent)
+
+    from laion_assets.images.reencoding import Reencoder  # the parent may end while OpenCV is imported
+
     reencode = Reencoder(images)
     _keep_freed_memory()
     _bound_memory(images.max_pixels)
@@ -67,14 +69,6 @@ def main() -> None:
         shared[: len(content)] = content
         numbers = (-1 if size is None else size for size in sizes)
         os.write(connection, ANSWER.pack(picture is not None, *numbers, len(content)))
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends (Linux); elsewhere the closed connection ends it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit(1)
 
 
 def _keep_freed_memory() -> None:

@@ -18,11 +18,11 @@ import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from laion_assets.errors import ShardError
 from laion_assets.images.decoder_child import ANSWER, READY, REQUEST
+from laion_assets.images.parent_end import import_path
 from laion_assets.images.reasons import Reason
 from laion_assets.images.reencoding import Reencoded
 from laion_assets.images.settings import ImageSettings
@@ -186,6 +186,5 @@ def _shared_file() -> int:
 
 def _environment() -> dict[str, str]:
     """Ours, with our import path, and without the threads of linear algebra, whose stacks count as memory."""
-    paths = [path or str(Path.cwd()) for path in sys.path]
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths), "OPENCV_LOG_LEVEL": "ERROR"}
+    return {**os.environ, **threads, "PYTHONPATH": import_path(), "OPENCV_LOG_LEVEL": "ERROR"}

@@ -6,25 +6,23 @@ out-of-memory killer) costs the shard it was making and is replaced; workers end
 """
 
 import contextlib
-import multiprocessing
 import os
 import signal
+import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from laion_assets.errors import LaionAssetsError
 from laion_assets.images.environment import quieten
 from laion_assets.images.outcome import ShardFailure, ShardOutcome
+from laion_assets.images.parent_end import import_path
 
-START_METHOD = "spawn"
-"""How workers start: a fork would inherit the threads' locks of the run's process."""
 STOP_S = 3.0
 """How long a terminated worker may take before it is killed."""
 WORKER_DIED = "WorkerDied"
@@ -32,7 +30,7 @@ WORKER_DIED = "WorkerDied"
 
 
 class Task(Protocol):
-    """A picklable piece of work on one shard; `ShardTask` is one."""
+    """A picklable piece of work on one shard, of a module that a worker can import; `ShardTask` is one."""
 
     @property
     def shard(self) -> int:
@@ -48,7 +46,7 @@ class Task(Protocol):
 
 @dataclass
 class _Worker:
-    process: BaseProcess
+    process: subprocess.Popen[bytes]
     connection: Connection
     task: Task | None = None
 
@@ -63,7 +61,6 @@ def run_shards(
     interrupt too) ends the workers within STOP_S and is passed on; their staging is removed by the next run's
     recovery.
     """
-    context = multiprocessing.get_context(START_METHOD)
     waiting = iter(tasks)
     failures: list[ShardFailure] = []
     workers: list[_Worker] = []
@@ -73,7 +70,7 @@ def run_shards(
             while task is not None:
                 free = next((worker for worker in workers if worker.task is None), None)
                 if free is None and len(workers) < (processes or available_cores()):
-                    free = _start(context)
+                    free = _start()
                     workers.append(free)
                 if free is None:
                     break
@@ -108,11 +105,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _start(context: Any) -> _Worker:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,), name="image-shards", daemon=True)
-    process.start()
-    theirs.close()
+def _start() -> _Worker:
+    """A new process, not a fork: that would inherit the locks of this process's threads and the other workers' ends."""
+    ours, theirs = Pipe()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "laion_assets.images.worker_child", str(theirs.fileno()), str(os.getpid())],
+            pass_fds=(theirs.fileno(),),
+            env={**os.environ, "PYTHONPATH": import_path()},
+            stdin=subprocess.DEVNULL,
+        )
     return _Worker(process, ours)
 
 
@@ -139,10 +141,9 @@ def _receive(worker: _Worker) -> ShardOutcome | ShardFailure:
     try:
         return cast("ShardOutcome | ShardFailure", worker.connection.recv())
     except (EOFError, OSError):
-        worker.process.join(STOP_S)
         worker.connection.close()
-        code = worker.process.exitcode
-        how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with exit status {code}"
+        code = _ended(worker.process, STOP_S)
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
         return ShardFailure(
             task.shard,
             task.key,
@@ -161,35 +162,33 @@ def _stop(workers: list[_Worker]) -> None:
             worker.process.terminate()
     ends = time.monotonic() + STOP_S
     for worker in workers:
-        worker.process.join(max(0.0, ends - time.monotonic()))
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join(STOP_S)
+        _ended(worker.process, max(0.0, ends - time.monotonic()))
         worker.connection.close()
 
 
-def _work(connection: Connection) -> None:
-    """A worker's life: tasks in, outcomes and failures out, until None or the parent's end."""
+def _ended(process: "subprocess.Popen[bytes]", within_s: float) -> int:
+    """Its exit status, as soon as it ends, and at the latest when it is killed then."""
+    try:
+        return process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def work(connection: Connection) -> None:
+    """A worker's life: tasks in, outcomes and failures out, until None or the connection's end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     quieten()
     _silence_native_decoders()
     while True:
         try:
             task = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         if task is None:
             return
         connection.send(result_of(task))
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _silence_native_decoders() -> None:

@@ -52,7 +52,7 @@ def children():
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if "spawn_main" in " ".join(process.cmdline()):
+            if "worker_child" in " ".join(process.cmdline()):
                 found.append(process)
     return found
 
@@ -129,6 +129,34 @@ def test_workers_die_with_their_parent(signal_number, tmp_path):
     workers = psutil.Process(parent.pid).children(recursive=True)
     assert len(workers) >= 2
     parent.send_signal(signal_number)
+    parent.wait(8)
+    _, alive = psutil.wait_procs(workers, 5)
+    assert not alive
+
+
+STARTING = """
+import time
+from laion_assets.images.worker_pool import run_shards
+from laion_assets_tests.images.test_worker_pool import Stub
+def tasks():
+    yield Stub(0, "sleep")
+    yield Stub(1, "sleep")
+    print("up", flush=True)
+if __name__ == "__main__":
+    run_shards(tasks(), 2)
+time.sleep(60)  # what a worker that imported this module would be at
+"""
+
+
+def test_workers_that_are_still_starting_die_with_their_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(STARTING)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment)
+    assert parent.stdout.readline() == b"up\n"
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    assert len(workers) == 2
+    parent.kill()
     parent.wait(8)
     _, alive = psutil.wait_procs(workers, 5)
     assert not alive

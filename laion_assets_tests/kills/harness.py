@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,16 +41,16 @@ from laion_assets_tests.images.site import answer, running
 
 SHARDS, ROWS_A_SHARD, WORKERS = 12, 6, 2
 TARGETS = ("group", "group", "parent", "worker", "worker")
-LONGEST_S = {"fork": 0.7, "spawn": 8.0}
-"""The latest moment of a kill after a run's start: about as long as an undisturbed run takes."""
-END_S = 15.0
-SPAWN_EVERY = 12
-"""One run in so many starts its workers as the product does; the others fork them, ten times as fast."""
+START_S, WORK_S = 2.5, 0.8
+"""About how long workers import, and how long two make all shards then. A quarter of the kills falls anywhere in the
+first, the others come so long after the first shard is begun."""
+END_S = 5.0
+"""How long a process may take to be gone. Those that look for their parent are gone in milliseconds."""
 
 
 @dataclass
 class Report:
-    """What was done: kills by target and start, rounds, runs, and the longest time any process took to be gone."""
+    """What was done: kills by target and moment, rounds, runs, and the longest time any process took to be gone."""
 
     kills: Counter[str] = field(default_factory=Counter)
     rounds: Counter[str] = field(default_factory=Counter)
@@ -93,7 +93,7 @@ def kill_often(kills: int, seed: int, folder: Path, deadline_s: float = 1e9) -> 
                 shutil.rmtree(work.root, ignore_errors=True)
                 shutil.copytree(before.root, work.root)
                 try:
-                    _round(victim, kind, kills, chance, report)
+                    _round(victim, work, kind, kills, chance, report)
                     _compare(work, undisturbed)
                 except AssertionError as error:
                     where = f"seed {seed}, round {report.rounds.total()} ({kind}), {report.kills.total()} kills"
@@ -139,32 +139,41 @@ class Victim:
         for line in self._process.stdout:
             self._lines.put(line)
 
-    def start(self, start: str, kind: str) -> int:
+    def start(self, kind: str) -> int:
         """Start a run; its process id, which is its session's too."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{start} {'retry' if kind == 'retried' else 'make'}\n")
+        self._process.stdin.write(f"{'retry' if kind == 'retried' else 'make'}\n")
         self._process.stdin.flush()
         return int(self._lines.get(timeout=60))
 
-    def status(self, wait_s: float) -> int | None:
-        """The run's exit status, None while it runs."""
-        with contextlib.suppress(queue.Empty):
-            return int(self._lines.get(timeout=wait_s))
+    def status(self, wait_s: float, until: Callable[[], bool] = lambda: False) -> int | None:
+        """The run's exit status, None while it runs after that time, or as soon as `until` says so."""
+        ends = time.monotonic() + wait_s
+        while not until() and (left := ends - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                return int(self._lines.get(timeout=min(left, 0.02)))
         return None
 
 
-def _round(victim: Victim, kind: str, kills: int, chance: random.Random, report: Report) -> None:
+def _round(victim: Victim, work: Dataset, kind: str, kills: int, chance: random.Random, report: Report) -> None:
+    staging = Path(work.root) / "staging" / IMAGE_SHARDS
     while True:
         report.runs += 1
-        start = "spawn" if report.runs % SPAWN_EVERY == 0 else "fork"
-        pid = victim.start(start, kind)
+        began = time.time()
+        pid = victim.start(kind)
         status = None
         while status is None and report.kills.total() < kills:
-            status = victim.status(chance.uniform(0, LONGEST_S[start]))
+            moment = chance.choice(("starting", "working", "working", "working"))
+            if moment == "starting":
+                status = victim.status(chance.uniform(0, START_S))
+            else:
+                status = victim.status(60, lambda began=began: _begun_since(staging, began))
+                if status is None:
+                    status = victim.status(chance.uniform(0, WORK_S))
             if status is None:
                 target = chance.choice(TARGETS)
                 if _kill(pid, target, chance):
-                    report.kills[f"{target}/{start}"] += 1
+                    report.kills[f"{target} {moment}"] += 1
                     if target != "worker":
                         status = victim.status(END_S)
         if status is None:
@@ -180,6 +189,13 @@ def _round(victim: Victim, kind: str, kills: int, chance: random.Random, report:
         report.longest_end_s = max(report.longest_end_s, time.monotonic() - killed)
         if status == 0:
             return
+
+
+def _begun_since(staging: Path, moment: float) -> bool:
+    """Whether an attempt at a shard was begun since."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(folder.stat().st_mtime > moment for folder in staging.iterdir())
+    return False
 
 
 def _kill(pid: int, target: str, chance: random.Random) -> bool:

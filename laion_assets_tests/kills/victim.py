@@ -1,18 +1,15 @@
 """A process that makes shards and is killed at it: `python -m laion_assets_tests.kills.victim`.
 
-It has everything imported and forks a run for each line of its standard input, `START RETRY`, where START is how the
-run's pool starts its workers: `spawn` as ever, or `fork`, which saves two seconds of imports. It prints the run's
-process id, and when the run has ended its exit status (negative: the signal). A run has a session of its own.
+It forks a run for each line of its standard input, `make` or `retry`; the run's workers are processes of their own, as
+ever. It prints the run's process id, and when the run has ended its exit status (negative: the signal). A run has a
+session of its own.
 """
 
 import os
 import pickle
 import sys
 
-import laion_assets.images.resizer
-import laion_assets.images.sample_writer  # noqa: F401
 from laion_assets.errors import ShardError
-from laion_assets.images import worker_pool
 from laion_assets.images.build import build_image_shards
 from laion_assets.images.retry_reasons import retry_reasons
 
@@ -21,19 +18,17 @@ def main() -> None:
     with open(sys.argv[1], "rb") as file:
         datasets = pickle.load(file)
     for line in sys.stdin:
-        start, retry = line.split()
         child = os.fork()
         if not child:
             os.setsid()
-            _run(datasets, start, retry == "retry")
+            _run(datasets, line.strip() == "retry")
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def _run(dataset, start: str, retry: bool) -> None:  # type: ignore[no-untyped-def]
+def _run(dataset, retry: bool) -> None:  # type: ignore[no-untyped-def]
     status = 3
     try:
-        worker_pool.START_METHOD = start
         reasons = tuple(retry_reasons("failed")) if retry else ()
         build_image_shards(dataset, range(dataset.layout.shards), lambda line: None, retry=reasons)
         status = 0

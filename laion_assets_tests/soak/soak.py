@@ -114,7 +114,7 @@ def _sampled(samples: list[Sample]) -> Iterator[None]:
             for process in [here, *here.children()]:
                 with contextlib.suppress(psutil.Error):
                     command = process.cmdline()
-                    if process.pid not in names and not any("spawn_main" in word for word in command):
+                    if process.pid not in names and not any("worker_child" in word for word in command):
                         continue
                     name = names.setdefault(process.pid, f"worker {len(names)}")
                     samples.append(_look(process, name, time.monotonic() - started))
