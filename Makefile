@@ -12,7 +12,7 @@ export WANDB_MODE := disabled
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
-.PHONY: test-kills soak bench-dedup bench-images bench-pixels help setup java demo test test-scale test-browser dev lint clean
+.PHONY: test-cluster test-bench test-kills soak bench-dedup bench-images bench-pixels help setup java demo test test-scale test-browser dev lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,12 @@ test: setup ## the tests, in less than 15 minutes on 2 cores
 
 test-scale: setup ## large inputs under memory caps (about half an hour on 2 cores)
 	$(BIN)/python -m pytest -m scale --timeout 5400 $(PYTEST)
+
+test-cluster: setup ## Spark tasks on a standalone cluster, executors killed (about 3 minutes)
+	$(BIN)/python -m pytest -m cluster $(PYTEST)
+
+test-bench: setup nginx aria2c ## each benchmark as a whole, in small (about a minute)
+	$(BIN)/python -m pytest -m bench $(PYTEST)
 
 test-kills: setup ## KILLS=200 kills (-9) at random moments over a set of shards, SEED=... repeats one (about 15 minutes)
 	$(BIN)/python -m laion_assets_tests.kills.harness --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))

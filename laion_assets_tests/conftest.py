@@ -6,9 +6,11 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,23 @@ def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def dataset(tmp_path: Path) -> Iterator[Dataset]:
     """The sample dataset with a root of its own."""
     return replace(SAMPLE, root=str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """A real Spark in this process, as small as a laptop's; one for all tests."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    from pyspark.sql import SparkSession
+
+    from laion_assets.metadata.spark_settings import SPARK_CONF
+
+    builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "2g")
+    for name, value in SPARK_CONF.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ def test_loading_the_definitions_imports_no_heavy_library() -> None:
     assert output.strip() == "[]"
 
 
-def test_both_locations_load_and_validate(tmp_path: Path) -> None:
+def test_all_locations_load_and_validate(tmp_path: Path) -> None:
     done = subprocess.run(
         [Path(sys.executable).parent / "dagster", "definitions", "validate", "--workspace", TOP / "workspace.yaml"],
         capture_output=True,

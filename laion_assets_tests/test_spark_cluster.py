@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from laion_assets_tests.spark_cluster import Cluster, environment
+
+pytestmark = pytest.mark.cluster
 
 DRIVER = """
 import json, sys

@@ -26,6 +26,7 @@ def module(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.bench
 def test_a_small_bench_over_https_ends_in_equal_outputs_and_a_line_of_json():
     options = ["--scheme", "https", "--https-count", "24", "--photos", "12", "--hosts", "20", "--rounds", "1"]
     ended = subprocess.run(
@@ -42,6 +43,7 @@ def test_a_small_bench_over_https_ends_in_equal_outputs_and_a_line_of_json():
     assert result["psnr_min"] is None or result["psnr_min"] > 30
 
 
+@pytest.mark.bench
 @pytest.mark.parametrize("side", ["ours", "img2dataset"])
 def test_the_steps_of_a_shard_add_up_to_the_cpu_of_its_process(module, tmp_path, side):
     photos = module("photographs").make_photos(tmp_path / "photos", 8, seed=2)

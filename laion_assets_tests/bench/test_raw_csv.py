@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCH = Path(__file__).parents[2] / "bench" / "raw_csv.py"
 
 
+@pytest.mark.bench
 def test_the_benchmark_ends_with_figures_and_nothing_fetched_twice(tmp_path: Path) -> None:
     """Real nginx and aria2c, which `make bench-csv` installs; where they are missing, it has to say so."""
     path = f"{os.environ['PATH']}:/usr/sbin"

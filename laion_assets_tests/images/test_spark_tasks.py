@@ -7,9 +7,12 @@ import threading
 import time
 from dataclasses import replace
 
+import pytest
+
 from laion_assets.commit.store import Store
 from laion_assets.freshness import Freshness
 from laion_assets.handles import IMAGE_SHARDS
+from laion_assets.images.build import build_image_shards
 from laion_assets.images.shard_task import ShardTask
 from laion_assets_tests.images.pictures import jpeg
 from laion_assets_tests.images.shards import dataset_of, published
@@ -35,6 +38,21 @@ end_jvm()
 """
 
 
+def test_shards_made_in_spark_are_those_of_one_process(spark, tmp_path):
+    pages = {f"/{n}.jpg": answer(jpeg(90 + n, 80, n)) for n in range(6)}
+    rows = [(f"http://photos.test{path}", path) for path in pages]
+    told = []
+    with running(pages) as site:
+        here, there = (dataset_of(tmp_path / name, rows, site.resolve, shards=3) for name in ("here", "there"))
+        for shard in range(3):
+            ShardTask(here, shard).run()
+        there = replace(there, images=replace(there.images, engine="spark", threads=1))
+        build_image_shards(there, range(3), str, lambda shard, _: told.append(shard), spark=lambda: spark)
+    assert sorted(told) == [0, 1, 2]
+    assert published(there) == published(here)
+
+
+@pytest.mark.cluster
 def test_shards_made_in_spark_while_an_executor_is_killed_are_those_of_one_process(spark_cluster: Cluster, tmp_path):
     from laion_assets_tests.images.test_worker_pool import Stub
 

@@ -1,4 +1,4 @@
-"""dedup_parquet on a real standalone cluster: the same bytes as in one process, also from and to an object store."""
+"""dedup_parquet on a real standalone cluster and object store: the same bytes as in one process on a disk."""
 
 import contextlib
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
+import pytest
 
 from laion_assets.commit.manifest import Manifest, disagreement, read_manifest
 from laion_assets.commit.publication import recover
@@ -40,14 +41,14 @@ session = SparkResource(master=sys.argv[1], driver_memory="512m", conf=json.load
 build_dedup_parquet(session, dataset, Store.of(dataset), range(layout.parquet_files), print)
 end_jvm()
 """
+STORE_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FSSPEC_S3_ENDPOINT_URL")
 SMALL = Layout(parquet_files=3, shards=7, embedding_files=2, rows_per_shard=250)
 LARGE = Layout(parquet_files=3, shards=24, embedding_files=2, rows_per_shard=10_000)
 
 
 def arguments(cluster: Cluster, dataset: Dataset) -> list[str]:
     """What the driver is told. The object store's address reaches the executors as any of their environment does."""
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "FSSPEC_S3_ENDPOINT_URL")
-    told = {f"spark.executorEnv.{name}": os.environ[name] for name in names if name in os.environ}
+    told = {f"spark.executorEnv.{name}": os.environ[name] for name in STORE_VARIABLES if name in os.environ}
     layout = {name: getattr(dataset.layout, name) for name in dataset.layout.__dataclass_fields__}
     return [json.dumps({**cluster.conf, **told}), dataset.root, json.dumps(layout)]
 
@@ -65,6 +66,21 @@ def contents(dataset: Dataset) -> dict[str, str]:
     return {entry.path: entry.sha256 for manifest in manifests(dataset) if manifest for entry in manifest.files}
 
 
+def test_an_object_store_gets_the_bytes_of_a_disk(
+    dataset: Dataset, spark: Any, object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in STORE_VARIABLES:
+        monkeypatch.setitem(spark.sparkContext.environment, name, os.environ[name])
+    here = replace(dataset, layout=SMALL, metadata=MetadataSettings())
+    there = replace(here, root=f"{object_store}/local")
+    for each in (here, there):
+        publish_csvs(each, messy_files())
+        build_dedup_parquet(spark, each, Store.of(each), range(3), quiet)
+    assert len(contents(there)) == 6
+    assert contents(there) == contents(here)
+
+
+@pytest.mark.cluster
 def test_a_cluster_on_an_object_store_gives_the_bytes_of_one_process_on_a_disk(
     dataset: Dataset, spark: Any, spark_cluster: Cluster, object_store: str
 ) -> None:
@@ -80,6 +96,7 @@ def test_a_cluster_on_an_object_store_gives_the_bytes_of_one_process_on_a_disk(
     assert DedupParquet.of(there).shard_rows(3).equals(DedupParquet.of(here).shard_rows(3))
 
 
+@pytest.mark.cluster
 def test_an_executor_killed_while_it_writes_leaves_no_marker_and_no_duplicates(
     dataset: Dataset, spark: Any, spark_cluster: Cluster, tmp_path: Path
 ) -> None:
