@@ -41,13 +41,14 @@ _OWNER = "owner.json"
 class Publication:
     """One attempt to publish a partition; made by `publication()`."""
 
-    def __init__(self, store: Store, asset: str, key: str, attempt: str, folder: Path) -> None:
+    def __init__(self, store: Store, asset: str, key: str, attempt: str, folder: Path, owner: dict[str, Any]) -> None:
         self.store = store
         self.asset = asset
         self.key = key
         self.folder = folder
         self.manifest: Manifest | None = None
         self._attempt = attempt
+        self._owner = owner
         self._staged: dict[str, tuple[Path, bool]] = {}
         self._hashed: dict[str, FileEntry] = {}
         self._kept: dict[str, FileEntry] = {}
@@ -127,6 +128,9 @@ class Publication:
                 return current
             self._check_kept(current)
             staging = f"staging/{self.asset}/{self.key}"
+            if self.store.local_path(staging) is None:
+                # Until now all lay in a folder of this machine; what follows a successor has to be able to remove.
+                self.store.write_bytes(f"{staging}/{self._attempt}/{_OWNER}", json.dumps(self._owner).encode())
             moves = {f"{staging}/{self._attempt}/{staged.name}": staged for staged, _ in self._staged.values()}
             self.store.move_all_in(moves)
             self.store.sync([f"{staging}/{self._attempt}"])
@@ -156,21 +160,19 @@ def publication(store: Store, asset: str, key: str = WHOLE) -> Iterator[Publicat
     attempt = secrets.token_hex(6)
     staging = f"staging/{asset}/{key}/{attempt}"
     local = store.local_path(staging)
-    if local is None:
-        with tempfile.TemporaryDirectory(prefix="laion-assets-") as folder:
-            try:
-                yield Publication(store, asset, key, attempt, Path(folder))
-            finally:
-                _clear(store, asset, key, attempt)
-        return
-    with living_identity() as owner:
+    with living_identity() as owner, contextlib.ExitStack() as stack:
         try:
-            _make_staging(local, owner)
-            yield Publication(store, asset, key, attempt, local)
+            if local is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="laion-assets-")))
+            else:
+                folder = local
+                _make_staging(local, owner)
+            yield Publication(store, asset, key, attempt, folder, owner)
         finally:
             _clear(store, asset, key, attempt)
-            with contextlib.suppress(OSError):
-                local.parent.rmdir()
+            if local is not None:
+                with contextlib.suppress(OSError):
+                    local.parent.rmdir()
 
 
 def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:

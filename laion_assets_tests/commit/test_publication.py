@@ -212,6 +212,31 @@ def test_a_killed_owner_s_claim_is_taken_over_and_its_staging_removed(tmp_path: 
     assert publish(store, b"tar").counts.rows_out == 2
 
 
+def _publish_and_die_after_the_moves(url: str, ready) -> None:  # type: ignore[no-untyped-def]
+    def stop(*_: object) -> None:
+        ready.set()
+        time.sleep(60)
+
+    Store.sync = stop  # type: ignore[method-assign]
+    publish(Store(url), b"tar")
+
+
+def test_what_a_killed_publisher_had_moved_without_an_intent_is_removed(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_publish_and_die_after_the_moves, args=(store.url, ready))
+    process.start()
+    assert ready.wait(30)
+    assert staged(store)
+    recover(store, ASSET, KEY)
+    assert staged(store), "its owner lives"
+    os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+    process.join()
+    assert recover(store, ASSET, KEY) is None
+    assert staged(store) == []
+    assert publish(store, b"tar").counts.rows_out == 2
+
+
 def _publish_often(url: str, content: bytes, times: int) -> None:
     for number in range(times):
         publish(Store(url), content * 1000, content, settings=f"{content!r}{number}")
