@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from image_rows import Rows
+from image_warm_up import WarmUp
 
-from laion_assets.images.environment import QUIET_ENVIRONMENT, quieten
+from laion_assets.images.environment import QUIET_ENVIRONMENT
 from laion_assets.images.outcome import ShardOutcome
 
 OURS, STOCK = "ours", "img2dataset"
@@ -101,25 +102,6 @@ def run_program(command: list[str], ca_file: Path, cores: list[int], log: Path) 
         tail = log.read_text(errors="replace")[-3_000:]
         raise RuntimeError(f"{' '.join(command[1:])} ended with status {process.returncode}:\n{tail}")
     return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
-
-
-@dataclass(frozen=True)
-class WarmUp:
-    """A task that makes a worker import what shards need, before the clock starts; img2dataset's imports come before
-    its shards' clocks, too."""
-
-    shard: int
-    key: str = "warm-up"
-
-    def run(self) -> ShardOutcome:
-        """Import, and make nothing."""
-        quieten()
-        import img2dataset.downloader  # noqa: F401
-
-        import laion_assets.images.resizer
-        import laion_assets.images.sample_writer  # noqa: F401
-
-        return ShardOutcome(self.shard, None, True, 0.0)  # type: ignore[arg-type]
 
 
 def _run_ours(order: dict) -> dict[str, float]:
