@@ -39,7 +39,7 @@ java:
 demo: setup ## the whole graph on the embedded sample, offline
 	$(BIN)/laion-assets demo
 
-test: setup ## the tests, in less than 15 minutes on 2 cores
+test: setup ## the tests (about 17 minutes on 2 cores)
 	$(BIN)/python -m pytest $(PYTEST)
 
 test-scale: setup ## large inputs under memory caps (about half an hour on 2 cores)
