@@ -21,7 +21,9 @@ def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLo
     manifest = ImageShards.of(dataset, (partition,)).manifest(partition)
     tar_path = ImageShards.path(layout, partition, ".tar")
     parquet_path = ImageShards.path(layout, partition, ".parquet")
-    expected = DedupParquet.of(dataset).shard_rows(partition).column("uid").to_pylist()
+    rows = DedupParquet.of(dataset, ())
+    parquet = rows.manifest(layout.parquet_of_shard(partition))
+    expected = rows.shard_rows(partition, parquet).column("uid").to_pylist()
     with store.open(parquet_path) as parquet:
         found = pq.read_table(parquet, columns=["uid"]).column("uid").to_pylist()
     if found != expected:

@@ -2,7 +2,8 @@
 
 A claim is a numbered file, created exclusively; the holder of a partition is who created the highest number. Whoever
 finds the highest number released, or its owner dead, creates the next one. Numbers are never used again (a released
-claim stays as a tombstone until the next one replaces it), so a slow contender cannot win with an old number.
+claim stays as a tombstone until the next one replaces it), so a slow contender cannot win with an old number. Claims
+do not wait for the disk: a loss of power that takes them takes their owners, too.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ def _held(store: Store, folder: str, token: str, asset: str, key: str, deadline:
     try:
         yield
     finally:
-        store.write_bytes(f"{folder}/{number:06d}", json.dumps({"released": True}).encode())
+        store.write_bytes(f"{folder}/{number:06d}", json.dumps({"released": True}).encode(), durable=False)
 
 
 def _try_claim(store: Store, folder: str, token: str) -> int | None:

@@ -133,9 +133,12 @@ class Publication:
                 self.store.write_bytes(f"{staging}/{self._attempt}/{_OWNER}", json.dumps(self._owner).encode())
             moves = {f"{staging}/{self._attempt}/{staged.name}": staged for staged, _ in self._staged.values()}
             self.store.move_all_in(moves)
-            self.store.sync([f"{staging}/{self._attempt}"])
+            # Where nothing is replaced, a loss of power may take the intent: the partition is only made once more.
+            replacing = current is not None
+            if replacing:
+                self.store.sync([f"{staging}/{self._attempt}"])
             intent = {"attempt": self._attempt, "manifest": json.loads(manifest.to_json())}
-            self.store.write_bytes(f"{staging}/{_INTENT}", json.dumps(intent).encode())
+            self.store.write_bytes(f"{staging}/{_INTENT}", json.dumps(intent).encode(), durable=replacing)
             _roll_forward(self.store, self.asset, self.key)
         self.manifest = manifest
         return manifest
@@ -241,6 +244,9 @@ def _roll_forward(store: Store, asset: str, key: str) -> None:
     try:
         intent = json.loads(store.read_bytes(f"{staging}/{_INTENT}"))
     except FileNotFoundError:
+        return
+    except ValueError:  # a loss of power left its name alone, so nothing that was published was touched
+        store.delete(f"{staging}/{_INTENT}")
         return
     manifest = Manifest.from_json(json.dumps(intent["manifest"]).encode(), store.address(f"{staging}/{_INTENT}"))
     folder = f"{staging}/{intent['attempt']}"

@@ -131,19 +131,23 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def write_bytes(self, path: str, content: bytes) -> None:
-        """Replace the file as a whole, durably: a reader sees the old content or the new, never a part."""
+    def write_bytes(self, path: str, content: bytes, *, durable: bool = True) -> None:
+        """Replace the file as a whole: a reader sees the old content or the new, never a part.
+
+        `durable`: also after a loss of power; what only living processes read does not wait for the disk.
+        """
         if self.local_root is None:
             fs, base = self._remote
             fs.pipe_file(f"{base}/{self._at(path)}", content)
             return
         target = self.local_root / self._at(path)
-        temporary = self._temporary_beside(target, content)
+        temporary = self._temporary_beside(target, content, durable)
         os.replace(temporary, target)
-        fsync_folder(target.parent)
+        if durable:
+            fsync_folder(target.parent)
 
     def create(self, path: str, content: bytes) -> bool:
-        """Create the file with this content if it does not exist; whether this call created it."""
+        """Create the file with this content if it does not exist; whether this call created it. Not durable."""
         if self.local_root is None:
             fs, base = self._remote
             try:
@@ -152,7 +156,7 @@ class Store:
                 return False
             return True
         target = self.local_root / self._at(path)
-        temporary = self._temporary_beside(target, content)
+        temporary = self._temporary_beside(target, content, durable=False)
         try:
             os.link(temporary, target)
         except FileExistsError:
@@ -253,13 +257,14 @@ class Store:
             yield copy
 
     @staticmethod
-    def _temporary_beside(target: Path, content: bytes) -> Path:
+    def _temporary_beside(target: Path, content: bytes, durable: bool) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         return temporary
 
 

@@ -58,7 +58,8 @@ class ShardTask:
         started = time.monotonic()
         store = Store.of(self.dataset)
         before = recover(store, IMAGE_SHARDS, self.key)
-        inputs = self._inputs()
+        parquet = self._parquet()
+        inputs = inputs_digest(self.key, [parquet])
         settings = settings_digest(self.dataset, IMAGE_SHARDS)
         complete = (
             before is not None
@@ -67,14 +68,14 @@ class ShardTask:
         )
         if before is not None and complete and not self.force:
             if self.retry and set(before.counts.reasons) & set(self.retry):
-                return self._retry(store, before, inputs, started)
+                return self._retry(store, before, parquet, started)
             return ShardOutcome(self.shard, before, True, _seconds_since(started))
         if self.retry and (before is not None or read_manifest(store, IMAGE_SHARDS, self.key) is not None):
             raise ShardError(
                 f"Shard {self.key} is stale or damaged: a retry adds only to complete shards of today's settings and "
                 "rows. Materialize it without retry to make it again as a whole."
             )
-        rows = self._rows(inputs)
+        rows = self._rows(parquet)
         with publication(store, IMAGE_SHARDS, self.key) as attempt:
             fetched = fetch_rows(self.dataset, self.shard, rows, range(rows.num_rows), attempt.folder / "work")
             staged = {
@@ -98,25 +99,24 @@ class ShardTask:
             )
         return ShardOutcome(self.shard, manifest, False, _seconds_since(started))
 
-    def _retry(self, store: Store, before: Manifest, inputs: str, started: float) -> ShardOutcome:
-        manifest, merged = retry_shard(self.dataset, store, self.shard, self._rows(inputs), before, self.retry)
+    def _retry(self, store: Store, before: Manifest, parquet: Manifest, started: float) -> ShardOutcome:
+        manifest, merged = retry_shard(self.dataset, store, self.shard, self._rows(parquet), before, self.retry)
         seconds = _seconds_since(started)
         return ShardOutcome(self.shard, manifest, False, seconds, merged.replaced, merged.recovered)
 
-    def _inputs(self) -> str:
+    def _parquet(self) -> Manifest:
+        """The manifest of the parquet file that has the shard's rows."""
         parquet = self.dataset.layout.parquet_of_shard(self.shard)
-        return inputs_digest(self.key, [DedupParquet.of(self.dataset, (parquet,)).manifest(parquet)])
+        return DedupParquet.of(self.dataset, (parquet,)).manifest(parquet)
 
-    def _rows(self, inputs: str) -> "pa.Table":
+    def _rows(self, parquet: Manifest) -> "pa.Table":
         from laion_assets.metadata.identity import rows_digest
 
-        layout = self.dataset.layout
-        parquet = layout.parquet_key(layout.parquet_of_shard(self.shard))
-        rows = DedupParquet(Store.of(self.dataset), layout, ()).shard_rows(self.shard)
-        if rows_digest(rows) != inputs:
+        rows = DedupParquet(Store.of(self.dataset), self.dataset.layout, ()).shard_rows(self.shard, parquet)
+        if rows_digest(rows) != inputs_digest(self.key, [parquet]):
             raise IntegrityError(
-                f"The rows of shard {self.key} in dedup_parquet {parquet} are not those of its manifest: the file was "
-                f"altered. Materialize partition {parquet} of {self.dataset.name}/dedup_parquet again."
+                f"The rows of shard {self.key} in dedup_parquet {parquet.key} are not those of its manifest: the file "
+                f"was altered. Materialize partition {parquet.key} of {self.dataset.name}/dedup_parquet again."
             )
         if rows.num_rows > SAMPLES_PER_SHARD_KEY:
             raise IntegrityError(f"Shard {self.key} has {rows.num_rows} rows; keys hold {SAMPLES_PER_SHARD_KEY}.")

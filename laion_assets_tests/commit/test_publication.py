@@ -46,6 +46,28 @@ def test_a_published_partition_has_its_files_and_agrees_with_its_manifest(store:
     assert staged(store) == []
 
 
+def test_an_intent_that_a_loss_of_power_left_empty_is_dropped(store: Store) -> None:
+    before = publish(store, b"old", b"old rows")
+    store.write_bytes(f"staging/{ASSET}/{KEY}/intent.json", b"")
+    assert recover(store, ASSET, KEY) == before
+    assert publish(store, b"new", b"new rows", settings="other").settings == "other"
+    assert staged(store) == []
+
+
+@pytest.mark.parametrize(("replacing", "waits"), [(False, 5), (True, 8)])
+def test_a_publication_waits_for_the_disk_only_where_something_could_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool, waits: int
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    if replacing:
+        publish(store, b"old", b"old rows")
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(fsync(descriptor)))
+    publish(store, b"new", b"new rows", settings="other")
+    assert len(synced) == waits
+
+
 def test_counts_that_do_not_add_up_publish_nothing(store: Store) -> None:
     with publication(store, ASSET, KEY) as attempt:
         attempt.stage(f"image_shards/{KEY}.tar").write_bytes(b"tar")
@@ -136,10 +158,10 @@ def test_a_publish_that_dies_midway_is_rolled_forward(
         done += 1
         move(self, source, target)
 
-    def dying_write(self: Store, path: str, content: bytes) -> None:
+    def dying_write(self: Store, path: str, content: bytes, *, durable: bool = True) -> None:
         if path.startswith("manifests/") and done == 2:
             raise OSError("the disk went away")
-        write(self, path, content)
+        write(self, path, content, durable=durable)
 
     write = Store.write_bytes
     monkeypatch.setattr(Store, "move", dying_move)
@@ -213,11 +235,14 @@ def test_a_killed_owner_s_claim_is_taken_over_and_its_staging_removed(tmp_path: 
 
 
 def _publish_and_die_after_the_moves(url: str, ready) -> None:  # type: ignore[no-untyped-def]
-    def stop(*_: object) -> None:
-        ready.set()
-        time.sleep(60)
+    def write(self: Store, path: str, content: bytes, **options: bool) -> None:
+        if path.endswith("intent.json"):
+            ready.set()
+            time.sleep(60)
+        return write_bytes(self, path, content, **options)
 
-    Store.sync = stop  # type: ignore[method-assign]
+    write_bytes = Store.write_bytes
+    Store.write_bytes = write  # type: ignore[method-assign]
     publish(Store(url), b"tar")
 
 

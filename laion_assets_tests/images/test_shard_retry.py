@@ -228,12 +228,12 @@ task = pickle.load(open(sys.argv[1], "rb"))
 def killing_at(step):
     done = 0
     for name in STEPS:
-        def operation(*arguments, call=getattr(Store, name)):
+        def operation(*arguments, call=getattr(Store, name), **options):
             nonlocal done
             done += 1
             if done == step:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments)
+            return call(*arguments, **options)
         setattr(Store, name, operation)
 
 for line in sys.stdin:
