@@ -76,7 +76,9 @@ def test_statistics_are_made_of_all_partitions_of_what_they_count(dataset: Datas
         assert graph.get(key).parent_keys == {parent}
         assert graph.get(key).partitions_def is None
         assert isinstance(graph.get_partition_mapping(key, parent), dg.AllPartitionMapping)
-        assert graph.get_check_keys_for_assets({key}) == {dg.AssetCheckKey(key, "conservation")}
+        assert graph.get_check_keys_for_assets({key}) == {
+            dg.AssetCheckKey(key, name) for name in ("conservation", "up_to_date")
+        }
 
 
 @pytest.mark.parametrize("asset", STAGES)

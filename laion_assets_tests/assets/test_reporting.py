@@ -1,8 +1,7 @@
 """A run's partitions reach Dagster while it runs, each once, whatever becomes of the run."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import dagster as dg
 import pytest
@@ -39,12 +38,6 @@ def rows(dataset: Dataset) -> None:
             attempt.stage(DedupParquet.path(layout, parquet)).write_bytes(b"")
             outputs = {layout.shard_key(shard): f"rows of {shard}" for shard in layout.shards_of_parquet(parquet)}
             attempt.commit(Counts(0, 0), settings="s", inputs="i", outputs=outputs)
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as opened:
-        yield opened
 
 
 def run(dataset: Dataset, instance: dg.DagsterInstance, work: Work) -> dg.ExecuteInProcessResult:

@@ -45,10 +45,10 @@ TERMINATE = "mutation Stop($id: String!) { terminateRun(runId: $id) { __typename
 
 @dataclass(frozen=True)
 class DagsterPage:
-    """A running page at `url`; `process` is the root of its process tree."""
+    """A running page at `url`; `processes` are the roots of its process trees."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    processes: tuple[subprocess.Popen[bytes], ...]
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data of an answer; fails on errors."""
@@ -109,11 +109,21 @@ class DagsterPage:
     def descendants(self, wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
         """Processes below the page whose command line is wanted."""
         found = []
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                if wanted(process.cmdline()):
-                    found.append(process)
+        for root in self.processes:
+            for process in psutil.Process(root.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if wanted(process.cmdline()):
+                        found.append(process)
         return found
+
+    def loaded(self, locations: set[str]) -> bool:
+        """Whether the page answers and has loaded exactly these code locations; fails where one cannot be loaded."""
+        with contextlib.suppress(OSError):
+            entries = self.graphql(LOCATIONS)["workspaceOrError"]["locationEntries"]
+            for entry in entries:
+                assert "message" not in (entry["locationOrLoadError"] or {}), entry
+            return {entry["name"] for entry in entries if entry["loadStatus"] == "LOADED"} == locations
+        return False
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> Any:
@@ -144,17 +154,12 @@ def dagster_page(home: Path) -> Iterator[DagsterPage]:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    page = DagsterPage(f"http://127.0.0.1:{port}", process)
+    page = DagsterPage(f"http://127.0.0.1:{port}", (process,))
     try:
 
         def ready() -> bool:
             assert process.poll() is None, (home / "dagster-dev.log").read_text()
-            with contextlib.suppress(OSError):
-                entries = page.graphql(LOCATIONS)["workspaceOrError"]["locationEntries"]
-                for entry in entries:
-                    assert "message" not in (entry["locationOrLoadError"] or {}), entry
-                return {entry["name"] for entry in entries if entry["loadStatus"] == "LOADED"} == locations
-            return False
+            return page.loaded(locations)
 
         wait_until(ready, 90)
         yield page
