@@ -21,11 +21,22 @@ from laion_assets_tests.postgres import Database, postgres
 from laion_assets_tests.spark_cluster import Cluster, standalone_cluster
 
 TOP = Path(__file__).parent.parent
+SHARED_FIXTURES = ("demo", "spark", "object_store")
+"""Fixtures of the whole session that cost seconds or minutes, the dearest first."""
 
 
 def pytest_configure() -> None:
     """A shell's background jobs inherit an ignored SIGINT; Dagster then ignores SIGTERM too, and so would children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares a costly fixture runs in one process (`make test` has two), the longest of these chains first."""
+    for item in items:
+        shared = [name for name in SHARED_FIXTURES if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
+    order = {name: place for place, name in enumerate(SHARED_FIXTURES)}
+    items.sort(key=lambda item: order.get(item.get_closest_marker("xdist_group").args[0], len(order)))  # type: ignore[union-attr]
 
 
 @pytest.fixture(autouse=True)

@@ -116,14 +116,18 @@ class DagsterPage:
                         found.append(process)
         return found
 
-    def loaded(self, locations: set[str]) -> bool:
-        """Whether the page answers and has loaded exactly these code locations; fails where one cannot be loaded."""
+    def loaded(self) -> tuple[set[str], dict[str, str]]:
+        """The code locations that the page has loaded, and those it could not load with the reason; none while silent."""
         with contextlib.suppress(OSError):
             entries = self.graphql(LOCATIONS)["workspaceOrError"]["locationEntries"]
-            for entry in entries:
-                assert "message" not in (entry["locationOrLoadError"] or {}), entry
-            return {entry["name"] for entry in entries if entry["loadStatus"] == "LOADED"} == locations
-        return False
+            ended = [entry for entry in entries if entry["loadStatus"] == "LOADED"]
+            wrong = {
+                entry["name"]: entry["locationOrLoadError"]["message"]
+                for entry in ended
+                if "message" in (entry["locationOrLoadError"] or {})
+            }
+            return {entry["name"] for entry in ended} - set(wrong), wrong
+        return set(), {}
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> Any:
@@ -159,7 +163,9 @@ def dagster_page(home: Path) -> Iterator[DagsterPage]:
 
         def ready() -> bool:
             assert process.poll() is None, (home / "dagster-dev.log").read_text()
-            return page.loaded(locations)
+            found, wrong = page.loaded()
+            assert not wrong, wrong
+            return found == locations
 
         wait_until(ready, 90)
         yield page

@@ -98,15 +98,30 @@ def test_the_settings_file_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
         assert configured(dataset).name == dataset.name
 
 
-@pytest.fixture
-def served(tmp_path: Path, demo: Demo, postgres_server: Database) -> Iterator[Deployment]:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, demo: Demo, postgres_server: Database) -> Iterator[Deployment]:
     """The services over a copy of the demo's CSVs and parquet files; monitoring looks every second."""
+    home = tmp_path_factory.mktemp("deploy")
     for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "manifests/raw_csv", "manifests/dedup_parquet"):
-        shutil.copytree(demo.root / "sample" / name, tmp_path / "data" / "sample" / name)
+        shutil.copytree(demo.root / "sample" / name, home / "data" / "sample" / name)
     monitoring = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())["run_monitoring"]
     monitoring["poll_interval_seconds"] = 1
-    with deployment(tmp_path, postgres_server.another(), run_monitoring=monitoring) as running:
+    with deployment(home, postgres_server.another(), run_monitoring=monitoring) as running:
         yield running
+
+
+@pytest.mark.postgres
+def test_the_health_checks_pass_and_fail_for_a_code_server_that_is_gone(served: Deployment) -> None:
+    for name, service in served.services.items():
+        test = service["healthcheck"]["test"][1:]
+        port = str(served.ports.get(name, ""))
+        command = [word.replace("4000", port).replace("3000", port) for word in test]
+        wait_until(lambda command=command: _succeeds(command, served.environment), 120, 2)
+    served.kill("code_rehearsal")
+    asked = ["dagster", "api", "grpc-health-check", "-p", str(served.ports["code_rehearsal"])]
+    assert not _succeeds(asked, served.environment)
+    served.start("code_rehearsal")
+    wait_until(lambda: _succeeds(asked, served.environment), 60)
 
 
 @pytest.mark.postgres
@@ -114,38 +129,26 @@ def test_a_run_whose_code_server_was_killed_is_started_again_and_makes_only_what
     served: Deployment,
 ) -> None:
     dataset = replace(SAMPLE, root=str(served.home / "data"))
+    shards = range(8)
 
     def complete() -> dict[str, str]:
         states = Freshness(dataset).states("image_shards")
         return {state.key: state.manifest.published_at for state in states if state.manifest is not None}
 
-    backfill = served.page.backfill("sample", ["image_shards"])
-    wait_until(complete, 120)
+    backfill = served.page.backfill("sample", ["image_shards"], [f"{shard:05d}" for shard in shards])
+    wait_until(complete, 180, 0.1)
     served.kill("code_sample")
     kept = complete()
-    assert 0 < len(kept) < 24
+    assert 0 < len(kept) < len(shards)
     served.start("code_sample")
-    assert served.page.wait_for_backfill(backfill, 240) == "COMPLETED_SUCCESS"
+    assert served.page.wait_for_backfill(backfill, 300) == "COMPLETED_SUCCESS"
     runs = served.page.graphql(RUNS)["runsOrError"]["results"]
     assert sorted(run["status"] for run in runs) == ["FAILURE", "SUCCESS"]
     (again,) = [run for run in runs if run["status"] == "SUCCESS"]
     assert again["parentRunId"] in {run["runId"] for run in runs}
     end = complete()
-    assert len(end) == 24
+    assert len(end) == len(shards)
     assert kept.items() <= end.items(), "a complete shard was made twice"
-
-
-@pytest.mark.postgres
-def test_the_health_checks_pass(served: Deployment) -> None:
-    for name, service in served.services.items():
-        test = service["healthcheck"]["test"][1:]
-        port = str(served.ports.get(name, ""))
-        command = [word.replace("4000", port).replace("3000", port) for word in test]
-        wait_until(lambda command=command: _succeeds(command, served.environment), 60, 2)
-    served.kill("code_sample")
-    assert not _succeeds(
-        ["dagster", "api", "grpc-health-check", "-p", str(served.ports["code_sample"])], served.environment
-    )
 
 
 def _succeeds(command: list[str], environment: dict[str, str]) -> bool:
