@@ -39,8 +39,8 @@ java:
 demo: setup ## the whole graph on the embedded sample, offline
 	$(BIN)/laion-assets demo
 
-test: setup ## the tests (about 17 minutes on 2 cores)
-	$(BIN)/python -m pytest $(PYTEST)
+test: setup ## the tests, in two processes (PYTEST="-n 0" for one)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST)
 
 test-scale: setup ## large inputs under memory caps (about half an hour on 2 cores)
 	$(BIN)/python -m pytest -m scale --timeout 5400 $(PYTEST)
@@ -56,6 +56,17 @@ test-kills: setup ## KILLS=200 kills (-9) at random moments over a set of shards
 
 soak: setup ## shards again and again for MINUTES=10, hostile pages included: fails when memory, threads or files grow
 	$(BIN)/python -m laion_assets_tests.soak.soak --minutes $(or $(MINUTES),10)
+
+test-postgres: setup postgresql ## Dagster's storage on a real PostgreSQL, and deploy/ over it, its services killed (about 5 minutes)
+	$(BIN)/python -m pytest -m postgres $(PYTEST)
+
+.PHONY: test-postgres postgresql
+postgresql:
+	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "PostgreSQL is missing: installing postgresql"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; \
+	  else echo "PostgreSQL is missing. Run: sudo apt-get install postgresql"; exit 1; fi; fi
 
 test-browser: setup chromium ## the Dagster page in Chromium, screenshots in artifacts/
 	$(BIN)/python -m pytest -m browser $(PYTEST)

@@ -18,6 +18,7 @@ from laion_assets.assets.published_parquet import published_parquet_asset  # noq
 from laion_assets.assets.raw_csv import raw_csv_asset  # noqa: E402
 from laion_assets.assets.statistics import dataset_statistics_asset, image_statistics_asset  # noqa: E402
 from laion_assets.checks.recount import recount_checks  # noqa: E402
+from laion_assets.checks.up_to_date import up_to_date_checks  # noqa: E402
 from laion_assets.datasets import LAION400M, REHEARSAL, SAMPLE, Dataset  # noqa: E402
 from laion_assets.io_managers.clip_embeddings import ClipEmbeddingsIOManager  # noqa: E402
 from laion_assets.io_managers.dedup_parquet import DedupParquetIOManager  # noqa: E402
@@ -57,7 +58,7 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
             clip_embeddings_asset(dataset),
             knn_indices_asset(dataset),
         ],
-        asset_checks=recount_checks(dataset),
+        asset_checks=[*recount_checks(dataset), *up_to_date_checks(dataset)],
         resources={
             **{f"{manager.asset}_io_manager": manager(dataset) for manager in IO_MANAGERS},
             "spark": SparkResource(

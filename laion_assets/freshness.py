@@ -25,7 +25,7 @@ from laion_assets.settings.field import byte_settings, digest_of
 
 UID_VERSION = 1
 """Raised when the identity or order of rows changes, so that older parquet files count as stale."""
-STATISTICS_VERSION = 1
+STATISTICS_VERSION = 2
 """Raised when other things are counted, or otherwise."""
 EMBEDDING_VERSION = 1
 """Raised when the bytes of embedding files change for the same model and shards."""

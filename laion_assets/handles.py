@@ -202,7 +202,7 @@ class KnnIndices(Handle):
 
 @dataclass(frozen=True)
 class Statistics(Handle):
-    """Figures and exact counts: `statistics/ASSET.json`, `statistics/ASSET.parquet`."""
+    """Figures and exact counts: `statistics/ASSET.json`, `.parquet`; of pictures also `ASSET_shards.parquet`."""
 
     @staticmethod
     def summary_path(asset: str) -> str:
@@ -213,6 +213,11 @@ class Statistics(Handle):
     def counts_path(asset: str) -> str:
         """Path of the counts by measure and value, relative to the store."""
         return f"statistics/{asset}.parquet"
+
+    @staticmethod
+    def shards_path() -> str:
+        """Path of the table with a row for each published shard, relative to the store."""
+        return f"statistics/{IMAGE_STATISTICS}_shards.parquet"
 
 
 @dataclass(frozen=True)

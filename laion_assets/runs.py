@@ -141,7 +141,8 @@ def materialize_stage(
             if why.startswith(_INTERRUPTED):
                 raise KeyboardInterrupt
             raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {why}")
-        failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+        checks = result.get_asset_check_evaluations()
+        failed = [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
         if failed:
             raise LaionAssetsError(
                 f"{dataset.name}/{asset} is published and its check {failed[0].check_name} failed: "

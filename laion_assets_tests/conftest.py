@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
 
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,15 +13,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets_tests.postgres import Database, postgres
 from laion_assets_tests.spark_cluster import Cluster, standalone_cluster
+
+TOP = Path(__file__).parent.parent
+SHARED_FIXTURES = ("demo", "spark", "object_store")
+"""Fixtures of the whole session that cost seconds or minutes, the dearest first."""
 
 
 def pytest_configure() -> None:
     """A shell's background jobs inherit an ignored SIGINT; Dagster then ignores SIGTERM too, and so would children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares a costly fixture runs in one process (`make test` has two), the longest of these chains first."""
+    for item in items:
+        shared = [name for name in SHARED_FIXTURES if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
+    order = {name: place for place, name in enumerate(SHARED_FIXTURES)}
+    items.sort(key=lambda item: order.get(item.get_closest_marker("xdist_group").args[0], len(order)))  # type: ignore[union-attr]
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +74,29 @@ def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
     """A real Spark standalone cluster of two workers; drivers of it run in processes of their own."""
     with standalone_cluster(tmp_path_factory.mktemp("spark")) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Database]:
+    """A real PostgreSQL on loopback; tests take databases of their own from it."""
+    with postgres() as database:
+        yield database
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def instance(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
+    """A new Dagster instance, as `dagster_home/dagster.yaml` and as `deploy/dagster.yaml` have it."""
+    home = tmp_path / "dagster_home"
+    home.mkdir()
+    if request.param == "postgres":
+        for name, value in request.getfixturevalue("postgres_server").another().environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    shutil.copy(TOP / ("deploy" if request.param == "postgres" else "dagster_home") / "dagster.yaml", home)
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

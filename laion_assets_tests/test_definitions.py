@@ -10,7 +10,7 @@ import pytest
 
 from laion_assets.datasets import LAION400M, SAMPLE, Dataset
 from laion_assets.definitions import build_definitions
-from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, STAGES, STATISTICS
+from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, KNN_INDICES, STAGES, STATISTICS
 from laion_assets.partitions import partition_keys, upstream_mapping
 
 TOP = Path(__file__).parent.parent
@@ -76,7 +76,9 @@ def test_statistics_are_made_of_all_partitions_of_what_they_count(dataset: Datas
         assert graph.get(key).parent_keys == {parent}
         assert graph.get(key).partitions_def is None
         assert isinstance(graph.get_partition_mapping(key, parent), dg.AllPartitionMapping)
-        assert graph.get_check_keys_for_assets({key}) == {dg.AssetCheckKey(key, "conservation")}
+        assert graph.get_check_keys_for_assets({key}) == {
+            dg.AssetCheckKey(key, name) for name in ("conservation", "up_to_date")
+        }
 
 
 @pytest.mark.parametrize("asset", STAGES)
@@ -93,3 +95,15 @@ def test_every_asset_says_what_it_is(dataset: Dataset) -> None:
     for definition in build_definitions(dataset).assets or []:
         assert isinstance(definition, dg.AssetsDefinition)
         assert len(next(iter(definition.descriptions_by_key.values()))) > 200
+
+
+def test_every_asset_that_is_a_table_shows_its_columns_and_what_they_mean(dataset: Dataset) -> None:
+    for asset in build_definitions(dataset).assets or []:
+        assert isinstance(asset, dg.AssetsDefinition)
+        (metadata,) = asset.metadata_by_key.values()
+        if asset.key.path[-1] == KNN_INDICES:
+            assert "dagster/column_schema" not in metadata
+            continue
+        columns = metadata["dagster/column_schema"].columns
+        assert columns
+        assert all(column.description for column in columns), [each.name for each in columns if not each.description]

@@ -21,6 +21,7 @@ The vectors. A CLIP model encodes every picture and every caption of a range of 
 
 def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """`clip_embeddings` of a dataset."""
+    from laion_assets.io_managers.schemas import embedding_columns
 
     @dg.asset(
         **declaration(
@@ -30,6 +31,7 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
             description=DESCRIPTION,
             pool="gpu",
             ins=edge(dataset, CLIP_EMBEDDINGS),
+            metadata={"dagster/column_schema": embedding_columns(dataset)},
         )
     )
     def clip_embeddings(

@@ -22,7 +22,18 @@ not fetched again.
 def raw_csv_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """`raw_csv` of a dataset."""
 
-    @dg.asset(**declaration(dataset, RAW_CSV, kinds={"csv"}, description=DESCRIPTION, pool="network"))
+    from laion_assets.io_managers.schemas import source_columns
+
+    @dg.asset(
+        **declaration(
+            dataset,
+            RAW_CSV,
+            kinds={"csv"},
+            description=DESCRIPTION,
+            pool="network",
+            metadata={"dagster/column_schema": source_columns()},
+        )
+    )
     def raw_csv(context: dg.AssetExecutionContext, crawl_site: CrawlSiteResource) -> RawCsv:
         from laion_assets.metadata.download import fetch_raw_csv
 

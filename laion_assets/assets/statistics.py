@@ -1,5 +1,7 @@
 """The assets `dataset_statistics` and `image_statistics`."""
 
+from typing import Any
+
 import dagster as dg
 
 from laion_assets.assets.declaration import asset_key, declaration, say_in
@@ -23,10 +25,11 @@ domains, and rows a source file. What the recipe's statistics scripts print, cou
 """
 IMAGE_DESCRIPTION = """
 What became of the rows' addresses: pictures and failures by reason, sizes of the originals, domains with their success
-rates. From the shards' parquet files alone: no tar is opened.
+rates; and what differs from shard to shard: failures, rate, weight. From parquet files and manifests: no tar is opened.
 
 * **from**: the published shards, also while others are still being fetched; a rerun counts only what changed
-* **into**: `statistics/image_statistics.json` (figures), `.parquet` (exact counts by value), `statistics/report.html`
+* **into**: `statistics/image_statistics.json` (figures), `.parquet` (exact counts by value), `_shards.parquet` (a row a
+  shard: rows, pictures, bytes, seconds, reasons), `statistics/report.html`
 * **law**: outcomes and reasons count every row of the shards once
 """
 
@@ -35,8 +38,7 @@ def dataset_statistics_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """`dataset_statistics` of a dataset."""
 
     @dg.asset(
-        **declaration(dataset, DATASET_STATISTICS, kinds={"pyarrow", "html"}, description=DATASET_DESCRIPTION),
-        deps=[_all_of(dataset, DATASET_STATISTICS)],
+        **_declaration(dataset, DATASET_STATISTICS, DATASET_DESCRIPTION),
     )
     def dataset_statistics(context: dg.AssetExecutionContext) -> DatasetStatistics:
         from laion_assets.statistics.build import build_statistics
@@ -51,8 +53,7 @@ def image_statistics_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """`image_statistics` of a dataset."""
 
     @dg.asset(
-        **declaration(dataset, IMAGE_STATISTICS, kinds={"pyarrow", "html"}, description=IMAGE_DESCRIPTION),
-        deps=[_all_of(dataset, IMAGE_STATISTICS)],
+        **_declaration(dataset, IMAGE_STATISTICS, IMAGE_DESCRIPTION),
     )
     def image_statistics(context: dg.AssetExecutionContext) -> ImageStatistics:
         from laion_assets.statistics.build import build_statistics
@@ -63,6 +64,16 @@ def image_statistics_asset(dataset: Dataset) -> dg.AssetsDefinition:
     return image_statistics
 
 
-def _all_of(dataset: Dataset, asset: str) -> dg.AssetDep:
-    """All partitions of the asset that is counted. No input: what is published is read, be it all of them or not."""
-    return dg.AssetDep(asset_key(dataset, STATISTICS[asset]), partition_mapping=dg.AllPartitionMapping())
+def _declaration(dataset: Dataset, asset: str, description: str) -> dict[str, Any]:
+    """All partitions of what is counted come before. No input: what is published is read, be it all of them or not."""
+    from laion_assets.io_managers.schemas import counts_columns
+
+    counted = dg.AssetDep(asset_key(dataset, STATISTICS[asset]), partition_mapping=dg.AllPartitionMapping())
+    return declaration(
+        dataset,
+        asset,
+        kinds={"pyarrow", "html"},
+        description=description,
+        deps=[counted],
+        metadata={"dagster/column_schema": counts_columns()},
+    )

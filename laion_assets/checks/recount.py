@@ -19,11 +19,11 @@ from laion_assets.checks import (
     statistics,
 )
 from laion_assets.checks.model_loader import ModelLoader
+from laion_assets.checks.run_partitions import all_partitions, partitions_of_run
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError
 from laion_assets.handles import DATASET_STATISTICS, HANDLES, IMAGE_STATISTICS, assets_of
-from laion_assets.partitions import partition_numbers
 from laion_assets.resources.clip_model import ClipModelResource
 
 PARTITIONS_A_CHECK = 1_000
@@ -64,7 +64,8 @@ def recount_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
 def _check(dataset: Dataset, asset: str, law: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset_key(dataset, asset), name="conservation", description=law)
     def conservation(context: dg.AssetCheckExecutionContext, clip_model: ClipModelResource) -> dg.AssetCheckResult:
-        partitions = _partitions_of_run(context, dataset, asset)
+        ours = partitions_of_run(context, dataset, asset)
+        partitions = _spread(all_partitions(dataset, asset)) if ours is None else ours
         found = recount(dataset, asset, partitions, clip_model.load)
         lines = [f"| {key} | {sentence} |" for key, sentences in found.items() for sentence in sentences[:3]]
         metadata: dict[str, dg.MetadataValue] = {"partitions_recounted": dg.MetadataValue.int(len(partitions))}
@@ -79,10 +80,5 @@ def _check(dataset: Dataset, asset: str, law: str) -> dg.AssetChecksDefinition:
     return conservation
 
 
-def _partitions_of_run(context: dg.AssetCheckExecutionContext, dataset: Dataset, asset: str) -> tuple[int, ...]:
-    run = context.op_execution_context
-    numbers = HANDLES[asset].numbers(dataset.layout)
-    tags = context.run.tags
-    if "dagster/asset_partition_range_start" in tags or "dagster/partition" in tags:
-        return partition_numbers(dataset, asset, list(run.partition_keys))
-    return tuple(numbers[:: -(-len(numbers) // PARTITIONS_A_CHECK)])
+def _spread(partitions: tuple[int, ...]) -> tuple[int, ...]:
+    return partitions[:: -(-len(partitions) // PARTITIONS_A_CHECK)]

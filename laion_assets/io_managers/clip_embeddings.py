@@ -3,7 +3,8 @@
 import dagster as dg
 
 from laion_assets.commit.manifest import Manifest
-from laion_assets.handles import CLIP_EMBEDDINGS, ClipEmbeddings
+from laion_assets.handles import CLIP_EMBEDDINGS, IMAGE_SHARDS, ClipEmbeddings
+from laion_assets.io_managers.links import range_link
 from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
 
 _EXAMPLE_ROWS = 5
@@ -15,19 +16,24 @@ class ClipEmbeddingsIOManager(PartitionIOManager):
     asset = CLIP_EMBEDDINGS
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """The shards, the model, and example rows."""
+        """A link to its shards, samples/s, the model, and example rows."""
         import pyarrow.parquet as pq
 
         layout = self.dataset.layout
         shards = layout.shards_of_embedding(partition)
+        first, last = layout.shard_key(shards[0]), layout.shard_key(shards[-1])
         metadata: Metadata = {
-            "shards": dg.MetadataValue.text(f"{layout.shard_key(shards[0])} to {layout.shard_key(shards[-1])}"),
+            IMAGE_SHARDS: range_link(self.dataset, IMAGE_SHARDS, first, last),
+            "shards": dg.MetadataValue.text(f"{first} to {last}"),
             **{
                 name: dg.MetadataValue.text(str(manifest.details[name]))
                 for name in ("model", "width", "device", "precision")
                 if name in manifest.details
             },
         }
+        if manifest.seconds:
+            rate = manifest.counts.rows_out / manifest.seconds
+            metadata["samples_per_s"] = dg.MetadataValue.float(round(rate, 2))
         with self.store.open(ClipEmbeddings.path(layout, partition, "metadata")) as file:
             table = pq.ParquetFile(file)
             names = [

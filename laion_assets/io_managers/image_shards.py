@@ -6,7 +6,8 @@ import dagster as dg
 
 from laion_assets.commit.manifest import Manifest
 from laion_assets.datasets import Dataset
-from laion_assets.handles import IMAGE_SHARDS, ImageShards
+from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.io_managers.links import partition_link
 from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
 
 SHEETS_A_RUN = 24
@@ -26,13 +27,19 @@ class ImageShardsIOManager(PartitionIOManager):
         self._sheets = 0
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """Success rate, neighbours in the graph, the history of retries, and a contact sheet."""
+        """Success rate, pictures/s, links to its rows and embeddings, the history of retries, and a contact sheet."""
         layout = self.dataset.layout
         counts = manifest.counts
+        parquet, embedding = layout.parquet_of_shard(partition), layout.embedding_of_shard(partition)
         metadata: Metadata = {
-            "dedup_parquet": dg.MetadataValue.text(layout.parquet_key(layout.parquet_of_shard(partition))),
-            "clip_embeddings": dg.MetadataValue.text(layout.embedding_key(layout.embedding_of_shard(partition))),
+            DEDUP_PARQUET: partition_link(self.dataset, DEDUP_PARQUET, layout.parquet_key(parquet)),
+            CLIP_EMBEDDINGS: partition_link(self.dataset, CLIP_EMBEDDINGS, layout.embedding_key(embedding)),
+            "rows_from": dg.MetadataValue.text(
+                f"row group {layout.row_group_of_shard(partition)} of {DedupParquet.path(layout, parquet)}"
+            ),
         }
+        if manifest.seconds:
+            metadata["pictures_per_s"] = dg.MetadataValue.float(round(counts.rows_out / manifest.seconds, 2))
         if counts.rows_in:
             metadata["success_rate"] = dg.MetadataValue.float(round(counts.rows_out / counts.rows_in, 4))
         if retries := manifest.details.get("retries"):

@@ -33,6 +33,10 @@ MEANINGS = {
     "original_height": "of the fetched picture, pixels",
     "exif": "technical EXIF tags; nothing personal",
     "sha256": "of the fetched bytes",
+    "image_path": "the sample's key in its shard, as clip-retrieval names it",
+    "measure": "what is counted, such as width or domain",
+    "value": "the value that occurs; null for rows that have none",
+    "rows": "rows with this value",
 }
 
 
@@ -44,7 +48,7 @@ def dedup_columns() -> dg.TableSchema:
 
 
 def source_columns() -> dg.TableSchema:
-    """Columns that are read of published parquet files, where they have them."""
+    """Columns that are read of crawl CSVs and of published parquet files, where they have them."""
     import pyarrow as pa
 
     from laion_assets.metadata.schema import DEDUP_SCHEMA, WANTED_COLUMNS
@@ -57,6 +61,21 @@ def shard_columns(dataset: Dataset) -> dg.TableSchema:
     from laion_assets.images.shard_schema import shard_schema
 
     return table_schema(shard_schema(dataset.images))
+
+
+def embedding_columns(dataset: Dataset) -> dg.TableSchema:
+    """Columns of an embedding file's metadata; row i is row i of its npy files."""
+    from laion_assets.embeddings.metadata_file import metadata_schema
+    from laion_assets.images.shard_schema import shard_schema
+
+    return table_schema(metadata_schema(shard_schema(dataset.images)))
+
+
+def counts_columns() -> dg.TableSchema:
+    """Columns of the statistics' counts."""
+    from laion_assets.statistics.counts import COUNTS_SCHEMA
+
+    return table_schema(COUNTS_SCHEMA)
 
 
 def table_schema(schema: "pa.Schema") -> dg.TableSchema:

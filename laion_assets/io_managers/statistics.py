@@ -2,7 +2,6 @@
 
 import base64
 import json
-from typing import Any
 
 import dagster as dg
 
@@ -18,19 +17,15 @@ class _StatisticsIOManager(PartitionIOManager):
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
         """The report's place, every plot, and tables of what has names."""
-        import pyarrow.parquet as pq
-
-        from laion_assets.statistics.build import REPORT
+        from laion_assets.statistics.build import REPORT, read_charts
 
         summary = json.loads(self.store.read_bytes(Statistics.summary_path(self.asset)))
-        with self.store.open(Statistics.counts_path(self.asset)) as file:
-            counts = pq.read_table(file)
         plots = [
             f"**{title}**\n\n![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
-            for title, svg in self.charts(summary, counts)
+            for title, svg in read_charts(self.store, self.asset, summary)
         ]
         counted = summary["partitions"]
-        return {
+        metadata: Metadata = {
             "report": dg.MetadataValue.path(self.store.address(REPORT)),
             "partitions_counted": dg.MetadataValue.text(f"{counted['counted']:,} of {counted['declared']:,}"),
             "distinct_domains": dg.MetadataValue.int(summary["domains"]["distinct"]),
@@ -40,10 +35,9 @@ class _StatisticsIOManager(PartitionIOManager):
                 + "\n".join(f"| `{row[0]}` | {row[1]:,} |" for row in summary["domains"]["most"][:_TOP])
             ),
         }
-
-    def charts(self, summary: dict[str, Any], counts: Any) -> list[tuple[str, str]]:
-        """Title and SVG of each plot."""
-        raise NotImplementedError
+        if summary.get("success_rate") is not None:
+            metadata["success_rate"] = dg.MetadataValue.float(summary["success_rate"])
+        return metadata
 
 
 class DatasetStatisticsIOManager(_StatisticsIOManager):
@@ -51,18 +45,8 @@ class DatasetStatisticsIOManager(_StatisticsIOManager):
 
     asset = DATASET_STATISTICS
 
-    def charts(self, summary: dict[str, Any], counts: Any) -> list[tuple[str, str]]:
-        from laion_assets.statistics.charts import dataset_charts
-
-        return dataset_charts(summary, counts)
-
 
 class ImageStatisticsIOManager(_StatisticsIOManager):
     """Hands over `ImageStatistics`."""
 
     asset = IMAGE_STATISTICS
-
-    def charts(self, summary: dict[str, Any], counts: Any) -> list[tuple[str, str]]:
-        from laion_assets.statistics.charts import image_charts
-
-        return image_charts(summary, counts)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_assets.commit.manifest import Counts, Manifest, read_manifest
@@ -13,7 +14,9 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import IncompleteError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import DATASET_STATISTICS, HANDLES, IMAGE_STATISTICS, STATISTICS, Statistics
+from laion_assets.statistics.charts import Chart, dataset_charts, image_charts
 from laion_assets.statistics.counts import of_measure
+from laion_assets.statistics.over_shards import SHARDS_SCHEMA, shard_table
 from laion_assets.statistics.parts import counted, parts_of
 from laion_assets.statistics.report import report_page
 from laion_assets.statistics.summary import dataset_summary, image_summary
@@ -43,6 +46,9 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[
         table = counted(dataset, store, asset, parts, say)
         summary = summarise(table, manifests, len(HANDLES[STATISTICS[asset]].numbers(dataset.layout)))
         pq.write_table(table, attempt.stage(Statistics.counts_path(asset)), compression="zstd")
+        if asset == IMAGE_STATISTICS:
+            shards = attempt.stage(Statistics.shards_path(), repeatable=False)
+            pq.write_table(shard_table(manifests), shards, compression="zstd")
         attempt.stage(Statistics.summary_path(asset)).write_text(json.dumps(summary, indent=1, ensure_ascii=False))
         manifest = attempt.commit(
             Counts(rows, sum(of_measure(table, measure).values())),
@@ -72,8 +78,20 @@ def write_report(dataset: Dataset, store: Store) -> None:
             f"no statistics of {dataset.name} are published: materialize its {DATASET_STATISTICS} and "
             f"{IMAGE_STATISTICS} first."
         )
-    tables = {}
-    for asset in summaries:
-        with store.open(Statistics.counts_path(asset)) as file:
-            tables[asset] = pq.read_table(file)
-    store.write_bytes(REPORT, report_page(dataset.name, dataset.description, summaries, tables).encode())
+    charts = {asset: read_charts(store, asset, summary) for asset, summary in summaries.items()}
+    store.write_bytes(REPORT, report_page(dataset.name, dataset.description, summaries, charts).encode())
+
+
+def read_charts(store: Store, asset: str, summary: dict[str, Any]) -> list[Chart]:
+    """The plots of a published statistics asset with these figures."""
+
+    def table(path: str) -> pa.Table:
+        with store.open(path) as file:
+            return pq.read_table(file)
+
+    counts = table(Statistics.counts_path(asset))
+    if asset == DATASET_STATISTICS:
+        return dataset_charts(summary, counts)
+    # Statistics of an older version, stale and still shown, have no such table.
+    known = store.size(Statistics.shards_path()) is not None
+    return image_charts(summary, counts, table(Statistics.shards_path()) if known else SHARDS_SCHEMA.empty_table())

@@ -1,13 +1,17 @@
 """Which plots the statistics have: of a counts table and its figures, a title and an SVG each."""
 
+from collections import Counter
+from statistics import median
 from typing import Any
 
 import pyarrow as pa
 
 from laion_assets.statistics.counts import SIMILARITY_STEPS, binned, of_measure, quantiles, whole_numbers
-from laion_assets.statistics.plots import bars, histogram
+from laion_assets.statistics.over_shards import published_over_time, spans
+from laion_assets.statistics.plots import areas, bars, histogram, line
 
 _TOP = 20
+_LAYERS = 6
 _BINS = 60
 Chart = tuple[str, str]
 """Title and SVG."""
@@ -32,8 +36,8 @@ def dataset_charts(summary: dict[str, Any], counts: pa.Table) -> list[Chart]:
     return [chart for chart in charts if chart[1]]
 
 
-def image_charts(summary: dict[str, Any], counts: pa.Table) -> list[Chart]:
-    """Plots of the fetched pictures."""
+def image_charts(summary: dict[str, Any], counts: pa.Table, shards: pa.Table) -> list[Chart]:
+    """Plots of the fetched pictures, and of the shards in their order."""
     most = summary["domains"]["most"][:_TOP]
     failures = [(reason, rows) for reason, rows in summary["reasons"] if reason != "success"]
     return [
@@ -48,7 +52,43 @@ def image_charts(summary: dict[str, Any], counts: pa.Table) -> list[Chart]:
                 legend=("fetched", "failed"),
             ),
         ),
+        *shard_charts(shards),
     ]
+
+
+def shard_charts(shards: pa.Table) -> list[Chart]:
+    """What differs from shard to shard: failures by reason, rate, weight; and the rate of all workers over time.
+
+    Rows are spread over shards by their hash, so each of these is level, unless the network, a resolver or a machine
+    had a bad hour: a step or a peak is what to look for.
+    """
+    found = [span for span in spans(shards) if span.rows]
+    if not found:
+        return []
+    across = [span.first for span in found]
+    total = sum((span.reasons for span in found), start=Counter[str]())
+    named = [reason for reason, _ in total.most_common(_LAYERS)]
+    layers = [(reason, [span.reasons[reason] / span.rows for span in found]) for reason in named]
+    if len(total) > len(named):
+        others = [(span.reasons.total() - sum(span.reasons[name] for name in named)) / span.rows for span in found]
+        layers.append(("all others", others))
+    charts = (
+        [("Failures over the shards, by reason", areas("shards-reasons", across, layers, "shard"))] if layers else []
+    )
+    timed = [span for span in found if span.rates]
+    if timed:
+        rates = [(span.first, median(span.rates)) for span in timed]
+        between = [(min(span.rates), max(span.rates)) for span in timed]
+        drawn = line("shards-rate", rates, "shard", "pictures/s of its worker", between)
+        charts.append(("Rate over the shards: the median, and from the slowest to the fastest", drawn))
+    weights = [(span.first, span.bytes / span.pictures) for span in found if span.pictures]
+    if weights:
+        charts.append(("Bytes a picture over the shards", line("shards-bytes", weights, "shard", "bytes a picture")))
+    over_time = published_over_time(shards)
+    if over_time:
+        drawn = line("shards-time", over_time, "hours since the first shard", "pictures/s of all workers")
+        charts.append(("Throughput over time", drawn))
+    return charts
 
 
 def _sides(name: str, title: str, counts: pa.Table, summary: dict[str, Any]) -> list[Chart]:

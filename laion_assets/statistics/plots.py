@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 _BLUE, _SAND, _INK, _FAINT = "#2f6db5", "#e3b778", "#22252b", "#8a8f98"
+_LAYERS = ("#2f6db5", "#e3b778", "#5aa469", "#b5563f", "#8472b8", "#4fb0c6", "#b9bec7")
 _STYLE = {
     "svg.hashsalt": "laion-assets",
     "svg.fonttype": "none",
@@ -61,6 +62,43 @@ def bars(
         axes.text(value + top * 0.01, place, short(value), va="center", fontsize=8.5, color=_FAINT)
     axes.set_xlim(0, top * 1.12)
     return _svg(figure, name)
+
+
+def line(
+    name: str,
+    points: Sequence[tuple[float, float]],
+    xlabel: str,
+    ylabel: str,
+    between: Sequence[tuple[float, float]] | None = None,
+) -> str:
+    """A line through points; with `between` a faint band from the least to the most at each of them."""
+    figure, axes = _axes(6.4, 2.9)
+    across = [x for x, _ in points]
+    if between is not None:
+        axes.fill_between(across, *zip(*between, strict=True), color=_BLUE, alpha=0.18, linewidth=0)
+    axes.plot(across, [y for _, y in points], color=_BLUE, linewidth=1.4, marker="o" if len(points) < 3 else None)
+    _name(axes, xlabel, ylabel)
+    return _svg(figure, name)
+
+
+def areas(name: str, across: Sequence[float], layers: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
+    """Shares of a whole, 0 to 1, piled up in the order of `layers`, each with its label."""
+    figure, axes = _axes(6.4, 3.4)
+    labels = [_cut(label) for label, _ in layers]
+    axes.stackplot(across, *(values for _, values in layers), labels=labels, colors=_LAYERS, linewidth=0)
+    _name(axes, xlabel, "share of rows")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], names[::-1], frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
+    return _svg(figure, name)
+
+
+def _name(axes: Any, xlabel: str, ylabel: str) -> None:
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.yaxis.set_major_formatter(lambda value, _: short(value))
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0)
 
 
 def short(value: float) -> str:

@@ -4,10 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-import pyarrow as pa
-
 from laion_assets.handles import DATASET_STATISTICS, IMAGE_STATISTICS
-from laion_assets.statistics.charts import Chart, dataset_charts, image_charts
+from laion_assets.statistics.charts import Chart
 
 _CSS = """
 :root { color-scheme: light; }
@@ -32,13 +30,13 @@ details summary { cursor: pointer; color: #2f6db5; margin: 8px 0; }
 """
 
 
-def report_page(name: str, description: str, summaries: dict[str, Any], tables: dict[str, pa.Table]) -> str:
-    """The page over what there is of `dataset_statistics` and `image_statistics`: figures and counts by asset."""
+def report_page(name: str, description: str, summaries: dict[str, Any], charts: dict[str, list[Chart]]) -> str:
+    """The page over what there is of `dataset_statistics` and `image_statistics`: figures and plots by asset."""
     body = []
     if DATASET_STATISTICS in summaries:
-        body.append(_dataset(summaries[DATASET_STATISTICS], tables[DATASET_STATISTICS]))
+        body.append(_dataset(summaries[DATASET_STATISTICS], charts[DATASET_STATISTICS]))
     if IMAGE_STATISTICS in summaries:
-        body.append(_images(summaries[IMAGE_STATISTICS], tables[IMAGE_STATISTICS]))
+        body.append(_images(summaries[IMAGE_STATISTICS], charts[IMAGE_STATISTICS]))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}: statistics</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -47,7 +45,7 @@ def report_page(name: str, description: str, summaries: dict[str, Any], tables: 
     )
 
 
-def _dataset(summary: dict[str, Any], counts: pa.Table) -> str:
+def _dataset(summary: dict[str, Any], charts: list[Chart]) -> str:
     read = summary["read"]
     facts = [
         ("unique rows", summary["rows"]),
@@ -69,10 +67,10 @@ def _dataset(summary: dict[str, Any], counts: pa.Table) -> str:
         ),
     ]
     lists = _card("Domains", _folded("the first 100", ("domain", "rows"), summary["domains"]["most"]))
-    return _section("Rows", summary, "parquet files", facts, dataset_charts(summary, counts), [*tables, lists])
+    return _section("Rows", summary, "parquet files", facts, charts, [*tables, lists])
 
 
-def _images(summary: dict[str, Any], counts: pa.Table) -> str:
+def _images(summary: dict[str, Any], charts: list[Chart]) -> str:
     rate = summary["success_rate"]
     facts = [
         ("rows tried", summary["rows"]),
@@ -89,7 +87,7 @@ def _images(summary: dict[str, Any], counts: pa.Table) -> str:
         _card("Pictures by size of both sides", _classes(summary)),
         _card("Domains", _folded("the first 100", ("domain", "rows", "fetched", "rate"), domains)),
     ]
-    return _section("Pictures", summary, "shards", facts, image_charts(summary, counts), tables)
+    return _section("Pictures", summary, "shards", facts, charts, tables)
 
 
 def _section(

@@ -45,10 +45,10 @@ TERMINATE = "mutation Stop($id: String!) { terminateRun(runId: $id) { __typename
 
 @dataclass(frozen=True)
 class DagsterPage:
-    """A running page at `url`; `process` is the root of its process tree."""
+    """A running page at `url`; `processes` are the roots of its process trees."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    processes: tuple[subprocess.Popen[bytes], ...]
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data of an answer; fails on errors."""
@@ -109,11 +109,25 @@ class DagsterPage:
     def descendants(self, wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
         """Processes below the page whose command line is wanted."""
         found = []
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                if wanted(process.cmdline()):
-                    found.append(process)
+        for root in self.processes:
+            for process in psutil.Process(root.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                    if wanted(process.cmdline()):
+                        found.append(process)
         return found
+
+    def loaded(self) -> tuple[set[str], dict[str, str]]:
+        """The code locations that the page has loaded, and those it could not load with the reason; none while silent."""
+        with contextlib.suppress(OSError):
+            entries = self.graphql(LOCATIONS)["workspaceOrError"]["locationEntries"]
+            ended = [entry for entry in entries if entry["loadStatus"] == "LOADED"]
+            wrong = {
+                entry["name"]: entry["locationOrLoadError"]["message"]
+                for entry in ended
+                if "message" in (entry["locationOrLoadError"] or {})
+            }
+            return {entry["name"] for entry in ended} - set(wrong), wrong
+        return set(), {}
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, pause_s: float = 0.5) -> Any:
@@ -144,17 +158,14 @@ def dagster_page(home: Path) -> Iterator[DagsterPage]:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    page = DagsterPage(f"http://127.0.0.1:{port}", process)
+    page = DagsterPage(f"http://127.0.0.1:{port}", (process,))
     try:
 
         def ready() -> bool:
             assert process.poll() is None, (home / "dagster-dev.log").read_text()
-            with contextlib.suppress(OSError):
-                entries = page.graphql(LOCATIONS)["workspaceOrError"]["locationEntries"]
-                for entry in entries:
-                    assert "message" not in (entry["locationOrLoadError"] or {}), entry
-                return {entry["name"] for entry in entries if entry["loadStatus"] == "LOADED"} == locations
-            return False
+            found, wrong = page.loaded()
+            assert not wrong, wrong
+            return found == locations
 
         wait_until(ready, 90)
         yield page

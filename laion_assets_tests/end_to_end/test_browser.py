@@ -3,19 +3,20 @@
 `make test-browser`; screenshots are left in `artifacts/` to be looked at.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from laion_assets.datasets import SAMPLE
 from laion_assets.freshness import Freshness
 from laion_assets.handles import STAGES, STATISTICS
-from laion_assets_tests.end_to_end.conftest import TOP, Demo
-from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page, wait_until
+from laion_assets_tests.end_to_end.conftest import TOP, Demo, command
+from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page
 
 pytestmark = pytest.mark.browser
 
@@ -32,12 +33,27 @@ CHROMIUM_FLAGS = [
 PATIENCE_MS = 60_000
 
 
+LAION400M = """
+[laion400m]
+source = "sample-site:"
+model = "sample-clip"
+"""
+"""LAION-400M's whole layout over the rows of the embedded site."""
+SHARDS = range(8)
+"""The shards of `laion400m` that are made before the page is looked at."""
+BACKFILLS = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status numPartitions } } } }"
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
-    """A copy of the demo's files and of its Dagster instance."""
+    """A copy of the demo's files and of its Dagster instance, and the first shards of `laion400m` beside it."""
     folder = tmp_path_factory.mktemp("browser")
     shutil.copytree(demo.home / "data", folder / "data")
     shutil.copytree(demo.home / "dagster_home", folder / "dagster_home")
+    (folder / "laion-assets.toml").write_text(LAION400M)
+    command(folder, "materialize", "--dataset", "laion400m", "raw_csv", "dedup_parquet")
+    span = f"{SHARDS[0]}..{SHARDS[-1]}"
+    command(folder, "materialize", "--dataset", "laion400m", "image_shards", "--partitions", span)
     return folder
 
 
@@ -47,20 +63,31 @@ def dagster(home: Path) -> Iterator[DagsterPage]:
         yield opened
 
 
-@pytest.fixture
-def page(dagster: DagsterPage) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     ARTIFACTS.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
-        opened = browser.new_page(viewport={"width": 1500, "height": 950})
+        opened = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with browser.new_context(viewport={"width": 1500, "height": 950}) as context:
+        opened = context.new_page()
         opened.set_default_timeout(PATIENCE_MS)
         yield opened
-        browser.close()
 
 
 def shoot(page: Page, name: str) -> None:
     page.wait_for_timeout(1_500)
     page.screenshot(path=ARTIFACTS / f"{name}.png")
+
+
+def metadata(page: Page, label: str) -> Locator:
+    """The row of a partition's or an asset's metadata with this label."""
+    return page.locator("tr").filter(has=page.get_by_text(label, exact=True)).first
 
 
 @pytest.mark.parametrize("name", ["sample", "laion400m"])
@@ -85,10 +112,29 @@ def test_an_asset_s_page_explains_its_stage(dagster: DagsterPage, page: Page, as
     shoot(page, f"asset-{asset}")
 
 
-def test_all_41455_partitions_are_listed(dagster: DagsterPage, page: Page) -> None:
+def test_all_41455_partitions_are_listed_and_what_is_made_is_told_from_what_is_missing(
+    dagster: DagsterPage, page: Page
+) -> None:
     page.goto(f"{dagster.url}/assets/laion400m/image_shards?view=partitions")
     expect(page.get_by_text("41,455 Partitions Selected")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text(f"{len(SHARDS)} partitions", exact=False).first).to_be_visible(timeout=PATIENCE_MS)
     shoot(page, "partitions-laion400m")
+
+
+def test_a_shard_of_laion400m_leads_to_its_rows_and_to_its_embedding_file(dagster: DagsterPage, page: Page) -> None:
+    page.goto(f"{dagster.url}/assets/laion400m/image_shards?view=partitions&partition=00003")
+    expect(metadata(page, "rows_from")).to_contain_text("row group 3 of dedup_parquet/00.parquet", timeout=PATIENCE_MS)
+    for label in ("rows_in", "rows_out", "bytes", "pictures_per_s", "success_rate"):
+        expect(metadata(page, label)).to_be_visible(timeout=PATIENCE_MS)
+    shoot(page, "shard-laion400m")
+    for label, key, sign in (("dedup_parquet", "00", "example_rows"), ("clip_embeddings", "000", "000")):
+        with page.context.expect_page() as opened:
+            metadata(page, label).get_by_role("link").first.click()
+        other = opened.value
+        expect(other.get_by_text(sign, exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+        assert other.url.endswith(f"/assets/laion400m/{label}?view=partitions&partition={key}"), other.url
+        shoot(other, f"linked-{label}")
+        other.close()
 
 
 def test_a_shard_shows_its_counts_reasons_and_pictures(dagster: DagsterPage, page: Page) -> None:
@@ -102,31 +148,54 @@ def test_a_shard_shows_its_counts_reasons_and_pictures(dagster: DagsterPage, pag
     shoot(page, "shard-pictures")
 
 
-def test_statistics_show_their_plots_and_the_report_needs_no_network(
-    dagster: DagsterPage, page: Page, home: Path
-) -> None:
-    page.goto(f"{dagster.url}/assets/sample/dataset_statistics")
+@pytest.mark.parametrize("asset", STATISTICS)
+def test_statistics_show_their_plots(dagster: DagsterPage, page: Page, asset: str) -> None:
+    page.goto(f"{dagster.url}/assets/sample/{asset}")
     page.locator("tr", has_text="plots").get_by_text("[Show Markdown]").click()
     plot = page.locator("img[src^='data:image/svg']").first
     expect(plot).to_be_visible(timeout=PATIENCE_MS)
     assert plot.evaluate("image => image.naturalWidth") > 300
-    shoot(page, "statistics-plots")
+    shoot(page, f"plots-{asset}")
+    page.locator("img[src^='data:image/svg']").last.scroll_into_view_if_needed()
+    shoot(page, f"plots-{asset}-last")
+
+
+def test_the_report_needs_no_network(page: Page, home: Path) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     report = home / "data" / "sample" / "statistics" / "report.html"
     page.goto(report.as_uri())
-    assert page.locator("svg").count() == 11
+    assert page.locator("svg").count() == 15
     assert asked == [report.as_uri()]
     page.screenshot(path=ARTIFACTS / "report.png", full_page=True)
 
 
-def test_an_embedding_partition_shows_example_rows(dagster: DagsterPage, page: Page) -> None:
+def test_an_embedding_partition_shows_example_rows_and_leads_to_its_shards(dagster: DagsterPage, page: Page) -> None:
     page.goto(f"{dagster.url}/assets/sample/clip_embeddings?view=partitions&partition=2")
     expect(page.get_by_text("example_rows")).to_be_visible(timeout=PATIENCE_MS)
     shoot(page, "embedding")
+    with page.context.expect_page() as opened:
+        metadata(page, "image_shards").get_by_role("link").first.click()
+    shards = opened.value
+    expect(shards.get_by_text("4 Partitions Selected", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+    expect(shards.get_by_text("dropped_by_reason")).to_be_visible(timeout=PATIENCE_MS)
+    shoot(shards, "linked-image_shards")
 
 
-def test_a_partition_range_is_materialized_by_clicking(dagster: DagsterPage, page: Page, home: Path) -> None:
+def test_a_stale_shard_is_told_by_its_check_started_alone(dagster: DagsterPage, page: Page, home: Path) -> None:
+    path = home / "data" / "sample" / "manifests" / "image_shards" / "00007.json"
+    before = path.read_text()
+    path.write_text(before.replace(json.loads(before)["settings"], "0" * 32))
+    page.goto(f"{dagster.url}/assets/sample/image_shards?view=checks&checkDetail=up_to_date")
+    page.get_by_role("button", name="Execute").last.click()
+    expect(page.get_by_text("23 complete, 1 stale of 24 partitions").first).to_be_visible(timeout=2 * PATIENCE_MS)
+    shoot(page, "check-up-to-date")
+    path.write_text(before)
+
+
+def test_a_partition_range_is_materialized_by_clicking_and_seen_to_finish(
+    dagster: DagsterPage, page: Page, home: Path
+) -> None:
     dataset = replace(SAMPLE, root=str(home / "data"))
     wanted = [3, 4, 5]
     for shard in wanted:
@@ -144,9 +213,12 @@ def test_a_partition_range_is_materialized_by_clicking(dagster: DagsterPage, pag
     page.get_by_role("button", name="Launch backfill").click()
     page.wait_for_timeout(3_000)
     shoot(page, "backfill-launched")
-    wait_until(
-        lambda: all(Freshness(dataset).state("image_shards", shard).state == "complete" for shard in wanted), 240
-    )
+    (backfill,) = dagster.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]
+    assert backfill["numPartitions"] == 3
+    page.goto(f"{dagster.url}/runs/b/{backfill['id']}")
+    expect(page.get_by_text("Completed").first).to_be_visible(timeout=4 * PATIENCE_MS)
+    shoot(page, "backfill-completed")
+    assert all(Freshness(dataset).state("image_shards", shard).state == "complete" for shard in wanted)
     page.goto(f"{dagster.url}/runs")
     expect(page.get_by_text("In progress (0)")).to_be_visible(timeout=2 * PATIENCE_MS)
     expect(page.get_by_text("Success").first).to_be_visible(timeout=PATIENCE_MS)

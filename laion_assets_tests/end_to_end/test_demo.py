@@ -68,7 +68,7 @@ def test_the_runs_are_dagster_s_own_and_one_materialization_a_partition(demo: De
                 run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
             ).records
         ]
-    assert len(checks) == len(COMPLETE)
+    assert len(checks) == 2 * len(COMPLETE), "conservation and up_to_date of each asset"
     assert all(check.passed for check in checks)
 
 

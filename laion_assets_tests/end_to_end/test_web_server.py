@@ -11,12 +11,19 @@ from laion_assets.datasets import SAMPLE, Dataset
 from laion_assets.freshness import Freshness
 from laion_assets_tests.end_to_end.conftest import TOP, Demo
 from laion_assets_tests.end_to_end.dagster_page import TERMINATE, DagsterPage, dagster_page, wait_until
+from laion_assets_tests.end_to_end.deployment import deployment
+
+
+@pytest.fixture(scope="module", params=["dev", pytest.param("deploy", marks=pytest.mark.postgres)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """`dagster dev` over SQLite, as `make dev` has it, and the services of `deploy/` over PostgreSQL."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
+def home(kind: str, tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
     """A new Dagster instance over a copy of the demo's CSVs and parquet files; the later stages are not made yet."""
-    folder = tmp_path_factory.mktemp("page")
+    folder = tmp_path_factory.mktemp(kind)
     (folder / "dagster_home").mkdir()
     shutil.copy(TOP / "dagster_home" / "dagster.yaml", folder / "dagster_home")
     for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "manifests/raw_csv", "manifests/dedup_parquet"):
@@ -25,9 +32,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(home: Path) -> Iterator[DagsterPage]:
-    with dagster_page(home) as opened:
-        yield opened
+def page(kind: str, home: Path, request: pytest.FixtureRequest) -> Iterator[DagsterPage]:
+    if kind == "dev":
+        with dagster_page(home) as opened:
+            yield opened
+    else:
+        database = request.getfixturevalue("postgres_server").another()
+        with deployment(home, database) as running:
+            yield running.page
 
 
 @pytest.fixture(scope="module")
