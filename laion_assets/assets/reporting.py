@@ -4,8 +4,12 @@ Left alone, Dagster reports all partitions of a range when its run succeeds, non
 one's metadata by a search over all of them. Here a run reports what it has published, every few seconds and in
 batches (one transaction each on PostgreSQL, where DAGSTER_EVENT_BATCH_SIZE is set), and its output is marked so that
 Dagster does not report it again. A partition that was complete before is reported, too: its backfill waits for it.
+
+A thread reports while the work goes on: an event takes SQLite several milliseconds, most of them waiting for the disk.
 """
 
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -38,21 +42,27 @@ class Reporting:
     """Reports the published partitions of a run: `with Reporting(...) as published:` around the work.
 
     Where the work fails or is interrupted, what it had published by then without saying so is looked up and reported.
+    What Dagster's storage raised meanwhile is raised by the next call of `published`, or at the end.
     """
 
     def __init__(
         self, context: dg.AssetExecutionContext, manager: "PartitionIOManager", partitions: Sequence[int]
     ) -> None:
         self._step = context.get_step_execution_context()
+        self._say = context.log.info
         self._manager = manager
         self._partitions = partitions
         self._before: dict[int, Manifest] = {}
-        self._waiting: list[tuple[int, Manifest]] = []
         self._reported: set[int] = set()
-        self._flushed = time.monotonic()
+        self._waiting: queue.SimpleQueue[tuple[int, Manifest] | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        self._ended = False
+        self._seconds = 0.0
+        self._thread = threading.Thread(target=self._report, name="reporting", daemon=True)
 
     def __enter__(self) -> Published:
         self._before = dict(self._complete(self._partitions))
+        self._thread.start()
         return self.published
 
     def __exit__(
@@ -62,26 +72,56 @@ class Reporting:
             silent = [number for number in self._partitions if number not in self._reported]
             for number, manifest in self._complete(silent):
                 if self._before.get(number) != manifest:
-                    self.published(number, manifest)
-        self.flush()
+                    self._waiting.put((number, manifest))
+        self._waiting.put(None)
+        self._thread.join()
+        if self._error is not None:
+            if kind is None:
+                raise self._error
+            self._say(f"the last partitions could not be reported to Dagster: {self._error}")
+        if count := len(self._reported):
+            self._say(f"{count:,} partitions reported to Dagster, {self._seconds / count * 1e3:.1f} ms each")
 
     def published(self, partition: int, manifest: Manifest) -> None:
         """Take note of a partition that is published; it is reported within INTERVAL_S as a rule."""
-        self._waiting.append((partition, manifest))
+        if self._error is not None:
+            raise self._error
         self._reported.add(partition)
-        if len(self._waiting) >= BATCH or time.monotonic() - self._flushed >= INTERVAL_S:
-            self.flush()
+        self._waiting.put((partition, manifest))
 
-    def flush(self) -> None:
-        """Report what waits to be reported."""
+    def _report(self) -> None:
+        """The thread: reports what waits, at most BATCH at once and about INTERVAL_S after the first of them."""
+        try:
+            while batch := self._next_batch():
+                started = time.monotonic()
+                self._report_all(batch)
+                self._seconds += time.monotonic() - started
+        except BaseException as error:  # it belongs to the run's own thread
+            self._error = error
+
+    def _next_batch(self) -> list[tuple[int, Manifest]]:
+        """What to report next, empty at the end."""
+        batch: list[tuple[int, Manifest]] = []
+        due = float("inf")
+        while len(batch) < BATCH and not self._ended:
+            try:
+                found = self._waiting.get(timeout=None if not batch else max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                return batch
+            if found is None:
+                self._ended = True
+            else:
+                batch.append(found)
+                due = min(due, time.monotonic() + INTERVAL_S)
+        return batch
+
+    def _report_all(self, published: list[tuple[int, Manifest]]) -> None:
         batch = generate_event_batch_id()  # type: ignore[no-untyped-call]
-        last = len(self._waiting) - 1
-        for place, (partition, manifest) in enumerate(self._waiting):
+        last = len(published) - 1
+        for place, (partition, manifest) in enumerate(published):
             made = self._before.get(partition) != manifest
             event = materialization(self._manager, partition, manifest, made)
             DagsterEvent.asset_materialization(self._step, event, DagsterEventBatchMetadata(batch, place == last))
-        self._waiting = []
-        self._flushed = time.monotonic()
 
     def _complete(self, partitions: Sequence[int]) -> Iterator[tuple[int, Manifest]]:
         freshness = Freshness(self._manager.dataset)

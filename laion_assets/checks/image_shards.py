@@ -22,8 +22,8 @@ def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLo
     tar_path = ImageShards.path(layout, partition, ".tar")
     parquet_path = ImageShards.path(layout, partition, ".parquet")
     rows = DedupParquet.of(dataset, ())
-    parquet = rows.manifest(layout.parquet_of_shard(partition))
-    expected = rows.shard_rows(partition, parquet).column("uid").to_pylist()
+    source = rows.manifest(layout.parquet_of_shard(partition))
+    expected = rows.shard_rows(partition, source).column("uid").to_pylist()
     with store.open(parquet_path) as parquet:
         found = pq.read_table(parquet, columns=["uid"]).column("uid").to_pylist()
     if found != expected:

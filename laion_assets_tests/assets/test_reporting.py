@@ -16,6 +16,7 @@ from laion_assets.freshness import settings_digest
 from laion_assets.handles import DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.io_managers.image_shards import ImageShardsIOManager
 from laion_assets.partitions import partitions_def
+from laion_assets_tests.end_to_end.dagster_page import wait_until
 
 SHARDS = range(3, 13)
 Work = Callable[[Published], None]
@@ -96,16 +97,49 @@ def test_partitions_show_while_the_run_goes_on(
     dataset: Dataset, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reporting, "BATCH", 4)
-    seen = []
 
+    def work(published: Published) -> None:
+        for number, shard in enumerate(SHARDS, 1):
+            published(shard, publish(dataset, shard))
+            if number % 4 == 0:
+                wait_until(lambda number=number: len(events(instance, dataset)) == number, 2.0, 0.05)
+
+    assert run(dataset, instance, work).success
+    assert len(events(instance, dataset)) == len(SHARDS)
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_partition_does_not_wait_for_others_for_long(
+    dataset: Dataset, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "INTERVAL_S", 0.2)
+
+    def work(published: Published) -> None:
+        for number, shard in enumerate(SHARDS, 1):
+            published(shard, publish(dataset, shard))
+            if number == 1:
+                wait_until(lambda: len(events(instance, dataset)) == 1, 10, 0.05)
+
+    assert run(dataset, instance, work).success
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_storage_that_fails_fails_the_run(
+    dataset: Dataset, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def work(published: Published) -> None:
         for shard in SHARDS:
             published(shard, publish(dataset, shard))
-            seen.append(len(events(instance, dataset)))
 
-    assert run(dataset, instance, work).success
-    assert seen == [0, 0, 0, 4, 4, 4, 4, 8, 8, 8]
-    assert len(events(instance, dataset)) == len(SHARDS)
+    def failing(*_: object) -> None:
+        raise OSError("the database is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting.DagsterEvent, "asset_materialization", failing)
+        result = run(dataset, instance, work)
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "the database is gone" in str(failure.step_failure_data.error)
 
 
 @pytest.mark.usefixtures("rows")
