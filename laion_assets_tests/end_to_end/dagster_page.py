@@ -117,7 +117,7 @@ class DagsterPage:
         return found
 
     def loaded(self) -> tuple[set[str], dict[str, str]]:
-        """The code locations that the page has loaded, and those it could not load with the reason; none while silent."""
+        """The code locations that the page has loaded, and those it could not with the reason; none while silent."""
         with contextlib.suppress(OSError):
             entries = self.graphql(LOCATIONS)["workspaceOrError"]["locationEntries"]
             ended = [entry for entry in entries if entry["loadStatus"] == "LOADED"]
@@ -142,8 +142,11 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, pause_s: float = 
 
 
 @contextlib.contextmanager
-def dagster_page(home: Path) -> Iterator[DagsterPage]:
-    """`dagster dev` over the project's workspace, with the files and the Dagster instance below `home`."""
+def dagster_page(home: Path, **variables: str) -> Iterator[DagsterPage]:
+    """`dagster dev` over the project's workspace, with the files and the Dagster instance below `home`.
+
+    `variables` are added to its environment.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -153,7 +156,7 @@ def dagster_page(home: Path) -> Iterator[DagsterPage]:
     process = subprocess.Popen(
         [BIN / "dagster", "dev", "-w", TOP / "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
         cwd=TOP,
-        env=environment(home),
+        env=environment(home) | variables,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
