@@ -12,7 +12,7 @@ export WANDB_MODE := disabled
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
-.PHONY: test-cluster test-bench test-kills soak bench-dedup bench-images bench-pixels help setup java demo test test-scale test-browser dev lint clean
+.PHONY: test-cluster test-bench test-kills test-backfill-kills bench-graph soak bench-dedup bench-images bench-pixels help setup java demo test test-scale test-browser dev lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ test-bench: setup nginx aria2c ## each benchmark as a whole, in small (about a m
 
 test-kills: setup ## KILLS=200 kills (-9) at random moments over a set of shards, SEED=... repeats one (about 15 minutes)
 	$(BIN)/python -m laion_assets_tests.kills.harness --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
+
+test-backfill-kills: setup postgresql ## KILLS=12 kills (-9) of run, daemon and web server while the rehearsal is backfilled (about an hour)
+	@test -d artifacts/rehearsal/sqlite || $(BIN)/python bench/graph.py --storages sqlite --peer 0 --folder artifacts/rehearsal --keep
+	$(BIN)/python -m laion_assets_tests.kills.backfill --undisturbed artifacts/rehearsal/sqlite --kills $(or $(KILLS),12) $(if $(SEED),--seed $(SEED))
 
 soak: setup ## shards again and again for MINUTES=10, hostile pages included: fails when memory, threads or files grow
 	$(BIN)/python -m laion_assets_tests.soak.soak --minutes $(or $(MINUTES),10)
@@ -106,6 +110,9 @@ bench-dedup: setup ## deduplication of 20 M rows against the recipe's, in the sa
 
 bench-csv: setup nginx aria2c ## fetching 20,000 small and 4 large CSV files against aria2c, killed and resumed (ARGS=--help)
 	$(BIN)/python bench/raw_csv.py $(ARGS)
+
+bench-graph: setup postgresql ## what 41,455 partitions cost Dagster: the rehearsal on SQLite and PostgreSQL, about 45 minutes (ARGS=--help)
+	$(BIN)/python bench/graph.py $(ARGS)
 
 .PHONY: bench-csv aria2c
 aria2c:

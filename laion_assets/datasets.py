@@ -112,7 +112,13 @@ REHEARSAL = Dataset(
     source=f"{SAMPLE_SITE}/rehearsal/",
     model=SAMPLE_MODEL,
     images=ImageSettings(
-        image_size=64, connect_timeout_s=3.0, deadline_s=10.0, max_body_bytes=1_000_000, threads=4, shards_per_run=4_200
+        image_size=64,
+        connect_timeout_s=3.0,
+        deadline_s=10.0,
+        max_body_bytes=1_000_000,
+        processes=4,  # a shard of one picture mostly waits for the disk
+        threads=4,
+        shards_per_run=4_200,
     ),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=100),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),

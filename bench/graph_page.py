@@ -1,0 +1,58 @@
+"""How long the page's own questions take at 41,455 materialized partitions, asked by GraphQL as by the browser."""
+
+import statistics
+import time
+
+from graph_storages import DATASET, Storage
+
+from laion_assets.handles import IMAGE_SHARDS, STAGES
+
+_PARTITIONS_PAGE = """query PartitionHealth($key: AssetKeyInput!) {
+  assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  id partitionKeysByDimension { name type partitionKeys }
+  assetPartitionStatuses { ... on DefaultPartitionStatuses {
+    materializedPartitions materializingPartitions failedPartitions } } } } }"""
+_GRAPH_POLL = """query GraphLive($keys: [AssetKeyInput!]!) {
+  assetNodes(assetKeys: $keys, loadMaterializations: true) {
+    id opNames repository { id } assetKey { path }
+    assetMaterializations(limit: 1) { timestamp runId stepKey }
+    assetObservations(limit: 1) { timestamp runId stepKey }
+    assetChecksOrError { ... on AssetChecks { checks { name canExecuteIndividually
+      executionForLatestMaterialization { id runId status timestamp stepKey evaluation { severity } } } } }
+    partitionStats { numMaterialized numMaterializing numPartitions numFailed } }
+  assetsLatestInfo(assetKeys: $keys) {
+    id assetKey { path } unstartedRunIds inProgressRunIds latestRun { id status startTime endTime } } }"""
+_AGAIN = 5
+
+
+def page_latencies(storage: Storage) -> dict[str, float]:
+    """Seconds for the partitions page, of a web server that was never asked and then again, and for the graph's poll.
+
+    The web server is started anew by the storage that runs it apart; `dagster dev` answers with what it has cached of
+    other questions.
+    """
+    key = {"path": [DATASET, IMAGE_SHARDS]}
+    keys = [{"path": [DATASET, stage]} for stage in STAGES]
+    storage.fresh_page()
+
+    def partitions() -> float:
+        started = time.monotonic()
+        node = storage.page.graphql(_PARTITIONS_PAGE, key=key)["assetNodeOrError"]
+        took = time.monotonic() - started
+        materialized = len(node["assetPartitionStatuses"]["materializedPartitions"])
+        assert materialized == 41_455, f"{materialized:,} of 41,455 shards are materialized"
+        return took
+
+    def poll() -> float:
+        started = time.monotonic()
+        storage.page.graphql(_GRAPH_POLL, keys=keys)
+        return time.monotonic() - started
+
+    first = partitions()
+    again = [partitions() for _ in range(_AGAIN)]
+    polls = [poll() for _ in range(_AGAIN)]
+    return {
+        "partitions_page_s": first,
+        "partitions_page_again_s": statistics.median(again),
+        "graph_poll_s": statistics.median(polls),
+    }

@@ -1,0 +1,49 @@
+"""The peer: the same graph over the same rows, with Dagster's defaults and one run a partition."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+from graph_storages import DATASET
+
+from laion_assets.handles import IMAGE_SHARDS
+from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page
+
+ROWS = ("raw_csv", "dedup_parquet", "dedup_rejects", "manifests/raw_csv", "manifests/dedup_parquet")
+_RUNS = """query Runs($backfill: String!) { runsOrError(filter: {tags: [{key: "dagster/backfill", value: $backfill}]}) {
+  ... on Runs { results { status startTime endTime } } } }"""
+
+
+def peer_seconds_per_partition(made: Path, home: Path, partitions: int) -> float:
+    """Seconds a shard takes, from the start of the first run to the end of the last.
+
+    `made` is a home whose rows are taken by hard links. Raises RuntimeError where a run fails.
+    """
+    for name in ROWS:
+        shutil.copytree(
+            made / "data" / DATASET / name, home / "data" / DATASET / name, copy_function=os.link, dirs_exist_ok=True
+        )
+    keys = [f"{number:05d}" for number in range(0, 41_455, 41_455 // partitions)][:partitions]
+    with _defaults(home) as page:
+        backfill = page.backfill(DATASET, [IMAGE_SHARDS], keys)
+        status = page.wait_for_backfill(backfill, 120 + 30 * partitions)
+        runs = page.graphql(_RUNS, backfill=backfill)["runsOrError"]["results"]
+    if status != "COMPLETED_SUCCESS" or len(runs) != partitions:
+        raise RuntimeError(f"the peer's backfill ended as {status} with {len(runs)} runs for {partitions} partitions")
+    return (max(run["endTime"] for run in runs) - min(run["startTime"] for run in runs)) / partitions
+
+
+@contextmanager
+def _defaults(home: Path) -> Iterator[DagsterPage]:
+    """`dagster dev` with an instance that is told nothing, and one partition a run."""
+    instance = home / "dagster_home"
+    instance.mkdir(parents=True)
+    (instance / "dagster.yaml").write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
+    with mock.patch.dict(os.environ):
+        for name in [name for name in os.environ if name.startswith("DAGSTER_")]:
+            del os.environ[name]
+        with dagster_page(home, LAION_ASSETS_REHEARSAL_IMAGES_SHARDS_PER_RUN="1") as page:
+            yield page

@@ -1,0 +1,197 @@
+"""The whole rehearsal in one backfill, with the run's process, the daemon and the web server killed (-9) meanwhile.
+
+    python -m laion_assets_tests.kills.backfill --undisturbed HOME    make test-backfill-kills
+
+The services are those of `deploy/` over a real PostgreSQL. The backfill of all partitions is launched through the web
+server; then one of the three is killed at random moments and, where it is a service, started again. At the end
+
+* the backfill, or the one launched to go on where it ended, is complete, and so is every partition on disk;
+* nothing that was complete at a kill was made again: its manifest is the same file, and Dagster was told once that a
+  run made it;
+* every partition has the content of an undisturbed run, whose files lie below HOME/data (`bench/graph.py --keep`), up
+  to the embeddings; the indices hold as many vectors.
+"""
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from laion_assets.commit.store import Store
+from laion_assets.datasets import REHEARSAL, Dataset
+from laion_assets.freshness import Freshness
+from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, KNN_INDICES, STAGES
+from laion_assets_tests.end_to_end.dagster_page import BACKFILL
+from laion_assets_tests.end_to_end.deployment import Deployment, deployment
+from laion_assets_tests.postgres import Database, postgres
+
+TARGETS = ("run", "daemon", "webserver")
+LIMIT_S = 3_600
+_FIRST_S, _APART_S = 10.0, (15.0, 60.0)
+_LEFT = ("REQUESTED", "CANCELING", "FAILING")
+_MADE_TWICE = """
+SELECT asset_key, "partition", count(*) FROM event_logs
+WHERE dagster_event_type = 'ASSET_MATERIALIZATION'
+  AND event::json #>> '{dagster_event,event_specific_data,materialization,metadata_entries,0,entry_data,value}' = 'true'
+GROUP BY asset_key, "partition" HAVING count(*) > 1"""
+
+
+@dataclass
+class Report:
+    """What happened."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    complete_at_kills: list[int] = field(default_factory=list)
+    backfills: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        kills = ", ".join(f"{count} of the {target}" for target, count in sorted(self.kills.items()))
+        return (
+            f"{self.kills.total()} kills ({kills}), when {self.complete_at_kills} partitions were complete; "
+            f"{self.backfills} backfill(s), {self.seconds / 60:.1f} min"
+        )
+
+
+def backfill_killed_often(served: Deployment, database: Database, kills: int, chance: random.Random) -> Report:
+    """Backfill all of the rehearsal with so many kills. Raises AssertionError where something is lost or made twice."""
+    dataset = replace(REHEARSAL, root=str(served.home / "data"))
+    report, started = Report(), time.monotonic()
+    due = started + _FIRST_S
+    kept: dict[str, tuple[int, int]] = {}
+    backfill = ""
+    while True:
+        assert time.monotonic() - started < LIMIT_S, f"not complete after {LIMIT_S} s; {report}"
+        if not backfill:
+            backfill = served.page.backfill(dataset.name, list(STAGES))
+            report.backfills += 1
+        if report.kills.total() < kills and time.monotonic() > due:
+            due = time.monotonic() + chance.uniform(*_APART_S)
+            target = chance.choice(TARGETS)
+            if _kill(served, target):
+                report.kills[target] += 1
+                again = _made_again(kept, found := _manifests(dataset))
+                assert not again, f"complete and made again: {again[:10]}"
+                kept = found
+                report.complete_at_kills.append(len(kept))
+                _say(f"killed the {target}; {len(kept):,} partitions are complete")
+        time.sleep(1)
+        status = served.page.graphql(BACKFILL, id=backfill)["partitionBackfillOrError"]["status"]
+        if status not in _LEFT:
+            _say(f"backfill {backfill} ended as {status}")
+            if status == "COMPLETED_SUCCESS":
+                break
+            backfill = ""  # as a person does who sees it: launched again, it goes on with what is missing
+    report.seconds = time.monotonic() - started
+    again = _made_again(kept, _manifests(dataset))
+    assert not again, f"complete and made again: {again[:10]}"
+    twice = database.execute(_MADE_TWICE)
+    assert not twice, f"told as made twice: {twice[:10]}"
+    return report
+
+
+def compare(dataset: Dataset, undisturbed: Dataset) -> None:
+    """All partitions complete, with the undisturbed content. Raises AssertionError naming the first that are not."""
+    ours, theirs = Freshness(dataset), Freshness(undisturbed)
+    for stage in STAGES:
+        found, expected = ours.states(stage), theirs.states(stage)
+        incomplete = [(state.key, state.state, state.reason) for state in found if state.state != "complete"]
+        assert not incomplete, f"{stage}: {len(incomplete)} are not complete: {incomplete[:5]}"
+        for here, there in zip(found, expected, strict=True):
+            assert here.manifest is not None
+            assert there.manifest is not None, f"the undisturbed {stage} {here.key} is missing"
+            assert here.manifest.counts == there.manifest.counts, f"{stage} {here.key} has other counts"
+            if stage in (DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS):
+                assert here.manifest.content == there.manifest.content, f"{stage} {here.key} has other bytes"
+    store = Store.of(dataset)
+    assert store.local_root is not None
+    left = [str(path) for path in (store.local_root / "staging").rglob("*") if path.is_file()]
+    assert not left, f"left in staging: {left[:10]}"
+
+
+def _kill(served: Deployment, target: str) -> bool:
+    """Kill with -9; whether there was anything to kill. A service is started again a moment later."""
+    if target != "run":
+        served.kill(target)
+        time.sleep(2)
+        served.start(target)
+        _wait_for_page(served)
+        return True
+    run = next(_run_processes(served), None)
+    if run is None:
+        return False
+    os.kill(run.pid, signal.SIGKILL)
+    return True
+
+
+def _run_processes(served: Deployment) -> Iterator[psutil.Process]:
+    """Processes of runs: what a code server spawned, and not what these start themselves."""
+    for child in psutil.Process(served.processes["code_rehearsal"].pid).children(recursive=True):
+        try:
+            if "spawn_main" in " ".join(child.cmdline()):
+                yield child
+        except psutil.Error:
+            continue
+
+
+def _wait_for_page(served: Deployment) -> None:
+    ends = time.monotonic() + 60
+    while REHEARSAL.name not in served.page.loaded()[0]:
+        assert time.monotonic() < ends, "the web server did not come back within 60 s"
+        time.sleep(0.5)
+
+
+def _manifests(dataset: Dataset) -> dict[str, tuple[int, int]]:
+    """Number and time of each manifest's file, by asset and key."""
+    store = Store.of(dataset)
+    found = {}
+    for stage in (DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS, KNN_INDICES):
+        folder = store.local_path(f"manifests/{stage}")
+        assert folder is not None
+        if folder.exists():
+            for entry in os.scandir(folder):
+                if entry.name.endswith(".json") and not entry.name.startswith("."):
+                    stat = entry.stat()
+                    found[f"{stage}/{entry.name}"] = (stat.st_ino, stat.st_mtime_ns)
+    return found
+
+
+def _made_again(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]]) -> list[str]:
+    return sorted(name for name, file in before.items() if now.get(name) != file)
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--undisturbed", type=Path, required=True, help="home of an undisturbed rehearsal")
+    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=None)
+    options = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    undisturbed = replace(REHEARSAL, root=str(options.undisturbed.absolute() / "data"))
+    missing = [state.key for stage in STAGES for state in Freshness(undisturbed).states(stage) if not state.manifest]
+    if missing:
+        sys.exit(f"{options.undisturbed} lacks {len(missing):,} partitions: make it with bench/graph.py --keep.")
+    _say(f"seed {seed}")
+    with tempfile.TemporaryDirectory(prefix="laion-assets-kills-") as folder, postgres() as database:
+        home = Path(folder)
+        with deployment(home, database) as served:
+            report = backfill_killed_often(served, database, options.kills, random.Random(seed))
+        compare(replace(REHEARSAL, root=str(home / "data")), undisturbed)
+    print(f"all partitions complete, nothing made twice, the undisturbed content: {report}")
+
+
+if __name__ == "__main__":
+    main()
