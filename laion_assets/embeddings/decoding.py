@@ -19,26 +19,25 @@ BATCHES_AHEAD = 2
 
 @dataclass(frozen=True)
 class Batch:
-    """Decoded samples of one shard: `pixels` (n, 3, h, w) float32 (None for n = 0), row i of `samples[i]`.
+    """Decoded samples: `pixels` (n, 3, h, w) float32 (None for n = 0), row i of `samples[i]`.
 
     `undecodable` are the samples left out, because their picture no longer decodes.
     """
 
-    shard: int
     samples: list[ShardSample]
     pixels: "torch.Tensor | None"
     undecodable: list[ShardSample]
 
 
-def batched(shard: int, samples: Iterable[ShardSample], size: int) -> Iterator[tuple[int, list[ShardSample]]]:
-    """Runs of at most `size` samples of one shard, with the shard; where they are cut depends on nothing else."""
+def batched(samples: Iterable[ShardSample], size: int) -> Iterator[list[ShardSample]]:
+    """Runs of `size` samples, the last of fewer; where they are cut depends on nothing else."""
     iterator = iter(samples)
     while run := list(itertools.islice(iterator, size)):
-        yield shard, run
+        yield run
 
 
 def decoded(
-    runs: Iterator[tuple[int, list[ShardSample]]], preprocess: Callable[[Any], "torch.Tensor"], threads: int
+    runs: Iterator[list[ShardSample]], preprocess: Callable[[Any], "torch.Tensor"], threads: int
 ) -> Iterator[Batch]:
     """A batch for each run of samples, in order, decoded by `threads` threads; another one reads ahead.
 
@@ -54,15 +53,15 @@ def decoded(
     reader = ThreadPoolExecutor(1, thread_name_prefix="read-shard")
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=quiet)
     try:
-        ahead: deque[tuple[int, list[ShardSample], list[Future[torch.Tensor | None]]]] = deque()
-        coming: Future[tuple[int, list[ShardSample]] | None] | None = reader.submit(next, runs, None)
+        ahead: deque[tuple[list[ShardSample], list[Future[torch.Tensor | None]]]] = deque()
+        coming: Future[list[ShardSample] | None] | None = reader.submit(next, runs, None)
         while True:
             while coming is not None and len(ahead) <= BATCHES_AHEAD:
                 if (run := coming.result()) is None:
                     coming = None
                     break
                 coming = reader.submit(next, runs, None)
-                ahead.append((*run, [pool.submit(_pixels, sample.picture, preprocess) for sample in run[1]]))
+                ahead.append((run, [pool.submit(_pixels, sample.picture, preprocess) for sample in run]))
             if not ahead:
                 return
             yield _batch(*ahead.popleft())
@@ -91,7 +90,7 @@ def _pixels(jpg: bytes, preprocess: Callable[[Any], "torch.Tensor"]) -> "torch.T
     return None if image is None else preprocess(image)
 
 
-def _batch(shard: int, samples: list[ShardSample], futures: "list[Future[torch.Tensor | None]]") -> Batch:
+def _batch(samples: list[ShardSample], futures: "list[Future[torch.Tensor | None]]") -> Batch:
     import torch
 
     pixels = [future.result() for future in futures]
@@ -99,4 +98,4 @@ def _batch(shard: int, samples: list[ShardSample], futures: "list[Future[torch.T
     kept = [sample for sample, decoded in zip(samples, pixels, strict=True) if decoded is not None]
     lost = [sample for sample, decoded in zip(samples, pixels, strict=True) if decoded is None]
     stack = [decoded for decoded in pixels if decoded is not None]
-    return Batch(shard, kept, torch.stack(stack) if stack else None, lost)
+    return Batch(kept, torch.stack(stack) if stack else None, lost)

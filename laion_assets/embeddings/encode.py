@@ -1,7 +1,8 @@
 """One embedding file: the shards that belong to it, encoded and published as npy, npy and parquet, row by row alike.
 
-Batches never cross a shard and are cut at the same samples each time, so that a rerun, whatever it resumed from, ends
-in the same bytes. Memory does not grow with the file: vectors and metadata are appended as they come.
+Batches are cut at the same samples of the file each time, whatever its shards are, so that a rerun ends in the same
+bytes and small shards do not make small batches. Memory does not grow with the file: vectors and metadata are appended
+as they come.
 """
 
 import os
@@ -106,24 +107,22 @@ def _encode(
     key = layout.embedding_key(embedding)
     progress = Progress(lambda line: say(f"file {key}: {line}"), "samples", rows)
 
-    def runs() -> Iterator[tuple[int, list[ShardSample]]]:
+    def samples() -> Iterator[ShardSample]:
         for shard, manifest in zip(shards.partitions, manifests, strict=True):
-            yield from batched(shard, read_shard(shards.store, layout, shard, manifest), settings.batch_size)
+            yield from read_shard(shards.store, layout, shard, manifest)
 
-    undecodable, last = 0, None
+    runs = batched(samples(), settings.batch_size)
+    undecodable = 0
     with (
         VectorWriter(image_path, model.width) as images,
         VectorWriter(text_path, model.width) as texts,
         MetadataWriter(metadata_path, _schema(shards)) as metadata,
     ):
-        for batch in decoded(runs(), model.preprocess, settings.decode_threads or os.cpu_count() or 1):
-            if batch.shard != last:
-                metadata.end_shard()
-                last = batch.shard
+        for batch in decoded(runs, model.preprocess, settings.decode_threads or os.cpu_count() or 1):
             if batch.undecodable:
                 undecodable += len(batch.undecodable)
                 names = ", ".join(sample.key for sample in batch.undecodable[:10])
-                say(f"shard {layout.shard_key(batch.shard)}: {len(batch.undecodable)} no longer decode: {names}")
+                say(f"{len(batch.undecodable)} pictures no longer decode: {names}")
             if batch.pixels is not None:
                 _append(batch, batch.pixels, model, images, texts)
                 metadata.append(batch.samples)

@@ -5,6 +5,7 @@ sample: the columns of the shard's parquet in their order and types, whatever th
 row group a shard that has rows, so a row is read without its file.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from laion_assets.embeddings.shard_reader import ShardSample
 from laion_assets.errors import IntegrityError
+from laion_assets.layout import SHARD_DIGITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,7 +37,7 @@ def metadata_schema(shard_schema: "pa.Schema") -> "pa.Schema":
 
 
 class MetadataWriter:
-    """Appends samples to a metadata parquet; each `end_shard` closes a row group."""
+    """Appends samples to a metadata parquet, a row group a shard: a sample's key begins with its shard's."""
 
     def __init__(self, path: Path, schema: "pa.Schema") -> None:
         import pyarrow.parquet as pq
@@ -46,11 +48,13 @@ class MetadataWriter:
         self._pending: list[ShardSample] = []
 
     def append(self, samples: Sequence[ShardSample]) -> None:
-        """Append samples, in order."""
-        self._pending += [ShardSample(s.key, s.uid, b"", s.caption, s.fields) for s in samples]
+        """Append samples, in the order of their keys. Raises IntegrityError naming the column of an odd value."""
+        for shard, own in itertools.groupby(samples, lambda sample: sample.key[:SHARD_DIGITS]):
+            if self._pending and self._pending[0].key[:SHARD_DIGITS] != shard:
+                self._end_shard()
+            self._pending += [ShardSample(s.key, s.uid, b"", s.caption, s.fields) for s in own]
 
-    def end_shard(self) -> None:
-        """Write what was appended as one row group; nothing for no rows. Raises IntegrityError naming the column."""
+    def _end_shard(self) -> None:
         import pyarrow as pa
 
         if not self._pending:
@@ -82,7 +86,7 @@ class MetadataWriter:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None:
-            self.end_shard()
+            self._end_shard()
         self._writer.close()
 
 

@@ -231,7 +231,7 @@ def _encoded_again(
 
     manifest = ImageShards(store, layout, (shard,)).manifest(shard)
     wanted = (sample for sample in read_shard(store, layout, shard, manifest) if sample.key in rows_of)
-    for _, samples in batched(shard, wanted, _BATCH):
+    for samples in batched(wanted, _BATCH):
         decoded = [(sample, image) for sample in samples if (image := picture(sample.picture)) is not None]
         if not decoded:
             continue
