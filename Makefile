@@ -40,7 +40,7 @@ demo: setup ## the whole graph on the embedded sample, offline
 	$(BIN)/laion-assets demo
 
 test: setup ## the tests, in two processes (PYTEST="-n 0" for one)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST)
+	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
 test-scale: setup ## large inputs under memory caps (about half an hour on 2 cores)
 	$(BIN)/python -m pytest -m scale --timeout 5400 $(PYTEST)

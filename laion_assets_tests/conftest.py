@@ -17,12 +17,11 @@ import dagster as dg
 import pytest
 
 from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets_tests.chains import ChainScheduling, ordered
 from laion_assets_tests.postgres import Database, postgres
 from laion_assets_tests.spark_cluster import Cluster, standalone_cluster
 
 TOP = Path(__file__).parent.parent
-SHARED_FIXTURES = ("demo", "spark", "object_store")
-"""Fixtures of the whole session that cost seconds or minutes, the dearest first."""
 
 
 def pytest_configure() -> None:
@@ -31,12 +30,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares a costly fixture runs in one process (`make test` has two), the longest of these chains first."""
-    for item in items:
-        shared = [name for name in SHARED_FIXTURES if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
-    order = {name: place for place, name in enumerate(SHARED_FIXTURES)}
-    items.sort(key=lambda item: order.get(item.get_closest_marker("xdist_group").args[0], len(order)))  # type: ignore[union-attr]
+    """The longest chains of tests come first, so that two processes end at about the same time."""
+    items[:] = ordered(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ChainScheduling:
+    """`-n 2`: what shares a costly fixture runs in one process."""
+    config.option.loadscopereorder = False
+    return ChainScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -37,11 +37,9 @@ class Demo:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The environment of a new user whose files lie below `home`; `laion-assets.toml` there has their settings."""
+    """The environment of a new user whose files lie below `home`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LAION_", "DAGSTER_"))}
-    settings = home / "laion-assets.toml"
-    own = {"LAION_ASSETS_SETTINGS": str(settings)} if settings.exists() else {}
-    return {**kept, **own, "LAION_ASSETS_ROOT": str(home / "data"), "DAGSTER_HOME": str(home / "dagster_home")}
+    return {**kept, "LAION_ASSETS_ROOT": str(home / "data"), "DAGSTER_HOME": str(home / "dagster_home")}
 
 
 def command(home: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

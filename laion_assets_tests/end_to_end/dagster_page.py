@@ -117,7 +117,7 @@ class DagsterPage:
         return found
 
     def loaded(self) -> tuple[set[str], dict[str, str]]:
-        """The code locations that the page has loaded, and those it could not with the reason; none while silent."""
+        """The code locations that the page has loaded, and why others could not be; none while silent."""
         with contextlib.suppress(OSError):
             entries = self.graphql(LOCATIONS)["workspaceOrError"]["locationEntries"]
             ended = [entry for entry in entries if entry["loadStatus"] == "LOADED"]
@@ -143,7 +143,7 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, pause_s: float = 
 
 @contextlib.contextmanager
 def dagster_page(home: Path, **variables: str) -> Iterator[DagsterPage]:
-    """`dagster dev` over the project's workspace, with the files and the Dagster instance below `home`.
+    """`dagster dev` over the project's workspace, with files, settings and the Dagster instance below `home`.
 
     `variables` are added to its environment.
     """
@@ -152,11 +152,13 @@ def dagster_page(home: Path, **variables: str) -> Iterator[DagsterPage]:
         port = probe.getsockname()[1]
     workspace = yaml.safe_load((TOP / "workspace.yaml").read_text())
     locations = {entry["python_module"]["location_name"] for entry in workspace["load_from"]}
+    settings = home / "laion-assets.toml"
+    settings.touch()
     log = (home / "dagster-dev.log").open("wb")
     process = subprocess.Popen(
         [BIN / "dagster", "dev", "-w", TOP / "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
         cwd=TOP,
-        env=environment(home) | variables,
+        env=environment(home) | {"LAION_ASSETS_SETTINGS": str(settings)} | variables,
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
