@@ -21,6 +21,7 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 
 from laion_assets.assets.declaration import asset_key
+from laion_assets.assets.sqlite_log import kept_open
 from laion_assets.commit.manifest import Manifest
 from laion_assets.freshness import Freshness
 from laion_assets.handles import Handle
@@ -92,10 +93,11 @@ class Reporting:
     def _report(self) -> None:
         """The thread: reports what waits, at most BATCH at once and about INTERVAL_S after the first of them."""
         try:
-            while batch := self._next_batch():
-                started = time.monotonic()
-                self._report_all(batch)
-                self._seconds += time.monotonic() - started
+            with kept_open(self._step.instance, self._step.run_id):
+                while batch := self._next_batch():
+                    started = time.monotonic()
+                    self._report_all(batch)
+                    self._seconds += time.monotonic() - started
         except BaseException as error:  # it belongs to the run's own thread
             self._error = error
 

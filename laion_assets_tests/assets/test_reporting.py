@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -121,6 +122,25 @@ def test_a_partition_does_not_wait_for_others_for_long(
                 wait_until(lambda: len(events(instance, dataset)) == 1, 10, 0.05)
 
     assert run(dataset, instance, work).success
+
+
+@pytest.mark.usefixtures("rows")
+def test_sqlite_s_log_stays_open_while_a_run_reports(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "BATCH", 4)
+    log = tmp_path / "history" / "runs" / "index.db-wal"
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+
+        def work(published: Published) -> None:
+            for number, shard in enumerate(SHARDS, 1):
+                published(shard, publish(dataset, shard))
+                if number % 4 == 0:
+                    wait_until(lambda number=number: len(events(instance, dataset)) == number, 10, 0.05)
+                    assert log.exists(), "nobody holds the log open: each event is copied into the database at once"
+
+        assert run(dataset, instance, work).success
+        assert not log.exists()
 
 
 @pytest.mark.usefixtures("rows")
