@@ -141,7 +141,7 @@ def test_a_shard_shows_its_counts_reasons_and_pictures(dagster: DagsterPage, pag
     page.goto(f"{dagster.url}/assets/sample/image_shards?view=partitions&partition=00003")
     expect(page.get_by_text("dropped_by_reason")).to_be_visible(timeout=PATIENCE_MS)
     shoot(page, "shard")
-    page.locator("tr", has_text="pictures").get_by_text("[Show Markdown]").click()
+    metadata(page, "pictures").get_by_text("[Show Markdown]").click()
     picture = page.locator("img[src^='data:image/jpeg']")
     expect(picture).to_be_visible(timeout=PATIENCE_MS)
     assert picture.evaluate("image => image.naturalWidth") > 100
@@ -151,7 +151,7 @@ def test_a_shard_shows_its_counts_reasons_and_pictures(dagster: DagsterPage, pag
 @pytest.mark.parametrize("asset", STATISTICS)
 def test_statistics_show_their_plots(dagster: DagsterPage, page: Page, asset: str) -> None:
     page.goto(f"{dagster.url}/assets/sample/{asset}")
-    page.locator("tr", has_text="plots").get_by_text("[Show Markdown]").click()
+    metadata(page, "plots").get_by_text("[Show Markdown]").click()
     plot = page.locator("img[src^='data:image/svg']").first
     expect(plot).to_be_visible(timeout=PATIENCE_MS)
     assert plot.evaluate("image => image.naturalWidth") > 300
@@ -187,7 +187,7 @@ def test_a_stale_shard_is_told_by_its_check_started_alone(dagster: DagsterPage, 
     before = path.read_text()
     path.write_text(before.replace(json.loads(before)["settings"], "0" * 32))
     page.goto(f"{dagster.url}/assets/sample/image_shards?view=checks&checkDetail=up_to_date")
-    page.get_by_role("button", name="Execute").last.click()
+    page.get_by_role("button", name="Execute", exact=True).last.click()
     expect(page.get_by_text("23 complete, 1 stale of 24 partitions").first).to_be_visible(timeout=2 * PATIENCE_MS)
     shoot(page, "check-up-to-date")
     path.write_text(before)
@@ -216,7 +216,7 @@ def test_a_partition_range_is_materialized_by_clicking_and_seen_to_finish(
     (backfill,) = dagster.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]
     assert backfill["numPartitions"] == 3
     page.goto(f"{dagster.url}/runs/b/{backfill['id']}")
-    expect(page.get_by_text("Completed").first).to_be_visible(timeout=4 * PATIENCE_MS)
+    expect(page.get_by_text("Succeeded").first).to_be_visible(timeout=4 * PATIENCE_MS)
     shoot(page, "backfill-completed")
     assert all(Freshness(dataset).state("image_shards", shard).state == "complete" for shard in wanted)
     page.goto(f"{dagster.url}/runs")
