@@ -125,8 +125,10 @@ class _DecoderHere:
     that costs."""
 
     def __init__(self, images: Any) -> None:
+        from laion_assets.images.decoder_child import keep_freed_memory
         from laion_assets.images.reencoding import Reencoder
 
+        keep_freed_memory()
         self._reencode = Reencoder(images)
         self._bodies: list[bytes] = []
 

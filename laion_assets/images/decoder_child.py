@@ -53,7 +53,7 @@ def main() -> None:
     from laion_assets.images.reencoding import Reencoder  # the parent may end while OpenCV is imported
 
     reencode = Reencoder(images)
-    _keep_freed_memory()
+    keep_freed_memory()
     _bound_memory(images.max_pixels)
     slots = [mmap.mmap(file, 0) for file in files]
     os.write(connection, READY)
@@ -75,7 +75,7 @@ def main() -> None:
         os.write(connection, ANSWER.pack(picture is not None, *numbers, len(content)))
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """The memory of one picture is used again for the next; asking the system anew for each costs 0.04 ms a picture."""
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
