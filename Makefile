@@ -90,7 +90,7 @@ lint: $(READY) ## ruff (lint and format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench-images: setup nginx ## image shards against img2dataset: images/s and CPU over http and https, about 6 minutes (ARGS=--help)
+bench-images: setup nginx ## image shards against img2dataset: images/s and CPU over http and https, about 8 minutes (ARGS=--help)
 	$(BIN)/python bench/images.py $(ARGS)
 
 .PHONY: nginx

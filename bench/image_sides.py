@@ -19,11 +19,12 @@ from pathlib import Path
 from image_rows import Rows
 from image_warm_up import WarmUp
 
-from laion_assets.images.environment import QUIET_ENVIRONMENT
 from laion_assets.images.outcome import ShardOutcome
 
 OURS, STOCK = "ours", "img2dataset"
 RECIPE_THREADS = 128
+QUIET_ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled", "OPENCV_LOG_LEVEL": "ERROR"}
+"""For img2dataset: albumentations looks for updates on import, wandb for an account."""
 ADDITIONAL_COLUMNS = ("uid", "NSFW", "similarity", "LICENSE")
 
 
@@ -117,7 +118,7 @@ def _run_ours(order: dict) -> dict[str, float]:
             ended.append(time.time())
             started.append(ended[-1] - outcome.seconds)
 
-    warm_ups = [WarmUp(-1 - number) for number in range(order["processes"])]
+    warm_ups = [WarmUp(-1 - number, dataset.images) for number in range(order["processes"])]
     failures = run_shards(
         [*warm_ups, *(ShardTask(dataset, shard) for shard in range(order["shards"]))], order["processes"], done
     )

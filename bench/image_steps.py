@@ -20,8 +20,6 @@ from typing import Any
 
 from image_sides import ADDITIONAL_COLUMNS, OURS, RECIPE_THREADS, run_program
 
-from laion_assets.images.environment import quieten
-
 REST = "the rest"
 STEPS = ("rows", "fetch", "header", "decode", "resize", "encode", "exif", "hash", "write", "verify", "commit", REST)
 
@@ -122,19 +120,44 @@ def _stock(order: dict, watch: Stopwatch) -> int:
     return table.num_rows
 
 
+class _DecoderHere:
+    """Decodes in this process, for the stopwatch does not see into the decoder's; bench/decoder_process.py has what
+    that costs."""
+
+    def __init__(self, images: Any) -> None:
+        from laion_assets.images.decoder_child import keep_freed_memory
+        from laion_assets.images.reencoding import Reencoder
+
+        keep_freed_memory()
+        self._reencode = Reencoder(images)
+        self._bodies: list[bytes] = []
+
+    def __enter__(self) -> "_DecoderHere":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    @property
+    def full(self) -> bool:
+        return bool(self._bodies)
+
+    def put(self, body: bytes) -> None:
+        self._bodies.append(body)
+
+    def take(self) -> Any:
+        return self._reencode(self._bodies.pop())
+
+
 def _ours(order: dict, watch: Stopwatch) -> int:
     import cv2
-    import exifread
-    import img2dataset.downloader as downloader
 
     from laion_assets.commit.publication import Publication
-    from laion_assets.images import decoder, reencoding, resizer, sample_writer, shard_task
+    from laion_assets.images import decoder, decoder_process, reencoding, shard_fetch, shard_task, shard_writer
     from laion_assets.images.fetching.fetch import Fetcher
 
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
-    # in this process, for the stopwatch does not see into the decoder's; bench/decoder_process.py has what that costs
-    reencode = reencoding.Reencoder(dataset.images)
-    resizer.GuardedResizer.__call__ = lambda self, stream, boxes=None: reencode(stream.getvalue())
+    decoder_process.Decoder = _DecoderHere  # type: ignore[misc,assignment]
     with watch.on(
         (shard_task.ShardTask, "_rows", "rows"),
         (Fetcher, "fetch", "fetch"),
@@ -142,11 +165,10 @@ def _ours(order: dict, watch: Stopwatch) -> int:
         (reencoding.Reencoder, "__call__", "resize"),
         (decoder, "decode", "decode"),
         (cv2, "imencode", "encode"),
-        (exifread, "process_file", "exif"),
-        (downloader.hashlib, "sha256", "hash"),
-        (sample_writer, "technical_exif", "exif"),
-        (sample_writer.SortedSampleWriter, "write", "write"),
-        (sample_writer.SortedSampleWriter, "close", "write"),
+        (shard_fetch, "exif_json", "exif"),
+        (shard_fetch.hashlib, "new", "hash"),
+        (shard_writer.ShardWriter, "add", "write"),
+        (shard_writer.ShardWriter, "close", "write"),
         (shard_task, "recount", "verify"),
         (Publication, "commit", "commit"),
     ):
@@ -155,13 +177,15 @@ def _ours(order: dict, watch: Stopwatch) -> int:
 
 def take_steps(folder: Path) -> dict[str, dict[str, float]]:
     """Make one shard in this process, as the order in `folder` says, with every step under the stopwatch."""
-    quieten()
     order = json.loads((folder / "order.json").read_text())
-    import albumentations  # noqa: F401
-    import img2dataset.downloader  # noqa: F401
+    import cv2  # noqa: F401
+    import exifread  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    import scipy.sparse  # noqa: F401
 
-    import laion_assets.images.resizer
-    import laion_assets.images.sample_writer  # noqa: F401
+    if order["side"] != OURS:
+        import albumentations  # noqa: F401
+        import img2dataset.downloader  # noqa: F401
 
     watch = Stopwatch()
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

@@ -2,24 +2,26 @@
 
 from dataclasses import dataclass
 
-from laion_assets.images.environment import quieten
 from laion_assets.images.outcome import ShardOutcome
+from laion_assets.images.settings import ImageSettings
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A task that makes a worker import what shards need, before the clock starts; img2dataset's imports come before
-    its shards' clocks, too."""
+    """A task that makes a worker import what shards need and start its decoder, before the clock starts: once in a
+    worker's life. img2dataset's imports, OpenCV among them, come before its shards' clocks, too."""
 
     shard: int
+    images: ImageSettings
     key: str = "warm-up"
 
     def run(self) -> ShardOutcome:
-        """Import, and make nothing."""
-        quieten()
-        import img2dataset.downloader  # noqa: F401
+        """Import and start, and make nothing."""
+        import exifread  # noqa: F401
+        import pyarrow.parquet  # noqa: F401
 
-        import laion_assets.images.resizer
-        import laion_assets.images.sample_writer  # noqa: F401
+        import laion_assets.images.shard_writer  # noqa: F401
+        from laion_assets.images.decoder_process import Decoder
 
-        return ShardOutcome(self.shard, None, True, 0.0)  # type: ignore[arg-type]
+        with Decoder(self.images):
+            return ShardOutcome(self.shard, None, True, 0.0)  # type: ignore[arg-type]

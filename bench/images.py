@@ -132,8 +132,8 @@ class Bench:
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
-@click.option("--count", default=2_000, help="Images a core and round over http.")
-@click.option("--https-count", default=700, help="Images a core and round over https, where img2dataset is slow.")
+@click.option("--count", default=4_000, help="Images a core and round over http.")
+@click.option("--https-count", default=1_000, help="Images a core and round over https, where img2dataset is slow.")
 @click.option("--rounds", default=3, help="Rounds; the table has the medians.")
 @click.option("--scheme", type=click.Choice(["both", "http", "https"]), default="both", help="What to measure.")
 @click.option("--photos", "photo_count", default=600, help="Different photos; each is asked for several times.")

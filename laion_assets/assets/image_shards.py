@@ -14,8 +14,8 @@ from laion_assets.resources.crawl_site import CrawlSiteResource
 from laion_assets.resources.spark import SparkResource
 
 DESCRIPTION = """
-The pictures. img2dataset's downloader, resizer and webdataset writer fetch each row's URL, resize what came to 256
-pixels and pack it with its caption and metadata.
+The pictures. Each row's URL is fetched, what came is resized to 256 pixels and packed with its caption and metadata, as
+img2dataset does by its options, in its webdataset shards.
 
 * **partition**: one shard, the rows of one row group of `dedup_parquet`; a complete one is skipped in a rerun
 * **into**: `image_shards/00000.tar`, `00000.parquet` (every row with its outcome), `00000_stats.json`

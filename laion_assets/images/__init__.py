@@ -1,1 +1,1 @@
-"""Fetching, checking, resizing and sharding images, with img2dataset as a library."""
+"""Fetching, checking, resizing and sharding images, in img2dataset's formats and by its options."""

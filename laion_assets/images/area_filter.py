@@ -59,9 +59,9 @@ def resize_area(image: np.ndarray, width: int, height: int, extent: tuple[float,
     wide, high = extent or (have_width, have_height)
     if extent is None and have_width % width == 0 and have_height % height == 0:
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # its fast case, with its own rounding
-    channels = image.shape[2:]
     scaled = extent is not None
     rows = area_matrix(have_height, high, height, scaled) @ image.reshape(have_height, -1).astype(np.float32)
-    turned = cv2.transpose(rows.reshape(height, have_width, *channels))
-    both = area_matrix(have_width, wide, width, scaled) @ turned.reshape(have_width, -1)
-    return cv2.transpose(cv2.convertScaleAbs(both).reshape(width, height, *channels))
+    # As tables of single numbers: OpenCV turns those in an eighth of the time that pixels of three take.
+    turned = cv2.transpose(rows).reshape(have_width, -1)
+    both = cv2.convertScaleAbs(area_matrix(have_width, wide, width, scaled) @ turned)
+    return cv2.transpose(both.reshape(-1, height)).reshape(height, width, *image.shape[2:])

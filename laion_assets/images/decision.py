@@ -1,10 +1,8 @@
 """What would become of one URL: the whole decision, without writing anything."""
 
-import io
 from typing import Any
 
 from laion_assets.datasets import Dataset
-from laion_assets.images.environment import quieten
 from laion_assets.images.fetching.clock import Clock
 from laion_assets.images.fetching.fetch import Fetched, Fetcher, Hop
 from laion_assets.images.fetching.policy import FetchPolicy
@@ -33,10 +31,9 @@ def decide(url: str, dataset: Dataset | None = None) -> dict[str, Any]:
         fetcher.close()
     if fetched.reason is not Reason.SUCCESS:
         return decision
-    quieten()
-    from laion_assets.images.resizer import GuardedResizer
+    from laion_assets.images.decoder_process import reencode
 
-    _, width, height, original_width, original_height, error = GuardedResizer(images)(io.BytesIO(fetched.body))
+    _, width, height, original_width, original_height, error = reencode(images, fetched.body)
     decision |= {"original_width": original_width, "original_height": original_height, "width": width, "height": height}
     if error is not None:
         reason = Reason.of_message("failed_to_resize", error)

@@ -1,11 +1,18 @@
-"""From a file's bytes to 8-bit pixels, in the orientation in which they are stored. Worker-side: imports OpenCV."""
+"""From a file's bytes to 8-bit pixels, in the orientation in which they are stored. Worker-side: imports OpenCV.
+
+JPEGs are nine of ten pictures and most of the time, so they go straight to libjpeg-turbo (simplejpeg), which takes an
+eighth less time than OpenCV around the same library and gives the same pixels. It takes sound files of the usual kinds
+only; all others, and the verdict on what is damaged, are OpenCV's, as in img2dataset.
+"""
 
 import io
 from collections.abc import Callable
 
 import cv2
 import numpy as np
+import simplejpeg
 
+from laion_assets.images.image_header import ImageHeader
 from laion_assets.images.reasons import Reason, Rejection
 
 _FLAGS = {
@@ -20,7 +27,7 @@ _BAND_ROWS = 64
 
 
 def decode(
-    data: bytes, format: str, denominator: int, check_size: Callable[[int, int], None]
+    data: bytes, header: ImageHeader, denominator: int, check_size: Callable[[int, int], None]
 ) -> tuple[np.ndarray, bool]:
     """The picture, (H, W) uint8 grey or (H, W, 3) uint8 BGR, on white where it was transparent; a JPEG at one
     `denominator`-th of its size. And whether the format's pixels have no transparency. `check_size` gets the width and
@@ -28,13 +35,32 @@ def decode(
 
     Raises Rejection.
     """
-    image = _decode_gif(data, check_size) if format == "GIF" else _decode_cv2(data, denominator)
+    if header.format == "GIF":
+        image = _decode_gif(data, check_size)
+    else:
+        soundly = _decode_jpeg(data, header, denominator) if header.sampling else None
+        image = _decode_cv2(data, denominator) if soundly is None else soundly
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     if image.dtype != np.uint8:
         raise Rejection(Reason.UNDECODABLE, f"samples of type {image.dtype}")
     opaque = image.ndim == 2 or image.shape[2] == 3
     return image if opaque else _on_white(image), opaque
+
+
+def _decode_jpeg(data: bytes, header: ImageHeader, denominator: int) -> np.ndarray | None:
+    """What libjpeg-turbo makes of a JPEG in which it finds nothing to complain of; None for all others."""
+    kind = {1: "GRAY", 3: "BGR"}.get(len(header.sampling))
+    if kind is None:
+        return None
+    least = -(-header.height // denominator), -(-header.width // denominator)
+    try:
+        image = simplejpeg.decode_jpeg(data, kind, min_height=least[0], min_width=least[1], min_factor=denominator)
+    except ValueError:
+        return None
+    if image.shape[:2] != least:  # the header was another's: a picture in a picture
+        return None
+    return image if kind == "BGR" else image[..., 0]
 
 
 def _decode_cv2(data: bytes, denominator: int) -> np.ndarray:

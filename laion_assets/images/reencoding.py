@@ -115,7 +115,7 @@ class Reencoder:
 
     def _picture(self, data: bytes, header: ImageHeader) -> Picture:
         divisor = self._denominator(header)
-        image, opaque = decoder.decode(data, header.format, divisor, self.check_size)
+        image, opaque = decoder.decode(data, header, divisor, self.check_size)
         if divisor == 1:
             original = image.shape[1], image.shape[0]
             self.check_size(*original)

@@ -1,9 +1,14 @@
 """The pictures of some rows of a shard: fetched, resized and packed into a tar, a parquet and stats in a folder.
 
-img2dataset's Downloader does the work, with our opener, resizer and sample writer. Worker-side: heavy libraries are
-imported inside.
+Three work at once: threads fetch, the decoder's process makes pictures of the bodies, and this thread hands over
+between them and completes each row. Formats and columns are img2dataset's. Worker-side: heavy libraries are imported
+inside.
 """
 
+import hashlib
+import json
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from laion_assets.datasets import Dataset
 from laion_assets.errors import ShardError
-from laion_assets.images.environment import quieten
-from laion_assets.images.fetching.fetch import shared_fetcher
-from laion_assets.images.fetching.opener import GuardedOpener, installed
+from laion_assets.images.exif import exif_json
+from laion_assets.images.fetching.fetch import Fetched, shared_fetcher
+from laion_assets.images.fetching.fetch_queue import FetchQueue
 from laion_assets.images.fetching.policy import FetchPolicy
-from laion_assets.layout import SAMPLES_PER_SHARD_KEY, SHARD_DIGITS
+from laion_assets.images.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
+from laion_assets.images.settings import ImageSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from laion_assets.images.reencoding import Reencoded
 
 SUFFIXES = (".tar", ".parquet", "_stats.json")
 
@@ -32,75 +40,109 @@ class FetchedRows:
 
 
 def fetch_rows(dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequence[int], folder: Path) -> FetchedRows:
-    """Fetch these rows of dedup_parquet, whose places in the shard are `positions`, ascending, into a new `folder`.
+    """Fetch these rows of dedup_parquet, whose places in the shard are `positions`, into a new `folder`.
 
     Every row is in the parquet with its outcome, and in the tar where it has a picture, under the key of its place:
-    as bytes, the same as in a shard that is fetched whole. Raises ShardError for a column that is not there, OSError
-    for a disk that fails.
+    as bytes, the same as in a shard that is fetched whole. Raises ShardError for a column that is not there and for a
+    decoder that does not start, OSError for a disk that fails.
     """
-    quieten()
-    from img2dataset.downloader import Downloader
+    from laion_assets.images.decoder_process import Decoder
+    from laion_assets.images.shard_schema import shard_schema
+    from laion_assets.images.shard_writer import ShardWriter
 
-    from laion_assets.images.resizer import GuardedResizer
-    from laion_assets.images.sample_writer import SortedSampleWriter
-
+    started = time.time()
     images, layout = dataset.images, dataset.layout
+    carried = _carried(images, rows)
+    keys = [layout.sample_key(shard, position) for position in positions]
     folder.mkdir()
-    table = _columns(dataset, rows)
-    feather = folder / "rows.feather"
-    _write_feather(table, feather)
-    keys = {layout.sample_key(shard, place): layout.sample_key(shard, one) for place, one in enumerate(positions)}
-    expected = dict(zip(keys.values(), table.to_pylist(), strict=True))
-
-    def sample_writer(*arguments: Any) -> SortedSampleWriter:
-        return SortedSampleWriter(
-            *arguments, expected=expected, keys=keys, keep_personal_exif=images.keep_personal_exif
-        )
-
-    opener = GuardedOpener(shared_fetcher(FetchPolicy.of(images, dataset.resolve)))
-    downloader = Downloader(
-        sample_writer_class=sample_writer,
-        resizer=opener.consuming(GuardedResizer(images)),
-        thread_count=max(1, min(images.threads, rows.num_rows)),
-        save_caption=True,
-        extract_exif=images.extract_exif,
-        output_folder=str(folder),
-        column_list=table.column_names,
-        timeout=images.deadline_s,
-        number_sample_per_shard=SAMPLES_PER_SHARD_KEY,
-        oom_shard_count=SHARD_DIGITS,
-        compute_hash=None if images.compute_hash == "none" else images.compute_hash,
-        verify_hash_type=None,
-        encode_format=images.encode_format,
-        retries=0,  # ours are in the opener, which knows what is worth another try
-        user_agent_token=None,
-        disallowed_header_directives=None,  # judged in the opener, before the body is read
-    )
-    with installed(opener):
-        downloader.download_shard((shard, str(feather)))
     files = {suffix: folder / f"{layout.shard_key(shard)}{suffix}" for suffix in SUFFIXES}
-    return FetchedRows(files, opener.tally.as_dict())
+    writer = ShardWriter(files[".tar"], files[".parquet"], shard_schema(images), images.encode_format)
+    outcomes: Counter[str] = Counter()
+
+    def add(place: int, row: dict[str, Any], reason: Reason, picture: bytes | None = None) -> None:
+        writer.add({**carried[place], "key": keys[place], **row}, reason, picture)
+        outcomes[row["error_message"] or row["status"]] += 1
+
+    fetcher = shared_fetcher(FetchPolicy.of(images, dataset.resolve))
+    waiting: deque[tuple[int, Fetched]] = deque()
+    left = len(carried)
+    with (
+        Decoder(images) as decoder,
+        FetchQueue(fetcher, [row["url"] for row in carried], images.threads) as queue,
+    ):
+        while left:
+            answer = None if decoder.full or len(waiting) == left else queue.take(wait=not waiting)
+            if answer is not None and answer[1].reason is Reason.SUCCESS:
+                waiting.append(answer)
+                decoder.put(answer[1].body)
+                continue
+            if answer is not None:
+                add(answer[0], _failed(images, answer[1]), answer[1].reason)
+            else:
+                place, fetched = waiting.popleft()
+                row, reason, picture = _resized(images, fetched.body, decoder.take())
+                queue.done(fetched)
+                add(place, row, reason, picture)
+            left -= 1
+    writer.close()
+    files["_stats.json"].write_text(json.dumps(_stats(outcomes, started), indent=4))
+    return FetchedRows(files, queue.tally.as_dict())
 
 
-def _columns(dataset: Dataset, rows: "pa.Table") -> "pa.Table":
-    """The rows as img2dataset's Downloader wants them: uid, additional columns, caption, url."""
-    import pyarrow as pa
-
-    additional = [name for name in dataset.images.additional_columns if name != "uid"]
+def _carried(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:
+    """What each row brings: uid, additional columns, caption, url."""
+    additional = [name for name in images.additional_columns if name != "uid"]
     missing = [name for name in additional if name not in rows.column_names]
     if missing:
         raise ShardError(
             f"images.additional_columns names {', '.join(missing)}, which dedup_parquet does not have: it has "
             f"{', '.join(rows.column_names)}."
         )
-    names = ["uid", *additional, "caption", "url"]
-    sources = ["uid", *additional, "TEXT", "URL"]
-    return pa.table({name: rows.column(source) for name, source in zip(names, sources, strict=True)})
+    sources = {"uid": "uid", **{name: name for name in additional}, "caption": "TEXT", "url": "URL"}
+    columns = [rows.column(source).to_pylist() for source in sources.values()]
+    return [dict(zip(sources, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _write_feather(table: "pa.Table", path: Path) -> None:
-    """An Arrow IPC file, as img2dataset's Reader hands to its Downloader (which removes it at the end)."""
-    import pyarrow as pa
+def _failed(images: ImageSettings, fetched: Fetched) -> dict[str, Any]:
+    """The columns behind the key of a row whose file did not come."""
+    return _columns(images, DOWNLOAD_STATUS, f"{fetched.reason.value}: {fetched.detail}")
 
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
+
+def _resized(images: ImageSettings, body: bytes, reencoded: "Reencoded") -> tuple[dict[str, Any], Reason, bytes | None]:
+    """The columns behind the key of a row whose file came, its reason, and its picture if it has one."""
+    picture, width, height, original_width, original_height, error = reencoded
+    if error is not None:
+        return _columns(images, RESIZE_STATUS, error), Reason.of_message(RESIZE_STATUS, error), None
+    row = _columns(images, SUCCESS_STATUS, None)
+    row |= {"width": width, "height": height, "original_width": original_width, "original_height": original_height}
+    if images.extract_exif:
+        row["exif"] = exif_json(body, images.keep_personal_exif)
+    if images.compute_hash != "none":
+        row[images.compute_hash] = hashlib.new(images.compute_hash, body).hexdigest()
+    return row, Reason.SUCCESS, picture
+
+
+def _columns(images: ImageSettings, status: str, error: str | None) -> dict[str, Any]:
+    """The columns behind the key, in their order, without values of a picture."""
+    row: dict[str, Any] = {"status": status, "error_message": error}
+    row |= dict.fromkeys(("width", "height", "original_width", "original_height"))
+    if images.extract_exif:
+        row["exif"] = None
+    if images.compute_hash != "none":
+        row[images.compute_hash] = None
+    return row
+
+
+def _stats(outcomes: "Counter[str]", started: float) -> dict[str, Any]:
+    """img2dataset's stats; the counts of rows are put in later, recounted from the files."""
+    ended = time.time()
+    return {
+        "count": outcomes.total(),
+        "successes": outcomes[SUCCESS_STATUS],
+        "failed_to_download": 0,
+        "failed_to_resize": 0,
+        "duration": ended - started,
+        "start_time": started,
+        "end_time": ended,
+        "status_dict": dict(outcomes),
+    }

@@ -24,7 +24,8 @@ def shard_schema(settings: ImageSettings) -> "pa.Schema":
 
     from laion_assets.metadata.schema import DEDUP_SCHEMA
 
-    carried = [pa.field(name, DEDUP_SCHEMA.field(name).type) for name in ("uid", *settings.additional_columns)]
+    names = ["uid", *(name for name in settings.additional_columns if name != "uid")]
+    carried = [pa.field(name, DEDUP_SCHEMA.field(name).type) for name in names]
     return pa.schema(
         [
             *carried,

@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from laion_assets.images.environment import quieten
 from laion_assets.images.outcome import ShardFailure, ShardOutcome
 from laion_assets.images.worker_pool import WORKER_DIED, Task, result_of
 
@@ -93,7 +92,6 @@ class _Runner:
         self._results = results
 
     def __call__(self, tasks: Iterable[Task]) -> None:
-        quieten()
         for task in tasks:
             self._results.add((result_of(task),))
 

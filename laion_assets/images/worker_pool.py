@@ -19,7 +19,6 @@ from multiprocessing.connection import Connection, wait
 from typing import Protocol, cast
 
 from laion_assets.errors import LaionAssetsError
-from laion_assets.images.environment import quieten
 from laion_assets.images.outcome import ShardFailure, ShardOutcome
 from laion_assets.images.parent_end import import_path
 
@@ -179,7 +178,6 @@ def work(connection: Connection) -> None:
     """A worker's life: tasks in, outcomes and failures out, until None or the connection's end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    quieten()
     _silence_native_decoders()
     while True:
         try:

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 LIGHT = ["reasons", "fetching.target", "fetching.addresses", "fetching.resolver", "fetching.guard",
-         "fetching.robots_tag", "fetching.http_connection", "fetching.fetch", "fetching.opener", "image_header", "exif",
-         "outcome", "shard_files", "shard_task", "worker_pool", "decision", "build"]  # fmt: skip
-HEAVY = {"img2dataset", "cv2", "numpy", "pyarrow", "albumentations", "webdataset", "PIL", "torch"}
+         "fetching.robots_tag", "fetching.http_connection", "fetching.fetch", "fetching.fetch_queue", "image_header",
+         "exif", "outcome", "decoder_process", "shard_fetch", "shard_files", "shard_writer", "shard_task",
+         "worker_pool", "decision", "build"]  # fmt: skip
+HEAVY = {"exifread", "img2dataset", "cv2", "numpy", "pyarrow", "albumentations", "webdataset", "PIL", "torch"}
 
 
 def test_light_modules_import_nothing_heavy():

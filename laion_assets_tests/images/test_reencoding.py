@@ -1,13 +1,14 @@
 """Pictures in every format become the right RGB pixels, or a reason; photos are what img2dataset makes of them."""
 
 import io
+import json
 import resource
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from laion_assets.images.exif import technical_exif
+from laion_assets.images.exif import exif_json, technical
 from laion_assets.images.image_header import exif_orientation, read_header
 from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.settings import ImageSettings
@@ -171,12 +172,22 @@ def test_photos_are_byte_for_byte_what_img2dataset_makes_of_them(mode):
 
 
 def test_exif_keeps_technical_tags_only():
-    kept = technical_exif(
-        '{"Image Orientation": "6", "GPS GPSLatitude": "[1]", "Image Make": "X", "Image Artist": "N"}'
-    )
-    assert kept == '{"Image Orientation": "6"}'
-    assert technical_exif(None) is None
-    assert technical_exif('{"Image Orientation": "%s"}' % ("x" * 99)) == "{}"
+    tags = {"Image Orientation": "6", "GPS GPSLatitude": "[1]", "Image Make": "X", "Image Artist": "N"}
+    assert technical(tags) == {"Image Orientation": "6"}
+    assert technical({"Image Orientation": "x" * 99}) == {}
+
+
+def test_exif_is_what_exifread_says_and_null_where_it_fails(monkeypatch):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Camera Maker", 1
+    for kind in ("JPEG", "WEBP"):
+        data = encode(PHOTO, kind, exif=exif)
+        assert exif_json(data, personal=False) == '{"Image Orientation": "Horizontal (normal)"}'
+        assert json.loads(exif_json(data, personal=True))["Image Make"] == "Camera Maker"
+        assert exif_json(encode(PHOTO, kind), personal=True) == "{}"
+    assert exif_json(encode(PHOTO, "PNG"), personal=True) == "{}"
+    monkeypatch.setattr("exifread.process_file", lambda *arguments, **options: 1 / 0)
+    assert exif_json(data, personal=True) is None
 
 
 @pytest.mark.parametrize("exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"XX*\0\x08\0\0\0", b"MM\0*\0\0\0\x08\xff\xff"])

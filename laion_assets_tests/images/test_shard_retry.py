@@ -218,8 +218,8 @@ def test_a_run_says_what_it_retries(broken, site, monkeypatch):
 
 KILLED_AT_EACH_STEP = """
 import os, pickle, signal, sys
-import img2dataset.downloader, pyarrow.parquet
-import laion_assets.images.resizer, laion_assets.images.sample_writer
+import exifread, pyarrow.parquet
+import laion_assets.images.decoder_process, laion_assets.images.shard_writer
 from laion_assets.commit.store import Store
 from laion_assets.images import shard_retry
 STEPS = ("write_bytes", "create", "move_in", "move", "sync", "delete", "read_bytes")

@@ -18,6 +18,7 @@ from laion_assets.commit.store import Store
 from laion_assets.errors import ConservationError, IncompleteError, IntegrityError, ShardError
 from laion_assets.freshness import Freshness
 from laion_assets.handles import ImageShards
+from laion_assets.images import decoder_process
 from laion_assets.images.shard_files import recount
 from laion_assets.images.shard_schema import shard_schema
 from laion_assets.images.shard_task import ShardTask
@@ -170,22 +171,24 @@ def test_a_shard_without_pictures_is_valid_and_empty(rows, site, tmp_path):
     assert ShardTask(dataset, 0).run().skipped
 
 
-def test_rows_that_img2dataset_loses_are_kept(site, tmp_path, monkeypatch):
-    from laion_assets.images.resizer import GuardedResizer
-
-    resize = GuardedResizer.__call__
-
-    def breaking(self, stream, boxes=None):
-        if len(stream.getvalue()) == len(jpeg(120 + 7 * 2, 200 - 5 * 2, 2)):
-            raise RuntimeError("lost")
-        return resize(self, stream, boxes)
-
-    monkeypatch.setattr(GuardedResizer, "__call__", breaking)
+def test_a_fault_of_the_decoders_code_costs_one_row(site, tmp_path, monkeypatch):
+    poisoned = len(jpeg(120 + 7 * 2, 200 - 5 * 2, 2))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'laion_assets.images.decoder_child' in sys.orig_argv:\n"
+        "    import cv2\n"
+        "    import simplejpeg\n"
+        "    decode = simplejpeg.decode_jpeg\n"
+        f"    simplejpeg.decode_jpeg = lambda it, *a, **b: 1 // 0 if len(it) == {poisoned} else decode(it, *a, **b)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    decoder_process._stop_running()
     dataset = dataset_of(tmp_path, ROWS[:6], site.resolve)
     outcome = ShardTask(dataset, 0).run()
     assert (outcome.rows, outcome.successes, outcome.reasons) == (6, 5, {"internal": 1})
     row = table_of(dataset).to_pylist()[2]
     assert (row["url"], row["status"], row["reason"]) == (ROWS[2][0], "failed_to_resize", "internal")
+    decoder_process._stop_running()
 
 
 def test_a_shard_that_fails_on_our_side_is_not_published(site, tmp_path):
@@ -222,15 +225,15 @@ def test_a_column_that_does_not_exist_is_named(site, tmp_path):
 
 
 def test_a_row_too_few_is_not_published(site, tmp_path, monkeypatch):
-    from laion_assets.images.sample_writer import SortedSampleWriter
+    from laion_assets.images.shard_writer import ShardWriter
 
-    close = SortedSampleWriter.close
+    close = ShardWriter.close
 
     def close_one_row_short(self):
-        self._expected.popitem()
+        self._rows.popitem()
         close(self)
 
-    monkeypatch.setattr(SortedSampleWriter, "close", close_one_row_short)
+    monkeypatch.setattr(ShardWriter, "close", close_one_row_short)
     dataset = dataset_of(tmp_path, ROWS[:4], site.resolve)
     with pytest.raises(ConservationError, match="4 rows went in and the parquet made of them has 3"):
         ShardTask(dataset, 0).run()
@@ -238,12 +241,12 @@ def test_a_row_too_few_is_not_published(site, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_no_rows_fault(site, tmp_path, monkeypatch):
-    from laion_assets.images import sample_writer
+    from laion_assets.images import shard_writer
 
     def full(self, key, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sample_writer._Spool, "put", full)
+    monkeypatch.setattr(shard_writer._Spool, "put", full)
     dataset = dataset_of(tmp_path, ROWS[:3], site.resolve)
     with pytest.raises(OSError, match="No space left"):
         ShardTask(dataset, 0).run()

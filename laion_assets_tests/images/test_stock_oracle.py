@@ -11,7 +11,6 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.images.environment import QUIET_ENVIRONMENT
 from laion_assets.images.shard_task import ShardTask
 from laion_assets_tests.images.pictures import encode, jpeg, pixels, scene
 from laion_assets_tests.images.shards import IMAGES, dataset_of, dedup_table, published
@@ -29,6 +28,7 @@ PAGES = {
     "/moved.jpg": answer(b"", "302 Found", "Location: /1.jpg"),
 }
 PATHS = [*PAGES, "/gone.jpg"]
+QUIET_ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled", "OPENCV_LOG_LEVEL": "ERROR"}
 SCRIPT = """
 import sys
 from img2dataset import download

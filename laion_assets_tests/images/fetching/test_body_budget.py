@@ -1,7 +1,6 @@
 """Memory under attack: large bodies share a budget, nothing waits for ever, and what is taken comes back."""
 
 import gzip
-import io
 import random
 import subprocess
 import sys
@@ -14,9 +13,9 @@ import pytest
 from laion_assets.images.fetching.body_budget import FREE_BYTES, BodyBudget, Reservation, charge
 from laion_assets.images.fetching.clock import Clock
 from laion_assets.images.fetching.fetch import Fetcher
-from laion_assets.images.fetching.opener import GuardedOpener, installed
+from laion_assets.images.fetching.fetch_queue import FetchQueue
 from laion_assets.images.fetching.policy import FetchPolicy
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.images.reasons import Reason
 from laion_assets_tests.images.site import answer, raw, running
 
 MB = 1_000_000
@@ -91,24 +90,30 @@ def test_a_failure_gives_back_what_it_took(fault):
 
 def test_a_body_in_the_queue_keeps_its_bytes_until_it_was_resized():
     with running(LARGE) as site:
-        fetcher = fetcher_for(site, host_wait_s=0.2)
-        opener = GuardedOpener(fetcher)
-        with installed(opener):
-            bodies = [opener.open(site.url("/announced")).read() for _ in "12"]
+        fetcher = fetcher_for(site, host_wait_s=0.3)
+        with FetchQueue(fetcher, [site.url("/announced")] * 3, threads=3) as queue:
+            taken = [queue.take(wait=True)[1] for _ in "123"]
+            assert sorted(one.reason.value for one in taken) == ["local_fault", "success", "success"]
             assert fetcher.budget.free_bytes == 0
-            with pytest.raises(Rejection, match="local_fault"):
-                opener.open(site.url("/announced"))
-            resize = opener.consuming(lambda stream, boxes=None: (stream, boxes))
-            assert resize(io.BytesIO(bodies[0]), "boxes")[1] == "boxes"
+            queue.done(next(one for one in taken if one.reason is Reason.SUCCESS))
             assert fetcher.budget.free_bytes == CAP
+
+
+def test_a_queue_that_is_left_gives_back_what_nobody_took():
+    with running(LARGE) as site:
+        fetcher = fetcher_for(site, host_wait_s=30)
+        with FetchQueue(fetcher, [site.url("/announced")] * 9, threads=3) as queue:
+            queue.done(queue.take(wait=True)[1])
+        ends = time.monotonic() + 10
+        while fetcher.budget.free_bytes < 2 * CAP and time.monotonic() < ends:
+            time.sleep(0.01)
         assert fetcher.budget.free_bytes == 2 * CAP
 
 
 ATTACKED = """
-import io, sys, threading
-from multiprocessing.pool import ThreadPool
+import sys
 from laion_assets.images.fetching.fetch import shared_fetcher
-from laion_assets.images.fetching.opener import GuardedOpener
+from laion_assets.images.fetching.fetch_queue import FetchQueue
 from laion_assets.images.fetching.policy import FetchPolicy
 
 def peak_mb():
@@ -116,25 +121,14 @@ def peak_mb():
 
 policy = FetchPolicy(resolve={"*.test": sys.argv[1]}, max_bytes_in_flight=60_000_000, requests_per_host=32,
                      deadline_s=60, connect_timeout_s=60)
-opener = GuardedOpener(shared_fetcher(policy))
-consume = opener.consuming(lambda stream: stream.read(1))
+urls = [f"http://h{number % 5}.test/{'abc'[number % 3]}" for number in range(90)]
 before = peak_mb()
-queue = threading.Semaphore(64)
-
-def rows():
-    for number in range(90):
-        queue.acquire()
-        yield number
-
-def fetch(number):
-    with opener.open(f"http://h{number % 5}.test/{'abc'[number % 3]}") as answer:
-        return io.BytesIO(answer.read())
-
-with ThreadPool(32) as threads:
-    for stream in threads.imap_unordered(fetch, rows()):
-        consume(stream)
-        stream.close()
-        queue.release()
+with FetchQueue(shared_fetcher(policy), urls, 32) as queue:
+    for _ in urls:
+        fetched = queue.take(wait=True)[1]
+        assert fetched.reason.value == "success", fetched
+        queue.done(fetched)
+        del fetched
 print(peak_mb() - before)
 """
 

@@ -1,7 +1,7 @@
 """The decoder's process: a picture that ends it costs itself, and the process ends with its parent, however that ends.
 
-The poison is real: a `sitecustomize.py` on the import path makes OpenCV's decoder read address 0, loop or allocate
-without end in the decoder's process, where a file ends in a mark.
+The poison is real: a `sitecustomize.py` on the import path makes the decoders read address 0, loop or allocate
+without end in their process, where a file ends in a mark.
 """
 
 import io
@@ -17,7 +17,9 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.images.decoder_child import ANSWER
+from laion_assets.images import decoder_process
+from laion_assets.images.decoder_child import ANSWER, SLOTS
+from laion_assets.images.decoder_process import Decoder, reencode
 from laion_assets.images.reencoding import Reencoder
 from laion_assets.images.settings import ImageSettings
 from laion_assets.images.shard_task import ShardTask
@@ -26,28 +28,30 @@ from laion_assets_tests.images.pictures import jpeg, png_bomb
 from laion_assets_tests.images.shards import dataset_of, published
 from laion_assets_tests.images.site import answer, running
 
-resizer = pytest.importorskip("laion_assets.images.resizer")
 IMAGES = ImageSettings(decode_cpu_s=1.0)
 POISON = """
 import sys
 if "laion_assets.images.decoder_child" in sys.orig_argv:
     import ctypes, os
-    import cv2
-    decode = cv2.imdecode
+    import cv2, simplejpeg
 
-    def imdecode(data, flags):
-        end = data[-8:].tobytes()
-        if end == b"SEGFAULT":
-            ctypes.string_at(0)
-        if end == b"ABORTED!":
-            os.abort()
-        while end == b"ENDLESS!":
-            pass
-        if end == b"MEMORY!!":
-            bytearray(1 << 40)
-        return decode(data, flags)
+    def poisoned(decode):
+        def falls_for_marks(data, *arguments, **options):
+            end = bytes(data[-8:])
+            if end == b"SEGFAULT":
+                ctypes.string_at(0)
+            if end == b"ABORTED!":
+                os.abort()
+            while end == b"ENDLESS!":
+                pass
+            if end == b"MEMORY!!":
+                bytearray(1 << 40)
+            return decode(data, *arguments, **options)
 
-    cv2.imdecode = imdecode
+        return falls_for_marks
+
+    cv2.imdecode = poisoned(cv2.imdecode)
+    simplejpeg.decode_jpeg = poisoned(simplejpeg.decode_jpeg)
 """
 
 
@@ -57,13 +61,13 @@ def poisonous(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(POISON)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
-    resizer._stop_running()
+    decoder_process._stop_running()
     yield
-    resizer._stop_running()
+    decoder_process._stop_running()
 
 
 def resized(data, images=IMAGES):
-    return resizer.GuardedResizer(images)(io.BytesIO(data))
+    return reencode(images, data)
 
 
 def test_the_result_is_that_of_the_same_code_in_this_process():
@@ -71,13 +75,13 @@ def test_the_result_is_that_of_the_same_code_in_this_process():
         assert resized(data) == Reencoder(IMAGES)(data)
 
 
-def test_one_process_serves_all_pictures_and_resizers_of_equal_settings():
+def test_one_process_serves_all_pictures_of_equal_settings():
     resized(jpeg())
-    first = resizer.running_process()
+    first = decoder_process.running_process()
     resized(jpeg(seed=1))
-    assert resizer.running_process() == first
+    assert decoder_process.running_process() == first
     resized(jpeg(), ImageSettings(image_size=128))
-    assert resizer.running_process() != first
+    assert decoder_process.running_process() != first
     assert not psutil.pid_exists(first)
 
 
@@ -96,9 +100,60 @@ def test_a_poisonous_picture_costs_itself_and_the_same_each_time(poisonous, mark
         assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
+def test_pictures_come_out_in_the_order_in_which_they_went_in_made_while_others_wait(poisonous):
+    bodies = [jpeg(90 + n, 80, n) + (b"SEGFAULT" if n in (3, 4) else b"ENDLESS!" if n == 7 else b"") for n in range(12)]
+    made = []
+    with Decoder(IMAGES) as decoder:
+        for body in bodies:
+            while decoder.full:
+                made.append(decoder.take())
+            decoder.put(body)
+        assert decoder.full
+        made += [decoder.take() for _ in range(SLOTS)]
+    crash = (None, None, None, None, None, "decoder_crash: the decoder ended by signal SIGSEGV")
+    timeout = (None, None, None, None, None, "decode_timeout: the decoder's time is over")
+    wanted = [Reencoder(IMAGES)(body) for body in bodies]
+    wanted[3] = wanted[4] = crash
+    wanted[7] = timeout
+    assert made == wanted
+
+
+def test_an_answer_that_nobody_took_is_not_the_next_pictures():
+    def leave_it():
+        with Decoder(IMAGES) as decoder:
+            decoder.put(jpeg(90, 80))
+            decoder.put(jpeg(70, 80))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        leave_it()
+    assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
+
+
+def test_descriptors_of_a_decoder_that_ended_are_closed_once(poisonous):
+    """The number of a closed file is soon another's: a second close would end a stranger's connection."""
+    resized(jpeg())
+    for _ in range(3):
+        others = []
+        stop = decoder_process._DecoderProcess.stop
+
+        def stop_and_let_others_open(self, stop=stop, others=others):
+            stop(self)
+            others.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(8))
+
+        decoder_process._DecoderProcess.stop = stop_and_let_others_open
+        try:
+            resized(jpeg() + b"SEGFAULT")
+        finally:
+            decoder_process._DecoderProcess.stop = stop
+        assert len(others) >= 16
+        for file in others:
+            os.close(file)
+
+
 def test_a_process_that_is_killed_while_idle_costs_nothing():
     resized(jpeg())
-    os.kill(resizer.running_process(), signal.SIGKILL)
+    os.kill(decoder_process.running_process(), signal.SIGKILL)
     assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
@@ -107,7 +162,7 @@ def test_a_process_that_is_killed_over_a_picture_is_no_fault_of_the_picture(pois
 
     images = ImageSettings(decode_cpu_s=0.5)
     resized(jpeg(), images)
-    process = psutil.Process(resizer.running_process())
+    process = psutil.Process(decoder_process.running_process())
     outcome = []
     thread = threading.Thread(target=lambda: outcome.append(resized(jpeg() + b"ENDLESS!", images)))
     thread.start()
@@ -119,14 +174,14 @@ def test_a_process_that_is_killed_over_a_picture_is_no_fault_of_the_picture(pois
 
 PARENT = """
 import io, os, sys, time
-from laion_assets.images import resizer
+from laion_assets.images import decoder_process
 from laion_assets.images.settings import ImageSettings
 from laion_assets_tests.images.pictures import jpeg
-guarded = resizer.GuardedResizer(ImageSettings(decode_cpu_s=60.0))
-guarded(io.BytesIO(jpeg()))
-print(resizer.running_process(), flush=True)
+images = ImageSettings(decode_cpu_s=60.0)
+decoder_process.reencode(images, jpeg())
+print(decoder_process.running_process(), flush=True)
 if sys.argv[1] == "busy":
-    guarded(io.BytesIO(jpeg() + b"ENDLESS!"))
+    decoder_process.reencode(images, jpeg() + b"ENDLESS!")
 elif sys.argv[1] == "idle":
     time.sleep(60)
 """
