@@ -64,6 +64,17 @@ soak: setup ## shards again and again for MINUTES=10, hostile pages included: fa
 test-postgres: setup postgresql ## Dagster's storage on a real PostgreSQL, and deploy/ over it, its services killed (about 5 minutes)
 	$(BIN)/python -m pytest -m postgres $(PYTEST)
 
+test-apache: setup apache2 ## a crawl fetched from a real Apache: its directory pages, Range (about a minute)
+	$(BIN)/python -m pytest -m apache $(PYTEST)
+
+.PHONY: test-apache apache2
+apache2:
+	@if ! command -v apache2 >/dev/null && ! test -x /usr/sbin/apache2; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Apache is missing: installing apache2-bin"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq apache2-bin >/dev/null; \
+	  else echo "Apache is missing. Run: sudo apt-get install apache2-bin"; exit 1; fi; fi
+
 .PHONY: test-postgres postgresql
 postgresql:
 	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \

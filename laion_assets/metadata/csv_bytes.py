@@ -27,12 +27,17 @@ def blocks(file: IO[bytes]) -> Iterator[bytes]:
     Raises BrokenGzipError at the end of what can be read of a truncated or corrupt stream. RFC 1952: members may follow
     each other, and zero bytes may pad the end.
     """
-    head = file.read(_READ_BYTES)
-    pieces = _gunzip(head, file) if head.startswith(_GZIP_MAGIC) else _plain(head, file)
+    head = file.read(len(_GZIP_MAGIC))
+    if head != _GZIP_MAGIC:
+        head += file.read(BLOCK_BYTES - len(head))
+        while head:
+            yield head
+            head = file.read(BLOCK_BYTES)
+        return
     held: list[bytes] = []
     size = 0
     try:
-        for piece in pieces:
+        for piece in _gunzip(head, file):
             held.append(piece)
             size += len(piece)
             if size >= BLOCK_BYTES:
@@ -44,12 +49,6 @@ def blocks(file: IO[bytes]) -> Iterator[bytes]:
         raise
     if held:
         yield b"".join(held)
-
-
-def _plain(head: bytes, file: IO[bytes]) -> Iterator[bytes]:
-    while head:
-        yield head
-        head = file.read(_READ_BYTES)
 
 
 def _gunzip(data: bytes, file: IO[bytes]) -> Iterator[bytes]:

@@ -14,6 +14,11 @@ from laion_assets.metadata.reasons import Reason
 from laion_assets.metadata.schema import WANTED_COLUMNS
 
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
+_UTF8 = (
+    r"\A(?:[\x01-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
+    r"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*\z"
+)
+"""Bytes that are UTF-8 without NUL (Unicode, table 3-7), for a regular expression over bytes."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,21 @@ class Lines:
         """Lines that are no text, and why."""
         # NUL and the bytes of characters beyond ASCII, in one comparison: as signed numbers they are 0 and less.
         other = self.at(np.flatnonzero(self.content.view(np.int8) <= 0))
-        return {line: why for line in other.tolist() if (why := unreadable(self.raw(line)))}
+        if not len(other):
+            return {}
+        fine = pc.match_substring_regex(self._bytes(self.starts[other], self.ends[other]), _UTF8)
+        bad = other[~fine.to_numpy(zero_copy_only=False)]
+        return {line: why for line in bad.tolist() if (why := unreadable(self.raw(line)))}
 
     def array(self, starts: np.ndarray, ends: np.ndarray) -> pa.StringArray:
         """The n pieces [start, end) of the block, (n,) each, in order and apart: an array of their own."""
+        return self._bytes(starts, ends).view(pa.string())
+
+    def _bytes(self, starts: np.ndarray, ends: np.ndarray) -> pa.BinaryArray:
         edges = np.empty(2 * len(starts), np.int32)
         edges[0::2], edges[1::2] = starts, ends
-        both = pa.StringArray.from_buffers(max(len(edges) - 1, 0), pa.py_buffer(edges), pa.py_buffer(self.data))
+        buffers = [None, pa.py_buffer(edges), pa.py_buffer(self.data)]
+        both = pa.BinaryArray.from_buffers(pa.binary(), max(len(edges) - 1, 0), buffers)
         return both.take(pa.array(np.arange(0, len(edges), 2, dtype=np.int32)))
 
 

@@ -29,6 +29,7 @@ from laion_assets.metadata.runs import RUN_BYTES, RunCutter
 from laion_assets.metadata.schema import EXCHANGE_DDL
 from laion_assets.metadata.settings import MetadataSettings
 from laion_assets.metadata.spark_settings import SESSION_CONF
+from laion_assets.metadata.task_memory import keep_freed_memory
 
 GROUP_BYTES = 128 << 20
 """Size of the CSV files that one task reads; a larger file is one task."""
@@ -146,6 +147,7 @@ class _Reader:
     run_bytes: int
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        keep_freed_memory()
         positions = Positions(self.layout, self.partitions)
         cutter = RunCutter(self.run_bytes)
         for batch in batches:
@@ -169,6 +171,7 @@ class _Publisher:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import TaskContext
 
+        keep_freed_memory()
         context = TaskContext.get()
         position = context.partitionId() if context else 0
         parquet = self.writer.partitions[position]

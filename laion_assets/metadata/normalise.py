@@ -5,13 +5,14 @@ Ordinary values are recognised by vector code; each other value goes through a s
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from laion_assets.metadata.column_bytes import ColumnBytes
 from laion_assets.metadata.reasons import Note, Reason
 from laion_assets.metadata.schema import WANTED_COLUMNS
 from laion_assets.metadata.settings import MetadataSettings
@@ -25,6 +26,11 @@ _GOOD_URL = (
     r"(?i)\Ahttps?://(?:[^/?#@:\[\]\\\x00-\x20\x7f-\x{9f}]+@)?[^/?#@:\[\]\\\x00-\x20\x7f-\x{9f}]+(?::[0-9]+)?"
     r"(?:[/?#][^\x00-\x20\x7f-\x{9f}]*)?\z"
 )
+_GOOD_HOST = r"(?i)\Ahttps?://(?:[^/?#@:\[\]\\]+@)?[^/?#@:\[\]\\]+(?::[0-9]+)?(?:[/?#]|\z)"
+"""What is left of it for a URL whose bytes are all visible ASCII; it ends where the host does."""
+_SPACE, _DELETE = 0x20, 0x7F
+_SURE_DIGITS = 18
+"""So many digits always are an int64."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _WEB_HOST = re.compile(r"(?i)https?://(?:[^/?#]*@)?(?:\[[0-9a-f:.%]+\]|[^/?#@:\[\]\\]+)(?::[^/?#]*)?(?:[/?#]|\Z)")
 _URL_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -125,7 +131,13 @@ def similarity_of(text: str) -> tuple[float | None, Note]:
 
 
 def _urls(urls: pa.Array, settings: MetadataSettings, notes: np.ndarray, reasons: dict[int, Reason]) -> pa.Array:
-    fine = _and(pc.match_substring_regex(urls, _GOOD_URL), pc.less_equal(pc.utf8_length(urls), settings.max_url_chars))
+    found = ColumnBytes.of(urls)
+    plain = ~found.rows((found.content <= _SPACE) | (found.content >= _DELETE))
+    plain &= (found.lengths <= settings.max_url_chars) & _numpy(pc.match_substring_regex(urls, _GOOD_HOST))
+
+    def is_fine(some: pa.Array) -> pa.Array:
+        short = pc.less_equal(pc.utf8_length(some), settings.max_url_chars)
+        return pc.and_(short, pc.match_substring_regex(some, _GOOD_URL))
 
     def normal(row: int, url: str) -> str:
         stored = url.strip(_ASCII_SPACE).replace(" ", "%20")
@@ -135,12 +147,17 @@ def _urls(urls: pa.Array, settings: MetadataSettings, notes: np.ndarray, reasons
             reasons[row] = fault
         return stored
 
-    return _rewrite(urls, fine, normal)
+    return _rewrite(urls, plain, is_fine, normal)
 
 
 def _captions(texts: pa.Array, settings: MetadataSettings, notes: np.ndarray, reasons: dict[int, Reason]) -> pa.Array:
-    short = pc.less_equal(pc.utf8_length(texts), settings.max_caption_chars)
-    fine = _and(short, pc.invert(pc.match_substring_regex(texts, _ODD_CAPTION)))
+    found = ColumnBytes.of(texts)
+    plain = ~found.rows((found.content < _SPACE) | (found.content >= _DELETE))
+    plain &= found.lengths <= settings.max_caption_chars
+
+    def is_fine(some: pa.Array) -> pa.Array:
+        short = pc.less_equal(pc.utf8_length(some), settings.max_caption_chars)
+        return pc.and_(short, pc.invert(pc.match_substring_regex(some, _ODD_CAPTION)))
 
     def normal(row: int, caption: str) -> str:
         stored, note = normal_caption(caption)
@@ -149,63 +166,90 @@ def _captions(texts: pa.Array, settings: MetadataSettings, notes: np.ndarray, re
             reasons.setdefault(row, Reason.CAPTION_TOO_LONG)
         return stored
 
-    stored = _rewrite(texts, fine, normal)
-    missing = pc.equal(stored, "")
-    notes[_numpy(missing)] |= Note.CAPTION_MISSING
-    return pc.if_else(missing, None, stored)
+    stored = _rewrite(texts, plain, is_fine, normal)
+    missing = ColumnBytes.of(stored).lengths == 0
+    if not missing.any():
+        return stored
+    notes[missing] |= Note.CAPTION_MISSING
+    return pc.if_else(pa.array(missing), None, stored)
 
 
 def _labels(texts: pa.Array, invalid: Note, notes: np.ndarray) -> pa.Array:
-    trimmed = pc.utf8_trim_whitespace(texts)
+    """Labels are few: the rule is applied to each one once."""
+    coded = texts.dictionary_encode()
+    trimmed = pc.utf8_trim_whitespace(coded.dictionary)
     odd = pc.or_(
         pc.greater(pc.utf8_length(trimmed), MAX_LABEL_CHARS),
         pc.match_substring_regex(trimmed, r"[\x00-\x1f\x7f-\x{9f}]"),
     )
-    notes[_numpy(odd)] |= invalid
-    return pc.if_else(pc.or_(odd, pc.equal(trimmed, "")), None, trimmed)
+    if pc.any(odd).as_py():
+        notes[_numpy(odd)[coded.indices.to_numpy()]] |= invalid
+    return pc.if_else(pc.or_(odd, pc.equal(trimmed, "")), None, trimmed).take(coded.indices)
 
 
 def _whole(texts: pa.Array, name: str, low: int, high: int, kind: pa.DataType, notes: np.ndarray) -> pa.Array:
-    plain = pc.match_substring_regex(texts, r"\A[0-9]{1,18}\z" if kind == pa.int64() else r"\A[1-9][0-9]{0,5}\z")
-    values = pc.if_else(plain, texts, None).cast(kind)
-    odd = np.flatnonzero(~_numpy(plain))
-    if not len(odd):
-        return values
-    found = []
-    for row, text in zip(odd.tolist(), texts.take(pa.array(odd)).to_pylist(), strict=True):
+    found = ColumnBytes.of(texts)
+    plain = (found.lengths > 0) & (found.lengths <= _SURE_DIGITS) & ~found.rows(_no_digit(found.content))
+    values = _cast(texts, plain, "0", pa.int64()).to_numpy()
+    odd = ~(plain & (values >= low) & (values <= high))
+    if not odd.any():
+        return pa.array(values).cast(kind)
+    written: list[int | None] = []
+    for row, text in _at(texts, odd):
         value = whole_number(text, low, high)
         if value is None:
             notes[row] |= Note[f"{name}_INVALID" if text.strip() else f"{name}_MISSING"]
-        found.append(value)
-    return pc.replace_with_mask(values, pc.invert(plain), pa.array(found, kind))
+        written.append(value)
+    return pc.replace_with_mask(pa.array(np.where(odd, 0, values)).cast(kind), pa.array(odd), pa.array(written, kind))
 
 
 def _similarity(texts: pa.Array, notes: np.ndarray) -> pa.Array:
-    plain = pc.match_substring_regex(texts, r"\A-?0\.[0-9]{1,25}\z")
-    values = pc.add(pc.if_else(plain, texts, None).cast(pa.float64()), 0.0)
-    odd = np.flatnonzero(~_numpy(plain))
-    if not len(odd):
+    found = ColumnBytes.of(texts)
+    plain = found.lengths > len("0.")
+    starts = found.edges[:-1][plain]
+    plain[plain] = (found.content[starts] == ord("0")) & (found.content[starts + 1] == ord("."))
+    other = _no_digit(found.content)
+    other[found.edges[:-1][plain] + 1] = False
+    plain &= ~found.rows(other)
+    values = _cast(texts, plain, "0", pa.float64())
+    if plain.all():
         return values
-    found = []
-    for row, text in zip(odd.tolist(), texts.take(pa.array(odd)).to_pylist(), strict=True):
+    written: list[float | None] = []
+    for row, text in _at(texts, ~plain):
         value, note = similarity_of(text)
         notes[row] |= note
-        found.append(value)
-    return pc.replace_with_mask(values, pc.invert(plain), pa.array(found, pa.float64()))
+        written.append(value)
+    return pc.replace_with_mask(values, pa.array(~plain), pa.array(written, pa.float64()))
 
 
-def _rewrite(texts: pa.Array, fine: pa.Array, rewrite: Callable[[int, str], str]) -> pa.Array:
-    """The texts, those that are not fine as `rewrite(row, text)` gives them."""
-    odd = np.flatnonzero(~_numpy(fine))
-    if not len(odd):
+def _no_digit(content: np.ndarray) -> np.ndarray:
+    """(m,) bool: which bytes are no digit."""
+    return content - np.uint8(ord("0")) > 9
+
+
+def _cast(texts: pa.Array, plain: np.ndarray, other: str, kind: pa.DataType) -> pa.Array:
+    """The plain ones of n texts as numbers, `other` in place of the rest."""
+    return (texts if plain.all() else pc.if_else(pa.array(plain), texts, other)).cast(kind)
+
+
+def _at(texts: pa.Array, chosen: np.ndarray) -> Iterator[tuple[int, str]]:
+    """The chosen ones of n texts, each with its row."""
+    rows = np.flatnonzero(chosen)
+    return zip(rows.tolist(), texts.take(pa.array(rows)).to_pylist(), strict=True)
+
+
+def _rewrite(
+    texts: pa.Array, plain: np.ndarray, is_fine: Callable[[pa.Array], pa.Array], rewrite: Callable[[int, str], str]
+) -> pa.Array:
+    """The texts; those that are neither plain nor, looked at with care, fine, as `rewrite(row, text)` gives them."""
+    if plain.all():
         return texts
-    found = texts.take(pa.array(odd)).to_pylist()
-    written = [rewrite(row, text) for row, text in zip(odd.tolist(), found, strict=True)]
-    return pc.replace_with_mask(texts, pc.invert(fine), pa.array(written, pa.string()))
-
-
-def _and(left: pa.Array, right: pa.Array) -> pa.Array:
-    return pc.and_(left, right)
+    odd = ~plain
+    odd[odd] = ~_numpy(is_fine(texts.filter(pa.array(odd))))
+    if not odd.any():
+        return texts
+    written = [rewrite(row, text) for row, text in _at(texts, odd)]
+    return pc.replace_with_mask(texts, pa.array(odd), pa.array(written, pa.string()))
 
 
 def _numpy(mask: pa.Array) -> np.ndarray:

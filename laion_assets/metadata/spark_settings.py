@@ -5,8 +5,11 @@ SPARK_CONF: dict[str, str] = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
-    # What crosses the exchange is compressed already.
+    # What crosses the exchange is compressed already, and large: G1 would start a cycle for every few values.
     "spark.shuffle.compress": "false",
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
+    # Spark's default sum is computed byte by byte, this one by the processor.
+    "spark.shuffle.checksum.algorithm": "CRC32C",
     # The writer is asked once a partition: a second attempt only helps where an executor was lost.
     "spark.speculation": "false",
     "spark.task.maxFailures": "4",

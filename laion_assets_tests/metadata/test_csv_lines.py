@@ -45,3 +45,24 @@ def test_lines_that_are_no_text_are_found() -> None:
     found = Lines.of(data, True).unreadable()
     assert found == {1: Reason.INVALID_UTF8, 3: Reason.NUL_BYTE, 4: Reason.INVALID_UTF8}
     assert unreadable(b"caf\xc3\xa9") is None
+
+
+@given(st.lists(st.one_of(st.binary(max_size=6), st.text(max_size=4).map(lambda text: text.encode(errors="replace")))))
+@settings(max_examples=400, deadline=None)
+@example(
+    [
+        b"\xc0\x80",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xf4\x8f\xbf\xbf",
+        b"\xe0\x9f\xbf",
+        b"\xef\xbb\xbf",
+        b"\x80",
+        b"\xc3",
+    ]
+)
+def test_lines_are_text_where_each_of_them_decodes(texts: list[bytes]) -> None:
+    whole = [text.replace(b"\n", b"").replace(b"\r", b"") for text in texts]
+    lines = Lines.of(b"".join(text + b"\n" for text in whole), True)
+    expected = {line: why for line, text in enumerate(whole) if (why := unreadable(text))}
+    assert lines.unreadable() == expected

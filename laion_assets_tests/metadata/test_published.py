@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,6 +29,7 @@ from laion_assets.runs import materialize
 from laion_assets_tests.metadata.csv_site import CsvSite
 from laion_assets_tests.metadata.tables import publish_csvs, quiet
 from laion_assets_tests.metadata.test_dedup import messy_files, rows_of
+from laion_assets_tests.metadata.test_dedup_cluster import STORE_VARIABLES
 
 LAYOUT = Layout(parquet_files=3, shards=7, embedding_files=2, rows_per_shard=250)
 ROWS = [{"URL": f"https://a.test/{n}.jpg", "TEXT": f"picture {n}", "similarity": 0.3, "WIDTH": n} for n in range(9)]
@@ -117,6 +119,36 @@ def test_files_are_read_over_http_in_place(shared: Dataset, site: CsvSite) -> No
         assert pq.read_table(opened).num_rows == 3
     observe(replace(shared, published=(f"{site.url}deep/a.parquet",)))
     assert [each.path for each in read_list(Store.of(shared))] == ["a.parquet"]
+
+
+@pytest.mark.parametrize("named", ["", "/part/*.parquet", "/part"])
+def test_files_in_an_object_store_are_read_in_place_and_watched(
+    shared: Dataset, object_store: str, spark: Any, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """The same rows as from a folder, by Spark's workers too; a file that is put anew is noticed."""
+    for name in STORE_VARIABLES:
+        monkeypatch.setitem(spark.sparkContext.environment, name, os.environ[name])
+    there = f"{object_store}/published{len(named)}"
+    fs, base = fsspec.core.url_to_fs(there)
+    for number, rows in enumerate((ROWS[:5], ROWS[5:])):
+        fs.pipe_file(f"{base}/part/{number}.parquet", parquet(rows))
+    fs.pipe_file(f"{base}/part/readme.txt", b"not a table")
+    remote = replace(shared, published=(f"{there}{named}",), root=f"{shared.root}/remote")
+    manifest = observe(remote)
+    files = read_list(Store.of(remote))
+    assert [file.rows for file in files] == [5, 4]
+    assert all(file.url.startswith("s3://") for file in files)
+    build_dedup_parquet(spark, remote, Store.of(remote), range(3), quiet)
+    observe(shared)
+    build_dedup_parquet(spark, shared, Store.of(shared), range(3), quiet)
+    uids = [row["uid"] for row in rows_of(remote)]
+    assert uids == [row["uid"] for row in rows_of(shared)]
+    assert len(uids) == len(ROWS)
+    assert observe(remote).content == manifest.content
+    fs.pipe_file(f"{base}/part/1.parquet", parquet(ROWS[4:]))
+    with pytest.raises(IntegrityError, match=r"1\.parquet changed since it was looked at"), open_published(files[1]):
+        pass
+    assert observe(remote).details["rows"] == 10
 
 
 @pytest.mark.parametrize(
