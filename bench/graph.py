@@ -2,6 +2,7 @@
 
     python bench/graph.py                            both storages, the whole graph on each, and the peer
     python bench/graph.py --storages sqlite          one of them
+    python bench/graph.py --dataset sample           the sample's 35 partitions: whether the benchmark works
     python bench/graph.py --folder DIR --keep        leaves files and instances: the rehearsal is made once
 
 For each storage: servers and daemon as processes, one backfill of all 41,889 partitions launched by GraphQL as the
@@ -27,7 +28,7 @@ from graph_page import page_latencies
 from graph_peer import peer_seconds_per_partition
 from graph_storages import STORAGES, Storage
 
-SHARDS = 41_455
+from laion_assets.datasets import DATASETS
 
 
 def main() -> None:
@@ -48,32 +49,39 @@ def main() -> None:
 
 
 def _bench(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    dataset = DATASETS[options.dataset]
+    shards = dataset.layout.shards
     loads = [load_seconds("laion400m") for _ in range(5)]
     load_s = statistics.median(loads)
     _say(f"code location laion400m: {load_s:.2f} s from start to answering (median of {len(loads)})")
-    line: dict[str, Any] = {"bench": "graph", "cores": os.cpu_count(), "load_s": round(load_s, 2)}
+    line: dict[str, Any] = {
+        "bench": "graph",
+        "dataset": dataset.name,
+        "cores": os.cpu_count(),
+        "load_s": round(load_s, 2),
+    }
     found: dict[str, dict[str, Any]] = {}
     for name in options.storages:
-        with STORAGES[name](folder / name) as storage:
+        with STORAGES[name](folder / name, dataset) as storage:
             found[name] = _measured(name, storage)
     line["partitions_page_s"] = max(each["partitions_page_s"] for each in found.values())
     line |= {f"{name}_ms_per_partition": each["ms_per_partition"] for name, each in found.items()}
     line["storages"] = found
-    ours = min(each["stages"]["image_shards"]["seconds"] for each in found.values()) / SHARDS
+    ours = min(each["stages"]["image_shards"]["seconds"] for each in found.values()) / shards
     line["ours"] = round(ours, 4)
     if options.peer:
         _say(f"peer: the same graph with Dagster's defaults, one run a partition, {options.peer} partitions")
-        peer = peer_seconds_per_partition(folder / options.storages[0], folder / "peer", options.peer)
+        peer = peer_seconds_per_partition(folder / options.storages[0], folder / "peer", dataset, options.peer)
         line |= {"peer": round(peer, 3), "peer_measured_on": options.peer, "ratio": round(peer / ours, 1)}
-        line["peer_scaled_hours"] = round(peer * SHARDS / 3_600, 1)
-        _say(f"peer: {peer:.2f} s a shard, {peer * SHARDS / 3_600:.1f} h for all (scaled); ours {ours * 1e3:.0f} ms")
+        line["peer_scaled_hours"] = round(peer * shards / 3_600, 1)
+        _say(f"peer: {peer:.2f} s a shard, {peer * shards / 3_600:.1f} h for all (scaled); ours {ours * 1e3:.0f} ms")
     _print_table(found)
     return line
 
 
 def _measured(name: str, storage: Storage) -> dict[str, Any]:
     started = time.monotonic()
-    stages = backfill_all(storage.page, lambda text: _say(f"{name}: {text}"))
+    stages = backfill_all(storage.page, storage.dataset.name, lambda text: _say(f"{name}: {text}"))
     took = time.monotonic() - started
     _say(f"{name}: the whole backfill took {took / 60:.1f} min")
     latencies = page_latencies(storage)
@@ -106,6 +114,7 @@ def _print_table(found: dict[str, dict[str, Any]]) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="rehearsal", choices=["rehearsal", "sample"], help="rehearsal")
     parser.add_argument("--storages", nargs="+", default=list(STORAGES), choices=list(STORAGES), help="default: both")
     parser.add_argument("--peer", type=int, default=40, help="partitions of the peer; 0: no peer (40)")
     parser.add_argument("--folder", help="folder for files and instances (a temporary one)")

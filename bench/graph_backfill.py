@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from graph_storages import DATASET
-
 from laion_assets.handles import STAGES
 from laion_assets_tests.end_to_end.dagster_page import BACKFILL, DagsterPage
 
@@ -18,28 +16,28 @@ _RUNS = """query Runs($backfill: String!) { runsOrError(filter: {tags: [{key: "d
   ... on Runs { results { runId status creationTime startTime endTime assetSelection { path } } } } }"""
 
 
-def backfill_all(page: DagsterPage, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def backfill_all(page: DagsterPage, dataset: str, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     """Backfill every partition of the five stages; by stage: seconds, runs, and how long their creation took.
 
     Raises RuntimeError unless the backfill ends complete, TimeoutError after LIMIT_S.
     """
-    backfill = page.backfill(DATASET, list(STAGES))
+    backfill = page.backfill(dataset, list(STAGES))
     started = said = time.monotonic()
     while (status := _status(page, backfill)) in ("REQUESTED", "CANCELING", "FAILING"):
         if time.monotonic() - started > LIMIT_S:
             raise TimeoutError(f"backfill {backfill} is {status} after {LIMIT_S} s")
         if time.monotonic() - said > _SAY_EVERY_S:
             said = time.monotonic()
-            say(f"{said - started:.0f} s: {progress(page)}")
+            say(f"{said - started:.0f} s: {progress(page, dataset)}")
         time.sleep(_EVERY_S)
     if status != "COMPLETED_SUCCESS":
-        raise RuntimeError(f"backfill {backfill} ended as {status}: {progress(page)}")
-    return _stages(page.graphql(_RUNS, backfill=backfill)["runsOrError"]["results"])
+        raise RuntimeError(f"backfill {backfill} ended as {status}: {progress(page, dataset)}")
+    return _stages(dataset, page.graphql(_RUNS, backfill=backfill)["runsOrError"]["results"])
 
 
-def progress(page: DagsterPage) -> str:
+def progress(page: DagsterPage, dataset: str) -> str:
     """Partitions that are materialized, of how many, by stage."""
-    nodes = page.graphql(_PROGRESS, keys=[{"path": [DATASET, stage]} for stage in STAGES])["assetNodes"]
+    nodes = page.graphql(_PROGRESS, keys=[{"path": [dataset, stage]} for stage in STAGES])["assetNodes"]
     counts = {node["assetKey"]["path"][-1]: node["partitionStats"] for node in nodes}
     return ", ".join(
         f"{stage} {counts[stage]['numMaterialized']:,}/{counts[stage]['numPartitions']:,}"
@@ -52,11 +50,11 @@ def _status(page: DagsterPage, backfill: str) -> str:
     return str(page.graphql(BACKFILL, id=backfill)["partitionBackfillOrError"]["status"])
 
 
-def _stages(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _stages(dataset: str, runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """`seconds` is from the creation of a stage's first run to the end of its last."""
     found = {}
     for stage in STAGES:
-        own = [run for run in runs if [DATASET, stage] in [key["path"] for key in run["assetSelection"]]]
+        own = [run for run in runs if [dataset, stage] in [key["path"] for key in run["assetSelection"]]]
         created = [run["creationTime"] for run in own]
         if own:
             found[stage] = {

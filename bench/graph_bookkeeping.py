@@ -1,4 +1,4 @@
-"""What Dagster's own bookkeeping costs: one run over all 41,455 shards that reports each of them and does nothing else.
+"""What Dagster's own bookkeeping costs: one run over all shards that reports each of them and does nothing else.
 
 The run is a process of its own; its asset has the key, partitions, IO manager and reports of `image_shards`, and its
 work is to hand over manifests that are there already. All of the run is counted: planned events, one materialization
@@ -17,7 +17,11 @@ from graph_storages import Storage
 def ms_per_partition(storage: Storage) -> float:
     """Milliseconds of the run's time for each partition. Raises CalledProcessError."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__))], env=storage.environment, check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(Path(__file__)), storage.dataset.name],
+        env=storage.environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     said = json.loads(done.stdout.splitlines()[-1])
     return float(said["seconds"]) / int(said["partitions"]) * 1e3
@@ -27,13 +31,13 @@ def main() -> None:
     import dagster as dg
 
     from laion_assets.assets.reporting import Reporting, reported_output
-    from laion_assets.datasets import REHEARSAL
+    from laion_assets.datasets import DATASETS
     from laion_assets.handles import IMAGE_SHARDS, ImageShards
     from laion_assets.io_managers.image_shards import ImageShardsIOManager
     from laion_assets.partitions import partitions_def
     from laion_assets.settings.resolution import configured
 
-    dataset = configured(REHEARSAL)
+    dataset = configured(DATASETS[sys.argv[1]])
     shards = ImageShards.of(dataset)
     manifests = list(shards.manifests())
 

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from graph_storages import DATASET
-
+from laion_assets.datasets import Dataset
 from laion_assets.handles import IMAGE_SHARDS
 from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page
 
@@ -17,18 +16,22 @@ _RUNS = """query Runs($backfill: String!) { runsOrError(filter: {tags: [{key: "d
   ... on Runs { results { status startTime endTime } } } }"""
 
 
-def peer_seconds_per_partition(made: Path, home: Path, partitions: int) -> float:
+def peer_seconds_per_partition(made: Path, home: Path, dataset: Dataset, partitions: int) -> float:
     """Seconds a shard takes, from the start of the first run to the end of the last.
 
     `made` is a home whose rows are taken by hard links. Raises RuntimeError where a run fails.
     """
     for name in ROWS:
         shutil.copytree(
-            made / "data" / DATASET / name, home / "data" / DATASET / name, copy_function=os.link, dirs_exist_ok=True
+            made / "data" / dataset.name / name,
+            home / "data" / dataset.name / name,
+            copy_function=os.link,
+            dirs_exist_ok=True,
         )
-    keys = [f"{number:05d}" for number in range(0, 41_455, 41_455 // partitions)][:partitions]
-    with _defaults(home) as page:
-        backfill = page.backfill(DATASET, [IMAGE_SHARDS], keys)
+    layout = dataset.layout
+    keys = [layout.shard_key(place * layout.shards // partitions) for place in range(partitions)]
+    with _defaults(home, dataset) as page:
+        backfill = page.backfill(dataset.name, [IMAGE_SHARDS], keys)
         status = page.wait_for_backfill(backfill, 120 + 30 * partitions)
         runs = page.graphql(_RUNS, backfill=backfill)["runsOrError"]["results"]
     if status != "COMPLETED_SUCCESS" or len(runs) != partitions:
@@ -37,7 +40,7 @@ def peer_seconds_per_partition(made: Path, home: Path, partitions: int) -> float
 
 
 @contextmanager
-def _defaults(home: Path) -> Iterator[DagsterPage]:
+def _defaults(home: Path, dataset: Dataset) -> Iterator[DagsterPage]:
     """`dagster dev` with an instance that is told nothing, and one partition a run."""
     instance = home / "dagster_home"
     instance.mkdir(parents=True)
@@ -45,5 +48,5 @@ def _defaults(home: Path) -> Iterator[DagsterPage]:
     with mock.patch.dict(os.environ):
         for name in [name for name in os.environ if name.startswith("DAGSTER_")]:
             del os.environ[name]
-        with dagster_page(home, LAION_ASSETS_REHEARSAL_IMAGES_SHARDS_PER_RUN="1") as page:
+        with dagster_page(home, **{f"LAION_ASSETS_{dataset.name.upper()}_IMAGES_SHARDS_PER_RUN": "1"}) as page:
             yield page

@@ -10,19 +10,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from laion_assets.datasets import Dataset
 from laion_assets.runs import MANY_PARTITIONS
 from laion_assets_tests.end_to_end.conftest import TOP
 from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page, wait_until
 from laion_assets_tests.end_to_end.deployment import deployment
 from laion_assets_tests.postgres import postgres
 
-DATASET = "rehearsal"
-
 
 @dataclass(frozen=True)
 class Storage:
     """Running servers: the page, the folder of files and instance, and what another process needs to see both."""
 
+    dataset: Dataset
     page: DagsterPage
     home: Path
     environment: dict[str, str]
@@ -31,18 +31,18 @@ class Storage:
 
 
 @contextlib.contextmanager
-def sqlite(home: Path) -> Iterator[Storage]:
+def sqlite(home: Path, dataset: Dataset) -> Iterator[Storage]:
     """`dagster dev` with `dagster_home/dagster.yaml`; SQLite on the disk of `home`."""
     instance = home / "dagster_home"
     instance.mkdir(parents=True, exist_ok=True)
     shutil.copy(TOP / "dagster_home" / "dagster.yaml", instance)
     environment = {"DAGSTER_HOME": str(instance), "LAION_ASSETS_ROOT": str(home / "data"), **MANY_PARTITIONS}
     with dagster_page(home, **MANY_PARTITIONS) as page:
-        yield Storage(page, home, os.environ | environment)
+        yield Storage(dataset, page, home, os.environ | environment)
 
 
 @contextlib.contextmanager
-def postgresql(home: Path) -> Iterator[Storage]:
+def postgresql(home: Path, dataset: Dataset) -> Iterator[Storage]:
     """The services of `deploy/compose.yaml` as processes, over a PostgreSQL that waits for its disk."""
     home.mkdir(parents=True, exist_ok=True)
     with postgres(durable=True) as database, deployment(home, database) as running:
@@ -50,12 +50,12 @@ def postgresql(home: Path) -> Iterator[Storage]:
         def fresh_page() -> None:
             running.kill("webserver")
             running.start("webserver")
-            wait_until(lambda: DATASET in running.page.loaded()[0], 60)
+            wait_until(lambda: dataset.name in running.page.loaded()[0], 60)
 
-        yield Storage(running.page, home, running.environment, fresh_page)
+        yield Storage(dataset, running.page, home, running.environment, fresh_page)
 
 
-STORAGES: dict[str, Callable[[Path], contextlib.AbstractContextManager[Storage]]] = {
+STORAGES: dict[str, Callable[[Path, Dataset], contextlib.AbstractContextManager[Storage]]] = {
     "sqlite": sqlite,
     "postgres": postgresql,
 }
