@@ -86,7 +86,9 @@ def shard_charts(shards: pa.Table) -> list[Chart]:
         charts.append(("Bytes a picture over the shards", line("shards-bytes", weights, "shard", "bytes a picture")))
     over_time = published_over_time(shards)
     if over_time:
-        drawn = line("shards-time", over_time, "hours since the first shard", "pictures/s of all workers")
+        unit, length_s = ("hours", 3600) if over_time[-1][0] > 7200 else ("minutes", 60)
+        points = [(second / length_s, rate) for second, rate in over_time]
+        drawn = line("shards-time", points, f"{unit} since the first shard", "pictures/s of all workers")
         charts.append(("Throughput over time", drawn))
     return charts
 

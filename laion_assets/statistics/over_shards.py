@@ -78,16 +78,18 @@ def spans(shards: pa.Table, limit: int = SPANS) -> list[Span]:
 
 
 def published_over_time(shards: pa.Table, limit: int = SPANS) -> list[tuple[float, float]]:
-    """Hours since the first shard, and pictures/s published from there to the next point, of all workers together.
+    """Seconds since the first shard, and pictures/s published from there to the next point, of all workers together.
 
-    Gaps between runs are points of rate 0. Empty where all shards were published within a second.
+    At least four shards a point in the mean, so that a shard's end is no peak; gaps between runs are points of rate 0.
+    Empty where all shards were published within a second.
     """
     times = [datetime.fromisoformat(at).timestamp() for at in shards.column("published_at").to_pylist()]
     if not times or max(times) - min(times) < 1:
         return []
     begin = min(times)
-    width = max((max(times) - begin) / limit, 1.0)
-    pictures = [0] * (int((max(times) - begin) // width) + 1)
+    points = max(min(limit, len(times) // 4), 1)
+    width = (max(times) - begin) / points
+    pictures = [0] * points
     for at, count in zip(times, shards.column("pictures").to_pylist(), strict=True):
-        pictures[int((at - begin) // width)] += count
-    return [(place * width / 3600, count / width) for place, count in enumerate(pictures)]
+        pictures[min(int((at - begin) // width), points - 1)] += count
+    return [(place * width, count / width) for place, count in enumerate(pictures)]

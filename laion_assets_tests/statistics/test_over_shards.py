@@ -45,12 +45,19 @@ def test_shards_that_are_not_published_leave_a_gap() -> None:
 
 
 def test_the_rate_over_time_adds_up_to_the_pictures_and_is_0_where_nothing_came() -> None:
-    shards = shard_table([manifest(shard, 10, second) for shard, second in enumerate((0, 10, 20, 3_600))])
-    found = published_over_time(shards, limit=60)
-    width_s = (found[1][0] - found[0][0]) * 3_600
-    assert sum(rate * width_s for _, rate in found) == pytest.approx(40)
-    assert found[0][1] == pytest.approx(30 / width_s)
-    assert found[30][1] == 0
+    seconds = [*range(0, 200, 2), *range(3_400, 3_602, 2)]
+    found = published_over_time(shard_table([manifest(shard, 10, second) for shard, second in enumerate(seconds)]))
+    width_s = found[1][0] - found[0][0]
+    assert len(found) == len(seconds) // 4
+    assert width_s == pytest.approx(3_600 / len(found))
+    assert sum(rate * width_s for _, rate in found) == pytest.approx(10 * len(seconds))
+    assert found[0][1] == pytest.approx(10 / 2, rel=0.05)
+    assert found[20][1] == 0
+
+
+def test_a_handful_of_shards_is_one_rate_and_shards_of_one_second_are_none() -> None:
+    assert published_over_time(shard_table([manifest(n, 10, n) for n in range(5)])) == [(0, 50 / 4)]
+    assert published_over_time(shard_table([manifest(0), manifest(1)])) == []
 
 
 def test_a_bad_hour_is_seen_in_the_shards_it_hit() -> None:
