@@ -5,8 +5,9 @@ SPARK_CONF: dict[str, str] = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
-    # What crosses the exchange is compressed already, and large: G1 would start a cycle for every few values.
+    # What crosses the exchange is compressed already.
     "spark.shuffle.compress": "false",
+    # The JVM moves few large values. G1 starts a cycle for every few of them; a second compiler never pays for itself.
     "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
     # Spark's default sum is computed byte by byte, this one by the processor.
     "spark.shuffle.checksum.algorithm": "CRC32C",
