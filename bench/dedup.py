@@ -30,7 +30,7 @@ GROWTH_AT_MOST = 1.15
 JVM_MEMORY_BESIDE_HEAP_MIB = 1_024
 """Code, threads, Netty's and Arrow's buffers beside the JVM's heap."""
 PYTHON_WORKER_BUDGET_MIB = 640
-"""A Python worker, whatever the number of rows."""
+"""A Python worker's own memory, whatever the number of rows; beside it the pages of the mapped file of its runs."""
 
 
 @dataclass
@@ -60,6 +60,10 @@ class Result:
     def peak(self, kind: str) -> float:
         """Largest resident memory of one process of this kind in any run, MiB."""
         return max(used.peak_of.get(kind, 0.0) for used in self.used)
+
+    def own(self, kind: str) -> float:
+        """The same without the pages of mapped files: a partition's runs lie in one, in the system's cache."""
+        return max(used.own_of.get(kind, 0.0) for used in self.used)
 
 
 def main() -> None:
@@ -122,7 +126,7 @@ def _growth(folder: Path, files: list[Path], sizes: tuple[int, ...], options: ar
     found = list(results.values())
     row_us = [round(result.median_s / result.rows * 1e6, 3) for result in found]
     jvm_budget = int(options.memory.rstrip("g")) * 1024 + JVM_MEMORY_BESIDE_HEAP_MIB
-    flat = all(result.peak("jvm") < jvm_budget and result.peak("python") < PYTHON_WORKER_BUDGET_MIB for result in found)
+    flat = all(result.own("jvm") < jvm_budget and result.own("python") < PYTHON_WORKER_BUDGET_MIB for result in found)
     growth = row_us[-1] / row_us[0]
     line = {"bench": "dedup-growth", "rows": sizes, "us_a_row": row_us, "growth": round(growth, 3)}
     line |= {"growth_ok": growth <= GROWTH_AT_MOST, "peak_mib": [round(each.median("peak_mib")) for each in found]}
@@ -132,6 +136,7 @@ def _growth(folder: Path, files: list[Path], sizes: tuple[int, ...], options: ar
     }
     line |= {
         "python_mib": [round(each.peak("python")) for each in found],
+        "python_own_mib": [round(each.own("python")) for each in found],
         "python_budget_mib": PYTHON_WORKER_BUDGET_MIB,
     }
     return {**line, "within_budget": flat, "conserved": True, "cores": options.cores, "memory": options.memory}

@@ -18,13 +18,15 @@ _DISK_EVERY_S = 2.0
 class Used:
     """`cpu_s` is user and system time of the whole tree, `cpu_of` that of the kinds `jvm` and `python`; `peak_mib` the
     largest sum of resident memory at one moment, `peak_of` the largest resident memory of one process by its kind,
-    shared pages counted in full; `disk_mib` the most that lay in the folders."""
+    shared pages counted in full; `own_of` the same without pages of mapped files, which the kernel drops when it wants
+    to; `disk_mib` the most that lay in the folders."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_mib: float = 0.0
     disk_mib: float = 0.0
     peak_of: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    own_of: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     cpu_of: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     last_line: str = ""
 
@@ -64,11 +66,13 @@ def _sample(root: psutil.Process, cpu: dict[tuple[str, int], float], used: Used)
     with contextlib.suppress(psutil.Error):
         for process in [root, *root.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                times, resident = process.cpu_times(), process.memory_info().rss / 2**20
+                times, memory = process.cpu_times(), process.memory_info()
+                resident = memory.rss / 2**20
                 together += resident
                 kind = "jvm" if process.name() == "java" else "python"
                 cpu[kind, process.pid] = max(cpu.get((kind, process.pid), 0.0), times.user + times.system)
                 used.peak_of[kind] = max(used.peak_of[kind], resident)
+                used.own_of[kind] = max(used.own_of[kind], resident - memory.shared / 2**20)
     used.peak_mib = max(used.peak_mib, together)
 
 

@@ -1,7 +1,6 @@
 """The runs of one partition on local disk, merged uid range by uid range, so that memory does not grow with rows."""
 
 import math
-import mmap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -78,21 +77,18 @@ class RunMerge:
         self._file.close()
         if not self._places:
             return
-        with self._path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        whole = pa.py_buffer(mapped)
-        runs = [pa.ipc.open_stream(whole.slice(start, size)).read_next_batch() for start, size in self._places]
-        edges = self._edges(math.ceil(whole.size / self._range_bytes))
-        cuts = [[0, *np.searchsorted(halves(run["digest"])[0], edges), run.num_rows] for run in runs]
-        if columns:
-            runs = [run.select(columns) for run in runs]
-        for number in range(len(edges) + 1):
-            spans = [(run, int(cut[number]), int(cut[number + 1])) for run, cut in zip(runs, cuts, strict=True)]
-            parts = [run.slice(start, end - start) for run, start, end in spans if end > start]
-            if parts:
-                yield parts
-            # Pages that were read stay in the system's cache, and no longer count as this process's memory.
-            mapped.madvise(mmap.MADV_DONTNEED)
+        with pa.memory_map(str(self._path)) as mapped:
+            whole = mapped.read_buffer()
+            runs = [pa.ipc.open_stream(whole.slice(start, size)).read_next_batch() for start, size in self._places]
+            edges = self._edges(math.ceil(whole.size / self._range_bytes))
+            cuts = [[0, *np.searchsorted(halves(run["digest"])[0], edges), run.num_rows] for run in runs]
+            if columns:
+                runs = [run.select(columns) for run in runs]
+            for number in range(len(edges) + 1):
+                spans = [(run, int(cut[number]), int(cut[number + 1])) for run, cut in zip(runs, cuts, strict=True)]
+                parts = [run.slice(start, end - start) for run, start, end in spans if end > start]
+                if parts:
+                    yield parts
 
     def _edges(self, ranges: int) -> np.ndarray:
         """(ranges - 1,) uint64: the first 64 bits of where equal shares of the partition's hash space begin."""
