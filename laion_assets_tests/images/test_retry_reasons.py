@@ -3,7 +3,10 @@
 import pytest
 
 from laion_assets.errors import SettingError
-from laion_assets.images.reasons import Reason
+from laion_assets.images.fetching.head import Head
+from laion_assets.images.fetching.judgement import judge
+from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.retry_reasons import CONSENT, SETTLED, asked_in_config, retry_reasons
 
 
@@ -20,6 +23,33 @@ def test_retryable_is_what_may_well_pass():
 def test_settled_reasons_are_retried_when_they_are_named():
     assert retry_reasons("http_404, http_5xx") == (Reason.HTTP_404, Reason.HTTP_5XX)
     assert retry_reasons(["http_451"]) == (Reason.HTTP_451,)
+
+
+AGAIN = {
+    Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAULT, Reason.CONNECT_FAILURE, Reason.TLS_FAILURE,
+    Reason.CONNECTION_RESET, Reason.DEADLINE, Reason.HOST_BUSY, Reason.SHORT_BODY, Reason.TOO_LARGE,
+    Reason.BAD_RESPONSE, Reason.BAD_ENCODING, Reason.REDIRECT_LOOP, Reason.TOO_MANY_REDIRECTS, Reason.BAD_REDIRECT,
+    Reason.NO_CONTENT, Reason.HTTP_403, Reason.HTTP_429, Reason.HTTP_4XX, Reason.HTTP_5XX, Reason.HTTP_OTHER,
+    Reason.NOT_AN_IMAGE, Reason.UNSUPPORTED_FORMAT, Reason.TOO_MANY_PIXELS, Reason.IMAGE_TOO_SMALL,
+    Reason.ASPECT_RATIO, Reason.UNDECODABLE, Reason.DECODER_CRASH, Reason.DECODE_TIMEOUT, Reason.INTERNAL,
+}  # fmt: skip
+
+
+def test_for_each_reason_it_is_decided_whether_a_retry_asks_again():
+    """A new reason is in no set, and fails here until somebody says whether it is a refusal."""
+    assert not AGAIN & CONSENT
+    assert not AGAIN & SETTLED
+    assert not CONSENT & SETTLED
+    assert AGAIN | CONSENT | SETTLED | {Reason.SUCCESS} == set(Reason)
+
+
+@pytest.mark.parametrize(
+    "header", [("x-robots-tag", "noai"), ("tdm-reservation", "1"), ("content-usage", "train-ai=n")], ids=str
+)
+def test_what_the_fetch_takes_for_a_refusal_is_one_here(header):
+    with pytest.raises(Rejection) as refused:
+        judge(Head(200, (header,)), FetchPolicy())
+    assert refused.value.reason in CONSENT
 
 
 @pytest.mark.parametrize("word", sorted(CONSENT))

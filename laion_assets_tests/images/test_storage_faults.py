@@ -1,6 +1,6 @@
 """Each operation on storage fails once, the first, the second, ... the n-th: nothing half made counts, and it resumes.
 
-FAULTS 39, for a shard's publication, and for that of a retry, on a disk.
+FAULTS 39, for a shard's publication, and for that of a retry, on a disk and on an object store.
 """
 
 import errno
@@ -9,6 +9,7 @@ import resource
 import shutil
 from dataclasses import replace
 
+import fsspec
 import pytest
 
 from laion_assets.commit.manifest import disagreement, read_manifest
@@ -61,6 +62,47 @@ def state_of(dataset):
         return None
     assert disagreement(Store.of(dataset), manifest, hashes=True) is None, "the manifest promises other files"
     return manifest.counts.rows_out
+
+
+def objects(dataset, folder="image_shards"):
+    """The content of the dataset's objects below a folder of its store by their name, stats left out."""
+    store = Store.of(dataset)
+    names = [name for name in store.names(folder) if not name.endswith("_stats.json")]
+    return {name: store.read_bytes(f"{folder}/{name}") for name in names}
+
+
+@pytest.mark.parametrize("kind", ["first", "retry"])
+def test_on_an_object_store(kind, site, tmp_path, object_store, monkeypatch):
+    retry = FAILED if kind == "retry" else ()
+    root = f"{object_store}/faults-{kind}"
+    start = dataset_of(f"{root}/start", ROWS, site.resolve)
+    if retry:
+        site.pages["/2.jpg"] = answer(b"", "503 Service Unavailable")
+        ShardTask(start, 0).run()
+        site.pages["/2.jpg"] = PAGES["/2.jpg"]
+    whole = dataset_of(tmp_path, ROWS, site.resolve)
+    ShardTask(whole, 0).run()
+    dataset, before, failures = replace(start, root=f"{root}/work"), state_of(start), 0
+    bucket = fsspec.filesystem("s3", use_listings_cache=False)
+    for step in range(1, 100):
+        if bucket.exists(f"{root}/work"):
+            bucket.rm(f"{root}/work", recursive=True)
+        bucket.copy(f"{root}/start/", f"{root}/work/", recursive=True)
+        with monkeypatch.context() as patch:
+            done = failing_at(step, patch)
+            try:
+                ShardTask(dataset, 0, retry=retry).run()
+            except OSError:
+                failures += 1
+        assert state_of(dataset) in {before, 4, None}, "something half made counts"
+        ShardTask(dataset, 0, retry=retry).run()
+        assert objects(dataset) == published(whole), f"after operation {step} ({done[min(step, len(done)) - 1]}) failed"
+        assert Freshness(dataset).state(IMAGE_SHARDS, 0).state == "complete"
+        assert bucket.find(f"{root}/work/tiny/staging") == []
+        if len(done) < step:
+            break
+    assert step > 10
+    assert failures > 8
 
 
 @pytest.mark.parametrize("kind", ["first", "retry"])

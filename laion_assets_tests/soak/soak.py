@@ -56,10 +56,12 @@ class Sample:
     children: int
 
 
-def soak(minutes: float, workers: int, folder: Path) -> tuple[list[Sample], int, list[str]]:
+def soak(
+    minutes: float, workers: int, folder: Path, count_rows: int = ROWS, task: type[ShardTask] = ShardTask
+) -> tuple[list[Sample], int, list[str]]:
     """Run for so many minutes: the samples, the shards made, and what went wrong with shards."""
     rows = sorted({(row.url, row.caption) for row in crawl_rows() if row.url.startswith("http")})
-    rows = rows[:: max(1, len(rows) // ROWS)][:ROWS]
+    rows = rows[:: max(1, len(rows) // count_rows)][:count_rows]
     samples: list[Sample] = []
     made = 0
 
@@ -75,7 +77,7 @@ def soak(minutes: float, workers: int, folder: Path) -> tuple[list[Sample], int,
         def tasks() -> Iterator[ShardTask]:
             number = 0
             while time.monotonic() < ends:
-                yield ShardTask(dataset, number % SHARDS, force=True)
+                yield task(dataset, number % SHARDS, force=True)
                 number += 1
 
         with _sampled(samples):

@@ -1,8 +1,19 @@
 """The soak sees growth, and what does not grow; `make soak` runs it for real."""
 
+import os
 from xml.etree import ElementTree
 
-from laion_assets_tests.soak.soak import Sample, problems, write
+from laion_assets.images.shard_task import ShardTask
+from laion_assets_tests.soak import soak as soaking
+from laion_assets_tests.soak.soak import Sample, problems, soak, write
+
+
+class LeakingTask(ShardTask):
+    """A shard that leaves one file open."""
+
+    def run(self):
+        os.open(os.devnull, os.O_RDONLY)
+        return super().run()
 
 
 def series(process, **growth):
@@ -35,3 +46,13 @@ def test_the_samples_are_written_as_a_table_and_a_plot(tmp_path):
     assert len(lines) == 601
     drawn = ElementTree.parse(plot).getroot()
     assert len(drawn.findall("{http://www.w3.org/2000/svg}polyline")) == 8
+
+
+def test_one_descriptor_a_shard_is_noticed_in_a_real_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(soaking, "EVERY_S", 0.2)
+    samples, made, failures = soak(0.35, 1, tmp_path, count_rows=8, task=LeakingTask)
+    assert failures == []
+    assert made > 30
+    found = problems(samples)
+    assert any("descriptors of worker" in problem for problem in found), found
+    assert not any("of parent" in problem for problem in found), found

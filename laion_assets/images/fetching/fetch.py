@@ -101,6 +101,15 @@ class Fetcher:
         """End the kept connections. The fetcher still works, but keeps none any more."""
         self.pool.close()
 
+    def wait_s(self, url: str) -> float:
+        """How long the URL had better wait for its host, which rests or is busy, while there are others to fetch."""
+        if not self.gate.crowded:
+            return 0.0
+        try:
+            return self.gate.wait_s(parse_target(url).host)
+        except Rejection:
+            return 0.0
+
     def fetch(self, url: str, hold: bool = False) -> Fetched:
         """Fetch one URL. Retryable failures are tried again while tries and time are left.
 

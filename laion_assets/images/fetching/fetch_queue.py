@@ -3,9 +3,14 @@
 No more urls are under way or answered and not taken than `_AHEAD` for each thread: that bounds the memory. A thread
 that finds so many rests, and is called only when the answers get short (`_SHORT`): where sites answer at once a few
 threads do all the work, for to wake one costs a tenth of a fetch, and where they are slow all of them are busy.
+
+A URL whose host rests (Retry-After) or is busy with its bound of requests is put aside as long as there are others, so
+that one host never holds all threads. When only such are left, threads wait for their hosts.
 """
 
+import heapq
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,6 +67,7 @@ class FetchQueue:
         self._most, self._short = _AHEAD * self._threads, _SHORT * self._threads
         self._lock = threading.Lock()
         self._begun = self._ahead = self._resting = 0
+        self._aside: list[tuple[float, int]] = []
         self._is_left = False
         self._calls: SimpleQueue[None] = SimpleQueue()
         self._answers: SimpleQueue[tuple[int, Fetched]] = SimpleQueue()
@@ -107,21 +113,43 @@ class FetchQueue:
         self._fetcher.budget.give(fetched.held)
 
     def _work(self) -> None:
-        while (place := self._next()) is not None:
-            self._fetch(place)
+        was_aside = False
+        while (place := self._next(fresh=was_aside)) is not None:
+            was_aside = self._put_aside(place)
+            if not was_aside:
+                self._fetch(place)
 
-    def _next(self) -> int | None:
-        """The place of the next URL to fetch, as soon as there is room for its answer; None when there is none."""
+    def _next(self, fresh: bool) -> int | None:
+        """The place of the next URL to fetch, as soon as there is room for its answer; None when there is none.
+
+        Those put aside come first when their time is there, unless a `fresh` one is wanted: many may have to go aside
+        again.
+        """
         while True:
             with self._lock:
-                if self._is_left or self._begun == len(self._urls):
+                if self._is_left or (self._begun == len(self._urls) and not self._aside):
                     return None
                 if self._ahead < self._most:
                     self._ahead += 1
+                    due = bool(self._aside) and not fresh and self._aside[0][0] <= time.monotonic()
+                    if due or self._begun == len(self._urls):
+                        return heapq.heappop(self._aside)[1]
                     self._begun += 1
                     return self._begun - 1
                 self._resting += 1
             self._calls.get()
+
+    def _put_aside(self, place: int) -> bool:
+        """Whether the URL was left for later, since its host rests or is busy and there are others."""
+        wait_s = self._fetcher.wait_s(self._urls[place])
+        if wait_s <= 0:
+            return False
+        with self._lock:
+            if self._begun == len(self._urls):
+                return False
+            heapq.heappush(self._aside, (time.monotonic() + wait_s, place))
+            self._ahead -= 1
+        return True
 
     def _fetch(self, place: int) -> None:
         """In a call of its own: a thread that rests holds no body."""

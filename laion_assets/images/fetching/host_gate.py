@@ -15,6 +15,8 @@ from laion_assets.images.reasons import Reason, Rejection
 MAX_PAUSE_S = 600.0
 """A longer Retry-After is cut to this: no host is given up for a day because of one answer."""
 _MANY_PAUSES = 1_000
+_BUSY_S = 0.05
+"""When to look again whether a host with others waiting for it has a slot."""
 
 
 @dataclass
@@ -39,6 +41,19 @@ class HostGate:
         self._lock = threading.Lock()
         self._places: dict[Hashable, _Place] = {}
         self._paused: dict[str, float] = {}
+        self._waiting = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether `wait_s` may be more than 0 for any host."""
+        return bool(self._paused) or self._waiting > 0
+
+    def wait_s(self, host: str) -> float:
+        """How long a request to the host had better not begin: it rests, or others wait for it already."""
+        with self._lock:
+            place = self._places.get(host)
+            busy = place is not None and place.waiting and place.running >= self._per_host
+        return max(self._pause_left(host), _BUSY_S if busy else 0.0)
 
     def enter(self, host: str, address: Hashable | None, clock: Clock) -> None:
         """Take a slot of the host and of the address. Raises Rejection `host_busy` when patience is over."""
@@ -93,10 +108,12 @@ class HostGate:
                 return
             mine = threading.Event()
             place.waiting.append(mine)
+            self._waiting += 1
         started = time.monotonic()
         mine.wait(max(0.0, clock.patience_s))
         clock.waited(time.monotonic() - started)
         with self._lock:
+            self._waiting -= 1
             if mine.is_set():  # the slot was handed over: `running` counts it already
                 return
             place.waiting.remove(mine)
