@@ -1,6 +1,7 @@
 """What a command and all its children use: seconds, CPU, memory and disk, sampled while it runs."""
 
 import contextlib
+import os
 import subprocess
 import time
 from collections import defaultdict
@@ -78,9 +79,11 @@ def _sample(root: psutil.Process, cpu: dict[tuple[str, int], float], used: Used)
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
+    # Folders vanish while they are looked at: os.walk passes over what is gone, Path.rglob raises.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(parent, name)).st_size
     return total
 
 
