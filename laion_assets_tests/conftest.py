@@ -65,9 +65,10 @@ def spark() -> Iterator[Any]:
     builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "2g")
     for name, value in SPARK_CONF.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    yield session
-    session.stop()
+    from laion_assets.resources.spark import end_jvm
+
+    yield builder.getOrCreate()
+    end_jvm()  # which a test that materialized dedup_parquet in this process has done already
 
 
 @pytest.fixture(scope="session")

@@ -170,7 +170,7 @@ def test_the_report_is_one_page_of_valid_parts_that_needs_no_network_and_trusts_
     build(counted, DATASET_STATISTICS)
     build(counted, IMAGE_STATISTICS)
     page = (Path(Store.of(counted).url) / REPORT).read_text()
-    assert page.count("<svg") == 15
+    assert page.count("<svg") == 14, "of so few shards the throughput over time is one point, and no plot"
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert not re.search(r'(?:src|href)="(?!#)', page)
