@@ -82,12 +82,12 @@ def test_on_an_object_store(kind, site, tmp_path, object_store, monkeypatch):
         site.pages["/2.jpg"] = PAGES["/2.jpg"]
     whole = dataset_of(tmp_path, ROWS, site.resolve)
     ShardTask(whole, 0).run()
-    dataset, before, failures = replace(start, root=f"{root}/work"), state_of(start), 0
+    dataset, before, failures = replace(start, root=f"{root}/copy"), state_of(start), 0
     bucket = fsspec.filesystem("s3", use_listings_cache=False)
     for step in range(1, 100):
-        if bucket.exists(f"{root}/work"):
-            bucket.rm(f"{root}/work", recursive=True)
-        bucket.copy(f"{root}/start/", f"{root}/work/", recursive=True)
+        if bucket.exists(f"{root}/copy"):
+            bucket.rm(f"{root}/copy", recursive=True)
+        bucket.copy(f"{root}/start/", f"{root}/copy/", recursive=True)
         with monkeypatch.context() as patch:
             done = failing_at(step, patch)
             try:
@@ -98,7 +98,7 @@ def test_on_an_object_store(kind, site, tmp_path, object_store, monkeypatch):
         ShardTask(dataset, 0, retry=retry).run()
         assert objects(dataset) == published(whole), f"after operation {step} ({done[min(step, len(done)) - 1]}) failed"
         assert Freshness(dataset).state(IMAGE_SHARDS, 0).state == "complete"
-        assert bucket.find(f"{root}/work/tiny/staging") == []
+        assert bucket.find(f"{root}/copy/tiny/staging") == []
         if len(done) < step:
             break
     assert step > 10
