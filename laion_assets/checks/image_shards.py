@@ -13,8 +13,6 @@ LAW = "Rows of the row group = pictures in the tar + failures by reason; each pi
 
 def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """What a shard's tar and parquet break of the law, recounted member by member and row by row."""
-    import pyarrow.parquet as pq
-
     from laion_assets.images.shard_files import recount
 
     layout = dataset.layout
@@ -24,16 +22,15 @@ def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLo
     rows = DedupParquet.of(dataset, ())
     source = rows.manifest(layout.parquet_of_shard(partition))
     expected = rows.shard_rows(partition, source).column("uid").to_pylist()
-    with store.open(parquet_path) as parquet:
-        found = pq.read_table(parquet, columns=["uid"]).column("uid").to_pylist()
+    with store.open(tar_path) as tar, store.open(parquet_path) as parquet:
+        counted = recount(tar, parquet, tar_path)
+    found = list(counted.uids)
     if found != expected:
         missing = sorted(set(expected) - set(found))
         yield (
             f"{parquet_path} has {len(found)} rows and its row group {len(expected)}; "
             + (f"uid {missing[0]} is missing" if missing else "their order or number differs")
         )
-    with store.open(tar_path) as tar, store.open(parquet_path) as parquet:
-        counted = recount(tar, parquet, tar_path)
     counts = manifest.counts
     if (counts.rows_in, counts.rows_out, counts.reasons) != (counted.rows, counted.successes, counted.reasons):
         yield (

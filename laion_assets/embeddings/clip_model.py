@@ -6,6 +6,7 @@ alone takes bfloat16 on every GPU).
 """
 
 import contextlib
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,10 @@ def load_model(name: str, device: str = "auto", precision: str = "fp32") -> Clip
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `precision` `fp32`, `bf16` or `fp16` (a GPU's matrix products of fp32
     use TF32, as all_clip sets it). Raises ModelError if the weights cannot be had, or the device is not there.
     """
+    # Before torch is loaded: its OpenMP threads otherwise wait for the next product by burning their cores, which
+    # beside other work on two cores (fetching, decoding) doubled and tripled the CPU of an embedding file.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
     from laion_assets.embeddings.torchvision_shim import ensure_torchvision
     from laion_assets.sample.clip.model import ARCHITECTURE, clip_retrieval_name, register
 

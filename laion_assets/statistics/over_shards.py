@@ -81,13 +81,13 @@ def published_over_time(shards: pa.Table, limit: int = SPANS) -> list[tuple[floa
     """Seconds since the first shard, and pictures/s published from there to the next point, of all workers together.
 
     At least four shards a point in the mean, so that a shard's end is no peak; gaps between runs are points of rate 0.
-    Empty where all shards were published within a second.
+    Empty where that is one point only (fewer than eight shards), or all shards were published within a second.
     """
     times = [datetime.fromisoformat(at).timestamp() for at in shards.column("published_at").to_pylist()]
-    if not times or max(times) - min(times) < 1:
+    points = min(limit, len(times) // 4)
+    if points < 2 or max(times) - min(times) < 1:
         return []
     begin = min(times)
-    points = max(min(limit, len(times) // 4), 1)
     width = (max(times) - begin) / points
     pictures = [0] * points
     for at, count in zip(times, shards.column("pictures").to_pylist(), strict=True):

@@ -1,11 +1,14 @@
 """A run's partitions reach Dagster while it runs, each once, whatever becomes of the run."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from laion_assets.assets import reporting
 from laion_assets.assets.reporting import Published, Reporting, reported_output
@@ -141,6 +144,31 @@ def test_sqlite_s_log_stays_open_while_a_run_reports(
 
         assert run(dataset, instance, work).success
         assert not log.exists()
+
+
+@pytest.mark.usefixtures("rows")
+def test_sqlite_s_statements_are_compiled_once_a_run_and_not_once_an_event(dataset: Dataset, tmp_path: Path) -> None:
+    compiled: list[str] = []
+    counted = SQLCompiler.__init__
+
+    def counting(self: SQLCompiler, *arguments: object, **options: object) -> None:
+        counted(self, *arguments, **options)  # type: ignore[arg-type]
+        if threading.current_thread().name == "reporting":
+            compiled.append(str(self))
+
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SQLCompiler, "__init__", counting)
+        create_engine = sqlite_event_log.create_engine
+
+        def work(published: Published) -> None:
+            for shard in SHARDS:
+                published(shard, publish(dataset, shard))
+
+        assert run(dataset, instance, work).success
+        assert sqlite_event_log.create_engine is create_engine, "put back at the end"
+    statements = Counter(compiled)
+    assert statements, "the thread that reports writes to SQLite"
+    assert max(statements.values()) < len(SHARDS) // 2, statements
 
 
 @pytest.mark.usefixtures("rows")

@@ -1,5 +1,6 @@
 """A retry adds pictures to a finished shard, fetches nothing else, and never costs a picture."""
 
+import io
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from laion_assets.commit.manifest import Counts, disagreement, read_manifest
 from laion_assets.commit.publication import publication, recover
@@ -23,6 +25,7 @@ from laion_assets.images import shard_merge, shard_retry
 from laion_assets.images.build import build_image_shards
 from laion_assets.images.retry_reasons import retry_reasons
 from laion_assets.images.shard_task import ShardTask
+from laion_assets.search.shard_pictures import shard_contact_sheet
 from laion_assets_tests.images.pictures import jpeg
 from laion_assets_tests.images.shards import IMAGES, dataset_of, published
 from laion_assets_tests.images.site import answer, raw, running
@@ -53,8 +56,8 @@ def broken(site, tmp_path):
     return made_with(site, tmp_path / "broken", reasons)
 
 
-def made_with(site, root, reasons, rows=ROWS):
-    dataset = dataset_of(root, rows, site.resolve)
+def made_with(site, root, reasons, rows=ROWS, images=IMAGES):
+    dataset = dataset_of(root, rows, site.resolve, images=images)
     site.pages = GOOD | {f"/{n}.jpg": BAD[reason] for n, reason in reasons.items()}
     outcome = ShardTask(dataset, 0).run()
     assert sum(outcome.reasons.values()) == len(reasons)
@@ -76,6 +79,19 @@ def test_a_shard_that_succeeds_later_is_the_shard_that_never_failed(site, tmp_pa
     ShardTask(never, 0).run()
     assert published(dataset) == published(never)
     assert manifest_of(dataset).content == manifest_of(never).content
+
+
+@pytest.mark.parametrize("encode_format", ["jpg", "png", "webp"])
+def test_a_shard_of_any_format_can_be_added_to_and_shown(site, tmp_path, encode_format):
+    images = replace(IMAGES, encode_format=encode_format, encode_quality=6 if encode_format == "png" else 95)
+    reasons = {0: "http_5xx", 6: "short_body", 11: "http_5xx"}
+    dataset = made_with(site, tmp_path / "a", reasons, images=images)
+    never = dataset_of(tmp_path / "b", ROWS, site.resolve, images=images)
+    assert ShardTask(dataset, 0, retry=FAILED).run().recovered == 3
+    ShardTask(never, 0).run()
+    assert published(dataset) == published(never)
+    with Image.open(io.BytesIO(shard_contact_sheet(Store.of(dataset), "image_shards/00000.tar", tiles=12))) as sheet:
+        assert sheet.width == 12 * sheet.height, "a square for each picture"
 
 
 def test_only_the_rows_asked_for_are_fetched_and_counted(broken, site):

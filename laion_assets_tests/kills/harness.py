@@ -35,6 +35,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.freshness import Freshness
 from laion_assets.handles import IMAGE_SHARDS
 from laion_assets.images.shard_task import ShardTask
+from laion_assets.progress import Progress
 from laion_assets_tests.images.pictures import jpeg
 from laion_assets_tests.images.shards import IMAGES, dataset_of, published
 from laion_assets_tests.images.site import answer, running
@@ -67,8 +68,10 @@ class Report:
         )
 
 
-def kill_often(kills: int, seed: int, folder: Path, deadline_s: float = 1e9) -> Report:
-    """Kill so many times, or until the deadline, and check each round's end.
+def kill_often(
+    kills: int, seed: int, folder: Path, deadline_s: float = 1e9, say: Callable[[str], None] = lambda line: None
+) -> Report:
+    """Kill so many times, or until the deadline, and check each round's end; `say` gets lines of progress.
 
     Raises AssertionError naming seed and round.
     """
@@ -87,6 +90,7 @@ def kill_often(kills: int, seed: int, folder: Path, deadline_s: float = 1e9) -> 
         _make(half)
         site.pages |= good
         work = replace(fresh, root=str(folder / "work"))
+        progress = Progress(say, "kills", kills, "rounds", every_s=20)
         with _victim(folder, work) as victim:
             while report.kills.total() < kills and time.monotonic() - started < deadline_s:
                 kind, before = chance.choice([("made", fresh), ("retried", half)])
@@ -99,6 +103,7 @@ def kill_often(kills: int, seed: int, folder: Path, deadline_s: float = 1e9) -> 
                     where = f"seed {seed}, round {report.rounds.total()} ({kind}), {report.kills.total()} kills"
                     raise AssertionError(f"{where}: {error}") from error
                 report.rounds[kind] += 1
+                progress.add(report.kills.total() - progress.done, 1)
     return report
 
 
@@ -265,7 +270,7 @@ def main() -> None:
     print(f"seed {seed}", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="laion-assets-kills-") as folder:
-        print(kill_often(options.kills, seed, Path(folder), options.minutes * 60))
+        print(kill_often(options.kills, seed, Path(folder), options.minutes * 60, lambda line: print(line, flush=True)))
     print(f"{time.monotonic() - started:.0f} s")
 
 

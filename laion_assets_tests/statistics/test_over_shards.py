@@ -55,9 +55,11 @@ def test_the_rate_over_time_adds_up_to_the_pictures_and_is_0_where_nothing_came(
     assert found[20][1] == 0
 
 
-def test_a_handful_of_shards_is_one_rate_and_shards_of_one_second_are_none() -> None:
-    assert published_over_time(shard_table([manifest(n, 10, n) for n in range(5)])) == [(0, 50 / 4)]
-    assert published_over_time(shard_table([manifest(0), manifest(1)])) == []
+def test_fewer_than_two_points_or_shards_of_one_second_are_no_plot() -> None:
+    assert published_over_time(shard_table([manifest(n, 10, n) for n in range(7)])) == []
+    assert published_over_time(shard_table([manifest(n) for n in range(100)])) == []
+    assert published_over_time(shard_table([])) == []
+    assert published_over_time(shard_table([manifest(n, 10, n) for n in range(8)])) == [(0, 40 / 3.5), (3.5, 40 / 3.5)]
 
 
 def test_a_bad_hour_is_seen_in_the_shards_it_hit() -> None:
