@@ -7,6 +7,7 @@ do not wait for the disk: a loss of power that takes them takes their owners, to
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -97,16 +98,34 @@ def _identity(token: str) -> dict[str, Any]:
     }
 
 
-def is_alive(owner: dict[str, Any]) -> bool:
-    """Whether the process that `owner` describes may still run."""
-    return not _is_free(owner)
-
-
 @contextlib.contextmanager
-def living_identity() -> Iterator[dict[str, Any]]:
-    """This process, as staging folders record their owner, alive for as long as the block lasts."""
+def living_name() -> Iterator[str]:
+    """A name for a folder that says whose it is: this process, alive for as long as the block lasts.
+
+    A folder is there with its name at once; a file in it that names its owner may be left unwritten by a kill.
+    """
     with _living() as token:
-        yield _identity(token)
+        owner = _identity(token)
+        yield f"{token}-{_machine(owner)}-{owner['pid']}-{owner['started']:.2f}-{owner['at']:.0f}"
+
+
+def is_alive(name: str) -> bool:
+    """Whether the process that made this name may still be at work; not where it is none of `living_name`'s."""
+    try:
+        token, machine, pid, started, at = name.split("-")
+        owner = {"pid": int(pid), "started": float(started), "at": float(at)}
+    except ValueError:
+        return False
+    if machine != _machine({"host": socket.gethostname(), "boot": boot_id()}):
+        return time.time() - owner["at"] <= LEASE_S
+    if owner["pid"] == os.getpid():
+        return token in _LIVING
+    running = _start_time(int(owner["pid"]))
+    return running is not None and f"{running:.2f}" == started
+
+
+def _machine(owner: dict[str, Any]) -> str:
+    return hashlib.sha256(f"{owner['host']} {owner['boot']}".encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager

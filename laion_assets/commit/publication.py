@@ -1,6 +1,7 @@
 """Publishing a partition: staged files, then an intent, then the moves, and last of all the manifest.
 
-    staging/ASSET/KEY/ATTEMPT/...   files in the making, on the store's own disk (a temporary folder for object stores)
+    staging/ASSET/KEY/ATTEMPT/...   files in the making, on the store's own disk (a temporary folder for object stores);
+                                    the attempt's name says whose it is
     staging/ASSET/KEY/intent.json   the manifest to be, once all files are staged: from here on it rolls forward
     manifests/ASSET/KEY.json        the partition is complete
 
@@ -12,7 +13,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import secrets
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from laion_assets.commit.claim import claim, is_alive, living_identity
+from laion_assets.commit.claim import claim, is_alive, living_name
 from laion_assets.commit.manifest import (
     WHOLE,
     Counts,
@@ -35,20 +35,20 @@ from laion_assets.commit.store import Store
 from laion_assets.errors import IntegrityError, ReplacedError
 
 _INTENT = "intent.json"
-_OWNER = "owner.json"
+_BEGUN_INTENT = f".{_INTENT}."
+"""What a kill leaves of an intent that was being written."""
 
 
 class Publication:
     """One attempt to publish a partition; made by `publication()`."""
 
-    def __init__(self, store: Store, asset: str, key: str, attempt: str, folder: Path, owner: dict[str, Any]) -> None:
+    def __init__(self, store: Store, asset: str, key: str, attempt: str, folder: Path) -> None:
         self.store = store
         self.asset = asset
         self.key = key
         self.folder = folder
         self.manifest: Manifest | None = None
         self._attempt = attempt
-        self._owner = owner
         self._staged: dict[str, tuple[Path, bool]] = {}
         self._hashed: dict[str, FileEntry] = {}
         self._kept: dict[str, FileEntry] = {}
@@ -128,9 +128,6 @@ class Publication:
                 return current
             self._check_kept(current)
             staging = f"staging/{self.asset}/{self.key}"
-            if self.store.local_path(staging) is None:
-                # Until now all lay in a folder of this machine; what follows a successor has to be able to remove.
-                self.store.write_bytes(f"{staging}/{self._attempt}/{_OWNER}", json.dumps(self._owner).encode())
             moves = {f"{staging}/{self._attempt}/{staged.name}": staged for staged, _ in self._staged.values()}
             self.store.move_all_in(moves)
             # Where nothing is replaced, a loss of power may take the intent: the partition is only made once more.
@@ -160,17 +157,15 @@ class Publication:
 @contextlib.contextmanager
 def publication(store: Store, asset: str, key: str = WHOLE) -> Iterator[Publication]:
     """An attempt to publish a partition; its staging folder is removed at the end, whatever happens in the body."""
-    attempt = secrets.token_hex(6)
-    staging = f"staging/{asset}/{key}/{attempt}"
-    local = store.local_path(staging)
-    with living_identity() as owner, contextlib.ExitStack() as stack:
+    with living_name() as attempt, contextlib.ExitStack() as stack:
+        local = store.local_path(f"staging/{asset}/{key}/{attempt}")
         try:
             if local is None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="laion-assets-")))
             else:
                 folder = local
-                _make_staging(local, owner)
-            yield Publication(store, asset, key, attempt, folder, owner)
+                _make_staging(local)
+            yield Publication(store, asset, key, attempt, folder)
         finally:
             _clear(store, asset, key, attempt)
             if local is not None:
@@ -185,21 +180,15 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
     """
     staging = f"staging/{asset}/{key}"
     names = store.names(staging)
-    if _INTENT in names:
-        with claim(store, asset, key):
+    begun = [name for name in names if name.startswith(_BEGUN_INTENT)]
+    if _INTENT in names or begun:
+        with claim(store, asset, key):  # intents are written by who holds it
+            for name in begun:
+                store.delete(f"{staging}/{name}")
             _roll_forward(store, asset, key)
     for name in names:
-        if name == _INTENT:
-            continue
-        try:
-            owner = json.loads(store.read_bytes(f"{staging}/{name}/{_OWNER}"))
-        except (FileNotFoundError, ValueError):
-            owner = None
-        if owner is not None and not is_alive(owner):
-            _remove_attempt(store, f"{staging}/{name}")
-        elif owner is None and (ownerless := store.local_path(f"{staging}/{name}")) is not None:
-            with contextlib.suppress(OSError):
-                ownerless.rmdir()  # empty, so a removal was killed at its end
+        if name != _INTENT and name not in begun and not is_alive(name):
+            store.delete(f"{staging}/{name}")
     if (local := store.local_path(staging)) is not None:
         with contextlib.suppress(OSError):
             local.rmdir()
@@ -211,12 +200,11 @@ def _staged_name(path: str) -> str:
     return f"{hashlib.sha256(path.encode()).hexdigest()[:24]}-{path.rpartition('/')[2][-50:]}"
 
 
-def _make_staging(folder: Path, owner: dict[str, Any]) -> None:
-    """Make an attempt's folder and name its owner; another attempt may be removing the parent at this moment."""
+def _make_staging(folder: Path) -> None:
+    """Make an attempt's folder; another attempt may be removing the parent at this moment."""
     for _ in range(100):
         with contextlib.suppress(FileNotFoundError):
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / _OWNER).write_text(json.dumps(owner))
             return
     raise IntegrityError(f"{folder} cannot be made: something keeps removing it.")
 
@@ -227,15 +215,7 @@ def _clear(store: Store, asset: str, key: str, attempt: str) -> None:
     with contextlib.suppress(FileNotFoundError, ValueError):
         if json.loads(store.read_bytes(f"{staging}/{_INTENT}"))["attempt"] == attempt:
             return
-    _remove_attempt(store, f"{staging}/{attempt}")
-
-
-def _remove_attempt(store: Store, folder: str) -> None:
-    """Remove an attempt, its owner's name last: a removal that is killed can be finished by whoever finds the rest."""
-    for name in store.names(folder):
-        if name != _OWNER:
-            store.delete(f"{folder}/{name}")
-    store.delete(folder)
+    store.delete(f"{staging}/{attempt}")
 
 
 def _roll_forward(store: Store, asset: str, key: str) -> None:
@@ -262,7 +242,7 @@ def _roll_forward(store: Store, asset: str, key: str) -> None:
     if problem is None:
         store.write_bytes(manifest_path(asset, key), manifest.to_json())
     store.delete(f"{staging}/{_INTENT}")
-    _remove_attempt(store, folder)
+    store.delete(folder)
     if problem is not None:
         raise IntegrityError(f"{asset} {key} was left half published and cannot be finished: {problem}. Run it again.")
 

@@ -8,10 +8,11 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+import psutil
 import pytest
 
 from laion_assets.commit import publication as publication_module
-from laion_assets.commit.claim import claim
+from laion_assets.commit.claim import LEASE_S, claim, living_name
 from laion_assets.commit.manifest import Counts, FileEntry, Manifest, disagreement, read_manifest
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
@@ -260,6 +261,35 @@ def test_what_a_killed_publisher_had_moved_without_an_intent_is_removed(store: S
     assert recover(store, ASSET, KEY) is None
     assert staged(store) == []
     assert publish(store, b"tar").counts.rows_out == 2
+
+
+def _named(started: float, pid: int, at: float, machine: str) -> str:
+    return f"0123456789abcdef-{machine}-{pid}-{started:.2f}-{at:.0f}"
+
+
+def test_whatever_a_kill_left_in_staging_is_removed_and_nothing_of_the_living(tmp_path: Path) -> None:
+    store, now = Store(str(tmp_path)), time.time()
+    staging = tmp_path / f"staging/{ASSET}/{KEY}"
+    with living_name() as ours:
+        machine = ours.split("-")[1]
+        parent = psutil.Process(os.getppid())
+        alive = [ours, _named(parent.create_time(), parent.pid, now, machine), _named(1.0, 1, now, "another")]
+        dead = [
+            _named(parent.create_time() - 1, parent.pid, now, machine),  # its process id was given to another since
+            _named(1.0, 2**22 + 1, now, machine),
+            _named(1.0, 1, now - LEASE_S - 10, "another"),
+            ours.replace(ours[:16], "f" * 16),  # of this process, which gave it up
+            "0a1b2c3d4e5f",
+        ]
+        for number, name in enumerate([*alive, *dead]):
+            (staging / name).mkdir(parents=True)
+            if number % 2:
+                (staging / name / "picture.tar").write_bytes(b"")
+        (staging / ".intent.json.0a1b2c3d").write_bytes(b'{"attem')
+        assert recover(store, ASSET, KEY) is None
+        assert staged(store) == sorted(alive)
+    recover(store, ASSET, KEY)
+    assert staged(store) == sorted(alive[1:])
 
 
 def _publish_often(url: str, content: bytes, times: int) -> None:

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -42,11 +43,18 @@ from laion_assets_tests.images.site import answer, running
 
 SHARDS, ROWS_A_SHARD, WORKERS = 12, 6, 2
 TARGETS = ("group", "group", "parent", "worker", "worker")
-START_S, WORK_S = 2.5, 0.8
-"""About how long workers import, and how long two make all shards then. A quarter of the kills falls anywhere in the
-first, the others come so long after the first shard is begun."""
 END_S = 5.0
 """How long a process may take to be gone. Those that look for their parent are gone in milliseconds."""
+
+
+class Pace(NamedTuple):
+    """How long an undisturbed run's workers import, and how long they make shards then, in seconds.
+
+    A quarter of the kills falls anywhere in the first, the others anywhere in the second.
+    """
+
+    start_s: float
+    work_s: float
 
 
 @dataclass
@@ -92,12 +100,16 @@ def kill_often(
         work = replace(fresh, root=str(folder / "work"))
         progress = Progress(say, "kills", kills, "rounds", every_s=20)
         with _victim(folder, work) as victim:
+            paces = {}
+            for kind, before in (("made", fresh), ("retried", half)):
+                _begin_with(before, work)
+                pace = paces[kind] = _pace(victim, work, kind)
+                say(f"undisturbed ({kind}): {pace.start_s:.2f} s to its first shard, {pace.work_s:.2f} s from there")
             while report.kills.total() < kills and time.monotonic() - started < deadline_s:
                 kind, before = chance.choice([("made", fresh), ("retried", half)])
-                shutil.rmtree(work.root, ignore_errors=True)
-                shutil.copytree(before.root, work.root)
+                _begin_with(before, work)
                 try:
-                    _round(victim, work, kind, kills, chance, report)
+                    _round(victim, work, kind, kills, paces[kind], chance, report)
                     _compare(work, undisturbed)
                 except AssertionError as error:
                     where = f"seed {seed}, round {report.rounds.total()} ({kind}), {report.kills.total()} kills"
@@ -105,6 +117,27 @@ def kill_often(
                 report.rounds[kind] += 1
                 progress.add(report.kills.total() - progress.done, 1)
     return report
+
+
+def _begin_with(before: Dataset, work: Dataset) -> None:
+    shutil.rmtree(work.root, ignore_errors=True)
+    shutil.copytree(before.root, work.root)
+
+
+def _pace(victim: "Victim", work: Dataset, kind: str) -> Pace:
+    began, started = time.time(), time.monotonic()
+    victim.start(kind)
+    status = victim.status(60, lambda: _begun_since(_staging(work), began))
+    assert status is None, f"an undisturbed run ended with {status} before a shard was begun"
+    begun = time.monotonic()
+    assert victim.status(120) == 0, "an undisturbed run failed"
+    return Pace(begun - started, time.monotonic() - begun)
+
+
+def _staging(work: Dataset) -> Path:
+    root = Store.of(work).local_root
+    assert root is not None
+    return root / "staging" / IMAGE_SHARDS
 
 
 def _make(dataset: Dataset) -> None:
@@ -160,8 +193,10 @@ class Victim:
         return None
 
 
-def _round(victim: Victim, work: Dataset, kind: str, kills: int, chance: random.Random, report: Report) -> None:
-    staging = Path(work.root) / "staging" / IMAGE_SHARDS
+def _round(
+    victim: Victim, work: Dataset, kind: str, kills: int, pace: Pace, chance: random.Random, report: Report
+) -> None:
+    staging = _staging(work)
     while True:
         report.runs += 1
         began = time.time()
@@ -170,11 +205,11 @@ def _round(victim: Victim, work: Dataset, kind: str, kills: int, chance: random.
         while status is None and report.kills.total() < kills:
             moment = chance.choice(("starting", "working", "working", "working"))
             if moment == "starting":
-                status = victim.status(chance.uniform(0, START_S))
+                status = victim.status(chance.uniform(0, pace.start_s))
             else:
                 status = victim.status(60, lambda began=began: _begun_since(staging, began))
                 if status is None:
-                    status = victim.status(chance.uniform(0, WORK_S))
+                    status = victim.status(chance.uniform(0, pace.work_s))
             if status is None:
                 target = chance.choice(TARGETS)
                 if _kill(pid, target, chance):
@@ -199,7 +234,7 @@ def _round(victim: Victim, work: Dataset, kind: str, kills: int, chance: random.
 def _begun_since(staging: Path, moment: float) -> bool:
     """Whether an attempt at a shard was begun since."""
     with contextlib.suppress(FileNotFoundError):
-        return any(folder.stat().st_mtime > moment for folder in staging.iterdir())
+        return staging.stat().st_mtime > moment
     return False
 
 
