@@ -21,6 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])  # laion_assets_tests is not installed
+sys.path.insert(0, os.environ["PYTHONPATH"])
+
 from graph_backfill import STAGES, backfill_all
 from graph_bookkeeping import ms_per_partition
 from graph_load import load_seconds

@@ -3,12 +3,9 @@
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from laion_assets.datasets import Dataset
 from laion_assets.runs import MANY_PARTITIONS
