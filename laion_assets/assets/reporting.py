@@ -29,7 +29,7 @@ from laion_assets.handles import Handle
 if TYPE_CHECKING:
     from laion_assets.io_managers.partition_io import PartitionIOManager
 
-BATCH = 200
+BATCH = 1_000
 """Partitions reported in one go, at most."""
 INTERVAL_S = 3.0
 """How long a published partition waits for others to be reported with it, about."""
