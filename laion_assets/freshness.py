@@ -5,6 +5,8 @@ compare them later. Stale means: made with other settings, or from other rows, t
 acted on.
 """
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from laion_assets.commit.manifest import Manifest, disagreement, read_manifest
@@ -29,6 +31,9 @@ STATISTICS_VERSION = 2
 """Raised when other things are counted, or otherwise."""
 EMBEDDING_VERSION = 2
 """Raised when the bytes of embedding files change for the same model and shards."""
+
+_READERS, _READ_AT_ONCE = 8, 64
+"""Threads that read manifests ahead, and how many each takes at once."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ class Freshness:
         self.dataset = dataset
         self.store = Store.of(dataset)
         self._manifests: dict[tuple[str, int], Manifest | None] = {}
+        self._problems: dict[tuple[str, int], str | None] = {}
         self._settings: dict[str, str] = {}
 
     def state(self, asset: str, partition: int) -> PartitionState:
@@ -118,7 +124,8 @@ class Freshness:
             return PartitionState(asset, key, "damaged", str(error))
         if manifest is None:
             return PartitionState(asset, key, "missing", "not published")
-        problem = disagreement(self.store, manifest)
+        looked = (asset, partition)
+        problem = self._problems.pop(looked) if looked in self._problems else disagreement(self.store, manifest)
         if problem is not None:
             return PartitionState(asset, key, "damaged", problem, manifest)
         if asset not in self._settings:
@@ -132,7 +139,9 @@ class Freshness:
 
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""
-        return [self.state(asset, partition) for partition in HANDLES[asset].numbers(self.dataset.layout)]
+        partitions = HANDLES[asset].numbers(self.dataset.layout)
+        self._read_ahead(HANDLES[asset], partitions)
+        return [self.state(asset, partition) for partition in partitions]
 
     def expected_inputs(self, asset: str, partition: int) -> str | None:
         """Digest of what the partition would read today, None where something of it is not published."""
@@ -151,6 +160,21 @@ class Freshness:
             elif asset not in STATISTICS:  # They count what there is.
                 return None
         return inputs_digest(handle.key(self.dataset.layout, partition), upstream)
+
+    def _read_ahead(self, handle: type[Handle], partitions: range) -> None:
+        """Read manifests and sizes of files in threads: a disk that is asked for one after the other mostly waits."""
+
+        def read(part: range) -> None:
+            for partition in part:
+                with contextlib.suppress(IntegrityError):  # raised again by who asks for its state
+                    manifest = self._manifest(handle, partition)
+                    if manifest is not None:
+                        self._problems[handle.asset, partition] = disagreement(self.store, manifest)
+
+        parts = [partitions[start : start + _READ_AT_ONCE] for start in range(0, len(partitions), _READ_AT_ONCE)]
+        if len(parts) > 1:
+            with ThreadPoolExecutor(_READERS, thread_name_prefix="manifests") as pool:
+                list(pool.map(read, parts))
 
     def _manifest(self, handle: type[Handle], partition: int) -> Manifest | None:
         found = (handle.asset, partition)

@@ -1,6 +1,7 @@
 """The check `up_to_date`: what is stale is told and not made again; a range's run looks at its own partitions only."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import dagster as dg
 import pytest
 
 from laion_assets.checks.up_to_date import EXAMPLES, NAME, examples, judgement
-from laion_assets.commit.manifest import Counts, Manifest, manifest_path
+from laion_assets.commit.manifest import Counts, FileEntry, Manifest, manifest_path
 from laion_assets.commit.store import Store
 from laion_assets.datasets import REHEARSAL, Dataset
 from laion_assets.definitions import build_definitions
@@ -53,6 +54,28 @@ def published(dataset: Dataset) -> Dataset:
     write(dataset, DEDUP_PARQUET, range(4))
     write(dataset, IMAGE_SHARDS, range(24))
     return dataset
+
+
+def test_states_read_ahead_by_threads_are_those_of_one_partition_after_the_other(dataset: Dataset) -> None:
+    dataset = replace(REHEARSAL, root=dataset.root)
+    write(dataset, DEDUP_PARQUET, range(2))
+    write(dataset, IMAGE_SHARDS, range(1_500))
+    write(dataset, IMAGE_SHARDS, range(40, 90), settings="another day's")
+    write(dataset, IMAGE_SHARDS, range(300, 310), inputs="other rows")
+    write(dataset, IMAGE_SHARDS, range(700, 800), files=(FileEntry("image_shards/00700.tar", 1, "0" * 64),))
+    folder = Path(Store.of(dataset).local_path(manifest_path(IMAGE_SHARDS, "")) or "").parent
+    (folder / "00999.json").write_bytes(b"{")
+    (folder / "01000.json").unlink()
+    found = Freshness(dataset).states(IMAGE_SHARDS)
+    one_by_one = Freshness(dataset)
+    assert found == [one_by_one.state(IMAGE_SHARDS, shard) for shard in range(dataset.layout.shards)]
+    assert Counter(state.state for state in found[:1_500]) == {
+        "complete": 1338,
+        "stale": 60,
+        "damaged": 101,
+        "missing": 1,
+    }
+    assert {state.state for state in found[1_500:]} == {"missing"}
 
 
 def test_what_is_complete_passes(published: Dataset) -> None:
