@@ -48,7 +48,7 @@ test-scale: setup ## large inputs under memory caps (about half an hour on 2 cor
 test-cluster: setup ## Spark tasks on a standalone cluster, executors killed (about 3 minutes)
 	$(BIN)/python -m pytest -m cluster $(PYTEST)
 
-test-bench: setup nginx aria2c postgresql ## each benchmark as a whole, in small (about a minute)
+test-bench: setup nginx aria2c postgresql ## each benchmark as a whole, in small (about a quarter of an hour, mostly the daemon's ticks)
 	$(BIN)/python -m pytest -m bench $(PYTEST)
 
 test-kills: setup ## KILLS=200 kills (-9) at random moments over a set of shards, SEED=... repeats one (about 15 minutes)
