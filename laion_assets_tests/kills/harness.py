@@ -12,18 +12,13 @@ import argparse
 import contextlib
 import json
 import os
-import pickle
-import queue
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +35,7 @@ from laion_assets.progress import Progress
 from laion_assets_tests.images.pictures import jpeg
 from laion_assets_tests.images.shards import IMAGES, dataset_of, published
 from laion_assets_tests.images.site import answer, running
+from laion_assets_tests.kills.held_victim import Victim, victim_of
 
 SHARDS, ROWS_A_SHARD, WORKERS = 12, 6, 2
 TARGETS = ("group", "group", "parent", "worker", "worker")
@@ -99,7 +95,7 @@ def kill_often(
         site.pages |= good
         work = replace(fresh, root=str(folder / "work"))
         progress = Progress(say, "kills", kills, "rounds", every_s=20)
-        with _victim(folder, work) as victim:
+        with victim_of(folder, work) as victim:
             paces = {}
             for kind, before in (("made", fresh), ("retried", half)):
                 _begin_with(before, work)
@@ -124,7 +120,7 @@ def _begin_with(before: Dataset, work: Dataset) -> None:
     shutil.copytree(before.root, work.root)
 
 
-def _pace(victim: "Victim", work: Dataset, kind: str) -> Pace:
+def _pace(victim: Victim, work: Dataset, kind: str) -> Pace:
     began, started = time.time(), time.monotonic()
     victim.start(kind)
     status = victim.status(60, lambda: _begun_since(_staging(work), began))
@@ -143,54 +139,6 @@ def _staging(work: Dataset) -> Path:
 def _make(dataset: Dataset) -> None:
     for shard in range(SHARDS):
         ShardTask(dataset, shard).run()
-
-
-@contextlib.contextmanager
-def _victim(folder: Path, dataset: Dataset) -> Iterator["Victim"]:
-    (folder / "dataset").write_bytes(pickle.dumps(dataset))
-    with (folder / "victim.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "laion_assets_tests.kills.victim", str(folder / "dataset")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "NO_ALBUMENTATIONS_UPDATE": "1"},
-        )
-    try:
-        yield Victim(process)
-    finally:
-        process.kill()
-        process.wait()
-
-
-class Victim:
-    """The process that forks runs; one run at a time."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line)
-
-    def start(self, kind: str) -> int:
-        """Start a run; its process id, which is its session's too."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{'retry' if kind == 'retried' else 'make'}\n")
-        self._process.stdin.flush()
-        return int(self._lines.get(timeout=60))
-
-    def status(self, wait_s: float, until: Callable[[], bool] = lambda: False) -> int | None:
-        """The run's exit status, None while it runs after that time, or as soon as `until` says so."""
-        ends = time.monotonic() + wait_s
-        while not until() and (left := ends - time.monotonic()) > 0:
-            with contextlib.suppress(queue.Empty):
-                return int(self._lines.get(timeout=min(left, 0.02)))
-        return None
 
 
 def _round(
