@@ -65,8 +65,12 @@ def recount(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard
     except (OSError, ValueError, KeyError) as error:
         raise IntegrityError(f"{name}: the parquet cannot be read ({error}): materialize this shard again.") from error
     keys = [row["key"] for row in rows]
-    if keys != sorted(set(keys)):
-        raise IntegrityError(f"{name}: the parquet's keys are not unique and in order: materialize this shard again.")
+    wrong = next((key for before, key in itertools.pairwise(keys) if key <= before), None)
+    if wrong is not None:
+        raise IntegrityError(
+            f"{name}: the parquet holds {len(rows)} rows whose keys are not unique and in order ({wrong} comes again "
+            "or too late): materialize this shard again."
+        )
     for row in rows:
         if row["reason"] not in Reason._value2member_map_ or (row["reason"] == "success") != (
             row["status"] == "success"
