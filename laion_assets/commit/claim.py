@@ -14,7 +14,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 from laion_assets.commit.store import Store
 from laion_assets.errors import ClaimError
@@ -38,24 +38,27 @@ def claim(store: Store, asset: str, key: str, wait_s: float = 60.0) -> Iterator[
 def _held(store: Store, folder: str, token: str, asset: str, key: str, deadline: float) -> Iterator[None]:
     while (number := _try_claim(store, folder, token)) is None:
         if time.monotonic() > deadline:
-            owner = _highest(store, folder)[1] or {}
+            found = _highest(store, folder)[1]
+            owner = _Owner.named(found.get("owner", ""))
+            who = f"process {owner.pid} on {found['host']}" if owner else "another process"
             raise ClaimError(
-                f"{asset} {key} is being published by process {owner.get('pid')} on {owner.get('host')}: wait for it, "
-                f"or end it; the claim is {store.address(folder)}."
+                f"{asset} {key} is being published by {who}: wait for it, or end it; "
+                f"the claim is {store.address(folder)}."
             )
         time.sleep(_POLL_S)
     try:
         yield
     finally:
-        store.write_bytes(f"{folder}/{number:06d}", json.dumps({"released": True}).encode(), durable=False)
+        store.write_bytes(f"{folder}/{number:06d}", b"{}", durable=False)
 
 
 def _try_claim(store: Store, folder: str, token: str) -> int | None:
-    highest, owner = _highest(store, folder)
-    if owner is not None and not _is_free(owner):
+    highest, found = _highest(store, folder)
+    if is_alive(found.get("owner", "")):
         return None
     number = highest + 1
-    if not store.create(f"{folder}/{number:06d}", json.dumps(_identity(token)).encode()):
+    content = {"owner": _Owner.here(token).name, "host": socket.gethostname()}
+    if not store.create(f"{folder}/{number:06d}", json.dumps(content).encode()):
         return None
     if _highest(store, folder)[0] != number:
         store.delete(f"{folder}/{number:06d}")
@@ -66,36 +69,52 @@ def _try_claim(store: Store, folder: str, token: str) -> int | None:
     return number
 
 
-def _highest(store: Store, folder: str) -> tuple[int, dict[str, Any] | None]:
+def _highest(store: Store, folder: str) -> tuple[int, dict[str, str]]:
+    """The highest number, 0 if there is none, and its `owner` and `host`; empty where it is held by nobody."""
     numbers = [int(name) for name in store.names(folder) if name.isdigit()]
     if not numbers:
-        return 0, None
+        return 0, {}
     try:
-        return max(numbers), json.loads(store.read_bytes(f"{folder}/{max(numbers):06d}"))
-    except (FileNotFoundError, ValueError):
-        return max(numbers), {"released": True}
+        return max(numbers), dict(json.loads(store.read_bytes(f"{folder}/{max(numbers):06d}")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return max(numbers), {}
 
 
-def _is_free(owner: dict[str, Any]) -> bool:
-    if owner.get("released"):
-        return True
-    if owner.get("host") != socket.gethostname() or owner.get("boot") != boot_id():
-        return time.time() - float(owner.get("at", 0)) > LEASE_S
-    if owner["pid"] == os.getpid() and owner.get("token", "") not in _LIVING:
-        return True  # this process gave it up, and could not write that down: its disk was full
-    return _start_time(int(owner["pid"])) != owner.get("started")
+@dataclass(frozen=True)
+class _Owner:
+    """Who holds a claim or makes an attempt: the process and the start of the machine it runs on, never used again."""
 
+    token: str
+    machine: str
+    pid: int
+    started: str
+    at: int
 
-def _identity(token: str) -> dict[str, Any]:
-    pid = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "boot": boot_id(),
-        "pid": pid,
-        "started": _start_time(pid),
-        "at": time.time(),
-        "token": token,
-    }
+    @classmethod
+    def here(cls, token: str) -> "_Owner":
+        pid = os.getpid()
+        return cls(token, _machine(), pid, _started(pid), int(time.time()))
+
+    @classmethod
+    def named(cls, name: str) -> "_Owner | None":
+        """The owner that a name tells of; None where it is no owner's."""
+        try:
+            token, machine, pid, started, at = name.split("-")
+            return cls(token, machine, int(pid), started, int(at))
+        except ValueError:
+            return None
+
+    @property
+    def name(self) -> str:
+        return f"{self.token}-{self.machine}-{self.pid}-{self.started}-{self.at}"
+
+    def may_live(self) -> bool:
+        """Whether it may still be at work; on another machine, until its lease ends."""
+        if self.machine != _machine():
+            return time.time() - self.at <= LEASE_S
+        if self.pid == os.getpid():
+            return self.token in _LIVING  # else given up, and that could not be written down: the disk was full
+        return self.started != "" and _started(self.pid) == self.started
 
 
 @contextlib.contextmanager
@@ -105,27 +124,13 @@ def living_name() -> Iterator[str]:
     A folder is there with its name at once; a file in it that names its owner may be left unwritten by a kill.
     """
     with _living() as token:
-        owner = _identity(token)
-        yield f"{token}-{_machine(owner)}-{owner['pid']}-{owner['started']:.2f}-{owner['at']:.0f}"
+        yield _Owner.here(token).name
 
 
 def is_alive(name: str) -> bool:
     """Whether the process that made this name may still be at work; not where it is none of `living_name`'s."""
-    try:
-        token, machine, pid, started, at = name.split("-")
-        owner = {"pid": int(pid), "started": float(started), "at": float(at)}
-    except ValueError:
-        return False
-    if machine != _machine({"host": socket.gethostname(), "boot": boot_id()}):
-        return time.time() - owner["at"] <= LEASE_S
-    if owner["pid"] == os.getpid():
-        return token in _LIVING
-    running = _start_time(int(owner["pid"]))
-    return running is not None and f"{running:.2f}" == started
-
-
-def _machine(owner: dict[str, Any]) -> str:
-    return hashlib.sha256(f"{owner['host']} {owner['boot']}".encode()).hexdigest()[:12]
+    owner = _Owner.named(name)
+    return owner is not None and owner.may_live()
 
 
 @contextlib.contextmanager
@@ -147,12 +152,21 @@ def boot_id() -> str:
         return ""
 
 
-def _start_time(pid: int) -> float | None:
-    """When the process started, None if there is none; tells a process from another that got the same pid later."""
+def _machine() -> str:
+    return hashlib.sha256(f"{socket.gethostname()} {boot_id()}".encode()).hexdigest()[:12]
+
+
+def _started(pid: int) -> str:
+    """Seconds from the machine's start to the process's, empty if there is none: a pid is given to others later.
+
+    Not the time of day: the system clock may be set while the process runs.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return f"{process.create_time() - psutil.boot_time():.2f}"
     except psutil.NoSuchProcess:
-        return None
+        return ""

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from laion_assets.commit import publication as publication_module
-from laion_assets.commit.claim import LEASE_S, claim, living_name
+from laion_assets.commit.claim import LEASE_S, claim, is_alive, living_name
 from laion_assets.commit.manifest import Counts, FileEntry, Manifest, disagreement, read_manifest
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
@@ -273,9 +273,10 @@ def test_whatever_a_kill_left_in_staging_is_removed_and_nothing_of_the_living(tm
     with living_name() as ours:
         machine = ours.split("-")[1]
         parent = psutil.Process(os.getppid())
-        alive = [ours, _named(parent.create_time(), parent.pid, now, machine), _named(1.0, 1, now, "another")]
+        started = parent.create_time() - psutil.boot_time()
+        alive = [ours, _named(started, parent.pid, now, machine), _named(1.0, 1, now, "another")]
         dead = [
-            _named(parent.create_time() - 1, parent.pid, now, machine),  # its process id was given to another since
+            _named(started - 1, parent.pid, now, machine),  # its process id was given to another since
             _named(1.0, 2**22 + 1, now, machine),
             _named(1.0, 1, now - LEASE_S - 10, "another"),
             ours.replace(ours[:16], "f" * 16),  # of this process, which gave it up
@@ -290,6 +291,18 @@ def test_whatever_a_kill_left_in_staging_is_removed_and_nothing_of_the_living(tm
         assert staged(store) == sorted(alive)
     recover(store, ASSET, KEY)
     assert staged(store) == sorted(alive[1:])
+
+
+def test_an_owner_lives_on_when_the_clock_of_its_machine_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with living_name() as ours:
+        _, machine, _, _, at = ours.split("-")
+        parent = psutil.Process(os.getppid())
+        name = _named(parent.create_time() - psutil.boot_time(), parent.pid, float(at), machine)
+        assert is_alive(name)
+        linux = psutil._psplatform
+        monkeypatch.setattr(linux, "boot_time", lambda boot=linux.boot_time: boot() - 3_600)
+        assert psutil.Process(os.getppid()).create_time() == pytest.approx(parent.create_time() - 3_600)
+        assert is_alive(name)
 
 
 def _publish_often(url: str, content: bytes, times: int) -> None:

@@ -3,7 +3,8 @@
     python -m laion_assets_tests.kills.backfill --undisturbed HOME    make test-backfill-kills
 
 The services are those of `deploy/` over a real PostgreSQL. The backfill of all partitions is launched through the web
-server; then one of the three is killed at random moments and, where it is a service, started again. At the end
+server; then one of the three is killed at random moments, each as often as the others, and, where it is a service,
+started again. At the end
 
 * the backfill, or the one launched to go on where it ended, is complete, and so is every partition on disk;
 * nothing that was complete at a kill was made again: its manifest is the same file, and Dagster was told once that a
@@ -36,7 +37,7 @@ from laion_assets_tests.postgres import Database, postgres
 
 TARGETS = ("run", "daemon", "webserver")
 LIMIT_S = 3_600
-_FIRST_S, _APART_S = 30.0, (15.0, 80.0)
+_FIRST_S, _APART_S = 30.0, (15.0, 150.0)
 _BACK_S = 180
 """How long the web server may take to be back, beside all the work of the backfill."""
 _LEFT = ("REQUESTED", "CANCELING", "FAILING")
@@ -81,7 +82,8 @@ def backfill_killed_often(served: Deployment, database: Database, kills: int, ch
             report.backfills += 1
         if report.kills.total() < kills and time.monotonic() > due:
             due = time.monotonic() + chance.uniform(*_APART_S)
-            target = chance.choice(TARGETS)
+            least = min(report.kills[target] for target in TARGETS)
+            target = chance.choice([target for target in TARGETS if report.kills[target] == least])
             if _kill(served, target):
                 report.kills[target] += 1
                 again = _made_again(kept, found := _manifests(dataset))
@@ -97,6 +99,7 @@ def backfill_killed_often(served: Deployment, database: Database, kills: int, ch
                 break
             backfill = ""  # as a person does who sees it: launched again, it goes on with what is missing
     report.seconds = time.monotonic() - started
+    assert report.kills.total() == kills, f"the backfill ended before all kills: {report}"
     again = _made_again(kept, _manifests(dataset))
     assert not again, f"complete and made again: {again[:10]}"
     made = database.execute(_MADE)
