@@ -12,7 +12,7 @@ export WANDB_MODE := disabled
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
-.PHONY: test-cluster test-bench test-kills test-backfill-kills bench-graph soak bench-dedup bench-images bench-pixels help setup java demo test test-scale test-browser dev lint clean
+.PHONY: test-containers test-cluster test-bench test-kills test-backfill-kills bench-graph soak bench-dedup bench-images bench-pixels help setup java demo test test-scale test-browser dev lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -61,8 +61,13 @@ test-backfill-kills: setup postgresql ## KILLS=12 kills (-9) of run, daemon and 
 soak: setup ## shards again and again for MINUTES=10, hostile pages included: fails when memory, threads or files grow
 	$(BIN)/python -m laion_assets_tests.soak.soak --minutes $(or $(MINUTES),10)
 
-test-postgres: setup postgresql ## Dagster's storage on a real PostgreSQL, and deploy/ over it, its services killed (about 5 minutes)
+test-postgres: setup postgresql ## Dagster's storage on a real PostgreSQL, and deploy/ over it, its services killed (about 8 minutes)
 	$(BIN)/python -m pytest -m postgres $(PYTEST)
+
+test-containers: setup ## deploy/ in Docker: its image built, the sample backfilled, a container replaced meanwhile (about 10 minutes)
+	@docker compose version >/dev/null 2>&1 || { echo "Docker with Compose 2 is missing: https://docs.docker.com/engine/install"; exit 1; }
+	@docker info >/dev/null 2>&1 || { echo "Docker's daemon does not answer: docker info says why."; exit 1; }
+	$(BIN)/python -m pytest -m containers $(PYTEST)
 
 test-apache: setup apache2 ## a crawl fetched from a real Apache: its directory pages, Range (about a minute)
 	$(BIN)/python -m pytest -m apache $(PYTEST)

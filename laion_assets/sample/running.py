@@ -8,9 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from laion_assets.errors import SourceError
+from laion_assets.images.parent_end import import_path
 from laion_assets.sample.answers import CRAWL_HOST, LISTING_PATH
 from laion_assets.sample.pages import PAGES
 
@@ -40,9 +40,7 @@ def running_site(pages: int = PAGES) -> Iterator[RunningSite]:
     The process also ends when this one dies, however it dies. Raises SourceError where the site does not start.
     """
     command = [sys.executable, "-m", "laion_assets.sample.site", "--port", "0", "--pages", str(pages)]
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment = os.environ | {"PYTHONPATH": import_path()}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     try:
         yield RunningSite(port=_port(process), process_id=process.pid)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +44,29 @@ def test_it_listens_on_loopback_only_and_ends_with_the_block() -> None:
             listening = [line.split()[1] for line in table if line.split()[3] == "0A"]
         assert [place for place in listening if place.endswith(f":{site.port:04X}")] == [f"0100007F:{site.port:04X}"]
     assert not alive(site.process_id)
+
+
+INSTALLED = """
+import sys
+from pathlib import Path
+sys.path = [path for path in sys.path if not (Path(path) / "laion_assets").is_dir()] + sys.argv[1:]
+from laion_assets.sample import running
+with running.running_site(pages=10):
+    print(running.__file__)
+"""
+
+
+def test_it_starts_from_an_installed_package_whose_neighbour_has_the_name_of_a_standard_module(tmp_path: Path) -> None:
+    installed = tmp_path / "site-packages"
+    package = Path(running.__file__).parents[1]
+    shutil.copytree(package, installed / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    # As the package `dataclasses` of PyPI, which img2dataset asks for, lies there beside ours.
+    (installed / "dataclasses.py").write_text("raise ImportError('not the standard module')")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", INSTALLED, str(installed)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(installed))
 
 
 def test_it_ends_with_a_block_that_fails() -> None:

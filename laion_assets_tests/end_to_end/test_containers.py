@@ -1,0 +1,89 @@
+"""`deploy/` as a person starts it: its image built, its containers healthy, one of them replaced while it works."""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from laion_assets.datasets import SAMPLE
+from laion_assets.handles import IMAGE_SHARDS, STAGES
+from laion_assets_tests.end_to_end.dagster_page import DagsterPage, wait_until
+from laion_assets_tests.end_to_end.deployment import DEPLOY
+
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(3_600)]
+MANIFESTS = f"/data/sample/manifests/{IMAGE_SHARDS}"
+RUNS = "{ runsOrError { ... on Runs { results { status assetSelection { path } } } } }"
+
+
+@dataclass(frozen=True)
+class Containers:
+    """The running project of `docker compose`, beside any other of this machine."""
+
+    environment: dict[str, str]
+    page: DagsterPage
+
+    def compose(self, *arguments: str) -> str:
+        """What `docker compose` printed; fails with its words."""
+        command = ["docker", "compose", "--project-name", "laion-assets-test", *arguments]
+        done = subprocess.run(command, cwd=DEPLOY, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def sample(self, *command: str) -> str:
+        """What a command printed in the sample's container."""
+        return self.compose("exec", "-T", "code_sample", *command)
+
+    def manifests(self) -> set[str]:
+        """Name, number and time of the published shards' manifests."""
+        listing = f"stat -c '%n %i %Y' {MANIFESTS}/*.json 2>/dev/null || true"
+        return set(self.sample("sh", "-c", listing).splitlines())
+
+
+@pytest.fixture(scope="module")
+def containers() -> Iterator[Containers]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    ours = {"POSTGRES_PASSWORD": secrets.token_hex(8), "PORT": port, "LAION_DATA": "data", "LAION_ASSETS_TAG": "test"}
+    running = Containers(os.environ | ours, DagsterPage(f"http://127.0.0.1:{port}", ()))
+    with contextlib.suppress(AssertionError):
+        running.compose("down", "--volumes")  # of a test that was killed
+    try:
+        running.compose("up", "--detach", "--build", "--wait", "--wait-timeout", "1200")
+        yield running
+    finally:
+        running.compose("down", "--volumes")
+
+
+def test_all_services_are_healthy_and_the_page_has_all_datasets(containers: Containers) -> None:
+    states = [json.loads(line) for line in containers.compose("ps", "--format", "json").splitlines()]
+    assert {state["Service"] for state in states} == set(containers.compose("config", "--services").split())
+    assert {state["Health"] for state in states} == {"healthy"}
+    locations, wrong = containers.page.loaded()
+    assert not wrong
+    assert locations == {"laion400m", "sample", "rehearsal"}
+
+
+def test_the_graph_completes_although_its_container_is_replaced(containers: Containers) -> None:
+    backfill = containers.page.backfill("sample", list(STAGES))
+    wait_until(lambda: len(containers.manifests()) >= 3, 600)
+    containers.compose("kill", "code_sample")
+    containers.compose("rm", "--force", "code_sample")
+    containers.compose("up", "--detach", "--wait", "code_sample")
+    kept = containers.manifests()
+    assert 3 <= len(kept) < SAMPLE.layout.shards
+    assert containers.page.wait_for_backfill(backfill, 900) == "COMPLETED_SUCCESS"
+    assert kept <= containers.manifests(), "a complete shard was made twice"
+    left = containers.sample("sh", "-c", "find /data/sample/staging -type f")
+    assert not left, f"left in staging: {left}"
+    states = json.loads(containers.sample("laion-assets", "status", "--dataset", "sample", "--json"))
+    assert {asset: states[asset]["complete"] for asset in STAGES} == {asset: states[asset]["total"] for asset in STAGES}
+    runs = containers.page.graphql(RUNS)["runsOrError"]["results"]
+    of_shards = {run["status"] for run in runs if {"path": ["sample", IMAGE_SHARDS]} in run["assetSelection"]}
+    assert of_shards == {"FAILURE", "SUCCESS"}, "the run that was killed, and the one that went on"
