@@ -6,6 +6,8 @@ acted on.
 """
 
 import contextlib
+import gc
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -140,8 +142,9 @@ class Freshness:
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""
         partitions = HANDLES[asset].numbers(self.dataset.layout)
-        self._read_ahead(HANDLES[asset], partitions)
-        return [self.state(asset, partition) for partition in partitions]
+        with _uncollected():
+            self._read_ahead(HANDLES[asset], partitions)
+            return [self.state(asset, partition) for partition in partitions]
 
     def expected_inputs(self, asset: str, partition: int) -> str | None:
         """Digest of what the partition would read today, None where something of it is not published."""
@@ -182,6 +185,18 @@ class Freshness:
             key = handle.key(self.dataset.layout, partition)
             self._manifests[found] = read_manifest(self.store, handle.asset, key)
         return self._manifests[found]
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look through a growing heap of manifests again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def require_complete(dataset: Dataset, handle: Handle) -> None:

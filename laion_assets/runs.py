@@ -3,11 +3,8 @@
 Runs cover what is not complete, in as few ranges as there can be; complete partitions inside of them are skipped.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,18 +14,11 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
+from laion_assets.instance import instance
 from laion_assets.partitions import PARTITIONED, partitions_a_run
 from laion_assets.settings.resolution import configured
 
-HOME_VARIABLE = "DAGSTER_HOME"
-DEFAULT_HOME = "dagster_home"
-MANY_PARTITIONS = {
-    "DAGSTER_EVENT_BATCH_SIZE": "1000",
-    "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
-}
-"""What keeps Dagster quick at 41,455 partitions: batches of events, and one planned event a run."""
 _INTERRUPTED = "dagster._core.errors.DagsterExecutionInterruptedError"
-_MINIMAL_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 
 @dataclass(frozen=True)
@@ -43,26 +33,6 @@ class StageReport:
     seconds: float
     reasons: dict[str, int] = field(default_factory=dict)
     run_ids: tuple[str, ...] = ()
-
-
-def dagster_home() -> Path:
-    """The instance's folder: DAGSTER_HOME, or `dagster_home` here; made, with telemetry off, if it is not there."""
-    home = Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(_MINIMAL_INSTANCE)
-    os.environ[HOME_VARIABLE] = str(home)
-    for name, value in MANY_PARTITIONS.items():
-        os.environ.setdefault(name, value)
-    return home
-
-
-@contextmanager
-def instance() -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance of `dagster_home()`."""
-    dagster_home()
-    with dg.DagsterInstance.get() as opened:
-        yield opened
 
 
 def covering_ranges(numbers: list[int], width: int) -> list[tuple[int, int]]:

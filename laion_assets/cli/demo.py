@@ -7,8 +7,8 @@ import click
 
 from laion_assets.cli.dataset_option import chosen
 from laion_assets.cli.report import print_report
+from laion_assets.instance import dagster_home
 from laion_assets.progress import duration
-from laion_assets.runs import dagster_home, materialize
 
 QUERY = "a small red circle left of a large blue square"
 
@@ -23,6 +23,8 @@ def demo(query: str) -> None:
     answer to an example query into a contact sheet (PNG). Takes a few minutes the first time; run again it does no
     work twice.
     """
+    from laion_assets.runs import materialize
+
     started = time.monotonic()
     dataset = chosen("sample")
     click.echo(f"files:            {dataset.root}/{dataset.name}")

@@ -1,14 +1,18 @@
 """What a stage did, for the terminal."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from laion_assets.progress import duration
-from laion_assets.runs import StageReport
+
+if TYPE_CHECKING:
+    from laion_assets.runs import StageReport
 
 UNITS = {"raw_csv": "files", "published_parquet": "files"}
 
 
-def print_report(report: StageReport) -> None:
+def print_report(report: "StageReport") -> None:
     """One stage: partitions run, rows in and out, and what was dropped for which reason."""
     unit = UNITS.get(report.asset, "rows")
     if report.ran:

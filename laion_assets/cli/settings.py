@@ -6,7 +6,7 @@ import click
 
 from laion_assets.cli.dataset_option import dataset_option, declared
 from laion_assets.datasets import DATASETS
-from laion_assets.runs import DEFAULT_HOME, HOME_VARIABLE
+from laion_assets.instance import DEFAULT_HOME, HOME_VARIABLE
 from laion_assets.settings.resolution import FILE_VARIABLE, Settings
 
 

@@ -14,7 +14,7 @@ from dagster._core.instance.config import dagster_instance_config
 from laion_assets import definitions
 from laion_assets.datasets import DATASETS, SAMPLE
 from laion_assets.freshness import Freshness
-from laion_assets.runs import MANY_PARTITIONS
+from laion_assets.instance import MANY_PARTITIONS
 from laion_assets.settings.resolution import configured
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, Demo
 from laion_assets_tests.end_to_end.dagster_page import wait_until
