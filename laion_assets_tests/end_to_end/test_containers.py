@@ -65,6 +65,7 @@ def test_all_services_are_healthy_and_the_page_has_all_datasets(containers: Cont
     states = [json.loads(line) for line in containers.compose("ps", "--format", "json").splitlines()]
     assert {state["Service"] for state in states} == set(containers.compose("config", "--services").split())
     assert {state["Health"] for state in states} == {"healthy"}
+    containers.compose("--file", "compose.yaml", "--file", "compose.gpu.yaml", "config", "--quiet")
     locations, wrong = containers.page.loaded()
     assert not wrong
     assert locations == {"laion400m", "sample", "rehearsal"}
