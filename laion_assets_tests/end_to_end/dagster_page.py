@@ -40,6 +40,7 @@ BACKFILL = """query Backfill($id: String!) { partitionBackfillOrError(backfillId
 RUN = "query Run($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
   name loadStatus locationOrLoadError { ... on PythonError { message } } } } } }"""
+CANCEL_BACKFILL = "mutation Cancel($id: String!) { cancelPartitionBackfill(backfillId: $id) { __typename } }"
 TERMINATE = "mutation Stop($id: String!) { terminateRun(runId: $id) { __typename ... on PythonError { message } } }"
 
 

@@ -1,6 +1,7 @@
 """The graph through the running web server and daemon, as the page does it."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,18 @@ import pytest
 from laion_assets.datasets import SAMPLE, Dataset
 from laion_assets.freshness import Freshness
 from laion_assets_tests.end_to_end.conftest import TOP, Demo
-from laion_assets_tests.end_to_end.dagster_page import TERMINATE, DagsterPage, dagster_page, wait_until
+from laion_assets_tests.end_to_end.dagster_page import (
+    CANCEL_BACKFILL,
+    TERMINATE,
+    DagsterPage,
+    dagster_page,
+    wait_until,
+)
 from laion_assets_tests.end_to_end.deployment import deployment
+
+MADE = """query Made($keys: [String!]) { assetNodeOrError(assetKey: {path: ["sample", "image_shards"]}) {
+  ... on AssetNode { assetMaterializations(partitions: $keys) {
+    partition metadataEntries { label ... on BoolMetadataEntry { boolValue } } } } } }"""
 
 
 @pytest.fixture(scope="module", params=["dev", pytest.param("deploy", marks=pytest.mark.postgres)])
@@ -57,6 +68,13 @@ def complete(dataset: Dataset, asset: str) -> list[str]:
     return [state.key for state in Freshness(dataset).states(asset) if state.state == "complete"]
 
 
+def times_made(page: DagsterPage, keys: list[str]) -> Counter[str]:
+    """How many runs said of a shard that they made it."""
+    found = page.graphql(MADE, keys=keys)["assetNodeOrError"]["assetMaterializations"]
+    made = {"label": "made_by_this_run", "boolValue": True}
+    return Counter(one["partition"] for one in found if made in one["metadataEntries"])
+
+
 def test_terminating_a_run_ends_its_workers_and_site_and_keeps_finished_shards(
     page: DagsterPage, served: Dataset
 ) -> None:
@@ -69,6 +87,18 @@ def test_terminating_a_run_ends_its_workers_and_site_and_keeps_finished_shards(
     assert 0 < len(complete(served, "image_shards")) < 24
 
 
+def test_a_cancelled_backfill_ends_its_run_and_frees_its_pool(page: DagsterPage, served: Dataset) -> None:
+    before = complete(served, "image_shards")
+    backfill_id = page.backfill("sample", ["image_shards"])
+    wait_until(lambda: len(complete(served, "image_shards")) > len(before), 120)
+    page.graphql(CANCEL_BACKFILL, id=backfill_id)
+    assert page.wait_for_backfill(backfill_id, 120) == "CANCELED"
+    wait_until(lambda: not page.descendants(of_a_run), 10)
+    kept = complete(served, "image_shards")
+    assert len(kept) < 24
+    assert page.wait_for_run(page.run("sample", "image_shards", kept[0], kept[0]), 120) == "SUCCESS"
+
+
 def test_a_terminated_spark_run_leaves_no_jvm(page: DagsterPage, served: Dataset) -> None:
     (Path(served.root) / "sample" / "manifests" / "dedup_parquet" / "00.json").unlink()
     run_id = page.run("sample", "dedup_parquet", "00", "00")
@@ -78,14 +108,17 @@ def test_a_terminated_spark_run_leaves_no_jvm(page: DagsterPage, served: Dataset
     assert page.wait_for_run(run_id, 30) == "CANCELED"
 
 
-def test_the_graph_is_backfilled_from_the_page(page: DagsterPage, served: Dataset) -> None:
-    backfill_id = page.backfill("sample", ["dedup_parquet", "image_shards", "clip_embeddings", "knn_indices"])
-    assert page.wait_for_backfill(backfill_id, 540) == "COMPLETED_SUCCESS"
+def test_the_graph_is_backfilled_from_the_page_by_two_at_once(page: DagsterPage, served: Dataset) -> None:
+    stages = ["dedup_parquet", "image_shards", "clip_embeddings", "knn_indices"]
+    for backfill_id in [page.backfill("sample", stages), page.backfill("sample", stages)]:
+        assert page.wait_for_backfill(backfill_id, 540) == "COMPLETED_SUCCESS"
     found = {
         asset: len(complete(served, asset))
         for asset in ("raw_csv", "dedup_parquet", "image_shards", "clip_embeddings", "knn_indices")
     }
     assert found == {"raw_csv": 1, "dedup_parquet": 4, "image_shards": 24, "clip_embeddings": 6, "knn_indices": 1}
+    shards = complete(served, "image_shards")
+    assert times_made(page, shards) == dict.fromkeys(shards, 1)
 
 
 def test_one_partition_made_alone_has_the_same_bytes(page: DagsterPage, served: Dataset, demo: Demo) -> None:
