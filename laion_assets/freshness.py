@@ -7,6 +7,7 @@ acted on.
 
 import contextlib
 import gc
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ STATISTICS_VERSION = 2
 EMBEDDING_VERSION = 2
 """Raised when the bytes of embedding files change for the same model and shards."""
 
-_READERS, _READ_AT_ONCE = 8, 64
-"""Threads that read manifests ahead, and how many each takes at once."""
+_READERS, _READ_AT_ONCE = 8, 256
+"""Threads that read manifests ahead where the disk is slow, and how many each takes at once."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,10 @@ class Freshness:
         return inputs_digest(handle.key(self.dataset.layout, partition), upstream)
 
     def _read_ahead(self, handle: type[Handle], partitions: range) -> None:
-        """Read manifests and sizes of files in threads: a disk that is asked for one after the other mostly waits."""
+        """Read manifests and sizes of files: in threads where the first of them mostly waited for a disk or a network.
+
+        Where nothing waits, threads would only take the interpreter's lock from each other: twice the time.
+        """
 
         def read(part: range) -> None:
             for partition in part:
@@ -175,7 +179,9 @@ class Freshness:
                         self._problems[handle.asset, partition] = disagreement(self.store, manifest)
 
         parts = [partitions[start : start + _READ_AT_ONCE] for start in range(0, len(partitions), _READ_AT_ONCE)]
-        if len(parts) > 1:
+        started, worked = time.perf_counter(), time.thread_time()
+        read(parts.pop(0))
+        if time.thread_time() - worked < (time.perf_counter() - started) / 2:
             with ThreadPoolExecutor(_READERS, thread_name_prefix="manifests") as pool:
                 list(pool.map(read, parts))
 

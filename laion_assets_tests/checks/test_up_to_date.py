@@ -1,5 +1,6 @@
 """The check `up_to_date`: what is stale is told and not made again; a range's run looks at its own partitions only."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -56,7 +57,10 @@ def published(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def test_states_read_ahead_by_threads_are_those_of_one_partition_after_the_other(dataset: Dataset) -> None:
+@pytest.mark.parametrize("waits", [False, True])
+def test_states_read_ahead_are_those_of_one_partition_after_the_other(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
     dataset = replace(REHEARSAL, root=dataset.root)
     write(dataset, DEDUP_PARQUET, range(2))
     write(dataset, IMAGE_SHARDS, range(1_500))
@@ -66,7 +70,18 @@ def test_states_read_ahead_by_threads_are_those_of_one_partition_after_the_other
     folder = Path(Store.of(dataset).local_path(manifest_path(IMAGE_SHARDS, "")) or "").parent
     (folder / "00999.json").write_bytes(b"{")
     (folder / "01000.json").unlink()
-    found = Freshness(dataset).states(IMAGE_SHARDS)
+    readers = set()
+
+    def read(store: Store, path: str) -> bytes:
+        readers.add(threading.get_ident())
+        return read_bytes(store, path)
+
+    read_bytes = Store.read_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "read_bytes", read)
+        patch.setattr(time, "thread_time", (lambda: 0.0) if waits else time.perf_counter)
+        found = Freshness(dataset).states(IMAGE_SHARDS)
+    assert (len(readers) > 1) == waits, "threads where the disk is slow, and there alone"
     one_by_one = Freshness(dataset)
     assert found == [one_by_one.state(IMAGE_SHARDS, shard) for shard in range(dataset.layout.shards)]
     assert Counter(state.state for state in found[:1_500]) == {
