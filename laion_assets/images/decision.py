@@ -3,10 +3,10 @@
 from typing import Any
 
 from laion_assets.datasets import Dataset
-from laion_assets.images.fetching.clock import Clock
-from laion_assets.images.fetching.fetch import Fetched, Fetcher, Hop
-from laion_assets.images.fetching.policy import FetchPolicy
-from laion_assets.images.fetching.target import parse_target
+from laion_assets.http.clock import Clock
+from laion_assets.http.fetch import Fetched, Fetcher, Hop
+from laion_assets.http.policy import FetchPolicy
+from laion_assets.http.target import parse_target
 from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.settings import ImageSettings
 

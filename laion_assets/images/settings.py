@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from laion_assets.errors import SettingError
-from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.settings.field import setting
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from laion_assets.errors import SettingError
-from laion_assets.images.fetching.head import Head
-from laion_assets.images.fetching.judgement import judge
-from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.http.head import Head
+from laion_assets.http.judgement import judge
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.retry_reasons import CONSENT, SETTLED, asked_in_config, retry_reasons
 

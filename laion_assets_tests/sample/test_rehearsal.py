@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from laion_assets.datasets import LAION400M, REHEARSAL
-from laion_assets.images.fetching.fetch import FetchPolicy, fetch
+from laion_assets.http.fetch import FetchPolicy, fetch
 from laion_assets.images.reasons import Reason
 from laion_assets.metadata.identity import uid_of
 from laion_assets.metadata.sources import source_url

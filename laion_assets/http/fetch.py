@@ -7,20 +7,20 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from laion_assets.images.fetching.body_budget import BodyBudget, Reservation, return_large_blocks
-from laion_assets.images.fetching.clock import Clock
-from laion_assets.images.fetching.connecting import connect, rejection_of
-from laion_assets.images.fetching.connection_pool import ConnectionPool
-from laion_assets.images.fetching.guard import Endpoint, Guard
-from laion_assets.images.fetching.head import Head
-from laion_assets.images.fetching.host_gate import HostGate
-from laion_assets.images.fetching.http_connection import HttpConnection, Rate
-from laion_assets.images.fetching.judgement import judge, judge_robots
-from laion_assets.images.fetching.policy import FetchPolicy
-from laion_assets.images.fetching.robots_cache import RobotsCache
-from laion_assets.images.fetching.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
-from laion_assets.images.fetching.target import Target, follow, parse_target
-from laion_assets.images.fetching.tls import TlsSessions
+from laion_assets.http.body_budget import BodyBudget, Reservation, return_large_blocks
+from laion_assets.http.clock import Clock
+from laion_assets.http.connecting import connect, rejection_of
+from laion_assets.http.connection_pool import ConnectionPool
+from laion_assets.http.guard import Endpoint, Guard
+from laion_assets.http.head import Head
+from laion_assets.http.host_gate import HostGate
+from laion_assets.http.http_connection import HttpConnection, Rate
+from laion_assets.http.judgement import judge, judge_robots
+from laion_assets.http.policy import FetchPolicy
+from laion_assets.http.robots_cache import RobotsCache
+from laion_assets.http.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
+from laion_assets.http.target import Target, follow, parse_target
+from laion_assets.http.tls import TlsSessions
 from laion_assets.images.reasons import Reason, Rejection
 
 RETRY_PAUSE_S = 0.3

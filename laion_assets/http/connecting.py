@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from laion_assets.images.fetching.clock import Clock
-from laion_assets.images.fetching.guard import Endpoint
-from laion_assets.images.fetching.http_connection import HttpConnection
-from laion_assets.images.fetching.target import Target
-from laion_assets.images.fetching.tls import TlsSessions, wrap_tls
+from laion_assets.http.clock import Clock
+from laion_assets.http.guard import Endpoint
+from laion_assets.http.http_connection import HttpConnection
+from laion_assets.http.target import Target
+from laion_assets.http.tls import TlsSessions, wrap_tls
 from laion_assets.images.reasons import Reason, Rejection
 
 if TYPE_CHECKING:
-    from laion_assets.images.fetching.fetch import Hop
+    from laion_assets.http.fetch import Hop
 
 _NO_ROUTE = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 _LOCAL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EACCES, errno.EPERM}

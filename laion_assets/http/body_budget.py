@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 
-from laion_assets.images.fetching.clock import Clock
+from laion_assets.http.clock import Clock
 from laion_assets.images.reasons import Reason, Rejection
 
 FREE_BYTES = 512 * 1024

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.images.fetching.fetch import Fetcher, fetch
-from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.http.fetch import Fetcher, fetch
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.images.reasons import Reason
 from laion_assets_tests.images.site import answer, raw, running
 

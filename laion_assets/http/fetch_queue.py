@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import TracebackType
 
-from laion_assets.images.fetching.fetch import Fetched, Fetcher
+from laion_assets.http.fetch import Fetched, Fetcher
 
 _AHEAD = 2
 _SHORT = 1.5

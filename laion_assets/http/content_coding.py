@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable
 
-from laion_assets.images.fetching.body_budget import FREE_BYTES
+from laion_assets.http.body_budget import FREE_BYTES
 from laion_assets.images.reasons import Reason, Rejection
 
 

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from laion_assets.images.fetching.content_usage import disallowed_usage
-from laion_assets.images.fetching.head import Head
-from laion_assets.images.fetching.policy import FetchPolicy
-from laion_assets.images.fetching.robots_tag import refused_by
+from laion_assets.http.content_usage import disallowed_usage
+from laion_assets.http.head import Head
+from laion_assets.http.policy import FetchPolicy
+from laion_assets.http.robots_tag import refused_by
 from laion_assets.images.reasons import Reason, Rejection
 
 REDIRECTS = {301, 302, 303, 307, 308}

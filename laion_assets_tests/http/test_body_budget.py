@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from laion_assets.images.fetching.body_budget import FREE_BYTES, BodyBudget, Reservation, charge
-from laion_assets.images.fetching.clock import Clock
-from laion_assets.images.fetching.fetch import Fetcher
-from laion_assets.images.fetching.fetch_queue import FetchQueue
-from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.http.body_budget import FREE_BYTES, BodyBudget, Reservation, charge
+from laion_assets.http.clock import Clock
+from laion_assets.http.fetch import Fetcher
+from laion_assets.http.fetch_queue import FetchQueue
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.images.reasons import Reason
 from laion_assets_tests.images.site import answer, raw, running
 
@@ -112,9 +112,9 @@ def test_a_queue_that_is_left_gives_back_what_nobody_took():
 
 ATTACKED = """
 import sys
-from laion_assets.images.fetching.fetch import shared_fetcher
-from laion_assets.images.fetching.fetch_queue import FetchQueue
-from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.http.fetch import shared_fetcher
+from laion_assets.http.fetch_queue import FetchQueue
+from laion_assets.http.policy import FetchPolicy
 
 def peak_mb():
     return next(int(line.split()[1]) / 1000 for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from laion_assets.images.fetching.fetch import Fetcher
-from laion_assets.images.fetching.fetch_queue import FetchQueue
-from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.http.fetch import Fetcher
+from laion_assets.http.fetch_queue import FetchQueue
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.images.reasons import Reason
 from laion_assets_tests.images.site import answer, running
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from fnmatch import translate
 
 from laion_assets.errors import SettingError
-from laion_assets.images.fetching.addresses import Address, parse_address, refusal
-from laion_assets.images.fetching.resolver import Resolver, shared_resolver
-from laion_assets.images.fetching.target import Target
+from laion_assets.http.addresses import Address, parse_address, refusal
+from laion_assets.http.resolver import Resolver, shared_resolver
+from laion_assets.http.target import Target
 from laion_assets.images.reasons import Reason, Rejection
 
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from laion_assets.images.fetching.fetch import fetch
-from laion_assets.images.fetching.policy import FetchPolicy
+from laion_assets.http.fetch import fetch
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.images.reasons import Reason
 from laion_assets_tests.images.site import answer, running
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from laion_assets.images.fetching.body_budget import FREE_BYTES, Reservation
-from laion_assets.images.fetching.clock import Clock
-from laion_assets.images.fetching.content_coding import decompress, too_large
-from laion_assets.images.fetching.head import Head
+from laion_assets.http.body_budget import FREE_BYTES, Reservation
+from laion_assets.http.clock import Clock
+from laion_assets.http.content_coding import decompress, too_large
+from laion_assets.http.head import Head
 from laion_assets.images.reasons import Reason, Rejection
 
 MAX_HEAD_BYTES = 64 * 1024

@@ -6,8 +6,8 @@ import ssl
 import threading
 from collections import OrderedDict
 
-from laion_assets.images.fetching.clock import Clock
-from laion_assets.images.fetching.guard import Endpoint
+from laion_assets.http.clock import Clock
+from laion_assets.http.guard import Endpoint
 from laion_assets.images.reasons import Reason, Rejection
 
 MAX_SESSIONS = 512

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from laion_assets.images.fetching.head import Head
-from laion_assets.images.fetching.judgement import retry_after_s
+from laion_assets.http.head import Head
+from laion_assets.http.judgement import retry_after_s
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
-from laion_assets.images.fetching.clock import Clock
-from laion_assets.images.fetching.robots_txt import Rules
-from laion_assets.images.fetching.target import Target
+from laion_assets.http.clock import Clock
+from laion_assets.http.robots_txt import Rules
+from laion_assets.http.target import Target
 from laion_assets.images.reasons import Reason, Rejection
 
 KEPT_S = 24 * 3600.0

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-from laion_assets.images.fetching.clock import Clock
+from laion_assets.http.clock import Clock
 from laion_assets.images.reasons import Reason, Rejection
 
 MAX_PAUSE_S = 600.0
