@@ -32,7 +32,7 @@ UID_VERSION = 1
 """Raised when the identity or order of rows changes, so that older parquet files count as stale."""
 STATISTICS_VERSION = 2
 """Raised when other things are counted, or otherwise."""
-EMBEDDING_VERSION = 2
+EMBEDDING_VERSION = 3
 """Raised when the bytes of embedding files change for the same model and shards."""
 
 _READERS, _READ_AT_ONCE = 8, 256

@@ -5,14 +5,17 @@ differ: weights that cannot be had are a ModelError with the way out, and `preci
 alone takes bfloat16 on every GPU).
 """
 
-import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.datasets import SAMPLE_MODEL
 from laion_assets.embeddings.captions import cleaned
+from laion_assets.embeddings.preprocessing import read_preprocessing
+from laion_assets.embeddings.shard_preparation import Preparation
+from laion_assets.embeddings.text_tower import short_text_encoder
+from laion_assets.embeddings.tokenizer import Tokenizer, openai_tokenize
 from laion_assets.embeddings.weights import weights_identity
 from laion_assets.errors import EmbeddingError, ModelError
 
@@ -23,12 +26,14 @@ if TYPE_CHECKING:
 
 MIN_NORM = 1e-6
 """A shorter vector has no direction: it counts as zero."""
-_MAX_CACHED_WORDS = 100_000
-"""CLIP's tokenizers keep each word they ever saw; over millions of captions that is memory without end."""
 
 
 class ClipModel:
-    """A loaded CLIP model; made by `load_model`. Not thread-safe but for `preprocess`."""
+    """A loaded CLIP model; made by `load_model`. Not thread-safe but for `preprocess` and `tokenize`.
+
+    `preprocessing` is the image transform as numbers, None where its steps are unknown; `shortens` tells that captions
+    can be cut behind their longest; `cores` is the number of torch's threads, on which the last bits of sums depend.
+    """
 
     def __init__(
         self,
@@ -39,17 +44,25 @@ class ClipModel:
         device: str,
         precision: str,
     ) -> None:
+        import torch
+
+        self.cores = torch.get_num_threads()
         self.identity = identity
         self.device = device
         self.precision = precision
+        self.preprocessing = read_preprocessing(preprocess)
+        self.tokenize = Tokenizer(tokenizer)
         self._model = model
         self._preprocess = preprocess
-        self._tokenizer = tokenizer
+        short = short_text_encoder(model)
+        self.shortens = short is not None
+        self._encode_text: Callable[[Any], Any] = short or model.encode_text
         self._at_once = 1 << 30
+        self._preparation: Preparation | None = None
         self.width = int(self.encode_texts(["a picture"]).shape[1])
 
     def preprocess(self, image: "Image.Image") -> "torch.Tensor":
-        """The picture as the model wants it: (3, h, w) float32. Safe to call from many threads."""
+        """The image as the model wants it: (3, h, w) float32. Safe to call from many threads."""
         import torch
 
         pixels = self._preprocess(image)
@@ -61,86 +74,133 @@ class ClipModel:
         A batch that does not fit the GPU's memory is halved until it does, for this call and the next ones. Raises
         EmbeddingError for vectors that are not finite or zero, naming their rows, by `names` where it is given.
         """
-        return self._encode(batch, self._model.encode_image, "picture", names)
+        return self._normalized(self.image_vectors(batch), "image", names)
 
     def encode_texts(self, texts: Sequence[str], names: Sequence[str] | None = None) -> "np.ndarray":
         """n captions of any script and length, empty ones too, to (n, width) float32, rows of norm 1.
 
         Captions are cut at the model's context length. Raises EmbeddingError as `encode_images`.
         """
-        tokens = self._tokenizer([cleaned(text) for text in texts])
-        self._trim_tokenizer()
-        return self._encode(tokens, self._model.encode_text, "caption", names)
-
-    def _encode(
-        self, inputs: Any, encoder: Callable[[Any], Any], noun: str, names: Sequence[str] | None
-    ) -> "np.ndarray":
-        import numpy as np
         import torch
 
-        with torch.inference_mode(), self._arithmetic():
-            parts = list(self._parts(inputs, encoder, noun))
-        if not parts:
-            return np.zeros((0, self.width), dtype=np.float32)
-        vectors = np.concatenate(parts)
+        tokens = self.tokenize([cleaned(text) for text in texts])
+        return self._normalized(self.text_vectors(torch.from_numpy(tokens)), "caption", names)
+
+    def image_vectors(self, batch: "torch.Tensor") -> "torch.Tensor":
+        """(n, 3, h, w) preprocessed images of any float type to (n, width) float32 on the device, of any norm."""
+        return self._encode(batch, self._encode_image, "image")
+
+    def text_vectors(self, tokens: "torch.Tensor") -> "torch.Tensor":
+        """(n, length) tokens, of any length where `shortens`, to (n, width) float32 on the device, of any norm."""
+        return self._encode(tokens, self._encode_text, "caption")
+
+    def pixel_vectors(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """(n, h, w, 3) uint8 RGB pixels on the device to (n, width) float32 on the device, of any norm.
+
+        Needs `preprocessing`.
+        """
+        assert self.preprocessing is not None
+        preprocessing = self.preprocessing
+
+        def encode(part: "torch.Tensor") -> Any:
+            return self._encode_image(preprocessing.normalize(preprocessing.resize(part), self._dtype))
+
+        return self._encode(pixels, encode, "image")
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the model is on a GPU, whose work runs beside the thread that asks for it."""
+        import torch
+
+        return torch.device(self.device).type == "cuda"
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What the bytes of a vector depend on besides its input."""
+        import torch
+
+        kind = torch.cuda.get_device_name(self.device) if self.on_gpu else "cpu"
+        return {"model": self.identity, "precision": self.precision, "device": kind, "torch": torch.__version__}
+
+    def preparation(self, processes: int) -> Preparation:
+        """What prepares shards for this model; kept for the next embedding file until `close`."""
+        if self._preparation is None or self._preparation.asked != processes:
+            self.close()
+            self._preparation = Preparation(self.tokenize, processes)
+        return self._preparation
+
+    def close(self) -> None:
+        """End the processes that prepare shards."""
+        if self._preparation is not None:
+            self._preparation.close()
+            self._preparation = None
+
+    @property
+    def _dtype(self) -> "torch.dtype":
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
+    def _encode_image(self, batch: "torch.Tensor") -> Any:
+        return self._model.encode_image(batch.to(self._dtype))
+
+    def _encode(self, inputs: "torch.Tensor", encoder: Callable[[Any], Any], noun: str) -> "torch.Tensor":
+        import torch
+
+        parts = []
+        start = 0
+        with torch.inference_mode():
+            while start < len(inputs):
+                part = inputs[start : start + self._at_once]
+                try:
+                    parts.append(encoder(part.to(self.device)).float())
+                except torch.cuda.OutOfMemoryError as error:
+                    if len(part) == 1:
+                        raise EmbeddingError(
+                            f"One {noun} alone does not fit the memory of {self.device}. Free the GPU, or set "
+                            "embeddings.device to another one or cpu."
+                        ) from error
+                    self._at_once = len(part) // 2
+                    torch.cuda.empty_cache()
+                    continue
+                start += len(part)
+            if not parts:
+                return torch.zeros((0, self.width), device=self.device)
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _normalized(self, encoded: "torch.Tensor", noun: str, names: Sequence[str] | None) -> "np.ndarray":
+        import numpy as np
+
+        vectors = encoded.cpu().numpy()
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] < MIN_NORM))
         if len(bad):
-            named = ", ".join(names[row] if names else f"row {row}" for row in bad[:10])
-            raise EmbeddingError(
-                f"{self.identity} gave a vector without direction (NaN, infinite or zero) for {len(bad)} of "
-                f"{len(vectors)} {noun}s: {named}{' and more' if len(bad) > 10 else ''}. Check the weights, and set "
-                "embeddings.precision to fp32 or bf16 where it is fp16."
-            )
+            raise no_direction(self.identity, noun, [names[row] if names else f"row {row}" for row in bad], len(vectors))
         return (vectors / norms).astype(np.float32)
 
-    def _parts(self, inputs: Any, encoder: Callable[[Any], Any], noun: str) -> Iterator["np.ndarray"]:
-        import torch
 
-        start = 0
-        while start < len(inputs):
-            part = inputs[start : start + self._at_once]
-            try:
-                vectors = encoder(part.to(self.device)).float().cpu().numpy()
-            except torch.cuda.OutOfMemoryError as error:
-                if len(part) == 1:
-                    raise EmbeddingError(
-                        f"one {noun} alone does not fit the memory of {self.device}: free the GPU, or set "
-                        "embeddings.device to another one or cpu."
-                    ) from error
-                self._at_once = len(part) // 2
-                torch.cuda.empty_cache()
-                continue
-            yield vectors
-            start += len(part)
-
-    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        import torch
-
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        kind = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(torch.device(self.device).type, dtype=kind)
-
-    def _trim_tokenizer(self) -> None:
-        for owner in (self._tokenizer, _openai_tokenizer()):
-            words = getattr(owner, "cache", None)
-            if isinstance(words, dict) and len(words) > _MAX_CACHED_WORDS:
-                special = {word: word for word, value in words.items() if word == value and word.startswith("<")}
-                words.clear()
-                words.update(special)
+def no_direction(model: str, noun: str, names: Sequence[str], rows: int) -> EmbeddingError:
+    """The error for vectors without direction: of the samples `names`, among `rows`."""
+    return EmbeddingError(
+        f"{model} gave a vector without direction (NaN, infinite or zero) for {len(names):,} of {rows:,} {noun}s: "
+        f"{', '.join(names[:10])}{' and more' if len(names) > 10 else ''}. Check the weights, and set "
+        "embeddings.precision to fp32 or bf16 if it is fp16."
+    )
 
 
-def load_model(name: str, device: str = "auto", precision: str = "fp32") -> ClipModel:
+def load_model(name: str, device: str = "auto", precision: str = "auto") -> ClipModel:
     """The model of this name: `ViT-B/32`, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint`, `hf_clip:DIR`,
     `sample-clip`.
 
-    `device` is `auto`, `cpu`, `cuda` or `cuda:N`; `precision` `fp32`, `bf16` or `fp16` (a GPU's matrix products of fp32
-    use TF32, as all_clip sets it). Raises ModelError if the weights cannot be had, or the device is not there.
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`. `precision` is `auto` (fp32 on a CPU, fp16 on a GPU), `fp32` (whose
+    matrix products on a GPU use TF32, as all_clip sets it), `bf16` or `fp16`, to which the weights are cast. Raises
+    ModelError if the weights cannot be loaded, or the device is not there.
     """
     # Before torch is loaded: its OpenMP threads otherwise wait for the next product by burning their cores, which
     # beside other work on two cores (fetching, decoding) doubled and tripled the CPU of an embedding file.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+    import torch
 
     from laion_assets.embeddings.torchvision_shim import ensure_torchvision
     from laion_assets.sample.clip.model import ARCHITECTURE, clip_retrieval_name, register
@@ -148,8 +208,12 @@ def load_model(name: str, device: str = "auto", precision: str = "fp32") -> Clip
     ensure_torchvision()
     identity = weights_identity(name)
     place = _device(device)
+    if precision == "auto":
+        precision = "fp32" if place == "cpu" else "fp16"
     if precision != "fp32" and place == "cpu":
-        raise ModelError(f"precision {precision} is for GPUs and the device is cpu: set embeddings.precision to fp32.")
+        raise ModelError(
+            f"embeddings.precision is {precision} and the device is a CPU. Set embeddings.precision to auto or fp32."
+        )
     known_as = clip_retrieval_name() if name == SAMPLE_MODEL else name
     if known_as.startswith(f"open_clip:{ARCHITECTURE}/"):
         register()
@@ -173,6 +237,10 @@ def load_model(name: str, device: str = "auto", precision: str = "fp32") -> Clip
     model = getattr(model, "inner_model", model).float().eval().requires_grad_(False)
     if not hasattr(model, "encode_image"):
         model.encode_image, model.encode_text = model.get_image_features, model.get_text_features
+    if not known_as.startswith(("open_clip:", "ja_clip:", "nm:")):
+        tokenizer = openai_tokenize
+    if precision != "fp32":
+        model = model.to({"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
     return ClipModel(identity, model, preprocess, tokenizer, place, precision)
 
 
@@ -187,10 +255,3 @@ def _device(device: str) -> str:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"embeddings.device is {device!r}, which is not there: {reason}. Use auto or cpu.") from error
     return device
-
-
-def _openai_tokenizer() -> Any:
-    """The tokenizer that OpenAI's `clip.tokenize` keeps, once it is loaded."""
-    import sys
-
-    return getattr(sys.modules.get("clip.clip"), "_tokenizer", None)

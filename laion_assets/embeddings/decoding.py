@@ -1,101 +1,97 @@
-"""Pictures decoded in threads ahead of the encoder, in order, with bounded memory."""
+"""Decoding images of a shard into the rows of a batch of pixels, in threads that hold no interpreter lock meanwhile."""
 
 import io
-import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import mmap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from laion_assets.embeddings.shard_reader import ShardSample
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-BATCHES_AHEAD = 2
-"""Batches decoded or being decoded while one is encoded: 0.3 GB each for 512 pictures of 224 pixels."""
+_JPEG = b"\xff\xd8"
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Decoded samples: `pixels` (n, 3, h, w) float32 (None for n = 0), row i of `samples[i]`.
+class ImageBytes:
+    """One encoded image: `size` bytes at `offset` of a mapped tar."""
 
-    `undecodable` are the samples left out, because their picture no longer decodes.
+    mapped: mmap.mmap
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """The encoded image."""
+        return self.mapped[self.offset : self.offset + self.size]
+
+
+@dataclass(frozen=True)
+class DecodedRows:
+    """What became of some rows of a batch: those not named here lie in the batch's pixels.
+
+    `odd` are images of another size than the batch's, as the model's own transform makes them: (3, size, size) float32.
     """
 
-    samples: list[ShardSample]
-    pixels: "torch.Tensor | None"
-    undecodable: list[ShardSample]
+    odd: "list[tuple[int, torch.Tensor]]"
+    undecodable: list[int]
 
 
-def batched(samples: Iterable[ShardSample], size: int) -> Iterator[list[ShardSample]]:
-    """Runs of `size` samples, the last of fewer; where they are cut depends on nothing else."""
-    iterator = iter(samples)
-    while run := list(itertools.islice(iterator, size)):
-        yield run
+def image_shape(images: Sequence[ImageBytes]) -> tuple[int, int] | None:
+    """Height and width of the first of a few images that has a readable header."""
+    from PIL import Image
+
+    for image in images[:8]:
+        try:
+            with Image.open(io.BytesIO(image.read())) as opened:
+                return opened.height, opened.width
+        except Exception:  # noqa: S112  (Pillow raises many kinds; the decoder decides about this image later)
+            continue
+    return None
 
 
-def decoded(
-    runs: Iterator[list[ShardSample]], preprocess: Callable[[Any], "torch.Tensor"], threads: int
-) -> Iterator[Batch]:
-    """A batch for each run of samples, in order, decoded by `threads` threads; another one reads ahead.
+def decode_rows(
+    images: Sequence[ImageBytes],
+    rows: range,
+    pixels: "np.ndarray | None",
+    transform: "Callable[[Any], torch.Tensor]",
+) -> DecodedRows:
+    """Decode `images[i]` into `pixels[i]`, (n, h, w, 3) uint8 RGB, for i in `rows`; all are odd without `pixels`.
 
-    An exception of `runs` or of `preprocess` is raised here; a picture that does not decode is no exception.
+    JPEGs are decoded by libjpeg-turbo straight into place. What it refuses, other formats and other sizes go through
+    Pillow, whose verdict on a damaged image counts.
     """
-    import torch
+    import numpy as np
+    import simplejpeg
 
-    def quiet() -> None:
-        # Intra-operation threads are the calling thread's own: each decoder would start as many as there are cores.
-        torch.set_num_threads(1)
-
-    cores = torch.get_num_threads()
-    reader = ThreadPoolExecutor(1, thread_name_prefix="read-shard")
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=quiet)
-    try:
-        ahead: deque[tuple[list[ShardSample], list[Future[torch.Tensor | None]]]] = deque()
-        coming: Future[list[ShardSample] | None] | None = reader.submit(next, runs, None)
-        while True:
-            while coming is not None and len(ahead) <= BATCHES_AHEAD:
-                if (run := coming.result()) is None:
-                    coming = None
-                    break
-                coming = reader.submit(next, runs, None)
-                ahead.append((run, [pool.submit(_pixels, sample.picture, preprocess) for sample in run]))
-            if not ahead:
-                return
-            yield _batch(*ahead.popleft())
-    finally:
-        reader.shutdown(cancel_futures=True)
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(cores)
+    odd, undecodable = [], []
+    for row in rows:
+        content = images[row].read()
+        if pixels is not None and content[:2] == _JPEG:
+            try:
+                if simplejpeg.decode_jpeg(content, "RGB", buffer=pixels[row]).shape == pixels.shape[1:]:
+                    continue
+            except ValueError:
+                pass
+        image = decode_image(content)
+        if image is None:
+            undecodable.append(row)
+        elif pixels is not None and (image.height, image.width) == pixels.shape[1:3]:
+            pixels[row] = np.asarray(image)
+        else:
+            odd.append((row, transform(image)))
+    return DecodedRows(odd, undecodable)
 
 
-def picture(jpg: bytes) -> Any:
-    """The RGB picture, fully decoded; None where the bytes do not decode."""
+def decode_image(content: bytes) -> Any:
+    """The RGB Pillow image, fully decoded; None where the bytes do not decode."""
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(jpg)) as image:
+        with Image.open(io.BytesIO(content)) as image:
             return image.convert("RGB")
     except MemoryError:
         raise
     except Exception:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, DecompressionBombError and more.
         return None
-
-
-def _pixels(jpg: bytes, preprocess: Callable[[Any], "torch.Tensor"]) -> "torch.Tensor | None":
-    image = picture(jpg)
-    return None if image is None else preprocess(image)
-
-
-def _batch(samples: list[ShardSample], futures: "list[Future[torch.Tensor | None]]") -> Batch:
-    import torch
-
-    pixels = [future.result() for future in futures]
-    futures.clear()
-    kept = [sample for sample, decoded in zip(samples, pixels, strict=True) if decoded is not None]
-    lost = [sample for sample, decoded in zip(samples, pixels, strict=True) if decoded is None]
-    stack = [decoded for decoded in pixels if decoded is not None]
-    return Batch(kept, torch.stack(stack) if stack else None, lost)

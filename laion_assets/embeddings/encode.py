@@ -1,167 +1,234 @@
-"""One embedding file: the shards that belong to it, encoded and published as npy, npy and parquet, row by row alike.
+"""One embedding file: the shards that belong to it, encoded and committed as npy, npy and parquet, row by row alike.
 
-Batches are cut at the same samples of the file each time, whatever its shards are, so that a rerun ends in the same
-bytes and small shards do not make small batches. Memory does not grow with the file: vectors and metadata are appended
-as they come.
+The work is a pipeline in which the model's device does not wait: shards are verified and tokenized ahead
+(`shard_preparation`), images are decoded in threads (`pixel_batches`), the device encodes what is ready
+(`group_encoder`), and a thread writes (`embedding_writer`). Memory does not grow with the file.
 """
 
-import os
+import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from laion_assets.commit.manifest import Counts, Manifest, disagreement
 from laion_assets.commit.publication import Publication, publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.embeddings.decoding import Batch, batched, decoded
-from laion_assets.embeddings.embedding_file import VectorWriter, open_vectors
-from laion_assets.embeddings.metadata_file import MetadataWriter, metadata_schema
-from laion_assets.embeddings.shard_reader import ShardSample, read_shard
+from laion_assets.embeddings.clip_model import ClipModel, no_direction
+from laion_assets.embeddings.embedding_file import open_vectors
+from laion_assets.embeddings.embedding_writer import EmbeddingWriter
+from laion_assets.embeddings.finished_groups import FinishedGroups, describe_group
+from laion_assets.embeddings.group_encoder import DeviceSeconds
+from laion_assets.embeddings.groups import GroupVectors, group_digest, groups_of
+from laion_assets.embeddings.pixel_batches import PixelBatches, decode_threads
+from laion_assets.embeddings.shard_groups import PreparedGroups, ShardGroup
+from laion_assets.embeddings.shard_preparation import ShardToPrepare, reader_processes
 from laion_assets.embeddings.weights import weights_identity
-from laion_assets.errors import ConservationError, IntegrityError, ModelError
+from laion_assets.errors import ConservationError, ModelError
 from laion_assets.freshness import inputs_digest, require_complete, settings_digest
 from laion_assets.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
 from laion_assets.progress import Progress
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import torch
-
-    from laion_assets.embeddings.clip_model import ClipModel
-
 UNDECODABLE = "undecodable"
-"""The reason of a sample whose picture no longer decodes; it is left out of vectors and metadata alike."""
+"""The reason of a sample whose image no longer decodes."""
+NO_DIRECTION = "no_direction"
+"""The reason of a sample whose image or caption vector is not finite or zero."""
+MAX_NO_DIRECTION = 0.001
+"""A file with a larger share of vectors without direction fails: the model or its precision is wrong."""
+_GROUPS_WRITING = 2
+"""Groups that may wait for the writer."""
 KINDS = ("img_emb", "text_emb", "metadata")
 """The files of an embedding partition, by clip-retrieval's folder names."""
 
 
 class Built(NamedTuple):
-    """A published partition, and whether this call made it (False: it was complete already)."""
+    """A committed partition, and whether this call made it (False: it was complete already)."""
 
     manifest: Manifest
     made: bool
 
 
 def build_embedding_file(
-    dataset: Dataset, store: Store, embedding: int, model: "ClipModel", say: Callable[[str], None]
+    dataset: Dataset, store: Store, embedding: int, model: ClipModel, say: Callable[[str], None]
 ) -> Built:
-    """Encode the shards of embedding file `embedding` in order and publish them as partition of `clip_embeddings`.
+    """Encode the shards of embedding file `embedding` in order and commit them as a partition of `clip_embeddings`.
 
-    Does nothing if the partition is complete, undamaged and from today's model and shards. Raises IncompleteError
-    naming shards that are not published, IntegrityError naming a damaged shard and member, EmbeddingError naming
-    samples without a direction, ModelError if `model` is not the dataset's, ConservationError.
+    Skips the partition if it is complete, intact, and made by today's model from today's shards. A killed run continues
+    after its last finished group of shards. Raises IncompleteError naming shards that are not committed,
+    IntegrityError naming a damaged shard and member, EmbeddingError when more than MAX_NO_DIRECTION of the vectors have
+    no direction, ModelError if `model` is not the dataset's, ConservationError.
     """
     layout = dataset.layout
     key = layout.embedding_key(embedding)
     settings = settings_digest(dataset, CLIP_EMBEDDINGS)
     if model.identity != weights_identity(dataset.model):
         raise ModelError(
-            f"{CLIP_EMBEDDINGS} {key} of {dataset.name} is to be made with {dataset.model}, and the loaded model is "
-            f"{model.identity}: load the dataset's model."
+            f"{CLIP_EMBEDDINGS} {key} of {dataset.name} needs the model {dataset.model}, and the loaded model is "
+            f"{model.identity}. Load the dataset's model."
         )
     shards = ImageShards(store, layout, tuple(layout.shards_of_embedding(embedding)))
     require_complete(dataset, shards)
-    manifests = list(shards.manifests())
-    inputs = inputs_digest(key, manifests)
+    manifests = dict(zip(shards.partitions, shards.manifests(), strict=True))
+    inputs = inputs_digest(key, list(manifests.values()))
     current = recover(store, CLIP_EMBEDDINGS, key)
+    damage = None if current is None else disagreement(store, current, hashes=True)
     if current is not None and (current.settings, current.inputs) == (settings, inputs):
-        damage = disagreement(store, current, hashes=True)
         if damage is None:
             say(f"{CLIP_EMBEDDINGS} {key}: complete already, {current.counts.rows_out:,} rows")
             return Built(current, made=False)
-        say(f"{CLIP_EMBEDDINGS} {key}: made again, because {damage}")
-    started = time.monotonic()
-    rows_in = sum(manifest.counts.rows_out for manifest in manifests)
+        say(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {damage}")
+    finished = FinishedGroups(store, layout, embedding, current if damage is None else None)
     with publication(store, CLIP_EMBEDDINGS, key) as attempt:
-        undecodable = _encode(dataset, shards, manifests, attempt, embedding, model, say)
-        rows = _recounted(attempt, dataset, embedding, model.width)
-        counts = Counts(rows_in, rows, {UNDECODABLE: undecodable} if undecodable else {})
-        details = {
+        work = _EmbeddingFile(dataset, store, embedding, model, manifests, finished, say)
+        work.encode(attempt)
+        rows = _count_rows(attempt, dataset, embedding, model.width)
+        counts = Counts(work.rows, rows, {reason: count for reason, count in work.dropped.items() if count})
+        manifest = attempt.commit(counts, settings=settings, inputs=inputs, details=work.details())
+    finished.clear()
+    return Built(manifest, made=True)
+
+
+class _EmbeddingFile:
+    """The work on one embedding file."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        store: Store,
+        embedding: int,
+        model: ClipModel,
+        manifests: dict[int, Manifest],
+        finished: FinishedGroups,
+        say: Callable[[str], None],
+    ) -> None:
+        self.dataset, self.store, self.embedding, self.model = dataset, store, embedding, model
+        self.manifests, self.finished, self.say = manifests, finished, say
+        self.rows = sum(manifest.counts.rows_out for manifest in manifests.values())
+        self.dropped = {UNDECODABLE: 0, NO_DIRECTION: 0}
+        self.device_s = DeviceSeconds()
+        self.waited_s = {"read": 0.0, "decode": 0.0, "write": 0.0}
+        self.reused = 0
+        self._groups: list[dict[str, Any]] = []
+        self._started = time.monotonic()
+        self._progress = Progress(
+            lambda line: say(f"file {dataset.layout.embedding_key(embedding)}: {line}"), "samples", self.rows
+        )
+
+    def encode(self, attempt: Publication) -> None:
+        """Write the three staged files."""
+        settings = self.dataset.embeddings
+        pixels = PixelBatches(
+            self.model.preprocess,
+            self.model.preprocessing is not None,
+            decode_threads(settings.decode_threads),
+            self.model.cores,
+            pinned=self.model.on_gpu,
+        )
+        paths = _staged(attempt, self.dataset, self.embedding)
+        with (
+            EmbeddingWriter(self.dataset.layout, *paths, self.model.width) as writer,
+            ThreadPoolExecutor(1, thread_name_prefix="write") as thread,
+            contextlib.closing(self._prepared_groups()) as groups,
+            pixels,
+        ):
+            writing: deque[Future[None]] = deque()
+
+            def write_done(at_most: int) -> None:
+                writing.extend(thread.submit(self._write, writer, group) for group in groups.take_done())
+                started = time.perf_counter()
+                while len(writing) > at_most:
+                    writing.popleft().result()
+                self.waited_s["write"] += time.perf_counter() - started
+
+            for batch in pixels.decode(groups.requests(settings.batch_size)):
+                group: ShardGroup = batch.request.group
+                copied = group.add(batch, self.model, self.device_s, settings.batch_size)
+                pixels.release(batch, copied)
+                write_done(at_most=_GROUPS_WRITING)
+            write_done(at_most=0)
+            self.waited_s |= {"read": groups.waited_s, "decode": pixels.waited_s, "device": pixels.waited_for_device_s}
+
+    def details(self) -> dict[str, object]:
+        """What the manifest says of the run, after `encode`."""
+        layout, model = self.dataset.layout, self.model
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        encoded = self.rows - self.reused
+        return {
             "model": model.identity,
             "width": model.width,
             "dtype": "float16",
-            "shards": [layout.shard_key(shard) for shard in shards.partitions],
-            "rows_per_second": round(rows / max(time.monotonic() - started, 1e-9), 1),
+            "shards": [layout.shard_key(shard) for shard in self.manifests],
+            "rows_per_second": round(encoded / seconds, 1),
+            "rows_reused": self.reused,
             "device": model.device,
             "precision": model.precision,
-            "batch_size": dataset.embeddings.batch_size,
+            "batch_size": self.dataset.embeddings.batch_size,
+            "device_busy": round((self.device_s.copy + self.device_s.encode) / seconds, 3),
+            "copy_s": round(self.device_s.copy, 3),
+            "encode_s": round(self.device_s.encode, 3),
+            "waited_s": {name: round(value, 3) for name, value in self.waited_s.items()},
+            "groups": self._groups,
         }
-        return Built(attempt.commit(counts, settings=settings, inputs=inputs, details=details), made=True)
 
+    def _prepared_groups(self) -> PreparedGroups:
+        layout, batch_size = self.dataset.layout, self.dataset.embeddings.batch_size
+        encoder = {**self.model.description, "batch_size": batch_size}
+        groups, asked = [], []
+        for shards in groups_of(layout, tuple(self.manifests), batch_size):
+            manifests = [self.manifests[shard] for shard in shards]
+            digest = group_digest(manifests, encoder)
+            known = self.finished.get(digest)
+            groups.append((ShardGroup(digest, known), len(shards)))
+            asked += [
+                ShardToPrepare(self.store, layout, shard, self.manifests[shard], samples=known is None)
+                for shard in shards
+            ]
+        return PreparedGroups(groups, self.model.preparation(self._reader_processes()).prepare(asked), self.model)
 
-def _encode(
-    dataset: Dataset,
-    shards: ImageShards,
-    manifests: list[Manifest],
-    attempt: Publication,
-    embedding: int,
-    model: "ClipModel",
-    say: Callable[[str], None],
-) -> int:
-    """Write the three staged files; gives the number of samples whose picture no longer decodes."""
-    settings, layout = dataset.embeddings, dataset.layout
-    image_path, text_path, metadata_path = _staged(attempt, dataset, embedding)
-    rows = sum(manifest.counts.rows_out for manifest in manifests)
-    key = layout.embedding_key(embedding)
-    progress = Progress(lambda line: say(f"file {key}: {line}"), "samples", rows)
+    def _reader_processes(self) -> int:
+        return reader_processes(self.dataset.embeddings.reader_processes, self.model.on_gpu)
 
-    def samples() -> Iterator[ShardSample]:
-        for shard, manifest in zip(shards.partitions, manifests, strict=True):
-            yield from read_shard(shards.store, layout, shard, manifest)
+    def _write(self, writer: EmbeddingWriter, group: ShardGroup) -> None:
+        assert group.result is not None
+        try:
+            vectors = group.result()
+            keys = group.keys
+            self._count(vectors, keys)
+            if group.known is not None:
+                self.reused += len(keys)
+            elif keys:
+                self.finished.put(group.digest, vectors)
+            writer.append(group.shards, vectors)
+            names = [self.dataset.layout.shard_key(shard.shard) for shard in group.shards]
+            self._groups.append(describe_group(group.digest, names, vectors))
+            self._progress.add(len(keys))
+        finally:
+            group.close()
 
-    runs = batched(samples(), settings.batch_size)
-    undecodable = 0
-    with (
-        VectorWriter(image_path, model.width) as images,
-        VectorWriter(text_path, model.width) as texts,
-        MetadataWriter(metadata_path, _schema(shards)) as metadata,
-    ):
-        for batch in decoded(runs, model.preprocess, settings.decode_threads or os.cpu_count() or 1):
-            if batch.undecodable:
-                undecodable += len(batch.undecodable)
-                names = ", ".join(sample.key for sample in batch.undecodable[:10])
-                say(f"{len(batch.undecodable)} pictures no longer decode: {names}")
-            if batch.pixels is not None:
-                _append(batch, batch.pixels, model, images, texts)
-                metadata.append(batch.samples)
-            progress.add(len(batch.samples) + len(batch.undecodable))
-    return undecodable
-
-
-def _append(
-    batch: Batch, pixels: "torch.Tensor", model: "ClipModel", images: VectorWriter, texts: VectorWriter
-) -> None:
-    keys = [sample.key for sample in batch.samples]
-    images.append(model.encode_images(pixels, keys))
-    texts.append(model.encode_texts([sample.caption for sample in batch.samples], keys))
+    def _count(self, vectors: GroupVectors, keys: list[str]) -> None:
+        """Count the rows that are dropped; raises EmbeddingError when too many have no direction."""
+        undecodable = [key for key, lost in zip(keys, vectors.undecodable, strict=True) if lost]
+        lost = ~vectors.kept & ~vectors.undecodable
+        aimless = [key for key, lost in zip(keys, lost, strict=True) if lost]
+        for reason, found, what in (
+            (UNDECODABLE, undecodable, "images no longer decode"),
+            (NO_DIRECTION, aimless, "samples have a vector without direction"),
+        ):
+            self.dropped[reason] += len(found)
+            if found:
+                self.say(f"{len(found)} {what}: {', '.join(found[:10])}")
+        if self.dropped[NO_DIRECTION] > max(1, MAX_NO_DIRECTION * self.rows):
+            raise no_direction(self.model.identity, "sample", aimless, self.rows)
 
 
 def _staged(attempt: Publication, dataset: Dataset, embedding: int) -> list[Path]:
     return [attempt.stage(ClipEmbeddings.path(dataset.layout, embedding, kind)) for kind in KINDS]
 
 
-def _schema(shards: ImageShards) -> "pa.Schema":
-    """The metadata columns; all shards have to agree on theirs, or the file would mix two settings."""
-    import pyarrow.parquet as pq
-
-    found: pa.Schema | None = None
-    for shard in shards.partitions:
-        with shards.store.open(shards.path(shards.layout, shard, ".parquet")) as file:
-            schema = metadata_schema(pq.read_schema(file))
-        if found is not None and not schema.equals(found):
-            raise IntegrityError(
-                f"shard {shards.layout.shard_key(shard)} has other columns than shard "
-                f"{shards.layout.shard_key(shards.partitions[0])} ({', '.join(schema.names)}, and "
-                f"{', '.join(found.names)}): they were made with other settings. Materialize the older one again."
-            )
-        found = schema
-    assert found is not None
-    return found
-
-
-def _recounted(attempt: Publication, dataset: Dataset, embedding: int, width: int) -> int:
+def _count_rows(attempt: Publication, dataset: Dataset, embedding: int, width: int) -> int:
     """Rows of the three staged files, counted from the files. Raises ConservationError unless they are equal."""
     import pyarrow.parquet as pq
 
@@ -173,7 +240,7 @@ def _recounted(attempt: Publication, dataset: Dataset, embedding: int, width: in
     }
     if len(set(counted.values())) != 1:
         raise ConservationError(
-            f"{CLIP_EMBEDDINGS} {attempt.key}: the files hold {counted} rows and have to hold as many each. "
-            "Nothing was published; this is a defect of the stage, please report it with the run's log."
+            f"{CLIP_EMBEDDINGS} {attempt.key}: the files hold {counted} rows and must hold as many each. "
+            "Nothing was committed; this is a defect of the stage, please report it with the run's log."
         )
     return counted["img_emb"]

@@ -5,6 +5,7 @@ a few rows, spread evenly, by encoding their picture and caption again; where a 
 all rows, so that the rows that were exchanged can be named.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from laion_assets.commit.manifest import Manifest, disagreement, sha256_of
 from laion_assets.commit.store import Store
-from laion_assets.embeddings.decoding import batched, picture
+from laion_assets.embeddings.decoding import decode_image
 from laion_assets.embeddings.embedding_file import open_vectors
-from laion_assets.embeddings.encode import KINDS, UNDECODABLE
+from laion_assets.embeddings.encode import KINDS, NO_DIRECTION, UNDECODABLE
 from laion_assets.embeddings.shard_reader import first_difference, read_shard, success_keys, tar_keys
 from laion_assets.errors import EmbeddingError, IntegrityError, ModelError
 from laion_assets.handles import ClipEmbeddings, ImageShards
@@ -42,7 +43,7 @@ class EmbeddingRecount:
     text_rows: int
     metadata_rows: int
     successes: int
-    undecodable: int
+    dropped: int
     rows_encoded_again: int
     lowest_cosine: float | None
     problems: tuple[str, ...]
@@ -85,17 +86,17 @@ def recount_embedding_file(
     keys = _metadata_keys(store, handle.path(layout, embedding, "metadata"), problems)
     counted["metadata"] = -1 if keys is None else len(keys)
     successes, expected = _successes(store, layout, embedding, problems)
-    undecodable = manifest.counts.reasons.get(UNDECODABLE, 0)
+    dropped = sum(manifest.counts.reasons.get(reason, 0) for reason in (UNDECODABLE, NO_DIRECTION))
     if len(set(counted.values())) != 1:
         problems.append(f"{manifest.key}: rows differ: {', '.join(f'{kind} {n}' for kind, n in counted.items())}")
-    elif counted["metadata"] != successes - undecodable:
+    elif counted["metadata"] != successes - dropped:
         problems.append(
             f"{manifest.key}: {counted['metadata']} rows, and its shards have {successes} successes of which "
-            f"{undecodable} no longer decode"
+            f"{dropped} were dropped"
         )
     again, lowest = 0, None
     if keys is not None:
-        problems += _order_problems(keys, expected, undecodable, manifest.key)
+        problems += _order_problems(keys, expected, dropped, manifest.key)
         if model is not None and len(set(counted.values())) == 1:
             chosen = _chosen(len(keys), 0 if altered else rows)
             found = _compared(store, layout, embedding, model, keys, chosen, problems)
@@ -116,7 +117,7 @@ def recount_embedding_file(
         text_rows=counted["text_emb"],
         metadata_rows=counted["metadata"],
         successes=successes,
-        undecodable=undecodable,
+        dropped=dropped,
         rows_encoded_again=again,
         lowest_cosine=lowest,
         problems=tuple(dict.fromkeys(problems)),
@@ -163,10 +164,10 @@ def _successes(store: Store, layout: Layout, embedding: int, problems: list[str]
     return len(expected), expected
 
 
-def _order_problems(keys: list[str], expected: list[str], undecodable: int, name: str) -> list[str]:
-    """Metadata has to be the shards' successes in order, but for the undecodable."""
+def _order_problems(keys: list[str], expected: list[str], dropped: int, name: str) -> list[str]:
+    """Metadata has to be the shards' successes in order, but for the dropped ones."""
     difference = first_difference(expected, keys)
-    if difference and not (difference.endswith("is missing") and len(expected) - len(keys) == undecodable):
+    if difference and not (difference.endswith("is missing") and len(expected) - len(keys) == dropped):
         return [f"{name}: metadata: {difference.replace('member', 'sample')}"]
     position = {key: place for place, key in enumerate(expected)}
     for row in range(1, len(keys)):
@@ -231,8 +232,8 @@ def _encoded_again(
 
     manifest = ImageShards(store, layout, (shard,)).manifest(shard)
     wanted = (sample for sample in read_shard(store, layout, shard, manifest) if sample.key in rows_of)
-    for samples in batched(wanted, _BATCH):
-        decoded = [(sample, image) for sample in samples if (image := picture(sample.picture)) is not None]
+    while samples := list(itertools.islice(wanted, _BATCH)):
+        decoded = [(sample, image) for sample in samples if (image := decode_image(sample.picture)) is not None]
         if not decoded:
             continue
         pictured = model.encode_images(torch.stack([model.preprocess(image) for _, image in decoded]))

@@ -11,15 +11,18 @@ class EmbeddingSettings:
     """How shards are encoded. The model itself is the dataset's `model`."""
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one")
-    precision: str = setting("fp32", "arithmetic of the encoder: fp32, bf16 or fp16 (the latter two on a GPU)")
-    batch_size: int = setting(512, "pictures encoded at once; halved when memory runs out", unit="pictures")
-    decode_threads: int = setting(0, "threads that decode pictures; 0 means one a core")
+    precision: str = setting("auto", "precision of the encoder: fp32, bf16 or fp16; auto: fp32 on a CPU, fp16 on a GPU")
+    batch_size: int = setting(512, "images encoded at once; halved when memory runs out", unit="images")
+    decode_threads: int = setting(0, "threads that decode images; 0 means one per core")
+    reader_processes: int = setting(
+        -1, "processes that verify and tokenize shards; -1: none on a CPU, one per 5 cores with a GPU"
+    )
     files_per_run: int = setting(1, "embedding files one Dagster run covers in a backfill")
 
     def __post_init__(self) -> None:
-        if self.precision not in ("fp32", "bf16", "fp16"):
-            raise SettingError(f"embeddings.precision is {self.precision!r}: use fp32, bf16 or fp16.")
-        if self.precision != "fp32" and self.device == "cpu":
+        if self.precision not in ("auto", "fp32", "bf16", "fp16"):
+            raise SettingError(f"embeddings.precision is {self.precision!r}: use auto, fp32, bf16 or fp16.")
+        if self.precision not in ("auto", "fp32") and self.device == "cpu":
             raise SettingError(
-                f"embeddings.precision is {self.precision} and embeddings.device is cpu: use fp32 there, or a GPU."
+                f"embeddings.precision is {self.precision} and embeddings.device is cpu: use auto or fp32 there, or a GPU."
             )

@@ -45,7 +45,7 @@ def read_shard(store: Store, layout: Layout, shard: int, manifest: Manifest) -> 
     entry, where = manifest.entry(".tar"), store.address(path)
     size = store.size(path)
     if size is None:
-        raise IntegrityError(f"{where}: missing. {_AGAIN}")
+        raise IntegrityError(f"{where}: missing. {AGAIN}")
     if size != entry.size:
         raise IntegrityError(f"{where}: {size} bytes, its manifest says {entry.size}{_why(store, layout, shard)}")
     samples = 0
@@ -56,7 +56,7 @@ def read_shard(store: Store, layout: Layout, shard: int, manifest: Manifest) -> 
                 yield _sample(key, members, where)
                 samples += 1
         except tarfile.TarError as error:
-            raise IntegrityError(f"{where}: cut or damaged after {samples} samples ({error}). {_AGAIN}") from error
+            raise IntegrityError(f"{where}: cut or damaged after {samples} samples ({error}). {AGAIN}") from error
         while stream.read(_TAIL_BYTES):
             pass
     if samples != manifest.counts.rows_out:
@@ -133,16 +133,16 @@ def _grouped(stream: _Hashing, where: str) -> Iterator[tuple[str, dict[str, byte
             tar.members = []
             key, _, suffix = member.name.partition(".")
             if not member.isreg() or suffix not in MEMBERS:
-                raise IntegrityError(f"{where}: unexpected member {member.name}. {_AGAIN}")
+                raise IntegrityError(f"{where}: unexpected member {member.name}. {AGAIN}")
             if key != current:
                 if current:
                     yield current, members
                 if key in seen:
-                    raise IntegrityError(f"{where}: member {member.name} is doubled. {_AGAIN}")
+                    raise IntegrityError(f"{where}: member {member.name} is doubled. {AGAIN}")
                 seen.add(key)
                 current, members = key, {}
             if suffix in members:
-                raise IntegrityError(f"{where}: member {member.name} is doubled. {_AGAIN}")
+                raise IntegrityError(f"{where}: member {member.name} is doubled. {AGAIN}")
             content = tar.extractfile(member)
             members[suffix] = content.read() if content else b""
     if current:
@@ -153,9 +153,9 @@ def _sample(key: str, members: dict[str, bytes], where: str) -> ShardSample:
     pictures = [suffix for suffix in ENCODE_FORMATS if suffix in members] or ["jpg"]
     missing = sorted({pictures[0], "json", "txt"} - members.keys())
     if missing:
-        raise IntegrityError(f"{where}: member {key}.{missing[0]} is missing. {_AGAIN}")
+        raise IntegrityError(f"{where}: member {key}.{missing[0]} is missing. {AGAIN}")
     if len(pictures) > 1:
-        raise IntegrityError(f"{where}: member {key}.{pictures[0]} is doubled by {key}.{pictures[1]}. {_AGAIN}")
+        raise IntegrityError(f"{where}: member {key}.{pictures[0]} is doubled by {key}.{pictures[1]}. {AGAIN}")
     try:
         fields = json.loads(members["json"])
         if fields["key"] != key:
@@ -163,7 +163,7 @@ def _sample(key: str, members: dict[str, bytes], where: str) -> ShardSample:
         uid, caption = fields["uid"], members["txt"].decode("utf-8")
     except (ValueError, KeyError, TypeError) as error:
         problem = f"has no {error}" if isinstance(error, KeyError) else str(error)
-        raise IntegrityError(f"{where}: member {key}.json or .txt is damaged: {problem}. {_AGAIN}") from error
+        raise IntegrityError(f"{where}: member {key}.json or .txt is damaged: {problem}. {AGAIN}") from error
     return ShardSample(key, uid, members[pictures[0]], caption, fields)
 
 
@@ -173,7 +173,7 @@ def _why(store: Store, layout: Layout, shard: int) -> str:
         difference = first_difference(success_keys(store, layout, shard), tar_keys(store, layout, shard))
     except (OSError, ValueError):
         difference = None
-    return f"; {difference}. {_AGAIN}" if difference else f". {_AGAIN}"
+    return f"; {difference}. {AGAIN}" if difference else f". {AGAIN}"
 
 
-_AGAIN = "Materialize this partition of image_shards again."
+AGAIN = "Materialize this partition of image_shards again."

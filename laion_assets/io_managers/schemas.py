@@ -33,6 +33,7 @@ MEANINGS = {
     "original_height": "of the fetched picture, pixels",
     "exif": "technical EXIF tags; nothing personal",
     "sha256": "of the fetched bytes",
+    "clip_similarity": "cosine of image and caption under the model of the embeddings",
     "image_path": "the sample's key in its shard, as clip-retrieval names it",
     "measure": "what is counted, such as width or domain",
     "value": "the value that occurs; null for rows that have none",

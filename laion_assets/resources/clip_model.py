@@ -11,7 +11,7 @@ class ClipModelResource(dg.ConfigurableResource):
 
     model: str
     device: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     _loaded: Any = PrivateAttr(default=None)
 
     def load(self) -> Any:
@@ -25,6 +25,7 @@ class ClipModelResource(dg.ConfigurableResource):
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Free the model's memory, the GPU's too."""
         if self._loaded is not None:
+            self._loaded.close()
             self._loaded = None
             import torch
 

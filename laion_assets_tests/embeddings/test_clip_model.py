@@ -9,7 +9,7 @@ from PIL import Image
 
 from laion_assets.embeddings.captions import cleaned
 from laion_assets.embeddings.clip_model import load_model
-from laion_assets.embeddings.decoding import picture as decoded
+from laion_assets.embeddings.decoding import decode_image as decoded
 from laion_assets.embeddings.weights import weights_identity
 from laion_assets.errors import EmbeddingError, ModelError
 from laion_assets_tests.embeddings.small_dataset import model_name, picture, random_model
@@ -80,14 +80,14 @@ def test_cleaning_changes_no_tokens(caption: str) -> None:
 
 
 def test_the_tokenizers_memory_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    import laion_assets.embeddings.clip_model as module
+    import laion_assets.embeddings.tokenizer as module
 
     monkeypatch.setattr(module, "_MAX_CACHED_WORDS", 50)
     model = load_model(model_name(), device="cpu")
     before = model.encode_texts(["red circle"])
     for start in range(0, 300, 20):
         model.encode_texts([f"word{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(start, start + 20)])
-        assert len(model._tokenizer.cache) < 100
+        assert len(model.tokenize._tokenizer.cache) < 100
     np.testing.assert_array_equal(before, model.encode_texts(["red circle"]))
 
 

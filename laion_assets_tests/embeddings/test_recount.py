@@ -37,7 +37,7 @@ def test_undecodable_pictures_are_accounted_for(bare: Dataset) -> None:
     build(bare)
     found = recount(bare, rows=0)
     assert found.ok, found.problems
-    assert (found.image_rows, found.successes, found.undecodable) == (10, 12, 2)
+    assert (found.image_rows, found.successes, found.dropped) == (10, 12, 2)
 
 
 def swap(array: np.ndarray) -> np.ndarray:
@@ -115,8 +115,8 @@ def test_a_broken_law_is_seen_and_named(built: Dataset, law: str) -> None:
 
 def test_swapped_vectors_are_seen_even_if_the_manifest_agrees(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a run that had swapped them would have published it."""
-    model, encode = random_model(), random_model().encode_images
-    monkeypatch.setattr(model, "encode_images", lambda batch, names=None: encode(batch, names)[::-1])
+    model, encode = random_model(), random_model().pixel_vectors
+    monkeypatch.setattr(model, "pixel_vectors", lambda pixels: encode(pixels).flip(0))
     Store.of(built).delete("manifests/clip_embeddings/0.json")
     build(built)
     monkeypatch.undo()
