@@ -12,7 +12,7 @@ export WANDB_MODE := disabled
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
-.PHONY: test-containers test-cluster test-bench test-kills test-backfill-kills bench-graph soak bench-dedup bench-images bench-pixels help setup java demo test test-scale test-browser dev lint clean
+.PHONY: test-containers test-cluster test-bench test-kills test-backfill-kills bench-graph soak bench-dedup bench-images bench-pixels bench-embeddings help setup java demo test test-scale test-browser dev lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -123,6 +123,9 @@ bench-pixels: setup ## scaled decoding: CPU and likeness by size class, about 4 
 
 bench-dedup: setup ## deduplication of 20 M rows against the recipe's, in the same Spark, and DuckDB (ARGS=--growth: 5 to 40 M)
 	$(BIN)/python bench/dedup.py $(ARGS)
+
+bench-embeddings: setup ## embeddings against clip-retrieval's inference and the model alone, about 5 minutes (ARGS=--help)
+	$(BIN)/python bench/embeddings.py $(ARGS)
 
 bench-csv: setup nginx aria2c ## fetching 20,000 small and 4 large CSV files against aria2c, killed and resumed (ARGS=--help)
 	$(BIN)/python bench/raw_csv.py $(ARGS)

@@ -67,7 +67,10 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
                 conf=dataset.metadata.spark_conf,
             ),
             "clip_model": ClipModelResource(
-                model=dataset.model, device=dataset.embeddings.device, precision=dataset.embeddings.precision
+                model=dataset.model,
+                device=dataset.embeddings.device,
+                precision=dataset.embeddings.precision,
+                reader_processes=dataset.embeddings.reader_processes,
             ),
             "crawl_site": CrawlSiteResource(),
         },

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from laion_assets.datasets import SAMPLE_MODEL
 from laion_assets.embeddings.captions import cleaned
+from laion_assets.embeddings.cuda_graph import record_graph
+from laion_assets.embeddings.decoder_pool import DecoderPool, decoder_processes
 from laion_assets.embeddings.preprocessing import read_preprocessing
-from laion_assets.embeddings.shard_preparation import Preparation
+from laion_assets.embeddings.shard_preparation import Preparation, is_picklable, reader_processes
 from laion_assets.embeddings.text_tower import short_text_encoder
 from laion_assets.embeddings.tokenizer import Tokenizer, openai_tokenize
 from laion_assets.embeddings.weights import weights_identity
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+_MAX_GRAPHS = 4
+"""Recorded graphs; each keeps its memory."""
 MIN_NORM = 1e-6
 """A shorter vector has no direction: it counts as zero."""
 
@@ -43,6 +47,8 @@ class ClipModel:
         tokenizer: Callable[[list[str]], Any],
         device: str,
         precision: str,
+        preparation: Preparation | None = None,
+        decoders: DecoderPool | None = None,
     ) -> None:
         import torch
 
@@ -58,7 +64,9 @@ class ClipModel:
         self.shortens = short is not None
         self._encode_text: Callable[[Any], Any] = short or model.encode_text
         self._at_once = 1 << 30
-        self._preparation: Preparation | None = None
+        self.preparation = preparation
+        self.decoders = decoders
+        self._graphs: dict[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]] = {}
         self.width = int(self.encode_texts(["a picture"]).shape[1])
 
     def preprocess(self, image: "Image.Image") -> "torch.Tensor":
@@ -99,13 +107,28 @@ class ClipModel:
 
         Needs `preprocessing`.
         """
-        assert self.preprocessing is not None
-        preprocessing = self.preprocessing
+        return self._encode(pixels, self._encode_pixels, "image")
 
-        def encode(part: "torch.Tensor") -> Any:
-            return self._encode_image(preprocessing.normalize(preprocessing.resize(part), self._dtype))
+    def graphed_pixel_vectors(self, rows: int, height: int, width: int) -> "Callable[[torch.Tensor], torch.Tensor]":
+        """A function like `pixel_vectors` for at most `rows` images of this size; on a GPU it is one launch.
 
-        return self._encode(pixels, encode, "image")
+        The hundreds of kernels of an encoder are recorded once as a CUDA graph: launched one by one, each waits for the
+        interpreter lock that the decoding threads share. Without the memory for it, it is `pixel_vectors` itself.
+        """
+        import torch
+
+        shape = (rows, height, width, 3)
+        if not self.on_gpu:
+            return self.pixel_vectors
+        if shape not in self._graphs:
+            if len(self._graphs) >= _MAX_GRAPHS:
+                return self.pixel_vectors
+            try:
+                self._graphs[shape] = record_graph(self._encode_pixels, shape, self.device)
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                self._graphs[shape] = self.pixel_vectors
+        return self._graphs[shape]
 
     @property
     def on_gpu(self) -> bool:
@@ -122,24 +145,22 @@ class ClipModel:
         kind = torch.cuda.get_device_name(self.device) if self.on_gpu else "cpu"
         return {"model": self.identity, "precision": self.precision, "device": kind, "torch": torch.__version__}
 
-    def preparation(self, processes: int) -> Preparation:
-        """What prepares shards for this model; kept for the next embedding file until `close`."""
-        if self._preparation is None or self._preparation.asked != processes:
-            self.close()
-            self._preparation = Preparation(self.tokenize, processes)
-        return self._preparation
-
     def close(self) -> None:
-        """End the processes that prepare shards."""
-        if self._preparation is not None:
-            self._preparation.close()
-            self._preparation = None
+        """End the processes that prepare shards and decode images."""
+        for pool in (self.preparation, self.decoders):
+            if pool is not None:
+                pool.close()
+        self.preparation = self.decoders = None
 
     @property
     def _dtype(self) -> "torch.dtype":
         import torch
 
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
+    def _encode_pixels(self, pixels: "torch.Tensor") -> Any:
+        assert self.preprocessing is not None
+        return self._encode_image(self.preprocessing.normalize(self.preprocessing.resize(pixels), self._dtype))
 
     def _encode_image(self, batch: "torch.Tensor") -> Any:
         return self._model.encode_image(batch.to(self._dtype))
@@ -175,7 +196,9 @@ class ClipModel:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] < MIN_NORM))
         if len(bad):
-            raise no_direction(self.identity, noun, [names[row] if names else f"row {row}" for row in bad], len(vectors))
+            raise no_direction(
+                self.identity, noun, [names[row] if names else f"row {row}" for row in bad], len(vectors)
+            )
         return (vectors / norms).astype(np.float32)
 
 
@@ -188,12 +211,13 @@ def no_direction(model: str, noun: str, names: Sequence[str], rows: int) -> Embe
     )
 
 
-def load_model(name: str, device: str = "auto", precision: str = "auto") -> ClipModel:
+def load_model(name: str, device: str = "auto", precision: str = "auto", readers: int = 0) -> ClipModel:
     """The model of this name: `ViT-B/32`, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint`, `hf_clip:DIR`,
     `sample-clip`.
 
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`. `precision` is `auto` (fp32 on a CPU, fp16 on a GPU), `fp32` (whose
-    matrix products on a GPU use TF32, as all_clip sets it), `bf16` or `fp16`, to which the weights are cast. Raises
+    matrix products on a GPU use TF32, as all_clip sets it), `bf16` or `fp16`, to which the weights are cast. `readers`
+    are the processes that prepare shards for it (`reader_processes`); with any, processes decode, too. Raises
     ModelError if the weights cannot be loaded, or the device is not there.
     """
     # Before torch is loaded: its OpenMP threads otherwise wait for the next product by burning their cores, which
@@ -214,6 +238,9 @@ def load_model(name: str, device: str = "auto", precision: str = "auto") -> Clip
         raise ModelError(
             f"embeddings.precision is {precision} and the device is a CPU. Set embeddings.precision to auto or fp32."
         )
+    readers = reader_processes(readers, place != "cpu")
+    preparation = Preparation(readers, "clip" if name[:1].isupper() else "open_clip") if readers else None
+    decoders = DecoderPool(decoder_processes(readers)) if readers else None
     known_as = clip_retrieval_name() if name == SAMPLE_MODEL else name
     if known_as.startswith(f"open_clip:{ARCHITECTURE}/"):
         register()
@@ -239,9 +266,12 @@ def load_model(name: str, device: str = "auto", precision: str = "auto") -> Clip
         model.encode_image, model.encode_text = model.get_image_features, model.get_text_features
     if not known_as.startswith(("open_clip:", "ja_clip:", "nm:")):
         tokenizer = openai_tokenize
+    if preparation is not None and not is_picklable(tokenizer):
+        preparation.close()
+        preparation = None
     if precision != "fp32":
         model = model.to({"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
-    return ClipModel(identity, model, preprocess, tokenizer, place, precision)
+    return ClipModel(identity, model, preprocess, tokenizer, place, precision, preparation, decoders)
 
 
 def _device(device: str) -> str:

@@ -1,10 +1,13 @@
-"""Decoding images of a shard into the rows of a batch of pixels, in threads that hold no interpreter lock meanwhile."""
+"""Decoding images of a shard into the rows of a batch of pixels."""
 
 import io
 import mmap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from laion_assets.embeddings.open_tar import open_tar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,15 +18,29 @@ _JPEG = b"\xff\xd8"
 
 @dataclass(frozen=True)
 class ImageBytes:
-    """One encoded image: `size` bytes at `offset` of a mapped tar."""
+    """One encoded image: `size` bytes at `offset` of a verified tar."""
 
-    mapped: mmap.mmap
+    tar: "OpenTar"
     offset: int
     size: int
 
-    def read(self) -> bytes:
-        """The encoded image."""
-        return self.mapped[self.offset : self.offset + self.size]
+    def view(self) -> memoryview:
+        """The encoded image, not copied. Release it before the tar is closed."""
+        return memoryview(self.tar.mapped)[self.offset : self.offset + self.size]
+
+
+@dataclass(frozen=True)
+class OpenTar:
+    """A tar, mapped; `identity` tells that it is the file that was verified (`open_tar`)."""
+
+    path: Path
+    identity: tuple[int, ...]
+    mapped: mmap.mmap = field(compare=False)
+
+    @classmethod
+    def open(cls, path: Path, identity: tuple[int, ...]) -> "OpenTar":
+        """Map the tar. Raises IntegrityError if it was replaced since it was verified."""
+        return cls(path, identity, open_tar(path, identity))
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,7 @@ def image_shape(images: Sequence[ImageBytes]) -> tuple[int, int] | None:
 
     for image in images[:8]:
         try:
-            with Image.open(io.BytesIO(image.read())) as opened:
+            with Image.open(io.BytesIO(image.view())) as opened:
                 return opened.height, opened.width
         except Exception:  # noqa: S112  (Pillow raises many kinds; the decoder decides about this image later)
             continue
@@ -56,18 +73,39 @@ def decode_rows(
     pixels: "np.ndarray | None",
     transform: "Callable[[Any], torch.Tensor]",
 ) -> DecodedRows:
-    """Decode `images[i]` into `pixels[i]`, (n, h, w, 3) uint8 RGB, for i in `rows`; all are odd without `pixels`.
+    """Decode `images[i]` into `pixels[i]`, (n, h, w, 3) uint8 RGB, for i in `rows`; all are odd without `pixels`."""
+    odd, undecodable = list(rows), list[int]()
+    if pixels is not None:
+        odd, undecodable = decode_into([images[row].view() for row in rows], rows.start, pixels)
+    return transform_rows(images, odd, undecodable, transform)
 
-    JPEGs are decoded by libjpeg-turbo straight into place. What it refuses, other formats and other sizes go through
-    Pillow, whose verdict on a damaged image counts.
+
+def transform_rows(
+    images: Sequence[ImageBytes], odd: list[int], undecodable: list[int], transform: "Callable[[Any], torch.Tensor]"
+) -> DecodedRows:
+    """Send the odd rows through the model's own transform."""
+    transformed = []
+    for row in odd:
+        image = decode_image(images[row].view())
+        if image is None:
+            undecodable.append(row)
+        else:
+            transformed.append((row, transform(image)))
+    return DecodedRows(transformed, sorted(undecodable))
+
+
+def decode_into(contents: Sequence[memoryview], first: int, pixels: "np.ndarray") -> tuple[list[int], list[int]]:
+    """Decode into the rows of `pixels` from `first` on; the rows of another size, and those that do not decode.
+
+    JPEGs are decoded by libjpeg-turbo straight into place. What it refuses and other formats go through Pillow, whose
+    verdict on a damaged image counts.
     """
     import numpy as np
     import simplejpeg
 
     odd, undecodable = [], []
-    for row in rows:
-        content = images[row].read()
-        if pixels is not None and content[:2] == _JPEG:
+    for row, content in enumerate(contents, first):
+        if content[:2] == _JPEG:
             try:
                 if simplejpeg.decode_jpeg(content, "RGB", buffer=pixels[row]).shape == pixels.shape[1:]:
                     continue
@@ -76,14 +114,14 @@ def decode_rows(
         image = decode_image(content)
         if image is None:
             undecodable.append(row)
-        elif pixels is not None and (image.height, image.width) == pixels.shape[1:3]:
+        elif (image.height, image.width) == pixels.shape[1:3]:
             pixels[row] = np.asarray(image)
         else:
-            odd.append((row, transform(image)))
-    return DecodedRows(odd, undecodable)
+            odd.append(row)
+    return odd, undecodable
 
 
-def decode_image(content: bytes) -> Any:
+def decode_image(content: bytes | memoryview) -> Any:
     """The RGB Pillow image, fully decoded; None where the bytes do not decode."""
     from PIL import Image
 

@@ -8,7 +8,7 @@ The work is a pipeline in which the model's device does not wait: shards are ver
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from laion_assets.embeddings.group_encoder import DeviceSeconds
 from laion_assets.embeddings.groups import GroupVectors, group_digest, groups_of
 from laion_assets.embeddings.pixel_batches import PixelBatches, decode_threads
 from laion_assets.embeddings.shard_groups import PreparedGroups, ShardGroup
-from laion_assets.embeddings.shard_preparation import ShardToPrepare, reader_processes
+from laion_assets.embeddings.shard_preparation import Preparation, ShardToPrepare
 from laion_assets.embeddings.weights import weights_identity
 from laion_assets.errors import ConservationError, ModelError
 from laion_assets.freshness import inputs_digest, require_complete, settings_digest
@@ -125,13 +125,14 @@ class _EmbeddingFile:
             self.model.preprocessing is not None,
             decode_threads(settings.decode_threads),
             self.model.cores,
-            pinned=self.model.on_gpu,
+            self.model.decoders,
         )
-        paths = _staged(attempt, self.dataset, self.embedding)
+        image_path, text_path, metadata_path = _staged(attempt, self.dataset, self.embedding)
         with (
-            EmbeddingWriter(self.dataset.layout, *paths, self.model.width) as writer,
+            EmbeddingWriter(self.dataset.layout, image_path, text_path, metadata_path, self.model.width) as writer,
             ThreadPoolExecutor(1, thread_name_prefix="write") as thread,
-            contextlib.closing(self._prepared_groups()) as groups,
+            self._preparation() as preparation,
+            contextlib.closing(self._prepared_groups(preparation)) as groups,
             pixels,
         ):
             writing: deque[Future[None]] = deque()
@@ -173,7 +174,16 @@ class _EmbeddingFile:
             "groups": self._groups,
         }
 
-    def _prepared_groups(self) -> PreparedGroups:
+    @contextlib.contextmanager
+    def _preparation(self) -> Iterator[Preparation]:
+        """The model's processes, which go on to the next file, or a thread for this file."""
+        if self.model.preparation is not None:
+            yield self.model.preparation
+        else:
+            with contextlib.closing(Preparation(0)) as thread:
+                yield thread
+
+    def _prepared_groups(self, preparation: Preparation) -> PreparedGroups:
         layout, batch_size = self.dataset.layout, self.dataset.embeddings.batch_size
         encoder = {**self.model.description, "batch_size": batch_size}
         groups, asked = [], []
@@ -186,10 +196,7 @@ class _EmbeddingFile:
                 ShardToPrepare(self.store, layout, shard, self.manifests[shard], samples=known is None)
                 for shard in shards
             ]
-        return PreparedGroups(groups, self.model.preparation(self._reader_processes()).prepare(asked), self.model)
-
-    def _reader_processes(self) -> int:
-        return reader_processes(self.dataset.embeddings.reader_processes, self.model.on_gpu)
+        return PreparedGroups(groups, preparation.prepare(asked, self.model.tokenize), self.model)
 
     def _write(self, writer: EmbeddingWriter, group: ShardGroup) -> None:
         assert group.result is not None

@@ -1,6 +1,6 @@
-"""Groups of vectors that need not be encoded again: those a killed run has finished, and those of the committed file.
+"""Groups of vectors that need not be encoded again: those a killed run finished, and those of the committed file.
 
-    partial/clip_embeddings/KEY/DIGEST.npz     a finished group of an unfinished file, removed when the file is committed
+    partial/clip_embeddings/KEY/DIGEST.npz     a finished group of a file that is not; removed when that is committed
 
 They are kept on a local disk only: an object store would take and give each vector twice.
 """
@@ -96,7 +96,7 @@ class _CommittedGroups:
         except (OSError, EmbeddingError):
             return None
         kept = np.ones(rows, dtype=bool)
-        return GroupVectors(*vectors, self._similarity[part], kept, ~kept)
+        return GroupVectors(vectors[0], vectors[1], self._similarity[part], kept, ~kept)
 
 
 def describe_group(digest: str, shards: Sequence[str], vectors: GroupVectors) -> dict[str, Any]:

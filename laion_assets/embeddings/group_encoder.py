@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import torch
 
 
+_CAPTIONS_PER_IMAGE = 4
+"""Captions encoded at once, in image batches: a caption takes a fraction of an image's memory and time."""
+
+
 @dataclass
 class DeviceSeconds:
     """Seconds the device spent copying pixels in, and encoding."""
@@ -53,8 +57,8 @@ class GroupEncoder:
         lengths = caption_lengths(tokens) if self._model.shortens and len(tokens) else None
         order = np.arange(len(tokens)) if lengths is None else np.argsort(lengths, kind="stable")
         ordered, rows = self._send(tokens[order]), self._send(order)
-        for start in range(0, len(order), batch_size):
-            part = slice(start, start + batch_size)
+        for start in range(0, len(order), batch_size * _CAPTIONS_PER_IMAGE):
+            part = slice(start, start + batch_size * _CAPTIONS_PER_IMAGE)
             length = tokens.shape[1]
             if lengths is not None:
                 length = cut_length(int(lengths[order[part][-1]]), length)
@@ -71,7 +75,8 @@ class GroupEncoder:
         if batch.pixels is not None and len(batch.odd) + len(batch.undecodable) < rows:
             pixels, copied = self._to_device(batch.pixels)
             with self._timing("encode"):
-                self._images[start : start + rows] = self._model.pixel_vectors(pixels)
+                encode = self._model.graphed_pixel_vectors(batch.request.most, *pixels.shape[1:3])
+                self._images[start : start + rows] = encode(pixels)
         if batch.odd:
             places = torch.tensor([start + row for row, _ in batch.odd], device=self._model.device)
             with self._timing("encode"):
@@ -106,7 +111,8 @@ class GroupEncoder:
             self._count_seconds()
             undecodable = np.zeros(len(self._images), dtype=bool)
             undecodable[self._undecodable] = True
-            return GroupVectors(*(part.numpy() for part in results), undecodable)
+            images, texts, similarity, kept = (part.numpy() for part in results)
+            return GroupVectors(images, texts, similarity, kept, undecodable)
 
         return wait
 

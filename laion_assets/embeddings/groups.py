@@ -67,7 +67,7 @@ def groups_of(layout: Layout, shards: Sequence[int], batch_size: int) -> list[tu
 
 
 def group_digest(manifests: Sequence[Manifest], encoder: dict[str, object]) -> str:
-    """What the vectors of a group depend on: its shards' tars, and the encoder (model, device, precision, batch size)."""
+    """What the vectors of a group depend on: its shards' tars, and the encoder (model, device, precision, batch)."""
     tars = [manifest.entry(".tar").sha256 for manifest in manifests]
     described = json.dumps([_FORMAT, tars, encoder], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:32]

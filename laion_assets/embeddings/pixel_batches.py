@@ -1,7 +1,7 @@
 """Batches of pixels, decoded ahead of the encoder in order, in a few reused host buffers.
 
-The buffers bound the memory: BUFFERS of at most BUFFER_BYTES each. On a GPU's host they are pinned, so that a copy to
-the device runs beside the encoder.
+The buffers bound the memory: BUFFERS of at most BUFFER_BYTES each. For a GPU they are pinned and shared with the
+processes that decode, so that a copy to the device runs beside the encoder.
 """
 
 import os
@@ -13,12 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from laion_assets.embeddings.decoding import DecodedRows, ImageBytes, decode_rows, image_shape
+from laion_assets.embeddings.decoder_pool import DecoderPool, SharedPixels
+from laion_assets.embeddings.decoding import DecodedRows, ImageBytes, decode_rows, image_shape, transform_rows
 
 if TYPE_CHECKING:
     import torch
 
-BUFFERS = 4
+BUFFERS = 3
 """Batches decoded, being decoded or being copied at once."""
 BUFFER_BYTES = 128 << 20
 """Most pixels of a batch; batches of larger images have fewer rows."""
@@ -27,12 +28,16 @@ _ROWS_PER_TASK = 32
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """The images of one batch, and where its first row lies in its group; `height` and `width` of most of them."""
+    """The images of one batch, and where its first row lies in its group.
+
+    `shape` is (height, width) of most of them, `most` the most rows of a batch of that shape.
+    """
 
     group: Any
     start: int
     images: list[ImageBytes]
     shape: tuple[int, int] | None
+    most: int
 
 
 @dataclass
@@ -56,24 +61,31 @@ def cut_batches(group: Any, images: list[ImageBytes], batch_size: int) -> Iterat
     count = -(-len(images) // most)
     for number in range(count):
         start, end = number * len(images) // count, (number + 1) * len(images) // count
-        yield BatchRequest(group, start, images[start:end], shape)
+        yield BatchRequest(group, start, images[start:end], shape, most)
 
 
 class PixelBatches:
-    """Decodes batches in `threads` threads; a context manager that ends them."""
+    """Decodes batches in `threads` threads, or in processes; a context manager that ends the threads."""
 
     def __init__(
-        self, transform: "Callable[[Any], torch.Tensor]", whole: bool, threads: int, cores: int, pinned: bool
+        self,
+        transform: "Callable[[Any], torch.Tensor]",
+        whole: bool,
+        threads: int,
+        cores: int,
+        pool: DecoderPool | None = None,
     ) -> None:
         """`whole`: images of a batch's common size are decoded into its pixels; else each goes through `transform`.
 
-        `cores` are the threads that torch works in outside of the decoders.
+        `cores` are the threads that torch works in outside of the decoders. With a `pool`, its processes decode, and
+        the threads wait for them.
         """
         self._transform = transform
         self._whole = whole
-        self._pinned = pinned
+        self._processes = pool
         self._free: deque[Any] = deque([None] * BUFFERS)
         self._returned: deque[tuple[Any, Callable[[], None]]] = deque()
+        self._shared: list[SharedPixels] = []
         self._pool = _decoders(threads, cores)
         self.waited_s = 0.0
         self.waited_for_device_s = 0.0
@@ -103,6 +115,10 @@ class PixelBatches:
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
+        if self._processes is not None:
+            for shared in self._shared:
+                self._processes.give_back(shared)
+            self._shared = []
 
     def __enter__(self) -> "PixelBatches":
         return self
@@ -122,20 +138,35 @@ class PixelBatches:
         return _NONE_FREE
 
     def _start(self, request: BatchRequest, buffer: Any) -> tuple[PixelBatch, list["Future[DecodedRows]"]]:
-        import torch
-
         rows = len(request.images)
         batch = PixelBatch(request, None, buffer=buffer)
         if self._whole and request.shape is not None:
             size = rows * request.shape[0] * request.shape[1] * 3
-            if buffer is None or buffer.numel() < size:
-                batch.buffer = buffer = torch.zeros(size, dtype=torch.uint8, pin_memory=self._pinned)
-            batch.pixels = buffer[:size].view(rows, *request.shape, 3)
-        pixels = None if batch.pixels is None else batch.pixels.numpy()
+            if buffer is None or len(_memory(buffer)) < size:
+                batch.buffer = buffer = self._new_buffer(request.most * request.shape[0] * request.shape[1] * 3)
+            batch.pixels = _memory(buffer)[:size].view(rows, *request.shape, 3)
         parts = [range(start, min(start + _ROWS_PER_TASK, rows)) for start in range(0, rows, _ROWS_PER_TASK)]
-        return batch, [
-            self._pool.submit(decode_rows, request.images, part, pixels, self._transform) for part in parts
-        ]
+        return batch, [self._pool.submit(self._decode_rows, batch, part) for part in parts]
+
+    def _decode_rows(self, batch: PixelBatch, rows: range) -> DecodedRows:
+        images, pixels = batch.request.images, batch.pixels
+        if self._processes is None or pixels is None:
+            return decode_rows(images, rows, None if pixels is None else pixels.numpy(), self._transform)
+        odd, undecodable = self._processes.decode(images, rows, batch.buffer, tuple(pixels.shape)).result()
+        return transform_rows(images, odd, undecodable, self._transform)
+
+    def _new_buffer(self, size: int) -> Any:
+        import torch
+
+        if self._processes is None:
+            return torch.zeros(size, dtype=torch.uint8)
+        self._shared.append(self._processes.buffer(size))
+        return self._shared[-1]
+
+
+def _memory(buffer: Any) -> "torch.Tensor":
+    memory: torch.Tensor = buffer.tensor if isinstance(buffer, SharedPixels) else buffer
+    return memory
 
 
 _NONE_FREE = object()
@@ -155,9 +186,7 @@ def _decoders(threads: int, cores: int) -> ThreadPoolExecutor:
     import torch
 
     started = threading.Barrier(threads)
-    pool = ThreadPoolExecutor(
-        threads, thread_name_prefix="decode", initializer=torch.set_num_threads, initargs=(1,)
-    )
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=torch.set_num_threads, initargs=(1,))
     for waiting in [pool.submit(started.wait) for _ in range(threads)]:
         waiting.result()
     torch.set_num_threads(cores)

@@ -99,4 +99,6 @@ def read_preprocessing(transform: Callable[[Any], Any]) -> Preprocessing | None:
         edges |= {crop.size} if isinstance(crop.size, int) else set(crop.size)
     if len(edges) != 1 or (squash and "CenterCrop" in by_name):
         return None
-    return Preprocessing(int(edges.pop()), squash, mode, tuple(map(float, normalize.mean)), tuple(map(float, normalize.std)))
+    return Preprocessing(
+        int(edges.pop()), squash, mode, tuple(map(float, normalize.mean)), tuple(map(float, normalize.std))
+    )

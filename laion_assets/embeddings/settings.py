@@ -24,5 +24,6 @@ class EmbeddingSettings:
             raise SettingError(f"embeddings.precision is {self.precision!r}: use auto, fp32, bf16 or fp16.")
         if self.precision not in ("auto", "fp32") and self.device == "cpu":
             raise SettingError(
-                f"embeddings.precision is {self.precision} and embeddings.device is cpu: use auto or fp32 there, or a GPU."
+                f"embeddings.precision is {self.precision} and embeddings.device is cpu. Set the precision to auto or "
+                "fp32, or use a GPU."
             )

@@ -1,6 +1,5 @@
 """The groups of an embedding file on their way through the pipeline, in order."""
 
-import mmap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -9,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from laion_assets.embeddings.clip_model import ClipModel
-from laion_assets.embeddings.decoding import ImageBytes
+from laion_assets.embeddings.decoding import ImageBytes, OpenTar
 from laion_assets.embeddings.group_encoder import DeviceSeconds, GroupEncoder
 from laion_assets.embeddings.groups import GroupVectors
 from laion_assets.embeddings.pixel_batches import BatchRequest, PixelBatch, cut_batches
-from laion_assets.embeddings.shard_preparation import PreparedShard, file_identity
-from laion_assets.errors import IntegrityError
+from laion_assets.embeddings.shard_preparation import PreparedShard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +28,7 @@ class ShardGroup:
     batches_left: int = 0
     result: Callable[[], GroupVectors] | None = None
     _encoder: GroupEncoder | None = None
-    _mapped: list[mmap.mmap] = field(default_factory=list)
+    _tars: list[OpenTar] = field(default_factory=list)
 
     @property
     def keys(self) -> list[str]:
@@ -47,7 +45,7 @@ class ShardGroup:
         if rows == 0:
             self.result = lambda: _empty(model.width)
             return []
-        images = [ImageBytes(mapped, *where) for shard in self.shards for mapped, where in self._images(shard)]
+        images = [image for shard in self.shards for image in self._images(shard)]
         requests = list(cut_batches(self, images, batch_size))
         self.batches_left = len(requests)
         return requests
@@ -66,26 +64,20 @@ class ShardGroup:
 
     def close(self) -> None:
         """Let the tars go, and remove those that are copies."""
-        for mapped in self._mapped:
-            mapped.close()
-        self._mapped = []
+        for tar in self._tars:
+            tar.mapped.close()
+        self._tars = []
         for shard in self.shards:
             if shard.is_copy and shard.path is not None:
                 shard.path.unlink(missing_ok=True)
 
-    def _images(self, shard: PreparedShard) -> Iterator[tuple[mmap.mmap, tuple[int, int]]]:
+    def _images(self, shard: PreparedShard) -> list[ImageBytes]:
         if not shard.images:
-            return
+            return []
         assert shard.path is not None
-        with shard.path.open("rb") as file:
-            if file_identity(file.fileno()) != shard.identity:
-                raise IntegrityError(
-                    f"{shard.path} was replaced while it was read. Run this partition of clip_embeddings again."
-                )
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._mapped.append(mapped)
-        for where in shard.images:
-            yield mapped, where
+        tar = OpenTar.open(shard.path, shard.identity)
+        self._tars.append(tar)
+        return [ImageBytes(tar, offset, size) for offset, size in shard.images]
 
 
 class PreparedGroups:

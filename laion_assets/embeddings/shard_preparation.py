@@ -5,25 +5,31 @@ processes (`embeddings.reader_processes`); what comes back is small: offsets, to
 encoded from a tar whose sha256 is not its manifest's.
 """
 
+import functools
 import hashlib
+import importlib
 import json
 import mmap
 import multiprocessing
 import os
 import pickle
+import signal
 import tarfile
 import tempfile
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from laion_assets.commit.manifest import FileEntry, Manifest, sha256_of
 from laion_assets.commit.store import Store
 from laion_assets.embeddings.captions import cleaned
+from laion_assets.embeddings.open_tar import file_identity
 from laion_assets.embeddings.shard_reader import AGAIN, MEMBERS, first_difference, read_shard
-from laion_assets.embeddings.tar_members import SampleMembers, UnexpectedMembers, group_samples, list_members
+from laion_assets.embeddings.tar_members import SampleMembers, UnexpectedMemberError, group_samples, list_members
 from laion_assets.errors import IntegrityError
 from laion_assets.handles import ImageShards
 from laion_assets.images.parent_end import end_with
@@ -98,60 +104,52 @@ def prepare_shard(asked: ShardToPrepare, tokenize: Tokenize) -> PreparedShard:
     return PreparedShard(asked.shard, keys, table, path, images, tokenize(captions), identity, is_copy)
 
 
-def file_identity(descriptor: int) -> tuple[int, ...]:
-    """What tells an open file from another one that has taken its name, or from itself after a change."""
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
 class Preparation:
     """Prepares shards in worker processes, or in one thread of this process where `processes` is 0.
 
-    A tokenizer that cannot be pickled needs `processes` = 0.
+    Start it before the model is loaded: the processes import what its tokenizer needs meanwhile.
     """
 
-    def __init__(self, tokenize: Tokenize, processes: int) -> None:
-        self._tokenize = tokenize
-        self.asked = processes
-        self.processes = processes if _is_picklable(tokenize) else 0
-        self._pool: Executor | None = None
+    def __init__(self, processes: int, imports: str = "") -> None:
+        """`imports` is a module that the processes import at once."""
+        self.processes = processes
+        self._pool: Executor = (
+            ProcessPoolExecutor(
+                processes,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(os.getpid(),),
+            )
+            if processes
+            else ThreadPoolExecutor(1, thread_name_prefix="prepare-shard")
+        )
+        for _ in range(processes):
+            self._pool.submit(_import, imports)
 
-    def prepare(self, shards: Iterable[ShardToPrepare]) -> Iterator["Future[PreparedShard]"]:
-        """A future for each shard, in order; a few are worked on ahead of the one that is asked for."""
-        pool = self._open()
-        ahead: list[Future[PreparedShard]] = []
+    def prepare(self, shards: Iterable[ShardToPrepare], tokenize: Tokenize) -> Iterator["Future[PreparedShard]"]:
+        """A future for each shard, in order; a few are worked on ahead of the one that is asked for.
+
+        Processes need a tokenizer that can be pickled.
+        """
+        pickled = pickle.dumps(tokenize) if self.processes else b""
+        ahead: deque[Future[PreparedShard]] = deque()
         try:
             for asked in shards:
                 if self.processes:
-                    ahead.append(pool.submit(_prepare_in_worker, asked))
+                    ahead.append(self._pool.submit(_prepare_in_worker, asked, pickled))
                 else:
-                    ahead.append(pool.submit(prepare_shard, asked, self._tokenize))
+                    ahead.append(self._pool.submit(prepare_shard, asked, tokenize))
                 if len(ahead) > SHARDS_AHEAD + self.processes:
-                    yield ahead.pop(0)
+                    yield ahead.popleft()
             while ahead:
-                yield ahead.pop(0)
+                yield ahead.popleft()
         finally:
             for future in ahead:
                 future.cancel()
 
     def close(self) -> None:
         """End the worker processes."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
-
-    def _open(self) -> Executor:
-        if self._pool is None:
-            if self.processes:
-                self._pool = ProcessPoolExecutor(
-                    self.processes,
-                    mp_context=multiprocessing.get_context("spawn"),
-                    initializer=_start_worker,
-                    initargs=(os.getpid(), pickle.dumps(self._tokenize)),
-                )
-            else:
-                self._pool = ThreadPoolExecutor(1, thread_name_prefix="prepare-shard")
-        return self._pool
+        self._pool.shutdown(cancel_futures=True)
 
 
 def reader_processes(asked: int, on_gpu: bool) -> int:
@@ -161,27 +159,40 @@ def reader_processes(asked: int, on_gpu: bool) -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) // 5)) if on_gpu else 0
 
 
-_worker: dict[str, Any] = {}
-"""The tokenizer of this worker process."""
-
-
-def _start_worker(parent: int, tokenize: bytes) -> None:
-    end_with(parent)
-    _worker["pickled"] = tokenize
-
-
-def _prepare_in_worker(asked: ShardToPrepare) -> PreparedShard:
-    if "tokenize" not in _worker:
-        _worker["tokenize"] = pickle.loads(_worker["pickled"])  # noqa: S301  (made by the parent process)
-    return prepare_shard(asked, _worker["tokenize"])
-
-
-def _is_picklable(tokenize: Tokenize) -> bool:
+def is_picklable(tokenizer: Callable[[list[str]], Any]) -> bool:
+    """Whether a tokenizer can be sent to another process."""
     try:
-        pickle.dumps(tokenize)
+        pickle.dumps(tokenizer)
     except (pickle.PicklingError, AttributeError, TypeError):
         return False
     return True
+
+
+def _start_worker(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    end_with(parent)
+
+
+def _import(module: str) -> None:
+    time.sleep(0.1)  # so that each process takes one of these tasks
+    if module == "open_clip":
+        from laion_assets.embeddings.torchvision_shim import ensure_torchvision
+
+        ensure_torchvision()
+    if module:
+        importlib.import_module(module)
+
+
+def _prepare_in_worker(asked: ShardToPrepare, pickled: bytes) -> PreparedShard:
+    return prepare_shard(asked, _unpickled(pickled))
+
+
+@functools.lru_cache(maxsize=1)
+def _unpickled(pickled: bytes) -> Tokenize:
+    from laion_assets.embeddings.torchvision_shim import ensure_torchvision
+
+    ensure_torchvision()
+    return cast(Tokenize, pickle.loads(pickled))  # noqa: S301  (made by the parent process)
 
 
 class _Mapped:
@@ -247,7 +258,7 @@ def _local_tar(asked: ShardToPrepare) -> tuple[Path, bool]:
 def _list_samples(asked: ShardToPrepare, path: Path, mapped: mmap.mmap | None) -> list[SampleMembers]:
     try:
         return group_samples(list_members(path, mapped), MEMBERS)
-    except (tarfile.TarError, UnexpectedMembers) as error:
+    except (tarfile.TarError, UnexpectedMemberError) as error:
         _refuse(asked, str(error))
 
 

@@ -30,7 +30,7 @@ class SampleMembers:
     members: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-class UnexpectedMembers(ValueError):
+class UnexpectedMemberError(ValueError):
     """The tar does not hold the members of samples one after the other; `str()` names the member."""
 
 
@@ -49,28 +49,28 @@ def list_members(path: Path, mapped: mmap.mmap | None) -> list[TarMember]:
 def group_samples(members: list[TarMember], suffixes: frozenset[str]) -> list[SampleMembers]:
     """The samples of a webdataset shard, in order.
 
-    Raises UnexpectedMembers for a member with another suffix, or one whose sample or suffix occurs twice.
+    Raises UnexpectedMemberError for a member with another suffix, or one whose sample or suffix occurs twice.
     """
     samples: list[SampleMembers] = []
     seen: set[str] = set()
     for member in members:
         key, _, suffix = member.name.partition(".")
         if suffix not in suffixes:
-            raise UnexpectedMembers(f"unexpected member {member.name}")
+            raise UnexpectedMemberError(f"unexpected member {member.name}")
         if not samples or samples[-1].key != key:
             if key in seen:
-                raise UnexpectedMembers(f"duplicate member {member.name}")
+                raise UnexpectedMemberError(f"duplicate member {member.name}")
             seen.add(key)
             samples.append(SampleMembers(key))
         if suffix in samples[-1].members:
-            raise UnexpectedMembers(f"duplicate member {member.name}")
+            raise UnexpectedMemberError(f"duplicate member {member.name}")
         samples[-1].members[suffix] = (member.offset, member.size)
     return samples
 
 
 def _walk(mapped: mmap.mmap) -> list[TarMember] | None:
     """The members by their ustar headers; None where a header is of another kind, or reaches past the end."""
-    members = []
+    members: list[TarMember] = []
     position, end = 0, len(mapped)
     while position + _BLOCK <= end:
         header = mapped[position : position + _BLOCK]

@@ -39,8 +39,7 @@ def short_text_encoder(model: Any) -> "Callable[[torch.Tensor], torch.Tensor] | 
         if tower is None:
             return _open_clip_encoder(model) if _is_causal(model, model.text_pool_type) else None
         if getattr(tower, "cls_emb", None) is None and _is_causal(tower, getattr(tower, "pool_type", "")):
-            encode: Callable[[torch.Tensor], torch.Tensor] = model.encode_text
-            return encode
+            return _open_clip_encoder(tower)
         return None
     if type(model).__name__ == "CLIPModel":
         features: Callable[[torch.Tensor], torch.Tensor] = model.get_text_features
@@ -52,16 +51,16 @@ def _is_causal(tower: Any, pool_type: str) -> bool:
     return pool_type == "argmax" and getattr(tower, "attn_mask", None) is not None
 
 
-def _open_clip_encoder(model: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
+def _open_clip_encoder(tower: Any) -> "Callable[[torch.Tensor], torch.Tensor]":
     def encode(tokens: "torch.Tensor") -> "torch.Tensor":
         import torch
 
-        dtype = model.transformer.get_cast_dtype()
+        dtype = tower.transformer.get_cast_dtype()
         length = tokens.shape[1]
-        hidden = model.token_embedding(tokens).to(dtype) + model.positional_embedding[:length].to(dtype)
-        hidden = model.transformer(hidden, attn_mask=model.attn_mask[:length, :length])
-        pooled = model.ln_final(hidden)[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=-1)]
-        projection = model.text_projection
+        hidden = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
+        hidden = tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length])
+        pooled = tower.ln_final(hidden)[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=-1)]
+        projection = tower.text_projection
         if projection is None:
             return pooled
         return projection(pooled) if isinstance(projection, torch.nn.Linear) else pooled @ projection

@@ -12,6 +12,7 @@ class ClipModelResource(dg.ConfigurableResource):
     model: str
     device: str = "auto"
     precision: str = "auto"
+    reader_processes: int = 0
     _loaded: Any = PrivateAttr(default=None)
 
     def load(self) -> Any:
@@ -19,7 +20,7 @@ class ClipModelResource(dg.ConfigurableResource):
         if self._loaded is None:
             from laion_assets.embeddings.clip_model import load_model
 
-            self._loaded = load_model(self.model, device=self.device, precision=self.precision)
+            self._loaded = load_model(self.model, self.device, self.precision, self.reader_processes)
         return self._loaded
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

@@ -1,24 +1,29 @@
 """An embedding file: row i of npy, npy and parquet is one sample; the law holds; a rerun gives the same bytes."""
 
 import hashlib
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
 
 from laion_assets.commit.manifest import read_manifest
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
+from laion_assets.embeddings.clip_model import load_model
 from laion_assets.embeddings.encode import Built, build_embedding_file
 from laion_assets.embeddings.settings import EmbeddingSettings
-from laion_assets.errors import IncompleteError, IntegrityError, ModelError
+from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError, ModelError
 from laion_assets.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
 from laion_assets_tests.embeddings.small_dataset import (
     LAYOUT,
     ROWS,
     SCHEMA,
+    model_name,
     picture,
     publish_shard,
     publish_shards,
@@ -94,7 +99,12 @@ def test_the_columns_do_not_depend_on_the_values(bare: Dataset) -> None:
     assert manifest.counts.rows_out == 0
     assert np.load(local(bare, "img_emb")).shape == (0, random_model().width)
     schema = pq.read_schema(local(bare, "metadata"))
-    assert schema.names == ["image_path", "caption", *[name for name in SCHEMA.names if name != "caption"], "clip_similarity"]
+    assert schema.names == [
+        "image_path",
+        "caption",
+        *[name for name in SCHEMA.names if name != "caption"],
+        "clip_similarity",
+    ]
     assert all(schema.field(name).type == SCHEMA.field(name).type for name in SCHEMA.names)
 
 
@@ -160,6 +170,23 @@ def test_any_batch_and_number_of_threads_is_the_same(
         assert (ours * theirs).sum(axis=1).min() > 0.999
 
 
+def test_processes_that_prepare_and_decode_give_the_same_bytes(bare: Dataset) -> None:
+    publish_shard(bare, 0, 23, jpgs={2: b"\xff\xd8 no picture", 7: picture(5)[:700]})
+    publish_shard(bare, 1, 17)
+    publish_shard(bare, 2, 0)
+    publish_shard(bare, 3, 30)
+    build(bare), build(bare, 1)
+    expected = [files_of(bare, 0), files_of(bare, 1)]
+    Store.of(bare).delete(f"manifests/{CLIP_EMBEDDINGS}")
+    model = load_model(model_name(), device="cpu", readers=2)
+    try:
+        for embedding in (0, 1):
+            build_embedding_file(bare, Store.of(bare), embedding, model, lambda line: None)
+    finally:
+        model.close()
+    assert [files_of(bare, 0), files_of(bare, 1)] == expected
+
+
 def test_a_picture_that_no_longer_decodes_is_dropped_in_all_three_and_counted(bare: Dataset) -> None:
     broken = {2: b"\xff\xd8 no picture", 5: picture(5)[:700], 11: b""}
     publish_shard(bare, 0, 12, jpgs=broken | {11: b"GIF89a"})
@@ -221,6 +248,86 @@ def test_a_shard_made_again_with_other_rows_makes_its_file_again(built: Dataset)
     assert build(built, 0).made
     assert not build(built, 1).made
     assert len(np.load(local(built, "img_emb"))) == ROWS[0] + 5
+
+
+def test_a_changed_shard_costs_its_own_group_only(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = np.load(local(built, "img_emb"))[ROWS[0] :].copy()
+    publish_shard(built, 0, 21)
+    encoded, encode = [], random_model().pixel_vectors
+    monkeypatch.setattr(random_model(), "pixel_vectors", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
+    manifest = build(built).manifest
+    assert sum(encoded) == 21
+    assert manifest.details["rows_reused"] == ROWS[1]
+    np.testing.assert_array_equal(np.load(local(built, "img_emb"))[21:], before)
+    changed = files_of(built)
+    Store.of(built).delete(f"manifests/{CLIP_EMBEDDINGS}")
+    build(built)
+    assert files_of(built) == changed
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_vector_without_direction_costs_its_row(bare: Dataset, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    publish_shard(bare, 0, 12)
+    publish_shard(bare, 1, 5)
+    encode, calls = random_model().pixel_vectors, []
+
+    def breaks_one(pixels):
+        vectors = encode(pixels).clone()
+        if not calls:
+            vectors[3] = value
+        calls.append(len(pixels))
+        return vectors
+
+    monkeypatch.setattr(random_model(), "pixel_vectors", breaks_one)
+    said: list[str] = []
+    manifest = build_embedding_file(bare, Store.of(bare), 0, random_model(), said.append).manifest
+    assert (manifest.counts.rows_in, manifest.counts.rows_out) == (17, 16)
+    assert manifest.counts.reasons == {"no_direction": 1}
+    assert LAYOUT.sample_key(0, 3) not in pq.read_table(local(bare, "metadata"))["image_path"].to_pylist()
+    assert len(np.load(local(bare, "img_emb"))) == len(np.load(local(bare, "text_emb"))) == 16
+    assert any("000000003" in line for line in said)
+
+
+def test_many_vectors_without_direction_fail_the_file(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_shard(bare, 0, 12)
+    publish_shard(bare, 1, 5)
+    encode = random_model().pixel_vectors
+    monkeypatch.setattr(random_model(), "pixel_vectors", lambda pixels: encode(pixels) * float("nan"))
+    with pytest.raises(EmbeddingError, match=r"12 of 17 samples: 000000000.*embeddings\.precision"):
+        build(bare)
+    assert read_manifest(Store.of(bare), CLIP_EMBEDDINGS, "0") is None
+
+
+def test_clip_similarity_is_the_cosine_of_the_rows_vectors(sharded: Dataset) -> None:
+    build(sharded)
+    images, texts = (np.load(local(sharded, kind)).astype(np.float32) for kind in ("img_emb", "text_emb"))
+    similarity = pq.read_table(local(sharded, "metadata"))["clip_similarity"].to_numpy()
+    np.testing.assert_allclose(similarity, (images * texts).sum(axis=1), atol=1e-3)
+    assert similarity.dtype == np.float32
+    assert similarity.std() > 0.01
+
+
+@pytest.mark.parametrize("mode", ["sizes", "formats", "grey", "cmyk"])
+def test_images_of_any_size_and_kind_have_their_own_vectors(bare: Dataset, mode: str) -> None:
+    from laion_assets.embeddings.decoding import decode_image
+
+    images = {row: odd_image(row, mode) for row in range(12)}
+    publish_shard(bare, 0, 12, jpgs=images)
+    publish_shard(bare, 1, 0)
+    build(bare)
+    pixels = torch.stack([random_model().preprocess(decode_image(images[row])) for row in range(12)])
+    vectors = np.load(local(bare, "img_emb")).astype(np.float32)
+    assert (vectors * random_model().encode_images(pixels)).sum(axis=1).min() > 0.999
+
+
+def odd_image(row: int, mode: str) -> bytes:
+    image = Image.open(io.BytesIO(picture(row)))
+    if mode == "sizes":
+        image = image.resize((40 + row % 3 * 16, 60 + row))
+    buffer = io.BytesIO()
+    kind = {"grey": "L", "cmyk": "CMYK"}.get(mode, "RGB")
+    image.convert(kind).save(buffer, ("JPEG", "PNG", "WEBP")[row % 3] if mode == "formats" else "JPEG", quality=95)
+    return buffer.getvalue()
 
 
 def test_another_model_than_the_datasets_is_refused(sharded: Dataset) -> None:
