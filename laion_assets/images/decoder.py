@@ -11,9 +11,12 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 from laion_assets.images.image_header import ImageHeader
 from laion_assets.images.reasons import Reason, Rejection
+
+Image.preinit()  # imports the plugins, which the sandbox does not allow later
 
 _FLAGS = {
     1: cv2.IMREAD_UNCHANGED,
@@ -77,8 +80,6 @@ def _decode_cv2(data: bytes, denominator: int) -> np.ndarray:
 
 def _decode_gif(data: bytes, check_size: Callable[[int, int], None]) -> np.ndarray:
     """The first frame; this OpenCV has no GIF decoder."""
-    from PIL import Image
-
     try:
         with Image.open(io.BytesIO(data), formats=["GIF"]) as gif:
             check_size(*gif.size)  # a frame may be larger than the screen that the header declares

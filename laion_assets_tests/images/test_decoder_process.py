@@ -106,10 +106,10 @@ def test_pictures_come_out_in_the_order_in_which_they_went_in_made_while_others_
     with Decoder(IMAGES) as decoder:
         for body in bodies:
             while decoder.full:
-                made.append(decoder.take())
+                made.append(decoder.take().reencoded)
             decoder.put(body)
         assert decoder.full
-        made += [decoder.take() for _ in range(SLOTS)]
+        made += [decoder.take().reencoded for _ in range(SLOTS)]
     crash = (None, None, None, None, None, "decoder_crash: the decoder ended by signal SIGSEGV")
     timeout = (None, None, None, None, None, "decode_timeout: the decoder's time is over")
     wanted = [Reencoder(IMAGES)(body) for body in bodies]
@@ -219,6 +219,6 @@ def test_a_worker_makes_its_shard_around_poisonous_pictures(poisonous, tmp_path)
 
 
 def test_numbers_that_are_missing_pass_the_border():
-    assert ANSWER.unpack(ANSWER.pack(True, -1, 256, -1, 0, 5)) == (True, -1, 256, -1, 0, 5)
+    assert ANSWER.unpack(ANSWER.pack(True, -1, 256, -1, 0, 5, -1)) == (True, -1, 256, -1, 0, 5, -1)
     kept = resized(jpeg(), ImageSettings(disable_all_reencoding=True, keep_personal_exif=True))
     assert kept == (jpeg(), None, None, None, None, None)
