@@ -4,14 +4,21 @@ Only magic bytes and headers are read. Formats by allow-list: JPEG (ITU T.81), P
 where they are known, and their parsers never run.
 """
 
+import re
 import struct
 from dataclasses import dataclass
 
 from laion_assets.images.reasons import Reason, Rejection
 
 MAX_SEGMENTS = 10_000
+"""Segments of a JPEG before its frame header, and chunks of a PNG or WebP in which an orientation is looked for."""
+MAX_SCANS = 100
+"""Of a JPEG. Encoders write 1 to 20; each costs a pass over all blocks of the image, however few bytes it has."""
 _ORIENTATION_TAG = 0x0112
 _SNIFFED_BYTES = 1_024
+_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""A marker but for restart markers, which have no segment; FF 00 is a byte of a scan."""
 
 _OTHER_FORMATS = (
     (b"II*\0", "TIFF"),
@@ -115,6 +122,22 @@ def _jpeg(data: bytes) -> ImageHeader:
     raise Rejection(Reason.UNDECODABLE, "a JPEG without a frame header")
 
 
+def check_scans(data: bytes) -> None:
+    """Raises Rejection for a JPEG of more than MAX_SCANS scans before its end."""
+    if data.count(bytes((0xFF, _SCAN))) <= MAX_SCANS:
+        return
+    position, scans = 2, 0
+    while found := _MARKER.search(data, position):
+        position, marker = found.end(), data[found.end() - 1]
+        scans += marker == _SCAN
+        if marker == _END_OF_IMAGE:
+            return
+        if scans > MAX_SCANS:
+            raise Rejection(Reason.UNDECODABLE, f"more than {MAX_SCANS} scans")
+        if marker not in (0x01, 0xD8):
+            position += int.from_bytes(data[position : position + 2], "big")
+
+
 def _sampling(data: bytes, marker: int, position: int) -> tuple[tuple[int, int], ...]:
     """Of a frame header (ITU T.81, B.2.2) at its length field; empty for frames that are not 8-bit DCT, Huffman."""
     if marker > 0xC2 or data[position + 2] != 8:
@@ -128,7 +151,9 @@ def _png(data: bytes) -> ImageHeader:
         raise Rejection(Reason.UNDECODABLE, "a PNG without IHDR")
     width, height = struct.unpack_from(">II", data, 16)
     position, orientation = 8, 1
-    while position + 12 <= len(data):
+    for _ in range(MAX_SEGMENTS):
+        if position + 12 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"eXIf":
             orientation = exif_orientation(data[position + 8 : position + 8 + length])
@@ -151,7 +176,9 @@ def _webp(data: bytes) -> ImageHeader:
     if len(data) < 30:
         raise IndexError
     position, orientation = 12, 1
-    while position + 8 <= len(data):
+    for _ in range(MAX_SEGMENTS):
+        if position + 8 > len(data):
+            break
         kind, length = struct.unpack_from("<4sI", data, position)
         if kind == b"EXIF":
             body = data[position + 8 : position + 8 + length]

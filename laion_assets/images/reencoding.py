@@ -16,6 +16,7 @@ from laion_assets.images.area_filter import resize_area
 from laion_assets.images.image_header import ImageHeader, read_header
 from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.scaled_decoding import denominator
+from laion_assets.images.still_image import ANIMATION_MARKS
 
 if TYPE_CHECKING:
     from laion_assets.images.settings import ImageSettings
@@ -145,6 +146,8 @@ class Reencoder:
         if _FORMATS[self._images.encode_format] != header.format or header.orientation != 1:
             return False
         if self._resizes(header.width, header.height):
+            return False
+        if any(mark in data for mark in ANIMATION_MARKS.get(header.format, ())):
             return False
         return self._images.keep_personal_exif or not any(mark in data for mark in _METADATA_MARKS[header.format])
 
