@@ -19,7 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from laion_assets.images import decoder_sandbox
+from laion_assets.images.image_header import read_header
 from laion_assets.images.parent_end import end_with
+from laion_assets.images.reasons import Rejection
 from laion_assets.images.settings import ImageSettings
 
 SLOTS = 4
@@ -31,6 +33,8 @@ ANSWER = struct.Struct("<?4iQq")
 length of the EXIF behind it (-1: null). The first answer, without a request, comes with the layers of the sandbox."""
 SHARED_BYTES = 1 << 20
 """Of a shared file at first; it grows with the largest body."""
+PIXELS_AT_BOUND = 20_000_000
+"""What `images.decode_cpu_s` is for; larger images get more CPU time in proportion."""
 WALL_FACTOR = 20.0
 """Wall time a picture may take, in CPU bounds: on a crowded machine the decoder waits, which is not its fault."""
 _BYTES_PER_PIXEL = 24
@@ -66,12 +70,11 @@ def main() -> None:
         if len(slots[slot]) < length:
             slots[slot] = mmap.mmap(files[slot], length)
         body = slots[slot][:length]
-        signal.setitimer(signal.ITIMER_PROF, images.decode_cpu_s)
-        signal.setitimer(signal.ITIMER_REAL, images.decode_cpu_s * WALL_FACTOR)
+        _limit_time(images.decode_cpu_s)
+        _limit_time(cpu_bound_s(images, _declared_pixels(body)))
         image, *sizes, error = reencode(body)
         exif = exif_json(body, images.keep_personal_exif) if images.extract_exif and image is not None else None
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _limit_time(0)
         content = image if image is not None else (error or "").encode()
         appended = (exif or "").encode()
         end = len(content) + len(appended)
@@ -83,6 +86,25 @@ def main() -> None:
         numbers = (-1 if size is None else size for size in sizes)
         exif_length = -1 if exif is None else len(appended)
         os.write(connection, ANSWER.pack(image is not None, *numbers, len(content), exif_length))
+
+
+def cpu_bound_s(images: ImageSettings, pixels: int) -> float:
+    """Seconds of CPU for an image of this many pixels; more than `max_pixels` are refused, and count as these."""
+    return images.decode_cpu_s * max(1.0, min(pixels, images.max_pixels) / PIXELS_AT_BOUND)
+
+
+def _limit_time(cpu_s: float) -> None:
+    """Let the kernel end this process after so much CPU time from now, or WALL_FACTOR times that; 0: no longer."""
+    signal.setitimer(signal.ITIMER_PROF, cpu_s)
+    signal.setitimer(signal.ITIMER_REAL, cpu_s * WALL_FACTOR)
+
+
+def _declared_pixels(body: bytes) -> int:
+    try:
+        header = read_header(body)
+    except Rejection:
+        return 0
+    return header.width * header.height
 
 
 def keep_freed_memory() -> None:

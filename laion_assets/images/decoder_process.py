@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from laion_assets.errors import ShardError
-from laion_assets.images.decoder_child import ANSWER, REQUEST, SHARED_BYTES, SLOTS, WALL_FACTOR
+from laion_assets.images.decoder_child import ANSWER, REQUEST, SHARED_BYTES, SLOTS, WALL_FACTOR, cpu_bound_s
 from laion_assets.images.parent_end import import_path
 from laion_assets.images.reasons import Reason
 from laion_assets.images.settings import ImageSettings
@@ -189,7 +189,7 @@ class _DecoderProcess:
         self.sandbox = self._slots[0].read(ANSWER.unpack(started)[-2]).decode()
         _log.log(logging.INFO if "seccomp" in self.sandbox else logging.WARNING, "decoder sandbox: %s", self.sandbox)
         # The process ends itself within WALL_FACTOR; one that a stranger's image took over might not.
-        self._connection.settimeout(images.decode_cpu_s * WALL_FACTOR + START_S)
+        self._connection.settimeout(cpu_bound_s(images, images.max_pixels) * WALL_FACTOR + START_S)
 
     @property
     def pid(self) -> int:

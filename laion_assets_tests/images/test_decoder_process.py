@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.images import decoder_process
-from laion_assets.images.decoder_child import ANSWER, SLOTS
+from laion_assets.images.decoder_child import ANSWER, SLOTS, cpu_bound_s
 from laion_assets.images.decoder_process import Decoder, reencode
 from laion_assets.images.reencoding import Reencoder
 from laion_assets.images.settings import ImageSettings
@@ -98,6 +98,20 @@ def test_a_poisonous_picture_costs_itself_and_the_same_each_time(poisonous, mark
     for _ in range(2):
         assert resized(jpeg() + mark) == (None, None, None, None, None, error)
         assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
+
+
+def test_time_is_bounded_by_default_and_in_proportion_for_large_images(poisonous):
+    images = ImageSettings()
+    bounds = [cpu_bound_s(images, pixels) for pixels in (0, 20_000_000, 50_000_000, 100_000_000, 10**18)]
+    assert bounds == [2.0, 2.0, 5.0, 10.0, 10.0]
+    with Decoder(images) as decoder:
+        process = psutil.Process(decoder_process.running_process())
+        before = process.cpu_times()
+        decoder.put(jpeg() + b"ENDLESS!")
+        time.sleep(1.0)
+        assert process.is_running()
+        assert sum(process.cpu_times()[:2]) - sum(before[:2]) < 1.5
+        assert decoder.take().reencoded[-1] == "decode_timeout: the decoder's time is over"
 
 
 def test_pictures_come_out_in_the_order_in_which_they_went_in_made_while_others_wait(poisonous):
