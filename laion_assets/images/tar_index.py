@@ -1,5 +1,5 @@
-"""The index of a shard's tar: where each sample's members lie, in the format of DALI's webdataset reader (`wds2idx`) and
-NeMo Curator, so that both read a shard without indexing it first, and a sample is read by its offset.
+"""The index of a shard's tar: where each sample's members lie, in the format of DALI's webdataset reader (`wds2idx`)
+and NeMo Curator, so that both read a shard without indexing it first, and a sample is read by its offset.
 
     v1.2 N
     jpg OFFSET SIZE NAME json OFFSET SIZE NAME txt OFFSET SIZE NAME
