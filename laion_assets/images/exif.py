@@ -34,7 +34,7 @@ MAX_VALUE_CHARS = 64
 """No technical tag is longer; a longer value is something else in its place."""
 
 MAX_READS = 30_000
-"""Reads of one file. exifread reads each number of each tag by itself: 100 tags, five of 500 bytes, take 3,000 reads."""
+"""Reads of one file. exifread reads each number of each tag by itself: 100 tags, five of 500 bytes, take 3,000."""
 MAX_BYTES = 1 << 20
 """Bytes read of one file, those read again counted again: a JPEG's EXIF has 64 KiB at most."""
 MAX_JSON_CHARS = 1 << 16

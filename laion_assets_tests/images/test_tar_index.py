@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from laion_assets.commit.publication import Publication
 from laion_assets.errors import IntegrityError
 from laion_assets.images.sample_tar import END_OF_ARCHIVE, write_member
 from laion_assets.images.shard_task import ShardTask
@@ -51,7 +52,9 @@ def shard(tmp_path, bodies, **settings):
     with running({f"/{number}.jpg": answer(body) for number, body in enumerate(bodies)}) as site:
         dataset = dataset_of(tmp_path, rows, site.resolve, images=replace(IMAGES, **settings))
         ShardTask(dataset, 0).run()
-    return published(dataset)["00000.tar"]
+    files = published(dataset)
+    assert files["00000.idx"].decode() == index_of(io.BytesIO(files["00000.tar"]))
+    return files["00000.tar"]
 
 
 FAILURES = [b"<html>", jpeg(80, 60, 1), b"", jpeg(90, 70, 2), jpeg(400, 300, 3), b"GIF89a"]
@@ -122,15 +125,60 @@ def test_an_index_of_another_tar_is_refused(member):
         read_member(tar, member)
 
 
-def test_a_tar_that_is_not_of_samples_is_refused(tmp_path):
-    whole = io.BytesIO()
-    write_member(whole, "1.jpg", b"a" * 2_000)
-    with pytest.raises(IntegrityError, match=r"ends within 1\.jpg"):
-        index_of(io.BytesIO(whole.getvalue()[:1_500]))
-    for name in ("no-extension", "1 2.jpg"):
-        tar = io.BytesIO()
-        write_member(tar, name, b"")
-        with pytest.raises(IntegrityError, match="not a file of a sample"):
-            index_of(tar)
-    with pytest.raises(IntegrityError, match="cannot be read"):
-        index_of(io.BytesIO(b"not a tar" * 200))
+def tar_of(*members):
+    tar = io.BytesIO()
+    for name, content in members:
+        write_member(tar, name, content)
+    tar.write(END_OF_ARCHIVE)
+    return tar.getvalue()
+
+
+def of_another_writer():
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("1.jpg"))
+    return tar.getvalue()
+
+
+NOT_SAMPLES = {
+    "cut in a content": (tar_of(("1.jpg", b"a" * 2_000))[:1_500], 2_560),
+    "cut in a header": (tar_of(("1.jpg", b"a"), ("1.txt", b"b"))[:1_300], 1_024),
+    "without its end": (tar_of(("1.jpg", b"a"))[:1_024], 1_024),
+    "no extension": (tar_of(("1.jpg", b"a"), ("name", b"")), 1_024),
+    "a space in a name": (tar_of(("1 2.jpg", b"")), 0),
+    "another writer": (of_another_writer(), 0),
+    "not a tar": (b"not a tar" * 200, 0),
+    "empty": (b"", 0),
+}
+
+
+@pytest.mark.parametrize("name", NOT_SAMPLES)
+def test_a_tar_that_is_not_of_whole_samples_is_refused(name):
+    tar, offset = NOT_SAMPLES[name]
+    with pytest.raises(IntegrityError, match=f"no member of a sample at offset {offset}:"):
+        index_of(io.BytesIO(tar))
+
+
+def test_a_shard_that_was_committed_without_an_index_is_complete_and_gets_one_by_a_retry(tmp_path):
+    bodies = {"/0.jpg": answer(jpeg()), "/1.jpg": answer(b"", "503 Service Unavailable")}
+    rows = [(f"http://photos.test{path}", path) for path in bodies]
+    with running(bodies) as site:
+        dataset = dataset_of(tmp_path, rows, site.resolve)
+        with pytest.MonkeyPatch.context() as before:
+            stage = Publication.stage
+
+            def stage_without_index(self, path, **options):
+                if not path.endswith(".idx"):
+                    return stage(self, path, **options)
+                return tmp_path / "left out"
+
+            before.setattr(Publication, "stage", stage_without_index)
+            without = ShardTask(dataset, 0).run()
+        assert sorted(published(dataset)) == ["00000.parquet", "00000.tar"]
+        assert ShardTask(dataset, 0).run().skipped
+        assert ShardTask(dataset, 0, force=True).run().manifest.content == without.manifest.content
+        site.pages["/1.jpg"] = answer(jpeg(90, 80))
+        assert ShardTask(dataset, 0, retry=("http_5xx",)).run().recovered == 1
+    files = published(dataset)
+    assert files["00000.idx"].decode() == index_of(io.BytesIO(files["00000.tar"]))
+    assert len(read_index(files["00000.idx"].decode())) == 2
