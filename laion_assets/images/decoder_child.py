@@ -71,7 +71,9 @@ def main() -> None:
             slots[slot] = mmap.mmap(files[slot], length)
         body = slots[slot][:length]
         _limit_time(images.decode_cpu_s)
-        _limit_time(cpu_bound_s(images, _declared_pixels(body)))
+        pixels = _declared_pixels(body)
+        if pixels > PIXELS_AT_BOUND:
+            _limit_time(cpu_bound_s(images, pixels))
         image, *sizes, error = reencode(body)
         exif = exif_json(body, images.keep_personal_exif) if images.extract_exif and image is not None else None
         _limit_time(0)

@@ -6,6 +6,7 @@ where they are known, and their parsers never run.
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from laion_assets.images.reasons import Reason, Rejection
@@ -17,6 +18,8 @@ MAX_SCANS = 100
 _ORIENTATION_TAG = 0x0112
 _SNIFFED_BYTES = 1_024
 _SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_SEQUENTIAL = (0xC0, 0xC1)
+"""Frames of Huffman-coded sequential images."""
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """A marker but for restart markers, which have no segment; FF 00 is a byte of a scan."""
 
@@ -111,7 +114,7 @@ def _jpeg(data: bytes) -> ImageHeader:
         if marker in (0xD9, 0xDA):
             break
         length = struct.unpack_from(">H", data, position)[0]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if _is_frame(marker):
             height, width = struct.unpack_from(">HH", data, position + 3)
             if width == 0 or height == 0:
                 raise Rejection(Reason.UNDECODABLE, "the header declares no size")
@@ -123,19 +126,39 @@ def _jpeg(data: bytes) -> ImageHeader:
 
 
 def check_scans(data: bytes) -> None:
-    """Raises Rejection for a JPEG of more than MAX_SCANS scans before its end."""
-    if data.count(bytes((0xFF, _SCAN))) <= MAX_SCANS:
-        return
-    position, scans = 2, 0
+    """Raises Rejection for a JPEG of more than MAX_SCANS scans before its end.
+
+    A decoder reads a single scan of a sequential image whose first one has all components, as most have: their other
+    bytes are not looked at.
+    """
+    frame, components, scans = 0, 0, 0
+    for marker, position in _segments(data):
+        if marker == _SCAN:
+            scans += 1
+            if scans == 1 and frame in _SEQUENTIAL and data[position + 2 : position + 3] == bytes((components,)):
+                return
+            if scans == 1 and data.count(bytes((0xFF, _SCAN)), position) < MAX_SCANS:
+                return
+            if scans > MAX_SCANS:
+                raise Rejection(Reason.UNDECODABLE, f"more than {MAX_SCANS} scans")
+        elif _is_frame(marker) and not frame:
+            frame, components = marker, int.from_bytes(data[position + 7 : position + 8], "big")
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """The markers of a JPEG up to its end, and where the length field of each lies."""
+    position = 2
     while found := _MARKER.search(data, position):
         position, marker = found.end(), data[found.end() - 1]
-        scans += marker == _SCAN
         if marker == _END_OF_IMAGE:
             return
-        if scans > MAX_SCANS:
-            raise Rejection(Reason.UNDECODABLE, f"more than {MAX_SCANS} scans")
         if marker not in (0x01, 0xD8):
+            yield marker, position
             position += int.from_bytes(data[position : position + 2], "big")
+
+
+def _is_frame(marker: int) -> bool:
+    return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 
 
 def _sampling(data: bytes, marker: int, position: int) -> tuple[tuple[int, int], ...]:

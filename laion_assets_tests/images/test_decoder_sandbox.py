@@ -204,6 +204,30 @@ def test_every_format_is_decoded_and_encoded_in_the_sandbox_as_outside(exact):
         assert reencode(images, data) == Reencoder(images)(data), name
 
 
+WITHOUT_SECCOMP = """
+import sys
+if "laion_assets.images.decoder_child" in sys.orig_argv:
+    from laion_assets.images import decoder_sandbox
+
+    decoder_sandbox.restrict_system_calls = lambda: False
+"""
+
+
+def test_a_decoder_without_seccomp_is_reported(tmp_path, monkeypatch, caplog):
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_SECCOMP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    decoder_process._stop_running()
+    try:
+        assert reencode(ImageSettings(), jpeg())[-1] is None
+        layers = decoder_process.sandbox_in_force()
+    finally:
+        decoder_process._stop_running()
+    assert "seccomp" not in layers
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"decoder sandbox: {layers}"
+    ]
+
+
 HOSTILE = """
 import sys
 if "laion_assets.images.decoder_child" in sys.orig_argv:

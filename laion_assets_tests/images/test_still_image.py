@@ -213,6 +213,21 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(monkeypatch):
         assert Reencoder(IMAGES)(many_scans(scans))[-1] == f"undecodable: more than {MAX_SCANS} scans"
 
 
+def sequential_scans(repeats):
+    """A sequential JPEG with a scan for each component, again and again, as libjpeg accepts."""
+    data = many_scans(1)
+    data = data.replace(b"\xff\xc2", b"\xff\xc0", 1)
+    one = b"\xff\xda\0\x08\1%c\0\0\x3f\0" + bytes(9_000)
+    scans = b"".join(one % component for component in (1, 2, 3))
+    return data[: data.index(b"\xff\xda")] + scans * repeats + b"\xff\xd9"
+
+
+def test_a_sequential_jpeg_of_many_scans_is_refused_too():
+    check_scans(sequential_scans(MAX_SCANS // 3))
+    with pytest.raises(Rejection, match=f"more than {MAX_SCANS} scans"):
+        check_scans(sequential_scans(MAX_SCANS // 3 + 1))
+
+
 def test_scans_of_others_do_not_count():
     """A thumbnail's, a second image's behind the end, and bytes that look like a marker."""
     looks_like = b"\xff\xda" * 500
