@@ -143,12 +143,13 @@ class _Slot:
 
     def write(self, body: bytes) -> None:
         if len(body) > len(self._shared):
-            os.ftruncate(self.file, len(body))
-            self._shared = mmap.mmap(self.file, 0)
+            size = max(len(body), os.fstat(self.file).st_size)  # it never shrinks, whoever let it grow
+            os.ftruncate(self.file, size)
+            self._shared = mmap.mmap(self.file, size)
         self._shared[: len(body)] = body
 
     def read(self, length: int) -> bytes:
-        """Raises ValueError for more than the file holds."""
+        """Raises ValueError or OverflowError for more than the file holds."""
         if length > len(self._shared):
             self._shared = mmap.mmap(self.file, length)
         return self._shared[:length]
@@ -210,7 +211,7 @@ class _DecoderProcess:
         try:
             success, *numbers, length, exif_length = ANSWER.unpack(self._received())
             content = self._slots[slot].read(length + max(exif_length, 0))
-        except (struct.error, ValueError):  # it ended, or it says what no decoder of ours says
+        except (struct.error, ValueError, OverflowError):  # it ended, or it says what no decoder of ours says
             self.stop()
             return _End(self._process.returncode)
         if not success:

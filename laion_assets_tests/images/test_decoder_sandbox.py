@@ -241,10 +241,26 @@ if "laion_assets.images.decoder_child" in sys.orig_argv:
             os.write(int(sys.argv[1]), {answer!r})
         if bytes(data[-8:]) == b"SHRINK!!":
             os.ftruncate(int(sys.argv[2].split(",")[0]), 0)
+        if bytes(data[-8:]) == b"GROWTH!!":
+            os.ftruncate(int(sys.argv[2].split(",")[0]), 300_000_000)
         return decode(data, *arguments, **options)
 
     simplejpeg.decode_jpeg = hostile
 """
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """Makes decoders that write a given answer, or change the size of a shared file, where an image ends in a mark."""
+
+    def make(answer):
+        script = textwrap.dedent(HOSTILE).replace("{answer!r}", repr(ANSWER.pack(*answer)))
+        (tmp_path / "sitecustomize.py").write_text(script)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        decoder_process._stop_running()
+
+    yield make
+    decoder_process._stop_running()
 
 
 @pytest.mark.parametrize(
@@ -252,21 +268,24 @@ if "laion_assets.images.decoder_child" in sys.orig_argv:
     [
         (b"LENGTHS!", (True, 1, 1, 1, 1, 1 << 40, -1), "decoder_crash: "),
         (b"LENGTHS!", (True, 1, 1, 1, 1, 5, 1 << 62), "decoder_crash: "),
+        (b"LENGTHS!", (True, 1, 1, 1, 1, (1 << 64) - 1, -1), "decoder_crash: "),
         (b"LENGTHS!", (False, 1, 1, 1, 1, 1 << 19, -1), ""),
         (b"SHRINK!!", (True, 0, 0, 0, 0, 0, 0), "internal: PermissionError"),
     ],
 )
-def test_a_decoder_that_an_image_took_over_costs_its_image(tmp_path, monkeypatch, mark, answer, error):
+def test_a_decoder_that_an_image_took_over_costs_its_image(hostile, mark, answer, error):
     """It can answer what it likes; the worker neither crashes nor takes more than a file holds."""
-    script = textwrap.dedent(HOSTILE).replace("{answer!r}", repr(ANSWER.pack(*answer)))
-    (tmp_path / "sitecustomize.py").write_text(script)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    hostile(answer)
+    found = reencode(ImageSettings(), jpeg() + mark)
+    assert found[:5] == (None,) * 5
+    assert found[5].startswith(error)
+    assert len(found[5]) <= 1_000
     decoder_process._stop_running()
-    try:
-        found = reencode(ImageSettings(), jpeg() + mark)
-        assert found[:5] == (None,) * 5
-        assert found[5].startswith(error)
-        assert len(found[5]) <= 1_000
-    finally:
-        decoder_process._stop_running()
     assert reencode(ImageSettings(), jpeg()) == Reencoder(ImageSettings())(jpeg())
+
+
+def test_a_shared_file_that_the_decoder_let_grow_takes_larger_bodies(hostile):
+    hostile((True, 0, 0, 0, 0, 0, -1))
+    assert reencode(ImageSettings(), jpeg() + b"GROWTH!!") == Reencoder(ImageSettings())(jpeg())
+    large = jpeg() + bytes(5_000_000)
+    assert reencode(ImageSettings(), large) == Reencoder(ImageSettings())(large)
