@@ -171,7 +171,7 @@ class _DecoderProcess:
         self._connection, theirs = socket.socketpair()
         arguments = [str(theirs.fileno()), ",".join(map(str, files)), str(os.getpid()), json.dumps(asdict(images))]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "laion_assets.images.decoder_child", *arguments],
+            [sys.executable, "-P", "-m", "laion_assets.images.decoder_child", *arguments],
             pass_fds=(theirs.fileno(), *files),
             env=_environment(),
             stdin=subprocess.DEVNULL,

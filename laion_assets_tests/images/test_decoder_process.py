@@ -132,6 +132,15 @@ def test_pictures_come_out_in_the_order_in_which_they_went_in_made_while_others_
     assert made == wanted
 
 
+def test_modules_in_the_current_folder_are_not_imported(tmp_path, monkeypatch):
+    """A run's folder may hold anything, a `numpy.py` too."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit(3)")
+    (tmp_path / "struct.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    decoder_process._stop_running()
+    assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
+
+
 def test_an_answer_that_nobody_took_is_not_the_next_pictures():
     def leave_it():
         with Decoder(IMAGES) as decoder:
