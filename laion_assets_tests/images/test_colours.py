@@ -53,6 +53,7 @@ def random_samples(colour, depth):
     """Samples in which the first pixel's value comes again, and a palette's."""
     random = np.random.default_rng(10 * colour + depth)
     samples = random.integers(0, 1 << depth, (HEIGHT, WIDTH, CHANNELS[colour]))
+    samples[0, 0] = np.minimum(samples[0, 0], (1 << depth) - 2)  # not white, which transparency becomes
     samples[4:6, 3:9] = samples[0, 0]
     return samples, random.integers(0, 256, (1 << depth, 4))
 

@@ -88,7 +88,7 @@ def test_an_animated_png_is_its_default_image(colour, depth):
 
 def test_16_bits_are_not_black():
     still = png16(PHOTO)
-    animated = with_chunks(still, [(b"acTL", struct.pack(">II", 1, 0)), frame_control(0, *PHOTO.size)])
+    animated = with_chunks(still, [(b"acTL", struct.pack(">II", 2, 0)), frame_control(0, *PHOTO.size)])
     assert np.array_equal(made(still), np.asarray(PHOTO))
     assert np.array_equal(made(animated), np.asarray(PHOTO))
 
