@@ -172,7 +172,7 @@ def _sampling(data: bytes, marker: int, position: int) -> tuple[tuple[int, int],
 def _png(data: bytes) -> ImageHeader:
     if data[12:16] != b"IHDR":
         raise Rejection(Reason.UNDECODABLE, "a PNG without IHDR")
-    width, height = struct.unpack_from(">II", data, 16)
+    width, height, _, _ = struct.unpack_from(">IIBB", data, 16)
     position, orientation = 8, 1
     for _ in range(MAX_SEGMENTS):
         if position + 12 > len(data):

@@ -309,6 +309,14 @@ def examine(data):
     assert time.process_time() - started < 1
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_file_that_ends_in_its_header_is_refused(seed):
+    reencoder = Reencoder(IMAGES)
+    for kept in range(80):
+        examine(seed[:kept])
+        assert reencoder(seed[:kept])[-1].startswith(("undecodable: ", "not_an_image: "))
+
+
 def test_damaged_images_of_every_format_never_end_the_decoder():
     """300 files a run, each damaged in its first bytes or at random; a crash would be the reason `decoder_crash`."""
     random = np.random.default_rng(11)
