@@ -19,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from laion_assets.images import decoder_sandbox
-from laion_assets.images.image_header import read_header
 from laion_assets.images.parent_end import end_with
 from laion_assets.images.reasons import Rejection
 from laion_assets.images.settings import ImageSettings
@@ -102,6 +101,8 @@ def _limit_time(cpu_s: float) -> None:
 
 
 def _declared_pixels(body: bytes) -> int:
+    from laion_assets.images.image_header import read_header  # a worker, which imports this module, parses no image
+
     try:
         header = read_header(body)
     except Rejection:
