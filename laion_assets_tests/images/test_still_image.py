@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import resource
 import struct
 import time
 import zlib
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from laion_assets.images import image_header
-from laion_assets.images.decoder_process import reencode
+from laion_assets.images.decoder_process import Decoder, reencode
 from laion_assets.images.image_header import MAX_SCANS, check_scans, read_header
 from laion_assets.images.reasons import Rejection
 from laion_assets.images.reencoding import Reencoder
@@ -108,6 +109,24 @@ def test_compressed_texts_and_profiles_are_never_expanded(name):
     started = time.process_time()
     assert Reencoder(IMAGES)(with_chunks(still, [PNG_BOMBS[name]] * 20)) == Reencoder(IMAGES)(still)
     assert time.process_time() - started < 1
+
+
+def test_pixels_without_end_cost_the_cpu_time_of_one_image():
+    """A PNG of 8 MB whose pixels expand to 8 GB, of which its header needs 12 kB. It takes 16 s to the end."""
+    packer = zlib.compressobj(9)
+    start = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    again = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    pixels_of_bomb = start + again * 8_000
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
+    bomb = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", pixels_of_bomb) + chunk(b"IEND", b"")
+    assert len(bomb) < 20_000_000
+    images = ImageSettings(decode_cpu_s=0.5)
+    with Decoder(images) as decoder:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        decoder.put(bomb)
+        assert decoder.take().reencoded[-1] == "decode_timeout: the decoder's time is over"
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the process that was ended, its imports included
+    assert after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime < 3
 
 
 def test_a_png_without_such_chunks_is_not_copied():
