@@ -20,7 +20,6 @@ from pathlib import Path
 
 from laion_assets.images import decoder_sandbox
 from laion_assets.images.parent_end import end_with
-from laion_assets.images.reasons import Rejection
 from laion_assets.images.settings import ImageSettings
 
 SLOTS = 4
@@ -57,7 +56,11 @@ def main() -> None:
     from laion_assets.images.exif import exif_json
     from laion_assets.images.reencoding import Reencoder  # the parent may end while OpenCV is imported
 
-    reencode = Reencoder(images)
+    def extend_time(pixels: int) -> None:
+        if pixels > PIXELS_AT_BOUND:
+            _limit_time(cpu_bound_s(images, pixels))
+
+    reencode = Reencoder(images, extend_time)
     keep_freed_memory()
     slots = [mmap.mmap(file, SHARED_BYTES) for file in files]
     os.environ.clear()
@@ -70,9 +73,6 @@ def main() -> None:
             slots[slot] = mmap.mmap(files[slot], length)
         body = slots[slot][:length]
         _limit_time(images.decode_cpu_s)
-        pixels = _declared_pixels(body)
-        if pixels > PIXELS_AT_BOUND:
-            _limit_time(cpu_bound_s(images, pixels))
         image, *sizes, error = reencode(body)
         exif = exif_json(body, images.keep_personal_exif) if images.extract_exif and image is not None else None
         _limit_time(0)
@@ -90,24 +90,14 @@ def main() -> None:
 
 
 def cpu_bound_s(images: ImageSettings, pixels: int) -> float:
-    """Seconds of CPU for an image of this many pixels; more than `max_pixels` are refused, and count as these."""
-    return images.decode_cpu_s * max(1.0, min(pixels, images.max_pixels) / PIXELS_AT_BOUND)
+    """Seconds of CPU for an image of this many pixels."""
+    return images.decode_cpu_s * max(1.0, pixels / PIXELS_AT_BOUND)
 
 
 def _limit_time(cpu_s: float) -> None:
     """Let the kernel end this process after so much CPU time from now, or WALL_FACTOR times that; 0: no longer."""
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     signal.setitimer(signal.ITIMER_REAL, cpu_s * WALL_FACTOR)
-
-
-def _declared_pixels(body: bytes) -> int:
-    from laion_assets.images.image_header import read_header  # a worker, which imports this module, parses no image
-
-    try:
-        header = read_header(body)
-    except Rejection:
-        return 0
-    return header.width * header.height
 
 
 def keep_freed_memory() -> None:
