@@ -120,6 +120,7 @@ nginx:
 bench-pixels: setup ## scaled decoding: CPU and likeness by size class, about 4 minutes; and the cost of the decoder's process
 	$(BIN)/python bench/pixels.py $(ARGS)
 	$(BIN)/python bench/decoder_process.py
+	$(BIN)/python bench/large_images.py
 
 bench-dedup: setup ## deduplication of 20 M rows against the recipe's, in the same Spark, and DuckDB (ARGS=--growth: 5 to 40 M)
 	$(BIN)/python bench/dedup.py $(ARGS)

@@ -70,9 +70,9 @@ def there(images: ImageSettings, bodies: list[bytes]) -> list[Reencoded]:
     with decoder_process.Decoder(images) as decoder:
         for body in bodies:
             if decoder.full:
-                made.append(decoder.take())
+                made.append(decoder.take().reencoded)
             decoder.put(body)
-        return made + [decoder.take() for _ in range(len(bodies) - len(made))]
+        return made + [decoder.take().reencoded for _ in range(len(bodies) - len(made))]
 
 
 def cpu_s(process: int) -> float:

@@ -146,7 +146,12 @@ class _DecoderHere:
         self._bodies.append(body)
 
     def take(self) -> Any:
-        return self._reencode(self._bodies.pop())
+        from laion_assets.images import exif
+        from laion_assets.images.decoder_process import Answer
+
+        body = self._bodies.pop()
+        reencoded = self._reencode(body)
+        return Answer(reencoded, None if reencoded[0] is None else exif.exif_json(body, personal=False))
 
 
 def _ours(order: dict, watch: Stopwatch) -> int:
@@ -154,7 +159,7 @@ def _ours(order: dict, watch: Stopwatch) -> int:
 
     from laion_assets.commit.publication import Publication
     from laion_assets.http.fetch import Fetcher
-    from laion_assets.images import decoder, decoder_process, reencoding, shard_fetch, shard_task, shard_writer
+    from laion_assets.images import decoder, decoder_process, exif, reencoding, shard_fetch, shard_task, shard_writer
 
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
     decoder_process.Decoder = _DecoderHere  # type: ignore[misc,assignment]
@@ -165,7 +170,7 @@ def _ours(order: dict, watch: Stopwatch) -> int:
         (reencoding.Reencoder, "__call__", "resize"),
         (decoder, "decode", "decode"),
         (cv2, "imencode", "encode"),
-        (shard_fetch, "exif_json", "exif"),
+        (exif, "exif_json", "exif"),
         (shard_fetch.hashlib, "new", "hash"),
         (shard_writer.ShardWriter, "add", "write"),
         (shard_writer.ShardWriter, "close", "write"),

@@ -17,7 +17,6 @@ class WarmUp:
 
     def run(self) -> ShardOutcome:
         """Import and start, and make nothing."""
-        import exifread  # noqa: F401
         import pyarrow.parquet  # noqa: F401
 
         import laion_assets.images.shard_writer  # noqa: F401

@@ -154,7 +154,7 @@ def _footer(store: Store, entry: FileEntry) -> "pq.FileMetaData":
 
 @dataclass(frozen=True)
 class ImageShards(Handle):
-    """webdataset shards as img2dataset names them: `image_shards/00000.tar`, `.parquet`, `_stats.json`."""
+    """webdataset shards as img2dataset names them: `image_shards/00000.tar`, `.parquet`, `_stats.json`; and `.idx`."""
 
     asset = IMAGE_SHARDS
 
@@ -168,7 +168,7 @@ class ImageShards(Handle):
 
     @staticmethod
     def path(layout: Layout, shard: int, suffix: str) -> str:
-        """Path of a shard's file, relative to the store; suffix `.tar`, `.parquet` or `_stats.json`."""
+        """Path of a shard's file, relative to the store; suffix `.tar`, `.parquet`, `_stats.json` or `.idx`."""
         return f"{IMAGE_SHARDS}/{layout.shard_key(shard)}{suffix}"
 
 

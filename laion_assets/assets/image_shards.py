@@ -18,7 +18,8 @@ The pictures. Each row's URL is fetched, what came is resized to 256 pixels and 
 img2dataset does by its options, in its webdataset shards.
 
 * **partition**: one shard, the rows of one row group of `dedup_parquet`; a complete one is skipped in a rerun
-* **into**: `image_shards/00000.tar`, `00000.parquet` (every row with its outcome), `00000_stats.json`
+* **into**: `image_shards/00000.tar`, `00000.parquet` (every row with its outcome), `00000_stats.json`,
+  `00000.idx` (index of the tar for DALI and NeMo Curator)
 * **law**: rows of the row group = pictures in the tar + failures by reason
 * **retry**: run config `retry: failed` fetches only the failed rows of finished shards and merges what comes
 * **safe**: http and https only; every resolved address, of redirects too, has to be public, and is the one connected to

@@ -6,6 +6,7 @@ import click
 
 from laion_assets.cli.dataset_option import dataset_option, declared
 from laion_assets.datasets import DATASETS
+from laion_assets.images import decoder_sandbox
 from laion_assets.instance import DEFAULT_HOME, HOME_VARIABLE
 from laion_assets.settings.resolution import FILE_VARIABLE, Settings
 
@@ -41,6 +42,7 @@ def settings(name: str | None, as_json: bool) -> None:
     exists = "read" if loaded.file else "not there"
     click.secho(f"settings file: {loaded.file_name} ({exists}; {FILE_VARIABLE} names another)", dim=True)
     click.secho(f"Dagster instance: {HOME_VARIABLE}, else {DEFAULT_HOME} here", dim=True)
+    click.secho(f"decoder sandbox on this machine: {decoder_sandbox.available()}", dim=True)
     for key, (dataset, found) in explained.items():
         click.secho(f"\n{key}  (files below {dataset.root.rstrip('/')}/{key})", bold=True)
         for one in found:

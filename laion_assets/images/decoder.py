@@ -11,9 +11,13 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import simplejpeg
+from PIL import Image
 
-from laion_assets.images.image_header import ImageHeader
+from laion_assets.images.image_header import ImageHeader, check_scans
 from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.images.still_image import still_png, still_webp
+
+Image.preinit()  # imports the plugins, which the sandbox does not allow later
 
 _FLAGS = {
     1: cv2.IMREAD_UNCHANGED,
@@ -22,6 +26,8 @@ _FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION,
 }
 """By the denominator of a JPEG's scale."""
+_OS2_HEADER = (12).to_bytes(4, "little")
+"""The length of the header of a BMP of OS/2. OpenCV makes a grey image of every such file unless asked for colour."""
 _BAND_ROWS = 64
 """Rows blended at once: in float64 a whole picture of 100 million pixels would take 2.4 GB."""
 
@@ -35,17 +41,27 @@ def decode(
 
     Raises Rejection.
     """
+    transparent = None
     if header.format == "GIF":
         image = _decode_gif(data, check_size)
-    else:
+    elif header.format == "JPEG":
+        check_scans(data)
         soundly = _decode_jpeg(data, header, denominator) if header.sampling else None
         image = _decode_cv2(data, denominator) if soundly is None else soundly
+    else:
+        if header.format == "PNG":
+            data, transparent = still_png(data)
+        elif header.format == "WEBP":
+            data = still_webp(data)
+        image = _decode_cv2(data, 1, header.format == "BMP" and data[14:18] == _OS2_HEADER)
+    if transparent is not None:
+        image[image == transparent] = np.iinfo(image.dtype).max
     if image.dtype == np.uint16:
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     if image.dtype != np.uint8:
         raise Rejection(Reason.UNDECODABLE, f"samples of type {image.dtype}")
-    opaque = image.ndim == 2 or image.shape[2] == 3
-    return image if opaque else _on_white(image), opaque
+    blended = image.ndim == 3 and image.shape[2] == 4
+    return _on_white(image) if blended else image, not blended and transparent is None
 
 
 def _decode_jpeg(data: bytes, header: ImageHeader, denominator: int) -> np.ndarray | None:
@@ -63,11 +79,13 @@ def _decode_jpeg(data: bytes, header: ImageHeader, denominator: int) -> np.ndarr
     return image if kind == "BGR" else image[..., 0]
 
 
-def _decode_cv2(data: bytes, denominator: int) -> np.ndarray:
+def _decode_cv2(data: bytes, denominator: int, colour: bool = False) -> np.ndarray:
     """What OpenCV makes of a JPEG, PNG, WebP or BMP. A file that is cut short is refused, by its decoders' own rule;
-    a damaged JPEG whose scans are all there decodes as every browser shows it."""
+    a damaged JPEG whose scans are all there decodes as every browser shows it. `colour` makes three
+    channels of any file, without transparency."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS[denominator])
+        flags = cv2.IMREAD_COLOR if colour else _FLAGS[denominator]
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise Rejection(Reason.UNDECODABLE, "the decoder refused it") from error
     if image is None:
@@ -77,8 +95,6 @@ def _decode_cv2(data: bytes, denominator: int) -> np.ndarray:
 
 def _decode_gif(data: bytes, check_size: Callable[[int, int], None]) -> np.ndarray:
     """The first frame; this OpenCV has no GIF decoder."""
-    from PIL import Image
-
     try:
         with Image.open(io.BytesIO(data), formats=["GIF"]) as gif:
             check_size(*gif.size)  # a frame may be larger than the screen that the header declares

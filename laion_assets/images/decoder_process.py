@@ -7,11 +7,14 @@ the picture's; ended again, the picture has the reason `decoder_crash` or `decod
 """
 
 import atexit
+import fcntl
 import json
+import logging
 import mmap
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,10 +23,10 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from laion_assets.errors import ShardError
-from laion_assets.images.decoder_child import ANSWER, READY, REQUEST, SLOTS
+from laion_assets.images.decoder_child import ANSWER, REQUEST, SHARED_BYTES, SLOTS, WALL_FACTOR, cpu_bound_s
 from laion_assets.images.parent_end import import_path
 from laion_assets.images.reasons import Reason
 from laion_assets.images.settings import ImageSettings
@@ -35,22 +38,31 @@ START_S = 60.0
 """A process that has not imported OpenCV by then will not."""
 STOP_S = 1.0
 """How long a process may take to end before it is killed."""
-_SHARED_BYTES = 1 << 20
-"""Of a shared file at first; it grows with the largest body."""
+_MAX_ERROR_BYTES = 1_000
+_KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
+"""Of the environment, what a Python may need to start. Nothing else of it reaches the process."""
 
 
 def reencode(images: ImageSettings, body: bytes) -> "Reencoded":
     """One picture, reencoded in the decoder process of this process. Raises ShardError when none starts."""
     with Decoder(images) as decoder:
         decoder.put(body)
-        return decoder.take()
+        return decoder.take().reencoded
+
+
+class Answer(NamedTuple):
+    """What the decoder made of a body: the encoded image, its width and height, those of the original, and the error,
+    which starts with a Reason; and the value of the column `exif` (None without an image and where it is unreadable).
+    """
+
+    reencoded: "Reencoded"
+    exif: str | None
 
 
 class Decoder:
     """The decoder process of this process while it is entered; one at a time has it.
 
-    Bodies go in by `put`, while it is not `full`, and come out by `take` in the same order: the encoded picture, its
-    width and height, those of the original, and the error, which starts with a Reason.
+    Bodies go in by `put`, while it is not `full`, and come out by `take` in the same order.
     """
 
     def __init__(self, images: ImageSettings) -> None:
@@ -89,7 +101,7 @@ class Decoder:
         if process is not None:
             process.send(slot, body)
 
-    def take(self) -> "Reencoded":
+    def take(self) -> Answer:
         """The answer for the body that waits longest. Raises ShardError as `put`."""
         slot, body = self._waiting[0]
         answer = _running.receive(slot) if _running is not None else _End(0)
@@ -103,8 +115,12 @@ class Decoder:
                 process.send(*other)
         self._waiting.popleft()
         if isinstance(answer, _End):
-            return None, None, None, None, None, f"{answer.reason.value}: {answer.detail}"
+            return _failed(f"{answer.reason.value}: {answer.detail}")
         return answer
+
+
+def _failed(error: str) -> Answer:
+    return Answer((None, None, None, None, None, error), None)
 
 
 class _End:
@@ -122,18 +138,20 @@ class _Slot:
 
     def __init__(self) -> None:
         self.file = _shared_file()
-        os.ftruncate(self.file, _SHARED_BYTES)
+        os.ftruncate(self.file, SHARED_BYTES)
         self._shared = mmap.mmap(self.file, 0)
 
     def write(self, body: bytes) -> None:
         if len(body) > len(self._shared):
-            os.ftruncate(self.file, len(body))
-            self._shared = mmap.mmap(self.file, 0)
+            size = max(len(body), os.fstat(self.file).st_size)  # it never shrinks, whoever let it grow
+            os.ftruncate(self.file, size)
+            self._shared = mmap.mmap(self.file, size)
         self._shared[: len(body)] = body
 
     def read(self, length: int) -> bytes:
+        """Raises ValueError or OverflowError for more than the file holds."""
         if length > len(self._shared):
-            self._shared = mmap.mmap(self.file, 0)
+            self._shared = mmap.mmap(self.file, length)
         return self._shared[:length]
 
     def close(self) -> None:
@@ -153,7 +171,7 @@ class _DecoderProcess:
         self._connection, theirs = socket.socketpair()
         arguments = [str(theirs.fileno()), ",".join(map(str, files)), str(os.getpid()), json.dumps(asdict(images))]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "laion_assets.images.decoder_child", *arguments],
+            [sys.executable, "-P", "-m", "laion_assets.images.decoder_child", *arguments],
             pass_fds=(theirs.fileno(), *files),
             env=_environment(),
             stdin=subprocess.DEVNULL,
@@ -162,13 +180,17 @@ class _DecoderProcess:
         )
         theirs.close()
         self._connection.settimeout(START_S)
-        if self._received() != READY:
+        started = self._received()
+        if len(started) < ANSWER.size:
             self.stop()
             raise ShardError(
                 f"The decoder process did not start (exit status {self._process.returncode}): run `{sys.executable} -c "
                 "'import cv2'` to see why, and look at the limits of memory and processes."
             )
-        self._connection.settimeout(None)  # from here on the process ends itself, and with it the connection
+        self.sandbox = self._slots[0].read(ANSWER.unpack(started)[-2]).decode()
+        _log.log(logging.INFO if "seccomp" in self.sandbox else logging.WARNING, "decoder sandbox: %s", self.sandbox)
+        # The process ends itself within WALL_FACTOR; one that a stranger's image took over might not.
+        self._connection.settimeout(cpu_bound_s(images, images.max_pixels) * WALL_FACTOR + START_S)
 
     @property
     def pid(self) -> int:
@@ -184,18 +206,19 @@ class _DecoderProcess:
         with suppress(OSError):
             self._connection.sendall(REQUEST.pack(slot, len(body)))
 
-    def receive(self, slot: int) -> "Reencoded | _End":
+    def receive(self, slot: int) -> "Answer | _End":
         """The next answer, or how the process ended; it is of no use then."""
-        answer = self._received()
-        if len(answer) < ANSWER.size:
+        try:
+            success, *numbers, length, exif_length = ANSWER.unpack(self._received())
+            content = self._slots[slot].read(length + max(exif_length, 0))
+        except (struct.error, ValueError, OverflowError):  # it ended, or it says what no decoder of ours says
             self.stop()
             return _End(self._process.returncode)
-        success, *numbers, length = ANSWER.unpack(answer)
-        content = self._slots[slot].read(length)
         if not success:
-            return None, None, None, None, None, content.decode(errors="replace")
+            return _failed(content[:_MAX_ERROR_BYTES].decode(errors="replace"))
         width, height, original_width, original_height = (None if number < 0 else number for number in numbers)
-        return content, width, height, original_width, original_height, None
+        exif = None if exif_length < 0 else content[length:].decode(errors="replace")
+        return Answer((content[:length], width, height, original_width, original_height, None), exif)
 
     def stop(self) -> None:
         """End the process; one that is ending by itself ends its own way."""
@@ -223,6 +246,12 @@ def running_process() -> int | None:
     return None if _running is None else _running.pid
 
 
+def sandbox_in_force() -> str:
+    """The layers of the sandbox of this process's decoder, "" before there is one."""
+    return "" if _running is None else _running.sandbox
+
+
+_log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _running: _DecoderProcess | None = None
 
@@ -250,14 +279,20 @@ def _stop_running() -> None:
 
 
 def _shared_file() -> int:
-    """A file in memory without a name, where the system has such; else a temporary one, already unlinked."""
+    """A file in memory without a name, where the system has such; else a temporary one, already unlinked.
+
+    One in memory cannot shrink: reading beyond its end would end this process.
+    """
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("laion-assets-body")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        file = os.memfd_create("laion-assets-body", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        return file
+    with tempfile.TemporaryFile() as temporary:
+        return os.dup(temporary.fileno())
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with our import path, and without the threads of linear algebra, whose stacks count as memory."""
+    """Our import path, what Python needs, and one thread for linear algebra, whose stacks count as memory."""
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": import_path(), "OPENCV_LOG_LEVEL": "ERROR"}
+    return {**kept, **threads, "PYTHONPATH": import_path(), "OPENCV_LOG_LEVEL": "ERROR"}

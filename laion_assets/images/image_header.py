@@ -4,14 +4,24 @@ Only magic bytes and headers are read. Formats by allow-list: JPEG (ITU T.81), P
 where they are known, and their parsers never run.
 """
 
+import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from laion_assets.images.reasons import Reason, Rejection
 
 MAX_SEGMENTS = 10_000
+"""Segments of a JPEG before its frame header, and chunks of a PNG or WebP in which an orientation is looked for."""
+MAX_SCANS = 100
+"""Of a JPEG. Encoders write 1 to 20; each costs a pass over all blocks of the image, however few bytes it has."""
 _ORIENTATION_TAG = 0x0112
 _SNIFFED_BYTES = 1_024
+_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_SEQUENTIAL = (0xC0, 0xC1)
+"""Frames of Huffman-coded sequential images."""
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""A marker but for restart markers, which have no segment; FF 00 is a byte of a scan."""
 
 _OTHER_FORMATS = (
     (b"II*\0", "TIFF"),
@@ -104,7 +114,7 @@ def _jpeg(data: bytes) -> ImageHeader:
         if marker in (0xD9, 0xDA):
             break
         length = struct.unpack_from(">H", data, position)[0]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if _is_frame(marker):
             height, width = struct.unpack_from(">HH", data, position + 3)
             if width == 0 or height == 0:
                 raise Rejection(Reason.UNDECODABLE, "the header declares no size")
@@ -113,6 +123,42 @@ def _jpeg(data: bytes) -> ImageHeader:
             orientation = exif_orientation(data[position + 8 : position + length])
         position += max(length, 2)
     raise Rejection(Reason.UNDECODABLE, "a JPEG without a frame header")
+
+
+def check_scans(data: bytes) -> None:
+    """Raises Rejection for a JPEG of more than MAX_SCANS scans before its end.
+
+    A decoder reads a single scan of a sequential image whose first one has all components, as most have: their other
+    bytes are not looked at.
+    """
+    frame, components, scans = 0, 0, 0
+    for marker, position in _segments(data):
+        if marker == _SCAN:
+            scans += 1
+            if scans == 1 and frame in _SEQUENTIAL and data[position + 2 : position + 3] == bytes((components,)):
+                return
+            if scans == 1 and data.count(bytes((0xFF, _SCAN)), position) < MAX_SCANS:
+                return
+            if scans > MAX_SCANS:
+                raise Rejection(Reason.UNDECODABLE, f"more than {MAX_SCANS} scans")
+        elif _is_frame(marker) and not frame:
+            frame, components = marker, int.from_bytes(data[position + 7 : position + 8], "big")
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """The markers of a JPEG up to its end, and where the length field of each lies."""
+    position = 2
+    while found := _MARKER.search(data, position):
+        position, marker = found.end(), data[found.end() - 1]
+        if marker == _END_OF_IMAGE:
+            return
+        if marker not in (0x01, 0xD8):
+            yield marker, position
+            position += int.from_bytes(data[position : position + 2], "big")
+
+
+def _is_frame(marker: int) -> bool:
+    return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 
 
 def _sampling(data: bytes, marker: int, position: int) -> tuple[tuple[int, int], ...]:
@@ -126,9 +172,11 @@ def _sampling(data: bytes, marker: int, position: int) -> tuple[tuple[int, int],
 def _png(data: bytes) -> ImageHeader:
     if data[12:16] != b"IHDR":
         raise Rejection(Reason.UNDECODABLE, "a PNG without IHDR")
-    width, height = struct.unpack_from(">II", data, 16)
+    width, height, _, _ = struct.unpack_from(">IIBB", data, 16)
     position, orientation = 8, 1
-    while position + 12 <= len(data):
+    for _ in range(MAX_SEGMENTS):
+        if position + 12 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"eXIf":
             orientation = exif_orientation(data[position + 8 : position + 8 + length])
@@ -151,7 +199,9 @@ def _webp(data: bytes) -> ImageHeader:
     if len(data) < 30:
         raise IndexError
     position, orientation = 12, 1
-    while position + 8 <= len(data):
+    for _ in range(MAX_SEGMENTS):
+        if position + 8 > len(data):
+            break
         kind, length = struct.unpack_from("<4sI", data, position)
         if kind == b"EXIF":
             body = data[position + 8 : position + 8 + length]

@@ -6,6 +6,7 @@ each picture. Without it large JPEGs are decoded at a smaller scale, and the fil
 Imports OpenCV, not img2dataset: it runs in the decoder's process, which has to start quickly.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -16,6 +17,7 @@ from laion_assets.images.area_filter import resize_area
 from laion_assets.images.image_header import ImageHeader, read_header
 from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.scaled_decoding import denominator
+from laion_assets.images.still_image import ANIMATION_MARKS
 
 if TYPE_CHECKING:
     from laion_assets.images.settings import ImageSettings
@@ -70,8 +72,10 @@ class Picture(NamedTuple):
 class Reencoder:
     """Decodes only what the header allows, and says why not by Reason. Not thread-safe."""
 
-    def __init__(self, images: "ImageSettings") -> None:
+    def __init__(self, images: "ImageSettings", on_pixels: Callable[[int], None] = lambda pixels: None) -> None:
+        """`on_pixels` is called with the number of pixels that a file's header declares, before they are decoded."""
         self._images = images
+        self._on_pixels = on_pixels
         self._upscale = _INTERPOLATIONS[images.upscale_interpolation]
         self._downscale = _INTERPOLATIONS[images.downscale_interpolation]
         self._encode_params = [int(_QUALITIES[images.encode_format]), images.encode_quality]
@@ -85,6 +89,7 @@ class Reencoder:
         try:
             header = read_header(data)
             self.check_size(header.width, header.height)
+            self._on_pixels(header.width * header.height)
             if self._images.disable_all_reencoding:
                 return data, None, None, None, None, None
             picture = self._picture(data, header)
@@ -145,6 +150,8 @@ class Reencoder:
         if _FORMATS[self._images.encode_format] != header.format or header.orientation != 1:
             return False
         if self._resizes(header.width, header.height):
+            return False
+        if any(mark in data for mark in ANIMATION_MARKS.get(header.format, ())):
             return False
         return self._images.keep_personal_exif or not any(mark in data for mark in _METADATA_MARKS[header.format])
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import IO
 
 END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
-_NAME, _SIZE, _CHECKSUM = slice(0, 100), slice(124, 136), slice(148, 156)
+NAME, SIZE, _CHECKSUM = slice(0, 100), slice(124, 136), slice(148, 156)
 
 
 def member_header(name: str, size: int) -> bytes:
@@ -23,7 +23,7 @@ def member_header(name: str, size: int) -> bytes:
     pattern, checksum = _pattern()
     header = bytearray(pattern)
     header[: len(name_bytes)] = name_bytes
-    header[_SIZE] = size_bytes
+    header[SIZE] = size_bytes
     header[_CHECKSUM] = b"%06o\0 " % (checksum + sum(name_bytes) + sum(size_bytes))
     return bytes(header)
 
@@ -43,7 +43,7 @@ def has_exactly(tar: IO[bytes], names: Iterable[str], contents: dict[str, bytes]
     for name in names:
         header = tar.read(tarfile.BLOCKSIZE)
         try:
-            size = int(header[_SIZE][:11], 8)
+            size = int(header[SIZE][:11], 8)
             if header != member_header(name, size):
                 return False
         except ValueError:
@@ -69,7 +69,7 @@ def _pattern() -> tuple[bytes, int]:
     info = tarfile.TarInfo("")
     info.mode, info.uname, info.gname = 0o444, "bigdata", "bigdata"
     header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
-    header[_NAME] = bytes(100)
-    header[_SIZE] = bytes(12)
+    header[NAME] = bytes(100)
+    header[SIZE] = bytes(12)
     header[_CHECKSUM] = b" " * 8
     return bytes(header), sum(header)

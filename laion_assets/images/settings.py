@@ -61,7 +61,12 @@ class ImageSettings:
         1_000, "an answer that brings less on average, 5 s after its first byte, is given up (`deadline`); 0: no least"
     )
     max_pixels: int = setting(100_000_000, "an image whose header declares more is refused", unit="pixels")
-    decode_cpu_s: float = setting(30.0, "CPU time after which the decoder of one image is ended", unit="s")
+    decode_cpu_s: float = setting(
+        2.0,
+        "CPU time after which the decoder of one image is ended, for up to 20 megapixels; larger images get more in "
+        "proportion. Honest images take up to 0.5 s",
+        unit="s",
+    )
     max_redirects: int = setting(5, "redirects followed for one URL")
     retries: int = setting(1, "further tries after a fault that may pass (reset, short body, DNS, 5xx)")
     requests_per_host: int = setting(

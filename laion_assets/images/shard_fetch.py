@@ -26,14 +26,15 @@ from laion_assets.images.settings import ImageSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from laion_assets.images.reencoding import Reencoded
+    from laion_assets.images.decoder_process import Answer
 
 SUFFIXES = (".tar", ".parquet", "_stats.json")
 
 
 @dataclass(frozen=True)
 class FetchedRows:
-    """What fetching made: local files by suffix, and the run's own figures (requests, bytes, seconds)."""
+    """What fetching made: local files by suffix, and the run's own figures (requests, bytes, seconds), among them
+    how many images are kept although their EXIF is unreadable (`exif_unreadable`; the column is null)."""
 
     files: dict[str, Path]
     tally: dict[str, float]
@@ -65,7 +66,7 @@ def fetch_rows(dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequen
 
     fetcher = shared_fetcher(FetchPolicy.of(images, dataset.resolve))
     waiting: deque[tuple[int, Fetched]] = deque()
-    left = len(carried)
+    left, unreadable = len(carried), 0
     with (
         Decoder(images) as decoder,
         FetchQueue(fetcher, [row["url"] for row in carried], images.threads) as queue,
@@ -82,11 +83,12 @@ def fetch_rows(dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequen
                 place, fetched = waiting.popleft()
                 row, reason, picture = _resized(images, fetched.body, decoder.take())
                 queue.done(fetched)
+                unreadable += images.extract_exif and picture is not None and row["exif"] is None
                 add(place, row, reason, picture)
             left -= 1
     writer.close()
     files["_stats.json"].write_text(json.dumps(_stats(outcomes, started), indent=4))
-    return FetchedRows(files, queue.tally.as_dict())
+    return FetchedRows(files, {**queue.tally.as_dict(), "exif_unreadable": unreadable})
 
 
 def _carried(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:
@@ -108,15 +110,15 @@ def _failed(images: ImageSettings, fetched: Fetched) -> dict[str, Any]:
     return _columns(images, DOWNLOAD_STATUS, f"{fetched.reason.value}: {fetched.detail}")
 
 
-def _resized(images: ImageSettings, body: bytes, reencoded: "Reencoded") -> tuple[dict[str, Any], Reason, bytes | None]:
+def _resized(images: ImageSettings, body: bytes, answer: "Answer") -> tuple[dict[str, Any], Reason, bytes | None]:
     """The columns behind the key of a row whose file came, its reason, and its picture if it has one."""
-    picture, width, height, original_width, original_height, error = reencoded
+    picture, width, height, original_width, original_height, error = answer.reencoded
     if error is not None:
         return _columns(images, RESIZE_STATUS, error), Reason.of_message(RESIZE_STATUS, error), None
     row = _columns(images, SUCCESS_STATUS, None)
     row |= {"width": width, "height": height, "original_width": original_width, "original_height": original_height}
     if images.extract_exif:
-        row["exif"] = exif_json(body, images.keep_personal_exif)
+        row["exif"] = answer.exif
     if images.compute_hash != "none":
         row[images.compute_hash] = hashlib.new(images.compute_hash, body).hexdigest()
     return row, Reason.SUCCESS, picture

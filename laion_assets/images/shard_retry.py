@@ -17,6 +17,7 @@ from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import ConservationError, IntegrityError, ReplacedError, ShardError
 from laion_assets.handles import IMAGE_SHARDS, ImageShards
+from laion_assets.images import tar_index
 from laion_assets.images.reasons import Reason
 from laion_assets.images.shard_fetch import SUFFIXES, FetchedRows, fetch_rows
 from laion_assets.images.shard_files import recount
@@ -89,6 +90,8 @@ def _publish_merged(
             f"{before.counts.rows_in} and {before.counts.rows_out}. Nothing was published; this is a defect of the "
             "stage, please report it with the run's log."
         )
+    index = attempt.stage(ImageShards.path(layout, shard, tar_index.SUFFIX), repeatable=False)
+    tar_index.write_index(staged[".tar"], index)
     retries = [*before.details.get("retries", []), _history(retried, merged, fetched)]
     staged["_stats.json"].write_bytes(merge_stats(stats, counts, staged[".parquet"], retries))
     manifest = attempt.commit(

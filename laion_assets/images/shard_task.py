@@ -17,6 +17,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import ConservationError, IntegrityError, ShardError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.images import tar_index
 from laion_assets.images.outcome import ShardOutcome
 from laion_assets.images.reasons import Reason
 from laion_assets.images.shard_fetch import SUFFIXES, fetch_rows
@@ -88,6 +89,8 @@ class ShardTask:
                 os.replace(fetched.files[suffix], path)
             counts = recount(staged[".tar"], staged[".parquet"], f"shard {self.key}")
             self._check(counts, rows)
+            index = attempt.stage(ImageShards.path(self.dataset.layout, self.shard, tar_index.SUFFIX), repeatable=False)
+            tar_index.write_index(staged[".tar"], index)
             # img2dataset does not count rows it lost: the stats get the counts of the files themselves.
             stats = json.loads(staged["_stats.json"].read_text()) | counts.stats
             staged["_stats.json"].write_text(json.dumps(stats, indent=4))

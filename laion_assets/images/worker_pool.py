@@ -109,7 +109,7 @@ def _start() -> _Worker:
     ours, theirs = Pipe()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "laion_assets.images.worker_child", str(theirs.fileno()), str(os.getpid())],
+            [sys.executable, "-P", "-m", "laion_assets.images.worker_child", str(theirs.fileno()), str(os.getpid())],
             pass_fds=(theirs.fileno(),),
             env={**os.environ, "PYTHONPATH": import_path()},
             stdin=subprocess.DEVNULL,

@@ -86,7 +86,9 @@ def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
     assert found["images.threads"]["value"] == 7
     assert found["images.threads"]["origin"] == "laion-assets.toml [images.threads]"
     assert found["root"]["origin"] == "environment LAION_ASSETS_ROOT"
-    assert "images.threads" in command(tmp_path, "settings", "--dataset", "sample").stdout
+    text = command(tmp_path, "settings", "--dataset", "sample").stdout
+    assert "images.threads" in text
+    assert "decoder sandbox on this machine: resource limits" in text
 
 
 @pytest.mark.parametrize(

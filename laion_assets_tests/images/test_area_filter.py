@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from laion_assets.images import area_filter
 from laion_assets.images.area_filter import area_matrix, resize_area
 
 
@@ -56,3 +57,18 @@ def test_sharpening_leaves_flat_pictures_flat() -> None:
     flat = np.full((67, 91, 3), 137, np.uint8)
     assert (resize_area(flat, 30, 20, extent=(90.5, 66.5)) == 137).all()
     assert np.allclose(area_matrix(40, 39.5, 7, True).toarray().sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("extent", [None, (612.5, 433.25)])
+@pytest.mark.parametrize("band_bytes", [1, 50_000, 1_000_000])
+def test_bands_of_rows_give_the_same_pixels(monkeypatch, band_bytes, extent) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (434, 613, 3), np.uint8)
+    at_once = resize_area(image, 256, 181, extent)
+    products = []
+    monkeypatch.setattr(area_filter, "_BAND_BYTES", band_bytes)
+    array = area_filter.sparse.csr_array
+    monkeypatch.setattr(
+        area_filter.sparse, "csr_array", lambda *parts, **shape: products.append(1) or array(*parts, **shape)
+    )
+    assert np.array_equal(resize_area(image, 256, 181, extent), at_once)
+    assert len(products) > 1

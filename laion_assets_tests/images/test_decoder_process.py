@@ -6,6 +6,7 @@ without end in their process, where a file ends in a mark.
 
 import io
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.images import decoder_process
-from laion_assets.images.decoder_child import ANSWER, SLOTS
+from laion_assets.images.decoder_child import ANSWER, SLOTS, cpu_bound_s
 from laion_assets.images.decoder_process import Decoder, reencode
 from laion_assets.images.reencoding import Reencoder
 from laion_assets.images.settings import ImageSettings
@@ -100,22 +101,58 @@ def test_a_poisonous_picture_costs_itself_and_the_same_each_time(poisonous, mark
         assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
+def test_time_is_bounded_by_default_and_in_proportion_for_large_images(poisonous):
+    images = ImageSettings()
+    bounds = [cpu_bound_s(images, pixels) for pixels in (0, 20_000_000, 50_000_000, 100_000_000)]
+    assert bounds == [2.0, 2.0, 5.0, 10.0]
+    with Decoder(images) as decoder:
+        process = psutil.Process(decoder_process.running_process())
+        before = process.cpu_times()
+        decoder.put(jpeg() + b"ENDLESS!")
+        time.sleep(1.0)
+        assert process.is_running()
+        assert sum(process.cpu_times()[:2]) - sum(before[:2]) < 1.5
+        assert decoder.take().reencoded[-1] == "decode_timeout: the decoder's time is over"
+
+
+def test_a_large_image_has_time_in_proportion(poisonous):
+    """Of 40 megapixels: twice the time, to the end of a loop that ends."""
+    large = png_bomb(8_000, 5_000) + b"ENDLESS!"
+    images = ImageSettings(decode_cpu_s=0.5)
+    with Decoder(images) as decoder:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        start_s = sum(psutil.Process(decoder_process.running_process()).cpu_times()[:2])
+        decoder.put(large)
+        assert decoder.take().reencoded[-1] == "decode_timeout: the decoder's time is over"
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime - start_s > 0.9
+
+
 def test_pictures_come_out_in_the_order_in_which_they_went_in_made_while_others_wait(poisonous):
     bodies = [jpeg(90 + n, 80, n) + (b"SEGFAULT" if n in (3, 4) else b"ENDLESS!" if n == 7 else b"") for n in range(12)]
     made = []
     with Decoder(IMAGES) as decoder:
         for body in bodies:
             while decoder.full:
-                made.append(decoder.take())
+                made.append(decoder.take().reencoded)
             decoder.put(body)
         assert decoder.full
-        made += [decoder.take() for _ in range(SLOTS)]
+        made += [decoder.take().reencoded for _ in range(SLOTS)]
     crash = (None, None, None, None, None, "decoder_crash: the decoder ended by signal SIGSEGV")
     timeout = (None, None, None, None, None, "decode_timeout: the decoder's time is over")
     wanted = [Reencoder(IMAGES)(body) for body in bodies]
     wanted[3] = wanted[4] = crash
     wanted[7] = timeout
     assert made == wanted
+
+
+def test_modules_in_the_current_folder_are_not_imported(tmp_path, monkeypatch):
+    """A run's folder may hold anything, a `numpy.py` too."""
+    (tmp_path / "numpy.py").write_text("raise SystemExit(3)")
+    (tmp_path / "struct.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    decoder_process._stop_running()
+    assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
 def test_an_answer_that_nobody_took_is_not_the_next_pictures():
@@ -219,6 +256,6 @@ def test_a_worker_makes_its_shard_around_poisonous_pictures(poisonous, tmp_path)
 
 
 def test_numbers_that_are_missing_pass_the_border():
-    assert ANSWER.unpack(ANSWER.pack(True, -1, 256, -1, 0, 5)) == (True, -1, 256, -1, 0, 5)
+    assert ANSWER.unpack(ANSWER.pack(True, -1, 256, -1, 0, 5, -1)) == (True, -1, 256, -1, 0, 5, -1)
     kept = resized(jpeg(), ImageSettings(disable_all_reencoding=True, keep_personal_exif=True))
     assert kept == (jpeg(), None, None, None, None, None)
