@@ -60,7 +60,7 @@ class IntegrityError(CommitError):
 
 
 class StoreError(IntegrityError):
-    """A path leads out of the store, or something that this program did not put there is in the way: nothing changed."""
+    """A path leads out of the store, or something that this program did not put there is in the way."""
 
 
 class IncompleteError(LaionAssetsError):

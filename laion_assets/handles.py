@@ -234,6 +234,35 @@ class ImageStatistics(Statistics):
     asset = IMAGE_STATISTICS
 
 
+def partition_paths(asset: str, key: str, layout: Layout) -> tuple[str, ...]:
+    """The paths of a partition's files, relative to the store; `layout` is asked only where the one partition has all.
+
+    Of `raw_csv` none: its source names the files.
+    """
+    match asset:
+        case "dedup_parquet":
+            return f"{DEDUP_PARQUET}/{key}.parquet", f"dedup_rejects/{key}.parquet"
+        case "image_shards":
+            return tuple(f"{IMAGE_SHARDS}/{key}{suffix}" for suffix in (".tar", ".parquet", "_stats.json"))
+        case "clip_embeddings":
+            vectors = tuple(f"{CLIP_EMBEDDINGS}/{kind}/{kind}_{key}.npy" for kind in ("img_emb", "text_emb"))
+            return (*vectors, f"{CLIP_EMBEDDINGS}/metadata/metadata_{key}.parquet")
+        case "knn_indices":
+            names = ("image.index", "text.index", "image.json", "text.json", "indices_paths.json")
+            metadata = [f"metadata/metadata_{layout.embedding_key(each)}.parquet" for each in layout.embedding_numbers]
+            return tuple(f"{KNN_INDICES}/{name}" for name in (*names, *metadata))
+        case "published_parquet":
+            return (PublishedParquet.LIST,)
+        case "dataset_statistics":
+            return Statistics.summary_path(asset), Statistics.counts_path(asset)
+        case "image_statistics":
+            return Statistics.summary_path(asset), Statistics.counts_path(asset), Statistics.shards_path()
+        case _ if asset.endswith("_parts"):
+            return (f"statistics/{asset}/{key}.parquet",)
+        case _:
+            return ()
+
+
 HANDLES: dict[str, type[Handle]] = {
     handle.asset: handle
     for handle in (

@@ -4,8 +4,9 @@
 
 A claim is a numbered file, created exclusively; the holder of a partition is who created the highest number. Whoever
 finds the highest number released, or its owner dead, creates the next one. Numbers are never used again (a released
-claim stays as a tombstone until the next one replaces it, and tells whether files of the partition were ever moved), so a slow contender cannot win with an old number. Claims
-do not wait for the disk: a loss of power that takes them takes their owners, too.
+claim stays as a tombstone until the next one replaces it, and tells whether files of the partition were ever moved),
+so a slow contender cannot win with an old number. Claims do not wait for the disk: a loss of power that takes them
+takes their owners, too.
 """
 
 import contextlib

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from laion_assets.commit.paths import checked_path, folders_of_asset
-from laion_assets.commit.stored_json import MAX_COUNT, check_values, parse_object
 from laion_assets.commit.store import Store
+from laion_assets.commit.stored_json import MAX_COUNT, check_values, parse_object
 from laion_assets.errors import ConservationError, IntegrityError, StoreError
 
 FORMAT = 1
@@ -157,6 +157,8 @@ _TYPES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("outputs", (dict,)),
     ("details", (dict,)),
 )
+
+
 def _entry(stored: Any, folders: tuple[str, ...]) -> FileEntry:
     """One file of a manifest, whose path lies in one of the asset's folders. Raises ValueError and StoreError."""
     entry = FileEntry(**stored)

@@ -36,7 +36,7 @@ from laion_assets.commit.paths import checked_path
 from laion_assets.datasets import Dataset
 from laion_assets.errors import StoreError
 
-_SHARED = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
+SHARED = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
 """The artefacts that a subset has in common with the whole."""
 _BOOKS = frozenset(("manifests", "claims", "staging"))
 """The folders of the commit, each with a folder for every artefact."""
@@ -67,7 +67,7 @@ class Store:
             return path
         first, _, rest = path.partition("/")
         artefact = rest.partition("/")[0] if first in _BOOKS else first
-        return path if artefact in _SHARED else f"subsets/{self.subset}/{path}"
+        return path if artefact in SHARED else f"subsets/{self.subset}/{path}"
 
     def _local(self, path: str, *, is_folder: bool = False) -> str:
         """The path on the local disk, for a change. Raises StoreError if a symbolic link is on the way to it."""
@@ -119,7 +119,7 @@ class Store:
         return None if self.local_root is None else str(self.local_root)
 
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
-        """The file's content. Raises FileNotFoundError; StoreError for what is no file or has more than `limit` bytes."""
+        """The file's content. Raises FileNotFoundError, and StoreError where it is not a file or over `limit` bytes."""
         if self._local_base is not None:
             return read_regular(self._local_read(path), limit)
         fs, base = self._remote

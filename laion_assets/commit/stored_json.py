@@ -7,6 +7,7 @@ ValueError that says why: duplicate keys, NaN, huge numbers, deep nesting, lone 
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 MAX_COUNT = 1 << 53
@@ -36,7 +37,8 @@ def check_values(value: dict[str, Any] | list[Any], depth: int = 0) -> None:
     """Refuse nesting that this program never writes, and numbers that are not finite. Raises ValueError."""
     if depth > _MAX_DEPTH:
         raise ValueError("it is nested too deeply")
-    for item in value.values() if type(value) is dict else value:
+    items: Iterable[Any] = value.values() if isinstance(value, dict) else value
+    for item in items:
         kind = type(item)
         if kind is dict or kind is list:
             check_values(item, depth + 1)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from laion_assets.commit.manifest import WHOLE, Counts, Manifest, disagreement
+from laion_assets.commit.manifest import WHOLE, Counts, disagreement
 from laion_assets.commit.publication import Publication, publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
@@ -70,7 +70,6 @@ def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
         paths.write_text(json.dumps({dataset.name: store.address(KNN_INDICES).removeprefix("file://")}))
         counts = Counts(embeddings.rows, min(details[name]["ntotal"] for name in MODALITIES))
         manifest = attempt.commit(counts, settings=settings, inputs=inputs, details=details)
-    _remove_superseded(store, current, manifest)
     return Built(manifest, made=True)
 
 
@@ -131,10 +130,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _remove_superseded(store: Store, before: Manifest | None, after: Manifest) -> None:
-    """Delete metadata of the index before that the new one does not have: `back` reads every parquet of the folder."""
-    if before is not None:
-        for path in {entry.path for entry in before.files} - {entry.path for entry in after.files}:
-            store.delete(path)
