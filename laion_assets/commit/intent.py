@@ -67,8 +67,8 @@ def read_intent(store: Store, asset: str, key: str) -> Intent | None:
         raise
     except (ValueError, IntegrityError) as error:
         raise StoreError(
-            f"{store.address(path)} is not an intent that this program wrote ({error}): it is not carried out. "
-            f"Nothing was changed. Remove {store.address(staging_of(asset, key))}, then materialize {asset} {key} again."
+            f"{store.address(path)} is not an intent that this program wrote ({error}): it is not carried out and "
+            f"nothing changed. Remove {store.address(staging_of(asset, key))}, then materialize {asset} {key} again."
         ) from error
 
 
