@@ -143,8 +143,8 @@ class Manifest:
             if type(digest) is not str:
                 raise ValueError("an output's digest is not text")
         check_values(manifest.details)
-        if manifest.published_at:
-            datetime.fromisoformat(manifest.published_at)
+        if manifest.published_at and datetime.fromisoformat(manifest.published_at).tzinfo is None:
+            raise ValueError("its published_at has no time zone")
         return manifest
 
 
@@ -210,7 +210,10 @@ def read_manifest(store: Store, asset: str, key: str) -> Manifest | None:
 
 def disagreement(store: Store, manifest: Manifest, *, hashes: bool = False) -> str | None:
     """Why the files do not agree with their manifest, None if they do: by size, with `hashes` also by sha256."""
-    sizes = store.sizes(entry.path for entry in manifest.files)
+    try:
+        sizes = store.sizes(entry.path for entry in manifest.files)
+    except StoreError as error:  # A folder on the way is a symbolic link.
+        return str(error)
     for entry in manifest.files:
         size = sizes[entry.path]
         if size is None:

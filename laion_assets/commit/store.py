@@ -25,6 +25,7 @@ from typing import IO, Any, cast
 from laion_assets.commit.local_files import (
     kind_of,
     make_folder,
+    not_a_file,
     open_regular,
     read_regular,
     refuse_links,
@@ -158,6 +159,13 @@ class Store:
         """Why `size` found no file: it is missing, or something else is in its place."""
         kind = kind_of(self._local_read(path)) if self._local_base is not None else "missing"
         return f"{self.address(path)} is {kind}{'' if kind == 'missing' else ' and not a file'}"
+
+    def check_target(self, path: str) -> None:
+        """Raise StoreError if a file cannot be moved to the path: a link is on the way, or a folder or pipe there."""
+        if self._local_base is not None:
+            target = self._local(path)
+            if kind_of(target) not in ("missing", "a file", "a symbolic link"):
+                raise not_a_file(target)
 
     def taken(self, paths: Iterable[str]) -> list[str]:
         """Those of the paths at which anything is."""

@@ -90,7 +90,18 @@ def _published(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEn
     sizes = store.sizes(entry.path for entry in earlier.files)
     sound = {_below(entry.path): entry for entry in earlier.files if sizes[entry.path] == entry.size}
     origins = earlier.details.get("origins", {})
-    return sound, {path: Origin(*origins[entry.path]) for path, entry in sound.items() if entry.path in origins}
+    if not isinstance(origins, dict):
+        return sound, {}
+    known = {path: _origin(origins[entry.path]) for path, entry in sound.items() if entry.path in origins}
+    return sound, {path: origin for path, origin in known.items() if origin is not None}
+
+
+def _origin(stored: object) -> Origin | None:
+    """What a manifest says of a file's source, None where it is not what `Origin.fields` gives: then it is fetched."""
+    kinds = (str, str, str, int)
+    if not isinstance(stored, list) or len(stored) != len(kinds):
+        return None
+    return Origin(*stored) if all(type(value) is kind for value, kind in zip(stored, kinds, strict=True)) else None
 
 
 @contextlib.contextmanager
@@ -113,7 +124,8 @@ def _origins(found: dict[str, Fetched]) -> dict[str, Origin]:
 
 def _vanished(manifest: Manifest | None) -> dict[str, str]:
     """Published files that the source no longer has, and since when that is known."""
-    return manifest.details.get("vanished", {}) if manifest else {}
+    found = manifest.details.get("vanished") if manifest else None
+    return {str(path): str(day) for path, day in found.items()} if isinstance(found, dict) else {}
 
 
 def _noticed(result: Inventory, earlier: Manifest | None) -> dict[str, str]:

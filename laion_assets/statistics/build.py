@@ -7,11 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_assets.commit.manifest import Counts, Manifest, read_manifest
+from laion_assets.commit.manifest import Counts, Manifest, read_manifest, read_published
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
+from laion_assets.commit.stored_json import parse_object
 from laion_assets.datasets import Dataset
-from laion_assets.errors import IncompleteError
+from laion_assets.errors import IncompleteError, IntegrityError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import DATASET_STATISTICS, HANDLES, IMAGE_STATISTICS, STATISTICS, Statistics
 from laion_assets.statistics.charts import Chart, dataset_charts, image_charts
@@ -67,9 +68,20 @@ def read_summaries(store: Store) -> dict[str, Any]:
     """The published figures by asset; those that are not published are left out."""
     found = {}
     for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
-        if read_manifest(store, asset, "all") is not None:
-            found[asset] = json.loads(store.read_bytes(Statistics.summary_path(asset)))
+        if (manifest := read_manifest(store, asset, "all")) is not None:
+            found[asset] = read_summary(store, manifest)
     return found
+
+
+def read_summary(store: Store, manifest: Manifest) -> dict[str, Any]:
+    """The figures of a published statistics asset. Raises IntegrityError unless they are what its manifest says."""
+    entry = manifest.entry(Statistics.summary_path(manifest.asset))
+    try:
+        return parse_object(read_published(store, entry))
+    except ValueError as error:
+        raise IntegrityError(
+            f"{store.address(entry.path)} is not a JSON object ({error}): materialize {manifest.asset} again."
+        ) from error
 
 
 def write_report(dataset: Dataset, store: Store) -> None:
