@@ -1,4 +1,4 @@
-"""Stored state that somebody changed: each case ends in a refusal by name, and nothing outside of the store is touched."""
+"""Stored state that somebody changed: a refusal by name each time, and nothing outside of the store is touched."""
 
 import hashlib
 import json
@@ -512,7 +512,7 @@ def test_metadata_of_the_same_size_with_other_rows_is_refused(built: Dataset) ->
     with pytest.raises(IntegrityError, match="footer is another"):
         search(built)
     edit(manifest, lambda fields: fields["details"].pop("inputs"))  # As an earlier version wrote it.
-    with pytest.raises(IntegrityError, match="its uid .* is not that of its url and caption"):
+    with pytest.raises(IntegrityError, match=r"its uid .* is not that of its url and caption"):
         search(built)
 
 
