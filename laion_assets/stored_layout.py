@@ -15,6 +15,7 @@ from typing import Any
 
 from laion_assets.commit.claim import claim
 from laion_assets.commit.foreign_files import refuse_foreign_files
+from laion_assets.commit.intent import INTENT, staging_of
 from laion_assets.commit.manifest import manifest_path, read_manifest
 from laion_assets.commit.publication import recover
 from laion_assets.commit.store import SHARED, Store
@@ -98,7 +99,8 @@ def old_partitions(dataset: Dataset, store: Store, only: str = "") -> dict[str, 
         if only and asset != only:
             continue
         stored = {name.removesuffix(".json") for name in store.names(f"manifests/{asset}") if name.endswith(".json")}
-        stored |= set(store.names(f"staging/{asset}"))
+        begun = set(store.names(f"staging/{asset}")) - keys
+        stored |= {key for key in begun if INTENT in store.names(staging_of(asset, key))}
         if old := sorted(key for key in stored - keys if key.isascii() and key.isdigit()):
             found[asset] = old
     return found
