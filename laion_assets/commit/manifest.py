@@ -113,9 +113,7 @@ class Manifest:
         try:
             return cls.from_fields(parse_object(content))
         except (ValueError, StoreError) as error:
-            raise IntegrityError(
-                f"{where} is damaged ({error}): materialize this partition again; the manifest is then replaced."
-            ) from error
+            raise _damaged(where, error) from error
 
     @classmethod
     def from_fields(cls, stored: dict[str, Any]) -> "Manifest":
@@ -123,8 +121,8 @@ class Manifest:
         if stored.pop("format", None) != FORMAT:
             raise ValueError(f"its format is not {FORMAT}, the one that this version reads")
         asset, files = stored.get("asset"), stored.get("files")
-        if type(asset) is not str or "/" in checked_path(asset):
-            raise ValueError("its asset is not a name")
+        if type(asset) is not str:
+            raise ValueError("its asset is not text")
         if type(files) is not list:
             raise ValueError("its files are not a list")
         folders = folders_of_asset(asset)
@@ -136,9 +134,13 @@ class Manifest:
             raise ValueError(f"its fields are others: {str(error).partition('() ')[2] or error}") from error
         if len({entry.path for entry in entries}) != len(entries):
             raise ValueError("it names a file twice")
-        for name, kinds in _TYPES:
-            if type(getattr(manifest, name)) not in kinds:
-                raise ValueError(f"its {name} is a {type(getattr(manifest, name)).__name__}")
+        texts = (manifest.key, manifest.settings, manifest.inputs, manifest.published_at)
+        if tuple(map(type, texts)) != (str, str, str, str):
+            raise ValueError("its key, settings, inputs or published_at is not text")
+        if type(manifest.outputs) is not dict or type(manifest.details) is not dict:
+            raise ValueError("its outputs or its details are not an object")
+        if type(manifest.seconds) not in (float, int) or not 0 <= manifest.seconds <= MAX_COUNT:
+            raise ValueError("its seconds are not a number of seconds")
         for digest in manifest.outputs.values():
             if type(digest) is not str:
                 raise ValueError("an output's digest is not text")
@@ -148,15 +150,8 @@ class Manifest:
         return manifest
 
 
-_TYPES: tuple[tuple[str, tuple[type, ...]], ...] = (
-    ("key", (str,)),
-    ("settings", (str,)),
-    ("inputs", (str,)),
-    ("published_at", (str,)),
-    ("seconds", (float, int)),
-    ("outputs", (dict,)),
-    ("details", (dict,)),
-)
+def _damaged(where: str, error: Exception) -> IntegrityError:
+    return IntegrityError(f"{where} is damaged ({error}): materialize this partition again, which replaces it.")
 
 
 def _entry(stored: Any, folders: tuple[str, ...]) -> FileEntry:
@@ -202,8 +197,11 @@ def read_manifest(store: Store, asset: str, key: str) -> Manifest | None:
         content = store.read_bytes(path, manifest_limit(asset))
     except FileNotFoundError:
         return None
-    manifest = Manifest.from_json(content, store.address(path))
-    if (manifest.asset, manifest.key) != (asset, key):
+    try:
+        manifest = Manifest.from_fields(parse_object(content))
+    except (ValueError, StoreError) as error:
+        raise _damaged(store.address(path), error) from error
+    if manifest.asset != asset or manifest.key != key:
         raise IntegrityError(f"{store.address(path)} is the manifest of {manifest.asset} {manifest.key}, misplaced.")
     return manifest
 

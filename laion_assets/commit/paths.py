@@ -5,6 +5,7 @@ part that leads elsewhere, and lies in a folder of its asset.
 """
 
 import re
+from functools import lru_cache
 
 from laion_assets.errors import StoreError
 
@@ -46,6 +47,9 @@ def _check_lengths(path: str) -> None:
         )
 
 
+@lru_cache(maxsize=256)
 def folders_of_asset(asset: str) -> tuple[str, ...]:
-    """The folders, each with a slash at its end, in which the files of an asset lie."""
+    """The folders, each with a slash at its end, in which the files of an asset lie. Raises StoreError."""
+    if "/" in checked_path(asset):
+        raise StoreError(f"{asset[:200]!r} is not the name of an asset.")
     return _FOLDERS.get(asset) or (f"{asset}/",)

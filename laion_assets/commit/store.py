@@ -183,8 +183,10 @@ class Store:
 
     def sizes(self, paths: Iterable[str]) -> dict[str, int | None]:
         """The size of each file, None where there is none; an object store is asked a listing a thousand files."""
+        if self._local_base is not None:
+            return {path: self.size(path) for path in paths}
         paths = list(paths)
-        if self.local_root is not None or len(paths) < _LISTED_FROM:
+        if len(paths) < _LISTED_FROM:
             return {path: self.size(path) for path in paths}
         fs, base = self._remote
         found: dict[str, int] = {}
