@@ -91,7 +91,7 @@ class Store:
 
     def local_path(self, path: str) -> Path | None:
         """The path on a local disk, None where the store is not on one. Raises StoreError as every change does."""
-        return None if self.local_root is None else Path(self._local(path))
+        return None if self.local_root is None else Path(self._local(path, is_folder=True))
 
     @cached_property
     def local_root(self) -> Path | None:

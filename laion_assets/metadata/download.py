@@ -92,16 +92,8 @@ def _published(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEn
     origins = earlier.details.get("origins", {})
     if not isinstance(origins, dict):
         return sound, {}
-    known = {path: _origin(origins[entry.path]) for path, entry in sound.items() if entry.path in origins}
+    known = {path: Origin.of(origins[entry.path]) for path, entry in sound.items() if entry.path in origins}
     return sound, {path: origin for path, origin in known.items() if origin is not None}
-
-
-def _origin(stored: object) -> Origin | None:
-    """What a manifest says of a file's source, None where it is not what `Origin.fields` gives: then it is fetched."""
-    kinds = (str, str, str, int)
-    if not isinstance(stored, list) or len(stored) != len(kinds):
-        return None
-    return Origin(*stored) if all(type(value) is kind for value, kind in zip(stored, kinds, strict=True)) else None
 
 
 @contextlib.contextmanager

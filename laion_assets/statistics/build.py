@@ -7,7 +7,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_assets.commit.manifest import Counts, Manifest, read_manifest, read_published
+from laion_assets.commit.claim import has_published
+from laion_assets.commit.foreign_files import foreign_files_error
+from laion_assets.commit.manifest import (
+    WHOLE,
+    Counts,
+    Manifest,
+    manifest_path,
+    read_manifest,
+    read_published,
+)
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.commit.stored_json import parse_object
@@ -33,6 +42,7 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[
     are more. Raises IncompleteError if there are none.
     """
     recover(store, asset)
+    _check_report(store)
     parts = parts_of(dataset, store, asset)
     if not parts:
         raise IncompleteError(
@@ -62,6 +72,16 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[
     write_report(dataset, store)
     say(f"report: {store.address(REPORT)}")
     return manifest
+
+
+def _check_report(store: Store) -> None:
+    """Raise StoreError for a report that this program did not write: no statistics were ever published here."""
+    if not store.is_taken(REPORT):
+        return
+    for asset in STATISTICS:
+        if store.is_taken(manifest_path(asset, WHOLE)) or has_published(store, asset, WHOLE):
+            return
+    raise foreign_files_error(store, "the report", [REPORT])
 
 
 def read_summaries(store: Store) -> dict[str, Any]:

@@ -13,18 +13,27 @@ from typing import Any
 
 import pytest
 
-from laion_assets.commit.manifest import manifest_path, read_manifest
-from laion_assets.commit.publication import recover
+from laion_assets.commit.manifest import Counts, manifest_path, read_manifest
+from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.embeddings.encode import build_embedding_file
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError, StoreError
 from laion_assets.freshness import Freshness
-from laion_assets.handles import IMAGE_SHARDS, KNN_INDICES, RAW_CSV, assets_of
+from laion_assets.handles import (
+    DATASET_STATISTICS,
+    IMAGE_SHARDS,
+    KNN_INDICES,
+    PUBLISHED_PARQUET,
+    RAW_CSV,
+    assets_of,
+)
 from laion_assets.index.build import build_indices
 from laion_assets.index.recount import recount_indices
-from laion_assets.metadata.download import fetch_raw_csv
+from laion_assets.metadata.download import PARTIAL_FOLDER, fetch_raw_csv
+from laion_assets.metadata.published import observe_published, read_list
 from laion_assets.search.query import Searcher
+from laion_assets.statistics.build import build_statistics, read_summaries
 from laion_assets_tests.embeddings.small_dataset import LAYOUT, ROWS, publish_shard, random_model
 
 KEY = "00001"
@@ -535,3 +544,106 @@ def test_a_damaged_index_is_opened_by_nobody(built: Dataset, damage: str, monkey
     found = recount_indices(Store.of(built), LAYOUT)
     assert any("image.index is not opened" in problem for problem in found.problems)
     assert [Path(path).name for path in opened] == ["text.index"]
+
+
+@pytest.fixture
+def crawl(bare: Dataset, tmp_path: Path) -> Dataset:
+    """A dataset with one CSV in a folder as its source, not fetched yet."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/a.csv").write_bytes(b"url,caption\n")
+    return replace(bare, source=str(tmp_path / "source"))
+
+
+def fetch(dataset: Dataset) -> None:
+    fetch_raw_csv(dataset, Store.of(dataset), lambda line: None)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a file of 1 GB"])
+def test_what_is_not_the_journal_of_downloads_is_refused_at_once(crawl: Dataset, kind: str) -> None:
+    make, said = KINDS[kind]
+    path = root(crawl) / PARTIAL_FOLDER / "journal"
+    path.parent.mkdir(parents=True)
+    make(path)
+    with pytest.raises(StoreError, match=f"journal {said}"):
+        fetch(crawl)
+
+
+JOURNALS = [
+    ["begin", "a.csv", [1, 2, 3, 4], 5],
+    ["begin", "a.csv", ["u", "", "", "x"], 5],
+    ["whole", "a.csv", ["u", "", "", 4], "12", 5],
+    ["whole", ["a.csv"], ["u", "", "", 4], 12, ""],
+    ["boot", 5],
+]
+
+
+@pytest.mark.parametrize("event", [*map(json.dumps, JOURNALS), "[" * 100_000])
+def test_an_odd_journal_of_downloads_only_fetches_again(crawl: Dataset, event: str) -> None:
+    folder = root(crawl) / PARTIAL_FOLDER
+    folder.mkdir(parents=True)
+    (folder / "journal").write_text(event + "\n", encoding="utf-8")
+    (folder / hashlib.md5(b"a.csv").hexdigest()).write_bytes(b"x")
+    fetch(crawl)
+    assert (root(crawl) / "raw_csv/a.csv").read_bytes() == b"url,caption\n"
+
+
+def test_downloads_follow_no_link(crawl: Dataset, canary: Path) -> None:
+    folder = root(crawl) / PARTIAL_FOLDER
+    folder.mkdir(parents=True)
+    (folder / hashlib.md5(b"a.csv").hexdigest()).symlink_to(canary / "precious.txt")
+    fetch(crawl)
+    assert (root(crawl) / "raw_csv/a.csv").read_bytes() == b"url,caption\n"
+
+
+def test_a_folder_of_downloads_that_is_a_link_is_refused(crawl: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    folder = root(crawl) / PARTIAL_FOLDER
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="partial is a symbolic link"):
+        fetch(crawl)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b'[{"path": 5}]', b'[{"name": "x"}]'])
+def test_an_altered_list_of_published_files_is_refused_and_made_anew(bare: Dataset, content: bytes) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"URL": ["http://a.test/1.jpg"], "TEXT": ["a"]}), root(bare).parent / "given.parquet")
+    dataset = replace(bare, source="", published=(str(root(bare).parent / "given.parquet"),))
+    store = Store.of(dataset)
+    observe_published(dataset, store, lambda line: None)
+    path = root(dataset) / "published_parquet/files.json"
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"files\.json was altered"):
+        read_list(store)
+
+    def adopt(fields: dict[str, Any]) -> None:
+        fields["files"][0].update(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    edit(place(dataset, PUBLISHED_PARQUET, "all"), adopt)
+    if content != b"[]":
+        with pytest.raises(IntegrityError, match=r"files\.json is not a list of files"):
+            read_list(store)
+    observe_published(dataset, store, lambda line: None)
+    assert [file.rows for file in read_list(store)] == [1]
+
+
+def test_altered_figures_are_not_shown(bare: Dataset) -> None:
+    store = Store.of(bare)
+    with publication(store, DATASET_STATISTICS) as attempt:
+        attempt.stage("statistics/dataset_statistics.json").write_bytes(b"{}")
+        attempt.commit(Counts(1, 1), settings="s", inputs="i")
+    assert read_summaries(store) == {DATASET_STATISTICS: {}}
+    store.write_bytes("statistics/dataset_statistics.json", b"[]")
+    with pytest.raises(IntegrityError, match=r"dataset_statistics\.json was altered"):
+        read_summaries(store)
+
+
+def test_a_report_of_somebody_is_not_overwritten(bare: Dataset) -> None:
+    store = Store.of(bare)
+    store.write_bytes("statistics/report.html", b"of somebody")
+    with pytest.raises(StoreError, match=r"would overwrite .*report\.html"):
+        build_statistics(bare, store, DATASET_STATISTICS, lambda line: None)
+    assert store.read_bytes("statistics/report.html") == b"of somebody"
