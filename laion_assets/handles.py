@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from laion_assets.commit.manifest import WHOLE, FileEntry, Manifest, read_manifest
 from laion_assets.commit.store import Store
+from laion_assets.commit.stored_parquet import open_parquet
 from laion_assets.datasets import Dataset
 from laion_assets.errors import IncompleteError
 from laion_assets.layout import Layout
@@ -132,14 +133,15 @@ class DedupParquet(Handle):
         """The rows of one shard: its row group alone is read.
 
         With the `manifest` of its parquet file the footer is kept for the next shard: it describes 1,296 row groups of
-        `laion400m` and takes 10 ms to read. Raises IncompleteError.
+        `laion400m` and takes 10 ms to read. Raises IncompleteError, and IntegrityError naming a file that was altered.
         """
         import pyarrow.parquet as pq
 
         parquet = self.layout.parquet_of_shard(shard)
         path = self.path(self.layout, parquet)
-        footer = None if manifest is None else _footer(self.store, manifest.entry(path))
-        with self.store.open(path) as file:
+        known = manifest or self.manifest(parquet)
+        with open_parquet(self.store, known, path) as file:
+            footer = None if manifest is None else _footer(self.store, known.entry(path))
             return pq.ParquetFile(file, metadata=footer).read_row_group(self.layout.row_group_of_shard(shard))
 
 
