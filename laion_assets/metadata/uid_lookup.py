@@ -54,7 +54,7 @@ def find_uid(dataset: Dataset, store: Store, uid: str) -> FoundRow | None:
         (values,) = file.read_row_group(group).slice(row, 1).to_pylist()
     if uid_of(values["URL"] or "", values["TEXT"]) != uid:
         raise IntegrityError(
-            f"{store.address(DedupParquet.path(layout, parquet))} was altered: the uid of row {row} in row group {group} is "
+            f"{store.address(DedupParquet.path(layout, parquet))} was altered: the uid of row {row} of group {group} is "
             f"not that of its url and caption. Materialize partition {manifest.key} of {DEDUP_PARQUET} again."
         )
     shard = layout.shards_of_parquet(parquet)[group]
