@@ -157,13 +157,13 @@ def _damaged(where: str, error: Exception) -> IntegrityError:
 def _entry(stored: Any, folders: tuple[str, ...]) -> FileEntry:
     """One file of a manifest, whose path lies in one of the asset's folders. Raises ValueError and StoreError."""
     entry = FileEntry(**stored)
-    path, size = entry.path, entry.size
+    path, size, sha256 = entry.path, entry.size, entry.sha256
     if type(path) is not str or not checked_path(path).startswith(folders):
         raise ValueError(f"it names {str(path)[:200]!r}, which is not a path in {' or '.join(folders)}")
     if type(size) is not int or not 0 <= size <= MAX_COUNT or type(entry.repeatable) is not bool:
         raise ValueError(f"the size of {path} is not a number of bytes, or its repeatable not true or false")
-    if type(entry.sha256) is not str or len(entry.sha256) != 64 or len(bytes.fromhex(entry.sha256)) != 32:
-        raise ValueError(f"the sha256 of {path} is {str(entry.sha256)[:80]!r}")
+    if type(sha256) is not str or len(sha256) != 64 or len(bytes.fromhex(sha256)) != 32:
+        raise ValueError(f"the sha256 of {path} is {str(sha256)[:80]!r}")
     return entry
 
 

@@ -183,8 +183,19 @@ class Store:
 
     def sizes(self, paths: Iterable[str]) -> dict[str, int | None]:
         """The size of each file, None where there is none; an object store is asked a listing a thousand files."""
-        if self._local_base is not None:
-            return {path: self.size(path) for path in paths}
+        if (base := self._local_base) is not None:
+            seen, sizes = self._seen_folders, dict[str, int | None]()
+            for path in paths:  # As `size`, without its calls: a status asks for 120,000.
+                at = self._at(path) if self.subset else checked_path(path)
+                if at.rpartition("/")[0] not in seen:
+                    sizes[path] = self.size(path)
+                    continue
+                try:
+                    found_at = os.lstat(f"{base}/{at}")
+                    sizes[path] = found_at.st_size if stat.S_ISREG(found_at.st_mode) else None
+                except (FileNotFoundError, NotADirectoryError):
+                    sizes[path] = None
+            return sizes
         paths = list(paths)
         if len(paths) < _LISTED_FROM:
             return {path: self.size(path) for path in paths}

@@ -54,8 +54,8 @@ def find_uid(dataset: Dataset, store: Store, uid: str) -> FoundRow | None:
         (values,) = file.read_row_group(group).slice(row, 1).to_pylist()
     if uid_of(values["URL"] or "", values["TEXT"]) != uid:
         raise IntegrityError(
-            f"{store.address(DedupParquet.path(layout, parquet))} was altered: the uid of row {row} of group {group} is "
-            f"not that of its url and caption. Materialize partition {manifest.key} of {DEDUP_PARQUET} again."
+            f"{store.address(DedupParquet.path(layout, parquet))} was altered: the uid of row {row} in group {group} "
+            f"is not that of its url and caption. Materialize partition {manifest.key} of {DEDUP_PARQUET} again."
         )
     shard = layout.shards_of_parquet(parquet)[group]
     return FoundRow(parquet, shard, row, layout.sample_key(shard, row), values)
