@@ -9,8 +9,11 @@ from pathlib import Path
 import dagster as dg
 import fsspec
 import pytest
+from click.testing import CliRunner
 
+from laion_assets import runs
 from laion_assets.checks.up_to_date import judgement
+from laion_assets.cli import cli
 from laion_assets.commit.claim import claim
 from laion_assets.commit.manifest import Counts, manifest_path, read_manifest
 from laion_assets.commit.publication import publication, recover
@@ -396,3 +399,24 @@ def test_a_complete_asset_costs_one_listing_a_run(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(Store, name, call)
     prepare_store(dataset, IMAGE_SHARDS, range(3))
     assert calls == [f"read_bytes {RECORD}", "names manifests/image_shards"]
+
+
+def test_the_command_line_names_and_removes_another_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAION_ASSETS_ROOT", str(tmp_path))
+    store = Store.of(replace(SAMPLE, root=str(tmp_path)))
+    for key in ("00023", "00024"):
+        publish(store, IMAGE_SHARDS, key, SAMPLE.layout)
+    shown = CliRunner().invoke(cli, ["status", "-d", "sample"])
+    assert "of another layout: image_shards 00024 (1)" in shown.output
+    counted = CliRunner().invoke(cli, ["status", "-d", "sample", "--json", "--check"])
+    assert json.loads(counted.stdout)[IMAGE_SHARDS]["old_layout"] == 1
+    assert counted.exit_code == 1
+
+    monkeypatch.setattr(runs, "materialize", lambda *arguments: [])
+    ran = CliRunner().invoke(cli, ["materialize", "-d", "sample", RAW_CSV])
+    assert (ran.exit_code, store.size("image_shards/00024.tar")) == (0, 1)
+    ran = CliRunner().invoke(cli, ["materialize", "-d", "sample", RAW_CSV, "--remove-old-layout"])
+    assert "removing image_shards 00024 (1)" in ran.output
+    assert "1 partitions of other layouts removed" in ran.output
+    assert store.names("image_shards") == ["00023.parquet", "00023.tar", "00023_stats.json"]
+    assert store.names("manifests/image_shards") == ["00023.json"]
