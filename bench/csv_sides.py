@@ -29,7 +29,7 @@ class Run:
 
 def run_ours(url: str, root: Path, say: Callable[[str], None]) -> Run:
     """fetch_raw_csv: listing, download, hashing, commit. Raises RuntimeError if it fails."""
-    with subprocess.Popen(command_of_ours(url, root), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command_of_ours(url, root), stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         last = ""
         for line in process.stdout:
@@ -50,7 +50,7 @@ def run_aria2c(url: str, paths: list[str], folder: Path, extra: tuple[str, ...] 
     """aria2c over a list of the same URLs: it has no listing of its own. Raises RuntimeError if it fails."""
     folder.mkdir(parents=True)
     names = folder.with_suffix(".urls")
-    names.write_text("".join(f"{url}{path}\n out={path}\n" for path in paths))
+    names.write_text("".join(f"{url}{path}\n out={path}\n" for path in paths), encoding="utf-8")
     command = ["aria2c", *RECIPE, *extra, "-i", str(names), "-d", str(folder)]
     started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)

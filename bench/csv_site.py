@@ -76,7 +76,7 @@ class CsvTree:
     def log(self, skip: int = 0) -> list[Line]:
         """The answers so far, without the first `skip`."""
         found = []
-        for line in (self.folder / "access.log").read_text().splitlines()[skip:]:
+        for line in (self.folder / "access.log").read_text(encoding="utf-8").splitlines()[skip:]:
             connection, status, sent, path, asked = line.split(" ", 4)
             found.append(Line(connection, int(status), int(sent), unquote(path).lstrip("/"), asked))
         return found
@@ -87,7 +87,7 @@ class CsvTree:
         port = _free_port()
         if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
             conf = self.folder / "nginx.conf"
-            conf.write_text(_CONF.format(user=_USER, folder=self.folder, port=port, rate=rate))
+            conf.write_text(_CONF.format(user=_USER, folder=self.folder, port=port, rate=rate), encoding="utf-8")
             program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
             command = [str(program), "-p", str(self.folder), "-c", str(conf), "-e", str(self.folder / "error.log")]
         else:

@@ -77,7 +77,7 @@ def there(images: ImageSettings, bodies: list[bytes]) -> list[Reencoded]:
 
 def cpu_s(process: int) -> float:
     """Seconds that a process's main thread has spent on cores."""
-    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
+    return int(Path(f"/proc/{process}/schedstat").read_text(encoding="utf-8").split()[0]) / 1e9
 
 
 if __name__ == "__main__":

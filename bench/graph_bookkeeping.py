@@ -22,6 +22,7 @@ def ms_per_partition(storage: Storage) -> float:
         check=True,
         stdout=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
     said = json.loads(done.stdout.splitlines()[-1])
     return float(said["seconds"]) / int(said["partitions"]) * 1e3

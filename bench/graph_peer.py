@@ -44,7 +44,7 @@ def _defaults(home: Path, dataset: Dataset) -> Iterator[DagsterPage]:
     """`dagster dev` with an instance that is told nothing, and one partition a run."""
     instance = home / "dagster_home"
     instance.mkdir(parents=True)
-    (instance / "dagster.yaml").write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n")
+    (instance / "dagster.yaml").write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n", encoding="utf-8")
     with mock.patch.dict(os.environ):
         for name in [name for name in os.environ if name.startswith("DAGSTER_")]:
             del os.environ[name]

@@ -56,7 +56,7 @@ def run(side: str, rows: Rows, resolve: dict[str, str], ca_file: Path, folder: P
     """Run one side on these cores, one process a core. Raises RuntimeError when it fails, with its log's end."""
     prepare(side, rows, resolve, folder, len(cores))
     used = run_program([sys.executable, __file__, str(folder)], ca_file, cores, folder / "log")
-    times = json.loads((folder / "times.json").read_text())
+    times = json.loads((folder / "times.json").read_text(encoding="utf-8"))
     return Run(side, rows.count, times["ended"] - times["started"], used, output_folder(side, folder))
 
 
@@ -68,7 +68,7 @@ def prepare(side: str, rows: Rows, resolve: dict[str, str], folder: Path, proces
         (folder / "dataset.pickle").write_bytes(pickle.dumps(rows.publish(folder / "data", resolve)))
     else:
         order["rows"] = str(rows.write_parquet(folder / "rows"))
-    (folder / "order.json").write_text(json.dumps(order))
+    (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
 
 
 def output_folder(side: str, folder: Path) -> Path:
@@ -100,7 +100,7 @@ def run_program(command: list[str], ca_file: Path, cores: list[int], log: Path) 
         process.wait()
         raise
     if process.returncode != 0:
-        tail = log.read_text(errors="replace")[-3_000:]
+        tail = log.read_text(errors="replace", encoding="utf-8")[-3_000:]
         raise RuntimeError(f"{' '.join(command[1:])} ended with status {process.returncode}:\n{tail}")
     return Used(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
@@ -144,13 +144,13 @@ def _run_stock(order: dict) -> dict[str, float]:
         save_additional_columns=list(ADDITIONAL_COLUMNS),
         number_sample_per_shard=10_000,
     )
-    stats = [json.loads(path.read_text()) for path in sorted(folder.glob("*_stats.json"))]
+    stats = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*_stats.json"))]
     if len(stats) != order["shards"]:
         sys.exit(f"img2dataset made {len(stats)} of {order['shards']} shards")
     return {"started": min(each["start_time"] for each in stats), "ended": max(each["end_time"] for each in stats)}
 
 
 if __name__ == "__main__":
-    order = json.loads((Path(sys.argv[1]) / "order.json").read_text())
+    order = json.loads((Path(sys.argv[1]) / "order.json").read_text(encoding="utf-8"))
     times = (_run_ours if order["side"] == OURS else _run_stock)(order)
-    (Path(sys.argv[1]) / "times.json").write_text(json.dumps(times))
+    (Path(sys.argv[1]) / "times.json").write_text(json.dumps(times), encoding="utf-8")

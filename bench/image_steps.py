@@ -72,7 +72,7 @@ def measure_steps(folder: Path, ca_file: Path, cores: list[int]) -> dict[str, di
     """Steps of one side by name, `wall_ms` and `cpu_ms` an image; `folder` was prepared for that side."""
     log = folder / "steps.log"
     run_program([sys.executable, __file__, str(folder)], ca_file, cores[:1], log)
-    return json.loads((folder / "steps.json").read_text())
+    return json.loads((folder / "steps.json").read_text(encoding="utf-8"))
 
 
 def describe_steps(found: dict[str, dict[str, dict[str, float]]]) -> str:
@@ -182,7 +182,7 @@ def _ours(order: dict, watch: Stopwatch) -> int:
 
 def take_steps(folder: Path) -> dict[str, dict[str, float]]:
     """Make one shard in this process, as the order in `folder` says, with every step under the stopwatch."""
-    order = json.loads((folder / "order.json").read_text())
+    order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
     import cv2  # noqa: F401
     import exifread  # noqa: F401
     import pyarrow.parquet  # noqa: F401
@@ -208,4 +208,4 @@ def _ms(seconds: float, rows: int) -> float:
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) / "steps.json").write_text(json.dumps(take_steps(Path(sys.argv[1]))))
+    (Path(sys.argv[1]) / "steps.json").write_text(json.dumps(take_steps(Path(sys.argv[1]))), encoding="utf-8")

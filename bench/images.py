@@ -194,7 +194,7 @@ def _photos(folder: Path, count: int, seed: int) -> list[Photo]:
 def _machine(cores: list[int]) -> dict[str, object]:
     """What the figures were measured on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    with open("/proc/cpuinfo") as file:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
         model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "unknown")
     click.echo(f"{len(cores)} cores of {model}, {memory:.0f} GiB, Python {platform.python_version()}")
     return {"cores": len(cores), "memory_gib": round(memory, 1), "cpu": model}

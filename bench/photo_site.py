@@ -71,14 +71,14 @@ def running(photos: Path, work: Path, hosts: int, workers: int) -> Iterator[Phot
     http_port, https_port = _free_ports()
     ca_file = _certificates(work, names)
     config = work / "nginx.conf"
-    config.write_text(_config(photos, work, names, http_port, https_port, workers))
+    config.write_text(_config(photos, work, names, http_port, https_port, workers), encoding="utf-8")
     command = [nginx, "-e", str(work / "error.log"), "-p", str(work), "-c", str(config)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
     try:
         ends = time.monotonic() + START_S
         while not _answers(names[-1], https_port):
             if process.poll() is not None or time.monotonic() > ends:
-                log = (work / "error.log").read_text()[-2_000:] if (work / "error.log").exists() else ""
+                log = (work / "error.log").read_text(encoding="utf-8")[-2_000:] if (work / "error.log").exists() else ""
                 raise RuntimeError(f"nginx did not start: {log or 'it said nothing'}")
             time.sleep(0.05)
         yield PhotoSite(names, http_port, https_port, ca_file, process.pid)
@@ -170,14 +170,16 @@ def _answers(host: str, port: int) -> bool:
 
 def _children(process: int) -> list[int]:
     try:
-        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+        return [
+            int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text(encoding="utf-8").split()
+        ]
     except OSError:
         return []
 
 
 def _cpu_s(process: int) -> float:
     try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS

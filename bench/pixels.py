@@ -47,7 +47,7 @@ def main() -> None:
         classes[f"{low}-{high}"] = figures = measure(photographs(low, high, options.pictures))
         print(f"{low:5d} to {high:5d}: {json.dumps(figures)}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(classes, indent=2))
+        options.json.write_text(json.dumps(classes, indent=2), encoding="utf-8")
 
 
 def photographs(low: int, high: int, count: int) -> list[Photograph]:

@@ -37,7 +37,7 @@ def run_measured(command: Sequence[str], folders: Sequence[Path], say: Callable[
     used, started = Used(), time.monotonic()
     cpu: dict[tuple[str, int], float] = {}
     next_disk = 0.0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         root = psutil.Process(process.pid)
         reader = _Lines(process, say)
         while process.poll() is None:

@@ -9,6 +9,7 @@
     │   ├── ClaimError          another live publisher holds the partition
     │   ├── ReplacedError       another run published the partition that this one adds to
     │   └── IntegrityError      files on disk disagree with their manifest
+    │       └── StoreError      a path leads out of the store, or something that is not ours is in the way
     ├── IncompleteError         partitions a stage needs are not published
     ├── ForeignError            partitions handed in do not belong to this dataset or run
     ├── ShardError             a shard could not be made for reasons of our own side
@@ -56,6 +57,10 @@ class ReplacedError(CommitError):
 
 class IntegrityError(CommitError):
     """Files on disk disagree with their manifest."""
+
+
+class StoreError(IntegrityError):
+    """A path leads out of the store, or something that this program did not put there is in the way."""
 
 
 class IncompleteError(LaionAssetsError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from laion_assets.commit.manifest import WHOLE, FileEntry, Manifest, read_manifest
 from laion_assets.commit.store import Store
+from laion_assets.commit.stored_parquet import open_parquet
 from laion_assets.datasets import Dataset
 from laion_assets.errors import IncompleteError
 from laion_assets.layout import Layout
@@ -132,14 +133,15 @@ class DedupParquet(Handle):
         """The rows of one shard: its row group alone is read.
 
         With the `manifest` of its parquet file the footer is kept for the next shard: it describes 1,296 row groups of
-        `laion400m` and takes 10 ms to read. Raises IncompleteError.
+        `laion400m` and takes 10 ms to read. Raises IncompleteError, and IntegrityError naming a file that was altered.
         """
         import pyarrow.parquet as pq
 
         parquet = self.layout.parquet_of_shard(shard)
         path = self.path(self.layout, parquet)
-        footer = None if manifest is None else _footer(self.store, manifest.entry(path))
-        with self.store.open(path) as file:
+        known = manifest or self.manifest(parquet)
+        with open_parquet(self.store, known, path) as file:
+            footer = None if manifest is None else _footer(self.store, known.entry(path))
             return pq.ParquetFile(file, metadata=footer).read_row_group(self.layout.row_group_of_shard(shard))
 
 
@@ -232,6 +234,35 @@ class ImageStatistics(Statistics):
     """Statistics of the fetched pictures."""
 
     asset = IMAGE_STATISTICS
+
+
+def partition_paths(asset: str, key: str, layout: Layout) -> tuple[str, ...]:
+    """The paths of a partition's files, relative to the store; `layout` is asked only where the one partition has all.
+
+    Of `raw_csv` none: its source names the files.
+    """
+    match asset:
+        case "dedup_parquet":
+            return f"{DEDUP_PARQUET}/{key}.parquet", f"dedup_rejects/{key}.parquet"
+        case "image_shards":
+            return tuple(f"{IMAGE_SHARDS}/{key}{suffix}" for suffix in (".tar", ".parquet", "_stats.json"))
+        case "clip_embeddings":
+            vectors = tuple(f"{CLIP_EMBEDDINGS}/{kind}/{kind}_{key}.npy" for kind in ("img_emb", "text_emb"))
+            return (*vectors, f"{CLIP_EMBEDDINGS}/metadata/metadata_{key}.parquet")
+        case "knn_indices":
+            names = ("image.index", "text.index", "image.json", "text.json", "indices_paths.json")
+            metadata = [f"metadata/metadata_{layout.embedding_key(each)}.parquet" for each in layout.embedding_numbers]
+            return tuple(f"{KNN_INDICES}/{name}" for name in (*names, *metadata))
+        case "published_parquet":
+            return (PublishedParquet.LIST,)
+        case "dataset_statistics":
+            return Statistics.summary_path(asset), Statistics.counts_path(asset)
+        case "image_statistics":
+            return Statistics.summary_path(asset), Statistics.counts_path(asset), Statistics.shards_path()
+        case _ if asset.endswith("_parts"):
+            return (f"statistics/{asset}/{key}.parquet",)
+        case _:
+            return ()
 
 
 HANDLES: dict[str, type[Handle]] = {

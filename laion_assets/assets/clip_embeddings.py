@@ -39,8 +39,10 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> dg.Output[ClipEmbeddings]:
         from laion_assets.embeddings.encode import build_embedding_file
         from laion_assets.io_managers.clip_embeddings import ClipEmbeddingsIOManager
+        from laion_assets.stored_layout import prepare_store
 
         partitions = run_partitions(context, dataset, CLIP_EMBEDDINGS)
+        prepare_store(dataset, CLIP_EMBEDDINGS, partitions, say_in(context))
         with Reporting(context, ClipEmbeddingsIOManager(dataset), partitions) as published:
             for partition in partitions:
                 built = build_embedding_file(dataset, Store.of(dataset), partition, clip_model.load(), say_in(context))

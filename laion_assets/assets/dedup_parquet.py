@@ -41,8 +41,10 @@ def dedup_parquet_asset(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> dg.Output[DedupParquet]:
         from laion_assets.io_managers.dedup_parquet import DedupParquetIOManager
         from laion_assets.metadata.dedup import build_dedup_parquet
+        from laion_assets.stored_layout import prepare_store
 
         partitions = run_partitions(context, dataset, DEDUP_PARQUET)
+        prepare_store(dataset, DEDUP_PARQUET, partitions, say_in(context))
         with Reporting(context, DedupParquetIOManager(dataset), partitions) as published:
             store, say = Store.of(dataset), say_in(context)
             manifests = build_dedup_parquet(spark.session(), dataset, store, partitions, say)

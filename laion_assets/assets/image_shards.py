@@ -62,8 +62,10 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
     ) -> dg.Output[ImageShards]:
         from laion_assets.images.build import build_image_shards
         from laion_assets.io_managers.image_shards import ImageShardsIOManager
+        from laion_assets.stored_layout import prepare_store
 
         partitions = run_partitions(context, dataset, IMAGE_SHARDS)
+        prepare_store(dataset, IMAGE_SHARDS, partitions, say_in(context))
         with Reporting(context, ImageShardsIOManager(dataset), partitions) as published:
             reachable = crawl_site.attach(dataset)
             build_image_shards(reachable, partitions, say_in(context), published, config.retry, spark.session)

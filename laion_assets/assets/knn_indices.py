@@ -31,7 +31,9 @@ def knn_indices_asset(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def knn_indices(context: dg.AssetExecutionContext, clip_embeddings: ClipEmbeddings) -> KnnIndices:
         from laion_assets.index.build import build_indices
+        from laion_assets.stored_layout import prepare_store
 
+        prepare_store(dataset, KNN_INDICES, (0,), say_in(context))
         build_indices(dataset, Store.of(dataset), say_in(context))
         return KnnIndices.of(dataset)
 

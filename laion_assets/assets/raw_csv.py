@@ -36,7 +36,9 @@ def raw_csv_asset(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def raw_csv(context: dg.AssetExecutionContext, crawl_site: CrawlSiteResource) -> RawCsv:
         from laion_assets.metadata.download import fetch_raw_csv
+        from laion_assets.stored_layout import prepare_store
 
+        prepare_store(dataset, RAW_CSV, (0,), say_in(context))
         fetch_raw_csv(crawl_site.attach(dataset), Store.of(dataset), say_in(context))
         return RawCsv.of(dataset)
 

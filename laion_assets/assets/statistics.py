@@ -42,7 +42,9 @@ def dataset_statistics_asset(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def dataset_statistics(context: dg.AssetExecutionContext) -> DatasetStatistics:
         from laion_assets.statistics.build import build_statistics
+        from laion_assets.stored_layout import prepare_store
 
+        prepare_store(dataset, DATASET_STATISTICS, (0,), say_in(context))
         build_statistics(dataset, Store.of(dataset), DATASET_STATISTICS, say_in(context))
         return DatasetStatistics.of(dataset)
 
@@ -57,7 +59,9 @@ def image_statistics_asset(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def image_statistics(context: dg.AssetExecutionContext) -> ImageStatistics:
         from laion_assets.statistics.build import build_statistics
+        from laion_assets.stored_layout import prepare_store
 
+        prepare_store(dataset, IMAGE_STATISTICS, (0,), say_in(context))
         build_statistics(dataset, Store.of(dataset), IMAGE_STATISTICS, say_in(context))
         return ImageStatistics.of(dataset)
 

@@ -5,7 +5,7 @@ Shown and never acted on: a stale partition warns, a damaged one is an error, a 
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 import dagster as dg
@@ -15,6 +15,7 @@ from laion_assets.checks.run_partitions import all_partitions, partitions_of_run
 from laion_assets.datasets import Dataset
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import assets_of
+from laion_assets.stored_layout import described, old_partitions
 
 NAME = "up_to_date"
 EXAMPLES = 20
@@ -40,13 +41,17 @@ def _check(dataset: Dataset, asset: str) -> dg.AssetChecksDefinition:
         freshness = Freshness(dataset)
         looked_at = all_partitions(dataset, asset) if ours is None else ours
         scope = "all" if ours is None else "of this run"
-        return judgement([freshness.state(asset, partition) for partition in looked_at], scope)
+        old = old_partitions(dataset, freshness.store, asset).get(asset, [])
+        return judgement([freshness.state(asset, partition) for partition in looked_at], scope, old)
 
     return up_to_date
 
 
-def judgement(states: Iterable[PartitionState], scope: str) -> dg.AssetCheckResult:
-    """Counts by state, what is behind them, and examples; `scope` says which partitions these are."""
+def judgement(states: Iterable[PartitionState], scope: str, old: Sequence[str] = ()) -> dg.AssetCheckResult:
+    """Counts by state, what is behind them, and examples; `scope` says which partitions these are.
+
+    `old` are the keys of partitions of another layout than the dataset's, a warning.
+    """
     states = list(states)
     counted = Counter(state.state for state in states)
     metadata: dict[str, dg.MetadataValue] = {state: dg.MetadataValue.int(counted[state]) for state in STATES}
@@ -55,12 +60,15 @@ def judgement(states: Iterable[PartitionState], scope: str) -> dg.AssetCheckResu
         metadata["examples"] = dg.MetadataValue.table([dg.TableRecord(row) for row in found[:EXAMPLES]])
         if len(found) > EXAMPLES:
             metadata["further_rows"] = dg.MetadataValue.int(len(found) - EXAMPLES)
+    if old:
+        metadata["of_another_layout"] = dg.MetadataValue.text(described({"partitions": list(old)}))
     said = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
     return dg.AssetCheckResult(
-        passed=not (counted["stale"] or counted["damaged"]),
+        passed=not (counted["stale"] or counted["damaged"] or old),
         severity=dg.AssetCheckSeverity.ERROR if counted["damaged"] else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
-        description=f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip(),
+        description=f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip()
+        + (f"; {len(old):,} of another layout: materialize --remove-old-layout removes them" if old else ""),
     )
 
 

@@ -24,7 +24,14 @@ from laion_assets.images.retry_reasons import retry_reasons
     metavar="failed|retryable|REASON,...",
     help="With image_shards alone: fetch failed rows of finished shards again, and only these.",
 )
-def materialize(assets: tuple[str, ...], name: str, span: str | None, retry: str | None) -> None:
+@click.option(
+    "--remove-old-layout",
+    is_flag=True,
+    help="First remove the partitions of another layout (other numbers of shards or files), by their manifests.",
+)
+def materialize(
+    assets: tuple[str, ...], name: str, span: str | None, retry: str | None, remove_old_layout: bool
+) -> None:
     """Run what is not complete of ASSETS (all if none is named), one after the other.
 
     Complete partitions are not run again. The runs show in the Dagster page (make dev). Ctrl-C keeps every
@@ -50,6 +57,11 @@ def materialize(assets: tuple[str, ...], name: str, span: str | None, retry: str
         kind = "published parquet files" if dataset.published else "CSVs"
         raise click.UsageError(f"{name} starts from {kind}: it has {', '.join(stages)}, and no {foreign[0]}.")
     print_root(dataset)
+    if remove_old_layout:
+        from laion_assets import stored_layout
+
+        removed = stored_layout.remove_old_layout(dataset, click.echo)
+        click.echo(f"{removed:,} partitions of other layouts removed")
     run(dataset, [stage for stage in stages if not assets or stage in assets], within, print_report, reasons)
 
 

@@ -8,6 +8,7 @@ import click
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import assets_of
+from laion_assets.stored_layout import described, old_partitions
 
 _STATES = ("complete", "stale", "missing", "damaged")
 
@@ -23,17 +24,22 @@ def status(name: str, as_json: bool, check: bool) -> None:
     complete  its manifest is there and agrees with the files, the settings and the rows it was made from
     stale     made with other settings or from other rows than today's; shown, never acted on by itself
     missing   not published
-    damaged   published, but its files or its manifest are missing or cut
+    damaged   published, but its files or its manifest are missing, cut or not what they should be
+    Partitions of another layout than the dataset's are named below the table (old_layout in JSON).
     """
     dataset = chosen(name)
     print_root(dataset)
     freshness = Freshness(dataset)
     states = {asset: freshness.states(asset) for asset in assets_of(dataset)}
+    old = old_partitions(dataset, freshness.store)
     if as_json:
-        click.echo(json.dumps({asset: summary(found) for asset, found in states.items()}, indent=2))
+        counts = {asset: {**summary(found), "old_layout": len(old.get(asset, ()))} for asset, found in states.items()}
+        click.echo(json.dumps(counts, indent=2))
     else:
         _print_table(states)
-    if check and any(state.state != "complete" for found in states.values() for state in found):
+        if old:
+            click.secho(f"  of another layout: {described(old)}. materialize --remove-old-layout removes", fg="yellow")
+    if check and (old or any(state.state != "complete" for found in states.values() for state in found)):
         raise SystemExit(1)
 
 

@@ -8,15 +8,22 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from laion_assets.commit.paths import checked_path, folders_of_asset
 from laion_assets.commit.store import Store
-from laion_assets.errors import ConservationError, IntegrityError
+from laion_assets.commit.stored_json import MAX_COUNT, check_values, parse_object
+from laion_assets.errors import ConservationError, IntegrityError, StoreError
 
 FORMAT = 1
 WHOLE = "all"
 """The partition key of an asset without partitions."""
+MAX_MANIFEST_BYTES = 16 << 20
+"""A larger manifest is not read: that of a parquet file of `laion400m` has 100 KB."""
+_MAX_BYTES = {"raw_csv": 512 << 20}
+"""Except of `raw_csv`, which names hundreds of thousands of files and what their source said of each."""
 _CHUNK_BYTES = 1 << 20
 _INDENTED_BELOW = 1_000
 
@@ -102,16 +109,75 @@ class Manifest:
 
     @classmethod
     def from_json(cls, content: bytes, where: str) -> "Manifest":
-        """The manifest from its stored form. Raises IntegrityError naming `where` if it is damaged."""
+        """The manifest from its stored form. Raises IntegrityError naming `where` and what is wrong with it."""
         try:
-            fields = json.loads(content)
-            if fields.pop("format") != FORMAT:
-                raise ValueError("another format version")
-            fields["files"] = tuple(FileEntry(**entry) for entry in fields["files"])
-            fields["counts"] = Counts(**fields["counts"])
-            return cls(**fields)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise IntegrityError(f"{where} is damaged ({error}): materialize this partition again.") from error
+            return cls.from_fields(parse_object(content))
+        except (ValueError, StoreError) as error:
+            raise _damaged(where, error) from error
+
+    @classmethod
+    def from_fields(cls, stored: dict[str, Any]) -> "Manifest":
+        """The manifest from its parsed form. Raises ValueError for anything that `to_json` would not have written."""
+        if stored.pop("format", None) != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}, the one that this version reads")
+        asset, files = stored.get("asset"), stored.get("files")
+        if type(asset) is not str:
+            raise ValueError("its asset is not text")
+        if type(files) is not list:
+            raise ValueError("its files are not a list")
+        folders = folders_of_asset(asset)
+        try:
+            stored["files"] = entries = tuple([_entry(entry, folders) for entry in files])
+            stored["counts"] = _counts(stored["counts"])
+            manifest = cls(**stored)
+        except (TypeError, KeyError) as error:  # "... got an unexpected keyword argument 'x'"
+            raise ValueError(f"its fields are others: {str(error).partition('() ')[2] or error}") from error
+        if len({entry.path for entry in entries}) != len(entries):
+            raise ValueError("it names a file twice")
+        texts = (manifest.key, manifest.settings, manifest.inputs, manifest.published_at)
+        if tuple(map(type, texts)) != (str, str, str, str):
+            raise ValueError("its key, settings, inputs or published_at is not text")
+        if type(manifest.outputs) is not dict or type(manifest.details) is not dict:
+            raise ValueError("its outputs or its details are not an object")
+        if type(manifest.seconds) not in (float, int) or not 0 <= manifest.seconds <= MAX_COUNT:
+            raise ValueError("its seconds are not a number of seconds")
+        for digest in manifest.outputs.values():
+            if type(digest) is not str:
+                raise ValueError("an output's digest is not text")
+        check_values(manifest.details)
+        if manifest.published_at and datetime.fromisoformat(manifest.published_at).tzinfo is None:
+            raise ValueError("its published_at has no time zone")
+        return manifest
+
+
+def _damaged(where: str, error: Exception) -> IntegrityError:
+    return IntegrityError(f"{where} is damaged ({error}): materialize this partition again, which replaces it.")
+
+
+def _entry(stored: Any, folders: tuple[str, ...]) -> FileEntry:
+    """One file of a manifest, whose path lies in one of the asset's folders. Raises ValueError and StoreError."""
+    entry = FileEntry(**stored)
+    path, size, sha256 = entry.path, entry.size, entry.sha256
+    if type(path) is not str or not checked_path(path).startswith(folders):
+        raise ValueError(f"it names {str(path)[:200]!r}, which is not a path in {' or '.join(folders)}")
+    if type(size) is not int or not 0 <= size <= MAX_COUNT or type(entry.repeatable) is not bool:
+        raise ValueError(f"the size of {path} is not a number of bytes, or its repeatable not true or false")
+    if type(sha256) is not str or len(sha256) != 64 or len(bytes.fromhex(sha256)) != 32:
+        raise ValueError(f"the sha256 of {path} is {str(sha256)[:80]!r}")
+    return entry
+
+
+def _counts(stored: Any) -> Counts:
+    counts = Counts(**stored)
+    if type(counts.reasons) is not dict:
+        raise ValueError("its reasons are not an object")
+    rows = (counts.rows_in, counts.rows_out, *counts.reasons.values())
+    for number in rows:
+        if type(number) is not int or not 0 <= number <= MAX_COUNT:
+            raise ValueError(f"a count of rows is {str(number)[:80]!r}")
+    if 2 * counts.rows_in != sum(rows):
+        raise ValueError(f"{counts.rows_in} rows in are not {counts.rows_out} rows out and those dropped by reason")
+    return counts
 
 
 def manifest_path(asset: str, key: str) -> str:
@@ -119,26 +185,37 @@ def manifest_path(asset: str, key: str) -> str:
     return f"manifests/{asset}/{key}.json"
 
 
+def manifest_limit(asset: str) -> int:
+    """The bytes that a manifest of the asset has at most."""
+    return _MAX_BYTES.get(asset, MAX_MANIFEST_BYTES)
+
+
 def read_manifest(store: Store, asset: str, key: str) -> Manifest | None:
     """The manifest of a partition, None where there is none. Raises IntegrityError for a damaged or misplaced one."""
     path = manifest_path(asset, key)
     try:
-        content = store.read_bytes(path)
+        content = store.read_bytes(path, manifest_limit(asset))
     except FileNotFoundError:
         return None
-    manifest = Manifest.from_json(content, store.address(path))
-    if (manifest.asset, manifest.key) != (asset, key):
+    try:
+        manifest = Manifest.from_fields(parse_object(content))
+    except (ValueError, StoreError) as error:
+        raise _damaged(store.address(path), error) from error
+    if manifest.asset != asset or manifest.key != key:
         raise IntegrityError(f"{store.address(path)} is the manifest of {manifest.asset} {manifest.key}, misplaced.")
     return manifest
 
 
 def disagreement(store: Store, manifest: Manifest, *, hashes: bool = False) -> str | None:
     """Why the files do not agree with their manifest, None if they do: by size, with `hashes` also by sha256."""
-    sizes = store.sizes(entry.path for entry in manifest.files)
+    try:
+        sizes = store.sizes(entry.path for entry in manifest.files)
+    except StoreError as error:  # A folder on the way is a symbolic link.
+        return str(error)
     for entry in manifest.files:
         size = sizes[entry.path]
         if size is None:
-            return f"{store.address(entry.path)} is missing"
+            return store.problem_at(entry.path)
         if size != entry.size:
             return f"{store.address(entry.path)} has {size} bytes and its manifest says {entry.size}"
         if hashes:
@@ -146,6 +223,19 @@ def disagreement(store: Store, manifest: Manifest, *, hashes: bool = False) -> s
                 if sha256_of(file) != entry.sha256:
                     return f"{store.address(entry.path)} was altered: its sha256 is not the manifest's"
     return None
+
+
+def read_published(store: Store, entry: FileEntry, limit: int = MAX_MANIFEST_BYTES) -> bytes:
+    """The content of a small published file. Raises IntegrityError unless it is what its manifest says."""
+    try:
+        content = store.read_bytes(entry.path, limit)
+    except FileNotFoundError:
+        raise IntegrityError(f"{store.address(entry.path)} is missing: materialize its asset again.") from None
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise IntegrityError(
+            f"{store.address(entry.path)} was altered, its sha256 is not the manifest's: materialize its asset again."
+        )
+    return content
 
 
 def sha256_of(file: IO[bytes]) -> str:

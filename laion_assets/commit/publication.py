@@ -5,6 +5,9 @@
     staging/ASSET/KEY/intent.json   the manifest to be, once all files are staged: from here on it rolls forward
     manifests/ASSET/KEY.json        the partition is complete
 
+A file at the partition's paths that no manifest of it names and no publication of it can have left is somebody else's:
+the commit is refused. Files that the manifest before named and the new one does not are deleted by the commit.
+
 A process killed before the intent leaves only staging, which the next attempt removes. One killed after it is rolled
 forward by whoever looks at the partition next, so old and new files are never mixed under one manifest.
 """
@@ -12,7 +15,6 @@ forward by whoever looks at the partition next, so old and new files are never m
 import contextlib
 import dataclasses
 import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +22,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from laion_assets.commit.claim import claim, is_alive, living_name
+from laion_assets.commit.claim import Claim, claim, is_alive, living_name
+from laion_assets.commit.foreign_files import foreign_files_error
+from laion_assets.commit.intent import INTENT, Intent, intent_path, read_intent, staging_of
 from laion_assets.commit.manifest import (
     WHOLE,
     Counts,
@@ -32,10 +36,9 @@ from laion_assets.commit.manifest import (
     read_manifest,
 )
 from laion_assets.commit.store import Store
-from laion_assets.errors import IntegrityError, ReplacedError
+from laion_assets.errors import IntegrityError, ReplacedError, StoreError
 
-_INTENT = "intent.json"
-_BEGUN_INTENT = f".{_INTENT}."
+_BEGUN_INTENT = f".{INTENT}."
 """What a kill leaves of an intent that was being written."""
 
 
@@ -85,7 +88,8 @@ class Publication:
         its manifest is returned. `replaces` is the manifest that the staged files were made from, where they add to
         a partition: nothing is published unless it still stands, and where they hold nothing new only the manifest's
         details are put. Raises ConservationError, IntegrityError for a staged file that was never written or a kept
-        one that is no longer published, ReplacedError and ClaimError.
+        one that is no longer published, StoreError for a file in the way that this program did not make,
+        ReplacedError and ClaimError.
         """
         counts.check(f"{self.asset} {self.key}")
         missing = [path for path, (staged, _) in self._staged.items() if not staged.exists()]
@@ -107,7 +111,7 @@ class Publication:
             published_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self._started, 3),
         )
-        with claim(self.store, self.asset, self.key):
+        with claim(self.store, self.asset, self.key) as held:
             _roll_forward(self.store, self.asset, self.key)
             current = _readable_manifest(self.store, self.asset, self.key)
             if replaces is not None and current != replaces:
@@ -127,18 +131,33 @@ class Publication:
                 self.manifest = current
                 return current
             self._check_kept(current)
-            staging = f"staging/{self.asset}/{self.key}"
+            self._check_free(current, held)
+            staging = staging_of(self.asset, self.key)
             moves = {f"{staging}/{self._attempt}/{staged.name}": staged for staged, _ in self._staged.values()}
             self.store.move_all_in(moves)
             # Where nothing is replaced, a loss of power may take the intent: the partition is only made once more.
             replacing = current is not None
             if replacing:
                 self.store.sync([f"{staging}/{self._attempt}"])
-            intent = {"attempt": self._attempt, "manifest": json.loads(manifest.to_json())}
-            self.store.write_bytes(f"{staging}/{_INTENT}", json.dumps(intent).encode(), durable=replacing)
+            before = {entry.path for entry in current.files} if current is not None else set()
+            superseded = tuple(sorted(before - {entry.path for entry in manifest.files}))
+            intent = Intent(self._attempt, manifest, superseded)
+            held.has_published = True
+            self.store.write_bytes(intent_path(self.asset, self.key), intent.to_json(), durable=replacing)
             _roll_forward(self.store, self.asset, self.key)
         self.manifest = manifest
         return manifest
+
+    def _check_free(self, current: Manifest | None, held: Claim) -> None:
+        """Refuse to replace files that this program did not make, before anything is moved. Raises StoreError."""
+        if current is None and (
+            held.has_published or self.store.is_taken(manifest_path(self.asset, self.key))  # A damaged manifest.
+        ):
+            return
+        ours = {entry.path for entry in current.files} if current is not None else set()
+        taken = self.store.taken(path for path in self._staged if path not in ours)
+        if taken:
+            raise foreign_files_error(self.store, self.asset, taken)
 
     def _check_kept(self, current: Manifest | None) -> None:
         """Refuse kept files that the manifest of this moment does not promise, before anything is moved."""
@@ -178,16 +197,17 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
 
     Call it before deciding whether a partition has to be made. A damaged manifest counts as none.
     """
-    staging = f"staging/{asset}/{key}"
+    staging = staging_of(asset, key)
     names = store.names(staging)
     begun = [name for name in names if name.startswith(_BEGUN_INTENT)]
-    if _INTENT in names or begun:
-        with claim(store, asset, key):  # intents are written by who holds it
+    if INTENT in names or begun:
+        with claim(store, asset, key) as held:  # intents are written by who holds it
+            held.has_published = True
             for name in begun:
                 store.delete(f"{staging}/{name}")
             _roll_forward(store, asset, key)
     for name in names:
-        if name != _INTENT and name not in begun and not is_alive(name):
+        if name != INTENT and name not in begun and not is_alive(name):
             store.delete(f"{staging}/{name}")
     if (local := store.local_path(staging)) is not None:
         with contextlib.suppress(OSError):
@@ -211,37 +231,39 @@ def _make_staging(folder: Path) -> None:
 
 def _clear(store: Store, asset: str, key: str, attempt: str) -> None:
     """Remove an attempt's staging, unless an intent still needs it."""
-    staging = f"staging/{asset}/{key}"
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        if json.loads(store.read_bytes(f"{staging}/{_INTENT}"))["attempt"] == attempt:
+    with contextlib.suppress(ValueError, StoreError):
+        intent = read_intent(store, asset, key)
+        if intent is not None and intent.attempt == attempt:
             return
-    store.delete(f"{staging}/{attempt}")
+    store.delete(f"{staging_of(asset, key)}/{attempt}")
 
 
 def _roll_forward(store: Store, asset: str, key: str) -> None:
-    """Finish the moves that an intent promises. The caller holds the claim."""
-    staging = f"staging/{asset}/{key}"
+    """Finish the moves that an intent promises. The caller holds the claim. Raises IntegrityError, StoreError."""
     try:
-        intent = json.loads(store.read_bytes(f"{staging}/{_INTENT}"))
-    except FileNotFoundError:
-        return
+        intent = read_intent(store, asset, key)
     except ValueError:  # a loss of power left its name alone, so nothing that was published was touched
-        store.delete(f"{staging}/{_INTENT}")
+        store.delete(intent_path(asset, key))
         return
-    manifest = Manifest.from_json(json.dumps(intent["manifest"]).encode(), store.address(f"{staging}/{_INTENT}"))
-    folder = f"{staging}/{intent['attempt']}"
+    if intent is None:
+        return
+    manifest, folder = intent.manifest, f"{staging_of(asset, key)}/{intent.attempt}"
     waiting = set(store.names(folder))
     staged = {_staged_name(entry.path): entry.path for entry in manifest.files}
     sources = {path: f"{folder}/{name}" for name, path in staged.items() if name in waiting}
     problem = _obstacle(store, manifest, sources)
     if problem is None:
+        for path in sources:
+            store.check_target(path)
         store.delete(manifest_path(asset, key))
+        for path in intent.superseded:
+            store.delete_file(path)
         store.move_all({source: path for path, source in sources.items()})
         store.sync({entry.path.rpartition("/")[0] for entry in manifest.files})
         problem = disagreement(store, manifest)
     if problem is None:
         store.write_bytes(manifest_path(asset, key), manifest.to_json())
-    store.delete(f"{staging}/{_INTENT}")
+    store.delete(intent_path(asset, key))
     store.delete(folder)
     if problem is not None:
         raise IntegrityError(f"{asset} {key} was left half published and cannot be finished: {problem}. Run it again.")
@@ -256,13 +278,18 @@ def _obstacle(store: Store, manifest: Manifest, sources: dict[str, str]) -> str 
     sizes = store.sizes(places.values())
     for entry in manifest.files:
         place = places[entry.path]
+        if sizes[place] is None:
+            return store.problem_at(place)
         if sizes[place] != entry.size:
             return f"{store.address(place)} has {sizes[place]} bytes, and {entry.size} are promised"
     return None
 
 
 def _readable_manifest(store: Store, asset: str, key: str) -> Manifest | None:
+    """The manifest, None where there is none or a damaged one. Raises StoreError for what is not a file."""
     try:
         return read_manifest(store, asset, key)
+    except StoreError:
+        raise
     except IntegrityError:
         return None

@@ -2,13 +2,18 @@
 
 Atomic replacement and exclusive creation are what the rest relies on: on a local disk they are rename and link, on an
 object store a put and a conditional put (`If-None-Match: *`, which S3 has had since 2024).
+
+Every path passes `Store._at`, which refuses what leads out of the store; on a local disk no symbolic link below the
+store's folder is followed (`commit/local_files.py`).
 """
 
 import contextlib
 import ctypes
+import errno
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +22,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
 
+from laion_assets.commit.local_files import (
+    kind_of,
+    make_folder,
+    not_a_file,
+    open_regular,
+    read_regular,
+    refuse_links,
+    remove,
+    replace,
+    too_large,
+)
+from laion_assets.commit.paths import checked_path
 from laion_assets.datasets import Dataset
+from laion_assets.errors import StoreError
 
-_SHARED = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
+SHARED = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
 """The artefacts that a subset has in common with the whole."""
 _BOOKS = frozenset(("manifests", "claims", "staging"))
 """The folders of the commit, each with a folder for every artefact."""
@@ -44,16 +62,36 @@ class Store:
         return cls(f"{dataset.root.rstrip('/')}/{dataset.folder}", dataset.name if dataset.part_of else "")
 
     def _at(self, path: str) -> str:
-        """Where a path of this store lies below `url`."""
+        """Where a path of this store lies below `url`. Raises StoreError for a path that leads out of it."""
+        checked_path(path)
         if not self.subset:
             return path
         first, _, rest = path.partition("/")
         artefact = rest.partition("/")[0] if first in _BOOKS else first
-        return path if artefact in _SHARED else f"subsets/{self.subset}/{path}"
+        return path if artefact in SHARED else f"subsets/{self.subset}/{path}"
+
+    def _local(self, path: str, *, is_folder: bool = False) -> str:
+        """The path on the local disk, for a change. Raises StoreError if a symbolic link is on the way to it."""
+        at = self._at(path)
+        refuse_links(str(self._local_base), at if is_folder else at.rpartition("/")[0])
+        return f"{self._local_base}/{at}"
+
+    def _local_read(self, path: str) -> str:
+        """As `_local`, for reading: a folder is looked at once for each Store value; a status reads 160,000 files."""
+        at = self._at(path) if self.subset else checked_path(path)
+        folder = at.rpartition("/")[0]
+        if folder not in self._seen_folders and refuse_links(str(self._local_base), folder):
+            self._seen_folders.add(folder)
+        return f"{self._local_base}/{at}"
+
+    @cached_property
+    def _seen_folders(self) -> set[str]:
+        """Folders on the local disk that were there, and no symbolic links."""
+        return set()
 
     def local_path(self, path: str) -> Path | None:
-        """The path on a local disk, None where the store is not on one."""
-        return None if self.local_root is None else self.local_root / self._at(path)
+        """The path on a local disk, None where the store is not on one. Raises StoreError as every change does."""
+        return None if self.local_root is None else Path(self._local(path, is_folder=True))
 
     @cached_property
     def local_root(self) -> Path | None:
@@ -74,42 +112,92 @@ class Store:
 
     def address(self, path: str) -> str:
         """The full path or URL of a file, for messages and for libraries that take URLs."""
-        return f"{self.url.rstrip('/')}/{self._at(path)}"
+        return f"{self.url.rstrip('/')}/{self._at(path)}" if path else self.url
 
     @cached_property
     def _local_base(self) -> str | None:
         """`local_root` as text: joining texts is ten times as fast as joining paths, and a status joins 160,000."""
         return None if self.local_root is None else str(self.local_root)
 
-    def read_bytes(self, path: str) -> bytes:
-        """The file's content. Raises FileNotFoundError."""
+    def read_bytes(self, path: str, limit: int | None = None) -> bytes:
+        """The file's content. Raises FileNotFoundError, and StoreError where it is not a file or over `limit` bytes."""
         if self._local_base is not None:
-            with open(f"{self._local_base}/{self._at(path)}", "rb") as file:
-                return file.read()
+            return read_regular(self._local_read(path), limit)
         fs, base = self._remote
-        return cast(bytes, fs.cat_file(f"{base}/{self._at(path)}"))
+        where = f"{base}/{self._at(path)}"
+        if limit is None:
+            return cast(bytes, fs.cat_file(where))
+        try:
+            content = cast(bytes, fs.cat_file(where, start=0, end=limit + 1))
+        except OSError as error:
+            if error.errno == errno.EINVAL and self.size(path) == 0:  # S3 has no range of an empty object.
+                return b""
+            raise
+        if len(content) > limit:
+            raise StoreError(too_large(self.address(path), self.size(path) or len(content), limit))
+        return content
 
     def open(self, path: str) -> IO[bytes]:
-        """The file, open for reading at random positions. Raises FileNotFoundError."""
-        if self.local_root is not None:
-            return (self.local_root / self._at(path)).open("rb")
+        """The file, open for reading at random positions. Raises FileNotFoundError, and StoreError for no file."""
+        if self._local_base is not None:
+            return open(self._local_read(path), "rb", opener=lambda name, _: open_regular(name))
         fs, base = self._remote
         return cast(IO[bytes], fs.open(f"{base}/{self._at(path)}", "rb"))
 
     def size(self, path: str) -> int | None:
-        """The file's size in bytes, None where there is no such file."""
+        """The file's size in bytes, None where there is no such file; `problem_at` says what is there instead."""
         try:
             if self._local_base is not None:
-                return os.stat(f"{self._local_base}/{self._at(path)}").st_size
+                found = os.lstat(self._local_read(path))
+                return found.st_size if stat.S_ISREG(found.st_mode) else None
             fs, base = self._remote
             return cast(int, fs.info(f"{base}/{self._at(path)}")["size"])
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def problem_at(self, path: str) -> str:
+        """Why `size` found no file: it is missing, or something else is in its place."""
+        kind = kind_of(self._local_read(path)) if self._local_base is not None else "missing"
+        return f"{self.address(path)} is {kind}{'' if kind == 'missing' else ' and not a file'}"
+
+    def check_target(self, path: str) -> None:
+        """Raise StoreError if a file cannot be moved to the path: a link is on the way, or a folder or pipe there."""
+        if self._local_base is not None:
+            target = self._local(path)
+            if kind_of(target) not in ("missing", "a file", "a symbolic link"):
+                raise not_a_file(target)
+
+    def taken(self, paths: Iterable[str]) -> list[str]:
+        """Those of the paths at which anything is."""
+        paths = list(paths)
+        if self._local_base is not None or len(paths) < _LISTED_FROM:
+            return [path for path in paths if self.is_taken(path)]
+        sizes = self.sizes(paths)
+        return [path for path in paths if sizes[path] is not None]
+
+    def is_taken(self, path: str) -> bool:
+        """Whether anything is at the path, be it a file, a folder or a link."""
+        if self._local_base is not None:
+            return os.path.lexists(self._local_read(path))
+        return self.size(path) is not None
+
     def sizes(self, paths: Iterable[str]) -> dict[str, int | None]:
         """The size of each file, None where there is none; an object store is asked a listing a thousand files."""
+        if (base := self._local_base) is not None:
+            seen, sizes = self._seen_folders, dict[str, int | None]()
+            for path in paths:  # As `size`, without its calls: a status asks for 120,000.
+                at = self._at(path) if self.subset else checked_path(path)
+                if at.rpartition("/")[0] not in seen:
+                    sizes[path] = self.size(path)
+                    continue
+                try:
+                    found_at = os.lstat(f"{base}/{at}")
+                    sizes[path] = found_at.st_size if stat.S_ISREG(found_at.st_mode) else None
+                except (FileNotFoundError, NotADirectoryError):
+                    sizes[path] = None
+            return sizes
         paths = list(paths)
-        if self.local_root is not None or len(paths) < _LISTED_FROM:
+        if len(paths) < _LISTED_FROM:
             return {path: self.size(path) for path in paths}
         fs, base = self._remote
         found: dict[str, int] = {}
@@ -123,7 +211,7 @@ class Store:
         """Sorted names of the files and folders directly in `folder`; none where there is no such folder."""
         try:
             if self.local_root is not None:
-                return sorted(os.listdir(self.local_root / self._at(folder)))
+                return sorted(os.listdir(self._local(folder, is_folder=True)))
             fs, base = self._remote
             return sorted(
                 entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(f"{base}/{self._at(folder)}", detail=False)
@@ -140,9 +228,13 @@ class Store:
             fs, base = self._remote
             fs.pipe_file(f"{base}/{self._at(path)}", content)
             return
-        target = self.local_root / self._at(path)
+        target = Path(self._local(path))
         temporary = self._temporary_beside(target, content, durable)
-        os.replace(temporary, target)
+        try:
+            replace(str(temporary), str(target))
+        except StoreError:
+            temporary.unlink()
+            raise
         if durable:
             fsync_folder(target.parent)
 
@@ -155,7 +247,7 @@ class Store:
             except FileExistsError:
                 return False
             return True
-        target = self.local_root / self._at(path)
+        target = Path(self._local(path))
         temporary = self._temporary_beside(target, content, durable=False)
         try:
             os.link(temporary, target)
@@ -176,15 +268,14 @@ class Store:
             os.fsync(file.fileno())
 
     def _move_local(self, source: Path, path: str) -> Path:
-        assert self.local_root is not None
-        target = self.local_root / self._at(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = Path(self._local(path))
+        make_folder(str(target.parent))
         try:
-            os.replace(source, target)
-        except OSError:
+            replace(str(source), str(target))
+        except OSError:  # From another disk.
             temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
             shutil.copyfile(source, temporary)
-            os.replace(temporary, target)
+            replace(str(temporary), str(target))
             source.unlink()
         return target
 
@@ -218,36 +309,43 @@ class Store:
             fs.copy(f"{base}/{self._at(source)}", f"{base}/{self._at(target)}")
             fs.rm_file(f"{base}/{self._at(source)}")
             return
-        origin, destination = f"{self.local_root}/{self._at(source)}", f"{self.local_root}/{self._at(target)}"
+        origin, destination = self._local(source), self._local(target)
         try:
-            os.replace(origin, destination)
+            replace(origin, destination)
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(destination), exist_ok=True)
-            os.replace(origin, destination)
+            make_folder(os.path.dirname(destination))
+            replace(origin, destination)
 
     def sync(self, folders: Iterable[str]) -> None:
         """Make the moves into these folders durable; an object store's puts are so already."""
         if self.local_root is not None:
             for folder in sorted(set(folders)):
-                fsync_folder(self.local_root / self._at(folder))
+                fsync_folder(Path(self._local(folder, is_folder=True)))
 
     def delete(self, path: str) -> None:
         """Delete a file or a folder with all it holds; nothing happens where there is none."""
         if self.local_root is not None:
-            target = self.local_root / self._at(path)
-            if target.is_dir():
-                shutil.rmtree(target, ignore_errors=True)
-            else:
-                target.unlink(missing_ok=True)
+            remove(self._local(path))
             return
         fs, base = self._remote
         with contextlib.suppress(FileNotFoundError):
             fs.rm(f"{base}/{self._at(path)}", recursive=True)
 
+    def delete_file(self, path: str) -> None:
+        """Delete a file; nothing happens where there is none, or a folder."""
+        if self._local_base is not None:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                os.unlink(self._local(path))
+            return
+        fs, base = self._remote
+        with contextlib.suppress(FileNotFoundError):
+            fs.rm_file(f"{base}/{self._at(path)}")
+
     @contextlib.contextmanager
     def local_copy(self, path: str) -> Iterator[Path]:
         """A local path with the file's content: the file itself on a local disk, else a copy for the time being."""
         if self.local_root is not None:
+            os.close(open_regular(self._local_read(path)))
             yield self.local_root / self._at(path)
             return
         fs, base = self._remote
@@ -258,9 +356,9 @@ class Store:
 
     @staticmethod
     def _temporary_beside(target: Path, content: bytes, durable: bool) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(str(target.parent))
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             if durable:
                 file.flush()

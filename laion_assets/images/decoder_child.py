@@ -112,7 +112,7 @@ def _memory_bound(max_pixels: int) -> int:
     """Bytes of address space: what the process uses now and the most expensive image."""
     used = 0
     with suppress(OSError, ValueError):
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+        used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * mmap.PAGESIZE
     return used + max_pixels * _BYTES_PER_PIXEL + _SPARE_BYTES
 
 

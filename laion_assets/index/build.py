@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from laion_assets.commit.manifest import WHOLE, Counts, Manifest, disagreement
+from laion_assets.commit.manifest import WHOLE, Counts, FileEntry, Manifest, disagreement
 from laion_assets.commit.publication import Publication, publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
@@ -24,10 +24,12 @@ from laion_assets.errors import ConservationError, IndexBuildError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import KNN_INDICES, ClipEmbeddings
 from laion_assets.index.autofaiss_index import build_with_autofaiss
-from laion_assets.index.coherence import Embeddings, coherent_embeddings
+from laion_assets.index.coherence import coherent_embeddings
+from laion_assets.index.details import INPUTS, footer_sha256
 from laion_assets.index.index_file import read_index
 from laion_assets.index.recall import measured_recall
-from laion_assets.index.vectors import MODALITIES, Vectors, opened_vectors
+from laion_assets.index.vectors import FOLDERS, MODALITIES, Vectors, check_bytes, opened_vectors
+from laion_assets.layout import Layout
 
 METADATA_FOLDER = f"{KNN_INDICES}/metadata"
 
@@ -35,10 +37,11 @@ METADATA_FOLDER = f"{KNN_INDICES}/metadata"
 def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) -> Built:
     """Build, measure and publish the image and the text index of a dataset.
 
-    Does nothing if they are published, undamaged and from today's settings and embeddings. Raises IncompleteError
-    naming missing embedding files, EmbeddingError or ModelError naming a file that does not fit its neighbours,
-    IndexBuildError if there is nothing to index or autofaiss gives no index, ConservationError if an index does not
-    hold every vector. Until the new manifest is put, the old index stays published.
+    Does nothing if they are published, undamaged and from today's settings and embeddings. Every input is held against
+    the sha256 of its manifest before it is used. Raises IncompleteError naming missing embedding files, EmbeddingError
+    or ModelError naming a file that does not fit its neighbours or was altered since it was published, IndexBuildError
+    if there is nothing to index or autofaiss gives no index, ConservationError if an index does not hold every vector.
+    Until the new manifest is put, the old index stays published.
     """
     embeddings = coherent_embeddings(dataset, store)
     settings, inputs = settings_digest(dataset, KNN_INDICES), inputs_digest(WHOLE, list(embeddings.manifests))
@@ -55,7 +58,9 @@ def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
             "Why no picture was fetched is in the manifests of image_shards."
         )
     with contextlib.ExitStack() as stack:
-        vectors = {name: stack.enter_context(opened_vectors(store, embeddings, name)) for name in MODALITIES}
+        vectors = {
+            name: stack.enter_context(opened_vectors(store, embeddings, name, hashes=True)) for name in MODALITIES
+        }
         attempt = stack.enter_context(publication(store, KNN_INDICES))
         details: dict[str, Any] = {
             "model": embeddings.model,
@@ -65,12 +70,16 @@ def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
         }
         for modality in MODALITIES:
             details[modality] = _build(dataset, store, attempt, modality, vectors, say)
-        _stage_metadata(store, attempt, embeddings)
+        details[INPUTS] = [
+            _stage_metadata(store, attempt, dataset.layout, number, manifest)
+            for number, manifest in zip(dataset.layout.embedding_numbers, embeddings.manifests, strict=True)
+        ]
         paths = attempt.stage(f"{KNN_INDICES}/indices_paths.json", repeatable=False)
-        paths.write_text(json.dumps({dataset.name: store.address(KNN_INDICES).removeprefix("file://")}))
+        paths.write_text(
+            json.dumps({dataset.name: store.address(KNN_INDICES).removeprefix("file://")}), encoding="utf-8"
+        )
         counts = Counts(embeddings.rows, min(details[name]["ntotal"] for name in MODALITIES))
         manifest = attempt.commit(counts, settings=settings, inputs=inputs, details=details)
-    _remove_superseded(store, current, manifest)
     return Built(manifest, made=True)
 
 
@@ -101,7 +110,9 @@ def _build(
         )
     names = (modality, next(name for name in MODALITIES if name != modality))
     recall = measured_recall(index, own, other, dataset.index.recall_queries, names)
-    infos.write_text(json.dumps({**measured, "index_path": path, "recall@10": recall}, indent=1, sort_keys=True))
+    infos.write_text(
+        json.dumps({**measured, "index_path": path, "recall@10": recall}, indent=1, sort_keys=True), encoding="utf-8"
+    )
     say(
         f"{modality} index: {measured['index_key']} ({measured['index_param']}), "
         f"{staged.stat().st_size / 1e6:,.1f} MB, recall@10 {recall[names[0]]:.3f} by {names[0]} and "
@@ -117,12 +128,20 @@ def _build(
     }
 
 
-def _stage_metadata(store: Store, attempt: Publication, embeddings: Embeddings) -> None:
-    for partition in embeddings.layout.embedding_numbers:
-        source = ClipEmbeddings.path(embeddings.layout, partition, "metadata")
-        staged = attempt.stage(f"{METADATA_FOLDER}/{source.rsplit('/', 1)[-1]}")
-        with store.local_copy(source) as local:
-            _link(local, staged)
+def _stage_metadata(
+    store: Store, attempt: Publication, layout: Layout, partition: int, manifest: Manifest
+) -> dict[str, str]:
+    """Stage the metadata of an embedding file, if it is the published one; returns the digests of the file's inputs."""
+    paths = {kind: ClipEmbeddings.path(layout, partition, kind) for kind in (*FOLDERS.values(), "metadata")}
+    entries = {kind: manifest.entry(path) for kind, path in paths.items()}
+    own = entries["metadata"]
+    entry = FileEntry(f"{METADATA_FOLDER}/{own.path.rsplit('/', 1)[-1]}", own.size, own.sha256)
+    with store.local_copy(own.path) as local:
+        check_bytes(store, manifest.key, local, own)
+        with local.open("rb") as file:
+            footer = footer_sha256(file, store.address(own.path))
+        _link(local, attempt.stage_hashed(entry))
+    return {**{kind: each.sha256 for kind, each in entries.items()}, "footer": footer}
 
 
 def _link(source: Path, target: Path) -> None:
@@ -131,10 +150,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _remove_superseded(store: Store, before: Manifest | None, after: Manifest) -> None:
-    """Delete metadata of the index before that the new one does not have: `back` reads every parquet of the folder."""
-    if before is not None:
-        for path in {entry.path for entry in before.files} - {entry.path for entry in after.files}:
-            store.delete(path)

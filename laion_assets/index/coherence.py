@@ -8,9 +8,10 @@ from typing import Any
 from laion_assets.commit.manifest import Manifest
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.errors import EmbeddingError, ModelError
+from laion_assets.errors import EmbeddingError, IntegrityError, ModelError
 from laion_assets.freshness import require_complete
 from laion_assets.handles import ClipEmbeddings
+from laion_assets.index.details import MAX_WIDTH
 from laion_assets.layout import Layout
 
 
@@ -38,6 +39,8 @@ def coherent_embeddings(dataset: Dataset, store: Store) -> Embeddings:
     handle = ClipEmbeddings(store, dataset.layout, tuple(dataset.layout.embedding_numbers))
     require_complete(dataset, handle)
     manifests = tuple(handle.manifests())
+    for manifest in manifests:
+        model_and_width(manifest)
     model, width = [_majority([manifest.details.get(name) for manifest in manifests]) for name in ("model", "width")]
     odd = [manifest for manifest in manifests if manifest.details.get("model") != model]
     if odd:
@@ -52,6 +55,17 @@ def coherent_embeddings(dataset: Dataset, store: Store) -> Embeddings:
             f"Materialize these partitions of {dataset.name}/{handle.asset} again."
         )
     return Embeddings(dataset.layout, str(model), int(width), manifests)
+
+
+def model_and_width(manifest: Manifest) -> tuple[str, int]:
+    """The model and the width of an embedding file's vectors, as its manifest says. Raises IntegrityError."""
+    model, width = manifest.details.get("model"), manifest.details.get("width")
+    if not isinstance(model, str) or type(width) is not int or not 1 <= width <= MAX_WIDTH:
+        raise IntegrityError(
+            f"the manifest of {manifest.asset} {manifest.key} is damaged (its model or width): materialize this "
+            "partition again."
+        )
+    return model, width
 
 
 def _majority(values: Sequence[Any]) -> Any:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from laion_assets.commit.manifest import Manifest, sha256_of
+from laion_assets.commit.manifest import WHOLE, Manifest, manifest_path, sha256_of
 from laion_assets.commit.store import Store
 from laion_assets.errors import IntegrityError
 from laion_assets.handles import KNN_INDICES
@@ -23,9 +23,10 @@ def opened_index(store: Store, manifest: Manifest, modality: str) -> Iterator[An
     entry = manifest.entry(f"{KNN_INDICES}/{modality}.index")
     where = store.address(entry.path)
     size = store.size(entry.path)
+    if size is None:
+        raise IntegrityError(f"{where} is not opened: {store.problem_at(entry.path)}. {_AGAIN}")
     if size != entry.size:
-        problem = "it is missing" if size is None else f"it has {size} bytes and its manifest says {entry.size}"
-        raise IntegrityError(f"{where} is not opened: {problem}. {_AGAIN}")
+        raise IntegrityError(f"{where} is not opened: it has {size} bytes and its manifest says {entry.size}. {_AGAIN}")
     with store.local_copy(entry.path) as local:
         with local.open("rb") as file:
             if sha256_of(file) != entry.sha256:
@@ -45,4 +46,4 @@ def read_index(path: str) -> Any:
         raise IntegrityError(f"{path} is no index that faiss can read. {_AGAIN}") from error
 
 
-_AGAIN = "Materialize knn_indices again."
+_AGAIN = f"Remove {manifest_path(KNN_INDICES, WHOLE)} below the root and materialize knn_indices again."

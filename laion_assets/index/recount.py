@@ -8,7 +8,8 @@ from laion_assets.commit.store import Store
 from laion_assets.embeddings.embedding_file import read_shape
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError
 from laion_assets.handles import ClipEmbeddings, KnnIndices
-from laion_assets.index.coherence import Embeddings
+from laion_assets.index.coherence import Embeddings, model_and_width
+from laion_assets.index.details import IndexDetails, footer_sha256
 from laion_assets.index.index_file import opened_index
 from laion_assets.index.recall import sampled
 from laion_assets.index.vectors import FOLDERS, MODALITIES, Vectors, opened_vectors
@@ -96,13 +97,20 @@ def _metadata_rows(store: Store, manifest: Manifest, problems: list[str]) -> int
     import pyarrow.parquet as pq
 
     rows = 0
-    for entry in manifest.files:
-        if entry.path.endswith(".parquet"):
-            try:
-                with store.open(entry.path) as file:
-                    rows += pq.ParquetFile(file).metadata.num_rows
-            except (OSError, pa.ArrowInvalid) as error:
-                problems.append(f"{store.address(entry.path)} cannot be read: {error}")
+    try:
+        details = IndexDetails.of(manifest)
+    except IntegrityError as error:
+        problems.append(str(error))
+        return rows
+    for number, path in enumerate(details.metadata):
+        where = store.address(path)
+        try:
+            with store.open(path) as file:
+                rows += pq.ParquetFile(file).metadata.num_rows
+                if details.footers and footer_sha256(file, where) != details.footers[number]:
+                    problems.append(f"{where} is not the published file: its footer is another")
+        except (OSError, pa.ArrowInvalid, IntegrityError) as error:
+            problems.append(f"{where} cannot be read: {error}")
     return rows
 
 
@@ -114,7 +122,7 @@ def _header_rows(store: Store, layout: Layout, modality: str, problems: list[str
         try:
             with store.open(path) as file:
                 rows += read_shape(file, store.address(path))[0]
-        except (OSError, EmbeddingError) as error:
+        except (OSError, EmbeddingError, IntegrityError) as error:
             problems.append(str(error))
     return rows
 
@@ -122,5 +130,4 @@ def _header_rows(store: Store, layout: Layout, modality: str, problems: list[str
 def _embeddings(store: Store, layout: Layout) -> Embeddings:
     handle = ClipEmbeddings(store, layout, tuple(layout.embedding_numbers))
     manifests = tuple(handle.manifests())
-    first = manifests[0].details
-    return Embeddings(layout, first["model"], first["width"], manifests)
+    return Embeddings(layout, *model_and_width(manifests[0]), manifests)

@@ -5,16 +5,19 @@ have a fixed width, so the sorted order is the order of the partitions.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from laion_assets.commit.manifest import FileEntry, manifest_path, sha256_of
 from laion_assets.commit.store import Store
 from laion_assets.embeddings.embedding_file import open_vectors
 from laion_assets.errors import EmbeddingError
-from laion_assets.handles import ClipEmbeddings
+from laion_assets.handles import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.index.coherence import Embeddings
 
 if TYPE_CHECKING:
@@ -63,13 +66,14 @@ class Vectors:
 
 
 @contextlib.contextmanager
-def opened_vectors(store: Store, embeddings: Embeddings, modality: str) -> Iterator[Vectors]:
+def opened_vectors(store: Store, embeddings: Embeddings, modality: str, *, hashes: bool = False) -> Iterator[Vectors]:
     """The vectors of `image` or `text`; on an object store the files are copied to local disk for the time being.
 
+    With `hashes` every file is read as a whole before, and refused unless its sha256 is that of its manifest.
     Raises EmbeddingError naming the file for another dtype, width or order, or for rows that its manifest does not say.
     """
     with contextlib.ExitStack() as stack:
-        arrays, paths = [], []
+        arrays, paths, entries = [], [], []
         for partition, manifest in zip(embeddings.layout.embedding_numbers, embeddings.manifests, strict=True):
             path = ClipEmbeddings.path(embeddings.layout, partition, FOLDERS[modality])
             local = stack.enter_context(store.local_copy(path))
@@ -81,4 +85,20 @@ def opened_vectors(store: Store, embeddings: Embeddings, modality: str) -> Itera
                 )
             arrays.append(array)
             paths.append(local)
+            entries.append(manifest.entry(path))
+        if hashes:
+            keys = [manifest.key for manifest in embeddings.manifests]
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="hash") as pool:
+                list(pool.map(check_bytes, [store] * len(keys), keys, paths, entries))
         yield Vectors(arrays, paths)
+
+
+def check_bytes(store: Store, key: str, local: Path, entry: FileEntry) -> None:
+    """Raise EmbeddingError unless the file at `local`, of embedding partition `key`, has the bytes of `entry`."""
+    with local.open("rb") as file:
+        if sha256_of(file) != entry.sha256:
+            raise EmbeddingError(
+                f"{store.address(entry.path)} was altered since it was published: its sha256 is not the manifest's. "
+                f"Remove {store.address(manifest_path(CLIP_EMBEDDINGS, key))} and materialize partition {key} of "
+                f"{CLIP_EMBEDDINGS} again."
+            )

@@ -17,4 +17,5 @@ class KnnIndicesIOManager(PartitionIOManager):
         return {
             name: dg.MetadataValue.json(value) if isinstance(value, dict | list) else dg.MetadataValue.text(str(value))
             for name, value in manifest.details.items()
+            if name != "inputs"  # Digests of every embedding file: for programs.
         }

@@ -1,12 +1,11 @@
 """The IO managers of the statistics."""
 
 import base64
-import json
 
 import dagster as dg
 
 from laion_assets.commit.manifest import Manifest
-from laion_assets.handles import DATASET_STATISTICS, IMAGE_STATISTICS, Statistics
+from laion_assets.handles import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
 
 _TOP = 20
@@ -17,9 +16,9 @@ class _StatisticsIOManager(PartitionIOManager):
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
         """The report's place, every plot, and tables of what has names."""
-        from laion_assets.statistics.build import REPORT, read_charts
+        from laion_assets.statistics.build import REPORT, read_charts, read_summary
 
-        summary = json.loads(self.store.read_bytes(Statistics.summary_path(self.asset)))
+        summary = read_summary(self.store, manifest)
         plots = [
             f"**{title}**\n\n![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
             for title, svg in read_charts(self.store, self.asset, summary)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from laion_assets.commit.manifest import Counts, FileEntry, Manifest
+from laion_assets.commit.foreign_files import refuse_foreign_files
+from laion_assets.commit.manifest import WHOLE, Counts, FileEntry, Manifest
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
@@ -17,7 +18,6 @@ from laion_assets.freshness import settings_digest
 from laion_assets.handles import RAW_CSV
 from laion_assets.metadata.background_loop import run_beside
 from laion_assets.metadata.fetching import FetchProgress, fetch_all
-from laion_assets.metadata.file_path import folders_of
 from laion_assets.metadata.inventory import Inventory, inventory
 from laion_assets.metadata.listing import Listing
 from laion_assets.metadata.partial import Origin, Partials
@@ -43,7 +43,7 @@ def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
     earlier = recover(store, RAW_CSV)
     published, known = _published(store, earlier)
     with _partials(dataset, store) as partials:
-        listing, found = run_beside(lambda: _fetch(dataset, partials, known, say), dataset.metadata.downloads)
+        listing, found = run_beside(lambda: _fetch(dataset, store, partials, known, say), dataset.metadata.downloads)
         is_same_source = earlier is not None and earlier.settings == settings
         result = inventory(listing, found, published, dataset.metadata.vanished if is_same_source else "remove")
         for line in result.lines():
@@ -59,17 +59,12 @@ def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
             return earlier
         manifest = _publish(store, partials, result, {**known, **_origins(found)}, noticed, settings)
         partials.clear()
-    current = {entry.path for entry in manifest.files}
-    folders = folders_of(current)
-    for entry in earlier.files if earlier else ():
-        if entry.path not in current and entry.path not in folders:
-            store.delete(entry.path)
     say(f"published {len(manifest.files):,} files, {manifest.size / 1e6:,.1f} MB")
     return manifest
 
 
 async def _fetch(
-    dataset: Dataset, partials: Partials, known: dict[str, Origin], say: Callable[[str], None]
+    dataset: Dataset, store: Store, partials: Partials, known: dict[str, Origin], say: Callable[[str], None]
 ) -> tuple[Listing, dict[str, Fetched]]:
     progress = FetchProgress()
     async with open_source(dataset, progress.count) as source:
@@ -79,6 +74,7 @@ async def _fetch(
                 f"the source {dataset.source} has no file that matches metadata.pattern {dataset.metadata.pattern!r}: "
                 f"correct one of the two.{''.join(f' {remark}.' for remark in listing.remarks)}"
             )
+        refuse_foreign_files(store, RAW_CSV, {WHOLE: [f"{RAW_CSV}/{listed.path}" for listed in listing.files]})
         sizes = [listed.size for listed in listing.files]
         total = sum(sizes) if min(sizes) >= 0 else None
         about = "" if total is None else f", {total / 1e6:,.1f} MB"
@@ -94,7 +90,10 @@ def _published(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEn
     sizes = store.sizes(entry.path for entry in earlier.files)
     sound = {_below(entry.path): entry for entry in earlier.files if sizes[entry.path] == entry.size}
     origins = earlier.details.get("origins", {})
-    return sound, {path: Origin(*origins[entry.path]) for path, entry in sound.items() if entry.path in origins}
+    if not isinstance(origins, dict):
+        return sound, {}
+    known = {path: Origin.of(origins[entry.path]) for path, entry in sound.items() if entry.path in origins}
+    return sound, {path: origin for path, origin in known.items() if origin is not None}
 
 
 @contextlib.contextmanager
@@ -117,7 +116,8 @@ def _origins(found: dict[str, Fetched]) -> dict[str, Origin]:
 
 def _vanished(manifest: Manifest | None) -> dict[str, str]:
     """Published files that the source no longer has, and since when that is known."""
-    return manifest.details.get("vanished", {}) if manifest else {}
+    found = manifest.details.get("vanished") if manifest else None
+    return {str(path): str(day) for path, day in found.items()} if isinstance(found, dict) else {}
 
 
 def _noticed(result: Inventory, earlier: Manifest | None) -> dict[str, str]:

@@ -9,18 +9,22 @@ files are hashed again and begun ones start again.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from laion_assets.commit.claim import boot_id
+from laion_assets.commit.local_files import not_a_file, remove
 from laion_assets.commit.manifest import sha256_of
 from laion_assets.errors import ClaimError
 
 _READ_BYTES = 1 << 20
+_JOURNAL = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,14 @@ class Origin:
         """Headers that ask for the file only if it is another one by now."""
         headers = {"If-None-Match": self.etag} if self.etag else {}
         return headers | ({"If-Modified-Since": self.last_modified} if self.last_modified else {})
+
+    @classmethod
+    def of(cls, stored: object) -> "Origin | None":
+        """The origin from its `fields`, None for anything else."""
+        kinds = (str, str, str, int)
+        if not isinstance(stored, list) or [type(value) for value in stored] != list(kinds):
+            return None
+        return cls(*stored)
 
     def same_as(self, other: "Origin") -> bool:
         """Whether both describe one version of the file, as far as the server names versions at all."""
@@ -130,22 +142,27 @@ class Partials:
         if held is None:
             return None
         try:
-            size = os.stat(self.file(path)).st_size
+            found = os.lstat(self.file(path))
         except FileNotFoundError:
             return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
         if held.sha256:
-            return held if size == held.size else None
-        return replace(held, size=size)
+            return held if found.st_size == held.size else None
+        return replace(held, size=found.st_size)
 
     def begin(self, path: str, origin: Origin, validator: str) -> Download:
         """Start a file anew; earlier bytes of it go."""
-        descriptor = os.open(self.file(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(self.file(path)).st_mode):
+                remove(str(self.file(path)))
+        descriptor = os.open(self.file(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         self._held[path] = Held(origin, validator, 0)
         return Download(self, path, descriptor, False)
 
     def resume(self, path: str) -> Download:
         """Go on with a file that was begun."""
-        download = Download(self, path, os.open(self.file(path), os.O_RDWR), True)
+        download = Download(self, path, os.open(self.file(path), os.O_RDWR | os.O_NOFOLLOW), True)
         download.take_in()
         return download
 
@@ -184,12 +201,13 @@ class Partials:
         with open(os.dup(self._journal), "rb") as journal:
             for line in journal:
                 # The last line of a killed process may be cut; the next one then starts in it.
-                with contextlib.suppress(ValueError, TypeError, IndexError):
+                with contextlib.suppress(ValueError, TypeError, IndexError, RecursionError):
                     kind, name, *rest = json.loads(line)
-                    if kind == "begin":
-                        self._held[name] = Held(Origin(*rest[0]), rest[1], 0)
-                    elif kind == "whole":
-                        self._held[name] = Held(Origin(*rest[0]), "", rest[1], rest[2])
+                    origin = Origin.of(rest[0]) if kind in ("begin", "whole") else None
+                    if kind == "begin" and origin is not None and type(rest[1]) is str:
+                        self._held[name] = Held(origin, rest[1], 0)
+                    elif kind == "whole" and origin is not None and (type(rest[1]), type(rest[2])) == (int, str):
+                        self._held[name] = Held(origin, "", rest[1], rest[2])
                     elif kind == "drop":
                         self._held.pop(name, None)
                     elif kind == "boot":
@@ -211,16 +229,23 @@ class Partials:
 
 
 def _locked_journal(folder: Path) -> int:
-    """The journal's descriptor, whose lock is this process's. Raises ClaimError.
+    """The journal's descriptor, whose lock is this process's. Raises ClaimError, and StoreError for what is not a file.
 
     A process that cleared the folder has removed the journal: one that was opened before is no longer the one to lock.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            journal = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            journal = os.open(folder / "journal", _JOURNAL, 0o644)
         except FileNotFoundError:
             continue
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                raise not_a_file(str(folder / "journal")) from error
+            raise
+        if not stat.S_ISREG(os.fstat(journal).st_mode):
+            os.close(journal)
+            raise not_a_file(str(folder / "journal"))
         try:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

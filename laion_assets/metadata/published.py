@@ -4,20 +4,21 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
-from laion_assets.commit.manifest import Counts, Manifest
+from laion_assets.commit.manifest import WHOLE, Counts, Manifest, read_manifest, read_published
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.errors import IntegrityError, SettingError, SourceError
+from laion_assets.errors import IncompleteError, IntegrityError, SettingError, SourceError
 from laion_assets.freshness import settings_digest
 from laion_assets.handles import PUBLISHED_PARQUET, PublishedParquet
 
 _THREADS = 16
 _MAX_FOOTER_BYTES = 1 << 30
+_MAX_LIST_BYTES = 256 << 20
 _STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "Last-Modified")
 
 
@@ -48,7 +49,10 @@ def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]
     the columns of a url and a caption.
     """
     earlier = recover(store, PUBLISHED_PARQUET)
-    known = {each.url: each for each in read_list(store)} if earlier else {}
+    known: dict[str, PublishedFile] = {}
+    if earlier:
+        with suppress(IntegrityError):  # A list that was altered is made anew.
+            known = {each.url: each for each in read_list(store)}
     files = list(_listed(dataset))
 
     def seen(file: PublishedFile) -> PublishedFile:
@@ -61,7 +65,9 @@ def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]
     rows = sum(file.rows for file in found)
     say(f"{len(found):,} parquet files with {rows:,} rows, {changed:,} of them new or changed")
     with publication(store, PUBLISHED_PARQUET) as attempt:
-        attempt.stage(PublishedParquet.LIST).write_text(json.dumps([asdict(file) for file in found], indent=1))
+        attempt.stage(PublishedParquet.LIST).write_text(
+            json.dumps([asdict(file) for file in found], indent=1), encoding="utf-8"
+        )
         return attempt.commit(
             Counts(len(found), len(found)),
             settings=settings_digest(dataset, PUBLISHED_PARQUET),
@@ -71,8 +77,18 @@ def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]
 
 
 def read_list(store: Store) -> list[PublishedFile]:
-    """What the last look saw."""
-    return [PublishedFile(**fields) for fields in json.loads(store.read_bytes(PublishedParquet.LIST))]
+    """What the last look saw. Raises IncompleteError where there was none, IntegrityError for an altered list."""
+    manifest = read_manifest(store, PUBLISHED_PARQUET, WHOLE)
+    if manifest is None:
+        raise IncompleteError(f"{PUBLISHED_PARQUET} is not observed in {store.url}: observe it first.")
+    content = read_published(store, manifest.entry(PublishedParquet.LIST), _MAX_LIST_BYTES)
+    try:
+        return [PublishedFile(**fields) for fields in json.loads(content)]
+    except (ValueError, TypeError) as error:
+        raise IntegrityError(
+            f"{store.address(PublishedParquet.LIST)} is not a list of files ({error}): observe "
+            f"{PUBLISHED_PARQUET} again."
+        ) from error
 
 
 @contextmanager

@@ -6,9 +6,11 @@ from typing import Any
 
 from laion_assets.commit.manifest import read_manifest
 from laion_assets.commit.store import Store
+from laion_assets.commit.stored_parquet import open_parquet
 from laion_assets.datasets import Dataset
-from laion_assets.errors import IncompleteError, SettingError
+from laion_assets.errors import IncompleteError, IntegrityError, SettingError
 from laion_assets.handles import DEDUP_PARQUET, DedupParquet
+from laion_assets.metadata.identity import uid_of
 
 _UID = re.compile(r"[0-9a-f]{32}")
 
@@ -28,7 +30,7 @@ def find_uid(dataset: Dataset, store: Store, uid: str) -> FoundRow | None:
     """The row with this uid, None where the dataset has none.
 
     Reads a footer and at most one row group. Raises SettingError for what is no uid, IncompleteError if the parquet
-    file that would hold it is not published.
+    file that would hold it is not published, IntegrityError for a file or a row that was altered.
     """
     import pyarrow.parquet as pq
 
@@ -37,9 +39,10 @@ def find_uid(dataset: Dataset, store: Store, uid: str) -> FoundRow | None:
         raise SettingError(f"{uid!r} is no uid: it has to be 32 hex digits, the md5 of url, NUL and caption.")
     layout = dataset.layout
     parquet = layout.parquet_of_uid(uid)
-    if read_manifest(store, DEDUP_PARQUET, layout.parquet_key(parquet)) is None:
+    manifest = read_manifest(store, DEDUP_PARQUET, layout.parquet_key(parquet))
+    if manifest is None:
         raise IncompleteError(f"{DEDUP_PARQUET} {layout.parquet_key(parquet)} is not published: materialize it first.")
-    with store.open(DedupParquet.path(layout, parquet)) as opened:
+    with open_parquet(store, manifest, DedupParquet.path(layout, parquet)) as opened:
         file = pq.ParquetFile(opened)
         group = group_of_uid(file.metadata, uid)
         if group is None:
@@ -49,6 +52,11 @@ def find_uid(dataset: Dataset, store: Store, uid: str) -> FoundRow | None:
             return None
         row = uids.index(uid)
         (values,) = file.read_row_group(group).slice(row, 1).to_pylist()
+    if uid_of(values["URL"] or "", values["TEXT"]) != uid:
+        raise IntegrityError(
+            f"{store.address(DedupParquet.path(layout, parquet))} was altered: the uid of row {row} in group {group} "
+            f"is not that of its url and caption. Materialize partition {manifest.key} of {DEDUP_PARQUET} again."
+        )
     shard = layout.shards_of_parquet(parquet)[group]
     return FoundRow(parquet, shard, row, layout.sample_key(shard, row), values)
 

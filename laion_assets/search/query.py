@@ -1,6 +1,5 @@
 """Searching the published indices of a dataset by text, picture or vector."""
 
-import bisect
 import contextlib
 import io
 import tarfile
@@ -17,9 +16,11 @@ from laion_assets.embeddings.weights import weights_identity
 from laion_assets.errors import IntegrityError, ModelError, QueryError
 from laion_assets.handles import ImageShards, KnnIndices
 from laion_assets.images.settings import ENCODE_FORMATS
+from laion_assets.index.details import IndexDetails
 from laion_assets.index.index_file import opened_index
 from laion_assets.index.vectors import MODALITIES
 from laion_assets.layout import SAMPLES_PER_SHARD_KEY
+from laion_assets.search.metadata_rows import MetadataRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,6 @@ MAX_TEXT_CHARS = 10_000
 MAX_IMAGE_BYTES = 20_000_000
 MAX_IMAGE_PIXELS = 100_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-_OPEN_PARQUETS = 64
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,13 @@ class Searcher:
         self.manifest: Manifest = KnnIndices(self.store, dataset.layout, (0,)).manifest(0)
         self._stack = contextlib.ExitStack()
         self._indices: dict[str, Any] = {}
-        self._parquets: dict[int, tuple[Any, list[int]]] = {}
+        self._details = IndexDetails.of(self.manifest)
+        self._metadata = MetadataRows(self.store, self.manifest, self._details)
         self._model = model
         identity = model.identity if model else weights_identity(dataset.model)
-        if identity != self.manifest.details.get("model"):
+        if identity != self._details.model:
             raise ModelError(
-                f"the indices of {dataset.name} were made with {self.manifest.details.get('model')} and the model is "
+                f"the indices of {dataset.name} were made with {self._details.model} and the model is "
                 f"{identity}: vectors of two models cannot be compared. Set the dataset's model back, or materialize "
                 "clip_embeddings and knn_indices again."
             )
@@ -152,7 +153,7 @@ class Searcher:
     def _own_vector(self, vector: Any) -> "np.ndarray":
         import numpy as np
 
-        width = self.manifest.details["width"]
+        width = self._details.width
         try:
             query = np.asarray(vector, dtype=np.float32)
         except (TypeError, ValueError) as error:
@@ -169,15 +170,6 @@ class Searcher:
             self._indices[modality] = self._stack.enter_context(opened_index(self.store, self.manifest, modality))
         return self._indices[modality]
 
-    @cached_property
-    def _metadata(self) -> tuple[list[str], list[int]]:
-        """Paths of the metadata files in the order of the ids, and the first id of each."""
-        paths = sorted(entry.path for entry in self.manifest.files if entry.path.endswith(".parquet"))
-        starts = [0]
-        for rows in self.manifest.details["rows"]:
-            starts.append(starts[-1] + rows)
-        return paths, starts
-
     def _result(self, row: int, similarity: float) -> SearchResult:
         fields = self.fields(row)
         key = str(fields["image_path"])
@@ -186,43 +178,20 @@ class Searcher:
             key=key,
             caption=fields["caption"] or "",
             url=fields["url"] or "",
-            similarity=similarity if self.manifest.details.get("metric") == "ip" else 1 - similarity / 2,
+            similarity=similarity if self._details.metric == "ip" else 1 - similarity / 2,
             shard=int(key) // SAMPLES_PER_SHARD_KEY,
             row=row,
             nsfw=fields.get("NSFW"),
         )
 
     def fields(self, row: int) -> dict[str, Any]:
-        """The metadata of one id: its file's row group alone is read."""
-        paths, starts = self._metadata
-        file = bisect.bisect_right(starts, row) - 1
-        parquet, groups = self._parquet(paths, file)
-        inside = row - starts[file]
-        group = bisect.bisect_right(groups, inside) - 1
-        table = parquet.read_row_group(group).slice(inside - groups[group], 1)
-        found: dict[str, Any] = table.to_pylist()[0]
-        return found
-
-    def _parquet(self, paths: list[str], file: int) -> tuple[Any, list[int]]:
-        """A metadata file, open, and the first row of each of its row groups."""
-        import pyarrow.parquet as pq
-
-        if file not in self._parquets:
-            if len(self._parquets) >= _OPEN_PARQUETS:
-                self._parquets.pop(next(iter(self._parquets)))[0].close()
-            parquet = pq.ParquetFile(self.store.open(paths[file]))
-            groups = [0]
-            for group in range(parquet.metadata.num_row_groups):
-                groups.append(groups[-1] + parquet.metadata.row_group(group).num_rows)
-            self._parquets[file] = (parquet, groups)
-        return self._parquets[file]
+        """The metadata of one id. Raises IntegrityError if its file is not the published one."""
+        return self._metadata.fields(row)
 
     def close(self) -> None:
         """Let go of indices and files."""
         self._indices.clear()
-        for parquet, _ in self._parquets.values():
-            parquet.close()
-        self._parquets.clear()
+        self._metadata.close()
         self._stack.close()
 
     def __enter__(self) -> "Searcher":

@@ -7,11 +7,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_assets.commit.manifest import Counts, Manifest, read_manifest
+from laion_assets.commit.claim import has_published
+from laion_assets.commit.foreign_files import foreign_files_error
+from laion_assets.commit.manifest import (
+    WHOLE,
+    Counts,
+    Manifest,
+    manifest_path,
+    read_manifest,
+    read_published,
+)
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
+from laion_assets.commit.stored_json import parse_object
 from laion_assets.datasets import Dataset
-from laion_assets.errors import IncompleteError
+from laion_assets.errors import IncompleteError, IntegrityError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import DATASET_STATISTICS, HANDLES, IMAGE_STATISTICS, STATISTICS, Statistics
 from laion_assets.statistics.charts import Chart, dataset_charts, image_charts
@@ -32,6 +42,7 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[
     are more. Raises IncompleteError if there are none.
     """
     recover(store, asset)
+    _check_report(store)
     parts = parts_of(dataset, store, asset)
     if not parts:
         raise IncompleteError(
@@ -49,7 +60,9 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[
         if asset == IMAGE_STATISTICS:
             shards = attempt.stage(Statistics.shards_path(), repeatable=False)
             pq.write_table(shard_table(manifests), shards, compression="zstd")
-        attempt.stage(Statistics.summary_path(asset)).write_text(json.dumps(summary, indent=1, ensure_ascii=False))
+        attempt.stage(Statistics.summary_path(asset)).write_text(
+            json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         manifest = attempt.commit(
             Counts(rows, sum(of_measure(table, measure).values())),
             settings=settings_digest(dataset, asset),
@@ -61,13 +74,34 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[
     return manifest
 
 
+def _check_report(store: Store) -> None:
+    """Raise StoreError for a report that this program did not write: no statistics were ever published here."""
+    if not store.is_taken(REPORT):
+        return
+    for asset in STATISTICS:
+        if store.is_taken(manifest_path(asset, WHOLE)) or has_published(store, asset, WHOLE):
+            return
+    raise foreign_files_error(store, "the report", [REPORT])
+
+
 def read_summaries(store: Store) -> dict[str, Any]:
     """The published figures by asset; those that are not published are left out."""
     found = {}
     for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
-        if read_manifest(store, asset, "all") is not None:
-            found[asset] = json.loads(store.read_bytes(Statistics.summary_path(asset)))
+        if (manifest := read_manifest(store, asset, "all")) is not None:
+            found[asset] = read_summary(store, manifest)
     return found
+
+
+def read_summary(store: Store, manifest: Manifest) -> dict[str, Any]:
+    """The figures of a published statistics asset. Raises IntegrityError unless they are what its manifest says."""
+    entry = manifest.entry(Statistics.summary_path(manifest.asset))
+    try:
+        return parse_object(read_published(store, entry))
+    except ValueError as error:
+        raise IntegrityError(
+            f"{store.address(entry.path)} is not a JSON object ({error}): materialize {manifest.asset} again."
+        ) from error
 
 
 def write_report(dataset: Dataset, store: Store) -> None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from laion_assets.commit.manifest import Counts, Manifest, disagreement
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
+from laion_assets.commit.stored_parquet import open_parquet
 from laion_assets.datasets import Dataset
 from laion_assets.freshness import published_upstream, settings_digest
 from laion_assets.handles import IMAGE_SHARDS, STATISTICS, DedupParquet, ImageShards
@@ -63,7 +64,7 @@ def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], say: 
         counter = Counter()
         rows = 0
         for manifest in part.manifests:
-            rows += count_partition(store, dataset.layout, STATISTICS[asset], int(manifest.key), counter)
+            rows += count_partition(store, dataset.layout, manifest, counter)
         with publication(store, f"{asset}_parts", part.key) as attempt:
             pq.write_table(counter.table(), attempt.stage(path), compression="zstd")
             attempt.commit(Counts(rows, rows), settings=settings, inputs=part.identity)
@@ -84,15 +85,16 @@ def part_path(asset: str, key: str) -> str:
     return f"statistics/{asset}_parts/{key}.parquet"
 
 
-def count_partition(store: Store, layout: Layout, upstream: str, number: int, counter: Counter) -> int:
-    """Count one partition from its parquet file, a row group at a time; gives its rows."""
+def count_partition(store: Store, layout: Layout, manifest: Manifest, counter: Counter) -> int:
+    """Count one partition from its parquet file, a row group at a time; returns its rows. Raises IntegrityError."""
     columns: tuple[str, ...]
-    if upstream == IMAGE_SHARDS:
+    number = int(manifest.key)
+    if manifest.asset == IMAGE_SHARDS:
         path, columns, count = ImageShards.path(layout, number, ".parquet"), SHARD_COLUMNS, count_pictures
     else:
         path, columns, count = DedupParquet.path(layout, number), DEDUP_COLUMNS, count_rows
     rows = 0
-    with store.open(path) as file:
+    with open_parquet(store, manifest, path) as file:
         for table in _row_groups(pq.ParquetFile(file), columns):
             count(table, counter)
             rows += table.num_rows

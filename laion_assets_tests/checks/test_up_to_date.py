@@ -72,9 +72,9 @@ def test_states_read_ahead_are_those_of_one_partition_after_the_other(
     (folder / "01000.json").unlink()
     readers = set()
 
-    def read(store: Store, path: str) -> bytes:
+    def read(store: Store, path: str, limit: int | None = None) -> bytes:
         readers.add(threading.get_ident())
-        return read_bytes(store, path)
+        return read_bytes(store, path, limit)
 
     read_bytes = Store.read_bytes
     with monkeypatch.context() as patch:

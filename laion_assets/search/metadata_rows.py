@@ -1,0 +1,92 @@
+"""The metadata of an index's ids, read row group by row group from files that are known to be the published ones.
+
+Hashing 400 files of 150 MB before the first answer takes minutes, so a file is identified when it is first opened: by
+its size and by the sha256 of its parquet footer, which holds the place, size and statistics of every column chunk. Each
+row that is returned is checked by its uid, the md5 of its url and caption. What neither sees is a changed value of
+another column that leaves size and footer as they were; the asset check and `disagreement(hashes=True)` read all bytes.
+"""
+
+import bisect
+from typing import Any
+
+from laion_assets.commit.manifest import WHOLE, Manifest, manifest_path
+from laion_assets.commit.store import Store
+from laion_assets.errors import IntegrityError
+from laion_assets.handles import KNN_INDICES
+from laion_assets.index.details import IndexDetails, footer_sha256
+
+_OPEN_PARQUETS = 64
+_AGAIN = f"Remove {manifest_path(KNN_INDICES, WHOLE)} below the root and materialize knn_indices again."
+
+
+class MetadataRows:
+    """The rows of an index's metadata files by id; close it. Files are opened when they are first asked for."""
+
+    def __init__(self, store: Store, manifest: Manifest, details: IndexDetails) -> None:
+        self._store = store
+        self._sizes = {entry.path: entry.size for entry in manifest.files}
+        self._details = details
+        self._starts = [0]
+        for rows in details.rows:
+            self._starts.append(self._starts[-1] + rows)
+        self._open: dict[int, tuple[Any, list[int]]] = {}
+
+    def fields(self, row: int) -> dict[str, Any]:
+        """The metadata of one id: its file's row group alone is read.
+
+        Raises IntegrityError naming the file if it is not the published one, or if the row's uid is not that of its url
+        and caption.
+        """
+        import pyarrow as pa
+
+        from laion_assets.metadata.identity import uid_of
+
+        file = bisect.bisect_right(self._starts, row) - 1
+        if not 0 <= file < len(self._details.metadata):
+            raise IntegrityError(f"the index returned the id {row}, and there are {self._starts[-1]} rows. {_AGAIN}")
+        where = self._store.address(self._details.metadata[file])
+        inside = row - self._starts[file]
+        try:
+            parquet, groups = self._parquet(file, where)
+            group = bisect.bisect_right(groups, inside) - 1
+            found: dict[str, Any] = parquet.read_row_group(group).slice(inside - groups[group], 1).to_pylist()[0]
+        except (OSError, pa.ArrowException, IndexError) as error:
+            said = " ".join(str(error).split())
+            raise IntegrityError(f"{where} cannot be read for row {inside} ({said}). {_AGAIN}") from error
+        if found.get("uid") != uid_of(found.get("url") or "", found.get("caption")):
+            raise IntegrityError(
+                f"row {inside} of {where} was altered: its uid {found.get('uid')} is not that of its url and caption. "
+                f"{_AGAIN}"
+            )
+        return found
+
+    def _parquet(self, file: int, where: str) -> tuple[Any, list[int]]:
+        """A metadata file, open, and the first row of each of its row groups."""
+        import pyarrow.parquet as pq
+
+        if file not in self._open:
+            if len(self._open) >= _OPEN_PARQUETS:
+                self._open.pop(next(iter(self._open)))[0].close()
+            path = self._details.metadata[file]
+            if self._store.size(path) != self._sizes[path]:
+                raise IntegrityError(f"{where} is not the published file: it is missing or has another size. {_AGAIN}")
+            opened = self._store.open(path)
+            if self._details.footers and footer_sha256(opened, where) != self._details.footers[file]:
+                opened.close()
+                raise IntegrityError(f"{where} is not the published file: its footer is another. {_AGAIN}")
+            parquet = pq.ParquetFile(opened)
+            if parquet.metadata.num_rows != self._details.rows[file]:
+                raise IntegrityError(
+                    f"{where} has {parquet.metadata.num_rows} rows, and the index {self._details.rows[file]}. {_AGAIN}"
+                )
+            groups = [0]
+            for group in range(parquet.metadata.num_row_groups):
+                groups.append(groups[-1] + parquet.metadata.row_group(group).num_rows)
+            self._open[file] = (parquet, groups)
+        return self._open[file]
+
+    def close(self) -> None:
+        """Close the files."""
+        for parquet, _ in self._open.values():
+            parquet.close()
+        self._open.clear()
