@@ -15,9 +15,9 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import IntegrityError, SettingError, SourceError
 from laion_assets.freshness import settings_digest
 from laion_assets.handles import PUBLISHED_PARQUET, PublishedParquet
+from laion_assets.metadata.table_limits import TableLimits
 
 _THREADS = 16
-_MAX_FOOTER_BYTES = 1 << 30
 _STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "Last-Modified")
 
 
@@ -155,16 +155,13 @@ def _with_footer(file: PublishedFile) -> PublishedFile:
     """The file with its rows and the digest of its footer; refuses what the next stage could not read."""
     import fsspec
 
-    from laion_assets.metadata.parquet_rows import open_parquet
+    from laion_assets.metadata.parquet_file import ParquetInput
 
     fs, path = fsspec.core.url_to_fs(file.url)
     try:
         with fs.open(path, "rb") as opened:
-            parquet, _ = open_parquet(opened, file.url)
-            opened.seek(-8, 2)
-            length = int.from_bytes(opened.read(8)[:4], "little")
-            opened.seek(-8 - min(length, _MAX_FOOTER_BYTES), 2)
-            footer = hashlib.sha256(opened.read(length)).hexdigest()
+            parquet = ParquetInput(opened, file.url, TableLimits())
     except OSError as error:
         raise SourceError(f"the published file {file.url} cannot be read: {error}.") from error
-    return PublishedFile(file.path, file.url, file.size, file.version, parquet.metadata.num_rows, footer)
+    footer = hashlib.sha256(parquet.footer).hexdigest()
+    return PublishedFile(file.path, file.url, file.size, file.version, parquet.rows, footer)

@@ -102,7 +102,7 @@ def test_blocks_of_very_short_lines_are_taken_apart_in_bounded_steps() -> None:
 
 def test_a_quoted_record_over_the_end_of_such_a_step_is_one_record() -> None:
     before = b"a|b\n" * ((1 << 16) - 1)
-    header, found = records_of([b"URL|TEXT\n" + before + b'c|"two\nlines\nthree"\nd|e\n'])
+    _, found = records_of([b"URL|TEXT\n" + before + b'c|"two\nlines\nthree"\nd|e\n'])
     assert found[-2:] == [b'c|"two\nlines\nthree"', b"d|e"]
     assert len(found) == (1 << 16) + 1
 
@@ -120,8 +120,10 @@ def test_a_gzip_that_expands_too_far_is_cut_and_counted() -> None:
 
 
 _PIECES = st.sampled_from(
-    [b"\r", b"\n", b"\r\n", b'"', b'""', b"|", b"a", b"http://a.test/1", b"\xff", b"\0", b"\xef\xbb\xbf", b" "]
-    + [b"URL|TEXT", b"URL|TEXT\r", b"http://a.test/1|b\r", b"http://a.test/1|b\n", b'http://a.test/1|"b\n']
+    [
+        *(b"\r", b"\n", b"\r\n", b'"', b'""', b"|", b"a", b"http://a.test/1", b"\xff", b"\0", BOM, b" ", b"URL|TEXT"),
+        *(b"URL|TEXT\r", b"http://a.test/1|b\r", b"http://a.test/1|b\n", b'http://a.test/1|"b\n'),
+    ]
 )
 
 
