@@ -215,7 +215,8 @@ class Store:
         """Move a file inside the store, replacing what is there."""
         if self.local_root is None:
             fs, base = self._remote
-            fs.copy(f"{base}/{self._at(source)}", f"{base}/{self._at(target)}")
+            # Not `copy`, which would take a `*` in a name for a pattern.
+            fs.cp_file(f"{base}/{self._at(source)}", f"{base}/{self._at(target)}")
             fs.rm_file(f"{base}/{self._at(source)}")
             return
         origin, destination = f"{self.local_root}/{self._at(source)}", f"{self.local_root}/{self._at(target)}"
@@ -241,8 +242,9 @@ class Store:
                 target.unlink(missing_ok=True)
             return
         fs, base = self._remote
-        with contextlib.suppress(FileNotFoundError):
-            fs.rm(f"{base}/{self._at(path)}", recursive=True)
+        # Not `rm`, which would take a `*` in a name for a pattern.
+        with contextlib.suppress(FileNotFoundError), ThreadPoolExecutor(_PARALLEL_PUTS, "delete") as pool:
+            list(pool.map(fs.rm_file, fs.find(f"{base}/{self._at(path)}")))
 
     @contextlib.contextmanager
     def local_copy(self, path: str) -> Iterator[Path]:

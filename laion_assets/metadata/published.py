@@ -15,6 +15,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import IntegrityError, SettingError, SourceError
 from laion_assets.freshness import settings_digest
 from laion_assets.handles import PUBLISHED_PARQUET, PublishedParquet
+from laion_assets.metadata.own_outputs import OwnOutputs
 from laion_assets.metadata.table_limits import TableLimits
 
 _THREADS = 16
@@ -49,7 +50,7 @@ def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]
     """
     earlier = recover(store, PUBLISHED_PARQUET)
     known = {each.url: each for each in read_list(store)} if earlier else {}
-    files = list(_listed(dataset))
+    files = list(_listed(dataset, say))
 
     def seen(file: PublishedFile) -> PublishedFile:
         before = known.get(file.url)
@@ -87,8 +88,11 @@ def open_published(file: PublishedFile) -> Iterator[IO[bytes]]:
         yield opened
 
 
-def _listed(dataset: Dataset) -> Iterator[PublishedFile]:
-    """The files that the setting names: files, folders (every .parquet below), patterns with *, listings over http."""
+def _listed(dataset: Dataset, say: Callable[[str], None]) -> Iterator[PublishedFile]:
+    """The files that the setting names: files, folders (every .parquet below), patterns with *, listings over http.
+
+    `*` is the only sign of a pattern, and none where a file has that name. The dataset's own outputs are no input.
+    """
     if not dataset.published:
         raise SettingError(
             f"the dataset {dataset.name} names no published parquet files: set published, for example "
@@ -97,7 +101,7 @@ def _listed(dataset: Dataset) -> Iterator[PublishedFile]:
     found: dict[str, PublishedFile] = {}
     for named in dataset.published:
         count = 0
-        for file in _files_of(named, dataset):
+        for file in _files_of(named, dataset, say):
             if found.setdefault(file.path, file).url != file.url:
                 raise SourceError(
                     f"{found[file.path].url} and {file.url} have one name, and rows are traced back by it: name the "
@@ -109,25 +113,36 @@ def _listed(dataset: Dataset) -> Iterator[PublishedFile]:
     yield from (found[path] for path in sorted(found))
 
 
-def _files_of(named: str, dataset: Dataset) -> Iterator[PublishedFile]:
+def _files_of(named: str, dataset: Dataset, say: Callable[[str], None]) -> Iterator[PublishedFile]:
     import fsspec
 
-    if named.startswith(("http://", "https://")) and not named.endswith(".parquet"):
+    if named.startswith(("http://", "https://")) and not _is_parquet(named):
         yield from _listing(named, dataset)
         return
+    own = OwnOutputs.of(dataset)
     try:
         fs, base = fsspec.core.url_to_fs(named)
-        if "*" in base:
-            paths = sorted(fs.glob(base))
+        if "*" in base and not fs.exists(base):
+            found = fs.glob(base.replace("[", "[[]").replace("?", "[?]"), detail=True)
             top = base.split("*", 1)[0].rpartition("/")[0]
-        elif base.endswith(".parquet") and not fs.isdir(base):
-            paths, top = [base], base.rpartition("/")[0]
+        elif _is_parquet(base) and not fs.isdir(base):
+            found, top = {base: {}}, base.rpartition("/")[0]
         else:
-            paths, top = sorted(path for path in fs.find(base) if path.endswith(".parquet")), base.rstrip("/")
+            found, top = fs.find(base, detail=True), base.rstrip("/")
+        own_files = own.among(fs, top, found)
     except Exception as error:
         raise SourceError(f"published names {named}, which cannot be listed: {error}.") from error
-    for path in paths:
+    own.refuse_inside(fs, top, "published", named)
+    others = {path for path in found.keys() - own_files if not _is_parquet(path)} if "*" not in base else set()
+    for files, what in ((own_files, "that this project wrote"), (others, "that are not named .parquet")):
+        if files:
+            say(f"{named}: {len(files):,} files {what} are not read")
+    for path in sorted(found.keys() - own_files - others):
         yield _described(fs, path, path.removeprefix(top).lstrip("/"), fs.unstrip_protocol(path))
+
+
+def _is_parquet(path: str) -> bool:
+    return path.lower().endswith(".parquet")
 
 
 def _listing(named: str, dataset: Dataset) -> Iterator[PublishedFile]:

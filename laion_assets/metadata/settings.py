@@ -12,7 +12,8 @@ class MetadataSettings:
     """How crawl CSVs are fetched, read and deduplicated."""
 
     pattern: str = setting(
-        r"\.(csv(\.gz)?|parquet)$", "regular expression that a file of the source must match to be fetched"
+        r"\.(csv(\.gz)?|parquet)$",
+        "regular expression that a file of the source must match to be fetched, in any letter case; others are counted",
     )
     downloads: int = setting(100, "parallel downloads of CSV files", unit="connections")
     connections_per_host: int = setting(
