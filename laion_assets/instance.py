@@ -24,7 +24,7 @@ def dagster_home() -> Path:
     home = Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).absolute()
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(_MINIMAL_INSTANCE)
+        (home / "dagster.yaml").write_text(_MINIMAL_INSTANCE, encoding="utf-8")
     os.environ[HOME_VARIABLE] = str(home)
     for name, value in MANY_PARTITIONS.items():
         os.environ.setdefault(name, value)

@@ -146,7 +146,7 @@ def _living() -> Iterator[str]:
 def boot_id() -> str:
     """What names this start of the machine (Linux); empty where nothing does."""
     try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
         return ""

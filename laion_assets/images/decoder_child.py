@@ -85,7 +85,7 @@ def keep_freed_memory() -> None:
 
 def _bound_memory(max_pixels: int) -> None:
     with suppress(OSError, ValueError):  # where the system has no such bound, its own has to do
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * mmap.PAGESIZE
         bound = used + max_pixels * _BYTES_PER_PIXEL + _SPARE_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 

@@ -85,7 +85,7 @@ def fetch_rows(dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequen
                 add(place, row, reason, picture)
             left -= 1
     writer.close()
-    files["_stats.json"].write_text(json.dumps(_stats(outcomes, started), indent=4))
+    files["_stats.json"].write_text(json.dumps(_stats(outcomes, started), indent=4), encoding="utf-8")
     return FetchedRows(files, queue.tally.as_dict())
 
 

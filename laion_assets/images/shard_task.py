@@ -89,8 +89,8 @@ class ShardTask:
             counts = recount(staged[".tar"], staged[".parquet"], f"shard {self.key}")
             self._check(counts, rows)
             # img2dataset does not count rows it lost: the stats get the counts of the files themselves.
-            stats = json.loads(staged["_stats.json"].read_text()) | counts.stats
-            staged["_stats.json"].write_text(json.dumps(stats, indent=4))
+            stats = json.loads(staged["_stats.json"].read_text(encoding="utf-8")) | counts.stats
+            staged["_stats.json"].write_text(json.dumps(stats, indent=4), encoding="utf-8")
             manifest = attempt.commit(
                 Counts(counts.rows, counts.successes, counts.reasons),
                 settings=settings,

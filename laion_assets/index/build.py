@@ -67,7 +67,9 @@ def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
             details[modality] = _build(dataset, store, attempt, modality, vectors, say)
         _stage_metadata(store, attempt, embeddings)
         paths = attempt.stage(f"{KNN_INDICES}/indices_paths.json", repeatable=False)
-        paths.write_text(json.dumps({dataset.name: store.address(KNN_INDICES).removeprefix("file://")}))
+        paths.write_text(
+            json.dumps({dataset.name: store.address(KNN_INDICES).removeprefix("file://")}), encoding="utf-8"
+        )
         counts = Counts(embeddings.rows, min(details[name]["ntotal"] for name in MODALITIES))
         manifest = attempt.commit(counts, settings=settings, inputs=inputs, details=details)
     _remove_superseded(store, current, manifest)
@@ -101,7 +103,8 @@ def _build(
         )
     names = (modality, next(name for name in MODALITIES if name != modality))
     recall = measured_recall(index, own, other, dataset.index.recall_queries, names)
-    infos.write_text(json.dumps({**measured, "index_path": path, "recall@10": recall}, indent=1, sort_keys=True))
+    facts = {**measured, "index_path": path, "recall@10": recall}
+    infos.write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
     say(
         f"{modality} index: {measured['index_key']} ({measured['index_param']}), "
         f"{staged.stat().st_size / 1e6:,.1f} MB, recall@10 {recall[names[0]]:.3f} by {names[0]} and "

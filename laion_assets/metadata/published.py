@@ -62,7 +62,9 @@ def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]
     rows = sum(file.rows for file in found)
     say(f"{len(found):,} parquet files with {rows:,} rows, {changed:,} of them new or changed")
     with publication(store, PUBLISHED_PARQUET) as attempt:
-        attempt.stage(PublishedParquet.LIST).write_text(json.dumps([asdict(file) for file in found], indent=1))
+        attempt.stage(PublishedParquet.LIST).write_text(
+            json.dumps([asdict(file) for file in found], indent=1), encoding="utf-8"
+        )
         return attempt.commit(
             Counts(len(found), len(found)),
             settings=settings_digest(dataset, PUBLISHED_PARQUET),

@@ -49,7 +49,9 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[
         if asset == IMAGE_STATISTICS:
             shards = attempt.stage(Statistics.shards_path(), repeatable=False)
             pq.write_table(shard_table(manifests), shards, compression="zstd")
-        attempt.stage(Statistics.summary_path(asset)).write_text(json.dumps(summary, indent=1, ensure_ascii=False))
+        attempt.stage(Statistics.summary_path(asset)).write_text(
+            json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
         manifest = attempt.commit(
             Counts(rows, sum(of_measure(table, measure).values())),
             settings=settings_digest(dataset, asset),
