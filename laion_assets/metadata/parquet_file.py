@@ -25,10 +25,10 @@ class ParquetInput:
         import pyarrow.parquet as pq
 
         self._source_file, self._limits = source_file, limits
-        self._file = _LoadedFile(file)
+        self._file = _LoadedFile(file, source_file)
         with self._refusing():
-            self.footer = footer_of(file)
-            self.size = file.seek(0, 2)
+            self.footer = footer_of(self._file)
+            self.size = self._file.seek(0, 2)
             self._parquet = pq.ParquetFile(self._file)
             schema = self._parquet.schema_arrow
         self.rows: int = self._parquet.metadata.num_rows
@@ -99,7 +99,7 @@ class ParquetInput:
         """Name the file in what its reader raises."""
         try:
             yield
-        except (RefusedParquetError, pa.ArrowException, OSError, OverflowError) as error:
+        except (RefusedParquetError, pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise SourceError(
                 f"{self._source_file} is not a readable parquet file ({error}): fetch it again, or remove it."
             ) from error
@@ -110,15 +110,14 @@ class _LoadedFile:
 
     closed = False
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], source_file: str) -> None:
+        self._file, self._source_file = file, source_file
         self._position = 0
         self.chunks: dict[int, bytes] = {}
 
     def load(self, start: int, length: int) -> bytes:
         """Read a part of the file and keep it in `chunks`."""
-        self._file.seek(start)
-        self.chunks[start] = self._file.read(length)
+        self.chunks[start] = self._read_at(start, length)
         return self.chunks[start]
 
     def read(self, size: int = -1) -> bytes:
@@ -128,10 +127,18 @@ class _LoadedFile:
                 found = chunk[self._position - start : self._position - start + size]
                 break
         else:
-            self._file.seek(self._position)
-            found = self._file.read(size)
+            found = self._read_at(self._position, size)
         self._position += len(found)
         return found
+
+    def _read_at(self, position: int, size: int) -> bytes:
+        """Read the file itself. Raises SourceError naming it: a network or a disk failed, the content may be fine."""
+        try:
+            self._file.seek(position)
+            return self._file.read(size)
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            raise SourceError(f"{self._source_file} cannot be read at byte {position:,}: {reason}.") from error
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to a position."""

@@ -8,14 +8,14 @@ github.com/apache/parquet-format/blob/master/README.md and Encodings.md
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from laion_assets.metadata.parquet_delta import DELTA_BYTES, DELTA_LENGTH, decompress, delta_fault, without_levels
 from laion_assets.metadata.thrift_compact import CompactReader, ThriftError
 
 MAX_SCHEMA_DEPTH = 64
 MAX_FOOTER_BYTES = 256 << 20
-_TAIL_BYTES = 8
+_TAIL_BYTES, _END_BYTES = 64 << 10, 8
 _MAGIC = b"PAR1"
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _DETAILS = {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}
@@ -52,22 +52,25 @@ class Page:
         return self.size if self.encoding == DELTA_BYTES else self.size / max(self.values, 1)
 
 
-def footer_of(file: IO[bytes]) -> bytes:
-    """The footer of a parquet file, whose schema is not too deep to be read. Raises RefusedParquetError."""
+def footer_of(file: Any) -> bytes:
+    """The footer of a parquet file, open for reading, whose schema is not too deep. Raises RefusedParquetError."""
     size = file.seek(0, 2)
+    # As much as pyarrow reads, so that a file system that keeps what it read is asked once.
     file.seek(max(size - _TAIL_BYTES, 0))
     tail = file.read(_TAIL_BYTES)
-    length = int.from_bytes(tail[:4], "little")
-    if size < _TAIL_BYTES + len(_MAGIC) or tail[4:] != _MAGIC:
-        raise RefusedParquetError(
-            "it does not end in a parquet footer" + (" (encrypted)" if tail[4:] == b"PARE" else "")
-        )
-    if length > size - _TAIL_BYTES - len(_MAGIC):
+    end = tail[-_END_BYTES:]
+    length = int.from_bytes(end[:4], "little")
+    if size < _END_BYTES + len(_MAGIC) or end[4:] != _MAGIC:
+        what = " (it is encrypted)" if end[4:] == b"PARE" else ""
+        raise RefusedParquetError(f"it does not end in a parquet footer{what}")
+    if length > size - _END_BYTES - len(_MAGIC):
         raise RefusedParquetError(f"its footer of {length:,} bytes is longer than the file")
     if length > MAX_FOOTER_BYTES:
         raise RefusedParquetError(f"its footer has {length:,} bytes, more than {MAX_FOOTER_BYTES >> 20} MiB")
-    file.seek(size - _TAIL_BYTES - length)
-    footer = file.read(length)
+    footer = tail[-_END_BYTES - length : -_END_BYTES]
+    if len(footer) < length:
+        file.seek(size - _END_BYTES - length)
+        footer = file.read(length)
     try:
         _check_depth(footer)
     except ThriftError as error:

@@ -164,6 +164,21 @@ def test_files_that_are_not_parquet_are_refused_with_their_name_and_what_to_do(c
         read(content)
 
 
+def test_a_file_that_cannot_be_read_to_its_end_is_not_called_damaged() -> None:
+    content = stored(
+        {"URL": ["http://a.test/"] * 9, "TEXT": ["x" * 100_000] * 9}, use_dictionary=False, compression="none"
+    )
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() < 100_000:
+                raise TimeoutError("the network is gone")
+            return super().read(size)
+
+    with pytest.raises(SourceError, match=r"p\.parquet cannot be read at byte \d+: the network is gone\."):
+        list(parquet_rows_of_file(Failing(content), "p.parquet", MetadataSettings(), Positions(ONE, [0])))
+
+
 def test_a_damaged_byte_anywhere_is_rows_rejects_or_a_refusal(tmp_path: Path) -> None:
     """In a process of its own, for the reader is C++."""
     columns = {"URL": [f"http://a.test/{n}" for n in range(50)], "TEXT": ["x", "y"] * 25, "WIDTH": list(range(50))}
