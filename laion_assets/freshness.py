@@ -26,6 +26,7 @@ from laion_assets.handles import (
     Handle,
     stages_of,
 )
+from laion_assets.metadata.table_limits import TableLimits
 from laion_assets.settings.field import byte_settings, digest_of
 
 UID_VERSION = 1
@@ -63,6 +64,8 @@ def settings_digest(dataset: Dataset, asset: str) -> str:
             values = {**byte_settings(dataset.metadata), "uid": UID_VERSION, "layout": counts}
             if dataset.metadata.where.is_set:
                 values["where"] = dataset.metadata.where.values()
+            if dataset.metadata.limits != TableLimits():
+                values["limits"] = byte_settings(dataset.metadata.limits)
         case "image_shards":
             values = byte_settings(dataset.images)
         case "dataset_statistics" | "image_statistics":

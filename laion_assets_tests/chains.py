@@ -22,7 +22,12 @@ CHAINS = {
         "metadata/test_published",
         "images/test_spark_tasks",
     ),
-    "object_store": ("commit/test_publication", "metadata/test_download", "images/test_storage_faults"),
+    "object_store": (
+        "commit/test_publication",
+        "metadata/test_download",
+        "metadata/test_own_outputs",
+        "images/test_storage_faults",
+    ),
 }
 """Fixtures of the whole session that cost seconds or minutes, the dearest first, and the files that use them."""
 LONG = ("end_to_end/test_laion400m", "test_definitions")

@@ -306,7 +306,8 @@ class Store:
         """Move a file inside the store, replacing what is there."""
         if self.local_root is None:
             fs, base = self._remote
-            fs.copy(f"{base}/{self._at(source)}", f"{base}/{self._at(target)}")
+            # Not `copy`, which would take a `*` in a name for a pattern.
+            fs.cp_file(f"{base}/{self._at(source)}", f"{base}/{self._at(target)}")
             fs.rm_file(f"{base}/{self._at(source)}")
             return
         origin, destination = self._local(source), self._local(target)
@@ -328,8 +329,9 @@ class Store:
             remove(self._local(path))
             return
         fs, base = self._remote
-        with contextlib.suppress(FileNotFoundError):
-            fs.rm(f"{base}/{self._at(path)}", recursive=True)
+        # Not `rm`, which would take a `*` in a name for a pattern.
+        with contextlib.suppress(FileNotFoundError), ThreadPoolExecutor(_PARALLEL_PUTS, "delete") as pool:
+            list(pool.map(fs.rm_file, fs.find(f"{base}/{self._at(path)}")))
 
     def delete_file(self, path: str) -> None:
         """Delete a file; nothing happens where there is none, or a folder."""

@@ -110,9 +110,8 @@ def _build(
         )
     names = (modality, next(name for name in MODALITIES if name != modality))
     recall = measured_recall(index, own, other, dataset.index.recall_queries, names)
-    infos.write_text(
-        json.dumps({**measured, "index_path": path, "recall@10": recall}, indent=1, sort_keys=True), encoding="utf-8"
-    )
+    facts = {**measured, "index_path": path, "recall@10": recall}
+    infos.write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
     say(
         f"{modality} index: {measured['index_key']} ({measured['index_param']}), "
         f"{staged.stat().st_size / 1e6:,.1f} MB, recall@10 {recall[names[0]]:.3f} by {names[0]} and "

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from laion_assets.metadata.reasons import Reason
+from laion_assets.metadata.table_limits import TableLimits
 
 BLOCK_BYTES = 4 << 20
 """Bytes handed on at once; more than twice the longest record."""
@@ -14,18 +15,18 @@ _GZIP_WINDOW = 31
 
 
 class BrokenGzipError(Exception):
-    """The rest of a gzip stream cannot be read; raised after everything sound before it was given."""
+    """The rest of a gzip stream is not read; raised after everything sound before it was given."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(str(reason))
         self.reason = reason
 
 
-def blocks(file: IO[bytes]) -> Iterator[bytes]:
+def blocks(file: IO[bytes], limits: TableLimits) -> Iterator[bytes]:
     """The file's content in blocks of at most about `BLOCK_BYTES`. gzip is known by its first bytes, not by its name.
 
-    Raises BrokenGzipError at the end of what can be read of a truncated or corrupt stream. RFC 1952: members may follow
-    each other, and zero bytes may pad the end.
+    Raises BrokenGzipError at the end of what can be read of a truncated or corrupt stream, and of a stream that expands
+    beyond the limits. RFC 1952: members may follow each other, and zero bytes may pad the end.
     """
     head = file.read(len(_GZIP_MAGIC))
     if head != _GZIP_MAGIC:
@@ -37,7 +38,7 @@ def blocks(file: IO[bytes]) -> Iterator[bytes]:
     held: list[bytes] = []
     size = 0
     try:
-        for piece in _gunzip(head, file):
+        for piece in _gunzip(head, file, limits):
             held.append(piece)
             size += len(piece)
             if size >= BLOCK_BYTES:
@@ -51,24 +52,32 @@ def blocks(file: IO[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _gunzip(data: bytes, file: IO[bytes]) -> Iterator[bytes]:
+def _gunzip(data: bytes, file: IO[bytes], limits: TableLimits) -> Iterator[bytes]:
     stream = zlib.decompressobj(_GZIP_WINDOW)
+    stored, decoded = len(data), 0
     while True:
         try:
             piece = stream.decompress(data, _READ_BYTES)
         except zlib.error:
             raise BrokenGzipError(Reason.CORRUPT_GZIP) from None
+        decoded += len(piece)
+        if decoded > limits.allowed_bytes(stored):
+            raise BrokenGzipError(Reason.EXPANSION_LIMIT)
         if piece:
             yield piece
         if stream.eof:
             data = stream.unused_data.lstrip(b"\0")
             while not data and (more := file.read(_READ_BYTES)):
+                stored += len(more)
                 data = more.lstrip(b"\0")
             if not data:
                 return
             stream = zlib.decompressobj(_GZIP_WINDOW)
             continue
-        data = stream.unconsumed_tail or file.read(_READ_BYTES)
+        data = stream.unconsumed_tail
+        if not data:
+            data = file.read(_READ_BYTES)
+            stored += len(data)
         # With nothing left to read, zlib may still hold sound output: ask until it gives no more.
         if not data and not piece:
             raise BrokenGzipError(Reason.TRUNCATED_GZIP)

@@ -4,6 +4,7 @@ A simple line is one that `csv_quotes.parse_record` would read as one record of 
 holds no quote, or starts and ends with one and holds others only in pairs. A test compares the two on random lines.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laion_assets.metadata.reasons import Reason
-from laion_assets.metadata.schema import WANTED_COLUMNS
 
+MAX_LINES = 1 << 16
+"""Lines that are taken apart at once: a block of very short lines would need a thousand times its own memory."""
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 _UTF8 = (
     r"\A(?:[\x01-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
@@ -23,7 +25,7 @@ _UTF8 = (
 
 @dataclass(frozen=True)
 class Lines:
-    """The whole lines of a block: where each starts, ends (without its line end) and stops (at its newline)."""
+    """Whole lines of a block: where each starts, ends (without its line end) and stops (at its newline)."""
 
     data: bytes
     content: np.ndarray
@@ -33,11 +35,12 @@ class Lines:
 
     @classmethod
     def of(cls, data: bytes, final: bool) -> "Lines":
-        """The lines that `data` holds to their end; with `final` the last one needs no newline."""
+        """The lines that `data` holds to their end, at most MAX_LINES; with `final` the last one needs no newline."""
         content = np.frombuffer(data, np.uint8)
         stops = np.flatnonzero(content == _NEWLINE)
         if final and len(data) and (not len(stops) or stops[-1] != len(data) - 1):
             stops = np.append(stops, len(data))
+        stops = stops[:MAX_LINES]
         starts = np.concatenate([[0], stops[:-1] + 1]) if len(stops) else stops
         last = np.maximum(stops - 1, 0)
         returns = (stops > starts) & (content[last] == _RETURN) if len(stops) else stops.astype(bool)
@@ -123,14 +126,12 @@ class LineFields:
             simple[chosen] = found._well_quoted(lines, chosen)
         return found
 
-    def columns(self, lines: Lines, chosen: np.ndarray, header: list[str]) -> dict[str, pa.Array]:
-        """The wanted columns of these simple lines, by the header's names, as strings."""
+    def columns(self, lines: Lines, chosen: np.ndarray, places: Mapping[str, int]) -> dict[str, pa.Array]:
+        """Columns of these simple lines as strings, by name; `places` gives the index of each column's field."""
         starts, ends = self._spans(lines, chosen)
         quoted = np.flatnonzero(self.quoted[chosen])
         columns = {}
-        for place, name in enumerate(header):
-            if name not in WANTED_COLUMNS or name in columns:
-                continue
+        for name, place in places.items():
             start, end = starts[place], ends[place]
             inside = quoted[lines.content[np.minimum(start[quoted], lines.end - 1)] == _QUOTE]
             inside = inside[start[inside] < end[inside]]

@@ -5,19 +5,26 @@ none or in order, is a record by itself (`csv_lines.py`); most lines are such. B
 file holds.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 
+from laion_assets.metadata.column_names import FoundColumns, find_columns
 from laion_assets.metadata.csv_bytes import BrokenGzipError
-from laion_assets.metadata.csv_lines import LineFields, Lines, unreadable
+from laion_assets.metadata.csv_lines import MAX_LINES, LineFields, Lines, unreadable
 from laion_assets.metadata.csv_quotes import MAX_RECORD_BYTES, IncompleteRecordError, parse_record, swallows_rows
+from laion_assets.metadata.line_ends import first_line_end, separate_rows, with_newlines
 from laion_assets.metadata.quarantine import Reject
 from laion_assets.metadata.reasons import Reason
 
 _BOM = b"\xef\xbb\xbf"
+_BLANK_LINES = re.compile(rb"(?:\r?\n)*")
+_ROW = re.compile(rb"(?i)https?://")
+"""A first line with a web address is a row of a file without a header."""
 
 
 @dataclass
@@ -35,40 +42,53 @@ class Records:
 
 
 class RecordReader:
-    """Reads one CSV file from its blocks; `header` is there once `records` has given its first block or ended.
+    """Reads one CSV file from its blocks.
 
-    `header` is None for a file without any line. `check_width` False gives every record of the right or a wrong
-    number of tokens as a reject of no reason; it is for files that are left out as a whole.
+    `header` holds the names of the first line; None for a file without any line, empty for a first line that is no
+    header: then each line, the first one too, is a record. `columns` says which field holds which wanted column.
     """
 
     def __init__(self, blocks: Iterable[bytes], separator: str = "|") -> None:
         self.header: list[str] | None = None
-        self.url_column = -1
+        self.columns = FoundColumns({}, ())
         self.broken: Reason | None = None
         self._blocks = iter(blocks)
         self._separator = separator.encode()
         self._count = 0
         self._rest = b""
+        self._cut = b""
         self._final = False
         self._first = self._read_header()
+        self._url_place = self.columns.places.get("URL", -1)
 
     def records(self) -> Iterator[Records]:
         """The file's records, block by block. A broken gzip ends in a reject with what was left of its last line."""
         data = self._first
         while True:
-            self._rest, found = self._split(data)
+            if self._final and self.broken is not None and not self._cut:
+                data = self._end_of_broken(data)
+            self._rest, found, is_cut = self._split(self._separate_rows(data))
             if len(found.numbers) or found.rejects:
                 yield found
+            if is_cut:
+                data = self._rest
+                continue
             if self._final and not self._rest:
                 break
             if len(self._rest) > MAX_RECORD_BYTES and b"\n" not in self._rest:
-                yield _nothing([self._long_line()])
-                data = self._rest
+                data = separate_rows(self._rest, self._separator, self._width, open_end=True)
+                if b"\n" not in data:
+                    yield _nothing([self._long_line()])
+                    data = self._rest
                 continue
             data = self._rest + self._next_block()
         if self.broken is not None:
             self._count += 1
             yield _nothing([Reject.of(self._count, self.broken, self._cut)])
+
+    @property
+    def _width(self) -> int:
+        return len(self.header or [])
 
     def _next_block(self) -> bytes:
         try:
@@ -86,35 +106,59 @@ class RecordReader:
         self._cut = data[end:]
         return data[:end]
 
+    def _separate_rows(self, data: bytes) -> bytes:
+        """The data with several rows in one line, bare CR between them, as lines of their own."""
+        if b"\r" not in data:
+            return data
+        whole = len(data) if self._final else data.rfind(b"\n") + 1
+        return separate_rows(data[:whole], self._separator, self._width) + data[whole:]
+
     def _read_header(self) -> bytes:
-        data = self._next_block().removeprefix(_BOM)
-        while not self._final and b"\n" not in data and len(data) <= MAX_RECORD_BYTES:
+        """Read the first line that is not blank, and return what follows it: all of the file if it is no header."""
+        data = self._next_block()
+        while not self._final and len(data) < len(_BOM):
             data += self._next_block()
+        data, start, line_end = self._first_line(data.removeprefix(_BOM))
+        if line_end >= 0 and data.startswith(b"\r", line_end) and not data.startswith(b"\r\n", line_end):
+            if self._final:
+                data = b"".join(with_newlines(iter([data])))
+            else:
+                self._blocks = with_newlines(chain([data], self._blocks))
+                data = self._next_block()
+            data, start, line_end = self._first_line(data)
         if self._final and self.broken is None and not data:
             return b""
-        data = data.removeprefix(_BOM)
-        start = 0
-        while data.startswith((b"\n", b"\r\n"), start):
-            start += 1 if data.startswith(b"\n", start) else 2
         line_end = data.find(b"\n", start)
         if line_end < 0:
             if self.broken is not None:
                 return data
             line_end = len(data)
+        if line_end == start and self._final:
+            return b""
+        self.header = []
         if line_end - start > MAX_RECORD_BYTES:
-            self.header = []
             return data
         parsed = parse_record(data, start, line_end, self._separator, True)
-        if isinstance(parsed, Reason):
-            self.header = []
-            return data[line_end + 1 :]
+        line = data[start:line_end].rstrip(b"\r")
+        if isinstance(parsed, Reason) or parsed.end != line_end + 1 or b"\r" in line or _ROW.search(line):
+            return data
         names = [value.decode(errors="replace").strip() for value in parsed.values]
-        rest = data[parsed.end :] or self._next_block()
-        if names == [""] and not rest:
-            return b""
         self.header = names
-        self.url_column = names.index("URL") if "URL" in names else -1
-        return rest
+        self.columns = find_columns(names)
+        return data[parsed.end :]
+
+    def _first_line(self, data: bytes) -> tuple[bytes, int, int]:
+        """The data with more blocks until its first line that is not blank has an end; where that line starts and ends.
+
+        One byte more is read, which tells CR from CRLF. The end is -1 where there is none in the file, or none within
+        the length of a record.
+        """
+        while True:
+            start = _BLANK_LINES.match(data).end()  # type: ignore[union-attr]
+            line_end = first_line_end(data, start)
+            if self._final or 0 <= line_end < len(data) - 1 or len(data) > start + MAX_RECORD_BYTES:
+                return data, start, line_end
+            data += self._next_block()
 
     def _long_line(self) -> Reject:
         """Skip a line that is longer than any record, holding no more of it than a block."""
@@ -130,14 +174,12 @@ class RecordReader:
         self._rest = data[end + 1 :] if end >= 0 else b""
         return long.reject()
 
-    def _split(self, data: bytes) -> tuple[bytes, Records]:
-        """The records that end in `data`, and the rest that has to wait for more."""
-        if self._final and self.broken is not None:
-            data = self._end_of_broken(data)
+    def _split(self, data: bytes) -> tuple[bytes, Records, bool]:
+        """The records that end in `data`; the rest, and whether more of it can be split before the next block."""
         lines = Lines.of(data, self._final)
         if not len(lines.starts):
-            return (b"" if self._final else data), _nothing([])
-        width = len(self.header or [])
+            return (b"" if self._final else data), _nothing([]), False
+        width = self._width
         fields = LineFields.of(lines, self._separator, width)
         is_record = lines.ends > lines.starts
         too_long = is_record & (lines.ends - lines.starts > MAX_RECORD_BYTES)
@@ -145,7 +187,7 @@ class RecordReader:
         simple = fields.simple & is_record & ~too_long
         careful: list[tuple[int, Reason | list[bytes], bytes]] = []
         complete = len(lines.starts)
-        resume = 0
+        resume, end_of_lines = 0, lines.end
         for line in np.flatnonzero(fields.quoted & ~fields.simple & ~too_long).tolist():
             if line < resume:
                 continue
@@ -160,6 +202,7 @@ class RecordReader:
                 end, value = self._judge(data, start, line_end, parsed.values, parsed.end, width)
                 resume = int(np.searchsorted(lines.starts, end)) if end > line_end + 1 else line + 1
                 is_record[line + 1 : resume] = False
+                end_of_lines = max(end_of_lines, end)
             else:
                 value = parsed
             careful.append((line, value, data[start : end - 1].removesuffix(b"\r")))
@@ -167,12 +210,13 @@ class RecordReader:
         numbers = self._count + np.cumsum(is_record)
         if len(numbers):
             self._count = int(numbers[-1])
-        rest = data[int(lines.starts[complete]) :] if complete < len(lines.starts) else data[lines.end :]
+        is_cut = complete == len(lines.starts) == MAX_LINES
+        rest = data[int(lines.starts[complete]) :] if complete < len(lines.starts) else data[end_of_lines:]
         lost = (
             (Reason.RECORD_TOO_LONG, too_long & is_record),
             (Reason.WRONG_TOKEN_COUNT, unquoted & ~simple & is_record),
         )
-        return rest, self._gather(lines, fields, numbers, simple & is_record, lost, careful)
+        return rest, self._gather(lines, fields, numbers, simple & is_record, lost, careful), is_cut
 
     def _judge(
         self, data: bytes, start: int, line_end: int, values: list[bytes], end: int, width: int
@@ -181,7 +225,7 @@ class RecordReader:
         if end == line_end + 1:
             return end, values if len(values) == width else Reason.WRONG_TOKEN_COUNT
         raw = data[start : end - 1].removesuffix(b"\r")
-        if self.url_column >= 0 and swallows_rows(raw, self._separator, width, self.url_column):
+        if self._url_place >= 0 and swallows_rows(raw, self._separator, width, self._url_place):
             # With the open quote in the last column, a caption that tells of a row looks just the same: keep neither.
             return (end if len(values) == width and b"\n" in values[-1] else line_end + 1), Reason.UNCLOSED_QUOTE
         return end, values if len(values) == width else Reason.WRONG_TOKEN_COUNT
@@ -212,20 +256,17 @@ class RecordReader:
             elif fault is not None:
                 rejects.append(Reject.of(int(numbers[line]), fault, raw))
         chosen = np.flatnonzero(simple)
-        tokens = fields.columns(lines, chosen, self.header or [])
+        tokens = fields.columns(lines, chosen, self.columns.places)
         if sound:
-            for place, name in enumerate(self.header or []):
-                if name in tokens:
-                    more = pa.array([values[place] for _, values, _ in sound], pa.binary()).view(pa.string())
-                    tokens[name] = pa.concat_arrays([tokens[name], more])
+            for name, place in self.columns.places.items():
+                more = pa.array([values[place] for _, values, _ in sound], pa.binary()).view(pa.string())
+                tokens[name] = pa.concat_arrays([tokens[name], more])
 
         def raw_of(row: int) -> bytes:
             return lines.raw(int(chosen[row])) if row < len(chosen) else sound[row - len(chosen)][2]
 
         found = np.concatenate([chosen, np.array([line for line, _, _ in sound], np.int64)])
         return Records(numbers[found], tokens, raw_of, rejects)
-
-    _cut = b""
 
 
 def _nothing(rejects: list[Reject]) -> Records:

@@ -6,12 +6,12 @@ from typing import IO
 import pyarrow as pa
 
 from laion_assets.errors import SettingError
+from laion_assets.metadata.column_names import places_of
 from laion_assets.metadata.csv_bytes import blocks
 from laion_assets.metadata.csv_records import RecordReader, Records
 from laion_assets.metadata.identity import Positions
 from laion_assets.metadata.quarantine import Reject, file_mark, reject_rows
-from laion_assets.metadata.reasons import FileState, Reason
-from laion_assets.metadata.schema import WANTED_COLUMNS
+from laion_assets.metadata.reasons import FileState, Reason, file_without
 from laion_assets.metadata.settings import MetadataSettings
 from laion_assets.metadata.typed_rows import typed_rows
 
@@ -26,8 +26,8 @@ def rows_of_file(
     """
     if len(settings.separator) != 1 or not settings.separator.isascii() or settings.separator in '"\n\r':
         raise SettingError(f"metadata.separator is {settings.separator!r}: it has to be one ASCII character, like |.")
-    reader = RecordReader(blocks(file), settings.separator)
-    left_out = _why_left_out(reader.header, settings.required_columns)
+    reader = RecordReader(blocks(file, settings.limits), settings.separator)
+    left_out = _why_left_out(reader, settings.required_columns)
     found = 0
     for records in reader.records():
         found += len(records.numbers) + len(records.rejects)
@@ -41,23 +41,22 @@ def rows_of_file(
             yield rows
         yield reject_rows(rejects, source_file, positions)
     state: str = FileState.READ if found else FileState.HEADER_ONLY if reader.header else FileState.EMPTY
-    yield file_mark(source_file, str(left_out or reader.broken or state), positions)
+    header = "" if left_out is None else settings.separator.join(reader.header or [])
+    yield file_mark(source_file, str(left_out or reader.broken or state), positions, header)
 
 
-def _why_left_out(header: list[str] | None, required: tuple[str, ...]) -> Reason | None:
+def _why_left_out(reader: RecordReader, required: tuple[str, ...]) -> str | None:
     """Why a file's rows cannot be used; the recipe leaves files without `similarity` out."""
-    if header is None:
+    if reader.header is None:
         return None
-    if not header:
+    if not reader.header:
         return Reason.FILE_WITH_BAD_HEADER
     for name in required:
-        if name not in header:
-            return Reason(f"file_without_{name.lower()}")
-    if any(header.count(name) > 1 for name in WANTED_COLUMNS):
-        return Reason.FILE_WITH_REPEATED_COLUMN
-    return None
+        if name not in reader.columns.places and not places_of(reader.header, name):
+            return file_without(name)
+    return Reason.FILE_WITH_REPEATED_COLUMN if reader.columns.repeated else None
 
 
-def _all_rejected(records: Records, why: Reason) -> list[Reject]:
+def _all_rejected(records: Records, why: str) -> list[Reject]:
     rejects = [Reject(each.number, why, each.raw, each.length, each.digest) for each in records.rejects]
     return rejects + [Reject.of(number, why, records.raw(row)) for row, number in enumerate(records.numbers.tolist())]

@@ -3,6 +3,7 @@
 import contextlib
 import heapq
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ from laion_assets.metadata.dedup_progress import reported
 from laion_assets.metadata.identity import Positions
 from laion_assets.metadata.inputs import Inputs, inputs_of
 from laion_assets.metadata.parquet_rows import parquet_rows_of_file
-from laion_assets.metadata.partition_writer import PartitionWriter
+from laion_assets.metadata.partition_writer import MAX_NAMED, PartitionWriter
 from laion_assets.metadata.run_merge import RANGE_BYTES
 from laion_assets.metadata.runs import RUN_BYTES, RunCutter
 from laion_assets.metadata.schema import EXCHANGE_DDL
@@ -64,7 +65,21 @@ def build_dedup_parquet(
         digests = {each: inputs[each] for each in wanted}
         writer = PartitionWriter(store, layout, tuple(wanted), settings, digests, RANGE_BYTES)
         _run(spark, dataset, source, writer, say)
-    return [_published(store, layout.parquet_key(parquet)) for parquet in partitions]
+    manifests = [_published(store, layout.parquet_key(parquet)) for parquet in partitions]
+    for line in left_out_lines(manifests):
+        say(line)
+    return manifests
+
+
+def left_out_lines(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """For the log: which headers the files have that were left out as a whole, and which settings decide it."""
+    counts: Counter[str] = Counter()
+    for manifest in manifests:
+        counts.update(manifest.details.get("left_out", {}))
+    for header, files in counts.most_common(MAX_NAMED):
+        yield f"{files:,} files left out, {header}"
+    if counts:
+        yield "metadata.separator splits a header, metadata.required_columns names the columns that it must have"
 
 
 def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, say: Callable[[str], None]) -> None:
@@ -157,7 +172,7 @@ class _Reader:
         yield from cutter.finish()
 
     def _rows(self, path: str, size: int, positions: Positions) -> Iterator[pa.RecordBatch]:
-        read = parquet_rows_of_file if path.endswith(".parquet") else rows_of_file
+        read = parquet_rows_of_file if path.lower().endswith(".parquet") else rows_of_file
         with self.source.open(path, size) as file:
             yield from read(file, self.source.source_file(path), self.settings, positions)
 

@@ -1,13 +1,15 @@
 """A local folder or an object store as a source: listed and copied through fsspec, in threads."""
 
 import asyncio
-import re
+import os
 from collections.abc import Callable
 from typing import Any
 
 from laion_assets.errors import SourceError
 from laion_assets.metadata.file_path import distinct_paths, is_safe
+from laion_assets.metadata.file_pattern import compile_pattern
 from laion_assets.metadata.listing import Listed, Listing
+from laion_assets.metadata.own_outputs import OwnOutputs
 from laion_assets.metadata.partial import Origin, Partials
 from laion_assets.metadata.retry import TransientError, with_retries
 from laion_assets.metadata.transfer import Fetched
@@ -18,27 +20,37 @@ _PIECE_BYTES = 1 << 20
 class FolderSource:
     """The files below a folder of any fsspec file system."""
 
-    def __init__(self, url: str, pattern: str, retries: int, count: Callable[[int], None]) -> None:
-        self._url, self._match, self._retries, self._count = url, re.compile(pattern), retries, count
+    def __init__(self, url: str, pattern: str, retries: int, own: OwnOutputs, count: Callable[[int], None]) -> None:
+        self._url, self._match, self._retries, self._count = url, compile_pattern(pattern), retries, count
+        self._own = own
         self._fs: Any = None
         self._origins: dict[str, Origin] = {}
 
     async def list_files(self) -> Listing:
-        """Files whose path matches, at any depth; names that are not safe are left out as `unsafe_name`.
+        """Files whose path matches, at any depth; the others are counted by reason.
 
-        Raises SourceError if there is no such folder.
+        Names that do not match are left out as `other_pattern`, names that are not safe as `unsafe_name`, folders
+        named like a file, pipes and links to nothing as `not_a_file`; linked folders are not followed. Files that this
+        project wrote below its root are no part of the source. Raises SourceError if there is no such folder,
+        SettingError if it is the dataset's own.
         """
         base, found = await asyncio.to_thread(self._find)
         listing = Listing()
+        self._own.refuse_inside(self._fs, base, "source", self._url)
+        own = self._own.among(self._fs, base, found)
+        if own:
+            listing.remarks.append(f"not read: {len(own):,} files that this project wrote below {self._own.root}")
         paths: dict[str, str] = {}
-        for name in sorted(found):
+        for name in sorted(found.keys() - own):
             path = name.removeprefix(base).lstrip("/") or name.rsplit("/", 1)[-1]
             if not self._match.search(path):
-                continue
-            if is_safe(path):
-                paths[path] = name
-            else:
+                listing.leave_out("other_pattern", path)
+            elif not is_safe(path):
                 listing.leave_out("unsafe_name", path)
+            elif found[name].get("type") == "other" and not os.path.isfile(name):
+                listing.leave_out("not_a_file", path)
+            else:
+                paths[path] = name
         places = distinct_paths(paths)
         for path, name in paths.items():
             self._origins[name] = _origin(name, found[name])

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from laion_assets.errors import SourceError
 from laion_assets.metadata.file_path import distinct_paths, is_safe
+from laion_assets.metadata.file_pattern import compile_pattern
 from laion_assets.metadata.http_source import HttpSource
 from laion_assets.metadata.listing_page import Entry, entries_of
 from laion_assets.metadata.retry import TRANSIENT_STATUSES, TransientError, retry_after_s, with_retries
@@ -51,11 +52,12 @@ class Listing:
 async def list_http(source: HttpSource, url: str, pattern: str, retries: int) -> Listing:
     """Files of a directory tree over HTTP whose path matches.
 
-    A URL that matches the pattern itself is that one file. Names that are not safe are left out as `unsafe_name`,
+    A URL that matches the pattern itself is that one file. Names that do not match are left out as `other_pattern`,
+    names that are not safe as `unsafe_name`,
     folders that are gone as `vanished_folder`, a folder that shows one of its parents again as `listing_loop`; links
     out of the tree are ignored. Raises SourceError for a page that cannot be read, naming it.
     """
-    match = re.compile(pattern)
+    match = compile_pattern(pattern)
     path = urlsplit(url).path
     if match.search(path) and not path.endswith("/"):
         name = unquote(path.rsplit("/", 1)[-1])
@@ -74,6 +76,7 @@ class _Tree:
         self._listing = Listing()
         self._files: dict[str, Listed] = {}
         self._folders = {""}
+        self._others: set[str] = set()
         self._todo: asyncio.Queue[tuple[str, str, tuple[frozenset[str], ...]]] = asyncio.Queue()
 
     async def walk(self) -> Listing:
@@ -129,6 +132,9 @@ class _Tree:
         is_folder = path.endswith("/")
         name = path.removesuffix("/")
         if not is_folder and not self._match.search(path):
+            if path not in self._others:
+                self._others.add(path)
+                self._listing.leave_out("other_pattern", path)
             return
         if not is_safe(name):
             self._listing.leave_out("unsafe_name", path)

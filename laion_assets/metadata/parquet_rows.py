@@ -1,8 +1,8 @@
 """The rows of one parquet file, with the same rules and identity as those of a CSV: published metadata, or one's own.
 
-Columns are found by name in any order and letter case. LAION-400M's and LAION-2B's parquet files have the recipe's
-names, LAION-5B's lack some, Re-LAION's are in lower case with `caption` for TEXT. Other columns (`hash`, `LANGUAGE`,
-`pwatermark`, `punsafe`, `AESTHETIC_SCORE`, ...) are not carried on.
+Columns are found by name (`column_names.py`). Other columns (`hash`, `LANGUAGE`, `pwatermark`, `punsafe`,
+`AESTHETIC_SCORE`, ...) are not carried on. A row is decoded to strings in batches of bounded size, however often a file
+repeats its values.
 """
 
 import json
@@ -11,21 +11,21 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from laion_assets.errors import SourceError
+from laion_assets.metadata.csv_quotes import MAX_RECORD_BYTES
 from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.parquet_columns import NUMBERS, TextColumn, is_text
+from laion_assets.metadata.parquet_file import ParquetInput
 from laion_assets.metadata.quarantine import Reject, file_mark, reject_rows
 from laion_assets.metadata.reasons import FileState, Reason
-from laion_assets.metadata.schema import WANTED_COLUMNS
+from laion_assets.metadata.schema import RAW_BYTES
 from laion_assets.metadata.settings import MetadataSettings
 from laion_assets.metadata.typed_rows import typed_rows
 
-ALIASES = {"caption": "TEXT", "alt_text": "TEXT", "license": "LICENSE", "nsfw": "NSFW", "key": "SAMPLE_ID"}
-"""Names that stand for a wanted column where the file has none of its own name; `key` only if it is a number."""
-NEEDED = ("URL", "TEXT")
-_NUMBERS = ("SAMPLE_ID", "HEIGHT", "WIDTH", "similarity")
-_BATCH_ROWS = 10_000
+MIN_ROW_BYTES = 100
+"""A row counts at least so much when the decoded size of a file is measured: empty rows cost time and disk too."""
+_PIECE_BYTES = 16 << 20
+"""Strings that are decoded at once."""
 
 
 def parquet_rows_of_file(
@@ -33,115 +33,104 @@ def parquet_rows_of_file(
 ) -> Iterator[pa.RecordBatch]:
     """Batches of ROW_SCHEMA: each row of the file as a row or a reject, and one mark for the file.
 
-    Raises SourceError naming the file if its footer or data are corrupt, if it has no URL or TEXT, or a column is of a
+    A row of more bytes than a CSV's record may have is a reject, record_too_long. A file that expands beyond
+    `metadata.limits` ends in one reject, expansion_limit, for the rest of its rows. Raises SourceError naming the file
+    if it is corrupt or encrypted, if it has no URL or TEXT or two columns that could be either, or if a column is of a
     kind that cannot hold what its name says.
     """
-    parquet, columns = open_parquet(file, source_file)
-    number = 0
-    for batch in _batches(parquet, sorted(set(columns.values())), source_file):
+    parquet = ParquetInput(file, source_file, settings.limits)
+    number, decoded = 0, 0
+    state: str = FileState.EMPTY
+    for batch in parquet.batches():
+        columns = {wanted: TextColumn.of(batch.column(name)) for wanted, name in parquet.columns.items()}
+        sizes = np.sum([column.sizes for column in columns.values()], axis=0)
+        decoded += int(np.clip(sizes, MIN_ROW_BYTES, MAX_RECORD_BYTES).sum())
+        if decoded > settings.limits.allowed_bytes(parquet.size):
+            state = Reason.EXPANSION_LIMIT
+            raw = json.dumps({"rows_not_read": parquet.rows - number}).encode()
+            yield reject_rows([Reject.of(number + 1, Reason.EXPANSION_LIMIT, raw)], source_file, positions)
+            break
+        state = FileState.READ
         numbers = np.arange(number + 1, number + 1 + batch.num_rows, dtype=np.int64)
         number += batch.num_rows
-        batch, numbers, rejects = _readable(batch, numbers, columns)
-        tokens = {wanted: _text(batch.column(name)) for wanted, name in columns.items()}
-        rows, more = typed_rows(tokens, numbers, _raw_of(batch), source_file, settings, positions)
-        yield rows
-        yield reject_rows(rejects + more, source_file, positions)
-    yield file_mark(source_file, FileState.READ if number else FileState.EMPTY, positions)
+        raw_of = _raw_of(batch, parquet.columns, columns, sizes)
+        too_long = np.flatnonzero(sizes > MAX_RECORD_BYTES).tolist()
+        long = [Reject.of(int(numbers[row]), Reason.RECORD_TOO_LONG, raw_of(row)) for row in too_long]
+        yield reject_rows(long, source_file, positions)
+        for rows in _pieces(sizes):
+            yield from _rows(columns, rows, numbers, raw_of, source_file, settings, positions)
+    yield file_mark(source_file, state, positions)
 
 
-def open_parquet(file: IO[bytes], source_file: str) -> tuple[Any, dict[str, str]]:
-    """The file as a pyarrow ParquetFile, and its column for each wanted one. Raises SourceError naming the file."""
-    import pyarrow.parquet as pq
-
-    try:
-        parquet = pq.ParquetFile(file)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise SourceError(f"{source_file} is no readable parquet file ({error}): mend or remove it.") from error
-    return parquet, _columns(parquet.schema_arrow, source_file)
+def _pieces(sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows that are not too long, in order, in pieces of at most about `_PIECE_BYTES`."""
+    fitting = np.flatnonzero(sizes <= MAX_RECORD_BYTES)
+    piece = np.cumsum(sizes[fitting]) // _PIECE_BYTES
+    yield from np.split(fitting, np.flatnonzero(np.diff(piece)) + 1) if len(fitting) else ()
 
 
-def _batches(parquet: Any, names: list[str], source_file: str) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from parquet.iter_batches(batch_size=_BATCH_ROWS, columns=names)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{source_file} is damaged ({error}): fetch it again, or remove it.") from error
-
-
-def _columns(schema: pa.Schema, source_file: str) -> dict[str, str]:
-    """Wanted column -> the file's column that holds it."""
-    by_lower = {name.lower(): name for name in schema.names}
-    found = {wanted: by_lower[wanted.lower()] for wanted in WANTED_COLUMNS if wanted.lower() in by_lower}
-    for alias, wanted in ALIASES.items():
-        if alias in by_lower and wanted not in found:
-            name = by_lower[alias]
-            if wanted != "SAMPLE_ID" or pa.types.is_integer(schema.field(name).type):
-                found[wanted] = name
-    for needed in NEEDED:
-        if needed not in found:
-            raise SourceError(
-                f"{source_file} has no column {needed}: it has {', '.join(schema.names)}. Rename the one that holds it."
-            )
-    for wanted, name in found.items():
-        kind = schema.field(name).type
-        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
-        if not (_is_text(kind) or (is_number and wanted in _NUMBERS) or (pa.types.is_null(kind) and wanted != "URL")):
-            fitting = "a number or a string" if wanted in _NUMBERS else "a string"
-            raise SourceError(f"{source_file}: column {name} is {kind}, and has to be {fitting}.")
-    return found
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(value) or pa.types.is_large_string(value))
-
-
-def _readable(
-    batch: pa.RecordBatch, numbers: np.ndarray, columns: dict[str, str]
-) -> tuple[pa.RecordBatch, np.ndarray, list[Reject]]:
-    """The rows whose strings are UTF-8, as the format wants them; others become rejects."""
-    try:
-        batch.validate(full=True)
-        return batch, numbers, []
-    except pa.ArrowInvalid:
-        pass
-    texts = [
-        batch.column(name).cast(pa.binary()).to_pylist() for name in columns.values() if _is_utf8_column(batch, name)
-    ]
-    bad = [row for row in range(batch.num_rows) if any(not _is_utf8(text[row]) for text in texts)]
+def _rows(
+    columns: dict[str, TextColumn],
+    rows: np.ndarray,
+    numbers: np.ndarray,
+    raw_of: Callable[[int], bytes],
+    source_file: str,
+    settings: MetadataSettings,
+    positions: Positions,
+) -> Iterator[pa.RecordBatch]:
+    """These rows of a batch, and those of them that become rejects."""
+    texts = {wanted: column.take(rows) for wanted, column in columns.items()}
+    bad = sorted({row for text in texts.values() for row in _not_utf8(text)})
     rejects = []
     for row in bad:
-        raw = b"|".join(text[row] or b"" for text in texts)
-        rejects.append(Reject.of(int(numbers[row]), Reason.INVALID_UTF8, raw))
-    kept = np.setdiff1d(np.arange(batch.num_rows), bad)
-    return batch.take(pa.array(kept)), numbers[kept], rejects
+        raw = b"|".join(text[row].as_py() for wanted, text in texts.items() if wanted not in NUMBERS)
+        rejects.append(Reject.of(int(numbers[rows[row]]), Reason.INVALID_UTF8, raw))
+    if bad:
+        kept = np.setdiff1d(np.arange(len(rows)), bad)
+        rows, texts = rows[kept], {wanted: text.take(pa.array(kept)) for wanted, text in texts.items()}
+    tokens = {wanted: text.view(pa.string()) for wanted, text in texts.items()}
+    found, more = typed_rows(
+        tokens, numbers[rows], lambda row: raw_of(int(rows[row])), source_file, settings, positions
+    )
+    yield found
+    yield reject_rows(rejects + more, source_file, positions)
 
 
-def _is_utf8_column(batch: pa.RecordBatch, name: str) -> bool:
-    kind = batch.schema.field(name).type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_utf8(text: bytes | None) -> bool:
+def _not_utf8(text: pa.BinaryArray) -> list[int]:
     try:
-        (text or b"").decode()
+        text.view(pa.string()).validate(full=True)
+    except pa.ArrowInvalid:
+        return [row for row, value in enumerate(text.to_pylist()) if not _is_utf8(value)]
+    return []
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _text(column: pa.Array) -> pa.Array:
-    """Any column as strings, null as the empty one, as in a CSV; whole numbers in a column of floats as such."""
-    if pa.types.is_floating(column.type) and pc.all(pc.equal(pc.floor(column), column)).as_py():
-        with_range = pc.all(pc.less(pc.abs(column), 2.0**53)).as_py()
-        column = column.cast(pa.int64()) if with_range else column
-    return pc.fill_null(column.cast(pa.string()), "")
+def _raw_of(
+    batch: pa.RecordBatch, names: dict[str, str], columns: dict[str, TextColumn], sizes: np.ndarray
+) -> Callable[[int], bytes]:
+    """A row as a JSON object, for the rejects file: parquet has no bytes of its own for a row.
 
+    The texts of a row that is too long are cut.
+    """
 
-def _raw_of(batch: pa.RecordBatch) -> Callable[[int], bytes]:
-    """A row as a JSON object, for the rejects file: parquet has no bytes of its own for a row."""
+    def value(wanted: str, row: int) -> Any:
+        field = batch.column(names[wanted])
+        if not is_text(field.type):
+            return field[row].as_py()
+        if not field[row].is_valid:
+            return None
+        most = MAX_RECORD_BYTES if sizes[row] <= MAX_RECORD_BYTES else RAW_BYTES
+        return columns[wanted].head(row, most).decode(errors="replace")
 
     def raw(row: int) -> bytes:
-        (fields,) = batch.slice(row, 1).to_pylist()
+        fields = {name: value(wanted, row) for wanted, name in names.items()}
         return json.dumps(fields, sort_keys=True, default=str, ensure_ascii=False).encode()
 
     return raw

@@ -19,6 +19,9 @@ from laion_assets.metadata.reasons import DUPLICATE
 from laion_assets.metadata.run_merge import RANGE_BYTES, RunMerge
 from laion_assets.metadata.winner import ORDER, REJECT_ORDER
 
+MAX_NAMED = 10
+"""Headers of files that were left out that a manifest names."""
+
 
 @dataclass(frozen=True)
 class PartitionWriter:
@@ -68,7 +71,11 @@ class PartitionWriter:
                 settings=self.settings,
                 inputs=self.inputs[parquet],
                 outputs=outputs,
-                details={"notes": _under(counts, "notes."), "files": _under(counts, "files.")},
+                details={
+                    "notes": _under(counts, "notes."),
+                    "files": _under(counts, "files."),
+                    "left_out": _most_common(_under(counts, "left_out.")),
+                },
             )
 
 
@@ -81,6 +88,11 @@ def _put_aside(batch: pa.RecordBatch, position: int, rows: RunMerge, rejects: Ru
                 merge.add(stream)
     for said in batch.column("counts").to_pylist():
         counts.update(json.loads(said))
+
+
+def _most_common(counts: dict[str, int]) -> dict[str, int]:
+    """The most common ones, for people: a thousand files may have a thousand headers."""
+    return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_NAMED])
 
 
 def _under(counts: Counter[str], prefix: str) -> dict[str, int]:

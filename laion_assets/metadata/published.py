@@ -15,6 +15,8 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError, SourceError
 from laion_assets.freshness import settings_digest
 from laion_assets.handles import PUBLISHED_PARQUET, PublishedParquet
+from laion_assets.metadata.own_outputs import OwnOutputs
+from laion_assets.metadata.table_limits import TableLimits
 
 _THREADS = 16
 _MAX_FOOTER_BYTES = 1 << 30
@@ -53,7 +55,7 @@ def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]
     if earlier:
         with suppress(IntegrityError):  # A list that was altered is made anew.
             known = {each.url: each for each in read_list(store)}
-    files = list(_listed(dataset))
+    files = list(_listed(dataset, say))
 
     def seen(file: PublishedFile) -> PublishedFile:
         before = known.get(file.url)
@@ -103,8 +105,11 @@ def open_published(file: PublishedFile) -> Iterator[IO[bytes]]:
         yield opened
 
 
-def _listed(dataset: Dataset) -> Iterator[PublishedFile]:
-    """The files that the setting names: files, folders (every .parquet below), patterns with *, listings over http."""
+def _listed(dataset: Dataset, say: Callable[[str], None]) -> Iterator[PublishedFile]:
+    """The files that the setting names: files, folders (every .parquet below), patterns with *, listings over http.
+
+    `*` is the only sign of a pattern, and none where a file has that name. The dataset's own outputs are no input.
+    """
     if not dataset.published:
         raise SettingError(
             f"the dataset {dataset.name} names no published parquet files: set published, for example "
@@ -113,7 +118,7 @@ def _listed(dataset: Dataset) -> Iterator[PublishedFile]:
     found: dict[str, PublishedFile] = {}
     for named in dataset.published:
         count = 0
-        for file in _files_of(named, dataset):
+        for file in _files_of(named, dataset, say):
             if found.setdefault(file.path, file).url != file.url:
                 raise SourceError(
                     f"{found[file.path].url} and {file.url} have one name, and rows are traced back by it: name the "
@@ -125,25 +130,36 @@ def _listed(dataset: Dataset) -> Iterator[PublishedFile]:
     yield from (found[path] for path in sorted(found))
 
 
-def _files_of(named: str, dataset: Dataset) -> Iterator[PublishedFile]:
+def _files_of(named: str, dataset: Dataset, say: Callable[[str], None]) -> Iterator[PublishedFile]:
     import fsspec
 
-    if named.startswith(("http://", "https://")) and not named.endswith(".parquet"):
+    if named.startswith(("http://", "https://")) and not _is_parquet(named):
         yield from _listing(named, dataset)
         return
+    own = OwnOutputs.of(dataset)
     try:
         fs, base = fsspec.core.url_to_fs(named)
-        if "*" in base:
-            paths = sorted(fs.glob(base))
+        if "*" in base and not fs.exists(base):
+            found = fs.glob(base.replace("[", "[[]").replace("?", "[?]"), detail=True)
             top = base.split("*", 1)[0].rpartition("/")[0]
-        elif base.endswith(".parquet") and not fs.isdir(base):
-            paths, top = [base], base.rpartition("/")[0]
+        elif _is_parquet(base) and not fs.isdir(base):
+            found, top = {base: {}}, base.rpartition("/")[0]
         else:
-            paths, top = sorted(path for path in fs.find(base) if path.endswith(".parquet")), base.rstrip("/")
+            found, top = fs.find(base, detail=True), base.rstrip("/")
+        own_files = own.among(fs, top, found)
     except Exception as error:
         raise SourceError(f"published names {named}, which cannot be listed: {error}.") from error
-    for path in paths:
+    own.refuse_inside(fs, top, "published", named)
+    others = {path for path in found.keys() - own_files if not _is_parquet(path)} if "*" not in base else set()
+    for files, what in ((own_files, "that this project wrote"), (others, "that are not named .parquet")):
+        if files:
+            say(f"{named}: {len(files):,} files {what} are not read")
+    for path in sorted(found.keys() - own_files - others):
         yield _described(fs, path, path.removeprefix(top).lstrip("/"), fs.unstrip_protocol(path))
+
+
+def _is_parquet(path: str) -> bool:
+    return path.lower().endswith(".parquet")
 
 
 def _listing(named: str, dataset: Dataset) -> Iterator[PublishedFile]:
@@ -171,16 +187,13 @@ def _with_footer(file: PublishedFile) -> PublishedFile:
     """The file with its rows and the digest of its footer; refuses what the next stage could not read."""
     import fsspec
 
-    from laion_assets.metadata.parquet_rows import open_parquet
+    from laion_assets.metadata.parquet_file import ParquetInput
 
     fs, path = fsspec.core.url_to_fs(file.url)
     try:
         with fs.open(path, "rb") as opened:
-            parquet, _ = open_parquet(opened, file.url)
-            opened.seek(-8, 2)
-            length = int.from_bytes(opened.read(8)[:4], "little")
-            opened.seek(-8 - min(length, _MAX_FOOTER_BYTES), 2)
-            footer = hashlib.sha256(opened.read(length)).hexdigest()
+            parquet = ParquetInput(opened, file.url, TableLimits())
     except OSError as error:
         raise SourceError(f"the published file {file.url} cannot be read: {error}.") from error
-    return PublishedFile(file.path, file.url, file.size, file.version, parquet.metadata.num_rows, footer)
+    footer = hashlib.sha256(parquet.footer).hexdigest()
+    return PublishedFile(file.path, file.url, file.size, file.version, parquet.rows, footer)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from laion_assets.metadata.identity import Positions, digest_array, raw_digest
-from laion_assets.metadata.reasons import Reason
 from laion_assets.metadata.schema import MARK, RAW_BYTES, REJECT, ROW_SCHEMA
+
+HEADER_CHARS = 300
+"""Characters of a header that are kept of a file which was left out."""
 
 
 @dataclass(frozen=True)
@@ -16,18 +18,18 @@ class Reject:
     """A quarantined record: its number in the file, why, its first bytes, its length and the md5 of all of it."""
 
     number: int
-    reason: Reason
+    reason: str
     raw: bytes
     length: int
     digest: bytes
 
     @classmethod
-    def of(cls, number: int, reason: Reason, raw: bytes) -> "Reject":
+    def of(cls, number: int, reason: str, raw: bytes) -> "Reject":
         """A record that is in memory."""
         return cls(number, reason, raw[:RAW_BYTES], len(raw), hashlib.md5(raw).digest())
 
     @staticmethod
-    def stream(number: int, reason: Reason) -> "RejectStream":
+    def stream(number: int, reason: str) -> "RejectStream":
         """A record that is too long for memory, to be fed in pieces."""
         return RejectStream(number, reason)
 
@@ -35,7 +37,7 @@ class Reject:
 class RejectStream:
     """Builds a Reject from pieces."""
 
-    def __init__(self, number: int, reason: Reason) -> None:
+    def __init__(self, number: int, reason: str) -> None:
         self._number, self._reason = number, reason
         self._raw, self._length, self._md5 = b"", 0, hashlib.md5()
 
@@ -68,8 +70,11 @@ def reject_rows(rejects: Sequence[Reject], source_file: str, positions: Position
     )
 
 
-def file_mark(source_file: str, state: str, positions: Positions) -> pa.RecordBatch:
-    """The row by which a file says what became of it; it belongs to the range of the md5 of its name."""
+def file_mark(source_file: str, state: str, positions: Positions, header: str = "") -> pa.RecordBatch:
+    """The row by which a file says what became of it; it belongs to the range of the md5 of its name.
+
+    `header` is that of a file which was left out: people need it to correct a setting.
+    """
     digest = raw_digest(source_file.encode())
     (position,) = positions.of(digest_array([digest])).tolist()
     if position < 0:
@@ -81,7 +86,7 @@ def file_mark(source_file: str, state: str, positions: Positions) -> pa.RecordBa
         digests=[digest],
         numbers=[0],
         reasons=[state],
-        raw=[b""],
+        raw=[header[:HEADER_CHARS].encode()],
         lengths=[0],
     )
 

@@ -23,11 +23,14 @@ class Reason(StrEnum):
     CAPTION_TOO_LONG = "caption_too_long"
     TRUNCATED_GZIP = "truncated_gzip"
     CORRUPT_GZIP = "corrupt_gzip"
-    FILE_WITHOUT_URL = "file_without_url"
-    FILE_WITHOUT_TEXT = "file_without_text"
-    FILE_WITHOUT_SIMILARITY = "file_without_similarity"
+    EXPANSION_LIMIT = "expansion_limit"
     FILE_WITH_REPEATED_COLUMN = "file_with_repeated_column"
     FILE_WITH_BAD_HEADER = "file_with_bad_header"
+
+
+def file_without(column: str) -> str:
+    """The reason of the rows of a file that lacks a required column, whatever its name."""
+    return f"file_without_{column.lower()}"
 
 
 class Filtered(StrEnum):

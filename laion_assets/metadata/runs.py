@@ -67,8 +67,10 @@ def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     rows.count(counts)
     for position, found in zip(*_counted(rejects.positions), strict=True):
         counts[position]["rejects"] += found
-    for position, state in _of(batch, np.flatnonzero(kinds == MARK), "position", "reason"):
+    for position, state, header in _of(batch, np.flatnonzero(kinds == MARK), "position", "reason", "raw"):
         counts[position][f"files.{state}"] += 1
+        if header:
+            counts[position][f"left_out.{state}, header {header.decode()!r}"] += 1
     row_runs, reject_runs = rows.runs(only_first=True), rejects.runs(only_first=False)
     for position in sorted({*counts, *row_runs, *reject_runs}):
         columns = [

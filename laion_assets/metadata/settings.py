@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from laion_assets.metadata.row_filter import RowFilter
+from laion_assets.metadata.table_limits import TableLimits
 from laion_assets.settings.field import setting
 
 
@@ -11,7 +12,8 @@ class MetadataSettings:
     """How crawl CSVs are fetched, read and deduplicated."""
 
     pattern: str = setting(
-        r"\.(csv(\.gz)?|parquet)$", "regular expression that a file of the source must match to be fetched"
+        r"\.(csv(\.gz)?|parquet)$",
+        "regular expression that a file of the source must match to be fetched, in any letter case; others are counted",
     )
     downloads: int = setting(100, "parallel downloads of CSV files", unit="connections")
     connections_per_host: int = setting(
@@ -32,7 +34,8 @@ class MetadataSettings:
     separator: str = setting("|", "field separator of the CSV files", changes_bytes=True)
     required_columns: tuple[str, ...] = setting(
         ("URL", "TEXT", "similarity"),
-        "a CSV whose header lacks one is left out, its rows counted (the recipe leaves out those without similarity)",
+        "columns that a CSV must have, by any name, in any letter case, TEXT also as caption; a file that lacks one is "
+        "left out and its rows counted (the recipe leaves out files without similarity)",
         changes_bytes=True,
     )
     max_url_chars: int = setting(4_096, "a longer URL quarantines its row", unit="characters", changes_bytes=True)
@@ -45,6 +48,7 @@ class MetadataSettings:
         changes_bytes=True,
     )
     where: RowFilter = RowFilter()
+    limits: TableLimits = TableLimits()
     master: str = setting("local[*]", "Spark master: local[*], spark://host:port, yarn or k8s://...")
     driver_memory: str = setting("2g", "memory of Spark's driver; in local mode the whole engine's")
     spark_conf: dict[str, str] = setting({}, "further Spark configuration, by Spark's own names")

@@ -10,6 +10,7 @@ from laion_assets.metadata.background_loop import run_beside
 from laion_assets.metadata.folder_source import FolderSource
 from laion_assets.metadata.http_source import HttpSource
 from laion_assets.metadata.listing import Listed, Listing, list_http
+from laion_assets.metadata.own_outputs import OwnOutputs
 from laion_assets.metadata.partial import Origin, Partials
 from laion_assets.metadata.settings import MetadataSettings
 from laion_assets.metadata.transfer import Fetched, Transfer
@@ -50,7 +51,7 @@ async def open_source(dataset: Dataset, count: Callable[[int], None]) -> AsyncIt
         async with HttpSource(dataset.resolve, settings.stall_timeout_s, settings.connections_per_host) as http:
             yield WebSource(http, place, settings, count)
     else:
-        yield FolderSource(place, settings.pattern, settings.retries, count)
+        yield FolderSource(place, settings.pattern, settings.retries, OwnOutputs.of(dataset), count)
 
 
 def list_tree(dataset: Dataset, url: str, pattern: str) -> list[Listed]:

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from laion_assets.errors import SourceError
 from laion_assets.metadata.file_path import distinct_paths, is_safe, marked
+from laion_assets.metadata.file_pattern import compile_pattern
 from laion_assets.metadata.http_source import HttpSource, host_of
 from laion_assets.metadata.listing import Listed, Listing
 from laion_assets.metadata.retry import TRANSIENT_STATUSES, TransientError, retry_after_s, with_retries
@@ -25,7 +26,7 @@ async def read_url_list(source: HttpSource, place: str, pattern: str, retries: i
     match is left out as `other_pattern`. Raises SourceError naming the lines that are no http or https URLs with a path
     that a file may have, and for a list that cannot be read.
     """
-    match = re.compile(pattern)
+    match = compile_pattern(pattern)
     listing = Listing()
     found: dict[str, str] = {}
     wrong: list[str] = []

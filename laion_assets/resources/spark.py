@@ -75,7 +75,7 @@ def _jvm_noise_kept_apart() -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            said = Path(log.name).read_text(errors="replace", encoding="utf-8")[-_LOG_TAIL_CHARS:]
+            said = Path(log.name).read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARS:]
             error.add_note(f"The JVM said: {said}")
             raise
         finally:

@@ -60,7 +60,7 @@ class Settings:
                 raise SettingError(f"{FILE_VARIABLE} names {path}, which does not exist: create it or unset the name.")
             return cls({}, str(path), environment)
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingError(f"{path} is not valid TOML: {error}. Correct it there.") from error
         settings = cls(content, str(path), environment)

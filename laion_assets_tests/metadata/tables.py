@@ -38,7 +38,7 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = COLUMNS, e
 
 
 class Read:
-    """What `rows_of_file` makes of a file: `rows`, `rejects` and the file's `state`."""
+    """What `rows_of_file` makes of a file: `rows`, `rejects`, and the file's `state` and `header` by its mark."""
 
     def __init__(self, content: bytes, settings: MetadataSettings | None = None) -> None:
         found = []
@@ -48,7 +48,7 @@ class Read:
         self.rows = [each for each in found if each["reason"] is None]
         self.rejects = [each for each in found if each["kind"] == REJECT]
         (mark,) = [each for each in found if each["kind"] == MARK]
-        self.state = mark["reason"]
+        self.state, self.header = mark["reason"], mark["raw"]
 
     @property
     def reasons(self) -> list[str]:

@@ -8,6 +8,7 @@ from laion_assets.metadata.csv_quotes import Fields, parse_record
 from laion_assets.metadata.reasons import Reason
 
 HEADER = ["URL", "TEXT", "NSFW"]
+PLACES = {name: place for place, name in enumerate(HEADER)}
 
 
 @given(st.lists(st.text('ab|"\r ', max_size=14), max_size=8), st.sampled_from(["\n", "\r\n"]))
@@ -18,7 +19,7 @@ def test_a_simple_line_is_the_record_that_the_careful_parser_reads(texts: list[s
     lines = Lines.of(data, True)
     fields = LineFields.of(lines, b"|", len(HEADER))
     chosen = fields.simple.nonzero()[0]
-    columns = fields.columns(lines, chosen, HEADER)
+    columns = fields.columns(lines, chosen, PLACES)
     for row, line in enumerate(chosen.tolist()):
         parsed = parse_record(data, int(lines.starts[line]), int(lines.stops[line]), b"|", True)
         assert isinstance(parsed, Fields)
@@ -34,7 +35,7 @@ def test_pandas_quotes_are_simple() -> None:
     lines = Lines.of(data, True)
     fields = LineFields.of(lines, b"|", 3)
     assert fields.simple.tolist() == [True, True, True, False, False]
-    columns = fields.columns(lines, fields.simple.nonzero()[0], HEADER)
+    columns = fields.columns(lines, fields.simple.nonzero()[0], PLACES)
     assert columns["URL"].to_pylist() == ["a", "|", "x"]
     assert columns["TEXT"].to_pylist() == ['b "c" d', "", "y"]
     assert columns["NSFW"].to_pylist() == ["e", '"', "z"]

@@ -14,6 +14,7 @@ from laion_assets.metadata.csv_quotes import MAX_RECORD_BYTES
 from laion_assets.metadata.reasons import Note
 from laion_assets.metadata.schema import RAW_BYTES
 from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.metadata.table_limits import TableLimits
 from laion_assets_tests.metadata.tables import COLUMNS, HEADER, Read, row, table
 
 GOOD = b"7|http://a.test/7.jpg|seven|1|2|?|UNLIKELY|0.3\n"
@@ -114,7 +115,7 @@ def test_memory_stays_bounded_by_an_open_quote_and_by_an_endless_line(monkeypatc
         HEADER + GOOD + b'1|http://a.test/1|"open|1\n' + filler * 9_000 + b"y" * (3 * MAX_RECORD_BYTES) + b"\n" + GOOD
     )
     monkeypatch.setattr(csv_bytes, "BLOCK_BYTES", 2 * MAX_RECORD_BYTES)
-    largest = [len(block) for block in of(io.BytesIO(content))]
+    largest = [len(block) for block in of(io.BytesIO(content), TableLimits())]
     assert max(largest) <= 3 * MAX_RECORD_BYTES
     read = Read(content)
     assert read.captions == ["seven", "seven"]

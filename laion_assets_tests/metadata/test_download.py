@@ -63,7 +63,8 @@ def test_matching_files_below_the_listing_are_fetched_byte_for_byte(crawl: Datas
     site.extra_links = ["/elsewhere/z.csv", "http://127.0.0.1:1/z.csv", "javascript:0", "//[/z.csv"]
     manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert content(crawl) == {path: FILES[path] for path in TABLES}
-    assert (manifest.counts.rows_in, manifest.counts.rows_out, manifest.counts.reasons) == (5, 5, {})
+    assert (manifest.counts.rows_in, manifest.counts.rows_out) == (6, 5)
+    assert manifest.counts.reasons == {"other_pattern": 1}, "readme.txt"
     assert disagreement(Store.of(crawl), manifest, hashes=True) is None
     assert not (Path(Store.of(crawl).url) / PARTIAL_FOLDER).exists()
 
@@ -325,7 +326,7 @@ def test_faults_that_pass_are_tried_again_and_others_are_not(crawl: Dataset, sit
 def test_a_listed_file_that_is_gone_is_counted(crawl: Dataset, site: CsvSite) -> None:
     site.statuses = {"2021-01/a.csv": [404]}
     manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
-    assert manifest.counts.reasons == {"vanished_404": 1}
+    assert manifest.counts.reasons == {"vanished_404": 1, "other_pattern": 1}
     assert set(content(crawl)) == TABLES - {"2021-01/a.csv"}
 
 

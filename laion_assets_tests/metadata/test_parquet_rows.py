@@ -70,8 +70,8 @@ def test_bad_rows_are_rejected_with_their_number_and_content() -> None:
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        (b"PAR1 is not enough PAR1", "no readable parquet file"),
-        (b"", "no readable parquet file"),
+        (b"PAR1 is not enough PAR1", "not a readable parquet file"),
+        (b"", "not a readable parquet file"),
         (pa.table({"URL": ["https://example.org/a.jpg"]}), "no column TEXT"),
         (pa.table({"URL": [1], "TEXT": ["a"]}), "has to be a string"),
     ],
@@ -117,5 +117,5 @@ def test_damaged_data_are_refused_naming_the_file() -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), file, compression="zstd")
     content = bytearray(file.getvalue())
     content[100:400] = b"\xff" * 300
-    with pytest.raises(SourceError, match=r"part\.parquet is damaged"):
+    with pytest.raises(SourceError, match=r"part\.parquet is not a readable parquet file"):
         read(bytes(content))

@@ -154,8 +154,8 @@ def test_files_in_an_object_store_are_read_in_place_and_watched(
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("part/2.parquet", b"PAR1 cut", r"2\.parquet is no readable parquet file"),
-        ("part/2.parquet", parquet()[:-5], r"2\.parquet is no readable parquet file"),
+        ("part/2.parquet", b"PAR1 cut", r"2\.parquet is not a readable parquet file"),
+        ("part/2.parquet", parquet()[:-5], r"2\.parquet is not a readable parquet file"),
         ("part/2.parquet", parquet([{"URL": "https://a.test/1.jpg"}]), r"2\.parquet has no column TEXT"),
         ("part/2.parquet", parquet([{"URL": 1, "TEXT": "a"}]), "URL is int64, and has to be a string"),
         ("part/2.parquet", parquet([{"URL": "x", "TEXT": "a", "WIDTH": [1]}]), "has to be a number or a string"),
