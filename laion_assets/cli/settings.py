@@ -7,14 +7,17 @@ import click
 from laion_assets.cli.dataset_option import dataset_option, declared
 from laion_assets.datasets import DATASETS
 from laion_assets.instance import DEFAULT_HOME, HOME_VARIABLE
-from laion_assets.settings.resolution import FILE_VARIABLE, Settings
+from laion_assets.settings.names import FILE_VARIABLE
+from laion_assets.settings.resolution import Settings
 
 
 @click.command()
 @dataset_option(default=None)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: value, origin, unit and meaning by name.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: value, origin, unit, allowed values and meaning by name."
+)
 def settings(name: str | None, as_json: bool) -> None:
-    """Each setting, its value, and where it came from.
+    """Each setting, its value, where it came from, and which values are allowed.
 
     A setting such as images.threads of the dataset sample is taken from, first found wins:
 
@@ -31,7 +34,13 @@ def settings(name: str | None, as_json: bool) -> None:
     if as_json:
         content = {
             key: {
-                one.name: {"value": one.value, "origin": one.origin, "unit": one.unit, "help": one.help}
+                one.name: {
+                    "value": one.value,
+                    "origin": one.origin,
+                    "unit": one.unit,
+                    "allowed": one.allowed,
+                    "help": one.help,
+                }
                 for one in found
             }
             for key, (_, found) in explained.items()
@@ -41,10 +50,13 @@ def settings(name: str | None, as_json: bool) -> None:
     exists = "read" if loaded.file else "not there"
     click.secho(f"settings file: {loaded.file_name} ({exists}; {FILE_VARIABLE} names another)", dim=True)
     click.secho(f"Dagster instance: {HOME_VARIABLE}, else {DEFAULT_HOME} here", dim=True)
+    for variable, owner in loaded.variables_of_others(chosen[0]).items():
+        click.secho(f"{variable}: for a dataset {owner}, which this command does not know", fg="yellow")
     for key, (dataset, found) in explained.items():
         click.secho(f"\n{key}  (files below {dataset.root.rstrip('/')}/{key})", bold=True)
         for one in found:
             value = f"{one.value} {one.unit}".strip() if one.value not in ("", {}, (), None) else "-"
             changed = not one.origin.startswith("dataset ")
             click.secho(f"  {one.name:<32} {value:<34} {one.origin}", fg="cyan" if changed else None)
-            click.secho(f"  {'':<32} {one.help}", dim=True)
+            allowed = f" ({one.allowed})" if one.allowed else ""
+            click.secho(f"  {'':<32} {one.help}{allowed}", dim=True)

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from laion_assets.errors import SettingError
-from laion_assets.settings.field import byte_settings, setting
+from laion_assets.settings.field import byte_settings, check_settings, setting
 
 _PAIRS = (
     ("min_width", "max_width"),
@@ -28,17 +28,47 @@ class RowFilter:
     Raises SettingError for bounds that no row can meet.
     """
 
-    min_width: int | None = setting(None, "narrower pictures are filtered", unit="px", changes_bytes=True)
-    max_width: int | None = setting(None, "wider pictures are filtered", unit="px", changes_bytes=True)
-    min_height: int | None = setting(None, "lower pictures are filtered", unit="px", changes_bytes=True)
-    max_height: int | None = setting(None, "higher pictures are filtered", unit="px", changes_bytes=True)
-    min_area: int | None = setting(None, "pictures of less width x height are filtered", unit="px", changes_bytes=True)
-    max_area: int | None = setting(None, "pictures of more width x height are filtered", unit="px", changes_bytes=True)
-    max_aspect: float | None = setting(
-        None, "pictures whose longer side is more than this many times the shorter are filtered", changes_bytes=True
+    min_width: int | None = setting(
+        None, "narrower pictures are filtered", unit="px", min=0, max=1_000_000, changes_bytes=True
     )
-    min_similarity: float | None = setting(None, "rows of lower similarity are filtered", changes_bytes=True)
-    max_similarity: float | None = setting(None, "rows of higher similarity are filtered", changes_bytes=True)
+    max_width: int | None = setting(
+        None, "wider pictures are filtered", unit="px", min=1, max=1_000_000, changes_bytes=True
+    )
+    min_height: int | None = setting(
+        None, "lower pictures are filtered", unit="px", min=0, max=1_000_000, changes_bytes=True
+    )
+    max_height: int | None = setting(
+        None, "higher pictures are filtered", unit="px", min=1, max=1_000_000, changes_bytes=True
+    )
+    min_area: int | None = setting(
+        None,
+        "pictures of less width x height are filtered",
+        unit="px",
+        min=0,
+        max=1_000_000_000_000,
+        changes_bytes=True,
+    )
+    max_area: int | None = setting(
+        None,
+        "pictures of more width x height are filtered",
+        unit="px",
+        min=1,
+        max=1_000_000_000_000,
+        changes_bytes=True,
+    )
+    max_aspect: float | None = setting(
+        None,
+        "pictures whose longer side is more than this many times the shorter are filtered",
+        min=1.0,
+        max=1_000_000.0,
+        changes_bytes=True,
+    )
+    min_similarity: float | None = setting(
+        None, "rows of lower similarity are filtered", min=-1.0, max=1.0, changes_bytes=True
+    )
+    max_similarity: float | None = setting(
+        None, "rows of higher similarity are filtered", min=-1.0, max=1.0, changes_bytes=True
+    )
     nsfw: tuple[str, ...] = setting(
         (),
         "NSFW tags to keep, in any letter case, an empty string for rows without; none given keeps all",
@@ -50,10 +80,10 @@ class RowFilter:
         changes_bytes=True,
     )
     min_caption_chars: int | None = setting(
-        None, "rows of shorter captions are filtered", unit="characters", changes_bytes=True
+        None, "rows of shorter captions are filtered", unit="characters", min=0, max=1_000_000, changes_bytes=True
     )
     max_caption_chars: int | None = setting(
-        None, "rows of longer captions are filtered", unit="characters", changes_bytes=True
+        None, "rows of longer captions are filtered", unit="characters", min=0, max=1_000_000, changes_bytes=True
     )
     allowed_domains: tuple[str, ...] = setting(
         (), "only these domains and what is below them; @FILE or @URL names a list, one a line", changes_bytes=True
@@ -63,6 +93,7 @@ class RowFilter:
     )
 
     def __post_init__(self) -> None:
+        check_settings(self, "metadata.where.")
         for low, high in _PAIRS:
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
@@ -70,16 +101,6 @@ class RowFilter:
                     f"metadata.where.{low} is {least} and metadata.where.{high} is {most}: no row can meet both. "
                     "Raise the second or lower the first."
                 )
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.metadata["unit"] and value is not None and value < 0:
-                raise SettingError(f"metadata.where.{field.name} is {value}: it has to be 0 or more.")
-        for name in ("min_similarity", "max_similarity"):
-            value = getattr(self, name)
-            if value is not None and not -1.0 <= value <= 1.0:
-                raise SettingError(f"metadata.where.{name} is {value}: a similarity lies in [-1, 1].")
-        if self.max_aspect is not None and not self.max_aspect >= 1.0:
-            raise SettingError(f"metadata.where.max_aspect is {self.max_aspect}: longer by shorter side is 1 or more.")
         self._refuse_impossible_areas()
         self._refuse_impossible_domains()
 
