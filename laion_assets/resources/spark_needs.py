@@ -72,9 +72,8 @@ def check_python(python: str, origin: str) -> None:
         found = f"Python {version}" if re.fullmatch(r"[0-9.]+", version) else f"not a Python: {printed[:200]}"
         raise SparkError(f"{origin} is {python!r}, which is {found}. Spark's workers need Python {ours}. {fix}")
     if problem:
-        raise SparkError(
-            f"{origin} is {python!r}, which cannot import laion_assets and pyarrow: {problem.splitlines()[-1][-200:]}. {fix}"
-        )
+        reason = problem.splitlines()[-1][-200:]
+        raise SparkError(f"{origin} is {python!r}, which cannot import laion_assets and pyarrow: {reason}. {fix}")
 
 
 def _output(command: list[str]) -> str:

@@ -12,6 +12,8 @@ The same rules hold for the Dagster UI, its daemon, runs and the command line.
 """
 
 import dataclasses
+import difflib
+import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,8 +91,12 @@ class Settings:
         found: list[Resolved] = []
         owners = tuple(filter(None, (dataset.name, dataset.part_of)))
         resolved = cast(Dataset, self._resolve_group(dataset, owners, "", found))
-        if "://" not in resolved.root:
-            resolved = dataclasses.replace(resolved, root=_absolute(resolved.root, found))
+        origin = next(each.origin for each in found if each.name == "root")
+        root = resolved.root.removeprefix("file://") if resolved.root.startswith("file:///") else resolved.root
+        if "://" in root:
+            _check_scheme(root, origin)
+        else:
+            resolved = dataclasses.replace(resolved, root=_absolute(root, origin))
         return resolved, found
 
     def _resolve_group(self, group: Any, datasets: tuple[str, ...], prefix: str, found: list[Resolved]) -> Any:
@@ -130,14 +136,40 @@ class Settings:
         return None, None, False
 
 
-def _absolute(root: str, found: list[Resolved]) -> str:
+def _absolute(root: str, origin: str) -> str:
     try:
         return str(Path(root).expanduser().absolute())
     except (RuntimeError, OSError) as error:
-        origin = next(each.origin for each in found if each.name == "root")
         raise SettingError(
             f"root is {shown(root)} (from {origin}): {error} Give an absolute path, without ~."
         ) from error
+
+
+def _check_scheme(root: str, origin: str) -> None:
+    """Refuse a URL that no fsspec file system can write, without importing the file system."""
+    from fsspec.registry import known_implementations, registry
+
+    scheme = root.partition("://")[0]
+    known = known_implementations.get(scheme)
+    problem = ""
+    if scheme in ("http", "https"):
+        problem = "a web server cannot be written"
+    elif known is None and scheme not in registry:
+        near = difflib.get_close_matches(scheme, known_implementations, 3)
+        problem = f"{scheme!r} is not a scheme that fsspec knows{f' (did you mean {near[0]}?)' if near else ''}"
+    elif known is not None and scheme not in registry and not _is_installed(known["class"].partition(".")[0]):
+        problem = f"its file system needs a package that is not installed: {known.get('err', known['class'])}"
+    elif scheme == "file":
+        problem = "write it as file:///folder or as a path"
+    if problem:
+        raise SettingError(
+            f"root is {shown(root)} (from {origin}): {problem}. Use a folder, s3://bucket/folder, gs://bucket/folder "
+            "or another file system of fsspec."
+        )
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _names(message: str, setting: str) -> bool:
