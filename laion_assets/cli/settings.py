@@ -8,6 +8,7 @@ from laion_assets.cli.dataset_option import dataset_option, declared
 from laion_assets.datasets import DATASETS
 from laion_assets.instance import DEFAULT_HOME, HOME_VARIABLE
 from laion_assets.settings.names import FILE_VARIABLE
+from laion_assets.settings.reference import reference
 from laion_assets.settings.resolution import Settings
 
 
@@ -16,7 +17,8 @@ from laion_assets.settings.resolution import Settings
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: value, origin, unit, allowed values and meaning by name."
 )
-def settings(name: str | None, as_json: bool) -> None:
+@click.option("--markdown", is_flag=True, help="Print docs/settings.md: the declaration of every setting.")
+def settings(name: str | None, as_json: bool, markdown: bool) -> None:
     """Each setting, its value, where it came from, and which values are allowed.
 
     A setting such as images.threads of the dataset sample is taken from, first found wins:
@@ -28,6 +30,9 @@ def settings(name: str | None, as_json: bool) -> None:
       [images] threads                     in the settings file
       the dataset's own declaration
     """
+    if markdown:
+        click.echo(reference(), nl=False)
+        return
     loaded = Settings.load()
     chosen = [declared(name)] if name else list(DATASETS.values())
     explained = {dataset.name: (loaded.apply(dataset), loaded.explain(dataset)) for dataset in chosen}

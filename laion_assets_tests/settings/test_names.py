@@ -9,6 +9,7 @@ from laion_assets.datasets import LAION400M, RESERVED_NAMES, SAMPLE, Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import SettingError
 from laion_assets.settings.names import FIELDS, OTHER_VARIABLES
+from laion_assets.settings.reference import reference
 from laion_assets.settings.resolution import Settings
 
 MINE = Dataset(name="mine", description="Own rows.", layout=SAMPLE.layout, source="pairs", model="sample-clip")
@@ -150,6 +151,11 @@ def test_any_other_name_has_a_graph_and_subsets(name: str) -> None:
     dataset = replace(SAMPLE, name=name)
     for each in (dataset, dataset.subset(range(0, 2))):
         assert build_definitions(each).get_repository_def().asset_graph.get_all_asset_keys()
+
+
+def test_the_reference_in_docs_is_that_of_the_declarations() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert written == reference(), "run: laion-assets settings --markdown > docs/settings.md"
 
 
 def test_reserved_names_are_those_of_settings() -> None:
