@@ -1,5 +1,6 @@
 """`where`: which sound rows a dataset keeps, by bounds and lists. Each is a counted reason; none is set at first."""
 
+import os
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from laion_assets.errors import SettingError
 from laion_assets.settings.field import byte_settings, check_settings, setting
 
+_MAX_LIST_BYTES = 500_000_000
 _PAIRS = (
     ("min_width", "max_width"),
     ("min_height", "max_height"),
@@ -197,12 +199,20 @@ def _domains(listed: tuple[str, ...], setting_name: str) -> frozenset[str]:
 
 
 def _lines(url: str, setting_name: str) -> list[str]:
+    """The lines of a list, without comments; UTF-8 with or without a byte order mark. Raises SettingError."""
     import fsspec
 
+    if os.path.exists(url) and not os.path.isfile(url):  # a named pipe would have no writer
+        raise SettingError(f"metadata.where.{setting_name} names {url}, which is not a file.")
     try:
-        with fsspec.open(url, "rt", encoding="utf-8") as file:
-            text = file.read()
+        with fsspec.open(url, "rb") as file:
+            content = file.read(_MAX_LIST_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except Exception as error:
         raise SettingError(f"metadata.where.{setting_name} names {url}, which cannot be read: {error}.") from error
+    if len(content) > _MAX_LIST_BYTES:
+        raise SettingError(
+            f"metadata.where.{setting_name} names {url}, which has more than {_MAX_LIST_BYTES:,} bytes. Shorten it."
+        )
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
     return [line for line in lines if line]

@@ -1,5 +1,6 @@
 """`where`: each filter against the rule for one row, domains by labels, and what no row can meet is refused."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -175,6 +176,20 @@ def test_a_list_of_domains_in_a_file(tmp_path: Path) -> None:
 def test_what_no_row_can_meet_is_refused(where: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said):
         RowFilter(**where)  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(10)
+def test_a_list_has_a_byte_order_mark_or_is_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_bytes(b"\xef\xbb\xbfexample.org\n")
+    assert RowFilter(blocked_domains=(f"@{file}",)).blocked == {"example.org"}
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("fifo", "."):
+        with pytest.raises(SettingError, match="which is not a file"):
+            RowFilter(blocked_domains=(f"@{tmp_path / name}",)).loaded()
+    file.write_bytes(b"\xff\n")
+    with pytest.raises(SettingError, match="cannot be read"):
+        RowFilter(blocked_domains=(f"@{file}",)).loaded()
 
 
 def test_a_list_that_cannot_be_read_is_refused_before_work() -> None:
