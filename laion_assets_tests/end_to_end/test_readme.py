@@ -66,7 +66,8 @@ def test_one_s_own_folder_of_parquet_becomes_a_dataset(demo: Demo, tmp_path: Pat
 
 def test_clip_retrieval_serves_the_indices_by_the_documented_commands(demo: Demo) -> None:
     """Both commands as they stand, with a port of their own; the interpreter is this one, wherever it is."""
-    block = next(block for block in re.findall(r"```\n(.*?)```", README, re.DOTALL) if "clip_retrieval_back" in block)
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    block = next(block for block in blocks if "clip_retrieval_back" in block)
     start, ask = (line.removeprefix("$ ") for line in re.split(r"\n(?=\$ )", block.strip()))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
