@@ -20,7 +20,8 @@ SPARK = """
 from laion_assets.resources.spark import SparkResource, end_jvm
 spark = SparkResource(master="local[1]", driver_memory="1g")
 try:
-    print(spark.session().range(3).count(), spark.session().sparkContext.sparkUser())
+    context = spark.session().sparkContext
+    print(spark.session().range(3).count(), context.sparkUser(), context._jvm.System.getProperty("java.io.tmpdir"))
 finally:
     end_jvm()
 """
@@ -35,9 +36,10 @@ def test_plots_are_drawn_without_a_home(tmp_path: Path) -> None:
 
 
 def test_spark_starts_without_a_home(tmp_path: Path) -> None:
-    done = run_nameless([sys.executable, "-c", SPARK], {"TMPDIR": str(tmp_path)}, cwd=tmp_path)
+    (tmp_path / "a b").mkdir()
+    done = run_nameless([sys.executable, "-c", SPARK], {"TMPDIR": str(tmp_path / "a b")}, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.split() == ["3", f"uid{UID}"]
+    assert done.stdout.strip() == f"3 uid{UID} {tmp_path / 'a b'}"
 
 
 def test_a_folder_of_another_in_the_temporary_folder_is_not_used(

@@ -19,6 +19,7 @@ from laion_assets.user import name_user, spark_user_conf
 
 _STOP_S = 3.0
 _LOG_TAIL_CHARS = 2_000
+_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
 class SparkResource(dg.ConfigurableResource):
@@ -45,7 +46,7 @@ class SparkResource(dg.ConfigurableResource):
 
             self._lazy = LazyPySparkResource(
                 spark_config={
-                    **SPARK_CONF,
+                    **_with_temporary_folder(SPARK_CONF),
                     **spark_user_conf(),
                     "spark.app.name": self.app_name,
                     "spark.master": self.master,
@@ -102,6 +103,14 @@ def _jvm_noise_kept_apart() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _with_temporary_folder(conf: dict[str, str]) -> dict[str, str]:
+    """The configuration with Python's temporary folder as the JVM's, which does not look at TMPDIR."""
+    folder = tempfile.gettempdir()
+    if folder == "/tmp":  # noqa: S108
+        return conf
+    return {**conf, _JAVA_OPTIONS: f'{conf[_JAVA_OPTIONS]} "-Djava.io.tmpdir={folder}"'}
 
 
 def _first_problem(logged: str) -> str:
