@@ -33,8 +33,8 @@ def dagster_home() -> Path:
             f"Dagster's folder: {home} has a % or ? in its path, which Dagster's database addresses cannot hold. "
             f"Set {HOME_VARIABLE} to another folder."
         )
-    require_writable(home, "Dagster's folder", f"Set {HOME_VARIABLE} to a folder that can be written.")
-    if not (home / "dagster.yaml").exists():
+    if not (home / "dagster.yaml").exists():  # one that is there may keep everything in a database
+        require_writable(home, "Dagster's folder", f"Set {HOME_VARIABLE} to a folder that can be written.")
         (home / "dagster.yaml").write_text(_MINIMAL_INSTANCE)
     os.environ[HOME_VARIABLE] = str(home)
     for name, value in MANY_PARTITIONS.items():
@@ -58,7 +58,7 @@ def instance() -> Iterator["dg.DagsterInstance"]:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SettingError(
             f"The Dagster instance in {home} cannot be opened: {type(error).__name__}: {reason}. "
-            f"Correct {home / 'dagster.yaml'}, or set {HOME_VARIABLE} to another folder."
+            f"Correct {home / 'dagster.yaml'} or the folder's permissions, or set {HOME_VARIABLE} to another folder."
         ) from error
     with opened:
         try:
