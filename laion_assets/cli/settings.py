@@ -40,7 +40,7 @@ def settings(name: str | None, as_json: bool, markdown: bool) -> None:
         content = {
             key: {
                 one.name: {
-                    "value": one.value,
+                    "value": "inf" if one.value == float("inf") else one.value,  # JSON has no infinity
                     "origin": one.origin,
                     "unit": one.unit,
                     "allowed": one.allowed,
