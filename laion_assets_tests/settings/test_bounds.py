@@ -73,6 +73,28 @@ def test_every_number_has_bounds_that_are_accepted(name: str) -> None:
         assert isinstance(high, int)
 
 
+COMPANIONS = {
+    "images.min_image_size": {"images.max_pixels": 1_000_000_000},
+    "images.max_pixels": {"images.min_image_size": 4},
+    "images.max_body_bytes": {"images.max_bytes_in_flight": 1_000_000_000_000},
+    "images.max_bytes_in_flight": {"images.max_body_bytes": 10_000},
+    "images.connect_timeout_s": {"images.deadline_s": 3_600},
+    "images.deadline_s": {"images.connect_timeout_s": 0.1},
+    "images.encode_quality": {"images.encode_format": "webp"},
+    "metadata.where.min_caption_chars": {"metadata.max_caption_chars": 1_000_000},
+}
+"""What has to be set as well for a bound not to contradict another setting."""
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_bound_of_a_number_can_be_set(name: str) -> None:
+    for bound in (NUMBERS[name].metadata["min"], NUMBERS[name].metadata["max"]):
+        given = {**COMPANIONS.get(name, {}), name: bound}
+        variables = {f"LAION_ASSETS_{key.replace('.', '_').upper()}": str(value) for key, value in given.items()}
+        found = dict(values(Settings({}, "", variables).apply(SAMPLE)))[name]
+        assert found == ((bound,) if kind_of(NUMBERS[name])[0] is tuple else bound)
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_number_refuses_what_is_out_of_its_bounds_or_not_a_number(tmp_path: Path, name: str) -> None:
     low, high = NUMBERS[name].metadata["min"], NUMBERS[name].metadata["max"]

@@ -234,3 +234,12 @@ def test_only_setting_errors_come_of_any_values(tables: dict[str, Any], variable
     with contextlib.suppress(SettingError):
         found = Settings(nested(tables), "settings.toml", environment).explain(SAMPLE)
         json.dumps([one.value for one in found])
+
+
+@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=60) | st.text(alphabet="[]{}=.,'\"\n ab1-_#", max_size=60).map(str.encode))
+def test_only_setting_errors_come_of_any_file(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(content)
+    with contextlib.suppress(SettingError):
+        Settings.load({"LAION_ASSETS_SETTINGS": str(file)}).apply(SAMPLE)
