@@ -12,7 +12,7 @@ export WANDB_MODE := disabled
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
-.PHONY: test-containers test-cluster test-bench test-kills test-backfill-kills bench-graph soak bench-dedup bench-images bench-pixels bench-embeddings help setup java demo test test-scale test-browser dev lint clean
+.PHONY: nginx aria2c apache2 postgresql chromium test-apache test-postgres bench-csv test-containers test-cluster test-bench test-kills test-backfill-kills bench-graph soak bench-dedup bench-images bench-pixels bench-embeddings help setup java demo test test-scale test-browser dev lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,14 +27,19 @@ $(READY): requirements.lock setup.cfg pyproject.toml
 	$(BIN)/python -m pip check
 	@touch $@
 
+# Programs that Debian has: each is installed where make runs as root, else named.
 java:
-	@if ! command -v java >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Java is missing: installing openjdk-17-jre-headless"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openjdk-17-jre-headless >/dev/null; \
-	  else \
-	    echo "Java 17 is missing. Run: sudo apt-get install openjdk-17-jre-headless"; exit 1; \
-	  fi; fi
+	@.ci/apt-install java openjdk-17-jre-headless
+nginx:
+	@.ci/apt-install nginx nginx-light
+aria2c:
+	@.ci/apt-install aria2c aria2
+apache2:
+	@.ci/apt-install apache2 apache2-bin
+postgresql:
+	@.ci/apt-install initdb postgresql
+chromium:
+	@.ci/apt-install chromium chromium
 
 demo: setup ## the whole graph on the embedded sample, offline
 	$(BIN)/laion-assets demo
@@ -72,31 +77,8 @@ test-containers: setup ## deploy/ in Docker: its image built, the sample backfil
 test-apache: setup apache2 ## a crawl fetched from a real Apache: its directory pages, Range (about a minute)
 	$(BIN)/python -m pytest -m apache $(PYTEST)
 
-.PHONY: test-apache apache2
-apache2:
-	@if ! command -v apache2 >/dev/null && ! test -x /usr/sbin/apache2; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Apache is missing: installing apache2-bin"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq apache2-bin >/dev/null; \
-	  else echo "Apache is missing. Run: sudo apt-get install apache2-bin"; exit 1; fi; fi
-
-.PHONY: test-postgres postgresql
-postgresql:
-	@if ! command -v initdb >/dev/null && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "PostgreSQL is missing: installing postgresql"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; \
-	  else echo "PostgreSQL is missing. Run: sudo apt-get install postgresql"; exit 1; fi; fi
-
 test-browser: setup chromium ## the Dagster page in Chromium, screenshots in artifacts/
 	$(BIN)/python -m pytest -m browser $(PYTEST)
-
-.PHONY: chromium
-chromium:
-	@if ! command -v chromium >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
-	  else echo "Chromium is missing. Run: sudo apt-get install chromium"; exit 1; fi; fi
 
 dev: setup ## the Dagster page over all datasets at http://127.0.0.1:3000, daemon included
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
@@ -108,14 +90,6 @@ lint: $(READY) ## ruff (lint and format) and mypy
 
 bench-images: setup nginx ## image shards against img2dataset: images/s and CPU over http and https, about 8 minutes (ARGS=--help)
 	$(BIN)/python bench/images.py $(ARGS)
-
-.PHONY: nginx
-nginx:
-	@if ! command -v nginx >/dev/null && ! test -x /usr/sbin/nginx; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "nginx is missing: installing nginx-light"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nginx-light >/dev/null; \
-	  else echo "nginx is missing. Run: sudo apt-get install nginx-light"; exit 1; fi; fi
 
 bench-pixels: setup ## scaled decoding: CPU and likeness by size class, about 4 minutes; and the cost of the decoder's process
 	$(BIN)/python bench/pixels.py $(ARGS)
@@ -133,14 +107,6 @@ bench-csv: setup nginx aria2c ## fetching 20,000 small and 4 large CSV files aga
 
 bench-graph: setup postgresql ## what 41,455 partitions cost Dagster: the rehearsal on SQLite and PostgreSQL, about 45 minutes (ARGS=--help)
 	$(BIN)/python bench/graph.py $(ARGS)
-
-.PHONY: bench-csv aria2c
-aria2c:
-	@if ! command -v aria2c >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "aria2c is missing: installing aria2"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq aria2 >/dev/null; \
-	  else echo "aria2c is missing. Run: sudo apt-get install aria2"; exit 1; fi; fi
 
 clean: ## remove what the sample and the tests made; keeps .venv and the data of other datasets
 	rm -rf data/sample artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis spark-warehouse build *.egg-info

@@ -3,21 +3,24 @@
 Another dataset is another value, not another code path.
 """
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 from laion_assets.embeddings.settings import EmbeddingSettings
-from laion_assets.errors import LayoutError
+from laion_assets.errors import LayoutError, SettingError
 from laion_assets.images.settings import ImageSettings
 from laion_assets.index.settings import IndexSettings
 from laion_assets.layout import Layout
 from laion_assets.metadata.settings import MetadataSettings
-from laion_assets.settings.field import setting
+from laion_assets.settings.checks import address_and_port
+from laion_assets.settings.field import check_settings, setting
 
 SAMPLE_SITE = "sample-site:"
 """The source that means the embedded web site, started on loopback for as long as a run needs it. A path may follow."""
 SAMPLE_MODEL = "sample-clip"
 """The model that means the small CLIP in this package."""
+MAX_NAME_CHARS = 64
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,32 @@ class Dataset:
     """The dataset that this one is a subset of, whose settings, rows and pictures it has."""
     source: str = setting("", "where the crawl CSVs are: a listing's URL, a folder, list:FILE of URLs, or sample-site:")
     published: tuple[str, ...] = setting(
-        (), "published parquet files to start from instead of CSVs: files, folders, patterns with *, by fsspec URL"
+        (),
+        "published parquet files to start from instead of CSVs: files, folders, patterns with *, by fsspec URL",
+        holds_commas=True,
     )
-    root: str = setting("data", "folder or fsspec URL that holds the datasets")
-    model: str = setting("ViT-B/32", "CLIP model, by clip-retrieval's name, or sample-clip")
-    resolve: dict[str, str] = setting({}, "host pattern -> address:port, for sites that DNS does not know")
+    root: str = setting("data", "folder or fsspec URL that holds the datasets", non_empty=True)
+    model: str = setting("ViT-B/32", "CLIP model, by clip-retrieval's name, or sample-clip", non_empty=True)
+    resolve: dict[str, str] = setting(
+        {}, "host pattern -> address:port, for sites that DNS does not know", check=address_and_port
+    )
     metadata: MetadataSettings = MetadataSettings()
     images: ImageSettings = ImageSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
+
+    def __post_init__(self) -> None:
+        if not is_dataset_name(self.folder) or not (set(self.name) <= _NAME_SIGNS and self.name):
+            raise SettingError(
+                f"Invalid dataset name {self.folder[:80]!r}: it names a folder, asset keys of Dagster and variables. "
+                f"Use 1 to {MAX_NAME_CHARS} ASCII letters, digits and underscores, a letter first."
+            )
+        if self.folder.lower() in RESERVED_NAMES:
+            raise SettingError(
+                f"Invalid dataset name {self.folder!r}: the settings file and variables use it for settings. "
+                f"Choose another, such as my_{self.folder}."
+            )
+        check_settings(self, "")
 
     @cached_property
     def uses_sample_site(self) -> bool:
@@ -83,6 +103,15 @@ class Dataset:
         """This dataset with further `resolve` entries; they win over equal patterns."""
         return replace(self, resolve={**self.resolve, **extra})
 
+
+def is_dataset_name(name: str) -> bool:
+    """Whether this can be the name of a dataset, reserved names included."""
+    return re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_NAME_CHARS - 1}}}", name) is not None
+
+
+_NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+RESERVED_NAMES = frozenset(field.name for field in fields(Dataset)) | {"settings", "datasets", "tag"}
+"""Names that sections of the settings file, keys at its top and variables have already."""
 
 LAION400M = Dataset(
     name="laion400m",

@@ -13,6 +13,7 @@
     ├── IncompleteError         partitions a stage needs are not published
     ├── ForeignError            partitions handed in do not belong to this dataset or run
     ├── ShardError             a shard could not be made for reasons of our own side
+    ├── SparkError              Spark cannot start: Java, Python or a setting is not what it needs
     ├── ModelError              a CLIP model cannot be loaded, or is not the expected one
     ├── EmbeddingError          vectors that are not finite, or files of another dtype or width
     ├── IndexBuildError         autofaiss gave no index
@@ -73,6 +74,10 @@ class ForeignError(LaionAssetsError):
 
 class ShardError(LaionAssetsError):
     """A shard could not be made for reasons of our own side (resolver down, disk full), not the web's."""
+
+
+class SparkError(LaionAssetsError):
+    """Spark cannot start: Java, Python or a setting is not what it needs; the message says which."""
 
 
 class ModelError(LaionAssetsError):

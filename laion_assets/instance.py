@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from laion_assets.errors import LaionAssetsError, SettingError
+from laion_assets.places import require_writable
+
 if TYPE_CHECKING:
     import dagster as dg
 
@@ -20,10 +23,18 @@ _MINIMAL_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 
 def dagster_home() -> Path:
-    """The instance's folder: DAGSTER_HOME, or `dagster_home` here; made, with telemetry off, if it is not there."""
+    """The instance's folder: DAGSTER_HOME, or `dagster_home` here; made, with telemetry off, if it is not there.
+
+    Raises SettingError for a folder that cannot be written.
+    """
     home = Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
+    if set(str(home)) & set("%?"):
+        raise SettingError(
+            f"Dagster's folder: {home} has a % or ? in its path, which Dagster's database addresses cannot hold. "
+            f"Set {HOME_VARIABLE} to another folder."
+        )
+    if not (home / "dagster.yaml").exists():  # one that is there may keep everything in a database
+        require_writable(home, "Dagster's folder", f"Set {HOME_VARIABLE} to a folder that can be written.")
         (home / "dagster.yaml").write_text(_MINIMAL_INSTANCE, encoding="utf-8")
     os.environ[HOME_VARIABLE] = str(home)
     for name, value in MANY_PARTITIONS.items():
@@ -33,9 +44,27 @@ def dagster_home() -> Path:
 
 @contextmanager
 def instance() -> Iterator["dg.DagsterInstance"]:
-    """The Dagster instance of `dagster_home()`."""
-    import dagster as dg
+    """The Dagster instance of `dagster_home()`.
 
-    dagster_home()
-    with dg.DagsterInstance.get() as opened:
-        yield opened
+    Raises SettingError where it cannot be opened, LaionAssetsError where its database fails later (a full disk).
+    """
+    import dagster as dg
+    from sqlalchemy.exc import OperationalError
+
+    home = dagster_home()
+    try:
+        opened = dg.DagsterInstance.get()
+    except Exception as error:  # of Dagster, YAML, SQLAlchemy or a database's driver
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise SettingError(
+            f"The Dagster instance in {home} cannot be opened: {type(error).__name__}: {reason}. "
+            f"Correct {home / 'dagster.yaml'} or the folder's permissions, or set {HOME_VARIABLE} to another folder."
+        ) from error
+    with opened:
+        try:
+            yield opened
+        except OperationalError as error:
+            raise LaionAssetsError(
+                f"Dagster's database (instance {home}) failed: {error.orig}. Correct that (free disk space, or start "
+                "the database) and run the command again; committed partitions are kept."
+            ) from error

@@ -30,6 +30,10 @@ class Layout:
     """First and end of the parquet files that a subset has; all numbers and keys stay those of the whole."""
 
     def __post_init__(self) -> None:
+        for name in ("parquet_files", "shards", "embedding_files", "rows_per_shard"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise LayoutError(f"{name} is {value!r}: it must be an integer.")
         if not 1 <= self.parquet_files <= self.shards or not 1 <= self.embedding_files <= self.shards:
             raise LayoutError(
                 f"{self.parquet_files} parquet files and {self.embedding_files} embedding files do not fit "

@@ -16,6 +16,7 @@ from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
 from laion_assets.instance import instance
 from laion_assets.partitions import PARTITIONED, partitions_a_run
+from laion_assets.places import require_root
 from laion_assets.settings.resolution import configured
 
 _INTERRUPTED = "dagster._core.errors.DagsterExecutionInterruptedError"
@@ -66,6 +67,7 @@ def materialize(
 
     definitions = build_definitions(dataset)
     dataset = configured(dataset)
+    require_root(dataset)
     reports = []
     with instance() as opened:
         for asset in assets_of(dataset) if assets is None else assets:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -85,6 +86,15 @@ def test_keys_are_those_of_img2dataset_and_clip_retrieval(layout: Layout) -> Non
 def test_impossible_layouts_are_refused(counts: tuple[int, int, int, int]) -> None:
     with pytest.raises(LayoutError):
         Layout(*counts)
+
+
+@pytest.mark.parametrize("wrong", [1.0, True, "1", None, float("nan")])
+def test_counts_that_are_not_integers_are_refused(wrong: Any) -> None:
+    for place in range(4):
+        counts = [2, 5, 2, 10]
+        counts[place] = wrong
+        with pytest.raises(LayoutError, match="it must be an integer"):
+            Layout(*counts)
 
 
 @st.composite

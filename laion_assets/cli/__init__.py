@@ -21,7 +21,9 @@ from laion_assets.cli.settings import settings
 from laion_assets.cli.statistics import statistics
 from laion_assets.cli.status import status
 from laion_assets.cli.trace import trace
+from laion_assets.cli.utf8 import use_utf8
 from laion_assets.errors import LaionAssetsError
+from laion_assets.places import describe
 
 HELP = """Rebuild a LAION-style image-text dataset, from crawl CSVs to a searchable CLIP index.
 
@@ -58,6 +60,7 @@ for command in (demo, materialize, status, statistics, search, fetch, trace, set
 
 def main() -> None:
     """Entry point: runs a command and turns errors into one clear line and an exit status."""
+    use_utf8()
     # A script's background jobs start with SIGINT ignored; Dagster gives SIGTERM the same fate after its first run,
     # so that `kill` would no longer end us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -73,6 +76,9 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        click.secho(f"laion-assets: {describe(error)}", fg="red", err=True)
         sys.exit(1)
     except Exception as error:
         if type(error).__name__ == "DagsterExecutionInterruptedError":

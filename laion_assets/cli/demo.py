@@ -35,13 +35,14 @@ def demo(query: str) -> None:
     from laion_assets.search.answer import answer_with_sheet
     from laion_assets.statistics.build import REPORT
 
-    sheet = Path(dataset.root) / dataset.name / "search" / "demo.png"
+    store = Store.of(dataset)
+    sheet = (store.local_root or Path.cwd()) / "search" / "demo.png"
     results = answer_with_sheet(dataset, query, 12, sheet)
     click.secho(f'\n"{query}"', bold=True)
     for rank, result in enumerate(results[:5], 1):
         click.echo(f"  {rank}. {result.similarity:.3f}  {result.caption}")
     click.echo(f"\ncontact sheet:    {sheet}")
-    click.echo(f"report:           {Store.of(dataset).address(REPORT)}")
+    click.echo(f"report:           {store.address(REPORT)}")
     ran = sum(report.ran for report in reports)
     click.echo(f"took {duration(time.monotonic() - started)}, {ran} partitions run")
     click.echo("next: `make dev` opens the graph in the Dagster page; `laion-assets --help` shows the rest")

@@ -8,14 +8,19 @@ from laion_assets.cli.dataset_option import dataset_option, declared
 from laion_assets.datasets import DATASETS
 from laion_assets.images import decoder_sandbox
 from laion_assets.instance import DEFAULT_HOME, HOME_VARIABLE
-from laion_assets.settings.resolution import FILE_VARIABLE, Settings
+from laion_assets.settings.names import FILE_VARIABLE
+from laion_assets.settings.reference import reference
+from laion_assets.settings.resolution import Settings
 
 
 @click.command()
 @dataset_option(default=None)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: value, origin, unit and meaning by name.")
-def settings(name: str | None, as_json: bool) -> None:
-    """Each setting, its value, and where it came from.
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: value, origin, unit, allowed values and meaning by name."
+)
+@click.option("--markdown", is_flag=True, help="Print docs/settings.md: the declaration of every setting.")
+def settings(name: str | None, as_json: bool, markdown: bool) -> None:
+    """Each setting, its value, where it came from, and which values are allowed.
 
     A setting such as images.threads of the dataset sample is taken from, first found wins:
 
@@ -26,13 +31,22 @@ def settings(name: str | None, as_json: bool) -> None:
       [images] threads                     in the settings file
       the dataset's own declaration
     """
+    if markdown:
+        click.echo(reference(), nl=False)
+        return
     loaded = Settings.load()
     chosen = [declared(name)] if name else list(DATASETS.values())
     explained = {dataset.name: (loaded.apply(dataset), loaded.explain(dataset)) for dataset in chosen}
     if as_json:
         content = {
             key: {
-                one.name: {"value": one.value, "origin": one.origin, "unit": one.unit, "help": one.help}
+                one.name: {
+                    "value": "inf" if one.value == float("inf") else one.value,  # JSON has no infinity
+                    "origin": one.origin,
+                    "unit": one.unit,
+                    "allowed": one.allowed,
+                    "help": one.help,
+                }
                 for one in found
             }
             for key, (_, found) in explained.items()
@@ -43,10 +57,13 @@ def settings(name: str | None, as_json: bool) -> None:
     click.secho(f"settings file: {loaded.file_name} ({exists}; {FILE_VARIABLE} names another)", dim=True)
     click.secho(f"Dagster instance: {HOME_VARIABLE}, else {DEFAULT_HOME} here", dim=True)
     click.secho(f"decoder sandbox on this machine: {decoder_sandbox.available()}", dim=True)
+    for variable, owner in loaded.variables_of_others(chosen[0]).items():
+        click.secho(f"{variable}: for a dataset {owner}, which this command does not know", fg="yellow")
     for key, (dataset, found) in explained.items():
         click.secho(f"\n{key}  (files below {dataset.root.rstrip('/')}/{key})", bold=True)
         for one in found:
             value = f"{one.value} {one.unit}".strip() if one.value not in ("", {}, (), None) else "-"
             changed = not one.origin.startswith("dataset ")
             click.secho(f"  {one.name:<32} {value:<34} {one.origin}", fg="cyan" if changed else None)
-            click.secho(f"  {'':<32} {one.help}", dim=True)
+            allowed = f" ({one.allowed})" if one.allowed else ""
+            click.secho(f"  {'':<32} {one.help}{allowed}", dim=True)

@@ -7,6 +7,7 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.handles import DATASET_STATISTICS, IMAGE_STATISTICS
+from laion_assets.places import require_root
 
 
 @click.command()
@@ -28,6 +29,7 @@ def statistics(name: str, as_json: bool) -> None:
     dataset = chosen(name)
     store = Store.of(dataset)
     print_root(dataset)
+    require_root(dataset)
     write_report(dataset, store)
     summaries = read_summaries(store)
     if as_json:

@@ -24,6 +24,7 @@ from laion_assets.metadata.partial import Origin, Partials
 from laion_assets.metadata.sources import open_source, source_url
 from laion_assets.metadata.transfer import Fetched
 from laion_assets.settings.field import digest_of
+from laion_assets.user import cache_folder
 
 PARTIAL_FOLDER = f"staging/{RAW_CSV}/partial"
 """Downloads in the making, below the store's root."""
@@ -101,7 +102,7 @@ def _partials(dataset: Dataset, store: Store) -> Iterator[Partials]:
     """The folder of downloads in the making; for an object store one on this machine's disk."""
     folder = store.local_path(PARTIAL_FOLDER)
     if folder is None:
-        cache = Path(dataset.metadata.partial_folder or Path.home() / ".cache" / "laion-assets").expanduser()
+        cache = Path(dataset.metadata.partial_folder or cache_folder() / "laion-assets").expanduser()
         folder = cache / f"{dataset.folder}-{hashlib.sha256(store.url.encode()).hexdigest()[:16]}"
     partials = Partials(folder)
     try:

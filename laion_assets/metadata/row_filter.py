@@ -1,12 +1,14 @@
 """`where`: which sound rows a dataset keeps, by bounds and lists. Each is a counted reason; none is set at first."""
 
+import os
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 from laion_assets.errors import SettingError
-from laion_assets.settings.field import byte_settings, setting
+from laion_assets.settings.field import byte_settings, check_settings, setting
 
+_MAX_LIST_BYTES = 500_000_000
 _PAIRS = (
     ("min_width", "max_width"),
     ("min_height", "max_height"),
@@ -28,17 +30,47 @@ class RowFilter:
     Raises SettingError for bounds that no row can meet.
     """
 
-    min_width: int | None = setting(None, "narrower pictures are filtered", unit="px", changes_bytes=True)
-    max_width: int | None = setting(None, "wider pictures are filtered", unit="px", changes_bytes=True)
-    min_height: int | None = setting(None, "lower pictures are filtered", unit="px", changes_bytes=True)
-    max_height: int | None = setting(None, "higher pictures are filtered", unit="px", changes_bytes=True)
-    min_area: int | None = setting(None, "pictures of less width x height are filtered", unit="px", changes_bytes=True)
-    max_area: int | None = setting(None, "pictures of more width x height are filtered", unit="px", changes_bytes=True)
-    max_aspect: float | None = setting(
-        None, "pictures whose longer side is more than this many times the shorter are filtered", changes_bytes=True
+    min_width: int | None = setting(
+        None, "narrower pictures are filtered", unit="px", min=0, max=1_000_000, changes_bytes=True
     )
-    min_similarity: float | None = setting(None, "rows of lower similarity are filtered", changes_bytes=True)
-    max_similarity: float | None = setting(None, "rows of higher similarity are filtered", changes_bytes=True)
+    max_width: int | None = setting(
+        None, "wider pictures are filtered", unit="px", min=1, max=1_000_000, changes_bytes=True
+    )
+    min_height: int | None = setting(
+        None, "lower pictures are filtered", unit="px", min=0, max=1_000_000, changes_bytes=True
+    )
+    max_height: int | None = setting(
+        None, "higher pictures are filtered", unit="px", min=1, max=1_000_000, changes_bytes=True
+    )
+    min_area: int | None = setting(
+        None,
+        "pictures of less width x height are filtered",
+        unit="px",
+        min=0,
+        max=1_000_000_000_000,
+        changes_bytes=True,
+    )
+    max_area: int | None = setting(
+        None,
+        "pictures of more width x height are filtered",
+        unit="px",
+        min=1,
+        max=1_000_000_000_000,
+        changes_bytes=True,
+    )
+    max_aspect: float | None = setting(
+        None,
+        "pictures whose longer side is more than this many times the shorter are filtered",
+        min=1.0,
+        max=1_000_000.0,
+        changes_bytes=True,
+    )
+    min_similarity: float | None = setting(
+        None, "rows of lower similarity are filtered", min=-1.0, max=1.0, changes_bytes=True
+    )
+    max_similarity: float | None = setting(
+        None, "rows of higher similarity are filtered", min=-1.0, max=1.0, changes_bytes=True
+    )
     nsfw: tuple[str, ...] = setting(
         (),
         "NSFW tags to keep, in any letter case, an empty string for rows without; none given keeps all",
@@ -50,10 +82,10 @@ class RowFilter:
         changes_bytes=True,
     )
     min_caption_chars: int | None = setting(
-        None, "rows of shorter captions are filtered", unit="characters", changes_bytes=True
+        None, "rows of shorter captions are filtered", unit="characters", min=0, max=1_000_000, changes_bytes=True
     )
     max_caption_chars: int | None = setting(
-        None, "rows of longer captions are filtered", unit="characters", changes_bytes=True
+        None, "rows of longer captions are filtered", unit="characters", min=0, max=1_000_000, changes_bytes=True
     )
     allowed_domains: tuple[str, ...] = setting(
         (), "only these domains and what is below them; @FILE or @URL names a list, one a line", changes_bytes=True
@@ -63,6 +95,7 @@ class RowFilter:
     )
 
     def __post_init__(self) -> None:
+        check_settings(self, "metadata.where.")
         for low, high in _PAIRS:
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
@@ -70,16 +103,6 @@ class RowFilter:
                     f"metadata.where.{low} is {least} and metadata.where.{high} is {most}: no row can meet both. "
                     "Raise the second or lower the first."
                 )
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.metadata["unit"] and value is not None and value < 0:
-                raise SettingError(f"metadata.where.{field.name} is {value}: it has to be 0 or more.")
-        for name in ("min_similarity", "max_similarity"):
-            value = getattr(self, name)
-            if value is not None and not -1.0 <= value <= 1.0:
-                raise SettingError(f"metadata.where.{name} is {value}: a similarity lies in [-1, 1].")
-        if self.max_aspect is not None and not self.max_aspect >= 1.0:
-            raise SettingError(f"metadata.where.max_aspect is {self.max_aspect}: longer by shorter side is 1 or more.")
         self._refuse_impossible_areas()
         self._refuse_impossible_domains()
 
@@ -176,12 +199,20 @@ def _domains(listed: tuple[str, ...], setting_name: str) -> frozenset[str]:
 
 
 def _lines(url: str, setting_name: str) -> list[str]:
+    """The lines of a list, without comments; UTF-8 with or without a byte order mark. Raises SettingError."""
     import fsspec
 
+    if os.path.exists(url) and not os.path.isfile(url):  # a named pipe would have no writer
+        raise SettingError(f"metadata.where.{setting_name} names {url}, which is not a file.")
     try:
-        with fsspec.open(url, "rt", encoding="utf-8") as file:
-            text = file.read()
+        with fsspec.open(url, "rb") as file:
+            content = file.read(_MAX_LIST_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except Exception as error:
         raise SettingError(f"metadata.where.{setting_name} names {url}, which cannot be read: {error}.") from error
+    if len(content) > _MAX_LIST_BYTES:
+        raise SettingError(
+            f"metadata.where.{setting_name} names {url}, which has more than {_MAX_LIST_BYTES:,} bytes. Shorten it."
+        )
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
     return [line for line in lines if line]

@@ -13,8 +13,13 @@ from typing import Any
 import dagster as dg
 from pydantic import PrivateAttr
 
+from laion_assets.errors import SparkError
+from laion_assets.resources.spark_needs import check_java, check_python, check_spark_home
+from laion_assets.user import name_user, spark_user_conf
+
 _STOP_S = 3.0
 _LOG_TAIL_CHARS = 2_000
+_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 
 class SparkResource(dg.ConfigurableResource):
@@ -32,28 +37,42 @@ class SparkResource(dg.ConfigurableResource):
     _lazy: Any = PrivateAttr(default=None)
 
     def session(self) -> Any:
-        """The run's SparkSession."""
+        """The run's SparkSession. Raises SparkError where Java, Python or a setting is not what Spark needs."""
         if self._lazy is None:
+            self._check_needs()
             from dagster_pyspark import LazyPySparkResource
 
             from laion_assets.metadata.spark_settings import SPARK_CONF
 
-            # The only place where PySpark looks, outside of spark-submit, for the workers' interpreter.
-            os.environ.setdefault("PYSPARK_PYTHON", self.conf.get("spark.pyspark.python", sys.executable))
-            if self.master.startswith("local"):
-                os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
             self._lazy = LazyPySparkResource(
                 spark_config={
-                    **SPARK_CONF,
+                    **_with_temporary_folder(SPARK_CONF),
+                    **spark_user_conf(),
                     "spark.app.name": self.app_name,
                     "spark.master": self.master,
                     "spark.driver.memory": self.driver_memory,
                     **self.conf,
                 }
             )
-            with _jvm_noise_kept_apart():
-                return self._lazy.spark_session
+            try:
+                with _jvm_noise_kept_apart():
+                    return self._lazy.spark_session
+            except BaseException:
+                self._lazy = None
+                raise
         return self._lazy.spark_session
+
+    def _check_needs(self) -> None:
+        """Look at Java and Python before anything starts, and tell PySpark which interpreter its workers run."""
+        check_java()
+        check_spark_home()
+        given = "PYSPARK_PYTHON" in os.environ
+        # The only place where PySpark looks, outside of spark-submit, for the workers' interpreter.
+        python = os.environ.setdefault("PYSPARK_PYTHON", self.conf.get("spark.pyspark.python", sys.executable))
+        if self.master.startswith("local"):
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            check_python(python, "PYSPARK_PYTHON" if given else "spark.pyspark.python in metadata.spark_conf")
+        name_user()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Stop the session and end the JVM; the next run starts its own."""
@@ -64,7 +83,7 @@ class SparkResource(dg.ConfigurableResource):
 
 @contextlib.contextmanager
 def _jvm_noise_kept_apart() -> Iterator[None]:
-    """Let the JVM inherit a file as its standard error; what a failed start said there goes into the error.
+    """Let the JVM inherit a file as its standard error; what a failed start said there goes into a SparkError.
 
     A started JVM keeps what it inherited: its warnings, and the tracebacks of its Python workers, which the driver's
     exception repeats, stay out of the run's log.
@@ -75,12 +94,31 @@ def _jvm_noise_kept_apart() -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            said = Path(log.name).read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL_CHARS:]
-            error.add_note(f"The JVM said: {said}")
-            raise
+            logged = Path(log.name).read_text(encoding="utf-8", errors="replace")
+            error.add_note(f"The JVM logged: {logged[-_LOG_TAIL_CHARS:]}")
+            raise SparkError(
+                f"Spark did not start: {_first_problem(logged) or str(error).strip()[:500]}. "
+                "Check metadata.master, metadata.driver_memory and metadata.spark_conf."
+            ) from error
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _with_temporary_folder(conf: dict[str, str]) -> dict[str, str]:
+    """The configuration with Python's temporary folder as the JVM's, which does not look at TMPDIR."""
+    folder = tempfile.gettempdir()
+    if folder == "/tmp":  # noqa: S108
+        return conf
+    return {**conf, _JAVA_OPTIONS: f'{conf[_JAVA_OPTIONS]} "-Djava.io.tmpdir={folder}"'}
+
+
+def _first_problem(logged: str) -> str:
+    """The line of a JVM's log that says why it did not start, empty where there is none."""
+    lines = [line.strip() for line in logged.splitlines()]
+    marks = ("Exception in thread", "Error: ", "Error occurred", "Caused by:", "Invalid ", "Unrecognized ", "[ERROR")
+    found = next((line for line in lines if line.startswith(marks)), "")
+    return found.removeprefix('Exception in thread "main" ').rstrip(".")[:500]
 
 
 def end_jvm() -> None:

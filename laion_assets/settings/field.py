@@ -1,21 +1,121 @@
-"""How a stage declares a setting, and the digest of those settings that change bytes."""
+"""How a stage declares a setting with its bounds, and the digest of those settings that change bytes."""
 
 import dataclasses
 import hashlib
 import json
+import types
+import typing
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from laion_assets.errors import SettingError
 
-def setting(default: Any, help: str, *, unit: str = "", changes_bytes: bool = False) -> Any:
+Check = Callable[[str], str | None]
+"""Returns what a text must be where it is not ("must be ..."), else None."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    min: float | None = None,
+    max: float | None = None,
+    choices: Sequence[str] = (),
+    check: Check | None = None,
+    non_empty: bool = False,
+    holds_commas: bool = False,
+    changes_bytes: bool = False,
+) -> Any:
     """A dataclass field that is a setting.
 
-    `help` is what `laion-assets settings` prints. `changes_bytes` says that artefacts made with another value have
-    other bytes, so that they count as stale; settings of speed (processes, batch sizes, devices) do not.
+    `help` is what `laion-assets settings` prints. `min` and `max`, both included, bound a number, and each number of a
+    list; every numeric setting declares both (`max=inf`: there is no upper bound). `choices` are the texts that are
+    allowed. `check` judges a text, each item of a list, or each value of a map. `non_empty` refuses an empty text, list
+    or item. `holds_commas`: a text in the settings file in place of a list is one item, commas included.
+    `changes_bytes`: artefacts made with another value have other bytes, so they are stale; settings of speed
+    (processes, batch sizes, devices) do not change bytes. Raises TypeError for a number without bounds.
     """
-    metadata = {"help": help, "unit": unit, "changes_bytes": changes_bytes}
+    first = default[0] if isinstance(default, tuple) and default else default
+    if isinstance(first, int | float) and not isinstance(first, bool) and (min is None or max is None):
+        raise TypeError(f"The numeric setting {help!r} has no bounds: declare setting({default!r}, ..., min=, max=).")
+    metadata = {
+        "help": help,
+        "unit": unit,
+        "min": min,
+        "max": max,
+        "choices": tuple(choices),
+        "check": check,
+        "non_empty": non_empty,
+        "holds_commas": holds_commas,
+        "changes_bytes": changes_bytes,
+    }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def kind_of(field: "dataclasses.Field[Any]") -> tuple[type, type, bool]:
+    """The type of a setting, the type of its items (the same where it has none), and whether it may be None."""
+    kind: Any = field.type
+    optional = isinstance(kind, types.UnionType)
+    if optional:
+        kind = next(each for each in typing.get_args(kind) if each is not types.NoneType)
+    base = typing.get_origin(kind) or kind
+    return base, typing.get_args(kind)[0] if base is tuple else base, optional
+
+
+def allowed_values(field: "dataclasses.Field[Any]") -> str:
+    """What the declaration of a setting allows, in words: `1 to 4,096`, `pool or spark`; empty where anything is."""
+    low, high, choices = (field.metadata[name] for name in ("min", "max", "choices"))
+    if choices:
+        return f"{', '.join(choices[:-1])} or {choices[-1]}"
+    if low is None or high is None:
+        return ""
+    return f"at least {_number(low)}" if high == float("inf") else f"{_number(low)} to {_number(high)}"
+
+
+def problem_of(field: "dataclasses.Field[Any]", value: Any) -> str | None:
+    """What a value of a setting must be where it is not, None for an allowed value."""
+    base, item, optional = kind_of(field)
+    if value is None and optional:
+        return None
+    if base is tuple:
+        if not isinstance(value, tuple | list):
+            return "must be a list"
+        if not value and field.metadata["non_empty"]:
+            return "must have at least one item"
+        problems = (problem for each in value if (problem := _scalar_problem(field, item, each)))
+        found = next(problems, None)
+        return found and f"each item {found}"
+    if base is dict:
+        if not isinstance(value, dict):
+            return "must be a table of names and texts"
+        for key, each in value.items():
+            found = _scalar_problem(field, str, key, checked=False) or _scalar_problem(field, str, each)
+            if found:
+                return f"the value of {key!r} {found}"
+        return None
+    return _scalar_problem(field, base, value)
+
+
+def check_settings(group: Any, prefix: str) -> None:
+    """Refuse values of a settings dataclass that its fields do not allow. Raises SettingError naming the setting."""
+    for field in dataclasses.fields(group):
+        if "help" in field.metadata:
+            value = getattr(group, field.name)
+            problem = problem_of(field, value)
+            if problem:
+                raise SettingError(f"{prefix}{field.name} is {shown(value)}: it {problem}.")
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: its repr, at most 100 characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an int of more digits than Python prints, a list nested too deeply
+        return f"a {type(value).__name__} too large to print"
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def byte_settings(settings: Any) -> dict[str, Any]:
@@ -31,3 +131,36 @@ def digest_of(value: Any) -> str:
     """32 hex digits over any JSON value; keys are sorted, so equal values have equal digests in every process."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _scalar_problem(field: "dataclasses.Field[Any]", kind: type, value: Any, checked: bool = True) -> str | None:
+    if kind in (int, float):
+        if field.metadata["min"] is None or field.metadata["max"] is None:
+            raise TypeError(f"The numeric setting {field.name} has no bounds: declare setting(..., min=, max=).")
+        is_number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+        if is_number and field.metadata["min"] <= value <= field.metadata["max"]:  # NaN is in no range
+            return None
+        unit = f" ({field.metadata['unit']})" if field.metadata["unit"] else ""
+        bounds = allowed_values(field)
+        kind_name = "an integer" if kind is int else "a number"
+        return f"must be {kind_name} {'of' if bounds.startswith('at least') else 'from'} {bounds}{unit}"
+    if kind is bool:
+        return None if isinstance(value, bool) else "must be true or false"
+    if not isinstance(value, str):
+        return "must be text"
+    if field.metadata["non_empty"] and not value.strip():
+        return "must not be empty"
+    if "\0" in value or not _is_unicode(value):
+        return "must be text in UTF-8 without NUL"
+    if field.metadata["choices"] and value not in field.metadata["choices"]:
+        return f"must be {allowed_values(field)}"
+    return field.metadata["check"](value) if field.metadata["check"] and checked else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text is free of lone surrogates, which Python makes of bytes that are not in the locale's encoding."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"

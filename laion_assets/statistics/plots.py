@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from laion_assets.user import name_user
+
 _BLUE, _SAND, _INK, _FAINT = "#2f6db5", "#e3b778", "#22252b", "#8a8f98"
 _LAYERS = ("#2f6db5", "#e3b778", "#5aa469", "#b5563f", "#8472b8", "#4fb0c6", "#b9bec7")
 _STYLE = {
@@ -110,6 +112,7 @@ def short(value: float) -> str:
 
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:
+    name_user()  # matplotlib keeps a list of fonts in the home folder
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

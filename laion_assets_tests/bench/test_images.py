@@ -1,8 +1,10 @@
 """`make bench-images` in small: it runs as a whole, and it says so and fails when outputs differ."""
 
+import contextlib
 import importlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -145,14 +147,20 @@ def test_equal_shards_differ_in_nothing_and_other_pixels_are_measured_without_th
 
 
 def test_a_bench_whose_outputs_differ_ends_with_status_1(module, tmp_path, monkeypatch):
-    images, sides = module("images"), module("image_sides")
+    """The runs are canned and the site is never asked, so that this test needs no nginx."""
+    images, sides, photo_site = module("images"), module("image_sides"), module("photo_site")
     write_shard(tmp_path / sides.OURS, other_caption)
     write_shard(tmp_path / sides.STOCK, ours=False)
 
     def canned(side, rows, *_):
         return sides.Run(side, rows.count, 1.0, sides.Used(1.0, 1.0), tmp_path / side)
 
+    @contextlib.contextmanager
+    def silent_site(photos, work, hosts, workers):
+        yield photo_site.PhotoSite(photo_site.addresses(hosts), 8080, 8443, tmp_path / "ca.pem", os.getpid())
+
     monkeypatch.setattr(sides, "run", canned)
+    monkeypatch.setattr(images, "running", silent_site)
     options = ["--photos", "2", "--hosts", "2", "--rounds", "1", "--scheme", "http", "--count", "2"]
     ended = CliRunner().invoke(images.main, [*options, "--no-steps", "--no-growth", "--start-up-rounds", "0"])
     assert ended.exit_code == 1, ended.output

@@ -86,6 +86,8 @@ def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
     assert found["images.threads"]["value"] == 7
     assert found["images.threads"]["origin"] == "laion-assets.toml [images.threads]"
     assert found["root"]["origin"] == "environment LAION_ASSETS_ROOT"
+    assert found["images.threads"]["allowed"] == "1 to 4,096"
+    assert found["images.max_image_area"]["value"] == "inf"
     text = command(tmp_path, "settings", "--dataset", "sample").stdout
     assert "images.threads" in text
     assert "decoder sandbox on this machine: resource limits" in text

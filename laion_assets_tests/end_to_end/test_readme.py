@@ -1,10 +1,17 @@
 """The README's examples are run as they stand."""
 
+import contextlib
+import json
 import os
 import re
+import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,6 +62,35 @@ def test_one_s_own_folder_of_parquet_becomes_a_dataset(demo: Demo, tmp_path: Pat
     assert index.exists()
     metadata = pq.read_table(tmp_path / "data" / "mine" / "clip_embeddings" / "metadata" / "metadata_0.parquet")
     assert sorted(metadata.column("url").to_pylist()) == sorted(row["url"] for row in good)
+
+
+def test_clip_retrieval_serves_the_indices_by_the_documented_commands(demo: Demo) -> None:
+    """Both commands as they stand, with a port of their own; the interpreter is this one, wherever it is."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    block = next(block for block in blocks if "clip_retrieval_back" in block)
+    start, ask = (line.removeprefix("$ ") for line in re.split(r"\n(?=\$ )", block.strip()))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, *shlex.split(start)[1:], "--port", port]
+    address, body = re.match(r"curl (\S+) --data '(.*)'$", ask, re.DOTALL).groups()  # type: ignore[union-attr]
+    request = urllib.request.Request(address.replace(":1234/", f":{port}/"), data=body.encode())
+    with (demo.home / "back.log").open("wb") as log:
+        back = subprocess.Popen(command, cwd=demo.home, env=demo.environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            assert back.poll() is None, (demo.home / "back.log").read_text()[-3_000:]
+            assert time.monotonic() < deadline
+            with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(request, timeout=60) as answer:
+                found = json.load(answer)
+                break
+            time.sleep(0.3)
+    finally:
+        back.terminate()
+        back.wait(20)
+    assert len(found) == 3
+    assert all("red circle" in each["caption"] for each in found)
 
 
 def test_the_documented_make_targets_exist() -> None:

@@ -106,9 +106,9 @@ def test_limits_are_img2datasets(options, words):
     ("options", "words"),
     [
         ({"encode_format": "png"}, "from 0 to 9"),
-        ({"encode_format": "gif"}, "use jpg, png or webp"),
-        ({"encode_quality": 101}, "from 0 to 100"),
-        ({"encode_quality": -1}, "from 0 to 100"),
+        ({"encode_format": "gif"}, "must be jpg, png or webp"),
+        ({"encode_quality": 101}, "use 0 to 100"),
+        ({"encode_quality": -1}, "from 0 to 101"),
         ({"resize_mode": "stretch"}, "keep_ratio_largest"),
         ({"downscale_interpolation": "box"}, "lanczos4"),
         ({"compute_hash": "crc32"}, "sha512 or none"),

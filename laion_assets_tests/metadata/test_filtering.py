@@ -1,5 +1,6 @@
 """`where`: each filter against the rule for one row, domains by labels, and what no row can meet is refused."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -163,9 +164,9 @@ def test_a_list_of_domains_in_a_file(tmp_path: Path) -> None:
     [
         ({"min_width": 300, "max_width": 200}, "no row can meet both. Raise"),
         ({"min_similarity": 0.5, "max_similarity": 0.2}, "min_similarity is 0.5"),
-        ({"min_similarity": 30.0}, r"lies in \[-1, 1\]"),
-        ({"max_aspect": 0.5}, "1 or more"),
-        ({"min_caption_chars": -1}, "0 or more"),
+        ({"min_similarity": 30.0}, "a number from -1 to 1"),
+        ({"max_aspect": 0.5}, "a number from 1 to"),
+        ({"min_caption_chars": -1}, "an integer from 0 to"),
         ({"min_width": 200, "min_height": 200, "max_area": 100}, "Raise max_area"),
         ({"max_width": 10, "max_height": 10, "min_area": 101}, "Lower min_area"),
         ({"allowed_domains": ("a.b.test",), "blocked_domains": ("b.test",)}, "allows a.b.test and blocks b.test"),
@@ -175,6 +176,20 @@ def test_a_list_of_domains_in_a_file(tmp_path: Path) -> None:
 def test_what_no_row_can_meet_is_refused(where: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said):
         RowFilter(**where)  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(10)
+def test_a_list_has_a_byte_order_mark_or_is_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_bytes(b"\xef\xbb\xbfexample.org\n")
+    assert RowFilter(blocked_domains=(f"@{file}",)).blocked == {"example.org"}
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("fifo", "."):
+        with pytest.raises(SettingError, match="which is not a file"):
+            RowFilter(blocked_domains=(f"@{tmp_path / name}",)).loaded()
+    file.write_bytes(b"\xff\n")
+    with pytest.raises(SettingError, match="cannot be read"):
+        RowFilter(blocked_domains=(f"@{file}",)).loaded()
 
 
 def test_a_list_that_cannot_be_read_is_refused_before_work() -> None:

@@ -1,0 +1,115 @@
+"""The launcher of `clip-retrieval back` serves the sample's model offline, with the torch of this machine."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laion_assets.commit.store import Store
+from laion_assets.datasets import SAMPLE_MODEL, Dataset
+from laion_assets.embeddings.clip_model import load_model
+from laion_assets.embeddings.encode import build_embedding_file
+from laion_assets.index.build import build_indices
+from laion_assets.search.query import Searcher
+from laion_assets_tests.embeddings.small_dataset import LAYOUT, picture, publish_shard, small_dataset
+
+COMMAND = [sys.executable, "-m", "laion_assets.search.clip_retrieval_back"]
+SERVE = """
+import sys
+from dataclasses import replace
+from laion_assets_tests.embeddings.small_dataset import small_dataset
+from laion_assets.datasets import SAMPLE_MODEL
+from laion_assets.search.clip_retrieval_back import serve
+root, port = sys.argv[1:]
+serve(replace(small_dataset(root), model=SAMPLE_MODEL), "127.0.0.1", int(port))
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Twenty images, embedded and indexed with the sample's model."""
+    made = replace(small_dataset(tmp_path_factory.mktemp("back")), model=SAMPLE_MODEL)
+    model = load_model(SAMPLE_MODEL, device="cpu")
+    for shard in range(LAYOUT.shards):
+        publish_shard(made, shard, 5)
+    for embedding in range(LAYOUT.embedding_files):
+        build_embedding_file(made, Store.of(made), embedding, model, lambda line: None)
+    build_indices(made, Store.of(made), lambda line: None)
+    return made
+
+
+def ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=30) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def back(dataset: Dataset) -> Iterator[str]:
+    """The URL of the running service."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = Path(dataset.root) / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, dataset.root, str(port)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                assert ask(f"http://127.0.0.1:{port}/indices-list") == ["small"]
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert process.poll() is None, log.read_text()[-3000:]
+                assert time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.3)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_a_text_is_answered_as_our_search_answers(back: str, dataset: Dataset, modality: str) -> None:
+    query = {"modality": modality, "num_images": 5, "num_result_ids": 5, "indice_name": "small", "deduplicate": False}
+    theirs = ask(f"{back}/knn-service", {**query, "text": "a red circle"})
+    ours = Searcher(dataset).search("a red circle", k=5, modality=modality)
+    assert [found["uid"] for found in theirs] == [found.uid for found in ours]
+
+
+def test_an_image_is_answered_and_a_url_of_this_machine_is_not_fetched(back: str) -> None:
+    query = {"modality": "image", "num_images": 3, "num_result_ids": 3, "indice_name": "small", "deduplicate": False}
+    found = ask(f"{back}/knn-service", {**query, "image": base64.b64encode(picture(1_002)).decode()})
+    assert found[0]["similarity"] > 0.9
+    assert found[0]["image_path"] == LAYOUT.sample_key(1, 2)
+    for wrong in ({"image": base64.b64encode(b"%!PS-Adobe").decode()}, {"image_url": f"{back}/indices-list"}):
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            ask(f"{back}/knn-service", {**query, **wrong})
+        assert raised.value.code == 500
+
+
+def test_without_indices_it_says_what_is_missing(tmp_path: Path) -> None:
+    environment = {**os.environ, "LAION_ASSETS_ROOT": str(tmp_path)}
+    ended = subprocess.run([*COMMAND, "--dataset", "sample"], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "knn_indices" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    ended = subprocess.run([*COMMAND, "--dataset", "nothing"], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 2
