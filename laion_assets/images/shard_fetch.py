@@ -19,7 +19,6 @@ from laion_assets.errors import ShardError
 from laion_assets.http.fetch import Fetched, shared_fetcher
 from laion_assets.http.fetch_queue import FetchQueue
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.images.exif import exif_json
 from laion_assets.images.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
 from laion_assets.images.settings import ImageSettings
 
