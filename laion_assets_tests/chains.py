@@ -21,6 +21,7 @@ CHAINS = {
         "metadata/test_dedup_cluster",
         "metadata/test_published",
         "images/test_spark_tasks",
+        "test_partition_names",
     ),
     "object_store": ("commit/test_publication", "metadata/test_download", "images/test_storage_faults"),
 }
