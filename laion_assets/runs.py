@@ -5,20 +5,21 @@ Runs cover what is not complete, in as few ranges as there can be; complete part
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from laion_assets import errors
 from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError, LayoutError
+from laion_assets.failures import explain, is_interrupt
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
 from laion_assets.instance import instance
 from laion_assets.partitions import PARTITIONED, partitions_a_run
 from laion_assets.settings.resolution import configured
 
-_INTERRUPTED = "dagster._core.errors.DagsterExecutionInterruptedError"
+if TYPE_CHECKING:
+    from dagster_shared.error import SerializableErrorInfo
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ def materialize_stage(
         )
         run_ids.append(result.run_id)
         if not result.success:
-            why = _why(result)
-            if why.startswith(_INTERRUPTED):
+            error = _failure(result)
+            if error is not None and is_interrupt(error):
                 raise KeyboardInterrupt
+            why = "see its log in the Dagster UI." if error is None else explain(error)
             raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {why}")
         checks = result.get_asset_check_evaluations()
         failed = [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
@@ -141,19 +143,12 @@ def _range_tags(first: PartitionState, last: PartitionState) -> dict[str, str]:
     }
 
 
-def _why(result: dg.ExecuteInProcessResult) -> str:
-    """The innermost error of a failed run: ours as it is, another's by its class and its first and last line."""
+def _failure(result: dg.ExecuteInProcessResult) -> "SerializableErrorInfo | None":
+    """The error of the step that failed first."""
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error is not None:
-            error = event.step_failure_data.error
-            while error.cause is not None:
-                error = error.cause
-            message = error.message.strip()
-            if (error.cls_name or "") in vars(errors):
-                return message.removeprefix(f"{errors.__name__}.{error.cls_name}: ")
-            lines = [line.strip() for line in message.splitlines() if line.strip()] or [error.cls_name or "unknown"]
-            return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
-    return "see the run's log in the Dagster page"
+            return event.step_failure_data.error
+    return None
 
 
 def _report(

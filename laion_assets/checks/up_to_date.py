@@ -12,6 +12,7 @@ import dagster as dg
 
 from laion_assets.assets.declaration import asset_key
 from laion_assets.datasets import Dataset
+from laion_assets.failures import own_errors_first
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import assets_of
 from laion_assets.partitions import all_partitions, partitions_of_run
@@ -35,6 +36,7 @@ def up_to_date_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
 
 def _check(dataset: Dataset, asset: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset_key(dataset, asset), name=NAME, description=DESCRIPTION)
+    @own_errors_first
     def up_to_date(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         ours = partitions_of_run(dataset, asset, context.run)
         freshness = Freshness(dataset)

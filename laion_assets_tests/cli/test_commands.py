@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from laion_assets import __version__
-from laion_assets.cli import cli, main
+from laion_assets.cli import cli, run_command
 from laion_assets_tests.end_to_end.conftest import command, environment
 
 COMMANDS = sorted(cli.commands)
@@ -35,7 +35,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         capfd.readouterr()
         status = 0
         try:
-            main()
+            run_command()
         except SystemExit as ended:
             status = int(ended.code or 0)
         return Done(status, *capfd.readouterr())
