@@ -15,6 +15,7 @@ from laion_assets.failures import explain, is_interrupt
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
 from laion_assets.instance import instance
+from laion_assets.output_mirrors import mirrors_out_of_reach
 from laion_assets.partitions import PARTITIONED, partitions_a_run
 from laion_assets.settings.resolution import configured
 
@@ -68,7 +69,7 @@ def materialize(
     definitions = build_definitions(dataset)
     dataset = configured(dataset)
     reports = []
-    with instance() as opened:
+    with instance() as opened, mirrors_out_of_reach():
         for asset in assets_of(dataset) if assets is None else assets:
             asked = retry if asset == IMAGE_SHARDS else ()
             reports.append(materialize_stage(dataset, definitions, asset, opened, within, asked))
