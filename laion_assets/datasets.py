@@ -48,6 +48,7 @@ class Dataset:
     images: ImageSettings = ImageSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
+    allow_empty: bool = setting(False, "accept a stage that keeps no row, instead of failing its run")
 
     @cached_property
     def uses_sample_site(self) -> bool:

@@ -10,6 +10,7 @@
     │   ├── ReplacedError       another run published the partition that this one adds to
     │   └── IntegrityError      files on disk disagree with their manifest
     ├── IncompleteError         partitions a stage needs are not published
+    ├── EmptyStageError         a stage kept no row
     ├── ForeignError            partitions handed in do not belong to this dataset or run
     ├── ShardError             a shard could not be made for reasons of our own side
     ├── ModelError              a CLIP model cannot be loaded, or is not the expected one
@@ -60,6 +61,10 @@ class IntegrityError(CommitError):
 
 class IncompleteError(LaionAssetsError):
     """Partitions that a stage needs are not published; the message names them."""
+
+
+class EmptyStageError(LaionAssetsError):
+    """A stage kept no row; the message names the stage that lost them and the reasons."""
 
 
 class ForeignError(LaionAssetsError):

@@ -15,6 +15,7 @@ from laion_assets.failures import explain, is_interrupt
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
 from laion_assets.instance import instance
+from laion_assets.kept_rows import require_rows
 from laion_assets.output_mirrors import mirrors_out_of_reach
 from laion_assets.partitions import PARTITIONED, partitions_a_run
 from laion_assets.settings.resolution import configured
@@ -96,6 +97,8 @@ def materialize_stage(
     todo = [number for number in todo if within is None or number in within]
     if asset == PUBLISHED_PARQUET:
         todo = [0]  # Nobody tells us when the files of others change: look each time.
+    if not todo and not retry:
+        require_rows(dataset, asset)  # as its run did
     job = definitions.resolve_implicit_global_asset_job_def()
     run_ids = []
     for first, last in covering_ranges(todo, partitions_a_run(dataset, asset)):

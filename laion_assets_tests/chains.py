@@ -22,6 +22,7 @@ CHAINS = {
         "metadata/test_published",
         "images/test_spark_tasks",
         "test_partition_names",
+        "test_kept_rows",
     ),
     "object_store": ("commit/test_publication", "metadata/test_download", "images/test_storage_faults"),
 }

@@ -11,6 +11,7 @@ from laion_assets.errors import ForeignError
 from laion_assets.failures import own_errors_first
 from laion_assets.freshness import require_complete
 from laion_assets.handles import HANDLES, Handle
+from laion_assets.kept_rows import require_rows
 from laion_assets.partitions import partition_numbers
 
 Metadata = dict[str, dg.MetadataValue]
@@ -36,7 +37,9 @@ class PartitionIOManager(dg.IOManager):
 
     @own_errors_first
     def handle_output(self, context: dg.OutputContext, obj: Handle) -> None:
-        """Verify the handle that an asset returned. Fails by ForeignError and IncompleteError naming partitions."""
+        """Verify the handle that an asset returned. Fails by ForeignError and IncompleteError naming partitions, and by
+        EmptyStageError where the whole stage kept no row.
+        """
         expected = self._partitions(context)
         if type(obj) is not HANDLES[self.asset] or obj.store != self.store or obj.partitions != expected:
             raise ForeignError(
@@ -45,6 +48,7 @@ class PartitionIOManager(dg.IOManager):
                 "partitions."
             )
         require_complete(self.dataset, obj)
+        require_rows(self.dataset, self.asset)
         rows = 0
         for partition in obj.partitions:
             manifest = obj.manifest(partition)
@@ -60,9 +64,12 @@ class PartitionIOManager(dg.IOManager):
 
     @own_errors_first
     def load_input(self, context: dg.InputContext) -> Handle:
-        """Return a handle over the partitions that the run reads. Fails by IncompleteError naming what is missing."""
+        """Return a handle over the partitions that the run reads. Fails by IncompleteError naming what is missing, and
+        by EmptyStageError where the stage before kept no row.
+        """
         handle = HANDLES[self.asset].of(self.dataset, self._partitions(context))
         require_complete(self.dataset, handle)
+        require_rows(self.dataset, self.asset)
         return handle
 
     def _partitions(self, context: Any) -> tuple[int, ...]:

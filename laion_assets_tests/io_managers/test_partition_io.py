@@ -18,6 +18,12 @@ from laion_assets.io_managers.image_shards import ImageShardsIOManager
 from laion_assets.partitions import partitions_def
 
 
+@pytest.fixture
+def dataset(dataset: Dataset) -> Dataset:
+    """The sample dataset; its shards have no image here."""
+    return replace(dataset, allow_empty=True)
+
+
 def publish(dataset: Dataset, shards: list[int]) -> None:
     store = Store.of(dataset)
     for shard in shards:
