@@ -5,7 +5,7 @@ In process, over a dataset of sixty rows. Through the web server and the daemon:
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,15 @@ import pytest
 
 from laion_assets.commit.manifest import manifest_path
 from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets.datasets import Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import LayoutError
 from laion_assets.handles import IMAGE_SHARDS
-from laion_assets.layout import Layout
 from laion_assets.partitions import PARTITIONED, partition_keys, partition_numbers, partitions_def, partitions_of_run
 from laion_assets.resources.spark import SparkResource
-from laion_assets_tests.images.pictures import jpeg
-from laion_assets_tests.images.site import answer, running
-from laion_assets_tests.metadata.tables import row, table
+from laion_assets_tests.tiny_dataset import served_dataset
 
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-LAYOUT = Layout(parquet_files=2, shards=6, embedding_files=3, rows_per_shard=50)
-ROWS = 60
 NAMED = {
     "one key": lambda keys: ({"dagster/partition": keys[1]}, keys[1:2]),
     "a range of one": lambda keys: ({FIRST: keys[0], LAST: keys[0]}, keys[:1]),
@@ -39,22 +34,9 @@ NAMED = {
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    """A dataset of sixty rows whose images a site on loopback serves; nothing of it is made."""
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / "csv").mkdir()
-    pages = {f"/{number}.jpg": answer(jpeg(90, 70, number)) for number in range(ROWS)}
-    with running(pages) as site:
-        rows = [row(URL=site.url(path), TEXT=f"caption {path}") for path in pages]
-        (folder / "csv" / "a.csv").write_bytes(table(rows))
-        yield replace(
-            SAMPLE,
-            name="tiny",
-            root=str(folder / "data"),
-            source=str(folder / "csv"),
-            layout=LAYOUT,
-            resolve=site.resolve,
-            images=replace(SAMPLE.images, processes=1, threads=8),
-        )
+    """A dataset of sixty rows, nothing of it made."""
+    with served_dataset(tmp_path_factory.mktemp("tiny")) as dataset:
+        yield dataset
 
 
 @pytest.fixture(scope="module")
