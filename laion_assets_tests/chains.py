@@ -24,6 +24,7 @@ CHAINS = {
         "images/test_spark_tasks",
         "test_partition_names",
         "test_kept_rows",
+        "test_failures",
     ),
     "object_store": ("commit/test_publication", "metadata/test_download", "images/test_storage_faults"),
 }
