@@ -4,12 +4,14 @@ The first tests make the tiny dataset one partition at a time; those of the mark
 """
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import yaml
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from laion_assets.commit.manifest import manifest_path
 from laion_assets.commit.store import Store
@@ -19,6 +21,7 @@ from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, R
 from laion_assets.partitions import PARTITIONED, partition_keys
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
 from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page, wait_until
+from laion_assets_tests.end_to_end.test_browser import ARTIFACTS, CHROMIUM_FLAGS, PATIENCE_MS, shoot
 from laion_assets_tests.tiny_dataset import served_dataset
 
 PROJECT = Path(__file__).with_name("partition_project.py")
@@ -27,7 +30,6 @@ START_SENSOR = """mutation Start($selector: SensorSelector!) { startSensor(senso
   __typename ... on PythonError { message } } }"""
 START_SCHEDULE = """mutation Start($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) {
   __typename ... on PythonError { message } } }"""
-STOP_SCHEDULE = "mutation Stop($id: String!) { stopRunningSchedule(id: $id) { __typename } }"
 RUNS = """{ runsOrError { ... on Runs { results { runId status assetSelection { path } tags { key value } } } } }"""
 
 
@@ -155,3 +157,53 @@ def test_the_command_of_dagster_makes_one_partition(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert complete(tiny, asset) == partition_keys(tiny, asset)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    ARTIFACTS.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("asset", PARTITIONED)
+def test_one_partition_is_materialized_by_clicking(
+    page: DagsterPage, tiny: Dataset, browser: Browser, asset: str
+) -> None:
+    keys = partition_keys(tiny, asset)
+    wanted = keys[1]
+    forget(tiny, asset, [wanted])
+    with browser.new_context(viewport={"width": 1500, "height": 950}) as context:
+        tab = context.new_page()
+        tab.set_default_timeout(PATIENCE_MS)
+        tab.goto(f"{page.url}/assets/tiny/{asset}?view=partitions")
+        expect(tab.get_by_text(f"{len(keys)} Partitions Selected", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+        tab.get_by_role("button", name="Materialize").first.click()
+        tab.get_by_role("button", name="Custom").click()
+        select_one(tab, keys, wanted)
+        shoot(tab, f"launch-one-{asset}")
+        tab.get_by_role("button", name="Launch 1 run").click()
+        expect(tab.get_by_text("Launch 1 run")).not_to_be_visible(timeout=PATIENCE_MS)
+    wait_until(lambda: complete(tiny, asset) == keys, 180)
+    run = page.graphql(RUNS)["runsOrError"]["results"][0]
+    assert {"key": "dagster/partition", "value": wanted} in run["tags"]
+    assert page.wait_for_run(run["runId"], 60) == "SUCCESS"
+
+
+def select_one(tab: Page, keys: list[str], wanted: str) -> None:
+    """Leave one partition selected in the dialog, which shows few partitions as tags and more as a number."""
+    many = tab.get_by_text(f"{len(keys)} partitions selected", exact=True)
+    tag = tab.get_by_role("dialog").locator(f"div[title='{keys[0]}'] + div [aria-label='close']")
+    expect(many.or_(tag)).to_be_visible(timeout=PATIENCE_MS)
+    if many.is_visible():
+        many.click()
+        tab.get_by_role("menuitem", name=f"Select all ({len(keys)})").click()
+        tab.get_by_role("menuitem", name=wanted).click()
+        tab.keyboard.press("Escape")
+        return
+    for key in keys:
+        if key != wanted:
+            tab.get_by_role("dialog").locator(f"div[title='{key}'] + div [aria-label='close']").click()
