@@ -14,6 +14,7 @@ CHAINS = {
         "end_to_end/test_subset",
         "end_to_end/test_web_server",
         "end_to_end/test_partition_launches",
+        "end_to_end/test_interrupts",
         "end_to_end/test_deploy",
         "end_to_end/test_browser",
     ),
