@@ -49,8 +49,9 @@ class Link:
     @classmethod
     def parse(cls, formatted: str, was_handled: bool) -> "Link":
         """The link from Python's text of an exception: `module.Class: text`, notes included."""
-        kind, _, text = formatted.strip().partition(":")
-        return cls(kind, text.strip(), was_handled)
+        first, newline, notes = formatted.strip().partition("\n")
+        kind, _, text = first.partition(":")
+        return cls(kind, f"{text.strip()}{newline}{notes}".strip(), was_handled)
 
 
 def explain(error: "BaseException | SerializableErrorInfo") -> str:

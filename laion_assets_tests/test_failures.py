@@ -35,9 +35,15 @@ def raised_from(*chain: BaseException) -> BaseException:
     return chain[0]
 
 
+def noted(error: BaseException, note: str) -> BaseException:
+    error.add_note(note)
+    return error
+
+
 FOREIGN: dict[str, tuple[Callable[[], BaseException], str]] = {
     "one line": (lambda: OSError(111, "Connection refused"), "ConnectionRefusedError: [Errno 111] Connection refused"),
     "no text": (TimeoutError, "TimeoutError"),
+    "no text, but notes": (lambda: noted(TimeoutError(), "The JVM said: no"), "TimeoutError: The JVM said: no"),
     "a key": (lambda: KeyError("uid"), "KeyError: 'uid'"),
     "many lines": (lambda: ValueError("first\n  at java.lang.X\nlast"), "ValueError: first ... last"),
     "one of a like name": (lambda: type("IntegrityError", (Exception,), {})("locked"), "IntegrityError: locked"),
