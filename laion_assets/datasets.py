@@ -55,6 +55,7 @@ class Dataset:
     images: ImageSettings = ImageSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
+    allow_empty: bool = setting(False, "accept a stage that keeps no row, instead of failing its run")
 
     def __post_init__(self) -> None:
         if not is_dataset_name(self.folder) or not (set(self.name) <= _NAME_SIGNS and self.name):

@@ -11,6 +11,7 @@
     │   └── IntegrityError      files on disk disagree with their manifest
     │       └── StoreError      a path leads out of the store, or something that is not ours is in the way
     ├── IncompleteError         partitions a stage needs are not published
+    ├── EmptyStageError         a stage kept no row
     ├── ForeignError            partitions handed in do not belong to this dataset or run
     ├── ShardError             a shard could not be made for reasons of our own side
     ├── SparkError              Spark cannot start: Java, Python or a setting is not what it needs
@@ -66,6 +67,10 @@ class StoreError(IntegrityError):
 
 class IncompleteError(LaionAssetsError):
     """Partitions that a stage needs are not published; the message names them."""
+
+
+class EmptyStageError(LaionAssetsError):
+    """A stage kept no row; the message names the stage that lost them and the reasons."""
 
 
 class ForeignError(LaionAssetsError):

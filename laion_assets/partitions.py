@@ -4,9 +4,12 @@ Two static definitions with no mapping between them would be joined by equal key
 names its mapping here.
 """
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from laion_assets.datasets import Dataset
+from laion_assets.errors import LayoutError
 from laion_assets.freshness import upstream_partitions
 from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, KNN_INDICES
 
@@ -20,9 +23,57 @@ def partition_keys(dataset: Dataset, asset: str) -> list[str]:
     return [handle.key(dataset.layout, number) for number in handle.numbers(dataset.layout)]
 
 
-def partition_numbers(dataset: Dataset, asset: str, keys: list[str]) -> tuple[int, ...]:
-    """The numbers of partition keys, in order of definition, whatever order the keys came in."""
-    return tuple(sorted(int(key) for key in keys)) if asset in PARTITIONED else (0,)
+def partition_numbers(dataset: Dataset, asset: str, keys: Iterable[str]) -> tuple[int, ...]:
+    """Return the numbers of partition keys in order of definition, whatever the order of the keys.
+
+    Raises LayoutError for a key that the asset does not have.
+    """
+    if asset not in PARTITIONED:
+        return (0,)
+    handle, layout = HANDLES[asset], dataset.layout
+    numbers = handle.numbers(layout)
+    found = []
+    for key in keys:
+        number = int(key) if key.isdecimal() else -1
+        if number not in numbers or handle.key(layout, number) != key:
+            first, last = handle.key(layout, numbers[0]), handle.key(layout, numbers[-1])
+            raise LayoutError(
+                f"Unknown partition {key!r} of {dataset.name}/{asset}. Its partitions are {first} to {last}."
+            )
+        found.append(number)
+    return tuple(sorted(found))
+
+
+def partitions_of_run(dataset: Dataset, asset: str, run: dg.DagsterRun) -> tuple[int, ...] | None:
+    """Return the partition numbers of an asset that a run names, in order; None where the run names none.
+
+    Dagster names them by one key (`dagster/partition`: one partition selected in the Dagster UI, a RunRequest with a
+    partition key, `dagster asset materialize --partition`), by a range (two tags: backfills, automation) or by a
+    subset of the run. Dagster's own function resolves them all. Raises LayoutError for partitions that do not exist and
+    for an empty range.
+    """
+    definition = partitions_def(dataset, asset)
+    if definition is None:
+        return (0,) if run.is_partitioned else None
+    try:
+        subset = run.get_resolved_partitions_subset_for_events(definition)
+    except dg.DagsterError as error:  # a range of keys that do not exist, or with one end only
+        raise LayoutError(
+            f"The partitions of this run are not partitions of {dataset.name}/{asset}: {error}"
+        ) from error
+    if subset is None:
+        return None
+    numbers = partition_numbers(dataset, asset, subset.get_partition_keys())
+    if not numbers:
+        raise LayoutError(
+            f"The partition range of this run is empty for {dataset.name}/{asset}: its first key must come first."
+        )
+    return numbers
+
+
+def all_partitions(dataset: Dataset, asset: str) -> tuple[int, ...]:
+    """Return the numbers of all partitions of an asset."""
+    return tuple(HANDLES[asset].numbers(dataset.layout))
 
 
 def partitions_def(dataset: Dataset, asset: str) -> dg.StaticPartitionsDefinition | None:

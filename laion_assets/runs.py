@@ -5,21 +5,24 @@ Runs cover what is not complete, in as few ranges as there can be; complete part
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from laion_assets import errors
 from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError, LayoutError
+from laion_assets.failures import explain, is_interrupt
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
 from laion_assets.instance import instance
+from laion_assets.kept_rows import require_rows
+from laion_assets.output_mirrors import mirrors_out_of_reach
 from laion_assets.partitions import PARTITIONED, partitions_a_run
 from laion_assets.places import require_root
 from laion_assets.settings.resolution import configured
 
-_INTERRUPTED = "dagster._core.errors.DagsterExecutionInterruptedError"
+if TYPE_CHECKING:
+    from dagster_shared.error import SerializableErrorInfo
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def materialize(
     dataset = configured(dataset)
     require_root(dataset)
     reports = []
-    with instance() as opened:
+    with instance() as opened, mirrors_out_of_reach():
         for asset in assets_of(dataset) if assets is None else assets:
             asked = retry if asset == IMAGE_SHARDS else ()
             reports.append(materialize_stage(dataset, definitions, asset, opened, within, asked))
@@ -96,6 +99,8 @@ def materialize_stage(
     todo = [number for number in todo if within is None or number in within]
     if asset == PUBLISHED_PARQUET:
         todo = [0]  # Nobody tells us when the files of others change: look each time.
+    if not todo and not retry:
+        require_rows(dataset, asset)  # as its run did
     job = definitions.resolve_implicit_global_asset_job_def()
     run_ids = []
     for first, last in covering_ranges(todo, partitions_a_run(dataset, asset)):
@@ -109,9 +114,10 @@ def materialize_stage(
         )
         run_ids.append(result.run_id)
         if not result.success:
-            why = _why(result)
-            if why.startswith(_INTERRUPTED):
+            error = _failure(result)
+            if error is not None and is_interrupt(error):
                 raise KeyboardInterrupt
+            why = "see its log in the Dagster UI." if error is None else explain(error)
             raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {why}")
         checks = result.get_asset_check_evaluations()
         failed = [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
@@ -143,19 +149,12 @@ def _range_tags(first: PartitionState, last: PartitionState) -> dict[str, str]:
     }
 
 
-def _why(result: dg.ExecuteInProcessResult) -> str:
-    """The innermost error of a failed run: ours as it is, another's by its class and its first and last line."""
+def _failure(result: dg.ExecuteInProcessResult) -> "SerializableErrorInfo | None":
+    """The error of the step that failed first."""
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error is not None:
-            error = event.step_failure_data.error
-            while error.cause is not None:
-                error = error.cause
-            message = error.message.strip()
-            if (error.cls_name or "") in vars(errors):
-                return message.removeprefix(f"{errors.__name__}.{error.cls_name}: ")
-            lines = [line.strip() for line in message.splitlines() if line.strip()] or [error.cls_name or "unknown"]
-            return lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
-    return "see the run's log in the Dagster page"
+            return event.step_failure_data.error
+    return None
 
 
 def _report(

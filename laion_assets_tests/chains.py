@@ -13,6 +13,8 @@ CHAINS = {
         "end_to_end/test_readme",
         "end_to_end/test_subset",
         "end_to_end/test_web_server",
+        "end_to_end/test_partition_launches",
+        "end_to_end/test_interrupts",
         "end_to_end/test_deploy",
         "end_to_end/test_browser",
     ),
@@ -21,6 +23,9 @@ CHAINS = {
         "metadata/test_dedup_cluster",
         "metadata/test_published",
         "images/test_spark_tasks",
+        "test_partition_names",
+        "test_kept_rows",
+        "test_failures",
     ),
     "object_store": (
         "commit/test_publication",

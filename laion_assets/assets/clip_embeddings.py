@@ -6,6 +6,7 @@ from laion_assets.assets.declaration import declaration, edge, run_partitions, s
 from laion_assets.assets.reporting import Reporting, reported_output
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
+from laion_assets.failures import own_errors_first
 from laion_assets.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
 from laion_assets.resources.clip_model import ClipModelResource
 
@@ -34,6 +35,7 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
             metadata={"dagster/column_schema": embedding_columns(dataset)},
         )
     )
+    @own_errors_first
     def clip_embeddings(
         context: dg.AssetExecutionContext, image_shards: ImageShards, clip_model: ClipModelResource
     ) -> dg.Output[ClipEmbeddings]:

@@ -6,8 +6,9 @@ from typing import Any
 import dagster as dg
 
 from laion_assets.datasets import Dataset
+from laion_assets.errors import LayoutError
 from laion_assets.handles import HANDLES, SOURCES, stages_of
-from laion_assets.partitions import partition_numbers, partitions_a_run, partitions_def, upstream_mapping
+from laion_assets.partitions import partitions_a_run, partitions_def, partitions_of_run, upstream_mapping
 
 
 def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
@@ -50,8 +51,14 @@ def edge(dataset: Dataset, asset: str) -> dict[str, dg.AssetIn]:
 
 
 def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: str) -> tuple[int, ...]:
-    """The partition numbers this run covers, in order."""
-    return partition_numbers(dataset, asset, list(context.partition_keys) if context.has_partition_key_range else [])
+    """Return the partition numbers that this run covers, in order. Raises LayoutError where it names none."""
+    numbers = partitions_of_run(dataset, asset, context.run)
+    if numbers is None:
+        raise LayoutError(
+            f"This run names no partition of {dataset.name}/{asset}. Select partitions in the Dagster UI, or set the "
+            "tag dagster/partition, or both dagster/asset_partition_range_start and dagster/asset_partition_range_end."
+        )
+    return numbers
 
 
 def say_in(context: dg.AssetExecutionContext) -> Callable[[str], None]:

@@ -6,6 +6,7 @@ from laion_assets.assets.declaration import declaration, edge, run_partitions, s
 from laion_assets.assets.reporting import Reporting, reported_output
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
+from laion_assets.failures import own_errors_first
 from laion_assets.handles import DEDUP_PARQUET, DedupParquet, Handle
 from laion_assets.resources.spark import SparkResource
 
@@ -36,6 +37,7 @@ def dedup_parquet_asset(dataset: Dataset) -> dg.AssetsDefinition:
             metadata={"dagster/column_schema": dedup_columns()},
         )
     )
+    @own_errors_first
     def dedup_parquet(
         context: dg.AssetExecutionContext, source: Handle, spark: SparkResource
     ) -> dg.Output[DedupParquet]:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from laion_assets.assets.declaration import declaration, edge, run_partitions, say_in
 from laion_assets.assets.reporting import Reporting, reported_output
 from laion_assets.datasets import Dataset
+from laion_assets.failures import own_errors_first
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.images.retry_reasons import RETRY_HELP, asked_in_config
 from laion_assets.resources.crawl_site import CrawlSiteResource
@@ -53,6 +54,7 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
             metadata={"dagster/column_schema": shard_columns(dataset)},
         )
     )
+    @own_errors_first
     def image_shards(
         context: dg.AssetExecutionContext,
         config: ImageShardsConfig,

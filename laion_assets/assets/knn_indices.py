@@ -5,6 +5,7 @@ import dagster as dg
 from laion_assets.assets.declaration import declaration, edge, say_in
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
+from laion_assets.failures import own_errors_first
 from laion_assets.handles import KNN_INDICES, ClipEmbeddings, KnnIndices
 
 DESCRIPTION = """
@@ -29,6 +30,7 @@ def knn_indices_asset(dataset: Dataset) -> dg.AssetsDefinition:
             ins=edge(dataset, KNN_INDICES),
         )
     )
+    @own_errors_first
     def knn_indices(context: dg.AssetExecutionContext, clip_embeddings: ClipEmbeddings) -> KnnIndices:
         from laion_assets.index.build import build_indices
         from laion_assets.stored_layout import prepare_store

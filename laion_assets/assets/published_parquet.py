@@ -7,6 +7,7 @@ import dagster as dg
 from laion_assets.assets.declaration import asset_key
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
+from laion_assets.failures import own_errors_first
 from laion_assets.handles import PUBLISHED_PARQUET
 
 DESCRIPTION = """
@@ -32,6 +33,7 @@ def published_parquet_asset(dataset: Dataset) -> Any:
         io_manager_key=f"{PUBLISHED_PARQUET}_io_manager",
         metadata={"dagster/column_schema": source_columns()},
     )
+    @own_errors_first
     def published_parquet(context: dg.OpExecutionContext) -> dg.ObserveResult:
         from laion_assets.io_managers.published_parquet import PublishedParquetIOManager
         from laion_assets.metadata.published import observe_published

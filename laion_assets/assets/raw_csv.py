@@ -5,6 +5,7 @@ import dagster as dg
 from laion_assets.assets.declaration import declaration, say_in
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
+from laion_assets.failures import own_errors_first
 from laion_assets.handles import RAW_CSV, RawCsv
 from laion_assets.resources.crawl_site import CrawlSiteResource
 
@@ -34,6 +35,7 @@ def raw_csv_asset(dataset: Dataset) -> dg.AssetsDefinition:
             metadata={"dagster/column_schema": source_columns()},
         )
     )
+    @own_errors_first
     def raw_csv(context: dg.AssetExecutionContext, crawl_site: CrawlSiteResource) -> RawCsv:
         from laion_assets.metadata.download import fetch_raw_csv
         from laion_assets.stored_layout import prepare_store

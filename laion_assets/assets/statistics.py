@@ -7,6 +7,7 @@ import dagster as dg
 from laion_assets.assets.declaration import asset_key, declaration, say_in
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
+from laion_assets.failures import own_errors_first
 from laion_assets.handles import (
     DATASET_STATISTICS,
     IMAGE_STATISTICS,
@@ -40,6 +41,7 @@ def dataset_statistics_asset(dataset: Dataset) -> dg.AssetsDefinition:
     @dg.asset(
         **_declaration(dataset, DATASET_STATISTICS, DATASET_DESCRIPTION),
     )
+    @own_errors_first
     def dataset_statistics(context: dg.AssetExecutionContext) -> DatasetStatistics:
         from laion_assets.statistics.build import build_statistics
         from laion_assets.stored_layout import prepare_store
@@ -57,6 +59,7 @@ def image_statistics_asset(dataset: Dataset) -> dg.AssetsDefinition:
     @dg.asset(
         **_declaration(dataset, IMAGE_STATISTICS, IMAGE_DESCRIPTION),
     )
+    @own_errors_first
     def image_statistics(context: dg.AssetExecutionContext) -> ImageStatistics:
         from laion_assets.statistics.build import build_statistics
         from laion_assets.stored_layout import prepare_store

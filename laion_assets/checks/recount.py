@@ -19,11 +19,12 @@ from laion_assets.checks import (
     statistics,
 )
 from laion_assets.checks.model_loader import ModelLoader
-from laion_assets.checks.run_partitions import all_partitions, partitions_of_run
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError
+from laion_assets.failures import own_errors_first
 from laion_assets.handles import DATASET_STATISTICS, HANDLES, IMAGE_STATISTICS, assets_of
+from laion_assets.partitions import all_partitions, partitions_of_run
 from laion_assets.resources.clip_model import ClipModelResource
 
 PARTITIONS_A_CHECK = 1_000
@@ -63,8 +64,9 @@ def recount_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
 
 def _check(dataset: Dataset, asset: str, law: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset_key(dataset, asset), name="conservation", description=law)
+    @own_errors_first
     def conservation(context: dg.AssetCheckExecutionContext, clip_model: ClipModelResource) -> dg.AssetCheckResult:
-        ours = partitions_of_run(context, dataset, asset)
+        ours = partitions_of_run(dataset, asset, context.run)
         partitions = _spread(all_partitions(dataset, asset)) if ours is None else ours
         found = recount(dataset, asset, partitions, clip_model.load)
         lines = [f"| {key} | {sentence} |" for key, sentences in found.items() for sentence in sentences[:3]]

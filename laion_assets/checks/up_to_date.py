@@ -11,10 +11,11 @@ from itertools import groupby
 import dagster as dg
 
 from laion_assets.assets.declaration import asset_key
-from laion_assets.checks.run_partitions import all_partitions, partitions_of_run
 from laion_assets.datasets import Dataset
+from laion_assets.failures import own_errors_first
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import assets_of
+from laion_assets.partitions import all_partitions, partitions_of_run
 from laion_assets.stored_layout import described, old_partitions
 
 NAME = "up_to_date"
@@ -36,8 +37,9 @@ def up_to_date_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
 
 def _check(dataset: Dataset, asset: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset_key(dataset, asset), name=NAME, description=DESCRIPTION)
+    @own_errors_first
     def up_to_date(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        ours = partitions_of_run(context, dataset, asset)
+        ours = partitions_of_run(dataset, asset, context.run)
         freshness = Freshness(dataset)
         looked_at = all_partitions(dataset, asset) if ours is None else ours
         scope = "all" if ours is None else "of this run"

@@ -3,9 +3,13 @@
 Exit status: 0 done, 1 failed (the message says what, where and what to do), 2 wrong usage, 130 ended by Ctrl-C.
 """
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
+import traceback
+from typing import NoReturn
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -23,6 +27,7 @@ from laion_assets.cli.status import status
 from laion_assets.cli.trace import trace
 from laion_assets.cli.utf8 import use_utf8
 from laion_assets.errors import LaionAssetsError
+from laion_assets.failures import explain
 from laion_assets.places import describe
 
 HELP = """Rebuild a LAION-style image-text dataset, from crawl CSVs to a searchable CLIP index.
@@ -59,34 +64,58 @@ for command in (demo, materialize, status, statistics, search, fetch, trace, set
 
 
 def main() -> None:
-    """Entry point: runs a command and turns errors into one clear line and an exit status."""
+    """Entry point: run a command, then end the process with its exit status.
+
+    The interpreter is not finalized: a thread of pyarrow's pool that drops its last reference to a Python file at that
+    moment asks for the lock of an interpreter that is gone, and the process aborts (SIGABRT) after its output.
+    """
     use_utf8()
+    status: str | int | None = 0
+    try:
+        run_command()
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status if isinstance(status, int) else 0)
+
+
+def run_command() -> NoReturn:
+    """Run the command that `sys.argv` names; errors become one sentence, and SystemExit has the status."""
     # A script's background jobs start with SIGINT ignored; Dagster gives SIGTERM the same fate after its first run,
     # so that `kill` would no longer end us.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        cli(standalone_mode=False)
+        sys.exit(cli(standalone_mode=False))  # the status of click's Exit; a command itself returns None
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _interrupted()
     except LaionAssetsError as error:
-        click.secho(f"laion-assets: {error}", fg="red", err=True)
-        sys.exit(1)
+        _failed(explain(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        click.secho(f"laion-assets: {describe(error)}", fg="red", err=True)
-        sys.exit(1)
+        _failed(describe(error))
     except Exception as error:
         if type(error).__name__ == "DagsterExecutionInterruptedError":
             _interrupted()
         raise
 
 
-def _interrupted() -> None:
+def _failed(sentence: str) -> NoReturn:
+    click.secho(f"laion-assets: {sentence}", fg="red", err=True)
+    sys.exit(1)
+
+
+def _interrupted() -> NoReturn:
     click.secho(
         "\nlaion-assets: interrupted; every finished partition is kept, the same command goes on from there.",
         fg="yellow",

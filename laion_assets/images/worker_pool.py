@@ -18,7 +18,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Protocol, cast
 
-from laion_assets.errors import LaionAssetsError
+from laion_assets.failures import explain
 from laion_assets.images.outcome import ShardFailure, ShardOutcome
 from laion_assets.images.parent_end import import_path
 
@@ -95,8 +95,7 @@ def result_of(task: Task) -> ShardOutcome | ShardFailure:
     try:
         return task.run()
     except Exception as error:
-        message = str(error) if isinstance(error, LaionAssetsError) else f"{type(error).__name__}: {error}"
-        return ShardFailure(task.shard, task.key, type(error).__name__, message, traceback.format_exc())
+        return ShardFailure(task.shard, task.key, type(error).__name__, explain(error), traceback.format_exc())
 
 
 def available_cores() -> int:

@@ -22,13 +22,14 @@ from laion_assets.datasets import Dataset
 from laion_assets.embeddings.encode import Built
 from laion_assets.errors import ConservationError, IndexBuildError
 from laion_assets.freshness import inputs_digest, settings_digest
-from laion_assets.handles import KNN_INDICES, ClipEmbeddings
+from laion_assets.handles import CLIP_EMBEDDINGS, KNN_INDICES, ClipEmbeddings
 from laion_assets.index.autofaiss_index import build_with_autofaiss
 from laion_assets.index.coherence import coherent_embeddings
 from laion_assets.index.details import INPUTS, footer_sha256
 from laion_assets.index.index_file import read_index
 from laion_assets.index.recall import measured_recall
 from laion_assets.index.vectors import FOLDERS, MODALITIES, Vectors, check_bytes, opened_vectors
+from laion_assets.kept_rows import require_rows
 from laion_assets.layout import Layout
 
 METADATA_FOLDER = f"{KNN_INDICES}/metadata"
@@ -53,9 +54,10 @@ def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
             return Built(current, made=False)
         say(f"{KNN_INDICES}: made again, because {damage}")
     if embeddings.rows == 0:
+        require_rows(dataset, CLIP_EMBEDDINGS)  # which names the stage that lost the rows
         raise IndexBuildError(
-            f"{dataset.name} has no vectors: none of its {len(embeddings.manifests)} embedding files has a row. "
-            "Why no picture was fetched is in the manifests of image_shards."
+            f"{dataset.name} has no vectors: none of its {len(embeddings.manifests)} embedding files has a row, and "
+            "there is no index over nothing."
         )
     with contextlib.ExitStack() as stack:
         vectors = {

@@ -8,8 +8,10 @@ from laion_assets.commit.manifest import Manifest
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import ForeignError
+from laion_assets.failures import own_errors_first
 from laion_assets.freshness import require_complete
 from laion_assets.handles import HANDLES, Handle
+from laion_assets.kept_rows import require_rows
 from laion_assets.partitions import partition_numbers
 
 Metadata = dict[str, dg.MetadataValue]
@@ -33,8 +35,11 @@ class PartitionIOManager(dg.IOManager):
         """Metadata of one partition beside the counts; the artefact's own IO manager adds to it."""
         return {}
 
+    @own_errors_first
     def handle_output(self, context: dg.OutputContext, obj: Handle) -> None:
-        """Verify the handle that an asset returned. Raises ForeignError and IncompleteError naming partitions."""
+        """Verify the handle that an asset returned. Fails by ForeignError and IncompleteError naming partitions, and by
+        EmptyStageError where the whole stage kept no row.
+        """
         expected = self._partitions(context)
         if type(obj) is not HANDLES[self.asset] or obj.store != self.store or obj.partitions != expected:
             raise ForeignError(
@@ -43,6 +48,7 @@ class PartitionIOManager(dg.IOManager):
                 "partitions."
             )
         require_complete(self.dataset, obj)
+        require_rows(self.dataset, self.asset)
         rows = 0
         for partition in obj.partitions:
             manifest = obj.manifest(partition)
@@ -56,10 +62,14 @@ class PartitionIOManager(dg.IOManager):
         """What a person sees of a published partition in the page."""
         return {**counts_metadata(self.store, manifest), **self.describe(partition, manifest)}
 
+    @own_errors_first
     def load_input(self, context: dg.InputContext) -> Handle:
-        """A handle over the partitions that the run downstream reads. Raises IncompleteError naming what is missing."""
+        """Return a handle over the partitions that the run reads. Fails by IncompleteError naming what is missing, and
+        by EmptyStageError where the stage before kept no row.
+        """
         handle = HANDLES[self.asset].of(self.dataset, self._partitions(context))
         require_complete(self.dataset, handle)
+        require_rows(self.dataset, self.asset)
         return handle
 
     def _partitions(self, context: Any) -> tuple[int, ...]:

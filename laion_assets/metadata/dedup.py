@@ -127,10 +127,11 @@ def _own_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found = re.search(r"^laion_assets\.errors\.(\w+): (.*)$", str(error), re.MULTILINE)
-        if found is None:
+        found = re.findall(r"^laion_assets\.errors\.(\w+): (.*)$", str(error), re.MULTILINE)
+        if not found:
             raise
-        raise getattr(errors, found.group(1))(found.group(2)) from error
+        kind, message = found[-1]  # a traceback ends with the outermost error
+        raise getattr(errors, kind)(message) from error
 
 
 def group_files(files: Iterable[tuple[str, int]], group_bytes: int, at_least: int) -> list[list[tuple[str, int]]]:

@@ -56,7 +56,15 @@ def reported(session: Any, groups: int, files: int, size: int, say: Callable[[st
         yield
         advance(reading, groups)
         write(files, groups)
-    finally:
+    except Exception:
         ended.set()
-        thread.join(timeout=5)
-        context.setLocalProperty("spark.jobGroup.id", None)
+        _end(thread, context)
+        raise
+    finally:  # where it is interrupted, this thread's connection to the JVM still waits for the job: it takes no call
+        ended.set()
+    _end(thread, context)
+
+
+def _end(thread: threading.Thread, context: Any) -> None:
+    thread.join(timeout=5)
+    context.setLocalProperty("spark.jobGroup.id", None)

@@ -248,9 +248,9 @@ def _locked_journal(folder: Path) -> int:
             raise not_a_file(str(folder / "journal"))
         try:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError:
             os.close(journal)
-            raise ClaimError(f"another process is fetching into {folder}: wait for it, or end it.") from error
+            raise ClaimError(f"another process is fetching into {folder}: wait for it, or end it.") from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(journal), os.stat(folder / "journal")):
                 return journal

@@ -15,11 +15,24 @@ class _Line(logging.Formatter):
         return f"{self.formatTime(record, '%H:%M:%S')}  {step:<18} {level}{message}"
 
 
+def _is_shown(record: logging.LogRecord) -> bool:
+    """Leave out Dagster's lines on a failed run: whoever started the run prints the error, once.
+
+    Dagster's own log of the run keeps them: steps that fail, steps that depend on them, the run.
+    """
+    meta = getattr(record, "dagster_meta", {})
+    event = meta.get("dagster_event")
+    if event is not None:
+        return not event.is_failure
+    return not (meta.get("orig_message") or "").startswith("Dependencies for step ")
+
+
 @dg.logger(config_schema={}, description="One line a message: time, stage, what was said.")
 def run_log(context: dg.InitLoggerContext) -> logging.Logger:
     """Dagster's console logger, without the run id and event names in each line."""
     logger = logging.Logger("laion_assets.run", logging.INFO)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
+    handler.addFilter(_is_shown)
     logger.addHandler(handler)
     return logger

@@ -1,7 +1,9 @@
 """Spark as a Dagster resource, for any master, started when first asked for and ended with the run."""
 
 import contextlib
+import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,8 +56,9 @@ class SparkResource(dg.ConfigurableResource):
                     **self.conf,
                 }
             )
+            logging.getLogger().addFilter(_is_not_py4j)
             try:
-                with _jvm_noise_kept_apart():
+                with _jvm_noise_kept_apart(), _interrupts_kept():
                     return self._lazy.spark_session
             except BaseException:
                 self._lazy = None
@@ -79,6 +82,25 @@ class SparkResource(dg.ConfigurableResource):
         if self._lazy is not None:
             self._lazy = None
             end_jvm()
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Keep the run's own handler of Ctrl-C: a SparkContext replaces it by one that asks the JVM to cancel all jobs.
+
+    That handler calls the JVM from within the call that it interrupts, and fails. The run ends the JVM instead.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+def _is_not_py4j(record: logging.LogRecord) -> bool:
+    """Drop the tracebacks that Py4J writes to the root logger: it raises the same errors, too."""
+    return "py4j" not in Path(record.pathname).parts
 
 
 @contextlib.contextmanager

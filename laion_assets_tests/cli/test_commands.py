@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from laion_assets import __version__
-from laion_assets.cli import cli, main
+from laion_assets.cli import cli, run_command
 from laion_assets_tests.end_to_end.conftest import command, environment
 
 COMMANDS = sorted(cli.commands)
@@ -35,7 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         capfd.readouterr()
         status = 0
         try:
-            main()
+            run_command()
         except SystemExit as ended:
             status = int(ended.code or 0)
         return Done(status, *capfd.readouterr())
@@ -107,6 +109,12 @@ def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
         (["status", "--dataset", "nothing"], 2, "nothing"),
         (["search", "--k", "0", "x"], 2, "range"),
         (["nonsense"], 2, "nonsense"),
+        (["trace", "abc"], 1, "'abc'"),
+        (["trace", "0" * 32], 1, "dedup_parquet 00 is not published"),
+        (["statistics"], 1, "statistics"),
+        (["settings", "--dataset", "nothing"], 2, "nothing"),
+        (["fetch"], 2, "URL"),
+        (["demo", "--nonsense"], 2, "nonsense"),
     ],
 )
 def test_errors_are_one_clear_message(run: Callable[..., Done], arguments: list[str], status: int, said: str) -> None:
@@ -129,6 +137,47 @@ def test_a_malformed_settings_file_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "laion-assets.toml" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_trace_of_an_unknown_uid_ends_with_status_1(
+    run: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("laion_assets.metadata.uid_lookup.find_uid", lambda dataset, store, uid: None)
+    done = run("trace", "0" * 32)
+    assert (done.returncode, done.stdout) == (1, f"sample has no row with uid {'0' * 32}\n")
+    assert run("trace", "0" * 32, "--json").returncode == 1
+    assert run("status", "--check").returncode == 1
+    assert run("--help").returncode == run("status").returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["statistics"], ["search", "x"], ["materialize", "raw_csv"]])
+def test_a_root_that_is_a_file_is_one_sentence(run: Callable[..., Done], tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "data").write_text("a file")
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert str(tmp_path / "data") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_process_ends_without_an_abort_whatever_pyarrow_s_threads_hold(tmp_path: Path) -> None:
+    """A thread of pyarrow's pool drops the last reference to a Python file; 10 of 40 processes aborted so."""
+    path = tmp_path / "a.parquet"
+    columns = {f"c{number}": list(range(1_000)) for number in range(12)}
+    pq.write_table(pa.table(columns), path)
+    code = f"""
+import click, laion_assets.cli as command
+@command.cli.command()
+def read():
+    import pyarrow.parquet as pq
+    with open({str(path)!r}, "rb") as file:
+        pq.ParquetFile(file).read_row_group(0)
+    print("read")
+import sys; sys.argv = ["laion-assets", "read"]
+command.main()
+"""
+    for _ in range(12):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "read\n", "")
 
 
 @pytest.mark.parametrize(

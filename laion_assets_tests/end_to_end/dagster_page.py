@@ -68,22 +68,23 @@ class DagsterPage:
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
         return answer["backfillId"]
 
-    def run(self, dataset: str, asset: str, first: str = "", last: str = "") -> str:
-        """Launch one run of an asset, over a partition range if one is given. Returns its id."""
-        tags = [
-            {"key": "dagster/asset_partition_range_start", "value": first},
-            {"key": "dagster/asset_partition_range_end", "value": last},
-        ]
+    def run(self, dataset: str, asset: str, first: str = "", last: str = "", key: str = "", location: str = "") -> str:
+        """Launch one run of an asset, over a partition range or one partition if they are given. Returns its id."""
+        tags = {}
+        if first:
+            tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        elif key:
+            tags = {"dagster/partition": key}
         params = {
             "selector": {
-                "repositoryLocationName": dataset,
+                "repositoryLocationName": location or dataset,
                 "repositoryName": "__repository__",
                 "pipelineName": "__ASSET_JOB",
                 "assetSelection": [{"path": [dataset, asset]}],
             },
             "runConfigData": {},
             "mode": "default",
-            "executionMetadata": {"tags": tags if first else []},
+            "executionMetadata": {"tags": [{"key": name, "value": value} for name, value in tags.items()]},
         }
         answer = self.graphql(LAUNCH_RUN, params=params)["launchPipelineExecution"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
@@ -143,21 +144,24 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, pause_s: float = 
 
 
 @contextlib.contextmanager
-def dagster_page(home: Path, **variables: str) -> Iterator[DagsterPage]:
+def dagster_page(home: Path, project: Path | None = None, **variables: str) -> Iterator[DagsterPage]:
     """`dagster dev` over the project's workspace, with files, settings and the Dagster instance below `home`.
 
-    `variables` are added to its environment.
+    With `project`, over that Python file of definitions. `variables` are added to its environment.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     workspace = yaml.safe_load((TOP / "workspace.yaml").read_text())
     locations = {entry["python_module"]["location_name"] for entry in workspace["load_from"]}
+    loaded = ["-w", TOP / "workspace.yaml"]
+    if project is not None:
+        locations, loaded = {project.name}, ["-f", project]
     settings = home / "laion-assets.toml"
     settings.touch()
     log = (home / "dagster-dev.log").open("wb")
     process = subprocess.Popen(
-        [BIN / "dagster", "dev", "-w", TOP / "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)],
+        [BIN / "dagster", "dev", *loaded, "-h", "127.0.0.1", "-p", str(port)],
         cwd=TOP,
         env=environment(home) | {"LAION_ASSETS_SETTINGS": str(settings)} | variables,
         stdout=log,

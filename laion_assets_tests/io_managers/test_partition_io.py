@@ -1,5 +1,8 @@
 """IO managers hand over exactly the run's partitions, in order, or refuse by name."""
 
+import contextlib
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import dagster as dg
@@ -9,10 +12,16 @@ from laion_assets.commit.manifest import Counts
 from laion_assets.commit.publication import publication
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.errors import ForeignError, IncompleteError
+from laion_assets.errors import ForeignError, IncompleteError, LaionAssetsError
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.io_managers.image_shards import ImageShardsIOManager
 from laion_assets.partitions import partitions_def
+
+
+@pytest.fixture
+def dataset(dataset: Dataset) -> Dataset:
+    """The sample dataset; its shards have no image here."""
+    return replace(dataset, allow_empty=True)
 
 
 def publish(dataset: Dataset, shards: list[int]) -> None:
@@ -45,6 +54,15 @@ def materialize(dataset: Dataset, returned: object) -> dg.ExecuteInProcessResult
     )
 
 
+@contextlib.contextmanager
+def refused(kind: type[LaionAssetsError], said: str) -> Iterator[None]:
+    """The run fails by our error, whose sentence Dagster shows first."""
+    with pytest.raises(dg.Failure) as raised:
+        yield
+    assert isinstance(raised.value.__cause__, kind)
+    assert re.search(said, raised.value.description or "")
+
+
 def test_a_run_s_partitions_are_verified(dataset: Dataset) -> None:
     publish(dataset, list(range(3, 13)))
     assert materialize(dataset, ImageShards.of(dataset, tuple(range(3, 13)))).success
@@ -62,22 +80,22 @@ def test_a_person_sees_rows_reasons_and_neighbours_of_a_partition(dataset: Datas
 
 def test_a_partition_that_was_not_published_is_named(dataset: Dataset) -> None:
     publish(dataset, [shard for shard in range(3, 13) if shard not in (5, 9)])
-    with pytest.raises(IncompleteError, match=r"00005 \(not published\), 00009 \(not published\)"):
+    with refused(IncompleteError, r"00005 \(not published\), 00009 \(not published\)"):
         materialize(dataset, ImageShards.of(dataset, tuple(range(3, 13))))
 
 
 @pytest.mark.parametrize("partitions", [tuple(range(3, 12)), tuple(range(3, 14)), tuple(reversed(range(3, 13)))])
 def test_other_partitions_than_the_run_s_are_foreign(dataset: Dataset, partitions: tuple[int, ...]) -> None:
     publish(dataset, list(range(0, 24)))
-    with pytest.raises(ForeignError, match="10 partitions"):
+    with refused(ForeignError, "10 partitions"):
         materialize(dataset, ImageShards.of(dataset, partitions))
 
 
 def test_another_artefact_or_another_store_is_foreign(dataset: Dataset) -> None:
     publish(dataset, list(range(0, 24)))
-    with pytest.raises(ForeignError, match="DedupParquet"):
+    with refused(ForeignError, "DedupParquet"):
         materialize(dataset, DedupParquet.of(dataset, (0, 1)))
-    with pytest.raises(ForeignError):
+    with refused(ForeignError, "in file|in /"):
         materialize(dataset, ImageShards.of(replace(dataset, root="/elsewhere"), tuple(range(3, 13))))
 
 
