@@ -8,6 +8,7 @@ import dagster as dg
 from laion_assets.datasets import Dataset
 from laion_assets.handles import HANDLES, SOURCES, stages_of
 from laion_assets.partitions import partition_numbers, partitions_a_run, partitions_def, upstream_mapping
+from laion_assets.plain_text import one_line
 
 
 def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
@@ -54,6 +55,6 @@ def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: s
     return partition_numbers(dataset, asset, list(context.partition_keys) if context.has_partition_key_range else [])
 
 
-def say_in(context: dg.AssetExecutionContext) -> Callable[[str], None]:
-    """A function that puts a line into the run's log."""
-    return lambda line: context.log.info(line)
+def say_in(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Callable[[str], None]:
+    """A function that puts one line into the run's log, whatever the text that it quotes holds."""
+    return lambda line: context.log.info(one_line(line))

@@ -15,6 +15,7 @@ from laion_assets.checks.run_partitions import all_partitions, partitions_of_run
 from laion_assets.datasets import Dataset
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import assets_of
+from laion_assets.io_managers.metadata_values import description, table, text
 
 NAME = "up_to_date"
 EXAMPLES = 20
@@ -50,9 +51,9 @@ def judgement(states: Iterable[PartitionState], scope: str) -> dg.AssetCheckResu
     states = list(states)
     counted = Counter(state.state for state in states)
     metadata: dict[str, dg.MetadataValue] = {state: dg.MetadataValue.int(counted[state]) for state in STATES}
-    metadata["partitions"] = dg.MetadataValue.text(f"{len(states):,} ({scope})")
+    metadata["partitions"] = text(f"{len(states):,} ({scope})")
     if found := examples(states):
-        metadata["examples"] = dg.MetadataValue.table([dg.TableRecord(row) for row in found[:EXAMPLES]])
+        metadata["examples"] = table(list(found[0]), [list(row.values()) for row in found[:EXAMPLES]])
         if len(found) > EXAMPLES:
             metadata["further_rows"] = dg.MetadataValue.int(len(found) - EXAMPLES)
     said = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
@@ -60,7 +61,7 @@ def judgement(states: Iterable[PartitionState], scope: str) -> dg.AssetCheckResu
         passed=not (counted["stale"] or counted["damaged"]),
         severity=dg.AssetCheckSeverity.ERROR if counted["damaged"] else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
-        description=f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip(),
+        description=description(f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}"),
     )
 
 

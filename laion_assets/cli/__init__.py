@@ -16,6 +16,7 @@ from laion_assets import __version__
 from laion_assets.cli.demo import demo
 from laion_assets.cli.fetch import fetch
 from laion_assets.cli.materialize import materialize
+from laion_assets.cli.output import echo, echo_traceback, echo_usage_error
 from laion_assets.cli.search import search
 from laion_assets.cli.settings import settings
 from laion_assets.cli.statistics import statistics
@@ -64,12 +65,12 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        echo_usage_error(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _interrupted()
     except LaionAssetsError as error:
-        click.secho(f"laion-assets: {error}", fg="red", err=True)
+        echo(f"laion-assets: {error}", fg="red", err=True)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -77,12 +78,14 @@ def main() -> None:
     except Exception as error:
         if type(error).__name__ == "DagsterExecutionInterruptedError":
             _interrupted()
-        raise
+        echo_traceback(error)
+        sys.exit(1)
 
 
 def _interrupted() -> None:
-    click.secho(
-        "\nlaion-assets: interrupted; every finished partition is kept, the same command goes on from there.",
+    echo(err=True)
+    echo(
+        "laion-assets: interrupted; every finished partition is kept, the same command goes on from there.",
         fg="yellow",
         err=True,
     )

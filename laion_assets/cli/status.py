@@ -1,11 +1,11 @@
 """`laion-assets status`."""
 
-import json
 from collections import Counter
 
 import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.output import echo, echo_json
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import assets_of
 
@@ -30,7 +30,7 @@ def status(name: str, as_json: bool, check: bool) -> None:
     freshness = Freshness(dataset)
     states = {asset: freshness.states(asset) for asset in assets_of(dataset)}
     if as_json:
-        click.echo(json.dumps({asset: summary(found) for asset, found in states.items()}, indent=2))
+        echo_json({asset: summary(found) for asset, found in states.items()})
     else:
         _print_table(states)
     if check and any(state.state != "complete" for found in states.values() for state in found):
@@ -50,20 +50,20 @@ def summary(states: list[PartitionState]) -> dict[str, int]:
 
 
 def _print_table(states: dict[str, list[PartitionState]]) -> None:
-    click.echo(f"{'asset':<20}{'complete':>16}{'stale':>8}{'missing':>9}{'damaged':>9}{'rows out':>14}{'size':>10}")
+    echo(f"{'asset':<20}{'complete':>16}{'stale':>8}{'missing':>9}{'damaged':>9}{'rows out':>14}{'size':>10}")
     for asset, found in states.items():
         one = summary(found)
         line = (
             f"{asset:<20}{one['complete']:>8,} / {one['total']:<6,}{one['stale']:>7,}{one['missing']:>9,}"
             f"{one['damaged']:>9,}{one['rows']:>14,}{_size(one['bytes']):>10}"
         )
-        click.secho(line, fg="green" if one["complete"] == one["total"] else None)
+        echo(line, fg="green" if one["complete"] == one["total"] else None)
     for asset, found in states.items():
         odd = [state for state in found if state.state in ("stale", "damaged")]
         for state in odd[:5]:
-            click.secho(f"  {asset} {state.key} is {state.state}: {state.reason}", fg="yellow")
+            echo(f"  {asset} {state.key} is {state.state}: {state.reason}", fg="yellow")
         if len(odd) > 5:
-            click.secho(f"  {asset}: {len(odd) - 5:,} more", fg="yellow")
+            echo(f"  {asset}: {len(odd) - 5:,} more", fg="yellow")
 
 
 def _size(size: float) -> str:
