@@ -19,13 +19,21 @@ help: ## this list
 
 setup: java $(READY) ## virtual environment in .venv with the locked packages; Java 17 is looked for
 
-$(READY): requirements.lock setup.cfg pyproject.toml
+$(READY): requirements.lock requirements-cuda.lock setup.cfg pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) was not found. Install it, or say make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+	@# The index's own torch for Linux is the one for CUDA, which needs more; a wheel for CPUs does not.
+	@if $(BIN)/python -c "from importlib.metadata import requires; exit(not any('cuda' in one for one in requires('torch')))"; then \
+	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-cuda.lock; fi
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	$(BIN)/python -m pip check
 	@touch $@
+
+.PHONY: audit
+audit: ## the locked packages against an advisory database, where one is reachable (docs/advisories.md)
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	$(PYTHON) tools/audit.py --pip-audit .venv-audit/bin/pip-audit requirements.lock requirements-cuda.lock
 
 java:
 	@if ! command -v java >/dev/null; then \
@@ -87,6 +95,10 @@ postgresql:
 	    echo "PostgreSQL is missing: installing postgresql"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; \
 	  else echo "PostgreSQL is missing. Run: sudo apt-get install postgresql"; exit 1; fi; fi
+
+.PHONY: test-proxy
+test-proxy: setup nginx ## deploy/nginx.conf in a real nginx before a real web server (about a minute)
+	$(BIN)/python -m pytest -m proxy $(PYTEST)
 
 test-browser: setup chromium ## the Dagster page in Chromium, screenshots in artifacts/
 	$(BIN)/python -m pytest -m browser $(PYTEST)

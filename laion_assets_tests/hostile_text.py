@@ -4,10 +4,14 @@ import re
 
 from markdown_it import MarkdownIt
 
+LEAK = "leak.test"
+"""The third party's host: a browser that asks for it has taken text for markup."""
+LIMIT = "by-markup"
+"""What the mutation would set that one of the texts has as an image's address."""
 HOSTILE = (
     "![x](http://leak.test/a.png)",
     "![x](http:&sol;&sol;leak.test&sol;b.png).csv",
-    "![y](&sol;graphql?query=mutation%7Bx%7D).csv",
+    f"![y](&sol;graphql?query=mutation%7BsetConcurrencyLimit(concurrencyKey:%22{LIMIT}%22,limit:9)%7D).csv",
     "[click](javascript:alert(1))",
     "[ref]: http://leak.test/c 'd'",
     "<img src=http:&sol;&sol;leak.test/d.png onerror=alert(1)>",

@@ -2,77 +2,30 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.checks import recount as recount_module
 from laion_assets.checks.recount import recount_checks
 from laion_assets.checks.up_to_date import judgement
-from laion_assets.commit.manifest import Counts, FileEntry, Manifest
-from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.definitions import IO_MANAGERS
 from laion_assets.errors import SourceError
 from laion_assets.freshness import PartitionState
 from laion_assets.handles import (
-    CLIP_EMBEDDINGS,
-    DATASET_STATISTICS,
-    HANDLES,
-    IMAGE_STATISTICS,
     RAW_CSV,
-    ClipEmbeddings,
-    PublishedParquet,
 )
 from laion_assets.io_managers.metadata_values import images, table, text
-from laion_assets.layout import Layout
 from laion_assets.resources.clip_model import ClipModelResource
-from laion_assets.statistics.build import build_statistics
+from laion_assets_tests.hostile_dataset import hostile_manifest, publish_hostile
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE, markup
-from laion_assets_tests.statistics.tables import dedup_rows, publish_dedup, publish_shard, shard_rows
-
-HOSTILE_COUNTS = Counts(len(HOSTILE), 0, dict.fromkeys(HOSTILE, 1))
-HOSTILE_FILES = tuple(FileEntry(name, 1, "0" * 64) for name in HOSTILE)
-DETAILS = {
-    "changes": dict.fromkeys(HOSTILE, 1),
-    "vanished": {name: name for name in HOSTILE},
-    "retries": [{"at": name, "retried": 1, "recovered": 0, "reasons": {name: 1}} for name in HOSTILE],
-    **{name: name for name in ("model", "width", "device", "precision")},
-    **{name: {name: [name]} for name in HOSTILE},
-    "plain": HOSTILE[0],
-}
 
 
 @pytest.fixture
 def hostile(dataset: Dataset) -> Dataset:
-    """Rows whose every text is hostile, and statistics of them."""
-    dataset = replace(dataset, layout=Layout(1, 1, 1, 250))
-    rows = dedup_rows(0, len(HOSTILE))
-    for row, name in zip(rows, HOSTILE, strict=True):
-        name = name.encode("utf-8", "replace").decode()
-        row.update(URL=f"http://{name}/", TEXT=name, LICENSE=name, NSFW=name, source_file=name)
-    publish_dedup(dataset, 0, rows)
-    found = shard_rows(0, len(HOSTILE))
-    for row, name in zip(found, HOSTILE, strict=True):
-        if row["reason"] != "success":
-            row.update(reason=name, status=name)
-        row.update(url=f"http://{name}/")
-    publish_shard(dataset, 0, found)
-    for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
-        build_statistics(dataset, Store.of(dataset), asset, lambda line: None)
-    store = Store.of(dataset)
-    published = [{"path": name, "url": name, "size": 1, "version": name, "rows": 1, "footer": name} for name in HOSTILE]
-    store.write_bytes(PublishedParquet.LIST, json.dumps(published).encode())
-    embedded = pa.table({name: list(HOSTILE) for name in ("image_path", "uid", "caption")})
-    path = Path(store.url) / ClipEmbeddings.path(dataset.layout, 0, "metadata")
-    path.parent.mkdir(parents=True)
-    pq.write_table(embedded, path)
-    return dataset
+    return publish_hostile(dataset)
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -107,13 +60,7 @@ def assert_inert(metadata: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("manager", IO_MANAGERS, ids=lambda manager: manager.asset)
 def test_metadata_of_a_partition_is_inert(hostile: Dataset, manager: type[Any]) -> None:
-    asset = manager.asset
-    key = HANDLES[asset].key(hostile.layout, 0)
-    details = DETAILS if asset != CLIP_EMBEDDINGS else dict.fromkeys(("model", "device"), HOSTILE[1])
-    manifest = Manifest(
-        asset, key, HOSTILE_FILES, HOSTILE_COUNTS, "", "", published_at=HOSTILE[0], seconds=1.0, details=details
-    )
-    metadata = manager(hostile).metadata_of(0, manifest)
+    metadata = manager(hostile).metadata_of(0, hostile_manifest(hostile, manager.asset))
     assert {"files", "dropped_by_reason"} < set(metadata)
     assert_inert(metadata)
     told = json.dumps([list(texts(value)) for value in metadata.values()])

@@ -1,7 +1,6 @@
 """The report and the plots hold strangers' text as text: no script, no event handler, no link, no request."""
 
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,13 +9,11 @@ import pytest
 
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.handles import DATASET_STATISTICS, IMAGE_STATISTICS
-from laion_assets.layout import Layout
 from laion_assets.plain_text import one_line
-from laion_assets.statistics.build import REPORT, build_statistics, read_charts, read_summaries
+from laion_assets.statistics.build import REPORT, read_charts, read_summaries
 from laion_assets.statistics.plots import areas, bars
+from laion_assets_tests.hostile_dataset import publish_hostile
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
-from laion_assets_tests.statistics.tables import dedup_rows, publish_dedup, publish_shard, shard_rows
 
 PAGE_TAGS = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "div", "b", "span"} | {
     *("section", "table", "thead", "tbody", "tr", "th", "td", "details", "summary"),
@@ -46,19 +43,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture
 def hostile(dataset: Dataset) -> Dataset:
-    """Statistics of rows whose every text is hostile."""
-    dataset = replace(dataset, layout=Layout(1, 1, 1, 250), description=HOSTILE[6])
-    rows = dedup_rows(0, len(HOSTILE))
-    for row, name in zip(rows, HOSTILE, strict=True):
-        row.update(URL=f"http://{name}/", TEXT=name, LICENSE=name, NSFW=name, source_file=name)
-    publish_dedup(dataset, 0, rows)
-    found = shard_rows(0, len(HOSTILE))
-    for row, name in zip(found, HOSTILE, strict=True):
-        row.update(url=f"http://{name}/", status=name, reason="success" if row["reason"] == "success" else name)
-    publish_shard(dataset, 0, found)
-    for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
-        build_statistics(dataset, Store.of(dataset), asset, lambda line: None)
-    return dataset
+    return publish_hostile(dataset)
 
 
 def test_the_report_holds_text_as_text(hostile: Dataset) -> None:
