@@ -26,7 +26,7 @@ $(READY): requirements.lock requirements-cuda.lock setup.cfg pyproject.toml
 	@# The index's own torch for Linux is the one for CUDA, which needs more; a wheel for CPUs does not.
 	@if $(BIN)/python -c "from importlib.metadata import requires; exit(not any('cuda' in one for one in requires('torch')))"; then \
 	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-cuda.lock; fi
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	@touch $@
 
