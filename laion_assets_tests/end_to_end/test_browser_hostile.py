@@ -215,9 +215,11 @@ def assert_nothing_happened(watched: Watched, web: Web) -> None:
 
 
 def test_markup_in_metadata_would_be_noticed(watched: Watched, web: Web) -> None:
-    watched.page.goto(f"{web.url}/assets/{CONTROL}")
-    watched.page.get_by_text("[Show Markdown]").first.click()
-    watched.page.wait_for_timeout(2_000)
+    for view in ("overview", "events"):
+        watched.page.goto(f"{web.url}/assets/{CONTROL}?view={view}")
+        watched.page.wait_for_timeout(5_000)
+        open_everything(watched.page)
+    shoot(watched.page, "hostile-control")
     assert web.leaked
     assert any(LEAK in asked for asked in watched.asked)
 
