@@ -19,13 +19,14 @@ help: ## this list
 
 setup: java $(READY) ## virtual environment in .venv with the locked packages; Java 17 is looked for
 
-$(READY): requirements.lock requirements-cuda.lock setup.cfg pyproject.toml
+$(READY): requirements.lock requirements-cpu.lock requirements-cuda.lock setup.cfg pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) was not found. Install it, or say make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
-	@# The index's own torch for Linux is the one for CUDA, which needs more; a wheel for CPUs does not.
-	@if $(BIN)/python -c "from importlib.metadata import requires; exit(not any('cuda' in one for one in requires('torch')))"; then \
-	  $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-cuda.lock; fi
+	@# torch for CPUs where pip is configured to find it, else the index's own, with the libraries of CUDA. One after the
+	@# other: of two files that hashes allow, pip prefers the one that an index lists, which is the one for CUDA.
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-cpu.lock 2>/dev/null \
+	 || $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-cuda.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	@touch $@

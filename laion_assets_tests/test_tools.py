@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 TOP = Path(__file__).parent.parent
-LOCKS = ("requirements.lock", "requirements-cuda.lock")
+LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock")
+ENTRY = r'[A-Za-z0-9._-]+==\S+( ; sys_platform == "linux")?(\s+--hash=sha256:[0-9a-f]{64})+'
 
 
 def loaded(name: str) -> ModuleType:
@@ -30,15 +31,15 @@ def test_every_locked_package_has_one_version_and_hashes(name: str) -> None:
     entries = re.sub(r"#.*\n", "", text).replace("\\\n", " ").splitlines()
     assert entries
     for entry in entries:
-        assert re.fullmatch(r"[A-Za-z0-9._-]+==\S+(\s+--hash=sha256:[0-9a-f]{64})+", entry), entry
+        assert re.fullmatch(ENTRY, entry), entry
     names = [re.sub(r"[-_.]+", "-", entry.partition("==")[0]).lower() for entry in entries]
     assert len(names) == len(set(names))
 
 
-def test_torch_may_be_the_build_for_cpus_or_the_index_s_own() -> None:
-    text = (TOP / "requirements.lock").read_text().replace("\\\n", " ")
-    (torch,) = re.findall(r"^torch==.*$", text, re.MULTILINE)
-    assert torch.count("--hash=") > 1
+def test_torch_is_locked_once_for_cpus_and_once_as_the_index_has_it() -> None:
+    found = [re.findall(r"^torch==\S+", (TOP / name).read_text(), re.MULTILINE) for name in LOCKS]
+    assert found == [[], ["torch==2.13.0+cpu"], ["torch==2.13.0"]]
+    assert loaded("lock").is_of("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "torch", "2.13.0+cpu")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_torch_may_be_the_build_for_cpus_or_the_index_s_own() -> None:
         ("numpy-1.26.4-cp39-abi3-win_amd64.whl", True),
         ("numpy-1.26.4-py3-none-any.whl", True),
         ("numpy-1.26.4-py2.py3-none-any.whl", True),
-        ("numpy-1.26.4+cpu-cp311-cp311-linux_x86_64.whl", True),
+        ("numpy-1.26.4+cpu-cp311-cp311-linux_x86_64.whl", False),
         ("numpy-1.26.4-cp312-cp312-manylinux_2_17_x86_64.whl", False),
         ("numpy-1.26.4-cp312-abi3-manylinux_2_17_x86_64.whl", False),
         ("numpy-1.26.4-pp39-pypy39_pp73-win_amd64.whl", False),

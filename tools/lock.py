@@ -1,6 +1,6 @@
 """Write the sha256 of every file that a user may be given into lock files, for `pip install --require-hashes`.
 
-    python tools/lock.py requirements.lock requirements-cuda.lock --wheel path/to/torch-2.13.0+cpu-....whl
+    python tools/lock.py requirements.lock requirements-cpu.lock requirements-cuda.lock --wheel torch-2.13.0+cpu-....whl
 
 A lock file pins one version a line (`name==version`, from `pip freeze --exclude-editable`). Its index, by pip's own
 configuration, is asked for the files of that version; those that Python 3.11 can install are listed, for any platform:
@@ -86,7 +86,7 @@ def is_of(file: str, name: str, version: str) -> bool:
             project, found = parse_sdist_filename(file)
     except (InvalidWheelFilename, InvalidSdistFilename):
         return False
-    return project == canonicalize_name(name) and Version(found.public) == Version(version)
+    return project == canonicalize_name(name) and found == Version(version)
 
 
 def is_installable(tag: Tag) -> bool:
