@@ -55,7 +55,8 @@ class Deployment:
     def start(self, name: str) -> None:
         """Start a service, or start it again on the port that it had."""
         command = [str(word) for word in self.services[name]["command"]]
-        replaced = {"0.0.0.0": "127.0.0.1", "ui": "127.0.0.1", "/opt/dagster/workspace.yaml": str(self.home / "workspace.yaml")}
+        replaced = dict.fromkeys(("0.0.0.0", "ui"), "127.0.0.1")
+        replaced["/opt/dagster/workspace.yaml"] = str(self.home / "workspace.yaml")
         if name in self.ports:
             replaced |= {port: str(self.ports[name]) for port in (CODE_PORT, PAGE_PORT)}
         with (self.home / f"{name}.log").open("ab") as log:
