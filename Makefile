@@ -19,13 +19,22 @@ help: ## this list
 
 setup: java $(READY) ## virtual environment in .venv with the locked packages; Java 17 is looked for
 
-$(READY): requirements.lock setup.cfg pyproject.toml
+$(READY): requirements.lock requirements-cpu.lock requirements-cuda.lock setup.cfg pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) was not found. Install it, or say make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+	@# torch for CPUs where pip is configured to find it, else the index's own, with the libraries of CUDA. One after the
+	@# other: of two files that hashes allow, pip prefers the one that an index lists, which is the one for CUDA.
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-cpu.lock 2>/dev/null \
+	 || $(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-cuda.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	@touch $@
+
+.PHONY: audit
+audit: ## the locked packages against an advisory database, where one is reachable (docs/advisories.md)
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	$(PYTHON) tools/audit.py --pip-audit .venv-audit/bin/pip-audit requirements.lock requirements-cuda.lock
 
 # Programs that Debian has: each is installed where make runs as root, else named.
 java:
@@ -76,6 +85,10 @@ test-containers: setup ## deploy/ in Docker: its image built, the sample backfil
 
 test-apache: setup apache2 ## a crawl fetched from a real Apache: its directory pages, Range (about a minute)
 	$(BIN)/python -m pytest -m apache $(PYTEST)
+
+.PHONY: test-proxy
+test-proxy: setup nginx ## deploy/nginx.conf in a real nginx before a real web server (about a minute)
+	$(BIN)/python -m pytest -m proxy $(PYTEST)
 
 test-browser: setup chromium ## the Dagster page in Chromium, screenshots in artifacts/
 	$(BIN)/python -m pytest -m browser $(PYTEST)

@@ -24,9 +24,18 @@ Each message says what is wrong, where (file, row, partition, setting) and what 
 are built from one string, because they cross process pools and Spark.
 """
 
+from laion_assets.plain_text import one_line
+
 
 class LaionAssetsError(Exception):
-    """Base of all deliberate errors; the command line prints its message without a traceback."""
+    """Base of all deliberate errors; the command line prints its message without a traceback.
+
+    A message quotes what strangers wrote (URLs, file names, headers): it is one line of visible characters, so that it
+    can be shown in a terminal, in a log and in the Dagster UI.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class SettingError(LaionAssetsError):

@@ -9,6 +9,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import LayoutError
 from laion_assets.handles import HANDLES, SOURCES, stages_of
 from laion_assets.partitions import partitions_a_run, partitions_def, partitions_of_run, upstream_mapping
+from laion_assets.plain_text import one_line
 
 
 def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
@@ -61,6 +62,6 @@ def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: s
     return numbers
 
 
-def say_in(context: dg.AssetExecutionContext) -> Callable[[str], None]:
-    """A function that puts a line into the run's log."""
-    return lambda line: context.log.info(line)
+def say_in(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Callable[[str], None]:
+    """A function that puts one line into the run's log, whatever the text that it quotes holds."""
+    return lambda line: context.log.info(one_line(line))

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from laion_assets.assets.declaration import asset_key
+from laion_assets.assets.declaration import asset_key, say_in
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.failures import own_errors_first
@@ -38,7 +38,7 @@ def published_parquet_asset(dataset: Dataset) -> Any:
         from laion_assets.io_managers.published_parquet import PublishedParquetIOManager
         from laion_assets.metadata.published import observe_published
 
-        manifest = observe_published(dataset, Store.of(dataset), lambda line: context.log.info(line))
+        manifest = observe_published(dataset, Store.of(dataset), say_in(context))
         return dg.ObserveResult(
             data_version=dg.DataVersion(manifest.content),
             metadata=PublishedParquetIOManager(dataset).metadata_of(0, manifest),

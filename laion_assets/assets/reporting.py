@@ -20,11 +20,12 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 
-from laion_assets.assets.declaration import asset_key
+from laion_assets.assets.declaration import asset_key, say_in
 from laion_assets.assets.sqlite_log import kept_open
 from laion_assets.commit.manifest import Manifest
 from laion_assets.freshness import Freshness
 from laion_assets.handles import Handle
+from laion_assets.io_managers.metadata_values import description
 
 if TYPE_CHECKING:
     from laion_assets.io_managers.partition_io import PartitionIOManager
@@ -50,7 +51,7 @@ class Reporting:
         self, context: dg.AssetExecutionContext, manager: "PartitionIOManager", partitions: Sequence[int]
     ) -> None:
         self._step = context.get_step_execution_context()
-        self._say = context.log.info
+        self._say = say_in(context)
         self._manager = manager
         self._partitions = partitions
         self._before: dict[int, Manifest] = {}
@@ -140,7 +141,7 @@ def materialization(
     return dg.AssetMaterialization(
         asset_key=asset_key(manager.dataset, manager.asset),
         partition=manifest.key,
-        description=None if made else "complete already: skipped",
+        description=None if made else description("complete already: skipped"),
         metadata={"made_by_this_run": dg.MetadataValue.bool(made), **manager.metadata_of(partition, manifest)},
         tags={DATA_VERSION_TAG: manifest.content},
     )

@@ -24,6 +24,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import LaionAssetsError
 from laion_assets.failures import own_errors_first
 from laion_assets.handles import DATASET_STATISTICS, HANDLES, IMAGE_STATISTICS, assets_of
+from laion_assets.io_managers.metadata_values import description, table
 from laion_assets.partitions import all_partitions, partitions_of_run
 from laion_assets.resources.clip_model import ClipModelResource
 
@@ -69,14 +70,14 @@ def _check(dataset: Dataset, asset: str, law: str) -> dg.AssetChecksDefinition:
         ours = partitions_of_run(dataset, asset, context.run)
         partitions = _spread(all_partitions(dataset, asset)) if ours is None else ours
         found = recount(dataset, asset, partitions, clip_model.load)
-        lines = [f"| {key} | {sentence} |" for key, sentences in found.items() for sentence in sentences[:3]]
+        problems = [(key, sentence) for key, sentences in found.items() for sentence in sentences[:3]]
         metadata: dict[str, dg.MetadataValue] = {"partitions_recounted": dg.MetadataValue.int(len(partitions))}
-        if lines:
-            metadata["problems"] = dg.MetadataValue.md("| partition | problem |\n|---|---|\n" + "\n".join(lines[:50]))
+        if problems:
+            metadata["problems"] = table(("partition", "problem"), problems)
         return dg.AssetCheckResult(
             passed=not found,
             metadata=metadata,
-            description=f"{len(found)} of {len(partitions)} partitions break the law" if found else law,
+            description=description(f"{len(found)} of {len(partitions)} partitions break the law" if found else law),
         )
 
     return conservation

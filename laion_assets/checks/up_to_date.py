@@ -15,6 +15,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.failures import own_errors_first
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import assets_of
+from laion_assets.io_managers.metadata_values import description, table, text
 from laion_assets.partitions import all_partitions, partitions_of_run
 from laion_assets.stored_layout import described, old_partitions
 
@@ -57,9 +58,9 @@ def judgement(states: Iterable[PartitionState], scope: str, old: Sequence[str] =
     states = list(states)
     counted = Counter(state.state for state in states)
     metadata: dict[str, dg.MetadataValue] = {state: dg.MetadataValue.int(counted[state]) for state in STATES}
-    metadata["partitions"] = dg.MetadataValue.text(f"{len(states):,} ({scope})")
+    metadata["partitions"] = text(f"{len(states):,} ({scope})")
     if found := examples(states):
-        metadata["examples"] = dg.MetadataValue.table([dg.TableRecord(row) for row in found[:EXAMPLES]])
+        metadata["examples"] = table(list(found[0]), [list(row.values()) for row in found[:EXAMPLES]])
         if len(found) > EXAMPLES:
             metadata["further_rows"] = dg.MetadataValue.int(len(found) - EXAMPLES)
     if old:
@@ -69,8 +70,10 @@ def judgement(states: Iterable[PartitionState], scope: str, old: Sequence[str] =
         passed=not (counted["stale"] or counted["damaged"] or old),
         severity=dg.AssetCheckSeverity.ERROR if counted["damaged"] else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
-        description=f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip()
-        + (f"; {len(old):,} of another layout: materialize --remove-old-layout removes them" if old else ""),
+        description=description(
+            f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip()
+            + (f"; {len(old):,} of another layout: materialize --remove-old-layout removes them" if old else "")
+        ),
     )
 
 

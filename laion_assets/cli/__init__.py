@@ -20,6 +20,7 @@ from laion_assets import __version__
 from laion_assets.cli.demo import demo
 from laion_assets.cli.fetch import fetch
 from laion_assets.cli.materialize import materialize
+from laion_assets.cli.output import echo, echo_traceback, echo_usage_error
 from laion_assets.cli.search import search
 from laion_assets.cli.settings import settings
 from laion_assets.cli.statistics import statistics
@@ -93,7 +94,7 @@ def run_command() -> NoReturn:
     try:
         sys.exit(cli(standalone_mode=False))  # the status of click's Exit; a command itself returns None
     except click.ClickException as error:
-        error.show()
+        echo_usage_error(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _interrupted()
@@ -107,17 +108,19 @@ def run_command() -> NoReturn:
     except Exception as error:
         if type(error).__name__ == "DagsterExecutionInterruptedError":
             _interrupted()
-        raise
+        echo_traceback(error)
+        sys.exit(1)
 
 
 def _failed(sentence: str) -> NoReturn:
-    click.secho(f"laion-assets: {sentence}", fg="red", err=True)
+    echo(f"laion-assets: {sentence}", fg="red", err=True)
     sys.exit(1)
 
 
 def _interrupted() -> NoReturn:
-    click.secho(
-        "\nlaion-assets: interrupted; every finished partition is kept, the same command goes on from there.",
+    echo(err=True)
+    echo(
+        "laion-assets: interrupted; every finished partition is kept, the same command goes on from there.",
         fg="yellow",
         err=True,
     )

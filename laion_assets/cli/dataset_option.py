@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from laion_assets.cli.output import echo
 from laion_assets.datasets import DATASETS, Dataset
 from laion_assets.errors import LayoutError
 from laion_assets.settings.resolution import configured
@@ -65,4 +66,4 @@ def print_root(dataset: Dataset) -> None:
     """Say on stderr which folder is used, so that output for scripts stays clean."""
     where = f"{dataset.root.rstrip('/')}/{dataset.folder}"
     own = f" (embeddings and indices in subsets/{dataset.name})" if dataset.part_of else ""
-    click.secho(f"root: {where}{own}", dim=True, err=True)
+    echo(f"root: {where}{own}", dim=True, err=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from laion_assets.cli.dataset_option import chosen
+from laion_assets.cli.output import echo
 from laion_assets.cli.report import print_report
 from laion_assets.instance import dagster_home
 from laion_assets.progress import duration
@@ -27,8 +28,9 @@ def demo(query: str) -> None:
 
     started = time.monotonic()
     dataset = chosen("sample")
-    click.echo(f"files:            {dataset.root}/{dataset.name}")
-    click.echo(f"Dagster instance: {dagster_home()}\n")
+    echo(f"files:            {dataset.root}/{dataset.name}")
+    echo(f"Dagster instance: {dagster_home()}")
+    echo()
     reports = materialize(dataset, on_report=print_report)
 
     from laion_assets.commit.store import Store
@@ -38,11 +40,13 @@ def demo(query: str) -> None:
     store = Store.of(dataset)
     sheet = (store.local_root or Path.cwd()) / "search" / "demo.png"
     results = answer_with_sheet(dataset, query, 12, sheet)
-    click.secho(f'\n"{query}"', bold=True)
+    echo()
+    echo(f'"{query}"', bold=True)
     for rank, result in enumerate(results[:5], 1):
-        click.echo(f"  {rank}. {result.similarity:.3f}  {result.caption}")
-    click.echo(f"\ncontact sheet:    {sheet}")
-    click.echo(f"report:           {store.address(REPORT)}")
+        echo(f"  {rank}. {result.similarity:.3f}  {result.caption}")
+    echo()
+    echo(f"contact sheet:    {sheet}")
+    echo(f"report:           {store.address(REPORT)}")
     ran = sum(report.ran for report in reports)
-    click.echo(f"took {duration(time.monotonic() - started)}, {ran} partitions run")
-    click.echo("next: `make dev` opens the graph in the Dagster page; `laion-assets --help` shows the rest")
+    echo(f"took {duration(time.monotonic() - started)}, {ran} partitions run")
+    echo("next: `make dev` opens the graph in the Dagster page; `laion-assets --help` shows the rest")

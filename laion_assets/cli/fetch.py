@@ -1,12 +1,12 @@
 """`laion-assets fetch`."""
 
 import contextlib
-import json
 from typing import Any
 
 import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option
+from laion_assets.cli.output import echo, echo_json
 
 
 @click.command()
@@ -34,26 +34,26 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
             dataset = dataset.with_resolve(stack.enter_context(running_site()).resolve)
         decision = decide(url, dataset)
     if as_json:
-        click.echo(json.dumps(decision, indent=2, ensure_ascii=False, default=str))
+        echo_json(decision)
         return
     good = decision["status"] == "success"
     headline = "success" if good else f"{decision['status']}: {decision['reason']}"
-    click.secho(headline, fg="green" if good else "yellow", bold=True)
+    echo(headline, fg="green" if good else "yellow", bold=True)
     for key, value in decision.items():
         if key not in ("status", "reason", "hops", "consent") and value not in (None, ""):
-            click.echo(f"  {key:<16} {value}")
+            echo(f"  {key:<16} {value}")
     for line in decision["consent"]:
-        click.echo(f"  {'consent':<16} {line}")
+        echo(f"  {'consent':<16} {line}")
     for number, hop in enumerate(decision["hops"], 1):
         _print_hop(number, hop)
 
 
 def _print_hop(number: int, hop: dict[str, Any]) -> None:
     answer = hop["http_status"] or "no answer"
-    click.echo(f"  {f'hop {number}':<16} {hop['url']}: {answer}")
+    echo(f"  {f'hop {number}':<16} {hop['url']}: {answer}")
     for address in hop["addresses"]:
-        click.echo(f"  {'':<16} {address['address']}: {address['verdict'].removeprefix(address['address'] + ' ')}")
-    click.echo(f"  {'':<16} robots.txt {hop['robots_txt']}")
+        echo(f"  {'':<16} {address['address']}: {address['verdict'].removeprefix(address['address'] + ' ')}")
+    echo(f"  {'':<16} robots.txt {hop['robots_txt']}")
     phases = [f"{phase} {seconds * 1000:.1f} ms" for phase, seconds in hop["seconds"].items() if seconds is not None]
     if phases:
-        click.echo(f"  {'':<16} {', '.join(phases)}")
+        echo(f"  {'':<16} {', '.join(phases)}")

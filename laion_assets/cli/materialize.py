@@ -3,6 +3,7 @@
 import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.output import echo
 from laion_assets.cli.report import print_report
 from laion_assets.errors import SettingError
 from laion_assets.handles import IMAGE_SHARDS, PUBLISHED_PARQUET, STAGES, STATISTICS, assets_of
@@ -60,8 +61,8 @@ def materialize(
     if remove_old_layout:
         from laion_assets import stored_layout
 
-        removed = stored_layout.remove_old_layout(dataset, click.echo)
-        click.echo(f"{removed:,} partitions of other layouts removed")
+        removed = stored_layout.remove_old_layout(dataset, echo)
+        echo(f"{removed:,} partitions of other layouts removed")
     run(dataset, [stage for stage in stages if not assets or stage in assets], within, print_report, reasons)
 
 

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
+from laion_assets.cli.output import echo
 from laion_assets.progress import duration
 
 if TYPE_CHECKING:
@@ -19,15 +18,16 @@ def print_report(report: "StageReport") -> None:
         work = f"{report.ran} of {report.partitions} partitions run in {duration(report.seconds)}"
     else:
         work = f"{report.partitions} of {report.partitions} partitions complete already: nothing to do"
-    click.secho(f"{report.asset:<20}", bold=True, nl=False)
-    click.echo(f"{report.rows_in:>8,} {unit} in  {report.rows_out:>8,} out   ({work})")
+    echo(f"{report.asset:<20}", bold=True, nl=False)
+    echo(f"{report.rows_in:>8,} {unit} in  {report.rows_out:>8,} out   ({work})")
     if report.reasons:
         dropped = sorted(report.reasons.items(), key=lambda item: (-item[1], item[0]))
         lines = [f"{count:,} {reason}" for reason, count in dropped]
-        click.secho(f"{'':<20}dropped: {_wrapped(lines)}", dim=True)
+        for number, line in enumerate(_wrapped(lines)):
+            echo(f"{'':<20}{'' if number else 'dropped:':<9}{line}", dim=True)
 
 
-def _wrapped(items: list[str], width: int = 92) -> str:
+def _wrapped(items: list[str], width: int = 92) -> list[str]:
     lines = [""]
     for item in items:
         piece = item if not lines[-1] else f", {item}"
@@ -36,4 +36,4 @@ def _wrapped(items: list[str], width: int = 92) -> str:
             lines.append(item)
         else:
             lines[-1] += piece
-    return ("\n" + " " * 29).join(lines)
+    return lines

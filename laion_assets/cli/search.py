@@ -1,12 +1,12 @@
 """`laion-assets search`."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.output import echo, echo_json
 
 
 @click.command()
@@ -38,10 +38,10 @@ def search(text: str, name: str, k: int, modality: str, sheet: Path | None, as_j
         answer(dataset, text, k, modality) if sheet is None else answer_with_sheet(dataset, text, k, sheet, modality)
     )
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(result) for result in results], indent=2, ensure_ascii=False))
+        echo_json([dataclasses.asdict(result) for result in results])
         return
     for rank, result in enumerate(results, 1):
-        click.echo(f"{rank:>3}. {result.similarity:.4f}  {result.key}  {result.caption}")
-        click.secho(f"     {result.url}", dim=True)
+        echo(f"{rank:>3}. {result.similarity:.4f}  {result.key}  {result.caption}")
+        echo(f"     {result.url}", dim=True)
     if sheet is not None:
-        click.echo(f"contact sheet: {sheet}")
+        echo(f"contact sheet: {sheet}")

@@ -1,10 +1,9 @@
 """`laion-assets settings`."""
 
-import json
-
 import click
 
 from laion_assets.cli.dataset_option import dataset_option, declared
+from laion_assets.cli.output import echo, echo_json
 from laion_assets.datasets import DATASETS
 from laion_assets.images import decoder_sandbox
 from laion_assets.instance import DEFAULT_HOME, HOME_VARIABLE
@@ -51,19 +50,20 @@ def settings(name: str | None, as_json: bool, markdown: bool) -> None:
             }
             for key, (_, found) in explained.items()
         }
-        click.echo(json.dumps(content, indent=2))
+        echo_json(content)
         return
     exists = "read" if loaded.file else "not there"
-    click.secho(f"settings file: {loaded.file_name} ({exists}; {FILE_VARIABLE} names another)", dim=True)
-    click.secho(f"Dagster instance: {HOME_VARIABLE}, else {DEFAULT_HOME} here", dim=True)
-    click.secho(f"decoder sandbox on this machine: {decoder_sandbox.available()}", dim=True)
+    echo(f"settings file: {loaded.file_name} ({exists}; {FILE_VARIABLE} names another)", dim=True)
+    echo(f"Dagster instance: {HOME_VARIABLE}, else {DEFAULT_HOME} here", dim=True)
+    echo(f"decoder sandbox on this machine: {decoder_sandbox.available()}", dim=True)
     for variable, owner in loaded.variables_of_others(chosen[0]).items():
-        click.secho(f"{variable}: for a dataset {owner}, which this command does not know", fg="yellow")
+        echo(f"{variable}: for a dataset {owner}, which this command does not know", fg="yellow")
     for key, (dataset, found) in explained.items():
-        click.secho(f"\n{key}  (files below {dataset.root.rstrip('/')}/{key})", bold=True)
+        echo()
+        echo(f"{key}  (files below {dataset.root.rstrip('/')}/{key})", bold=True)
         for one in found:
             value = f"{one.value} {one.unit}".strip() if one.value not in ("", {}, (), None) else "-"
             changed = not one.origin.startswith("dataset ")
-            click.secho(f"  {one.name:<32} {value:<34} {one.origin}", fg="cyan" if changed else None)
+            echo(f"  {one.name:<32} {value:<34} {one.origin}", fg="cyan" if changed else None)
             allowed = f" ({one.allowed})" if one.allowed else ""
-            click.secho(f"  {'':<32} {one.help}{allowed}", dim=True)
+            echo(f"  {'':<32} {one.help}{allowed}", dim=True)

@@ -1,11 +1,11 @@
 """`laion-assets statistics`."""
 
-import json
 from typing import Any
 
 import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.output import echo, echo_json
 from laion_assets.handles import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.places import require_root
 
@@ -33,45 +33,45 @@ def statistics(name: str, as_json: bool) -> None:
     write_report(dataset, store)
     summaries = read_summaries(store)
     if as_json:
-        click.echo(json.dumps(summaries, indent=2, ensure_ascii=False))
+        echo_json(summaries)
         return
     if DATASET_STATISTICS in summaries:
         _print_dataset(summaries[DATASET_STATISTICS])
     if IMAGE_STATISTICS in summaries:
         _print_images(summaries[IMAGE_STATISTICS])
-    click.echo(f"report: {store.address(REPORT)}")
+    echo(f"report: {store.address(REPORT)}")
 
 
 def _print_dataset(summary: dict[str, Any]) -> None:
     _title("rows", summary, "parquet files")
-    click.echo(f"  {'unique rows':<24}{summary['rows']:>14,}   of {summary['read']['rows']:,} read")
-    click.echo(f"  {'domains':<24}{summary['domains']['distinct']:>14,}   {_listed(summary['domains']['most'], 3)}")
+    echo(f"  {'unique rows':<24}{summary['rows']:>14,}   of {summary['read']['rows']:,} read")
+    echo(f"  {'domains':<24}{summary['domains']['distinct']:>14,}   {_listed(summary['domains']['most'], 3)}")
     for measure in ("width", "height", "caption_chars", "similarity"):
         found = summary[measure]
         middle = "  ".join(f"{float(share):.0%}: {found[share]:,}" for share in ("0.05", "0.5", "0.95") if found)
-        click.echo(f"  {measure.replace('_', ' '):<24}{middle}")
+        echo(f"  {measure.replace('_', ' '):<24}{middle}")
     _print_sizes(summary)
-    click.echo(f"  {'nsfw':<24}{_listed(summary['nsfw'], 5)}")
-    click.echo(f"  {'licences':<24}{_listed(summary['licenses'], 5)}")
+    echo(f"  {'nsfw':<24}{_listed(summary['nsfw'], 5)}")
+    echo(f"  {'licences':<24}{_listed(summary['licenses'], 5)}")
 
 
 def _print_images(summary: dict[str, Any]) -> None:
     _title("pictures", summary, "shards")
     rate = summary["success_rate"]
     share = "" if rate is None else f"   {rate:.1%}"
-    click.echo(f"  {'pictures':<24}{summary['successes']:>14,}   of {summary['rows']:,} rows{share}")
-    click.echo(f"  {'reasons':<24}{_listed(summary['reasons'], 6)}")
+    echo(f"  {'pictures':<24}{summary['successes']:>14,}   of {summary['rows']:,} rows{share}")
+    echo(f"  {'reasons':<24}{_listed(summary['reasons'], 6)}")
     _print_sizes(summary)
 
 
 def _title(title: str, summary: dict[str, Any], unit: str) -> None:
     part = summary["partitions"]
-    click.secho(f"{title}  ({part['counted']:,} of {part['declared']:,} {unit})", bold=True)
+    echo(f"{title}  ({part['counted']:,} of {part['declared']:,} {unit})", bold=True)
 
 
 def _print_sizes(summary: dict[str, Any]) -> None:
     classes = [(f">= {bound} px", summary["at_least"][bound]) for bound in ("256", "512", "1024")]
-    click.echo(f"  {'both sides':<24}{_listed(classes, 3)}")
+    echo(f"  {'both sides':<24}{_listed(classes, 3)}")
 
 
 def _listed(named: list[Any], limit: int) -> str:

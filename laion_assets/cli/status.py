@@ -1,11 +1,11 @@
 """`laion-assets status`."""
 
-import json
 from collections import Counter
 
 import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.output import echo, echo_json
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import assets_of
 from laion_assets.stored_layout import described, old_partitions
@@ -34,11 +34,11 @@ def status(name: str, as_json: bool, check: bool) -> None:
     old = old_partitions(dataset, freshness.store)
     if as_json:
         counts = {asset: {**summary(found), "old_layout": len(old.get(asset, ()))} for asset, found in states.items()}
-        click.echo(json.dumps(counts, indent=2))
+        echo_json(counts)
     else:
         _print_table(states)
         if old:
-            click.secho(f"  of another layout: {described(old)}. materialize --remove-old-layout removes", fg="yellow")
+            echo(f"  of another layout: {described(old)}. materialize --remove-old-layout removes", fg="yellow")
     if check and (old or any(state.state != "complete" for found in states.values() for state in found)):
         raise SystemExit(1)
 
@@ -56,20 +56,20 @@ def summary(states: list[PartitionState]) -> dict[str, int]:
 
 
 def _print_table(states: dict[str, list[PartitionState]]) -> None:
-    click.echo(f"{'asset':<20}{'complete':>16}{'stale':>8}{'missing':>9}{'damaged':>9}{'rows out':>14}{'size':>10}")
+    echo(f"{'asset':<20}{'complete':>16}{'stale':>8}{'missing':>9}{'damaged':>9}{'rows out':>14}{'size':>10}")
     for asset, found in states.items():
         one = summary(found)
         line = (
             f"{asset:<20}{one['complete']:>8,} / {one['total']:<6,}{one['stale']:>7,}{one['missing']:>9,}"
             f"{one['damaged']:>9,}{one['rows']:>14,}{_size(one['bytes']):>10}"
         )
-        click.secho(line, fg="green" if one["complete"] == one["total"] else None)
+        echo(line, fg="green" if one["complete"] == one["total"] else None)
     for asset, found in states.items():
         odd = [state for state in found if state.state in ("stale", "damaged")]
         for state in odd[:5]:
-            click.secho(f"  {asset} {state.key} is {state.state}: {state.reason}", fg="yellow")
+            echo(f"  {asset} {state.key} is {state.state}: {state.reason}", fg="yellow")
         if len(odd) > 5:
-            click.secho(f"  {asset}: {len(odd) - 5:,} more", fg="yellow")
+            echo(f"  {asset}: {len(odd) - 5:,} more", fg="yellow")
 
 
 def _size(size: float) -> str:

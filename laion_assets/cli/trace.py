@@ -1,10 +1,9 @@
 """`laion-assets trace`."""
 
-import json
-
 import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.output import echo, echo_json
 from laion_assets.commit.store import Store
 
 
@@ -22,16 +21,16 @@ def trace(uid: str, name: str, as_json: bool) -> None:
     dataset = chosen(name)
     found = find_uid(dataset, Store.of(dataset), uid)
     if as_json:
-        click.echo(json.dumps(found and {**found.__dict__}, ensure_ascii=False, indent=2))
+        echo_json(found and {**found.__dict__})
     else:
         print_root(dataset)
         if found is None:
-            click.echo(f"{dataset.name} has no row with uid {uid}")
+            echo(f"{dataset.name} has no row with uid {uid}")
         else:
             layout = dataset.layout
-            click.echo(f"dedup_parquet  {layout.parquet_key(found.parquet)}, row group of shard {found.shard:05d}")
-            click.echo(f"image_shards   {layout.shard_key(found.shard)}, sample {found.key}")
+            echo(f"dedup_parquet  {layout.parquet_key(found.parquet)}, row group of shard {found.shard:05d}")
+            echo(f"image_shards   {layout.shard_key(found.shard)}, sample {found.key}")
             for column, value in found.values.items():
-                click.echo(f"{column:14} {value}")
+                echo(f"{column:14} {value}")
     if found is None:
         raise click.exceptions.Exit(1)

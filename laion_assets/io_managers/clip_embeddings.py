@@ -5,6 +5,7 @@ import dagster as dg
 from laion_assets.commit.manifest import Manifest
 from laion_assets.handles import CLIP_EMBEDDINGS, IMAGE_SHARDS, ClipEmbeddings
 from laion_assets.io_managers.links import range_link
+from laion_assets.io_managers.metadata_values import table, text
 from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
 
 _EXAMPLE_ROWS = 5
@@ -24,9 +25,9 @@ class ClipEmbeddingsIOManager(PartitionIOManager):
         first, last = layout.shard_key(shards[0]), layout.shard_key(shards[-1])
         metadata: Metadata = {
             IMAGE_SHARDS: range_link(self.dataset, IMAGE_SHARDS, first, last),
-            "shards": dg.MetadataValue.text(f"{first} to {last}"),
+            "shards": text(f"{first} to {last}"),
             **{
-                name: dg.MetadataValue.text(str(manifest.details[name]))
+                name: text(manifest.details[name])
                 for name in ("model", "width", "device", "precision")
                 if name in manifest.details
             },
@@ -35,14 +36,12 @@ class ClipEmbeddingsIOManager(PartitionIOManager):
             rate = manifest.counts.rows_out / manifest.seconds
             metadata["samples_per_s"] = dg.MetadataValue.float(round(rate, 2))
         with self.store.open(ClipEmbeddings.path(layout, partition, "metadata")) as file:
-            table = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file)
             names = [
-                name for name in ("image_path", "uid", "caption", "similarity") if name in table.schema_arrow.names
+                name for name in ("image_path", "uid", "caption", "similarity") if name in parquet.schema_arrow.names
             ]
-            batch = next(table.iter_batches(batch_size=_EXAMPLE_ROWS, columns=names), None)
+            batch = next(parquet.iter_batches(batch_size=_EXAMPLE_ROWS, columns=names), None)
         rows = batch.to_pylist() if batch is not None else []
         if rows:
-            metadata["example_rows"] = dg.MetadataValue.table(
-                [dg.TableRecord({name: "" if row[name] is None else row[name] for name in names}) for row in rows]
-            )
+            metadata["example_rows"] = table(names, [[row[name] for name in names] for row in rows])
         return metadata

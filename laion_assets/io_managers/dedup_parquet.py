@@ -1,14 +1,15 @@
 """The IO manager of the deduplicated parquet files."""
 
-import dagster as dg
-
 from laion_assets.commit.manifest import Manifest
 from laion_assets.handles import DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet
 from laion_assets.io_managers.links import range_link
+from laion_assets.io_managers.metadata_values import table, text
 from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
+from laion_assets.plain_text import one_line
 
 _EXAMPLE_ROWS = 5
 _EXAMPLE_CHARS = 60
+_EXAMPLE_COLUMNS = ("uid", "URL", "TEXT", "NSFW", "similarity")
 
 
 class DedupParquetIOManager(PartitionIOManager):
@@ -21,22 +22,18 @@ class DedupParquetIOManager(PartitionIOManager):
         layout = self.dataset.layout
         shards = layout.shards_of_parquet(partition)
         rows = DedupParquet.of(self.dataset, (partition,)).shard_rows(shards.start).slice(0, _EXAMPLE_ROWS)
-        records = [
-            dg.TableRecord({name: _short(value) for name, value in row.items()})
-            for row in rows.select(["uid", "URL", "TEXT", "NSFW", "similarity"]).to_pylist()
-        ]
+        examples = [[_short(value) for value in row.values()] for row in rows.select(_EXAMPLE_COLUMNS).to_pylist()]
         first, last = layout.shard_key(shards[0]), layout.shard_key(shards[-1])
         metadata: Metadata = {
             IMAGE_SHARDS: range_link(self.dataset, IMAGE_SHARDS, first, last),
-            "shards": dg.MetadataValue.text(f"{first} to {last}"),
+            "shards": text(f"{first} to {last}"),
         }
-        if records:
-            metadata["example_rows"] = dg.MetadataValue.table(records)
+        if examples:
+            metadata["example_rows"] = table(_EXAMPLE_COLUMNS, examples)
         return metadata
 
 
 def _short(value: object) -> str | float:
     if isinstance(value, float):
         return round(value, 4)
-    text = "" if value is None else str(value)
-    return text if len(text) <= _EXAMPLE_CHARS else text[: _EXAMPLE_CHARS - 1] + "…"
+    return "" if value is None else one_line(value, _EXAMPLE_CHARS)

@@ -1,13 +1,12 @@
 """The IO manager of the image shards."""
 
-import base64
-
 import dagster as dg
 
 from laion_assets.commit.manifest import Manifest
 from laion_assets.datasets import Dataset
 from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.io_managers.links import partition_link
+from laion_assets.io_managers.metadata_values import images, table, text
 from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
 
 SHEETS_A_RUN = 24
@@ -34,7 +33,7 @@ class ImageShardsIOManager(PartitionIOManager):
         metadata: Metadata = {
             DEDUP_PARQUET: partition_link(self.dataset, DEDUP_PARQUET, layout.parquet_key(parquet)),
             CLIP_EMBEDDINGS: partition_link(self.dataset, CLIP_EMBEDDINGS, layout.embedding_key(embedding)),
-            "rows_from": dg.MetadataValue.text(
+            "rows_from": text(
                 f"row group {layout.row_group_of_shard(partition)} of {DedupParquet.path(layout, parquet)}"
             ),
         }
@@ -43,12 +42,12 @@ class ImageShardsIOManager(PartitionIOManager):
         if counts.rows_in:
             metadata["success_rate"] = dg.MetadataValue.float(round(counts.rows_out / counts.rows_in, 4))
         if retries := manifest.details.get("retries"):
-            rows = "".join(
-                f"\n| {one['at']} | {one['retried']:,} | {one['recovered']:,} | {_listed(one['reasons'])} |"
-                for one in retries[-RETRIES_SHOWN:]
-            )
-            metadata["retries"] = dg.MetadataValue.md(
-                f"| when | retried | recovered | reasons |\n|---|---:|---:|---|{rows}"
+            metadata["retries"] = table(
+                ("when", "retried", "recovered", "reasons"),
+                [
+                    (one["at"], one["retried"], one["recovered"], _listed(one["reasons"]))
+                    for one in retries[-RETRIES_SHOWN:]
+                ],
             )
         if counts.rows_out and self._sheets < SHEETS_A_RUN:
             from laion_assets.search.shard_pictures import shard_contact_sheet
@@ -56,8 +55,7 @@ class ImageShardsIOManager(PartitionIOManager):
             self._sheets += 1
             sheet = shard_contact_sheet(self.store, ImageShards.path(layout, partition, ".tar"))
             if sheet:
-                picture = base64.b64encode(sheet).decode()
-                metadata["pictures"] = dg.MetadataValue.md(f"![pictures](data:image/jpeg;base64,{picture})")
+                metadata["pictures"] = images([("pictures", "image/jpeg", sheet)])
         return metadata
 
 

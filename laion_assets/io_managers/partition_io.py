@@ -11,8 +11,10 @@ from laion_assets.errors import ForeignError
 from laion_assets.failures import own_errors_first
 from laion_assets.freshness import require_complete
 from laion_assets.handles import HANDLES, Handle
+from laion_assets.io_managers.metadata_values import table, text
 from laion_assets.kept_rows import require_rows
 from laion_assets.partitions import partition_numbers
+from laion_assets.plain_text import one_line
 
 Metadata = dict[str, dg.MetadataValue]
 
@@ -56,7 +58,7 @@ class PartitionIOManager(dg.IOManager):
             if not context.has_asset_partitions:
                 context.add_output_metadata(self.metadata_of(partition, manifest))
         count = len(obj.partitions)
-        context.log.info(f"{count:,} partition{'s' if count != 1 else ''} verified, {rows:,} rows")
+        context.log.info(one_line(f"{count:,} partition{'s' if count != 1 else ''} verified, {rows:,} rows"))
 
     def metadata_of(self, partition: int, manifest: Manifest) -> Metadata:
         """What a person sees of a published partition in the page."""
@@ -86,18 +88,16 @@ def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
         "rows_out": dg.MetadataValue.int(counts.rows_out),
         "bytes": dg.MetadataValue.int(manifest.size),
         "seconds": dg.MetadataValue.float(manifest.seconds),
-        "published_at": dg.MetadataValue.text(manifest.published_at),
+        "published_at": text(manifest.published_at),
         "root": dg.MetadataValue.path(store.url),
-        "files": dg.MetadataValue.md(file_table(manifest)),
+        "files": file_table(manifest),
     }
     if counts.reasons:
-        rows = "\n".join(f"| {reason} | {count:,} |" for reason, count in sorted(counts.reasons.items()))
-        metadata["dropped_by_reason"] = dg.MetadataValue.md(f"| reason | rows |\n|---|---:|\n{rows}")
+        metadata["dropped_by_reason"] = table(("reason", "rows"), sorted(counts.reasons.items()))
     return metadata
 
 
-def file_table(manifest: Manifest, limit: int = 8) -> str:
-    """The files of a partition as a markdown table, below the root; the first `limit` of them."""
-    rows = [f"| {entry.path} | {entry.size:,} | {entry.sha256[:12]} |" for entry in manifest.files]
-    more = f"\n\nand {len(rows) - limit:,} more" if len(rows) > limit else ""
-    return "| file | bytes | sha256 |\n|---|---:|---|\n" + "\n".join(rows[:limit]) + more
+def file_table(manifest: Manifest, limit: int = 8) -> dg.TableMetadataValue:
+    """The files of a partition, below the root; the first `limit` of them."""
+    rows = [(entry.path, entry.size, entry.sha256[:12]) for entry in manifest.files]
+    return table(("file", "bytes", "sha256"), rows, limit)

@@ -4,6 +4,7 @@ import dagster as dg
 
 from laion_assets.commit.manifest import Manifest
 from laion_assets.handles import PUBLISHED_PARQUET
+from laion_assets.io_managers.metadata_values import table
 from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
 
 _SHOWN = 50
@@ -19,13 +20,13 @@ class PublishedParquetIOManager(PartitionIOManager):
         from laion_assets.metadata.published import read_list
 
         files = read_list(self.store)
-        lines = [f"| {file.url} | {file.rows:,} | {file.size:,} | {file.footer[:12]} |" for file in files[:_SHOWN]]
-        more = f"\n\nand {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else ""
         return {
             "dagster/row_count": dg.MetadataValue.int(sum(file.rows for file in files)),
             "parquet_files": dg.MetadataValue.int(len(files)),
             "parquet_bytes": dg.MetadataValue.int(sum(file.size for file in files)),
-            "parquet": dg.MetadataValue.md(
-                "| file | rows | bytes | footer |\n|---|---:|---:|---|\n" + "\n".join(lines) + more
+            "parquet": table(
+                ("file", "rows", "bytes", "footer"),
+                [(file.url, file.rows, file.size, file.footer[:12]) for file in files],
+                _SHOWN,
             ),
         }

@@ -4,7 +4,9 @@ import dagster as dg
 
 from laion_assets.commit.manifest import Manifest
 from laion_assets.handles import RAW_CSV
+from laion_assets.io_managers.metadata_values import table
 from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
+from laion_assets.plain_text import one_line
 
 _NAMED = 20
 
@@ -17,10 +19,10 @@ class RawCsvIOManager(PartitionIOManager):
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
         """What the last fetch that published found, against the one before, and what the source no longer has."""
         changes = manifest.details.get("changes", {})
-        metadata: Metadata = {f"files_{change}": dg.MetadataValue.int(count) for change, count in changes.items()}
+        metadata: Metadata = {
+            f"files_{one_line(change)}": dg.MetadataValue.int(count) for change, count in changes.items()
+        }
         vanished = manifest.details.get("vanished", {})
         if vanished:
-            rows = "\n".join(f"| {path} | {since} |" for path, since in sorted(vanished.items())[:_NAMED])
-            more = f"\n\nand {len(vanished) - _NAMED:,} more" if len(vanished) > _NAMED else ""
-            metadata["vanished_at_the_source"] = dg.MetadataValue.md(f"| file | noticed |\n|---|---|\n{rows}{more}")
+            metadata["vanished_at_the_source"] = table(("file", "noticed"), sorted(vanished.items()), _NAMED)
         return metadata

@@ -1,11 +1,10 @@
 """The IO managers of the statistics."""
 
-import base64
-
 import dagster as dg
 
 from laion_assets.commit.manifest import Manifest
 from laion_assets.handles import DATASET_STATISTICS, IMAGE_STATISTICS
+from laion_assets.io_managers.metadata_values import images, table, text
 from laion_assets.io_managers.partition_io import Metadata, PartitionIOManager
 
 _TOP = 20
@@ -19,20 +18,14 @@ class _StatisticsIOManager(PartitionIOManager):
         from laion_assets.statistics.build import REPORT, read_charts, read_summary
 
         summary = read_summary(self.store, manifest)
-        plots = [
-            f"**{title}**\n\n![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
-            for title, svg in read_charts(self.store, self.asset, summary)
-        ]
+        charts = read_charts(self.store, self.asset, summary)
         counted = summary["partitions"]
         metadata: Metadata = {
             "report": dg.MetadataValue.path(self.store.address(REPORT)),
-            "partitions_counted": dg.MetadataValue.text(f"{counted['counted']:,} of {counted['declared']:,}"),
+            "partitions_counted": text(f"{counted['counted']:,} of {counted['declared']:,}"),
             "distinct_domains": dg.MetadataValue.int(summary["domains"]["distinct"]),
-            "plots": dg.MetadataValue.md("\n\n".join(plots)),
-            "domains": dg.MetadataValue.md(
-                "| domain | rows |\n|---|---:|\n"
-                + "\n".join(f"| `{row[0]}` | {row[1]:,} |" for row in summary["domains"]["most"][:_TOP])
-            ),
+            "plots": images([(title, "image/svg+xml", svg.encode()) for title, svg in charts]),
+            "domains": table(("domain", "rows"), [row[:2] for row in summary["domains"]["most"][:_TOP]]),
         }
         if summary.get("success_rate") is not None:
             metadata["success_rate"] = dg.MetadataValue.float(summary["success_rate"])

@@ -5,6 +5,8 @@ import sys
 
 import dagster as dg
 
+from laion_assets.plain_text import one_line
+
 
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -12,7 +14,10 @@ class _Line(logging.Formatter):
         step = (meta.get("step_key") or "").split("__")[-1]
         message = meta.get("orig_message") or record.getMessage()
         level = "" if record.levelno <= logging.INFO else f"{record.levelname}: "
-        return f"{self.formatTime(record, '%H:%M:%S')}  {step:<18} {level}{message}"
+        # Every line of a message but the first is marked as one, so that no text can forge a message of its own.
+        first, *more = (one_line(line) for line in message.split("\n"))
+        head = f"{self.formatTime(record, '%H:%M:%S')}  {step:<18} {level}{first}"
+        return "\n".join([head, *(f"{'':<8}  {'':<18} | {line}" for line in more)])
 
 
 def _is_shown(record: logging.LogRecord) -> bool:

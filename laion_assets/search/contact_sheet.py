@@ -5,6 +5,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from laion_assets.plain_text import one_line
+
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
@@ -94,8 +96,8 @@ def _draw_lines(draw: "ImageDraw.ImageDraw", lines: Sequence[str], font: "Font",
 
 
 def _plain(text: str) -> str:
-    """One line without control characters, not longer than could be shown."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text[:600]).split())
+    """One line of visible characters, not longer than could be shown."""
+    return one_line(" ".join(text[:600].split()))
 
 
 def _wrapped(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: int) -> list[str]:

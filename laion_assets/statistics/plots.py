@@ -1,11 +1,13 @@
 """Plots as SVG text, the same bytes for the same figures; matplotlib is imported only here, and only in a run."""
 
+import functools
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ParamSpec
 
+from laion_assets.plain_text import one_line
 from laion_assets.user import name_user
 
 _BLUE, _SAND, _INK, _FAINT = "#2f6db5", "#e3b778", "#22252b", "#8a8f98"
@@ -24,8 +26,23 @@ _STYLE = {
     "text.parse_math": False,
 }
 _LABEL_CHARS = 34
+P = ParamSpec("P")
 
 
+def _styled(draw: Callable[P, str]) -> Callable[P, str]:
+    """Draw the whole plot in our style: matplotlib reads it as each text is made, tick labels at the very end."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **named: P.kwargs) -> str:
+        from matplotlib import rc_context
+
+        with rc_context(_STYLE):
+            return draw(*args, **named)
+
+    return drawn
+
+
+@_styled
 def histogram(name: str, edges: Sequence[float], rows: Sequence[int], xlabel: str, *, rows_label: str = "rows") -> str:
     """Rows in each [edge, next edge), as bars. `name` makes the ids of the SVG its own."""
     figure, axes = _axes(6.4, 2.9)
@@ -38,6 +55,7 @@ def histogram(name: str, edges: Sequence[float], rows: Sequence[int], xlabel: st
     return _svg(figure, name)
 
 
+@_styled
 def bars(
     name: str,
     labelled: Sequence[tuple[str, int]],
@@ -66,6 +84,7 @@ def bars(
     return _svg(figure, name)
 
 
+@_styled
 def line(
     name: str,
     points: Sequence[tuple[float, float]],
@@ -83,6 +102,7 @@ def line(
     return _svg(figure, name)
 
 
+@_styled
 def areas(name: str, across: Sequence[float], layers: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
     """Shares of a whole, 0 to 1, piled up in the order of `layers`, each with its label."""
     figure, axes = _axes(6.4, 3.4)
@@ -113,23 +133,18 @@ def short(value: float) -> str:
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:
     name_user()  # matplotlib keeps a list of fonts in the home folder
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(length=3)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(length=3)
     return figure, axes
 
 
 def _svg(figure: Any, name: str) -> str:
-    from matplotlib import rc_context
-
     buffer = io.StringIO()
-    with rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r'(\bid="|url\(#|href="#)', lambda found: f"{found[1]}{name}-", text)
@@ -137,4 +152,6 @@ def _svg(figure: Any, name: str) -> str:
 
 
 def _cut(label: str) -> str:
-    return label if len(label) <= _LABEL_CHARS else f"{label[: _LABEL_CHARS - 1]}…"
+    # A leading underscore would keep a label out of the legend.
+    label = one_line(label, _LABEL_CHARS)
+    return f" {label}" if label.startswith("_") else label

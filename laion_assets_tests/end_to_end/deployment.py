@@ -55,7 +55,8 @@ class Deployment:
     def start(self, name: str) -> None:
         """Start a service, or start it again on the port that it had."""
         command = [str(word) for word in self.services[name]["command"]]
-        replaced = {"0.0.0.0": "127.0.0.1", "/opt/dagster/workspace.yaml": str(self.home / "workspace.yaml")}
+        replaced = dict.fromkeys(("0.0.0.0", "ui"), "127.0.0.1")
+        replaced["/opt/dagster/workspace.yaml"] = str(self.home / "workspace.yaml")
         if name in self.ports:
             replaced |= {port: str(self.ports[name]) for port in (CODE_PORT, PAGE_PORT)}
         with (self.home / f"{name}.log").open("ab") as log:
@@ -88,12 +89,12 @@ class Deployment:
 
 @contextlib.contextmanager
 def deployment(home: Path, database: Database, **instance: Any) -> Iterator[Deployment]:
-    """All services but PostgreSQL, which is `database`; files and the Dagster instance lie below `home`.
+    """All services but the proxy, and PostgreSQL, which is `database`; files and the Dagster instance lie below `home`.
 
     `instance` replaces entries of `dagster.yaml`.
     """
     services = compose({"POSTGRES_PASSWORD": database.password})["services"]
-    own = {name: service for name, service in services.items() if name != "postgres"}
+    own = {name: service for name, service in services.items() if name not in ("postgres", "proxy")}
     workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())
     ports = {name: _free_port() for name in own if name != "daemon"}
     for entry in workspace["load_from"]:

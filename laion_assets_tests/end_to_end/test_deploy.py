@@ -72,6 +72,39 @@ def test_every_file_that_is_named_is_there(services: dict[str, Any]) -> None:
         assert f"!{name}" in kept, name
 
 
+def test_no_service_has_more_rights_than_it_needs(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert bool(service.get("read_only")) != name.startswith("code_"), name
+        assert not {"privileged", "cap_add", "network_mode", "pid", "devices"} & set(service), name
+    users = {name: service["user"] for name, service in services.items() if "user" in service}
+    assert users == {"postgres": "postgres", "proxy": "nginx"}
+    assert "\nUSER laion\n" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_ui_is_reached_through_the_proxy_alone(services: dict[str, Any]) -> None:
+    networks = compose({"POSTGRES_PASSWORD": "secret"})["networks"]
+    members = {network: {name for name, one in services.items() if network in one["networks"]} for network in networks}
+    code = {name for name in services if name.startswith("code_")}
+    assert members == {
+        "outside": code,
+        "outside_ui": {"proxy"},
+        "ui": {"proxy", "webserver"},
+        "code": {"webserver", "daemon", *code},
+        "database": {"postgres", "webserver", "daemon", *code},
+    }
+    assert {name for name, network in networks.items() if not (network or {}).get("internal")} == {
+        "outside",
+        "outside_ui",
+    }
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert published == {"proxy": ["127.0.0.1:3000:8080"]}
+    command = services["webserver"]["command"]
+    assert command[command.index("-h") + 1] == "ui", "it listens in that network alone"
+    assert services["webserver"]["networks"]["ui"]["aliases"] == ["ui"]
+
+
 def test_every_variable_is_documented_and_read_by_someone(services: dict[str, Any]) -> None:
     environment = services["daemon"]["environment"]
     instance = (DEPLOY / "dagster.yaml").read_text()
@@ -118,7 +151,7 @@ def test_the_health_checks_pass_and_fail_for_a_code_server_that_is_gone(served: 
     for name, service in served.services.items():
         test = service["healthcheck"]["test"][1:]
         port = str(served.ports.get(name, ""))
-        command = [word.replace("4000", port).replace("3000", port) for word in test]
+        command = [word.replace("4000", port).replace("ui:3000", f"127.0.0.1:{port}") for word in test]
         wait_until(lambda command=command: _succeeds(command, served.environment), 120, 2)
     served.kill("code_rehearsal")
     asked = ["dagster", "api", "grpc-health-check", "-p", str(served.ports["code_rehearsal"])]

@@ -72,7 +72,7 @@ def test_a_person_sees_rows_reasons_and_neighbours_of_a_partition(dataset: Datas
     publish(dataset, [7])
     metadata = ImageShardsIOManager(dataset).metadata_of(7, ImageShards.of(dataset, (7,)).manifest(7))
     assert (metadata["rows_in"].value, metadata["rows_out"].value) == (1, 0)
-    assert "http_404" in metadata["dropped_by_reason"].value
+    assert [record.data for record in metadata["dropped_by_reason"].records] == [{"reason": "http_404", "rows": 1}]
     assert metadata["dedup_parquet"].value == "/assets/sample/dedup_parquet?view=partitions&partition=01"
     assert metadata["clip_embeddings"].value == "/assets/sample/clip_embeddings?view=partitions&partition=1"
     assert metadata["rows_from"].value == "row group 1 of dedup_parquet/01.parquet"

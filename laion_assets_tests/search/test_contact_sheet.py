@@ -4,10 +4,11 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from laion_assets.search.contact_sheet import GAP, TILE, contact_sheet
 from laion_assets_tests.embeddings.small_dataset import picture
+from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
 
 
 def drawn(png: bytes) -> Image.Image:
@@ -48,3 +49,18 @@ def test_any_caption_can_be_drawn(caption: str) -> None:
 def test_the_same_input_gives_the_same_bytes() -> None:
     tiles = [(picture(n), ["0.5", "caption"]) for n in range(3)]
     assert contact_sheet("q", tiles) == contact_sheet("q", tiles)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_is_drawn_of_a_caption_has_no_invisible_character(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+
+    def noted(self: ImageDraw.ImageDraw, place: tuple[int, int], text: str, **style: object) -> None:
+        lines.append(text)
+        draw(self, place, text, **style)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
+    contact_sheet(text, [(b"", [text, text])])
+    assert lines
+    assert not [line for line in lines if INVISIBLE.search(line)]

@@ -1,0 +1,82 @@
+"""What the Dagster UI shows of a partition or a check: text, tables and images, each made here and nowhere else.
+
+The UI shows text, paths, JSON and the cells of tables as they are. It renders `MetadataValue.md` and every description
+as markdown: it fetches the images in it, and its links work. So data goes into text and tables, markdown holds only
+`data:` URLs of images that we drew, and a description passes `description`.
+"""
+
+import base64
+import math
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+import dagster as dg
+
+from laion_assets.plain_text import for_markdown, one_line
+
+CELL_CHARS = 300
+"""A cell of a table or a text is cut to this many characters: the event log keeps it for ever."""
+_EXACT = 2**53
+"""Numbers up to this are exact in a browser, which reads no NaN and no infinity."""
+
+
+def text(value: object) -> dg.TextMetadataValue:
+    """One line of plain text."""
+    return dg.MetadataValue.text(one_line(value, CELL_CHARS))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 50) -> dg.TableMetadataValue:
+    """The first `limit` rows as a table; a last row says how many more there are."""
+    left = iter(rows)
+    shown = [[_cell(value) for value in row] for row in islice(left, limit)]
+    more = sum(1 for _ in left)
+    types = [_type(shown[0][place]) if shown else "string" for place in range(len(columns))]
+    if more:
+        shown.append([f"... and {more:,} more", *[None] * (len(columns) - 1)])
+        types[0] = "string"
+    names = [one_line(name, CELL_CHARS) for name in columns]
+    return dg.MetadataValue.table(
+        [dg.TableRecord(dict(zip(names, row, strict=True))) for row in shown],
+        dg.TableSchema([dg.TableColumn(name, kind) for name, kind in zip(names, types, strict=True)]),
+    )
+
+
+def json_value(value: Any) -> dg.JsonMetadataValue:
+    """A dict or list as JSON, every string in it one line."""
+    return dg.MetadataValue.json(_plain(value))
+
+
+def images(drawn: Iterable[tuple[str, str, bytes]]) -> dg.MarkdownMetadataValue:
+    """Images that we drew, below each other: title, media type (`image/png`) and bytes of each."""
+    return dg.MetadataValue.md(
+        "\n\n".join(
+            f"**{for_markdown(title)}**\n\n![](data:{media_type};base64,{base64.b64encode(data).decode()})"
+            for title, media_type, data in drawn
+        )
+    )
+
+
+def description(value: object) -> str:
+    """The description of a materialization or of a check's result."""
+    return for_markdown(value)
+
+
+def _cell(value: object) -> str | int | float | bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and math.isfinite(value) and abs(value) <= _EXACT:
+        return value
+    return one_line(value, CELL_CHARS)
+
+
+def _type(value: object) -> str:
+    return {bool: "bool", int: "int", float: "float"}.get(type(value), "string")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {one_line(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return one_line(value) if isinstance(value, str) else value

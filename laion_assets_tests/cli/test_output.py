@@ -1,0 +1,144 @@
+"""What strangers wrote reaches a terminal as visible characters, and a script as exact JSON."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import laion_assets.cli as cli_module
+from laion_assets.cli import cli, main
+from laion_assets.errors import SourceError
+from laion_assets.metadata import uid_lookup
+from laion_assets.metadata.uid_lookup import FoundRow
+from laion_assets.search import answer
+from laion_assets.search.query import SearchResult
+from laion_assets.statistics import build
+from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
+
+TERMINAL = CliRunner()
+
+
+def lines_of(output: str) -> Iterator[str]:
+    """The lines that were printed, each of which has to be visible as a whole."""
+    for line in output.split("\n"):
+        assert not INVISIBLE.search(line), ascii(line)
+        yield line
+
+
+def printed(*arguments: str) -> tuple[list[str], str]:
+    """The lines of a command in colour, as a terminal gets them, and its standard output."""
+    done = TERMINAL.invoke(cli, arguments, catch_exceptions=False)
+    return list(lines_of(done.output)), done.stdout
+
+
+@pytest.fixture(autouse=True)
+def _a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAION_ASSETS_ROOT", str(tmp_path))
+
+
+def test_search_prints_captions_and_urls_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = [result(text) for text in HOSTILE]
+    monkeypatch.setattr(answer, "answer", lambda *_: results)
+    lines, _ = printed("search", "x")
+    assert len(lines) == 2 * len(HOSTILE) + 2, "root, a caption and a URL each, and the end"
+    _, as_json = printed("search", "x", "--json")
+    assert [one["caption"] for one in json.loads(as_json)] == list(HOSTILE)
+
+
+def result(text: str) -> SearchResult:
+    fields: dict[str, Any] = dict.fromkeys(SearchResult.__dataclass_fields__, text)
+    return SearchResult(**{**fields, "similarity": 0.5})
+
+
+def test_trace_prints_a_row_s_values_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = FoundRow(0, 0, 0, "000000000", {f"column {number}": text for number, text in enumerate(HOSTILE)})
+    monkeypatch.setattr(uid_lookup, "find_uid", lambda *_: found)
+    lines, _ = printed("trace", "0" * 32)
+    assert len(lines) == len(HOSTILE) + 4
+    _, as_json = printed("trace", "0" * 32, "--json")
+    assert list(json.loads(as_json)["values"].values()) == list(HOSTILE)
+
+
+def test_fetch_prints_what_servers_sent_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    from laion_assets.images import decision
+
+    made = {
+        "status": HOSTILE[0],
+        "reason": HOSTILE[25],
+        **{f"key {number}": text for number, text in enumerate(HOSTILE)},
+        "consent": list(HOSTILE),
+        "hops": [
+            {
+                "url": text,
+                "http_status": text,
+                "robots_txt": text,
+                "addresses": [{"address": text, "verdict": text}],
+                "seconds": {text: 0.1},
+            }
+            for text in HOSTILE
+        ],
+    }
+    monkeypatch.setattr(decision, "decide", lambda *_: made)
+    lines, _ = printed("fetch", "http://a.test/")
+    assert len(lines) == 1 + len(HOSTILE) * (1 + 1 + 4) + 1
+    _, as_json = printed("fetch", "http://a.test/", "--json")
+    assert json.loads(as_json) == made
+
+
+def test_statistics_prints_domains_and_licences_as_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = [(text, 1) for text in HOSTILE]
+    sizes = {"256": 1, "512": 1, "1024": 1}
+    summary = {
+        "partitions": {"counted": 1, "declared": 1},
+        "rows": 1,
+        "read": {"rows": 1},
+        "domains": {"distinct": 1, "most": named},
+        **{name: {} for name in ("width", "height", "caption_chars", "similarity")},
+        **dict.fromkeys(("nsfw", "licenses", "reasons"), named),
+        "at_least": sizes,
+        "success_rate": 1.0,
+        "successes": 1,
+    }
+    monkeypatch.setattr(build, "write_report", lambda *_: None)
+    monkeypatch.setattr(
+        build, "read_summaries", lambda *_: {"dataset_statistics": summary, "image_statistics": summary}
+    )
+    lines, _ = printed("statistics")
+    assert len(lines) == 17
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_errors_of_every_kind_are_printed_without_control_characters(
+    text: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for error, status in (
+        (SourceError(text), 1),
+        (click.UsageError(text), 2),
+        (click.BadParameter(text), 2),
+        (RuntimeError(text), 1),
+    ):
+
+        def fail(error: Exception = error, **_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(cli_module, "cli", fail)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status
+        assert list(lines_of(capfd.readouterr().err))
+
+
+def test_an_argument_with_control_characters_is_shown_escaped(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["laion-assets", "--\x1b]0;x\x07\u202e"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "\\x1b]0;x\\x07\\u202e" in "".join(lines_of(capfd.readouterr().err))

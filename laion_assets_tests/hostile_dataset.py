@@ -1,0 +1,72 @@
+"""A dataset whose every text was written by someone hostile: rows, file names, reasons, details of manifests."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_assets.commit.manifest import Counts, FileEntry, Manifest
+from laion_assets.commit.store import Store
+from laion_assets.datasets import Dataset
+from laion_assets.handles import (
+    CLIP_EMBEDDINGS,
+    DATASET_STATISTICS,
+    HANDLES,
+    IMAGE_STATISTICS,
+    ClipEmbeddings,
+    PublishedParquet,
+)
+from laion_assets.layout import Layout
+from laion_assets.statistics.build import build_statistics
+from laion_assets_tests.hostile_text import HOSTILE
+from laion_assets_tests.statistics.tables import dedup_rows, publish_dedup, publish_shard, shard_rows
+
+DETAILS = {
+    "changes": dict.fromkeys(HOSTILE, 1),
+    "vanished": {name: name for name in HOSTILE},
+    "retries": [{"at": name, "retried": 1, "recovered": 0, "reasons": {name: 1}} for name in HOSTILE],
+    **{name: name for name in ("model", "width", "device", "precision")},
+    **{name: {name: [name]} for name in HOSTILE},
+    "plain": HOSTILE[0],
+}
+
+
+def publish_hostile(dataset: Dataset) -> Dataset:
+    """Publish one partition of most assets, of hostile rows, and the statistics of them."""
+    dataset = replace(dataset, layout=Layout(1, 1, 1, 250), description=HOSTILE[6])
+    rows = dedup_rows(0, len(HOSTILE))
+    for row, name in zip(rows, HOSTILE, strict=True):
+        row.update(URL=f"http://{name}/", TEXT=name, LICENSE=name, NSFW=name, source_file=name)
+    publish_dedup(dataset, 0, rows)
+    found = shard_rows(0, len(HOSTILE))
+    for row, name in zip(found, HOSTILE, strict=True):
+        row.update(url=f"http://{name}/", status=name, reason="success" if row["reason"] == "success" else name)
+    publish_shard(dataset, 0, found)
+    for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
+        build_statistics(dataset, Store.of(dataset), asset, lambda line: None)
+    store = Store.of(dataset)
+    published = [{"path": name, "url": name, "size": 1, "version": name, "rows": 1, "footer": name} for name in HOSTILE]
+    store.write_bytes(PublishedParquet.LIST, json.dumps(published).encode())
+    embedded = pa.table({name: list(HOSTILE) for name in ("image_path", "uid", "caption")})
+    path = Path(store.url) / ClipEmbeddings.path(dataset.layout, 0, "metadata")
+    path.parent.mkdir(parents=True)
+    pq.write_table(embedded, path)
+    return dataset
+
+
+def hostile_manifest(dataset: Dataset, asset: str) -> Manifest:
+    """A manifest of the asset's partition 0 whose every text is hostile."""
+    details = DETAILS if asset != CLIP_EMBEDDINGS else dict.fromkeys(("model", "device"), HOSTILE[1])
+    return Manifest(
+        asset,
+        HANDLES[asset].key(dataset.layout, 0),
+        tuple(FileEntry(name, 1, "0" * 64) for name in HOSTILE),
+        Counts(len(HOSTILE), 0, dict.fromkeys(HOSTILE, 1)),
+        "",
+        "",
+        published_at=HOSTILE[0],
+        seconds=1.0,
+        details=details,
+    )
