@@ -12,6 +12,7 @@
     ├── IncompleteError         partitions a stage needs are not published
     ├── ForeignError            partitions handed in do not belong to this dataset or run
     ├── ShardError             a shard could not be made for reasons of our own side
+    │   └── LocalFaultError     failures come from this machine or its network, not from the sites
     ├── ModelError              a CLIP model cannot be loaded, or is not the expected one
     ├── EmbeddingError          vectors that are not finite, or files of another dtype or width
     ├── IndexBuildError         autofaiss gave no index
@@ -68,6 +69,10 @@ class ForeignError(LaionAssetsError):
 
 class ShardError(LaionAssetsError):
     """A shard could not be made for reasons of our own side (resolver down, disk full), not the web's."""
+
+
+class LocalFaultError(ShardError):
+    """Rows of a shard failed because of this machine or its network (DNS, CAs, portal, CPU): it is not committed."""
 
 
 class ModelError(LaionAssetsError):

@@ -26,6 +26,7 @@ from laion_assets.handles import (
     Handle,
     stages_of,
 )
+from laion_assets.images.local_fault_notes import noted_keys, read_note
 from laion_assets.settings.field import byte_settings, digest_of
 
 UID_VERSION = 1
@@ -35,19 +36,30 @@ STATISTICS_VERSION = 2
 EMBEDDING_VERSION = 2
 """Raised when the bytes of embedding files change for the same model and shards."""
 
+NOT_PUBLISHED = "not published"
+"""Why a partition is missing that no run tried to make, or that failed otherwise than by a local fault."""
+
 _READERS, _READ_AT_ONCE = 8, 256
 """Threads that read manifests ahead where the disk is slow, and how many each takes at once."""
 
 
 @dataclass(frozen=True)
 class PartitionState:
-    """State of one partition: `complete`, `stale`, `missing` or `damaged`, and why where it is not complete."""
+    """State of one partition: `complete`, `stale`, `missing` or `damaged`, and why where it is not complete.
+
+    `local_fault`: it is missing because the last run refused to commit it, for a fault of its machine or network.
+    """
 
     asset: str
     key: str
     state: str
     reason: str = ""
     manifest: Manifest | None = None
+
+    @property
+    def local_fault(self) -> bool:
+        """Whether it is missing because of a local fault; `reason` says what was seen."""
+        return self.state == "missing" and self.reason != NOT_PUBLISHED
 
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
@@ -116,6 +128,7 @@ class Freshness:
         self._manifests: dict[tuple[str, int], Manifest | None] = {}
         self._problems: dict[tuple[str, int], str | None] = {}
         self._settings: dict[str, str] = {}
+        self._noted: dict[str, frozenset[str]] = {}
 
     def state(self, asset: str, partition: int) -> PartitionState:
         """The state of one partition."""
@@ -126,7 +139,7 @@ class Freshness:
         except IntegrityError as error:
             return PartitionState(asset, key, "damaged", str(error))
         if manifest is None:
-            return PartitionState(asset, key, "missing", "not published")
+            return PartitionState(asset, key, "missing", self._why_missing(asset, key))
         looked = (asset, partition)
         problem = self._problems.pop(looked) if looked in self._problems else disagreement(self.store, manifest)
         if problem is not None:
@@ -164,6 +177,11 @@ class Freshness:
             elif asset not in STATISTICS:  # They count what there is.
                 return None
         return inputs_digest(handle.key(self.dataset.layout, partition), upstream)
+
+    def _why_missing(self, asset: str, key: str) -> str:
+        if asset not in self._noted:
+            self._noted[asset] = noted_keys(self.store, asset)
+        return (read_note(self.store, asset, key) if key in self._noted[asset] else "") or NOT_PUBLISHED
 
     def _read_ahead(self, handle: type[Handle], partitions: range) -> None:
         """Read manifests and sizes of files: in threads where the first of them mostly waited for a disk or a network.

@@ -23,8 +23,9 @@ STATES = ("complete", "stale", "damaged", "missing")
 _WORST_FIRST = ("damaged", "stale", "missing")
 DESCRIPTION = (
     "Partitions that were made with other settings or from other rows than today's (stale: a warning), whose files are "
-    "missing or cut (damaged: an error), or that are not published. In a run over some partitions it looks at these; "
-    "start it alone to see all. Nothing is made again by it."
+    "missing or cut (damaged: an error), or that are not published (a warning where a run refused to commit them "
+    "because of a local fault). In a run over some partitions it looks at these; start it alone to see all. Nothing is "
+    "made again by it."
 )
 
 
@@ -55,9 +56,13 @@ def judgement(states: Iterable[PartitionState], scope: str) -> dg.AssetCheckResu
         metadata["examples"] = dg.MetadataValue.table([dg.TableRecord(row) for row in found[:EXAMPLES]])
         if len(found) > EXAMPLES:
             metadata["further_rows"] = dg.MetadataValue.int(len(found) - EXAMPLES)
+    refused = sum(state.local_fault for state in states)
+    metadata["local_faults"] = dg.MetadataValue.int(refused)
     said = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
+    if refused:
+        said += f" ({refused:,} not committed because of local faults)"
     return dg.AssetCheckResult(
-        passed=not (counted["stale"] or counted["damaged"]),
+        passed=not (counted["stale"] or counted["damaged"] or refused),
         severity=dg.AssetCheckSeverity.ERROR if counted["damaged"] else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
         description=f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip(),

@@ -102,8 +102,21 @@ class ImageSettings:
         "fetch each host's robots.txt first and honour it (RFC 9309). Off, as in img2dataset: rows come from millions "
         "of hosts, most asked for once, so it nearly doubles the requests and the time. On where that is worth it",
     )
-    max_own_failures: float = setting(
-        0.5, "a shard with a larger share of DNS failures and own faults is not published", unit="share"
+    refuse_local_faults: bool = setting(
+        True,
+        "do not commit a shard whose failures come from this machine or its network (resolver, CA certificates, "
+        "captive portal, CPU load), judged by unrelated sites that fail at the same time",
+    )
+    probe_urls: tuple[str, ...] = setting(
+        (),
+        "URLs of images that always answer, asked when rows fail, to tell a local fault from dead links; empty: URLs "
+        "that worked earlier in the run are asked",
+    )
+    expected_failures: float = setting(
+        0.5, "share of sites expected to fail, until the dataset's own shards have shown theirs", unit="share"
+    )
+    local_fault_shards: int = setting(
+        3, "shards refused for local faults, without one committed in between, after which a run stops"
     )
     engine: str = setting("pool", "what makes the shards: pool (processes of this machine) or spark (metadata.master)")
     processes: int = setting(0, "worker processes; 0 means one a core")
@@ -127,6 +140,12 @@ class ImageSettings:
         if self.requests_per_host < 1 or self.requests_per_address < 1:
             raise SettingError("images.requests_per_host and images.requests_per_address have to be 1 or more.")
         self._check_names()
+        if not 0 < self.expected_failures < 1:
+            raise SettingError(
+                f"images.expected_failures is {self.expected_failures:g}: use a share between 0 and 1, such as 0.5."
+            )
+        if self.local_fault_shards < 1:
+            raise SettingError(f"images.local_fault_shards is {self.local_fault_shards}: use 1 or more.")
         if self.encode_format == "png" and not 0 <= self.encode_quality <= 9:
             raise SettingError(
                 f"images.encode_quality is {self.encode_quality}: for png it is the compression, from 0 to 9."

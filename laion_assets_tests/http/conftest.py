@@ -1,8 +1,15 @@
-"""A TLS certificate for the tests of this folder."""
+"""A TLS certificate for the tests of this folder, and deadlines that a busy machine does not move."""
 
 import subprocess
 
 import pytest
+
+from laion_assets.http.busy_time import BusyTime
+
+
+@pytest.fixture(autouse=True)
+def _unmoved_deadlines(monkeypatch):
+    monkeypatch.setattr(BusyTime, "add", lambda self, elapsed_s, tasks_per_core: None)
 
 
 @pytest.fixture(scope="session")
