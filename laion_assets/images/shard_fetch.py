@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from laion_assets.images.reencoding import Reencoded
 
 _THREADS_AGAIN = 4
-"""Threads of the second pass: on a machine that was too busy for all of them, few may do."""
+"""Least threads of the second pass: on a machine that was too busy for all of them, few may do."""
 SUFFIXES = (".tar", ".parquet", "_stats.json")
 
 
@@ -93,7 +93,7 @@ def _passes(rows: int, threads: int, watch: ShardWatch) -> Iterator[tuple[Sequen
     """The places to fetch and the number of threads: all of them, then those that the watch wants again."""
     yield range(rows), threads
     if places := watch.again():
-        yield places, min(threads, _THREADS_AGAIN)
+        yield places, min(threads, max(_THREADS_AGAIN, len(places) // 8))
 
 
 def _drain(

@@ -38,7 +38,7 @@ KNOWN_GOOD = 5
 """URLs known to work that are asked at once, each of another site."""
 OTHER_URLS, _OTHERS_AT_ONCE = 60, 12
 """URLs of other shards that are asked where none is known to work, until one answers."""
-SUSPECT_NATS = 9.0
+SUSPECT_NATS = 5.0
 """An outage of this score is too little to decide by: its rows are fetched a second time."""
 _FIRST_CHECK_SITES, _FIRST_CHECK_ROWS = 24, 256
 """Failures in a row, in the order of their ends, before the network is checked while the shard is fetched."""
@@ -201,7 +201,9 @@ class ShardWatch:
         worst = max(found, key=lambda outage: outage.score, default=Outage())
         if worst.score >= threshold(rows):
             raise LocalFaultError(
-                describe(f"{worst.sites} unrelated sites in a row{where} failed at the same time", worst.rows)
+                describe(
+                    f"{worst.sites} unrelated sites{where} failed one after the other{_answers(worst)}", worst.rows
+                )
             )
 
     def _check_share(self, share: float, sites: int) -> None:
@@ -228,6 +230,11 @@ class ShardWatch:
     @property
     def _expected(self) -> float:
         return expected_share(self._evidence.memory.share, self._evidence.expected_failures)
+
+
+def _answers(outage: Outage) -> str:
+    answers = len(outage.rows) - len(outage.failed)
+    return f", and {answers} rows among them were answered" if answers else ""
 
 
 def _is_address(host: str) -> bool:
