@@ -181,7 +181,6 @@ class ShardWatch:
         if not others:
             return
         rows = self._last_failed(scheme)
-        own = len(rows)
         for first in range(0, len(others), _OTHERS_AT_ONCE):
             for url, reason in self._evidence.ask(others[first : first + _OTHERS_AT_ONCE]).items():
                 rows.append(RowOutcome(len(rows), _site_of_url(url), scheme, reason, float("inf"), float("inf")))
@@ -189,8 +188,7 @@ class ShardWatch:
                     self._evidence.memory.worked(scheme, rows[-1].site, url)
                 if reason.shows_site:
                     return
-        where = f", {len(rows) - own} of them in other shards,"
-        self._refuse_outage(outages(rows, self._expected), len(rows), where)
+        self._refuse_outage(outages(rows, self._expected), len(rows), " of this and other shards")
 
     def _check_outages(self) -> None:
         for scheme in (None, *sorted({row.scheme for row in self._rows.values()})):
