@@ -98,7 +98,8 @@ def committed(dataset: Dataset) -> dict[str, str]:
 def different_rows(dataset: Dataset, undisturbed: Dataset) -> Iterator[str]:
     """The rows of committed shards that ended otherwise than in the undisturbed run."""
     ours, theirs = (Store.of(one).local_root for one in (dataset, undisturbed))
-    assert ours is not None and theirs is not None
+    assert ours is not None
+    assert theirs is not None
     for path in sorted((ours / "image_shards").glob("*.parquet")):
         tables = [pq.read_table(root / "image_shards" / path.name).to_pylist() for root in (ours, theirs)]
         for mine, other in zip(*tables, strict=True):
@@ -251,6 +252,8 @@ def main() -> None:
             print(
                 f"{'  run again':<22}{found.again_status:>7}{'':>10}{found.again_equal:>11} equal  {said}", flush=True
             )
+            if not dataset.resolve:
+                print("\n".join(different_rows(dataset, base)), flush=True)
 
         print(f"{'case':<22}{'status':>7}{'time':>10}{'committed':>11}{'wrong':>7}{'refused':>9}   message")
         base = sample_at(top / "undisturbed/data")

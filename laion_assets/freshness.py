@@ -36,9 +36,6 @@ STATISTICS_VERSION = 2
 EMBEDDING_VERSION = 2
 """Raised when the bytes of embedding files change for the same model and shards."""
 
-NOT_PUBLISHED = "not published"
-"""Why a partition is missing that no run tried to make, or that failed otherwise than by a local fault."""
-
 _READERS, _READ_AT_ONCE = 8, 256
 """Threads that read manifests ahead where the disk is slow, and how many each takes at once."""
 
@@ -47,7 +44,8 @@ _READERS, _READ_AT_ONCE = 8, 256
 class PartitionState:
     """State of one partition: `complete`, `stale`, `missing` or `damaged`, and why where it is not complete.
 
-    `local_fault`: it is missing because the last run refused to commit it, for a fault of its machine or network.
+    `local_fault`: it is missing because the last run refused to commit it, for a fault of its machine or network; the
+    reason says what was seen.
     """
 
     asset: str
@@ -55,11 +53,7 @@ class PartitionState:
     state: str
     reason: str = ""
     manifest: Manifest | None = None
-
-    @property
-    def local_fault(self) -> bool:
-        """Whether it is missing because of a local fault; `reason` says what was seen."""
-        return self.state == "missing" and self.reason != NOT_PUBLISHED
+    local_fault: bool = False
 
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
@@ -139,7 +133,8 @@ class Freshness:
         except IntegrityError as error:
             return PartitionState(asset, key, "damaged", str(error))
         if manifest is None:
-            return PartitionState(asset, key, "missing", self._why_missing(asset, key))
+            note = self._local_fault(asset, key)
+            return PartitionState(asset, key, "missing", note or "not published", local_fault=bool(note))
         looked = (asset, partition)
         problem = self._problems.pop(looked) if looked in self._problems else disagreement(self.store, manifest)
         if problem is not None:
@@ -178,10 +173,11 @@ class Freshness:
                 return None
         return inputs_digest(handle.key(self.dataset.layout, partition), upstream)
 
-    def _why_missing(self, asset: str, key: str) -> str:
+    def _local_fault(self, asset: str, key: str) -> str:
+        """The local fault for which the last run refused to commit the partition; empty if there was none."""
         if asset not in self._noted:
             self._noted[asset] = noted_keys(self.store, asset)
-        return (read_note(self.store, asset, key) if key in self._noted[asset] else "") or NOT_PUBLISHED
+        return read_note(self.store, asset, key) if key in self._noted[asset] else ""
 
     def _read_ahead(self, handle: type[Handle], partitions: range) -> None:
         """Read manifests and sizes of files: in threads where the first of them mostly waited for a disk or a network.
