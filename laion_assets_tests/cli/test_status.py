@@ -33,9 +33,8 @@ def test_status_counts_them_and_says_what_to_check(root):
     assert said.exit_code == 0
     assert "the last run is incomplete, 2 partitions were not committed because of local faults" in said.output
     assert "check the resolver (DNS) of this machine" in said.output
-    found = json.loads(
-        CliRunner().invoke(status, ["--dataset", "sample", "--json"]).output.partition("{")[2].join("{ ")
-    )
+    output = CliRunner().invoke(status, ["--dataset", "sample", "--json"]).output
+    found = json.loads(output[output.index("{") :])
     assert found["image_shards"]["local_faults"] == 2
     assert CliRunner().invoke(status, ["--dataset", "sample", "--check"]).exit_code == 1
 
