@@ -140,7 +140,7 @@ def fetch_shard(web: Web, rows: int, memory: NetworkMemory, rng: random.Random, 
         }
 
     def others() -> Iterator[str]:
-        return (web.url(rng) for _ in range(200))
+        return (web.url(rng) for _ in range(1_000))
 
     watch = ShardWatch(Evidence(memory, ask, others))
     result = Shard()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from laion_assets.http.body_budget import FREE_BYTES, Reservation
-from laion_assets.http.clock import Clock
+from laion_assets.http.clock import Clock, too_slow
 from laion_assets.http.content_coding import decompress, too_large
 from laion_assets.http.head import Head
 from laion_assets.images.reasons import Reason, Rejection
@@ -274,9 +274,7 @@ class HttpConnection:
         if self.first_byte_at is None:
             self.first_byte_at, self._lost_before_s = now, lost_s
         elif self._rate.too_slow(self.received, now - self.first_byte_at - (lost_s - self._lost_before_s)):
-            raise Rejection(
-                Reason.DEADLINE, f"less than {self._rate.bytes_per_s} bytes/s after {self._rate.grace_s:g} s"
-            )
+            raise too_slow()
         return True
 
 

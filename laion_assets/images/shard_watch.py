@@ -40,6 +40,8 @@ OTHER_URLS, _OTHERS_AT_ONCE = 60, 12
 """URLs of other shards that are asked where none is known to work, until one answers."""
 SUSPECT_NATS = 5.0
 """An outage of this score is too little to decide by: its rows are fetched a second time."""
+_MANY_ROWS = 20
+"""Fewer rows without any answer are committed where nothing else speaks of a local fault."""
 _FIRST_CHECK_SITES, _FIRST_CHECK_ROWS = 24, 256
 """Failures in a row, in the order of their ends, before the network is checked while the shard is fetched."""
 
@@ -108,10 +110,11 @@ class ShardWatch:
         busy = [row for row in self._rows.values() if row.reason is Reason.LOCAL_FAULT]
         if busy:
             raise LocalFaultError(describe(f"{len(busy)} of {len(self._rows)} rows failed twice on this machine", busy))
-        self._check_ends()
+        works = self._check_ends()
         if self._judges_shares:
             self._check_outages()
             self._check_share(share, sites)
+            self._check_any_answer(works)
         return share, sites
 
     def _outcome(self, place: int, fetched: Fetched, reason: Reason) -> RowOutcome | None:
@@ -148,16 +151,22 @@ class ShardWatch:
         if self._judges_shares and not any(other.reason.shows_site for other in self._of(row.scheme)):
             self._check_outages()
 
-    def _check_ends(self) -> None:
-        """Check the network for each scheme whose last rows failed: none that was asked later has answered."""
+    def _check_ends(self) -> bool:
+        """Check the network for each scheme whose last rows failed: none that was asked later has answered.
+
+        Whether any URL that was asked for it answered.
+        """
+        works = False
         for scheme in sorted({row.scheme for row in self._rows.values()}):
             rows = self._of(scheme)
             failed = [row.ended for row in rows if row.reason.may_be_local]
             answered = [row.started for row in rows if row.reason.shows_site]
             if failed and max(failed) >= max(answered, default=0.0):
-                self._check_network(scheme)
+                works = self._check_network(scheme) or works
+        return works
 
-    def _check_network(self, scheme: str) -> None:
+    def _check_network(self, scheme: str) -> bool:
+        """Whether a URL answers that worked before, or one of another shard. Raises LocalFaultError."""
         evidence = self._evidence
         probes = [url for url in evidence.probe_urls if url.startswith(f"{scheme}:")]
         known = list(dict.fromkeys([*probes, *evidence.memory.known_good(scheme, KNOWN_GOOD)]))
@@ -172,14 +181,14 @@ class ShardWatch:
                     )
                 )
             if found:
-                return
-        self._ask_others(scheme)
+                return True
+        return self._ask_others(scheme)
 
-    def _ask_others(self, scheme: str) -> None:
+    def _ask_others(self, scheme: str) -> bool:
         """Where nothing is known to work: URLs of other shards, as many unrelated sites as decide."""
         others = [url for url in self._evidence.other_urls() if url.startswith(f"{scheme}:")][:OTHER_URLS]
         if not others:
-            return
+            return False
         rows = self._last_failed(scheme)
         for first in range(0, len(others), _OTHERS_AT_ONCE):
             for url, reason in self._evidence.ask(others[first : first + _OTHERS_AT_ONCE]).items():
@@ -187,8 +196,9 @@ class ShardWatch:
                 if reason is Reason.SUCCESS:
                     self._evidence.memory.worked(scheme, rows[-1].site, url)
                 if reason.shows_site:
-                    return
+                    return True
         self._refuse_outage(outages(rows, self._expected), len(rows), " of this and other shards")
+        return False
 
     def _check_outages(self) -> None:
         for scheme in (None, *sorted({row.scheme for row in self._rows.values()})):
@@ -202,6 +212,15 @@ class ShardWatch:
                 describe(
                     f"{worst.sites} unrelated sites{where} failed one after the other{_answers(worst)}", worst.rows
                 )
+            )
+
+    def _check_any_answer(self, works: bool) -> None:
+        """Of one site alone nobody can tell whether it is dead; a shard without any answer is not committed then."""
+        failed = [row for row in self._rows.values() if row.reason.may_be_local]
+        if not works and len(failed) == len(self._rows) >= _MANY_ROWS:
+            raise LocalFaultError(
+                describe(f"none of {len(failed)} rows was answered, and no URL is known to work", failed)
+                + ", or set images.refuse_local_faults to false if these sites are gone"
             )
 
     def _check_share(self, share: float, sites: int) -> None:

@@ -128,6 +128,16 @@ def test_one_dead_site_with_half_of_the_rows_is_no_local_fault(tmp_path):
         assert ShardTask(dataset, 0).run().reasons == {"http_5xx": SITES}
 
 
+def test_a_dataset_of_one_site_is_not_committed_without_any_answer(tmp_path):
+    rows = [(f"http://one.test/{number}.jpg", "") for number in range(SITES)]
+    with running(dict.fromkeys(PAGES, answer(b"", "503 No"))) as site:
+        dataset = dataset_of(tmp_path, rows, site.resolve, images=HASTY)
+        refused(dataset, f"none of {SITES} rows was answered, and no URL is known to work .http_5xx")
+        site.pages["/known.jpg"] = PAGES["/1.jpg"]
+        known = replace(dataset, images=replace(HASTY, probe_urls=("http://known.test/known.jpg",)))
+        assert ShardTask(known, 0).run().reasons == {"http_5xx": SITES}
+
+
 @pytest.mark.parametrize("left", [2, 12, 40])
 def test_a_network_that_dies_within_a_shard_is_noticed_by_urls_that_worked(left, tmp_path):
     """Two rows are too few for any statistics: the URLs that worked before are asked."""
