@@ -26,6 +26,7 @@ from laion_assets.handles import (
     Handle,
     stages_of,
 )
+from laion_assets.images.local_fault_notes import noted_keys, read_note
 from laion_assets.metadata.table_limits import TableLimits
 from laion_assets.settings.field import byte_settings, digest_of
 
@@ -42,13 +43,18 @@ _READERS, _READ_AT_ONCE = 8, 256
 
 @dataclass(frozen=True)
 class PartitionState:
-    """State of one partition: `complete`, `stale`, `missing` or `damaged`, and why where it is not complete."""
+    """State of one partition: `complete`, `stale`, `missing` or `damaged`, and why where it is not complete.
+
+    `local_fault`: it is missing because the last run refused to commit it, for a fault of its machine or network; the
+    reason says what was seen.
+    """
 
     asset: str
     key: str
     state: str
     reason: str = ""
     manifest: Manifest | None = None
+    local_fault: bool = False
 
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
@@ -119,6 +125,7 @@ class Freshness:
         self._manifests: dict[tuple[str, int], Manifest | None] = {}
         self._problems: dict[tuple[str, int], str | None] = {}
         self._settings: dict[str, str] = {}
+        self._noted: dict[str, frozenset[str]] = {}
 
     def state(self, asset: str, partition: int) -> PartitionState:
         """The state of one partition."""
@@ -129,7 +136,8 @@ class Freshness:
         except IntegrityError as error:
             return PartitionState(asset, key, "damaged", str(error))
         if manifest is None:
-            return PartitionState(asset, key, "missing", "not published")
+            note = self._local_fault(asset, key)
+            return PartitionState(asset, key, "missing", note or "not published", local_fault=bool(note))
         looked = (asset, partition)
         problem = self._problems.pop(looked) if looked in self._problems else disagreement(self.store, manifest)
         if problem is not None:
@@ -167,6 +175,12 @@ class Freshness:
             elif asset not in STATISTICS:  # They count what there is.
                 return None
         return inputs_digest(handle.key(self.dataset.layout, partition), upstream)
+
+    def _local_fault(self, asset: str, key: str) -> str:
+        """The local fault for which the last run refused to commit the partition; empty if there was none."""
+        if asset not in self._noted:
+            self._noted[asset] = noted_keys(self.store, asset)
+        return read_note(self.store, asset, key) if key in self._noted[asset] else ""
 
     def _read_ahead(self, handle: type[Handle], partitions: range) -> None:
         """Read manifests and sizes of files: in threads where the first of them mostly waited for a disk or a network.

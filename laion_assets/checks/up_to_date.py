@@ -26,8 +26,9 @@ STATES = ("complete", "stale", "damaged", "missing")
 _WORST_FIRST = ("damaged", "stale", "missing")
 DESCRIPTION = (
     "Partitions that were made with other settings or from other rows than today's (stale: a warning), whose files are "
-    "missing or cut (damaged: an error), or that are not published. In a run over some partitions it looks at these; "
-    "start it alone to see all. Nothing is made again by it."
+    "missing or cut (damaged: an error), or that are not published (a warning where a run refused to commit them "
+    "because of a local fault). In a run over some partitions it looks at these; start it alone to see all. Nothing is "
+    "made again by it."
 )
 
 
@@ -64,10 +65,14 @@ def judgement(states: Iterable[PartitionState], scope: str, old: Sequence[str] =
         if len(found) > EXAMPLES:
             metadata["further_rows"] = dg.MetadataValue.int(len(found) - EXAMPLES)
     if old:
-        metadata["of_another_layout"] = dg.MetadataValue.text(described({"partitions": list(old)}))
+        metadata["of_another_layout"] = text(described({"partitions": list(old)}))
+    refused = sum(state.local_fault for state in states)
+    metadata["local_faults"] = dg.MetadataValue.int(refused)
     said = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
+    if refused:
+        said += f" ({refused:,} not committed because of local faults)"
     return dg.AssetCheckResult(
-        passed=not (counted["stale"] or counted["damaged"] or old),
+        passed=not (counted["stale"] or counted["damaged"] or old or refused),
         severity=dg.AssetCheckSeverity.ERROR if counted["damaged"] else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
         description=description(

@@ -44,11 +44,15 @@ def status(name: str, as_json: bool, check: bool) -> None:
 
 
 def summary(states: list[PartitionState]) -> dict[str, int]:
-    """Number of partitions by state, the total, and rows and bytes of those that are published."""
+    """Number of partitions by state, the total, and rows and bytes of those that are published.
+
+    `local_faults` are those of the missing that a run refused to commit.
+    """
     counted = Counter(state.state for state in states)
     manifests = [state.manifest for state in states if state.manifest is not None]
     return {
         **{state: counted[state] for state in _STATES},
+        "local_faults": sum(state.local_fault for state in states),
         "total": len(states),
         "rows": sum(manifest.counts.rows_out for manifest in manifests),
         "bytes": sum(manifest.size for manifest in manifests),
@@ -65,6 +69,13 @@ def _print_table(states: dict[str, list[PartitionState]]) -> None:
         )
         echo(line, fg="green" if one["complete"] == one["total"] else None)
     for asset, found in states.items():
+        refused = [state for state in found if state.local_fault]
+        if refused:
+            click.secho(
+                f"  {asset}: the last run is incomplete, {len(refused):,} partitions were not committed because of "
+                f"local faults. {refused[0].reason}. Then run them again.",
+                fg="red",
+            )
         odd = [state for state in found if state.state in ("stale", "damaged")]
         for state in odd[:5]:
             echo(f"  {asset} {state.key} is {state.state}: {state.reason}", fg="yellow")

@@ -18,8 +18,15 @@ from laion_assets.images.reasons import Reason, Rejection
 if TYPE_CHECKING:
     from laion_assets.http.fetch import Hop
 
-_NO_ROUTE = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-_LOCAL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC, errno.EACCES, errno.EPERM}
+_NO_ROUTE = {
+    errno.ENETUNREACH,
+    errno.ENETDOWN,
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.EACCES,  # a firewall of this machine refuses the address
+    errno.EPERM,
+}
+_LOCAL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC}
 
 
 def connect(

@@ -51,7 +51,8 @@ class Hop:
 class Fetched:
     """What became of a URL: a body where `reason` is `success`, else why there is none. `wire_bytes` were received.
 
-    `held` bytes of the fetcher's budget are still taken for the body: 0 unless they were asked for.
+    `held` bytes of the fetcher's budget are still taken for the body: 0 unless they were asked for. `started` is the
+    monotonic clock's time.
     """
 
     url: str
@@ -64,6 +65,7 @@ class Fetched:
     attempts: int
     seconds: float
     held: int = 0
+    started: float = 0.0
 
     @property
     def status(self) -> int | None:
@@ -154,6 +156,7 @@ class Fetcher:
             attempts=attempts,
             seconds=round(time.monotonic() - started, 3),
             held=reservation.held,
+            started=started,
         )
 
     def _robots_txt(self, target: Target) -> Rules:

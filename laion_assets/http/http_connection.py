@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from laion_assets.http.body_budget import FREE_BYTES, Reservation
-from laion_assets.http.clock import Clock
+from laion_assets.http.clock import Clock, too_slow
 from laion_assets.http.content_coding import decompress, too_large
 from laion_assets.http.head import Head
 from laion_assets.images.reasons import Reason, Rejection
@@ -247,29 +247,34 @@ class HttpConnection:
             self._sock.settimeout(timeout_s)
             self._timeout_s = timeout_s
 
+    def _receive(self) -> bytes:
+        """What comes next. A timeout of a machine that was too busy is no silence: it waits on, until the deadline."""
+        while True:
+            self._set_timeout()
+            try:
+                return self._sock.recv(_RECV_BYTES)
+            except TimeoutError as error:
+                rejection = self._clock.timed_out()
+                if rejection.reason is not Reason.LOCAL_FAULT:
+                    raise rejection from error
+            except ssl.SSLError as error:
+                raise Rejection(Reason.CONNECTION_RESET, "TLS failed inside the answer") from error
+
     def _fill(self) -> bool:
         """Receive once; False at the end of the stream."""
         if self._ended:
             return False
-        self._set_timeout()
-        try:
-            piece = self._sock.recv(_RECV_BYTES)
-        except TimeoutError as error:
-            raise self._clock.timed_out() from error
-        except ssl.SSLError as error:
-            raise Rejection(Reason.CONNECTION_RESET, "TLS failed inside the answer") from error
+        piece = self._receive()
         if not piece:
             self._ended = True
             return False
         self.received += len(piece)
         self._buffer += piece
-        now = time.monotonic()
+        now, lost_s = time.monotonic(), self._clock.busy.lost_s
         if self.first_byte_at is None:
-            self.first_byte_at = now
-        elif self._rate.too_slow(self.received, now - self.first_byte_at):
-            raise Rejection(
-                Reason.DEADLINE, f"less than {self._rate.bytes_per_s} bytes/s after {self._rate.grace_s:g} s"
-            )
+            self.first_byte_at, self._lost_before_s = now, lost_s
+        elif self._rate.too_slow(self.received, now - self.first_byte_at - (lost_s - self._lost_before_s)):
+            raise too_slow()
         return True
 
 

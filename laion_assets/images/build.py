@@ -5,10 +5,10 @@ from typing import Any
 
 from laion_assets.commit.manifest import Manifest
 from laion_assets.datasets import Dataset
-from laion_assets.errors import SettingError, ShardError
+from laion_assets.errors import LocalFaultError, SettingError, ShardError
 from laion_assets.freshness import Freshness, PartitionState
 from laion_assets.handles import IMAGE_SHARDS
-from laion_assets.images.outcome import ShardOutcome
+from laion_assets.images.outcome import ShardFailure, ShardOutcome
 from laion_assets.images.shard_task import ShardTask
 from laion_assets.images.spark_tasks import run_shards_in_spark
 from laion_assets.images.worker_pool import run_shards
@@ -29,14 +29,25 @@ def build_image_shards(
 
     With `retry`, values of Reason, complete ones get their rows that failed so fetched again. `spark` gives the
     session that runs the tasks where `images.engine` is spark. `published` is called
-    for each, in this thread, with its number and its manifest. A shard that fails does not stop the others. Raises
-    ShardError at the end, naming those that failed and why.
+    for each, in this thread, with its number and its manifest. A shard that fails does not stop the others, but
+    `images.local_fault_shards` in a row that are refused for a local fault do. Raises ShardError at the end, naming
+    those that failed and why, LocalFaultError where some were refused.
     """
     progress = Progress(say, "shards", len(shards), "images")
-    skipped = retried = recovered = 0
+    skipped = retried = recovered = refused_in_a_row = 0
+
+    def failed(failure: ShardFailure) -> None:
+        nonlocal refused_in_a_row
+        failures.append(failure)
+        if failure.kind == LocalFaultError.__name__:
+            say(failure.message)
+            refused_in_a_row += 1
+            if refused_in_a_row >= dataset.images.local_fault_shards:
+                raise _StopError
 
     def finished(outcome: ShardOutcome) -> None:
-        nonlocal skipped, retried, recovered
+        nonlocal skipped, retried, recovered, refused_in_a_row
+        refused_in_a_row = refused_in_a_row if outcome.skipped else 0
         skipped += outcome.skipped
         retried += outcome.retried
         recovered += outcome.recovered
@@ -48,12 +59,26 @@ def build_image_shards(
     if retry:
         say(_announcement(dataset, shards, retry))
     tasks = [ShardTask(dataset, shard, retry=retry) for shard in shards]
-    if dataset.images.engine == "spark":
-        if spark is None:
-            raise SettingError("images.engine is spark, and no Spark session was given: set it to pool.")
-        failures = run_shards_in_spark(tasks, spark(), finished)
-    else:
-        failures = run_shards(tasks, dataset.images.processes, finished)
+    failures: list[ShardFailure] = []
+    stopped = False
+    try:
+        if dataset.images.engine == "spark":
+            if spark is None:
+                raise SettingError("images.engine is spark, and no Spark session was given: set it to pool.")
+            run_shards_in_spark(tasks, spark(), finished, failed)
+        else:
+            run_shards(tasks, dataset.images.processes, finished, failed)
+    except _StopError:
+        stopped = True
+    failures.sort(key=lambda failure: failure.shard)
+    refused = [failure for failure in failures if failure.kind == LocalFaultError.__name__]
+    if refused:
+        raise LocalFaultError(
+            f"The run of {dataset.name}/{IMAGE_SHARDS} is incomplete{' and stopped early' if stopped else ''}: "
+            f"{len(refused)} of {len(shards)} shards failed because of a local fault, shard {refused[0].key} first: "
+            f"{refused[0].message.partition(': ')[2]}. {_others(failures, refused)}Then run the same partitions again: "
+            "complete ones are skipped."
+        )
     if failures:
         named = "; ".join(f"{failure.key}: {failure.message}" for failure in failures[:_NAMED_FAILURES])
         raise ShardError(
@@ -61,6 +86,17 @@ def build_image_shards(
             f"{' ...' if len(failures) > _NAMED_FAILURES else ''} Run the same partitions again: complete ones are "
             "skipped."
         )
+
+
+class _StopError(Exception):
+    """Ends the workers of a run whose machine or network has a fault."""
+
+
+def _others(failures: list[ShardFailure], refused: list[ShardFailure]) -> str:
+    others = [failure for failure in failures if failure not in refused]
+    if not others:
+        return ""
+    return f"{len(others)} others failed: {'; '.join(map(str, others[:_NAMED_FAILURES]))}. "
 
 
 def _announcement(dataset: Dataset, shards: Sequence[int], retry: tuple[str, ...]) -> str:

@@ -77,6 +77,16 @@ class Reason(StrEnum):
         """Whether the fault is more likely ours than the site's: a shard full of these says nothing of the web."""
         return self in _OWN_SIDE
 
+    @property
+    def may_be_local(self) -> bool:
+        """Whether a fault of this machine or its network can produce it: DNS, firewall, CAs, proxy, portal, CPU."""
+        return self in _MAY_BE_LOCAL
+
+    @property
+    def shows_site(self) -> bool:
+        """Whether the site itself has answered. A reason that neither shows the site nor may be local says nothing."""
+        return self in _SHOWS_SITE
+
     @classmethod
     def of_http_status(cls, status: int) -> "Reason":
         """The reason for a final answer that brings no body worth reading (RFC 9110); 200 to 299 are not asked here."""
@@ -122,6 +132,22 @@ _RETRYABLE = {
     Reason.HTTP_429,
     Reason.HTTP_5XX,
 }
+_SHOWS_SITE = {
+    Reason.SUCCESS,
+    Reason.HTTP_404,
+    Reason.HTTP_410,
+    Reason.HTTP_451,
+    Reason.OPTED_OUT,
+    Reason.TOO_LARGE,
+    Reason.TOO_MANY_PIXELS,
+    Reason.IMAGE_TOO_SMALL,
+    Reason.ASPECT_RATIO,
+}
+_MAY_BE_LOCAL = (
+    set(Reason)
+    - _SHOWS_SITE
+    - {Reason.INVALID_URL, Reason.UNSUPPORTED_SCHEME, Reason.BLOCKED_PORT}  # the URL's own, before any request
+)
 _OWN_SIDE = {Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAULT, Reason.INTERNAL}
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,34 +17,44 @@ from typing import TYPE_CHECKING, Any
 from laion_assets.datasets import Dataset
 from laion_assets.errors import ShardError
 from laion_assets.http.fetch import Fetched, shared_fetcher
-from laion_assets.http.fetch_queue import FetchQueue
+from laion_assets.http.fetch_queue import FetchQueue, Tally
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.images.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
 from laion_assets.images.settings import ImageSettings
+from laion_assets.images.shard_watch import ShardWatch
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from laion_assets.images.decoder_process import Answer
+    from laion_assets.images.decoder_process import Answer, Decoder
 
+_THREADS_AGAIN = 4
+"""Least threads of the second pass: on a machine that was too busy for all of them, few may do."""
 SUFFIXES = (".tar", ".parquet", "_stats.json")
 
 
 @dataclass(frozen=True)
 class FetchedRows:
     """What fetching made: local files by suffix, and the run's own figures (requests, bytes, seconds), among them
-    how many images are kept although their EXIF is unreadable (`exif_unreadable`; the column is null)."""
+    how many images are kept although their EXIF is unreadable (`exif_unreadable`; the column is null).
+
+    `failing` is the share of sites that fail and the number of sites.
+    """
 
     files: dict[str, Path]
     tally: dict[str, float]
+    failing: tuple[float, int]
 
 
-def fetch_rows(dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequence[int], folder: Path) -> FetchedRows:
+def fetch_rows(
+    dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequence[int], folder: Path, watch: ShardWatch
+) -> FetchedRows:
     """Fetch these rows of dedup_parquet, whose places in the shard are `positions`, into a new `folder`.
 
     Every row is in the parquet with its outcome, and in the tar where it has a picture, under the key of its place:
-    as bytes, the same as in a shard that is fetched whole. Raises ShardError for a column that is not there and for a
-    decoder that does not start, OSError for a disk that fails.
+    as bytes, the same as in a shard that is fetched whole. The `watch` sees each row; those that it wants `again` are
+    fetched a second time, few at once. Raises ShardError for a column that is not there and for a decoder that does
+    not start, LocalFaultError, OSError for a disk that fails.
     """
     from laion_assets.images.decoder_process import Decoder
     from laion_assets.images.shard_schema import shard_schema
@@ -57,37 +67,57 @@ def fetch_rows(dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequen
     folder.mkdir()
     files = {suffix: folder / f"{layout.shard_key(shard)}{suffix}" for suffix in SUFFIXES}
     writer = ShardWriter(files[".tar"], files[".parquet"], shard_schema(images), images.encode_format)
-    outcomes: Counter[str] = Counter()
+    outcomes: dict[int, str] = {}
+    unreadable: set[int] = set()
 
-    def add(place: int, row: dict[str, Any], reason: Reason, picture: bytes | None = None) -> None:
+    def add(place: int, fetched: Fetched, row: dict[str, Any], reason: Reason, picture: bytes | None = None) -> None:
         writer.add({**carried[place], "key": keys[place], **row}, reason, picture)
-        outcomes[row["error_message"] or row["status"]] += 1
+        outcomes[place] = row["error_message"] or row["status"]
+        if images.extract_exif and picture is not None and row["exif"] is None:
+            unreadable.add(place)
+        watch.add(place, fetched, reason)
 
     fetcher = shared_fetcher(FetchPolicy.of(images, dataset.resolve))
-    waiting: deque[tuple[int, Fetched]] = deque()
-    left, unreadable = len(carried), 0
-    with (
-        Decoder(images) as decoder,
-        FetchQueue(fetcher, [row["url"] for row in carried], images.threads) as queue,
-    ):
-        while left:
-            answer = None if decoder.full or len(waiting) == left else queue.take(wait=not waiting)
-            if answer is not None and answer[1].reason is Reason.SUCCESS:
-                waiting.append(answer)
-                decoder.put(answer[1].body)
-                continue
-            if answer is not None:
-                add(answer[0], _failed(images, answer[1]), answer[1].reason)
-            else:
-                place, fetched = waiting.popleft()
-                row, reason, picture = _resized(images, fetched.body, decoder.take())
-                queue.done(fetched)
-                unreadable += images.extract_exif and picture is not None and row["exif"] is None
-                add(place, row, reason, picture)
-            left -= 1
+    tallies = []
+    with Decoder(images) as decoder:
+        for places, threads in _passes(len(carried), images.threads, watch):
+            with FetchQueue(fetcher, [carried[place]["url"] for place in places], threads) as queue:
+                _drain(images, decoder, queue, places, add)
+                tallies.append(queue.tally.as_dict())
+    failing = watch.finish()
     writer.close()
-    files["_stats.json"].write_text(json.dumps(_stats(outcomes, started), indent=4), encoding="utf-8")
-    return FetchedRows(files, {**queue.tally.as_dict(), "exif_unreadable": unreadable})
+    files["_stats.json"].write_text(json.dumps(_stats(Counter(outcomes.values()), started), indent=4), encoding="utf-8")
+    tally = {name: sum(one[name] for one in tallies) for name in Tally().as_dict()}
+    return FetchedRows(files, {**tally, "exif_unreadable": len(unreadable)}, failing)
+
+
+def _passes(rows: int, threads: int, watch: ShardWatch) -> Iterator[tuple[Sequence[int], int]]:
+    """The places to fetch and the number of threads: all of them, then those that the watch wants again."""
+    yield range(rows), threads
+    if places := watch.again():
+        yield places, min(threads, max(_THREADS_AGAIN, len(places) // 8))
+
+
+def _drain(
+    images: ImageSettings, decoder: "Decoder", queue: FetchQueue, places: Sequence[int], add: Callable[..., None]
+) -> None:
+    """Take all answers of the queue, hand bodies to the decoder, and add each row once it is complete."""
+    waiting: deque[tuple[int, Fetched]] = deque()
+    left = len(places)
+    while left:
+        answer = None if decoder.full or len(waiting) == left else queue.take(wait=not waiting)
+        if answer is not None and answer[1].reason is Reason.SUCCESS:
+            waiting.append((places[answer[0]], answer[1]))
+            decoder.put(answer[1].body)
+            continue
+        if answer is not None:
+            add(places[answer[0]], answer[1], _failed(images, answer[1]), answer[1].reason)
+        else:
+            place, fetched = waiting.popleft()
+            row, reason, picture = _resized(images, fetched.body, decoder.take())
+            queue.done(fetched)
+            add(place, fetched, row, reason, picture)
+        left -= 1
 
 
 def _carried(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:

@@ -46,11 +46,6 @@ class ShardCounts:
         """What a manifest says of the shard beside its counts."""
         return {"statuses": self.statuses, "original_sizes": self.original_sizes}
 
-    @property
-    def own_failures(self) -> int:
-        """Rows that failed for reasons of our own side."""
-        return sum(count for reason, count in self.reasons.items() if Reason(reason).own_side)
-
 
 def recount(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard") -> ShardCounts:
     """Read a shard's tar and parquet as a whole and hold them against each other.

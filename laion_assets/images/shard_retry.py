@@ -10,24 +10,27 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from laion_assets.commit.manifest import Counts, Manifest, read_manifest, sha256_of
 from laion_assets.commit.publication import Publication, publication
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.errors import ConservationError, IntegrityError, ReplacedError, ShardError
+from laion_assets.errors import ConservationError, IntegrityError, ReplacedError
 from laion_assets.handles import IMAGE_SHARDS, ImageShards
 from laion_assets.images import tar_index
+from laion_assets.images.failing_sites import site_of
+from laion_assets.images.network_memory import network_memory
 from laion_assets.images.reasons import Reason
+from laion_assets.images.shard_evidence import evidence_of
 from laion_assets.images.shard_fetch import SUFFIXES, FetchedRows, fetch_rows
 from laion_assets.images.shard_files import recount
 from laion_assets.images.shard_merge import Merged, merge_shard, merge_stats
+from laion_assets.images.shard_watch import Evidence, ShardWatch
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MIN_FAULTS = 5
-"""Fewer rows than this that fail on our own side now, and did not before, never stop a retry."""
 _MERGES = 20
 
 
@@ -37,19 +40,21 @@ def retry_shard(
     """Fetch those of the shard's `rows` again that failed for `reasons`, merge them into it and publish it.
 
     `before` is the complete shard's manifest. Where another run publishes the shard meanwhile, what was fetched is
-    merged into that one. Raises IntegrityError for files that were altered, ShardError when our own side is at
-    fault (the resolver is down), ConservationError when a picture would be lost: what was published stays then.
+    merged into that one. Raises IntegrityError for files that were altered, LocalFaultError when this machine or its
+    network is at fault (the resolver is down), ConservationError when a picture would be lost: what was published
+    stays then.
     """
     import pyarrow.parquet as pq
 
     key = dataset.layout.shard_key(shard)
     with store.local_copy(ImageShards.path(dataset.layout, shard, ".parquet")) as path:
-        found = pq.read_table(path, columns=["reason"]).column("reason").to_pylist()
+        table = pq.read_table(path, columns=["reason", "url"])
+    found = table.column("reason").to_pylist()
     retried = {reason: count for reason, count in sorted(Counter(found).items()) if reason in reasons}
     positions = [place for place, reason in enumerate(found) if reason in reasons]
     with publication(store, IMAGE_SHARDS, key) as attempt:
-        fetched = fetch_rows(dataset, shard, rows.take(positions), positions, attempt.folder / "work")
-        _check_own_side(dataset, key, fetched, [found[place] for place in positions])
+        watch = ShardWatch(_evidence(dataset, shard, table.column("url").to_pylist(), found), judges_shares=False)
+        fetched = fetch_rows(dataset, shard, rows.take(positions), positions, attempt.folder / "work", watch)
         for _ in range(_MERGES):
             try:
                 return _publish_merged(dataset, store, shard, rows, before, retried, attempt, fetched)
@@ -59,6 +64,16 @@ def retry_shard(
                     raise
                 before = now
     raise ReplacedError(f"Shard {key} was published by other runs {_MERGES} times while this one added to it.")
+
+
+def _evidence(dataset: Dataset, shard: int, urls: list[str], reasons: list[str]) -> Evidence:
+    """The shard's own images are URLs that worked."""
+    memory = network_memory(dataset, shard)
+    for url, reason in zip(urls, reasons, strict=True):
+        if reason == Reason.SUCCESS:
+            parts = urlsplit(url)
+            memory.worked(parts.scheme, site_of(parts.hostname or ""), url)
+    return evidence_of(dataset, shard, memory)
 
 
 def _publish_merged(
@@ -142,18 +157,3 @@ def _opened(dataset: Dataset, store: Store, shard: int, manifest: Manifest) -> I
         for file in files.values():
             file.seek(0)
         yield files
-
-
-def _check_own_side(dataset: Dataset, key: str, fetched: FetchedRows, before: list[str]) -> None:
-    """Raises ShardError when most rows whose fault was the site's now fail on our side: the network is down, here."""
-    import pyarrow.parquet as pq
-
-    now = pq.read_table(fetched.files[".parquet"], columns=["reason"]).column("reason").to_pylist()
-    pairs = [Reason(reason) for reason, old in zip(now, before, strict=True) if not Reason(old).own_side]
-    own, limit = sum(reason.own_side for reason in pairs), dataset.images.max_own_failures
-    if own >= MIN_FAULTS and own > limit * len(pairs):
-        raise ShardError(
-            f"Shard {key}: {own} of {len(pairs)} rows that a site had refused failed for reasons of our own side when "
-            f"they were retried, more than images.max_own_failures ({limit:g}) allows. The shard stays as it was. "
-            "Check the resolver (DNS), the network and the disk of this machine, then retry again."
-        )

@@ -14,22 +14,22 @@ from laion_assets.commit.manifest import Counts, Manifest, disagreement, read_ma
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.errors import ConservationError, IntegrityError, ShardError
+from laion_assets.errors import ConservationError, IntegrityError, LocalFaultError, ShardError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.images import tar_index
+from laion_assets.images.local_fault_notes import local_faults_noted
+from laion_assets.images.network_memory import DETAIL, network_memory
 from laion_assets.images.outcome import ShardOutcome
-from laion_assets.images.reasons import Reason
+from laion_assets.images.shard_evidence import evidence_of
 from laion_assets.images.shard_fetch import SUFFIXES, fetch_rows
 from laion_assets.images.shard_files import ShardCounts, recount
 from laion_assets.images.shard_retry import retry_shard
+from laion_assets.images.shard_watch import ShardWatch
 from laion_assets.layout import SAMPLES_PER_SHARD_KEY
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-MIN_OWN_FAILURES = 5
-"""A shard with fewer failures of our own side is published, whatever their share."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class ShardTask:
         """Fetch, resize, write, verify and publish the shard, or what of it is to be retried; else it is skipped.
 
         Raises IncompleteError if its rows are not published, IntegrityError if they or the files made are not what
-        they should be, ShardError when it failed for reasons of our own side or cannot be retried, ConservationError,
-        ClaimError. Nothing is published then, and what was published stays.
+        they should be, LocalFaultError when this machine or its network is at fault, ShardError when it cannot be
+        retried, ConservationError, ClaimError. Nothing is published then, and what was published stays.
         """
         started = time.monotonic()
         store = Store.of(self.dataset)
@@ -77,8 +77,11 @@ class ShardTask:
                 "rows. Materialize it without retry to make it again as a whole."
             )
         rows = self._rows(parquet)
-        with publication(store, IMAGE_SHARDS, self.key) as attempt:
-            fetched = fetch_rows(self.dataset, self.shard, rows, range(rows.num_rows), attempt.folder / "work")
+        memory = network_memory(self.dataset, self.shard)
+        watch = ShardWatch(evidence_of(self.dataset, self.shard, memory))
+        with publication(store, IMAGE_SHARDS, self.key) as attempt, local_faults_noted(store, IMAGE_SHARDS, self.key):
+            folder = attempt.folder / "work"
+            fetched = fetch_rows(self.dataset, self.shard, rows, range(rows.num_rows), folder, watch)
             staged = {
                 suffix: attempt.stage(
                     ImageShards.path(self.dataset.layout, self.shard, suffix), repeatable=suffix != "_stats.json"
@@ -98,12 +101,16 @@ class ShardTask:
                 Counts(counts.rows, counts.successes, counts.reasons),
                 settings=settings,
                 inputs=inputs,
-                details={**fetched.tally, **counts.details},
+                details={**fetched.tally, **counts.details, DETAIL: list(fetched.failing)},
             )
+        memory.shares.append(fetched.failing)
         return ShardOutcome(self.shard, manifest, False, _seconds_since(started))
 
     def _retry(self, store: Store, before: Manifest, parquet: Manifest, started: float) -> ShardOutcome:
-        manifest, merged = retry_shard(self.dataset, store, self.shard, self._rows(parquet), before, self.retry)
+        try:
+            manifest, merged = retry_shard(self.dataset, store, self.shard, self._rows(parquet), before, self.retry)
+        except LocalFaultError as error:
+            raise LocalFaultError(f"Shard {self.key} stays as it was, its retry met a local fault: {error}") from error
         seconds = _seconds_since(started)
         return ShardOutcome(self.shard, manifest, False, seconds, merged.replaced, merged.recovered)
 
@@ -126,19 +133,11 @@ class ShardTask:
         return rows
 
     def _check(self, counts: ShardCounts, rows: "pa.Table") -> None:
-        """Raises ConservationError for a row too few or too many, ShardError when too many failed on our own side."""
+        """Raises ConservationError for a row too few or too many."""
         if counts.uids != tuple(rows.column("uid").to_pylist()):
             raise ConservationError(
                 f"Shard {self.key}: {rows.num_rows} rows went in and the parquet made of them has {counts.rows}, or "
                 "others. Nothing was published; this is a defect of the stage, please report it with the run's log."
-            )
-        own, limit = counts.own_failures, self.dataset.images.max_own_failures
-        if own >= MIN_OWN_FAILURES and own > limit * counts.rows:
-            named = {reason: count for reason, count in counts.reasons.items() if Reason(reason).own_side}
-            raise ShardError(
-                f"Shard {self.key}: {own} of {counts.rows} rows failed for reasons of our own side {named}, more than "
-                f"images.max_own_failures ({limit:g}) allows. Nothing was published. Check the resolver (DNS), the "
-                "network and the disk of this machine, then run the shard again."
             )
 
 

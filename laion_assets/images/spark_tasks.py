@@ -19,13 +19,16 @@ _CULPRIT = re.compile(r"Task (\d+) in stage [\d.]+ failed (\d+) times")
 
 
 def run_shards_in_spark(
-    tasks: Sequence[Task], session: Any, on_done: Callable[[ShardOutcome], None] = lambda outcome: None
+    tasks: Sequence[Task],
+    session: Any,
+    on_done: Callable[[ShardOutcome], None] = lambda outcome: None,
+    on_failed: Callable[[ShardFailure], None] = lambda failure: None,
 ) -> list[ShardFailure]:
     """Run every task, and give the failures, in the order of shards; as `run_shards` does in processes.
 
-    `on_done` is called here, in this process and thread. An executor that dies costs the shards it was making, which
-    Spark gives to others (`spark.task.maxFailures` tries); one that dies of each try is a failure, and the others go
-    on. Whatever is raised in `on_done` (KeyboardInterrupt too) cancels the job and is passed on.
+    `on_done` and `on_failed` are called here, in this process and thread. An executor that dies costs the shards it was
+    making, which Spark gives to others (`spark.task.maxFailures` tries); one that dies of each try is a failure, and
+    the others go on. Whatever is raised in these (KeyboardInterrupt too) cancels the job and is passed on.
     """
     failures: list[ShardFailure] = []
     waiting = list(tasks)
@@ -38,6 +41,7 @@ def run_shards_in_spark(
                 on_done(result)
             else:
                 failures.append(result)
+                on_failed(result)
 
         error = _run_job(session.sparkContext, waiting, take)
         left = [task for task in waiting if task.shard not in done]
@@ -46,6 +50,7 @@ def run_shards_in_spark(
             if culprit is None or culprit.shard in done:
                 raise error
             failures.append(_died(culprit))
+            on_failed(failures[-1])
             left.remove(culprit)
         waiting = left
     return sorted(failures, key=lambda failure: failure.shard)

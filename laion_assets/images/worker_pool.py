@@ -51,14 +51,17 @@ class _Worker:
 
 
 def run_shards(
-    tasks: Iterable[Task], processes: int, on_done: Callable[[ShardOutcome], None] = lambda outcome: None
+    tasks: Iterable[Task],
+    processes: int,
+    on_done: Callable[[ShardOutcome], None] = lambda outcome: None,
+    on_failed: Callable[[ShardFailure], None] = lambda failure: None,
 ) -> list[ShardFailure]:
     """Run every task in a pool of `processes` workers (0: one a core), and give the failures, in the order of shards.
 
-    `on_done` is called here, in this process and thread, for each shard as it is published or skipped. Tasks are taken
-    from the iterable as workers get free. Whatever is raised here or in `on_done` (KeyboardInterrupt and Dagster's
-    interrupt too) ends the workers within STOP_S and is passed on; their staging is removed by the next run's
-    recovery.
+    `on_done` is called here, in this process and thread, for each shard as it is published or skipped, and `on_failed`
+    for each that fails. Tasks are taken from the iterable as workers get free. Whatever is raised here or in these
+    (KeyboardInterrupt and Dagster's interrupt too) ends the workers within STOP_S and is passed on; their staging is
+    removed by the next run's recovery.
     """
     waiting = iter(tasks)
     failures: list[ShardFailure] = []
@@ -81,10 +84,11 @@ def run_shards(
                 result = _receive(worker)
                 if isinstance(result, ShardOutcome):
                     on_done(result)
-                else:
-                    failures.append(result)
-                if isinstance(result, ShardFailure) and result.kind == WORKER_DIED:
+                    continue
+                failures.append(result)
+                if result.kind == WORKER_DIED:
                     workers.remove(worker)
+                on_failed(result)
         return sorted(failures, key=lambda failure: failure.shard)
     finally:
         _stop(workers)

@@ -18,7 +18,7 @@ from PIL import Image
 from laion_assets.commit.manifest import Counts, disagreement, read_manifest
 from laion_assets.commit.publication import publication, recover
 from laion_assets.commit.store import Store
-from laion_assets.errors import ConservationError, IntegrityError, ShardError
+from laion_assets.errors import ConservationError, IntegrityError, LocalFaultError, ShardError
 from laion_assets.freshness import Freshness, settings_digest
 from laion_assets.handles import CLIP_EMBEDDINGS, IMAGE_SHARDS, ClipEmbeddings
 from laion_assets.images import shard_merge, shard_retry
@@ -170,8 +170,8 @@ def test_two_retries_at_once_end_in_one_shard_with_the_pictures_of_both(broken, 
 def test_a_resolver_that_is_down_changes_nothing(site, tmp_path):
     dataset = made_with(site, tmp_path, dict.fromkeys(range(6), "http_5xx"))
     files, manifest = published(dataset), manifest_of(dataset)
-    deaf = replace(dataset, resolve={}, images=replace(IMAGES, max_own_failures=0.5))
-    with pytest.raises(ShardError, match=r"6 of 6 rows .* stays as it was.*resolver"):
+    deaf = replace(dataset, resolve={})
+    with pytest.raises(LocalFaultError, match=r"stays as it was.*none of 1 URLs that worked .*check the resolver"):
         ShardTask(deaf, 0, retry=FAILED).run()
     assert (published(dataset), manifest_of(dataset)) == (files, manifest)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from laion_assets.commit.manifest import manifest_path
 from laion_assets.commit.store import Store
-from laion_assets.errors import ConservationError, IncompleteError, IntegrityError, ShardError
+from laion_assets.errors import ConservationError, IncompleteError, IntegrityError, LocalFaultError, ShardError
 from laion_assets.freshness import Freshness
 from laion_assets.handles import ImageShards
 from laion_assets.images import decoder_process
@@ -192,14 +192,17 @@ def test_a_fault_of_the_decoders_code_costs_one_row(site, tmp_path, monkeypatch)
 
 
 def test_a_shard_that_fails_on_our_side_is_not_published(site, tmp_path):
-    rows = [(f"http://host-{n}.invalid/{n}.jpg", "x") for n in range(6)] + ROWS[:3]
+    rows = ROWS[:3] + [(f"http://host-{n}.invalid/{n}.jpg", "x") for n in range(40)]
     dataset = dataset_of(tmp_path, rows, site.resolve)
-    with pytest.raises(ShardError, match=r"6 of 9 rows .*dns_failure.*images.max_own_failures"):
+    with pytest.raises(LocalFaultError, match=r"40 unrelated sites failed .*dns_failure 40.*check the resolver"):
         ShardTask(dataset, 0).run()
-    assert Freshness(dataset).state("image_shards", 0).state == "missing"
+    state = Freshness(dataset).state("image_shards", 0)
+    assert (state.state, state.local_fault) == ("missing", True)
+    assert "dns_failure 40" in state.reason
     assert not (Store.of(dataset).local_root / "staging/image_shards/00000").exists()
-    patient = replace(dataset, images=replace(IMAGES, max_own_failures=0.9))
-    assert ShardTask(patient, 0).run().reasons == {"dns_failure": 6}
+    forced = replace(dataset, images=replace(IMAGES, refuse_local_faults=False))
+    assert ShardTask(forced, 0).run().reasons == {"dns_failure": 40}
+    assert Store.of(dataset).names("local_faults/image_shards") == []
 
 
 def test_altered_rows_are_refused(site, tmp_path):

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from laion_assets.commit.store import Store
+from laion_assets.errors import LocalFaultError
 from laion_assets.freshness import Freshness
 from laion_assets.handles import IMAGE_SHARDS
 from laion_assets.images.build import build_image_shards
@@ -50,6 +51,18 @@ def test_shards_made_in_spark_are_those_of_one_process(spark, tmp_path):
         build_image_shards(there, range(3), str, lambda shard, _: told.append(shard), spark=lambda: spark)
     assert sorted(told) == [0, 1, 2]
     assert published(there) == published(here)
+
+
+def test_shards_refused_for_local_faults_stop_the_run_in_spark(spark, tmp_path):
+    rows = [(f"http://h{n}.test/{n}.jpg", str(n)) for n in range(48)]
+    with running(dict.fromkeys((f"/{n}.jpg" for n in range(48)), answer(b"<html>Log in.</html>"))) as site:
+        dataset = dataset_of(tmp_path, rows, site.resolve, shards=6)
+        dataset = replace(dataset, images=replace(dataset.images, engine="spark"))
+        with pytest.raises(LocalFaultError, match=r"stopped early: 3 of 6 shards .* captive portal"):
+            build_image_shards(dataset, range(6), str, spark=lambda: spark)
+    states = Freshness(dataset).states(IMAGE_SHARDS)
+    assert {state.state for state in states} == {"missing"}
+    assert sum(state.local_fault for state in states) >= 3
 
 
 @pytest.mark.cluster

@@ -1,0 +1,270 @@
+"""How surely local faults are told from dead links: honest shards refused, and faulty ones committed.
+
+    python bench/local_faults.py [--shards 1000] [--large 200] [--faulty 200]
+
+The decision is the project's own (`ShardWatch`), over a simulated web: 40,000 sites of which a share is dead in the
+ways of the real web, 20 large hosts with a tenth of the rows, dead pages on living sites, timeouts that end late. No
+network is used. Prints two tables and, as the last line, a JSON object. Ends with status 1 if an honest shard is
+refused.
+"""
+
+import argparse
+import functools
+import heapq
+import itertools
+import json
+import random
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from laion_assets.errors import LocalFaultError
+from laion_assets.http.fetch import Fetched, Hop
+from laion_assets.images.network_memory import NetworkMemory
+from laion_assets.images.reasons import Reason
+from laion_assets.images.shard_watch import Evidence, ShardWatch
+
+SIZES = (4, 250, 10_000)
+SITES, LARGE_HOSTS = 40_000, 20
+THREADS = 64
+FORGET_EVERY = 10
+"""Shards after which a new worker process begins, which knows nothing of the run yet."""
+DEAD_REASONS = (
+    (Reason.DNS_FAILURE, 0.40, 0.1),
+    (Reason.DEADLINE, 0.20, 5.0),
+    (Reason.HTTP_403, 0.12, 0.2),
+    (Reason.NOT_AN_IMAGE, 0.12, 0.3),
+    (Reason.CONNECT_FAILURE, 0.06, 0.1),
+    (Reason.HTTP_5XX, 0.06, 0.2),
+    (Reason.TLS_FAILURE, 0.04, 0.1),
+)
+"""Reason, share of the dead sites, seconds until it ends."""
+FAULT = {
+    "refused": (Reason.CONNECT_FAILURE, 0.02),
+    "connect timeouts": (Reason.DEADLINE, 5.0),
+    "resets": (Reason.CONNECTION_RESET, 0.05),
+    "TLS without CA": (Reason.TLS_FAILURE, 0.05),
+    "503": (Reason.HTTP_5XX, 0.05),
+    "403": (Reason.HTTP_403, 0.05),
+    "429": (Reason.HTTP_429, 0.05),
+    "captive portal": (Reason.NOT_AN_IMAGE, 0.05),
+}
+
+
+@dataclass(frozen=True)
+class Web:
+    """`dead` is the share of dead sites; `large` that of rows at one host, which is dead."""
+
+    dead: float
+    large: float = 0.0
+    gone: float = 0.08
+    seed: int = 0
+
+    def url(self, rng: random.Random) -> str:
+        """A row's URL: some of few large hosts, most of many small ones; 85 of 100 by https."""
+        if rng.random() < self.large:
+            return f"https://dead-giant.example/{rng.getrandbits(40)}.jpg"
+        host = rng.randrange(LARGE_HOSTS) if rng.random() < 0.1 else rng.randrange(SITES)
+        scheme = "https" if host % 20 < 17 else "http"
+        return f"{scheme}://img.site{host}.example/{rng.getrandbits(40)}.jpg"
+
+    def answer(self, url: str, rng: random.Random) -> tuple[Reason, float]:
+        """The honest outcome and its seconds: a site is dead or not by its name."""
+        reason, seconds = _end_of(url.split("/", 3)[2], self.dead, self.seed)
+        if reason is not None:
+            return reason, seconds * rng.uniform(0.8, 1.2)
+        if rng.random() < self.gone:
+            return Reason.HTTP_404, rng.uniform(0.05, 0.5)
+        return Reason.SUCCESS, rng.uniform(0.05, 1.0)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _end_of(host: str, dead: float, seed: int) -> tuple[Reason | None, float]:
+    """How a dead site ends each of its rows; None for a living one."""
+    rng = random.Random(f"{seed} {host}")
+    if host != "dead-giant.example" and rng.random() >= dead:
+        return None, 0.0
+    reasons, shares, seconds = zip(*DEAD_REASONS, strict=True)
+    place = rng.choices(range(len(reasons)), shares)[0]
+    return reasons[place], seconds[place]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Rows `first` to `last` of a shard fail as `kind` with the probability `share`; of TLS, those of https."""
+
+    kind: str
+    first: float = -1.0
+    last: float = 2.0
+    share: float = 1.0
+
+    def takes(self, row: float, url: str, rng: random.Random) -> bool:
+        """Whether it takes the row at this place, over 0 to 1; places over 1 are what is asked after the rows."""
+        if self.kind.startswith("TLS") and not url.startswith("https:"):
+            return False
+        return self.first < row <= self.last and rng.random() < self.share
+
+
+def fetched(url: str, reason: Reason, started: float, seconds: float) -> Fetched:
+    """What the fetcher would hand over."""
+    return Fetched(url, reason, "", (Hop(url),), (), b"", 0, 1, seconds, 0, started)
+
+
+@dataclass
+class Shard:
+    """`asked` rows until the shard was refused, None if it was committed; `hit` rows met the fault, `lost` for good."""
+
+    asked: int | None = None
+    hit: int = 0
+    lost: int = 0
+
+
+def fetch_shard(web: Web, rows: int, memory: NetworkMemory, rng: random.Random, fault: Fault | None = None) -> Shard:
+    """Fetch one shard, and judge it."""
+    urls = [web.url(rng) for _ in range(rows)]
+    lost: set[str] = set()
+
+    def outcome(place: float, url: str) -> tuple[Reason, float]:
+        lost.discard(url)
+        if fault is not None and fault.takes(place, url, rng):
+            lost.add(url)
+            return FAULT[fault.kind]
+        return web.answer(url, rng)
+
+    def ask(asked: Sequence[str]) -> dict[str, Reason]:
+        taken = fault is not None
+        return {
+            url: FAULT[fault.kind][0] if taken and fault.takes(1.5, url, rng) else web.answer(url, rng)[0]
+            for url in asked
+        }
+
+    def others() -> Iterator[str]:
+        return (web.url(rng) for _ in range(1_000))
+
+    watch = ShardWatch(Evidence(memory, ask, others))
+    result = Shard()
+    asked = 0
+    try:
+        for place, row in _in_order_of_ends(urls, outcome):
+            asked += 1
+            watch.add(place, row, row.reason)
+        result.hit = len(lost)
+        for place in watch.again():
+            reason, seconds = outcome(1.5, urls[place])
+            watch.add(place, fetched(urls[place], reason, 1e6, seconds), reason)
+        memory.shares.append(watch.finish())
+        result.lost = len(lost)
+    except LocalFaultError:
+        result.asked, result.hit = asked, max(result.hit, len(lost))
+    return result
+
+
+def _in_order_of_ends(
+    urls: Sequence[str], outcome: Callable[[float, str], tuple[Reason, float]]
+) -> Iterator[tuple[int, Fetched]]:
+    """Each row as it ends, fetched by THREADS threads."""
+    free = [0.0] * THREADS
+    running: list[tuple[float, int, Fetched]] = []
+    for place, url in enumerate(urls):
+        started = heapq.heappop(free)
+        while running and running[0][0] <= started:
+            _, ended, row = heapq.heappop(running)
+            yield ended, row
+        reason, seconds = outcome((place + 1) / len(urls), url)
+        heapq.heappush(free, started + seconds)
+        heapq.heappush(running, (started + seconds, place, fetched(url, reason, started, seconds)))
+    while running:
+        _, ended, row = heapq.heappop(running)
+        yield ended, row
+
+
+WEBS = {f"{dead:.0%} of sites dead": Web(dead) for dead in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)} | {
+    "30% dead, one dead host with 40% of the rows": Web(0.3, large=0.4),
+    "30% dead, 30% of pages gone": Web(0.3, gone=0.3),
+    "60% dead, one dead host with 40% of the rows": Web(0.6, large=0.4),
+}
+SHAPES = {
+    **{f"{kind}, the whole shard": Fault(kind) for kind in FAULT},
+    "refused from 50 % on": Fault("refused", 0.5),
+    "refused from 90 % on": Fault("refused", 0.9),
+    "TLS without CA from 90 % on": Fault("TLS without CA", 0.9),
+    "connect timeouts from 99 % on": Fault("connect timeouts", 0.99),
+    "refused from 40 to 60 %, then well again": Fault("refused", 0.4, 0.6),
+    "refused from 49 to 51 %, then well again": Fault("refused", 0.49, 0.51),
+    "half of the rows, at random": Fault("refused", share=0.5),
+    "three quarters of the rows, at random": Fault("refused", share=0.75),
+}
+
+
+def refused_honest(web: Web, rows: int, shards: int, seed: int) -> int:
+    """How many honest shards of a run are refused; every FORGET_EVERY shards its process is new."""
+    rng, refused = random.Random(seed), 0
+    memory = NetworkMemory()
+    for number in range(shards):
+        if number % FORGET_EVERY == 0:
+            memory = NetworkMemory()
+        refused += fetch_shard(web, rows, memory, rng).asked is not None
+    return refused
+
+
+def detected(fault: Fault, rows: int, shards: int, first: bool, seed: int) -> tuple[float, float, float]:
+    """Of `shards` shards with rows that met the fault, on a web with 30 % dead sites: the share that loses no row.
+
+    Beside it the mean of rows lost in the others, and the median of rows asked until a shard was refused. With `first`
+    the process knows nothing of the run.
+    """
+    rng, web = random.Random(seed), Web(0.3)
+    memory = NetworkMemory()
+    if not first:
+        for _ in itertools.repeat(None, max(2, 400 // rows)):
+            fetch_shard(web, rows, memory, rng)
+    faulty: list[Shard] = []
+    while len(faulty) < shards:
+        found = fetch_shard(web, rows, NetworkMemory() if first else memory, rng, fault)
+        if found.hit:
+            faulty.append(found)
+    lost = [one.lost for one in faulty if one.lost]
+    asked = [one.asked for one in faulty if one.asked is not None]
+    return (
+        1 - len(lost) / shards,
+        statistics.mean(lost) if lost else 0.0,
+        statistics.median(asked) if asked else 0.0,
+    )
+
+
+def main() -> None:
+    """Print the tables, and a JSON object as the last line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--shards", type=int, default=1_000, help="honest shards of each size (default %(default)s)")
+    parser.add_argument("--large", type=int, default=200, help="of those of 10,000 rows (default %(default)s)")
+    parser.add_argument("--faulty", type=int, default=200, help="faulty shards of each kind (default %(default)s)")
+    options = parser.parse_args()
+    honest: dict[str, dict[str, str]] = {}
+    total = 0
+    print(f"{'honest shards refused':<48}" + "".join(f"{f'{size:,} rows':>16}" for size in SIZES))
+    for number, (name, web) in enumerate(WEBS.items()):
+        shards = [-(-(options.shards if size < 1_000 else options.large) // len(WEBS)) for size in SIZES]
+        refused = [refused_honest(web, size, count, number) for size, count in zip(SIZES, shards, strict=True)]
+        total += sum(refused)
+        counts = [f"{count} of {of:,}" for count, of in zip(refused, shards, strict=True)]
+        honest[name] = dict(zip(map(str, SIZES), counts, strict=True))
+        print(f"{name:<48}" + "".join(f"{count:>16}" for count in counts), flush=True)
+    found: dict[str, dict[str, float]] = {}
+    heads = [f"{size:,} {when}" for size in SIZES for when in ("first", "later")]
+    print(f"\n{'% of faulty shards without loss (rows asked)':<48}" + "".join(f"{head:>18}" for head in heads))
+    for number, (name, fault) in enumerate(SHAPES.items()):
+        found[name] = {}
+        cells = []
+        for size, first in itertools.product(SIZES, (True, False)):
+            shards = options.faulty if size < 1_000 else -(-options.faulty // 10)
+            share, lost, asked = detected(fault, size, shards, first, number)
+            found[name][f"{size} {'first' if first else 'later'}"] = round(share, 4)
+            cells.append(f"{100 * share:.1f} ({asked:,.0f})" + (f" -{lost:,.0f}" if lost else ""))
+        print(f"{name:<48}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+    print(json.dumps({"bench": "local_faults", "honest_refused": total, "honest": honest, "detected": found}))
+    sys.exit(1 if total else 0)
+
+
+if __name__ == "__main__":
+    main()

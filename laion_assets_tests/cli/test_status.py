@@ -1,0 +1,53 @@
+"""`laion-assets status` and the check `up_to_date` show that a run is incomplete because of local faults."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from laion_assets.checks.up_to_date import judgement
+from laion_assets.cli.status import status
+from laion_assets.commit.store import Store
+from laion_assets.datasets import SAMPLE
+from laion_assets.errors import LocalFaultError
+from laion_assets.freshness import Freshness
+from laion_assets.images.local_fault_notes import local_faults_noted, note_path
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A root where two shards of the sample were refused."""
+    monkeypatch.setenv("LAION_ASSETS_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    dataset = replace(SAMPLE, root=str(tmp_path))
+    store = Store.of(dataset)
+    for key in ("00003", "00007"):
+        with pytest.raises(LocalFaultError), local_faults_noted(store, "image_shards", key):
+            raise LocalFaultError("40 sites failed: check the resolver (DNS) of this machine")
+    return dataset
+
+
+def test_status_counts_them_and_says_what_to_check(root):
+    said = CliRunner().invoke(status, ["--dataset", "sample"])
+    assert said.exit_code == 0
+    assert "the last run is incomplete, 2 partitions were not committed because of local faults" in said.output
+    assert "check the resolver (DNS) of this machine" in said.output
+    output = CliRunner().invoke(status, ["--dataset", "sample", "--json"]).output
+    found = json.loads(output[output.index("{") :])
+    assert found["image_shards"]["local_faults"] == 2
+    assert CliRunner().invoke(status, ["--dataset", "sample", "--check"]).exit_code == 1
+
+
+def test_the_check_warns_and_a_committed_or_damaged_note_is_gone(root):
+    result = judgement(Freshness(root).states("image_shards"), "all")
+    assert not result.passed
+    assert "2 not committed because of local faults" in (result.description or "")
+    assert result.metadata["local_faults"].value == 2
+    store = Store.of(root)
+    with local_faults_noted(store, "image_shards", "00003"):
+        pass
+    store.write_bytes(note_path("image_shards", "00007"), b"{")
+    result = judgement(Freshness(root).states("image_shards"), "all")
+    assert result.passed
+    assert result.metadata["local_faults"].value == 0
