@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from laion_assets.http.busy_time import BusyTime, busy_time
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 MAX_STRETCH = 10.0
 """A busy machine makes a URL's time at most so many times as long."""

@@ -14,8 +14,8 @@ import simplejpeg
 from PIL import Image
 
 from laion_assets.images.image_header import ImageHeader, check_scans
-from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.still_image import still_png, still_webp
+from laion_assets.reasons import Reason, Rejection
 
 Image.preinit()  # imports the plugins, which the sandbox does not allow later
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 
 FALSE_ALARM_NATS = 18.0
 """ln of the odds that an honest shard must overcome to look like an outage, beside ln of its number of rows: e^-18."""

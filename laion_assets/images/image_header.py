@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 MAX_SEGMENTS = 10_000
 """Segments of a JPEG before its frame header, and chunks of a PNG or WebP in which an orientation is looked for."""

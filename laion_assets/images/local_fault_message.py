@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from laion_assets.images.failing_sites import RowOutcome
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 
 _PORTAL_SHARE = 0.5
 _CHECKS = (

@@ -9,7 +9,7 @@ from laion_assets.http.guard import Guard
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.resolver import Resolver
 from laion_assets.images.image_header import read_header
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 Ask = Callable[[Sequence[str]], dict[str, Reason]]
 """Fetches URLs at once and gives the reason of each; those after the first answer of a site itself may be left out."""

@@ -19,9 +19,9 @@ from laion_assets.errors import ShardError
 from laion_assets.http.fetch import Fetched, shared_fetcher
 from laion_assets.http.fetch_queue import FetchQueue, Tally
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.images.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
 from laion_assets.images.settings import ImageSettings
 from laion_assets.images.shard_watch import ShardWatch
+from laion_assets.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
 
 if TYPE_CHECKING:
     import pyarrow as pa

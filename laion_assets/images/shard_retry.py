@@ -21,12 +21,12 @@ from laion_assets.handles import IMAGE_SHARDS, ImageShards
 from laion_assets.images import tar_index
 from laion_assets.images.failing_sites import site_of
 from laion_assets.images.network_memory import network_memory
-from laion_assets.images.reasons import Reason
 from laion_assets.images.shard_evidence import evidence_of
 from laion_assets.images.shard_fetch import SUFFIXES, FetchedRows, fetch_rows
 from laion_assets.images.shard_files import recount
 from laion_assets.images.shard_merge import Merged, merge_shard, merge_stats
 from laion_assets.images.shard_watch import Evidence, ShardWatch
+from laion_assets.reasons import Reason
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -32,7 +32,7 @@ from laion_assets.images.failing_sites import (
 from laion_assets.images.local_fault_message import describe
 from laion_assets.images.network_check import Ask
 from laion_assets.images.network_memory import NetworkMemory
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 KNOWN_GOOD = 5
 """URLs known to work that are asked at once, each of another site."""

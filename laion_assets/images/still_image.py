@@ -9,7 +9,7 @@ frame. Each file is passed over once, from chunk to chunk. Sources: PNG 1.2 and 
 import struct
 import zlib
 
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 ANIMATION_MARKS = {"PNG": (b"acTL", b"fcTL", b"fdAT"), "WEBP": (b"ANMF",)}
 """By format, the types of an animation's chunks."""

@@ -85,7 +85,7 @@ class _SafeImages:
 def _fetched(dataset: Dataset, url: str) -> bytes:
     from laion_assets.http.fetch import shared_fetcher
     from laion_assets.http.policy import FetchPolicy
-    from laion_assets.images.reasons import Reason
+    from laion_assets.reasons import Reason
 
     fetched = shared_fetcher(FetchPolicy.of(dataset.images, dataset.resolve)).fetch(url)
     if fetched.reason is not Reason.SUCCESS:

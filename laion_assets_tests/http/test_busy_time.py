@@ -10,7 +10,7 @@ from laion_assets.http.busy_time import INTERVAL_S, BusyTime, busy_time
 from laion_assets.http.clock import MAX_STRETCH, Clock
 from laion_assets.http.fetch import fetch
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 from laion_assets_tests.images.site import answer, running
 
 HASTY = FetchPolicy(connect_timeout_s=0.3, deadline_s=0.5, retries=0)

@@ -18,7 +18,7 @@ from laion_assets.images.failing_sites import (
     site_of,
     threshold,
 )
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 
 BENCH = Path(__file__).parents[2] / "bench"
 

@@ -16,10 +16,10 @@ from PIL import Image
 from laion_assets.images import image_header
 from laion_assets.images.decoder_process import Decoder, reencode
 from laion_assets.images.image_header import MAX_SCANS, check_scans, read_header
-from laion_assets.images.reasons import Rejection
 from laion_assets.images.reencoding import Reencoder
 from laion_assets.images.settings import ImageSettings
 from laion_assets.images.still_image import still_png, still_webp
+from laion_assets.reasons import Rejection
 from laion_assets_tests.images.pictures import encode, jpeg, pixels, png16, scene
 from laion_assets_tests.images.test_colours import EXACT, chunk, made, png, random_samples
 
