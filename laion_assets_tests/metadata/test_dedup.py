@@ -293,7 +293,9 @@ def test_partitions_that_are_there_are_not_made_again(crawl: Dataset, spark: Any
 
 
 def test_an_error_of_a_reading_task_comes_back_as_itself(crawl: Dataset, spark: Any) -> None:
-    odd = replace(crawl, metadata=replace(crawl.metadata, separator="||"))
+    """The error is one that the reader raises for a separator, which settings refuse before it."""
+    odd = replace(crawl, metadata=replace(crawl.metadata))
+    object.__setattr__(odd.metadata, "separator", "||")
     publish_csvs(odd, {"a.csv": table([row()])})
     with pytest.raises(SettingError, match=r"metadata\.separator is '\|\|'"):
         build_dedup_parquet(spark, odd, Store.of(odd), [0], quiet)
