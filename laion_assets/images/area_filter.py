@@ -18,8 +18,10 @@ from scipy import sparse
 _CACHED_MATRICES = 2_048
 """Matrices kept, some 10 KB each: a crawl's sides repeat (640, 480, 1,024 ...), and one costs a fifth of its use."""
 
+_AT_ONCE_BYTES = 32 << 20
+"""A larger image as float32 is multiplied in bands: the system finds new memory for it each time (decoder_child.py)."""
 _BAND_BYTES = 8 << 20
-"""Of the float32 rows that are multiplied at once."""
+"""Of the float32 rows of a band."""
 
 _SHARPNESS = 1 / 32
 _LEAST = 1e-9
@@ -59,10 +61,10 @@ def _product(matrix: Any, image: np.ndarray) -> np.ndarray:
     A large image as float32 fits no cache: 20 million pixels take 13 ms in bands, and take 33 ms at once, or 470 ms
     where the system first has to find the memory. Each sum has the same order.
     """
+    if 4 * image.size <= _AT_ONCE_BYTES:
+        return np.asarray(matrix @ image.astype(np.float32))
     made = matrix.shape[0]
     band = max(1, _BAND_BYTES * made // (4 * image.size))
-    if band >= made:
-        return np.asarray(matrix @ image.astype(np.float32))
     product = np.empty((made, image.shape[1]), np.float32)
     for top in range(0, made, band):
         part = matrix[top : top + band]

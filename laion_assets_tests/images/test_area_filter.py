@@ -65,6 +65,7 @@ def test_bands_of_rows_give_the_same_pixels(monkeypatch, band_bytes, extent) -> 
     image = np.random.default_rng(3).integers(0, 256, (434, 613, 3), np.uint8)
     at_once = resize_area(image, 256, 181, extent)
     products = []
+    monkeypatch.setattr(area_filter, "_AT_ONCE_BYTES", 0)
     monkeypatch.setattr(area_filter, "_BAND_BYTES", band_bytes)
     array = area_filter.sparse.csr_array
     monkeypatch.setattr(
