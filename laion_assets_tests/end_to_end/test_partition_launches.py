@@ -29,7 +29,8 @@ SENSOR_SHARD, SCHEDULE_SHARD = "00001", "00002"
 START_SENSOR = """mutation Start($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
   __typename ... on PythonError { message } } }"""
 START_SCHEDULE = """mutation Start($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) {
-  __typename ... on PythonError { message } } }"""
+  ... on ScheduleStateResult { scheduleState { id } } } }"""
+STOP_SCHEDULE = "mutation Stop($id: String!) { stopRunningSchedule(id: $id) { __typename } }"
 RUNS = """{ runsOrError { ... on Runs { results { runId status assetSelection { path } tags { key value } } } } }"""
 
 
@@ -102,8 +103,9 @@ def test_a_sensor_makes_the_partition_it_asks_for_and_an_embedding_file_follows(
 @pytest.mark.browser
 def test_a_schedule_makes_the_partition_it_asks_for(page: DagsterPage, tiny: Dataset) -> None:
     selector = {"repositoryLocationName": PROJECT.name, "repositoryName": "__repository__"}
-    page.graphql(START_SCHEDULE, selector=selector | {"scheduleName": "one_shard_schedule"})
+    started = page.graphql(START_SCHEDULE, selector=selector | {"scheduleName": "one_shard_schedule"})
     wait_until(lambda: SCHEDULE_SHARD in complete(tiny, IMAGE_SHARDS), 180)
+    page.graphql(STOP_SCHEDULE, id=started["startSchedule"]["scheduleState"]["id"])
     assert complete(tiny, IMAGE_SHARDS) == ["00000", SENSOR_SHARD, SCHEDULE_SHARD]
 
 
