@@ -12,7 +12,7 @@ import time
 from collections import deque
 
 from laion_assets.http.clock import Clock
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 FREE_BYTES = 512 * 1024
 """What a body may take without asking. Nine of ten pictures of the crawl are smaller."""

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 
 @dataclass

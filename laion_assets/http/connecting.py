@@ -13,7 +13,7 @@ from laion_assets.http.guard import Endpoint
 from laion_assets.http.http_connection import HttpConnection
 from laion_assets.http.target import Target
 from laion_assets.http.tls import TlsSessions, wrap_tls
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 if TYPE_CHECKING:
     from laion_assets.http.fetch import Hop

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable
 
 from laion_assets.http.body_budget import FREE_BYTES
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 
 def decompress(body: bytes, encoding: str, max_bytes: int, take: Callable[[int], None]) -> bytes:

@@ -21,7 +21,7 @@ from laion_assets.http.robots_cache import RobotsCache
 from laion_assets.http.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
 from laion_assets.http.target import Target, follow, parse_target
 from laion_assets.http.tls import TlsSessions
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 RETRY_PAUSE_S = 0.3
 _MAX_SHARED = 4

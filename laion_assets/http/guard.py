@@ -14,7 +14,7 @@ from laion_assets.errors import SettingError
 from laion_assets.http.addresses import Address, parse_address, refusal
 from laion_assets.http.resolver import Resolver, shared_resolver
 from laion_assets.http.target import Target
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from laion_assets.http.clock import Clock
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 MAX_PAUSE_S = 600.0
 """A longer Retry-After is cut to this: no host is given up for a day because of one answer."""

@@ -15,7 +15,7 @@ from laion_assets.http.body_budget import FREE_BYTES, Reservation
 from laion_assets.http.clock import Clock
 from laion_assets.http.content_coding import decompress, too_large
 from laion_assets.http.head import Head
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 MAX_HEAD_BYTES = 64 * 1024
 """Status line and headers together, informational answers (1xx) included."""

@@ -7,7 +7,7 @@ from laion_assets.http.content_usage import disallowed_usage
 from laion_assets.http.head import Head
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.robots_tag import refused_by
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 REDIRECTS = {301, 302, 303, 307, 308}
 _RESTING = {429, 503}

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from laion_assets.http.addresses import Address, parse_address
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 TTL_S = 300.0
 """How long an answer is used. Python's resolver hides the record's own TTL."""

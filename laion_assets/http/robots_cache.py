@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from laion_assets.http.clock import Clock
 from laion_assets.http.robots_txt import Rules
 from laion_assets.http.target import Target
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 KEPT_S = 24 * 3600.0
 UNREACHABLE_KEPT_S = 300.0

@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from laion_assets.http.clock import Clock
 from laion_assets.http.guard import Endpoint
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 MAX_SESSIONS = 512
 

@@ -7,8 +7,8 @@ from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetched, Fetcher, Hop
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.target import parse_target
-from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.settings import ImageSettings
+from laion_assets.reasons import Reason, Rejection
 
 CONSENT_HEADERS = ("x-robots-tag", "tdm-reservation", "tdm-policy", "content-usage")
 

@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 
 from laion_assets.images.image_header import ImageHeader
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 _FLAGS = {
     1: cv2.IMREAD_UNCHANGED,

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from laion_assets.errors import ShardError
 from laion_assets.images.decoder_child import ANSWER, READY, REQUEST, SLOTS
 from laion_assets.images.parent_end import import_path
-from laion_assets.images.reasons import Reason
 from laion_assets.images.settings import ImageSettings
+from laion_assets.reasons import Reason
 
 if TYPE_CHECKING:
     from laion_assets.images.reencoding import Reencoded

@@ -7,7 +7,7 @@ where they are known, and their parsers never run.
 import struct
 from dataclasses import dataclass
 
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 MAX_SEGMENTS = 10_000
 _ORIENTATION_TAG = 0x0112

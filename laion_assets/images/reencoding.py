@@ -14,8 +14,8 @@ import numpy as np
 from laion_assets.images import decoder
 from laion_assets.images.area_filter import resize_area
 from laion_assets.images.image_header import ImageHeader, read_header
-from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.scaled_decoding import denominator
+from laion_assets.reasons import Reason, Rejection
 
 if TYPE_CHECKING:
     from laion_assets.images.settings import ImageSettings

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from laion_assets.errors import SettingError
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 
 FAILED = "failed"
 RETRYABLE = "retryable"

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from laion_assets.datasets import Dataset
 from laion_assets.errors import ShardError
-from laion_assets.images.exif import exif_json
 from laion_assets.http.fetch import Fetched, shared_fetcher
 from laion_assets.http.fetch_queue import FetchQueue
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.images.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
+from laion_assets.images.exif import exif_json
 from laion_assets.images.settings import ImageSettings
+from laion_assets.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from laion_assets.errors import IntegrityError
-from laion_assets.images.reasons import Reason
 from laion_assets.images.sample_tar import has_exactly
 from laion_assets.images.settings import ENCODE_FORMATS
+from laion_assets.reasons import Reason
 
 SIZE_BUCKETS = (128, 256, 512, 1_024, 2_048, 4_096)
 """Upper bounds, in pixels of the longer side, of the histogram of original sizes; the last bucket is open."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from laion_assets.errors import ConservationError
-from laion_assets.images.reasons import SUCCESS_STATUS
 from laion_assets.images.shard_files import ShardCounts, end_of_data
+from laion_assets.reasons import SUCCESS_STATUS
 
 if TYPE_CHECKING:
     import pyarrow as pa

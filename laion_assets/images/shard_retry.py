@@ -17,10 +17,10 @@ from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import ConservationError, IntegrityError, ReplacedError, ShardError
 from laion_assets.handles import IMAGE_SHARDS, ImageShards
-from laion_assets.images.reasons import Reason
 from laion_assets.images.shard_fetch import SUFFIXES, FetchedRows, fetch_rows
 from laion_assets.images.shard_files import recount
 from laion_assets.images.shard_merge import Merged, merge_shard, merge_stats
+from laion_assets.reasons import Reason
 
 if TYPE_CHECKING:
     import pyarrow as pa

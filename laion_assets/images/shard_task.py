@@ -18,11 +18,11 @@ from laion_assets.errors import ConservationError, IntegrityError, ShardError
 from laion_assets.freshness import inputs_digest, settings_digest
 from laion_assets.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.images.outcome import ShardOutcome
-from laion_assets.images.reasons import Reason
 from laion_assets.images.shard_fetch import SUFFIXES, fetch_rows
 from laion_assets.images.shard_files import ShardCounts, recount
 from laion_assets.images.shard_retry import retry_shard
 from laion_assets.layout import SAMPLES_PER_SHARD_KEY
+from laion_assets.reasons import Reason
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from laion_assets.images.reasons import Reason
 from laion_assets.images.sample_tar import END_OF_ARCHIVE, write_member
+from laion_assets.reasons import Reason
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 
 
 @dataclass(frozen=True)

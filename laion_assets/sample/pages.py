@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 from laion_assets.sample.captions import caption_of
 from laion_assets.sample.faults import FAULT_BY_KIND, FAULTS
 from laion_assets.sample.originals import FORMS
@@ -47,7 +47,7 @@ class Page:
 
     @property
     def expected(self) -> str:
-        """The reason this page's row ends with in a shard, `success` for a picture (`laion_assets.images.reasons`)."""
+        """The reason this page's row ends with in a shard, `success` for a picture (`laion_assets.reasons`)."""
         fault = FAULT_BY_KIND.get(self.kind)
         return (fault.reason if fault else Reason.SUCCESS).value
 

@@ -15,7 +15,7 @@ from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.fetch_queue import FetchQueue
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 from laion_assets_tests.images.site import answer, raw, running
 
 MB = 1_000_000

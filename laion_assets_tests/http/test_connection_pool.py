@@ -16,7 +16,7 @@ from laion_assets.http.fetch import Fetcher, shared_fetcher
 from laion_assets.http.guard import Guard
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.resolver import Resolver
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 from laion_assets_tests.images.site import answer, raw, running
 
 BODY = b"\xff\xd8\xff" + bytes(range(256)) * 20

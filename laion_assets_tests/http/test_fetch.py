@@ -13,7 +13,7 @@ import pytest
 
 from laion_assets.http.fetch import Fetcher, fetch
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 from laion_assets_tests.images.site import answer, raw, running
 
 CAP = 100_000

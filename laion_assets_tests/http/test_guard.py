@@ -11,7 +11,7 @@ from laion_assets.errors import SettingError
 from laion_assets.http.guard import Guard
 from laion_assets.http.resolver import Resolver
 from laion_assets.http.target import parse_target
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 
 
 class Names:

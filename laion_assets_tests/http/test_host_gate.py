@@ -13,7 +13,7 @@ from laion_assets.http.guard import Guard
 from laion_assets.http.host_gate import HostGate
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.resolver import Resolver
-from laion_assets.images.reasons import Reason, Rejection
+from laion_assets.reasons import Reason, Rejection
 from laion_assets_tests.images.site import answer, running
 
 BODY = b"\xff\xd8\xff" + bytes(5_000)

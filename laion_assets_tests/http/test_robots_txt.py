@@ -10,7 +10,7 @@ from laion_assets.http import robots_cache
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.robots_txt import parse_robots_txt
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 from laion_assets_tests.images.site import answer, raw, running
 
 TOKENS = ("laion-assets", "img2dataset")

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from laion_assets.http.fetch import fetch
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.images.reasons import Reason
+from laion_assets.reasons import Reason
 from laion_assets_tests.images.site import answer, running
 
 NOW = datetime.datetime.now(datetime.UTC)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from laion_assets.images.reasons import Reason
 from laion_assets.images.settings import ImageSettings
+from laion_assets.reasons import Reason
 from laion_assets_tests.images.pictures import encode, jpeg, pixels, png_bomb, psnr, scene
 
 reencoding = pytest.importorskip("laion_assets.images.reencoding")

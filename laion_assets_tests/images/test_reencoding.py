@@ -10,8 +10,8 @@ from PIL import Image
 
 from laion_assets.images.exif import exif_json, technical
 from laion_assets.images.image_header import exif_orientation, read_header
-from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.settings import ImageSettings
+from laion_assets.reasons import Reason, Rejection
 from laion_assets_tests.images.pictures import encode, jpeg, pixels, png16, png_bomb, psnr, scene
 
 reencoding = pytest.importorskip("laion_assets.images.reencoding")

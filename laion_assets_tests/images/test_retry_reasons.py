@@ -6,8 +6,8 @@ from laion_assets.errors import SettingError
 from laion_assets.http.head import Head
 from laion_assets.http.judgement import judge
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.images.reasons import Reason, Rejection
 from laion_assets.images.retry_reasons import CONSENT, SETTLED, asked_in_config, retry_reasons
+from laion_assets.reasons import Reason, Rejection
 
 
 def test_failed_is_every_failure_that_is_neither_settled_nor_a_refusal():

@@ -10,9 +10,9 @@ from PIL import Image
 
 from laion_assets.datasets import LAION400M, REHEARSAL
 from laion_assets.http.fetch import FetchPolicy, fetch
-from laion_assets.images.reasons import Reason
 from laion_assets.metadata.identity import uid_of
 from laion_assets.metadata.sources import source_url
+from laion_assets.reasons import Reason
 from laion_assets.sample import rehearsal
 from laion_assets.sample.running import running_site
 
