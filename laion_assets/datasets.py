@@ -43,7 +43,15 @@ class Dataset:
     )
     root: str = setting("data", "folder or fsspec URL that holds the datasets")
     model: str = setting("ViT-B/32", "CLIP model, by clip-retrieval's name, or sample-clip")
-    resolve: dict[str, str] = setting({}, "host pattern -> address:port, for sites that DNS does not know")
+    resolve: dict[str, str] = setting(
+        {},
+        "host -> address:port that is asked instead of DNS. A host may be a pattern (*.test): an exact host wins over "
+        "patterns, a longer pattern over a shorter one",
+    )
+    blocked_networks: tuple[str, ...] = setting(
+        (),
+        "networks (203.0.113.0/24) that no URL from data may reach, beside those that are not globally reachable",
+    )
     metadata: MetadataSettings = MetadataSettings()
     images: ImageSettings = ImageSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()

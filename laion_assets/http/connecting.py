@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from laion_assets.http.clock import Clock
-from laion_assets.http.guard import Endpoint
+from laion_assets.http.host_overrides import Endpoint
 from laion_assets.http.http_connection import HttpConnection
 from laion_assets.http.target import Target
 from laion_assets.http.tls import TlsSessions, wrap_tls

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from laion_assets.http.guard import Endpoint
+from laion_assets.http.host_overrides import Endpoint
 from laion_assets.http.http_connection import HttpConnection
 
 IDLE_S = 15.0

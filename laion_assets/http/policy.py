@@ -1,6 +1,6 @@
 """What a fetch may do: the picklable bounds of time, size, number and consent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from laion_assets.errors import SettingError
@@ -22,7 +22,7 @@ class FetchPolicy:
     max_bytes_in_flight: int = 256_000_000
     min_bytes_per_s: int = 1_000
     min_rate_grace_s: float = 5.0
-    max_redirects: int = 5
+    max_redirects: int = 10
     retries: int = 1
     requests_per_host: int = 6
     requests_per_address: int = 24
@@ -36,6 +36,7 @@ class FetchPolicy:
     opt_out_usages: tuple[str, ...] = ("train-ai", "train-genai")
     robots_txt: bool = False
     resolve: Mapping[str, str] = field(default_factory=dict)
+    blocked_networks: tuple[str, ...] = ()
     ca_file: str | None = None
 
     def __post_init__(self) -> None:
@@ -45,10 +46,12 @@ class FetchPolicy:
             )
 
     @classmethod
-    def of(cls, settings: object, resolve: Mapping[str, str] | None = None) -> "FetchPolicy":
-        """The policy of a stage's settings (fields of the same names) and the dataset's `resolve`."""
+    def of(
+        cls, settings: object, resolve: Mapping[str, str] | None = None, blocked_networks: Sequence[str] = ()
+    ) -> "FetchPolicy":
+        """The policy of a stage's settings (fields of the same names) and of the dataset's addresses."""
         named = {each.name: getattr(settings, each.name) for each in fields(cls) if hasattr(settings, each.name)}
-        return cls(**{**named, "resolve": dict(resolve or {})})
+        return cls(**{**named, "resolve": dict(resolve or {}), "blocked_networks": tuple(blocked_networks)})
 
     @property
     def key(self) -> tuple[object, ...]:

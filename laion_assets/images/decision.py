@@ -23,7 +23,8 @@ def decide(url: str, dataset: Dataset | None = None) -> dict[str, Any]:
     consent.
     """
     images = dataset.images if dataset is not None else ImageSettings()
-    fetcher = Fetcher(FetchPolicy.of(images, dataset.resolve if dataset is not None else None))
+    named = (dataset.resolve, dataset.blocked_networks) if dataset is not None else ({}, ())
+    fetcher = Fetcher(FetchPolicy.of(images, *named))
     try:
         fetched = fetcher.fetch(url)
         decision = _of_fetched(fetched, fetcher)

@@ -62,7 +62,7 @@ class ImageSettings:
     )
     max_pixels: int = setting(100_000_000, "an image whose header declares more is refused", unit="pixels")
     decode_cpu_s: float = setting(30.0, "CPU time after which the decoder of one image is ended", unit="s")
-    max_redirects: int = setting(5, "redirects followed for one URL")
+    max_redirects: int = setting(10, "redirects followed for one URL, as many as urllib follows")
     retries: int = setting(1, "further tries after a fault that may pass (reset, short body, DNS, 5xx)")
     requests_per_host: int = setting(
         6, "parallel requests of a worker process to one host, as many as a browser's; further ones wait"

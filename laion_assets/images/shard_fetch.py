@@ -63,7 +63,7 @@ def fetch_rows(dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequen
         writer.add({**carried[place], "key": keys[place], **row}, reason, picture)
         outcomes[row["error_message"] or row["status"]] += 1
 
-    fetcher = shared_fetcher(FetchPolicy.of(images, dataset.resolve))
+    fetcher = shared_fetcher(FetchPolicy.of(images, dataset.resolve, dataset.blocked_networks))
     waiting: deque[tuple[int, Fetched]] = deque()
     left = len(carried)
     with (
