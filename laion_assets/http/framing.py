@@ -61,6 +61,12 @@ def content_range(head: Head) -> tuple[int, int, int] | None:
     return (start, end, whole) if start <= end and (whole < 0 or end < whole) else None
 
 
+def is_whole_range(head: Head) -> bool:
+    """Whether a 206 response brings the whole file: some servers answer so to a request without Range."""
+    span = content_range(head)
+    return span is not None and span[0] == 0 and span[1] + 1 == span[2]
+
+
 def _content_length(values: Sequence[str]) -> int | None:
     lengths = {part.strip() for value in values for part in value.split(",")}
     if not lengths:

@@ -2,7 +2,7 @@
 
 from laion_assets.http.content_usage import disallowed_usage
 from laion_assets.http.dates import retry_after_s
-from laion_assets.http.framing import content_range
+from laion_assets.http.framing import is_whole_range
 from laion_assets.http.head import Head
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.robots_tag import refused_by
@@ -24,7 +24,7 @@ def judge(head: Head, policy: FetchPolicy) -> str | None:
         return location
     if head.status in _EMPTY:
         raise Rejection(Reason.NO_CONTENT, f"HTTP {head.status}")
-    if head.status not in _WITH_BODY and not (head.status == 206 and _is_whole(head)):
+    if head.status not in _WITH_BODY and not (head.status == 206 and is_whole_range(head)):
         rest_s = retry_after_s(head) if head.status in _RESTING else None
         raise Rejection(Reason.of_http_status(head.status), f"HTTP {head.status}", rest_s)
     refused = refused_by(
@@ -47,9 +47,3 @@ def judge_robots(head: Head) -> str | None:
     if head.status >= 500:
         raise Rejection(Reason.of_http_status(head.status), f"robots.txt: HTTP {head.status}", retry_after_s(head))
     return None
-
-
-def _is_whole(head: Head) -> bool:
-    """Whether a 206, which was not asked for, brings the whole file."""
-    span = content_range(head)
-    return span is not None and span[0] == 0 and span[1] + 1 == span[2]

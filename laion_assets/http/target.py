@@ -29,6 +29,20 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port, as `https://a.test:443`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def origin_of(url: str) -> str:
+    """The origin of a URL, empty for what is not one."""
+    try:
+        return parse_target(url).origin
+    except Rejection:
+        return ""
+
 
 def parse_target(url: str) -> Target:
     """The target of a URL. Signs that may not be sent raw are percent-encoded as UTF-8, as browsers do.
@@ -81,6 +95,14 @@ def follow(target: Target, location: str) -> Target:
         if rejection.reason is Reason.INVALID_URL:
             raise Rejection(Reason.BAD_REDIRECT, f"a malformed Location header ({rejection.detail})") from rejection
         raise
+
+
+def follow_source(target: Target, location: str) -> Target:
+    """The same for a source's file, which what follows is trusted with: never from https to http. Raises Rejection."""
+    found = follow(target, location)
+    if target.scheme == "https" and found.scheme != "https":
+        raise Rejection(Reason.BAD_REDIRECT, "a redirect from https to http")
+    return found
 
 
 def _ascii_host(parts: SplitResult) -> str:

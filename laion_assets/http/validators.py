@@ -10,16 +10,21 @@ _ETAG = re.compile(r'(?:W/)?"[\x20\x21\x23-\x7e\x80-\xff]*"\Z|[\x21\x23-\x7e]+\Z
 """RFC 9110, 8.8.3, and tags without quotes, which servers send; never a control character."""
 
 
-def valid_etag(value: str | None) -> str:
+def valid_etag(value: object) -> str:
     """The entity tag if it may be sent back, else empty."""
-    value = (value or "").strip()
+    value = value.strip() if isinstance(value, str) else ""
     return value if len(value) <= MAX_ETAG_CHARS and _ETAG.match(value) else ""
 
 
-def valid_date(value: str | None) -> str:
+def valid_date(value: object) -> str:
     """The HTTP-date, as it was sent, if it is one that may be sent back, else empty."""
-    value = (value or "").strip()
+    value = value.strip() if isinstance(value, str) else ""
     return value if value.isprintable() and parse_date(value) is not None else ""
+
+
+def is_validator(value: object) -> bool:
+    """Whether a value that was kept may be sent back as If-Range."""
+    return bool(valid_etag(value) or valid_date(value))
 
 
 def range_validator(head: Head) -> str:

@@ -49,8 +49,11 @@ def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
         for line in result.lines():
             say(line)
         if not result.kept and not result.fetched:
+            first = next((f" First: {each.url}: {found[each.path].refusal}." for each in listing.files
+                          if found[each.path].refusal), "")  # fmt: skip
             raise SourceError(
-                f"none of the {len(listing.files)} files that {dataset.source} lists is there: {dict(result.reasons)}."
+                f"none of the {len(listing.files)} files that {dataset.source} lists could be had: "
+                f"{dict(result.reasons)}.{first}"
             )
         noticed = _noticed(result, earlier)
         if earlier and is_same_source and not result.differs and not (noticed.keys() ^ _vanished(earlier).keys()):

@@ -28,6 +28,17 @@ class MetadataSettings:
     min_bytes_per_s: int = setting(
         1_000, "a download slower than this over the stall timeout is broken off and resumed", unit="bytes/s"
     )
+    allowed_ports: tuple[int, ...] = setting(
+        (80, 443),
+        "ports that listed URLs, links and redirects may name; hosts of the settings (source, published, resolve) are "
+        "exempt",
+    )
+    max_file_bytes: int = setting(
+        10_000_000_000, "a source file that is larger, or decodes to more, is left out (`too_large`)", unit="bytes"
+    )
+    max_run_bytes: int = setting(
+        2_000_000_000_000, "a fetch that writes more to the disk ends; what came is kept", unit="bytes"
+    )
     retries: int = setting(5, "further tries for a CSV file after a fault that may pass; each resumes where it was")
     separator: str = setting("|", "field separator of the CSV files", changes_bytes=True)
     required_columns: tuple[str, ...] = setting(
