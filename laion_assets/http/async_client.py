@@ -11,12 +11,11 @@ from laion_assets.http.async_connection import READ_AHEAD_BYTES, Connection, Rat
 from laion_assets.http.host_overrides import Endpoint
 from laion_assets.http.judgement import REDIRECTS
 from laion_assets.http.request import request_bytes
-from laion_assets.http.source_policy import USER_AGENT, SourcePolicy
+from laion_assets.http.source_policy import MAX_REDIRECTS, USER_AGENT, SourcePolicy
 from laion_assets.http.target import Target, follow_source, parse_target
 from laion_assets.http.tls import tls_context
 from laion_assets.reasons import Reason, Rejection
 
-MAX_REDIRECTS = 10
 MAX_IDLE = 512
 """Connections that wait for their next request, of all hosts; the least recently used is closed first."""
 _DRAIN_S = 1.0

@@ -11,12 +11,12 @@ def is_http(place: str) -> bool:
 
 
 def refuse_http_file_system(place: str) -> None:
-    """Raise SettingError for a chained fsspec URL that would fetch over http(s), such as `simplecache::https://...`.
+    """Raise SettingError for a place that fsspec would reach over http(s), such as `simplecache::https://...`.
 
     fsspec's own http client checks no address, so a redirect could lead into the private network.
     """
     if any(link.lower().startswith((*SCHEMES, "http:", "https:")) for link in place.split("::")):
         raise SettingError(
-            f"{place}: http and https are not read through an fsspec chain. Name the URL itself, or copy the file to a "
-            "folder or an object store."
+            f"{place}: http and https are not reached through fsspec. Where a URL may be given, give it without a "
+            "chain (::); otherwise use a folder or an object store."
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from laion_assets.http.guard import Guard
 from laion_assets.http.resolver import Resolver
 
+MAX_REDIRECTS = 10
 USER_AGENT = "laion-assets (+https://github.com/laion-assets/laion-assets)"
 
 

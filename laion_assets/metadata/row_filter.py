@@ -7,6 +7,7 @@ from typing import Any
 from laion_assets.errors import SettingError
 from laion_assets.settings.field import byte_settings, setting
 
+_MAX_LIST_BYTES = 64 << 20
 _PAIRS = (
     ("min_width", "max_width"),
     ("min_height", "max_height"),
@@ -178,9 +179,17 @@ def _domains(listed: tuple[str, ...], setting_name: str) -> frozenset[str]:
 def _lines(url: str, setting_name: str) -> list[str]:
     import fsspec
 
+    from laion_assets.http.places import is_http, refuse_http_file_system
+    from laion_assets.http.source_policy import SourcePolicy
+    from laion_assets.http.sync_client import read_url
+
+    refuse_http_file_system("" if is_http(url) else url)
     try:
-        with fsspec.open(url, "rt", encoding="utf-8") as file:
-            text = file.read()
+        if is_http(url):
+            text = read_url(url, SourcePolicy(operator_urls=(url,)), _MAX_LIST_BYTES).decode()
+        else:
+            with fsspec.open(url, "rt", encoding="utf-8") as file:
+                text = file.read()
     except Exception as error:
         raise SettingError(f"metadata.where.{setting_name} names {url}, which cannot be read: {error}.") from error
     lines = [line.split("#")[0].strip() for line in text.splitlines()]

@@ -5,20 +5,18 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from laion_assets.datasets import SAMPLE_SITE, Dataset
-from laion_assets.errors import SettingError, SourceError
+from laion_assets.errors import SettingError
 from laion_assets.http.async_client import AsyncClient
 from laion_assets.http.places import is_http, refuse_http_file_system
-from laion_assets.http.source_policy import SourcePolicy
-from laion_assets.http.target import parse_target
 from laion_assets.metadata.background_loop import run_beside
 from laion_assets.metadata.disk_budget import DiskBudget
 from laion_assets.metadata.folder_source import FolderSource
 from laion_assets.metadata.listing import Listed, Listing, list_http
 from laion_assets.metadata.partial import Origin, Partials
 from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.metadata.source_policy import LIST_PREFIX, source_policy
 from laion_assets.metadata.transfer import Fetched, Transfer
-from laion_assets.metadata.url_list import PREFIX, read_url_list
-from laion_assets.reasons import Rejection
+from laion_assets.metadata.url_list import read_url_list
 
 
 class Source(Protocol):
@@ -40,8 +38,8 @@ class WebSource:
 
     async def list_files(self) -> Listing:
         pattern, retries = self._settings.pattern, self._settings.retries
-        if self._place.startswith(PREFIX):
-            return await read_url_list(self._http, self._place.removeprefix(PREFIX), pattern, retries)
+        if self._place.startswith(LIST_PREFIX):
+            return await read_url_list(self._http, self._place.removeprefix(LIST_PREFIX), pattern, retries)
         return await list_http(self._http, self._place, pattern, retries)
 
     async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
@@ -52,7 +50,7 @@ class WebSource:
 async def open_source(dataset: Dataset, count: Callable[[int], None]) -> AsyncIterator[Source]:
     """The dataset's source; `count` is told the bytes as they come. Raises SettingError without one."""
     place, settings = source_url(dataset), dataset.metadata
-    if is_http(place) or place.startswith(PREFIX):
+    if is_http(place) or place.startswith(LIST_PREFIX):
         async with AsyncClient(source_policy(dataset)) as http:
             yield WebSource(http, place, settings, count)
     else:
@@ -69,39 +67,6 @@ def list_tree(dataset: Dataset, url: str, pattern: str) -> list[Listed]:
             return await list_http(http, url, pattern, settings.retries)
 
     return run_beside(read, 1).files
-
-
-def source_policy(dataset: Dataset) -> SourcePolicy:
-    """What fetching the dataset's sources may do. The hosts of `source` and `published` are the operator's.
-
-    Raises SourceError naming the setting whose URL is not one.
-    """
-    settings = dataset.metadata
-    places = {"source": (dataset.source.removeprefix(PREFIX),), "published": dataset.published}
-    named = [(name, place) for name, listed in places.items() for place in listed]
-    named = [(name, place) for name, place in named if is_http(place)]
-    for name, place in named:
-        check_url(place, name)
-    return SourcePolicy(
-        resolve=dict(dataset.resolve),
-        operator_urls=tuple(place for _, place in named),
-        blocked_networks=dataset.blocked_networks,
-        allowed_ports=settings.allowed_ports,
-        timeout_s=settings.stall_timeout_s,
-        min_bytes_per_s=settings.min_bytes_per_s,
-        per_host=settings.connections_per_host,
-        retries=settings.retries,
-    )
-
-
-def check_url(url: str, name: str) -> None:
-    """Raises SourceError if a URL of the settings is not one, naming the setting."""
-    try:
-        parse_target(url)
-    except Rejection as rejection:
-        raise SourceError(
-            f"{url} is not an http or https URL with a host ({rejection.detail}): correct the setting {name}."
-        ) from rejection
 
 
 def source_url(dataset: Dataset) -> str:

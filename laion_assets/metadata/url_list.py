@@ -17,7 +17,6 @@ from laion_assets.metadata.listing import MAX_FILES, Listed, Listing
 from laion_assets.metadata.retry import TRANSIENT_STATUSES, transient, with_retries
 from laion_assets.reasons import Rejection
 
-PREFIX = "list:"
 MAX_URL_CHARS = 8_192
 MAX_LIST_BYTES = 256 << 20
 """Of a list, as it comes and decoded: 256 MiB are some 2.5 million URLs."""

@@ -279,7 +279,6 @@ def test_content_encodings_that_nobody_asked_for(crawl: Dataset, site: CsvSite) 
     assert {request.range for request in site.requests} == {None}, "a decoded file has no place to go on from"
     site.files["c.csv"] = b"\x0b\x02\x80?\x03"
     site.headers["c.csv"] = {"Content-Encoding": "br"}
-    site.headers["c.csv"] = {"Content-Encoding": "br"}
     manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert manifest.counts.reasons == {"bad_encoding": 1}
 
