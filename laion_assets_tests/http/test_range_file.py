@@ -1,6 +1,7 @@
 """Files read in place by ranges: the bytes are right, and the guard holds."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -85,8 +86,6 @@ def test_domain_lists_over_http_come_through_the_guard(site: CsvSite) -> None:
 
 @pytest.mark.parametrize("place", ["simplecache::https://a.test/x/", "zip://a.csv::http://a.test/x.zip"])
 def test_fsspec_reaches_nothing_over_http(dataset: Dataset, place: str) -> None:
-    from dataclasses import replace
-
     with pytest.raises(SettingError, match="not reached through fsspec"):
         RowFilter(blocked_domains=(f"@{place}",)).loaded()
     with pytest.raises(SettingError, match="not reached through fsspec"):
