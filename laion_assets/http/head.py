@@ -11,7 +11,7 @@ from laion_assets.reasons import Reason, Rejection
 MAX_HEAD_BYTES = 64 * 1024
 """Status line and headers together, informational responses (1xx) before them included."""
 _PROTOCOL = b"HTTP/1."
-_STATUS = re.compile(r"[1-9][0-9]{2}\Z")
+_STATUS = re.compile(r"[1-9][0-9]{2}(?![0-9])")
 _END = re.compile(rb"\n\r?\n")
 _NOT_IN_A_VALUE = str.maketrans({"\0": " ", "\r": " "})
 """RFC 9110, 5.5: replaced by spaces."""

@@ -22,11 +22,11 @@ _PROGRESS_BYTES = 1 << 20
 _OWN_SIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE)
 """Faults that another try does not mend: no room, no permission, no descriptors."""
 
-_MALFORMED = {Reason.BAD_RESPONSE, Reason.BAD_ENCODING}
+_MALFORMED = {Reason.BAD_RESPONSE, Reason.BAD_ENCODING, Reason.SHORT_BODY}
 """A response that stays malformed costs one file, and its reason is counted."""
 _MAY_PASS = {
     *_MALFORMED, Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAULT, Reason.CONNECT_FAILURE, Reason.TLS_FAILURE,
-    Reason.CONNECTION_RESET, Reason.DEADLINE, Reason.SHORT_BODY,
+    Reason.CONNECTION_RESET, Reason.DEADLINE,
 }  # fmt: skip
 
 
