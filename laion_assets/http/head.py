@@ -12,6 +12,8 @@ MAX_HEAD_BYTES = 64 * 1024
 """Status line and headers together, informational responses (1xx) before them included."""
 _PROTOCOL = b"HTTP/1."
 _STATUS = re.compile(r"[1-9][0-9]{2}(?![0-9])")
+_FOLD = re.compile(rb"\r?\n[ \t]++")
+"""Obsolete line folding (RFC 9112, 5.2)."""
 _END = re.compile(rb"\n\r?\n")
 _NOT_IN_A_VALUE = str.maketrans({"\0": " ", "\r": " "})
 """RFC 9110, 5.5: replaced by spaces."""
@@ -92,24 +94,19 @@ class HeadReader:
 
 def parse_head(raw: bytes) -> Head:
     """The head in these bytes, which end in an empty line. Raises Rejection `bad_response` for another status line."""
+    if b"\n " in raw or b"\n\t" in raw:
+        raw = _FOLD.sub(b" ", raw)
     first, *lines = raw.decode("latin-1").rstrip("\r\n").split("\n")
     version, _, rest = first.strip("\r").partition(" ")
-    code, reason = rest.lstrip()[:3], rest.lstrip()[3:]
-    if not version.startswith("HTTP/1.") or not (
-        code.isascii() and code.isdigit() and len(code) == 3 and code[0] > "0"
-    ):
+    rest = rest.lstrip()
+    if not version.startswith("HTTP/1.") or not _STATUS.match(rest):
         raise not_http()
     headers: list[tuple[str, str]] = []
     for line in lines:
-        text = line.rstrip("\r")
-        if text[:1] in (" ", "\t"):  # obsolete folding, RFC 9112, 5.2
-            if headers:
-                headers[-1] = (headers[-1][0], f"{headers[-1][1]} {_value(text)}")
-            continue
-        name, colon, value = text.partition(":")
+        name, colon, value = line.partition(":")
         if colon and name.strip():
             headers.append((name.strip().lower(), _value(value)))
-    return Head(int(code), tuple(headers), version.encode("latin-1"), reason.translate(_NOT_IN_A_VALUE).strip())
+    return Head(int(rest[:3]), tuple(headers), version.encode("latin-1"), rest[3:].translate(_NOT_IN_A_VALUE).strip())
 
 
 def not_http() -> Rejection:

@@ -104,7 +104,7 @@ def _lines(pieces: Iterable[bytes], place: str) -> Iterator[tuple[int, str]]:
         if len(rest) > _MAX_LINE_BYTES:
             raise SourceError(f"line {number + 1} of {place} is longer than {_MAX_LINE_BYTES:,} bytes: is it a list?")
     if rest:
-        yield number + 1, rest.removeprefix(_BOM if is_first else b"").decode(errors="replace")
+        yield number + 1, rest.removeprefix(_BOM if is_first else b"").removesuffix(b"\r").decode(errors="replace")
 
 
 def _split(block: bytes) -> list[bytes]:
