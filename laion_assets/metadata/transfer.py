@@ -15,9 +15,12 @@ from laion_assets.metadata.disk_budget import DiskBudget
 from laion_assets.metadata.listing import Listed
 from laion_assets.metadata.partial import Download, Held, Origin, Partials
 from laion_assets.metadata.retry import TRANSIENT_STATUSES, TransientError, transient, with_retries
-from laion_assets.reasons import Rejection
+from laion_assets.reasons import Reason, Rejection
 
 _PIECE_BYTES = 1 << 18
+_FREE_BYTES = 64 << 20
+_MAX_RATIO = 100
+"""A Content-Encoding may expand more only up to 64 MiB: CSVs of URLs and captions shrink some five times."""
 _GONE = (404, 410)
 _WHOLE = (200, 203)
 
@@ -135,16 +138,23 @@ class Transfer:
         """Write the body, decoded. Raises as `Response.read`, `StreamDecoder.feed` and `DiskBudget.take`."""
         coding = _coding(response, self._listed.path)
         decoder = StreamDecoder(coding) if coding else None
+        received = 0
+
+        def write(plain: bytes) -> None:
+            self._budget.take(download.size, len(plain))
+            if decoder is not None and download.size > max(_FREE_BYTES, _MAX_RATIO * received):
+                raise Rejection(Reason.TOO_LARGE, f"the body decodes to more than {_MAX_RATIO} times its size")
+            download.write(plain)
+
         while piece := await response.read(_PIECE_BYTES):
+            received += len(piece)
             self.received += len(piece)
             self._count(len(piece))
             for plain in decoder.feed(piece) if decoder is not None else (piece,):
-                self._budget.take(download.size, len(plain))
-                download.write(plain)
+                write(plain)
         if decoder is not None and response.complete:
             for plain in decoder.end():
-                self._budget.take(download.size, len(plain))
-                download.write(plain)
+                write(plain)
 
 
 def _coding(response: Response, path: str) -> str:

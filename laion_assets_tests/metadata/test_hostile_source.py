@@ -294,6 +294,12 @@ def test_a_body_over_the_files_budget_is_refused_and_nothing_of_it_stays(crawl: 
     assert sum(path.stat().st_size for path in Path(crawl.root).rglob("*") if path.is_file()) < 100_000
 
 
+def test_a_body_that_expands_a_thousand_times_is_refused_long_before_the_budget(crawl: Dataset, evil: Site) -> None:
+    evil.pages["/csv/bad.csv"] = answer(zeros(200), "200 OK", "Content-Encoding: gzip")
+    assert fetch(crawl).counts.reasons == {"too_large": 1}
+    assert not list((Path(Store.of(crawl).url) / PARTIAL_FOLDER).glob("*"))
+
+
 def test_a_run_over_its_budget_ends_by_name(crawl: Dataset, evil: Site) -> None:
     evil.pages["/csv/bad.csv"] = flood
     with pytest.raises(SourceError, match=r"metadata\.max_run_bytes \(1,000,000 bytes\)"):
