@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import ssl
+import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TypeVar, cast
 
 from laion_assets.http.async_connection import READ_AHEAD_BYTES, Connection, RateWindow, Response
 from laion_assets.http.host_overrides import Endpoint
@@ -15,6 +17,8 @@ from laion_assets.http.source_policy import MAX_REDIRECTS, USER_AGENT, SourcePol
 from laion_assets.http.target import Target, follow_source, parse_target
 from laion_assets.http.tls import tls_context
 from laion_assets.reasons import Reason, Rejection
+
+T = TypeVar("T")
 
 MAX_IDLE = 512
 """Connections that wait for their next request, of all hosts; the least recently used is closed first."""
@@ -105,8 +109,7 @@ class AsyncClient:
 
     async def _connect(self, target: Target) -> Connection:
         policy = self.policy
-        # The guard may ask the system's resolver, which blocks.
-        endpoints = await asyncio.to_thread(self._guard.endpoints, target, policy.timeout_s)
+        endpoints = await _beside(lambda: self._guard.endpoints(target, policy.timeout_s))
         try:
             async with asyncio.timeout(policy.timeout_s):
                 reader, writer = await self._first_to_answer(target, endpoints)
@@ -171,6 +174,31 @@ class AsyncClient:
                 if connection.waiting_since and connection.waiting_since < latest:
                     connection.silent = True
                     connection.close()
+
+
+async def _beside(act: Callable[[], T]) -> T:
+    """What a blocking call (the system's resolver) returns. When cancelled, nobody waits for it any more."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def finish(outcome: T | None, error: BaseException | None) -> None:
+        if error is not None and not done.done():
+            done.set_exception(error)
+        elif not done.done():
+            done.set_result(cast(T, outcome))
+
+    def work() -> None:
+        outcome: T | None = None
+        failure: BaseException | None = None
+        try:
+            outcome = act()
+        except BaseException as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed by now
+            loop.call_soon_threadsafe(finish, outcome, failure)
+
+    threading.Thread(target=work, name="guard", daemon=True).start()
+    return await done
 
 
 async def _open(

@@ -20,7 +20,7 @@ TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 _PROGRESS_BYTES = 1 << 20
 """A try that brought so much counts as none: a large file over a poor line needs many."""
 _OWN_SIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE)
-"""Faults that another try does not mend: no room, no permission, no descriptors."""
+"""Faults that another try does not end: no room, no permission, no descriptors."""
 
 _MALFORMED = {Reason.BAD_RESPONSE, Reason.BAD_ENCODING, Reason.SHORT_BODY}
 """A response that stays malformed costs one file, and its reason is counted."""
@@ -53,7 +53,7 @@ async def with_retries(
             return await act()
         except (TransientError, OSError, EOFError, Rejection) as error:
             if isinstance(error, OSError) and error.errno in _OWN_SIDE:
-                raise SourceError(f"{what} could not be stored: {error}. Mend that and run it again.") from error
+                raise SourceError(f"{what} could not be stored: {error}. Correct that and run it again.") from error
             if isinstance(error, Rejection) and error.reason not in _MAY_PASS:
                 raise
             if received() - seen >= _PROGRESS_BYTES:

@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 import pytest
 
+from laion_assets.http.addresses import Address
 from laion_assets.http.async_client import AsyncClient
+from laion_assets.http.resolver import Resolver
 from laion_assets.http.source_policy import SourcePolicy
 from laion_assets.reasons import Rejection
 
@@ -39,12 +42,12 @@ def server(*connections: Sequence[bytes | None]) -> Iterator[str]:
     listener.close()
 
 
-def bodies(url: str, times: int = 1, timeout_s: float = 5.0) -> list[tuple[int, bytes, bool]]:
+def bodies(url: str, times: int = 1, timeout_s: float = 5.0, operator: bool = True) -> list[tuple[int, bytes, bool]]:
     """Status, body and completeness of so many requests after each other."""
 
     async def read() -> list[tuple[int, bytes, bool]]:
         found = []
-        policy = SourcePolicy(operator_urls=(url,), timeout_s=timeout_s, per_host=4)
+        policy = SourcePolicy(operator_urls=(url,) if operator else (), timeout_s=timeout_s, per_host=4)
         async with AsyncClient(policy) as client:
             for _ in range(times):
                 async with client.get(url) as response:
@@ -123,3 +126,56 @@ def test_silence_ends_in_time(answers: list[bytes | None]) -> None:
 def test_what_is_not_a_url_is_refused(url: str) -> None:
     with pytest.raises(Rejection, match=r"invalid_url|unsupported_scheme"):
         bodies(url)
+
+
+def test_what_was_checked_is_what_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DNS answer that changes between check and use has no effect, and the name is not looked up again."""
+    answers, asked = [["93.184.216.34"], ["127.0.0.1"]], []
+
+    def lookup(host: str) -> list[Address]:
+        asked.append(host)
+        return [ip_address(text) for text in answers[min(len(asked), 2) - 1]]
+
+    async def refuse(host: str, port: int, **options: object) -> None:
+        connected.append((host, port))
+        raise ConnectionRefusedError
+
+    connected: list[tuple[str, int]] = []
+    resolver = Resolver(lookup)
+    monkeypatch.setattr("laion_assets.http.guard.shared_resolver", lambda: resolver)
+    monkeypatch.setattr(asyncio, "open_connection", refuse)
+    for _ in range(2):
+        with pytest.raises(ConnectionRefusedError):
+            bodies("http://rebind.test/x.csv", operator=False)
+    assert (connected, asked) == ([("93.184.216.34", 80)] * 2, ["rebind.test"])
+
+
+def test_a_resolver_that_hangs_does_not_hold_up_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = threading.Event()
+    resolver = Resolver(lambda host: ends.wait(20) and [])
+    monkeypatch.setattr("laion_assets.http.guard.shared_resolver", lambda: resolver)
+
+    async def read() -> None:
+        async with asyncio.timeout(0.2), AsyncClient(SourcePolicy()) as client, client.get("http://slow.test/"):
+            pass
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        asyncio.run(read())
+    assert time.monotonic() - started < 5
+    ends.set()
+
+
+def test_connections_of_many_hosts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("laion_assets.http.async_client.MAX_IDLE", 3)
+    one = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
+
+    async def read(port: str) -> int:
+        async with AsyncClient(SourcePolicy(resolve={"*.test": f"127.0.0.1:{port}"})) as client:
+            for number in range(8):
+                async with client.get(f"http://h{number}.test/") as response:
+                    assert await response.read(9) == b"a"
+            return len(client._open)
+
+    with server(*[[one]] * 8) as url:
+        assert asyncio.run(read(url.split(":")[2].split("/")[0])) == 3

@@ -357,6 +357,24 @@ def test_redirects_stay_on_http(crawl: Dataset, site: CsvSite) -> None:
         assert any("kept as published, unsupported_scheme: 2021-01/a.csv" in line for line in said)
 
 
+def test_a_file_behind_a_redirect_to_another_host_is_resumed_there_alone(crawl: Dataset, site: CsvSite) -> None:
+    site.files |= {"cdn/real.csv": b"x" * 90_000}
+    site.redirects = {"/crawl/2021-01/a.csv": "http://cdn.test/crawl/cdn/real.csv"}
+    site.cuts = {"cdn/real.csv": [40_000]}
+    named = replace(
+        crawl, source="http://a.test/crawl/2021-01/", resolve={"a.test": site.address, "cdn.test": site.address}
+    )
+    for asked in ([None, "bytes=40000-"], [None]):
+        site.requests.clear()
+        fetch_raw_csv(named, Store.of(named), quiet)
+        at_source = [request for request in site.requests if request.path.endswith("/a.csv")]
+        at_cdn = [request for request in site.requests if request.host == "cdn.test"]
+        assert {request.range for request in at_source} == {None}
+        assert [request.range for request in at_cdn] == asked
+    assert at_cdn[-1].status == 304
+    assert content(named)["a.csv"] == b"x" * 90_000
+
+
 def test_a_dribbling_server_is_given_up_on_time(crawl: Dataset, site: CsvSite, monkeypatch: pytest.MonkeyPatch) -> None:
     send = CsvSite._send
 
