@@ -66,7 +66,7 @@ class Store:
     def _remote(self) -> tuple[Any, str]:
         import fsspec
 
-        from laion_assets.http.places import refuse_http_file_system
+        from laion_assets.http.urls.places import refuse_http_file_system
 
         refuse_http_file_system(self.url)
         fs, base = fsspec.core.url_to_fs(self.url)

@@ -11,18 +11,18 @@ from laion_assets.http.body_budget import BodyBudget, Reservation, return_large_
 from laion_assets.http.clock import Clock
 from laion_assets.http.connecting import connect, rejection_of
 from laion_assets.http.connection_pool import ConnectionPool
-from laion_assets.http.guard import Guard
-from laion_assets.http.head import Head
+from laion_assets.http.consent.robots_cache import RobotsCache
+from laion_assets.http.consent.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
 from laion_assets.http.host_gate import HostGate
-from laion_assets.http.host_overrides import Endpoint
 from laion_assets.http.http_connection import HttpConnection, Rate
 from laion_assets.http.judgement import judge, judge_robots
+from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.request import request_bytes
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.http.request import request_bytes
-from laion_assets.http.robots_cache import RobotsCache
-from laion_assets.http.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
-from laion_assets.http.target import Target, follow, parse_target
 from laion_assets.http.tls import TlsSessions
+from laion_assets.http.urls.guard import Guard
+from laion_assets.http.urls.host_overrides import Endpoint
+from laion_assets.http.urls.target import Target, follow, parse_target
 from laion_assets.reasons import Reason, Rejection
 
 RETRY_PAUSE_S = 0.3

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from laion_assets.http.body_budget import FREE_BYTES, Reservation
 from laion_assets.http.clock import Clock
-from laion_assets.http.content_coding import content_coding, decompress, too_large
-from laion_assets.http.framing import MAX_CHUNK_LINE_BYTES, Framing, chunk_size, framing_of, malformed_chunk
-from laion_assets.http.head import Head, HeadReader
+from laion_assets.http.messages.content_coding import content_coding, decompress, too_large
+from laion_assets.http.messages.framing import MAX_CHUNK_LINE_BYTES, Framing, chunk_size, framing_of, malformed_chunk
+from laion_assets.http.messages.head import Head, HeadReader
 from laion_assets.reasons import Reason, Rejection
 
 _RECV_BYTES = 64 * 1024

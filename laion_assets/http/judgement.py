@@ -1,11 +1,11 @@
 """What an answer's head decides before its body is read: a redirect, a refusal, a failure, or a body to read."""
 
-from laion_assets.http.content_usage import disallowed_usage
-from laion_assets.http.dates import retry_after_s
-from laion_assets.http.framing import is_whole_range
-from laion_assets.http.head import Head
+from laion_assets.http.consent.content_usage import disallowed_usage
+from laion_assets.http.consent.robots_tag import refused_by
+from laion_assets.http.messages.dates import retry_after_s
+from laion_assets.http.messages.framing import is_whole_range
+from laion_assets.http.messages.head import Head
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.http.robots_tag import refused_by
 from laion_assets.reasons import Reason, Rejection
 
 REDIRECTS = {301, 302, 303, 307, 308}

@@ -6,7 +6,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetched, Fetcher, Hop
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.http.target import parse_target
+from laion_assets.http.urls.target import parse_target
 from laion_assets.images.settings import ImageSettings
 from laion_assets.reasons import Reason, Rejection
 

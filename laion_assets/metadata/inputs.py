@@ -10,7 +10,7 @@ from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
 from laion_assets.handles import PUBLISHED_PARQUET, RAW_CSV
-from laion_assets.http.source_policy import SourcePolicy
+from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.metadata.published import PublishedFile, open_published, read_list
 from laion_assets.metadata.source_policy import source_policy
 

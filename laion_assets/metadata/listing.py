@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urljoin, urlsplit
 
 from laion_assets.errors import SourceError
-from laion_assets.http.async_client import AsyncClient
-from laion_assets.http.async_connection import read_plain
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.async_connection import read_plain
 from laion_assets.metadata.file_path import distinct_paths, is_safe
 from laion_assets.metadata.listing_page import Entry, entries_of
 from laion_assets.metadata.retry import TRANSIENT_STATUSES, transient, with_retries

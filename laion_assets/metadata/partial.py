@@ -19,8 +19,8 @@ from pathlib import Path
 from laion_assets.commit.claim import boot_id
 from laion_assets.commit.manifest import sha256_of
 from laion_assets.errors import ClaimError
-from laion_assets.http.target import origin_of
-from laion_assets.http.validators import valid_date, valid_etag
+from laion_assets.http.messages.validators import valid_date, valid_etag
+from laion_assets.http.urls.target import origin_of
 
 _READ_BYTES = 1 << 20
 

@@ -17,9 +17,9 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import IntegrityError, SettingError, SourceError
 from laion_assets.freshness import settings_digest
 from laion_assets.handles import PUBLISHED_PARQUET, PublishedParquet
-from laion_assets.http.places import is_http, refuse_http_file_system
-from laion_assets.http.range_file import open_range_file
-from laion_assets.http.source_policy import SourcePolicy
+from laion_assets.http.sources.range_file import open_range_file
+from laion_assets.http.sources.source_policy import SourcePolicy
+from laion_assets.http.urls.places import is_http, refuse_http_file_system
 from laion_assets.metadata.source_policy import source_policy
 
 _THREADS = 16

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from laion_assets.errors import SourceError
-from laion_assets.http.async_connection import Response
-from laion_assets.http.dates import retry_after_s
+from laion_assets.http.messages.dates import retry_after_s
+from laion_assets.http.sources.async_connection import Response
 from laion_assets.reasons import Reason, Rejection
 
 T = TypeVar("T")

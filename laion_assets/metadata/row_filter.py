@@ -179,9 +179,9 @@ def _domains(listed: tuple[str, ...], setting_name: str) -> frozenset[str]:
 def _lines(url: str, setting_name: str) -> list[str]:
     import fsspec
 
-    from laion_assets.http.places import is_http, refuse_http_file_system
-    from laion_assets.http.source_policy import SourcePolicy
-    from laion_assets.http.sync_client import read_url
+    from laion_assets.http.sources.source_policy import SourcePolicy
+    from laion_assets.http.sources.sync_client import read_url
+    from laion_assets.http.urls.places import is_http, refuse_http_file_system
 
     refuse_http_file_system("" if is_http(url) else url)
     try:

@@ -2,9 +2,9 @@
 
 from laion_assets.datasets import Dataset
 from laion_assets.errors import SourceError
-from laion_assets.http.places import is_http
-from laion_assets.http.source_policy import SourcePolicy
-from laion_assets.http.target import parse_target
+from laion_assets.http.sources.source_policy import SourcePolicy
+from laion_assets.http.urls.places import is_http
+from laion_assets.http.urls.target import parse_target
 from laion_assets.reasons import Rejection
 
 LIST_PREFIX = "list:"

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from laion_assets.datasets import SAMPLE_SITE, Dataset
 from laion_assets.errors import SettingError
-from laion_assets.http.async_client import AsyncClient
-from laion_assets.http.places import is_http, refuse_http_file_system
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.urls.places import is_http, refuse_http_file_system
 from laion_assets.metadata.background_loop import run_beside
 from laion_assets.metadata.disk_budget import DiskBudget
 from laion_assets.metadata.folder_source import FolderSource

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from laion_assets.errors import LaionAssetsError, SourceError
-from laion_assets.http.async_client import AsyncClient
-from laion_assets.http.async_connection import Response
-from laion_assets.http.content_coding import StreamDecoder, content_coding
-from laion_assets.http.framing import content_range, is_whole_range
-from laion_assets.http.target import origin_of
-from laion_assets.http.validators import is_validator, range_validator, valid_date, valid_etag
+from laion_assets.http.messages.content_coding import StreamDecoder, content_coding
+from laion_assets.http.messages.framing import content_range, is_whole_range
+from laion_assets.http.messages.validators import is_validator, range_validator, valid_date, valid_etag
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.async_connection import Response
+from laion_assets.http.urls.target import origin_of
 from laion_assets.metadata.disk_budget import DiskBudget
 from laion_assets.metadata.listing import Listed
 from laion_assets.metadata.partial import Download, Held, Origin, Partials

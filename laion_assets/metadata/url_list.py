@@ -7,11 +7,11 @@ from itertools import chain
 from urllib.parse import unquote, urlsplit
 
 from laion_assets.errors import SourceError
-from laion_assets.http.async_client import AsyncClient
-from laion_assets.http.async_connection import read_plain
-from laion_assets.http.content_coding import StreamDecoder
-from laion_assets.http.places import is_http, refuse_http_file_system
-from laion_assets.http.target import DEFAULT_PORTS, parse_target
+from laion_assets.http.messages.content_coding import StreamDecoder
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.async_connection import read_plain
+from laion_assets.http.urls.places import is_http, refuse_http_file_system
+from laion_assets.http.urls.target import DEFAULT_PORTS, parse_target
 from laion_assets.metadata.file_path import distinct_paths, is_safe, marked
 from laion_assets.metadata.listing import MAX_FILES, Listed, Listing
 from laion_assets.metadata.retry import TRANSIENT_STATUSES, transient, with_retries

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from laion_assets.errors import SourceError
-from laion_assets.http.async_connection import Connection, RateWindow, Response, read_plain
-from laion_assets.http.content_coding import StreamDecoder, content_coding
-from laion_assets.http.dates import parse_date, retry_after_s
-from laion_assets.http.framing import chunk_size, content_range, framing_of
-from laion_assets.http.head import MAX_HEAD_BYTES, Head, HeadReader, parse_head
-from laion_assets.http.request import request_bytes
-from laion_assets.http.target import follow, parse_target
-from laion_assets.http.validators import range_validator, valid_date, valid_etag
+from laion_assets.http.messages.content_coding import StreamDecoder, content_coding
+from laion_assets.http.messages.dates import parse_date, retry_after_s
+from laion_assets.http.messages.framing import chunk_size, content_range, framing_of
+from laion_assets.http.messages.head import MAX_HEAD_BYTES, Head, HeadReader, parse_head
+from laion_assets.http.messages.request import request_bytes
+from laion_assets.http.messages.validators import range_validator, valid_date, valid_etag
+from laion_assets.http.sources.async_connection import Connection, RateWindow, Response, read_plain
+from laion_assets.http.urls.target import follow, parse_target
 from laion_assets.metadata.listing import below
 from laion_assets.metadata.listing_page import entries_of
 from laion_assets.metadata.url_list import _lines, _path_of, _plain

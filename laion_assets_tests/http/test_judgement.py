@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from laion_assets.http.dates import retry_after_s
-from laion_assets.http.head import Head
+from laion_assets.http.messages.dates import retry_after_s
+from laion_assets.http.messages.head import Head
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 

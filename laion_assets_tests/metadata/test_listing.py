@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from laion_assets.errors import SourceError
-from laion_assets.http.async_client import AsyncClient
-from laion_assets.http.source_policy import SourcePolicy
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.metadata import retry
 from laion_assets.metadata.listing import Listing, below, list_http
 from laion_assets_tests.metadata.csv_site import CsvSite

@@ -21,7 +21,7 @@ from laion_assets.definitions import build_definitions
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError, SourceError
 from laion_assets.freshness import Freshness
 from laion_assets.handles import DedupParquet, stages_of
-from laion_assets.http.source_policy import SourcePolicy
+from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.layout import Layout
 from laion_assets.metadata.dedup import build_dedup_parquet
 from laion_assets.metadata.published import observe_published, open_published, read_list

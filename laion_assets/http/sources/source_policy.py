@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from laion_assets.http.guard import Guard
-from laion_assets.http.resolver import Resolver
+from laion_assets.http.urls.guard import Guard
+from laion_assets.http.urls.resolver import Resolver
 
 MAX_REDIRECTS = 10
 USER_AGENT = "laion-assets (+https://github.com/laion-assets/laion-assets)"

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from laion_assets.http.head import Head
+from laion_assets.http.messages.head import Head
 
 MAX_RETRY_AFTER_S = 7 * 24 * 3600.0
 """A longer Retry-After is taken for this: a year-9999 date means "not soon"."""

@@ -8,13 +8,13 @@ from laion_assets.errors import SourceError
 from laion_assets.http.clock import Clock
 from laion_assets.http.connecting import connect, rejection_of
 from laion_assets.http.fetch import Hop
-from laion_assets.http.head import Head
 from laion_assets.http.http_connection import HttpConnection, Rate
 from laion_assets.http.judgement import REDIRECTS
-from laion_assets.http.request import request_bytes
-from laion_assets.http.source_policy import MAX_REDIRECTS, USER_AGENT, SourcePolicy
-from laion_assets.http.target import Target, follow_source, parse_target
+from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.request import request_bytes
+from laion_assets.http.sources.source_policy import MAX_REDIRECTS, USER_AGENT, SourcePolicy
 from laion_assets.http.tls import TlsSessions
+from laion_assets.http.urls.target import Target, follow_source, parse_target
 from laion_assets.reasons import Reason, Rejection
 
 _LONGEST_S = 24 * 3600.0

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import IO, TypeVar, cast
 
 from laion_assets.errors import SourceError
-from laion_assets.http.content_coding import content_coding
-from laion_assets.http.framing import Framing, content_range, framing_of
-from laion_assets.http.head import Head
-from laion_assets.http.source_policy import SourcePolicy
-from laion_assets.http.sync_client import SyncClient
-from laion_assets.http.validators import valid_date, valid_etag
+from laion_assets.http.messages.content_coding import content_coding
+from laion_assets.http.messages.framing import Framing, content_range, framing_of
+from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.validators import valid_date, valid_etag
+from laion_assets.http.sources.source_policy import SourcePolicy
+from laion_assets.http.sources.sync_client import SyncClient
 from laion_assets.reasons import Reason, Rejection
 
 MAX_IN_MEMORY_BYTES = 64 << 20

@@ -8,9 +8,9 @@ import pytest
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import SettingError, SourceError
-from laion_assets.http.range_file import open_range_file
-from laion_assets.http.source_policy import SourcePolicy
-from laion_assets.http.sync_client import read_url
+from laion_assets.http.sources.range_file import open_range_file
+from laion_assets.http.sources.source_policy import SourcePolicy
+from laion_assets.http.sources.sync_client import read_url
 from laion_assets.metadata.row_filter import RowFilter
 from laion_assets.metadata.sources import open_source
 from laion_assets_tests.metadata.csv_site import CsvSite

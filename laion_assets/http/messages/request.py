@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from laion_assets.http.target import Target
+from laion_assets.http.urls.target import Target
 from laion_assets.reasons import Reason, Rejection
 
 _FIELD_NAME = re.compile(r"[A-Za-z0-9-]+\Z")

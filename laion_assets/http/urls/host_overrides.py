@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 
 from laion_assets.errors import SettingError
-from laion_assets.http.addresses import Address, parse_address
+from laion_assets.http.urls.addresses import Address, parse_address
 
 
 @dataclass(frozen=True)

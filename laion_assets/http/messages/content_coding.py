@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from laion_assets.http.body_budget import FREE_BYTES
-from laion_assets.http.head import Head
+from laion_assets.http.messages.head import Head
 from laion_assets.reasons import Reason, Rejection
 
 _GZIP, _DEFLATE = "gzip", "deflate"

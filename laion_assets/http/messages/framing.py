@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum
 
-from laion_assets.http.head import Head
+from laion_assets.http.messages.head import Head
 from laion_assets.reasons import Reason, Rejection
 
 MAX_CHUNK_LINE_BYTES = 4 * 1024

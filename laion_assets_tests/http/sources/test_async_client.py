@@ -10,10 +10,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from laion_assets.http.addresses import Address
-from laion_assets.http.async_client import AsyncClient
-from laion_assets.http.resolver import Resolver
-from laion_assets.http.source_policy import SourcePolicy
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.source_policy import SourcePolicy
+from laion_assets.http.urls.addresses import Address
+from laion_assets.http.urls.resolver import Resolver
 from laion_assets.reasons import Rejection
 
 
@@ -142,7 +142,7 @@ def test_what_was_checked_is_what_is_connected_to(monkeypatch: pytest.MonkeyPatc
 
     connected: list[tuple[str, int]] = []
     resolver = Resolver(lookup)
-    monkeypatch.setattr("laion_assets.http.guard.shared_resolver", lambda: resolver)
+    monkeypatch.setattr("laion_assets.http.urls.guard.shared_resolver", lambda: resolver)
     monkeypatch.setattr(asyncio, "open_connection", refuse)
     for _ in range(2):
         with pytest.raises(ConnectionRefusedError):
@@ -153,7 +153,7 @@ def test_what_was_checked_is_what_is_connected_to(monkeypatch: pytest.MonkeyPatc
 def test_a_resolver_that_hangs_does_not_hold_up_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = threading.Event()
     resolver = Resolver(lambda host: ends.wait(20) and [])
-    monkeypatch.setattr("laion_assets.http.guard.shared_resolver", lambda: resolver)
+    monkeypatch.setattr("laion_assets.http.urls.guard.shared_resolver", lambda: resolver)
 
     async def read() -> None:
         async with asyncio.timeout(0.2), AsyncClient(SourcePolicy()) as client, client.get("http://slow.test/"):
@@ -167,7 +167,7 @@ def test_a_resolver_that_hangs_does_not_hold_up_an_interrupt(monkeypatch: pytest
 
 
 def test_connections_of_many_hosts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("laion_assets.http.async_client.MAX_IDLE", 3)
+    monkeypatch.setattr("laion_assets.http.sources.async_client.MAX_IDLE", 3)
     one = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
 
     async def read(port: str) -> int:

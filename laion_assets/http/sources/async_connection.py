@@ -3,14 +3,14 @@
 import asyncio
 import time
 
-from laion_assets.http.framing import (
+from laion_assets.http.messages.framing import (
     MAX_CHUNK_LINE_BYTES,
     Framing,
     chunk_size,
     framing_of,
     malformed_chunk,
 )
-from laion_assets.http.head import MAX_HEAD_BYTES, Head, HeadReader
+from laion_assets.http.messages.head import MAX_HEAD_BYTES, Head, HeadReader
 from laion_assets.reasons import Reason, Rejection
 
 READ_AHEAD_BYTES = 1 << 17
@@ -209,7 +209,7 @@ async def read_plain(response: Response, max_bytes: int) -> bytes:
 
     Raises TimeoutError, EOFError (a truncated body), Rejection `too_large`, `bad_encoding`, `short_body`.
     """
-    from laion_assets.http.content_coding import StreamDecoder, content_coding, too_large
+    from laion_assets.http.messages.content_coding import StreamDecoder, content_coding, too_large
 
     coding = content_coding(response.head)
     decoder = StreamDecoder(coding) if coding else None

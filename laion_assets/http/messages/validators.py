@@ -2,8 +2,8 @@
 
 import re
 
-from laion_assets.http.dates import parse_date
-from laion_assets.http.head import Head
+from laion_assets.http.messages.dates import parse_date
+from laion_assets.http.messages.head import Head
 
 MAX_ETAG_CHARS = 1_000
 _ETAG = re.compile(r'(?:W/)?"[\x20\x21\x23-\x7e\x80-\xff]*"\Z|[\x21\x23-\x7e]+\Z')

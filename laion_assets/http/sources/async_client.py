@@ -9,13 +9,13 @@ from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar, cast
 
-from laion_assets.http.async_connection import READ_AHEAD_BYTES, Connection, RateWindow, Response
-from laion_assets.http.host_overrides import Endpoint
 from laion_assets.http.judgement import REDIRECTS
-from laion_assets.http.request import request_bytes
-from laion_assets.http.source_policy import MAX_REDIRECTS, USER_AGENT, SourcePolicy
-from laion_assets.http.target import Target, follow_source, parse_target
+from laion_assets.http.messages.request import request_bytes
+from laion_assets.http.sources.async_connection import READ_AHEAD_BYTES, Connection, RateWindow, Response
+from laion_assets.http.sources.source_policy import MAX_REDIRECTS, USER_AGENT, SourcePolicy
 from laion_assets.http.tls import tls_context
+from laion_assets.http.urls.host_overrides import Endpoint
+from laion_assets.http.urls.target import Target, follow_source, parse_target
 from laion_assets.reasons import Reason, Rejection
 
 T = TypeVar("T")

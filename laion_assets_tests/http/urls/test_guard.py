@@ -8,9 +8,9 @@ import time
 import pytest
 
 from laion_assets.errors import SettingError
-from laion_assets.http.guard import Guard
-from laion_assets.http.resolver import Resolver
-from laion_assets.http.target import parse_target
+from laion_assets.http.urls.guard import Guard
+from laion_assets.http.urls.resolver import Resolver
+from laion_assets.http.urls.target import parse_target
 from laion_assets.reasons import Reason, Rejection
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_assets.http.target import follow, parse_target
+from laion_assets.http.urls.target import follow, parse_target
 from laion_assets.reasons import Reason, Rejection
 
 

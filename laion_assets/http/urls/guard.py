@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from laion_assets.errors import SettingError
-from laion_assets.http.addresses import Address, literal_address, nat64_prefixes, refusal
-from laion_assets.http.host_overrides import Endpoint, HostOverrides
-from laion_assets.http.resolver import Resolver, shared_resolver
-from laion_assets.http.target import Target, parse_target
+from laion_assets.http.urls.addresses import Address, literal_address, nat64_prefixes, refusal
+from laion_assets.http.urls.host_overrides import Endpoint, HostOverrides
+from laion_assets.http.urls.resolver import Resolver, shared_resolver
+from laion_assets.http.urls.target import Target, parse_target
 from laion_assets.reasons import Reason, Rejection
 
 NAT64_NAME = "ipv4only.arpa"
