@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 LIGHT = ["http.urls.target", "http.urls.addresses", "http.urls.resolver", "http.urls.guard",
-         "http.consent.robots_tag", "http.http_connection", "http.fetch", "http.fetch_queue", "reasons", "images.image_header", "images.exif", "images.outcome",
+         "http.consent.robots_tag", "http.http_connection", "http.fetch", "http.fetch_queue", "reasons",
+         "images.image_header", "images.exif", "images.outcome",
          "images.decoder_process", "images.shard_fetch", "images.shard_files", "images.shard_writer",
          "images.shard_task", "images.worker_pool", "images.decision", "images.build"]  # fmt: skip
 HEAVY = {"exifread", "img2dataset", "cv2", "numpy", "pyarrow", "albumentations", "webdataset", "PIL", "torch"}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.http import robots_cache
+from laion_assets.http.consent import robots_cache
 from laion_assets.http.consent.robots_txt import parse_robots_txt
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.policy import FetchPolicy
