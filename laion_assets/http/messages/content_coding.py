@@ -35,6 +35,8 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 def content_coding(head: Head) -> str:
     """The coding that may have to be undone, empty if none. Raises Rejection `bad_encoding` for several at once."""
+    if not head.all("content-encoding"):
+        return ""
     codings = [_UNDONE.get(label, label) for label in head.tokens("content-encoding")]
     known = [label for label in codings if label in _UNDONE or label in _REFUSED]
     if len(known) > 1:

@@ -68,6 +68,8 @@ def is_whole_range(head: Head) -> bool:
 
 
 def _content_length(values: Sequence[str]) -> int | None:
+    if len(values) == 1 and _is_number(values[0]):
+        return int(values[0])
     lengths = {part.strip() for value in values for part in value.split(",")}
     if not lengths:
         return None

@@ -12,10 +12,10 @@ MAX_HEAD_BYTES = 64 * 1024
 """Status line and headers together, informational responses (1xx) before them included."""
 _PROTOCOL = b"HTTP/1."
 _STATUS = re.compile(r"[1-9][0-9]{2}(?![0-9])")
-_FOLD = re.compile(rb"\r?\n[ \t]++")
+_FOLD = re.compile(rb"\n[ \t]++")
 """Obsolete line folding (RFC 9112, 5.2)."""
 _END = re.compile(rb"\n\r?\n")
-_NOT_IN_A_VALUE = str.maketrans({"\0": " ", "\r": " "})
+_NOT_IN_A_VALUE = bytes.maketrans(b"\0\r", b"  ")
 """RFC 9110, 5.5: replaced by spaces."""
 
 
@@ -46,7 +46,10 @@ class Head:
 
     def tokens(self, name: str) -> list[str]:
         """The parts of a comma list in the headers of this name, in lower case, empty ones left out."""
-        return [token for value in self.all(name) for part in value.split(",") if (token := part.strip().lower())]
+        values = self._values.get(name)
+        if values is None:
+            return []
+        return [token for value in values for part in value.split(",") if (token := part.strip().lower())]
 
     @property
     def persists(self) -> bool:
@@ -94,25 +97,25 @@ class HeadReader:
 
 def parse_head(raw: bytes) -> Head:
     """The head in these bytes, which end in an empty line. Raises Rejection `bad_response` for another status line."""
+    raw = raw.replace(b"\r\n", b"\n")
+    if b"\r" in raw or b"\0" in raw:
+        raw = raw.translate(_NOT_IN_A_VALUE)
     if b"\n " in raw or b"\n\t" in raw:
         raw = _FOLD.sub(b" ", raw)
-    first, *lines = raw.decode("latin-1").rstrip("\r\n").split("\n")
-    version, _, rest = first.strip("\r").partition(" ")
+    first, *lines = raw.decode("latin-1").rstrip("\n").split("\n")
+    version, _, rest = first.partition(" ")
     rest = rest.lstrip()
     if not version.startswith("HTTP/1.") or not _STATUS.match(rest):
         raise not_http()
     headers: list[tuple[str, str]] = []
     for line in lines:
         name, colon, value = line.partition(":")
-        if colon and name.strip():
-            headers.append((name.strip().lower(), _value(value)))
-    return Head(int(rest[:3]), tuple(headers), version.encode("latin-1"), rest[3:].translate(_NOT_IN_A_VALUE).strip())
+        name = name.strip().lower()
+        if colon and name:
+            headers.append((name, value.strip()))
+    return Head(int(rest[:3]), tuple(headers), version.encode("latin-1"), rest[3:].strip())
 
 
 def not_http() -> Rejection:
     """The rejection of bytes that are not an HTTP/1 response."""
     return Rejection(Reason.BAD_RESPONSE, "the answer is not HTTP/1")
-
-
-def _value(text: str) -> str:
-    return text.translate(_NOT_IN_A_VALUE).strip()

@@ -8,6 +8,8 @@ from laion_assets.http.messages.head import Head
 MAX_ETAG_CHARS = 1_000
 _ETAG = re.compile(r'(?:W/)?"[\x20\x21\x23-\x7e\x80-\xff]*"\Z|[\x21\x23-\x7e]+\Z')
 """RFC 9110, 8.8.3, and tags without quotes, which servers send; never a control character."""
+_DATE = re.compile(r"[A-Z][a-z]{2}, [0-3][0-9] [A-Z][a-z]{2} [0-9]{4} [0-2][0-9]:[0-5][0-9]:[0-6][0-9] GMT\Z")
+"""As nearly every server writes dates: it need not be parsed to be sent back."""
 
 
 def valid_etag(value: object) -> str:
@@ -19,6 +21,8 @@ def valid_etag(value: object) -> str:
 def valid_date(value: object) -> str:
     """The HTTP-date, as it was sent, if it is one that may be sent back, else empty."""
     value = value.strip() if isinstance(value, str) else ""
+    if _DATE.match(value):
+        return value
     return value if value.isprintable() and parse_date(value) is not None else ""
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from laion_assets.reasons import Reason, Rejection
@@ -23,13 +24,13 @@ class Target:
     port: int
     path: str
 
-    @property
+    @cached_property
     def host_header(self) -> str:
         """The Host header (RFC 9110, 7.2): the port only where the URL names another than the scheme's."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
-    @property
+    @cached_property
     def origin(self) -> str:
         """Scheme, host and port, as `https://a.test:443`."""
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -44,6 +45,7 @@ def origin_of(url: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=1_024)
 def parse_target(url: str) -> Target:
     """The target of a URL. Signs that may not be sent raw are percent-encoded as UTF-8, as browsers do.
 
