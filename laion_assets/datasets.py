@@ -13,7 +13,7 @@ from laion_assets.images.settings import ImageSettings
 from laion_assets.index.settings import IndexSettings
 from laion_assets.layout import Layout
 from laion_assets.metadata.settings import MetadataSettings
-from laion_assets.settings.checks import address_and_port
+from laion_assets.settings.checks import address_and_port, ip_network
 from laion_assets.settings.field import check_settings, setting
 
 SAMPLE_SITE = "sample-site:"
@@ -49,7 +49,15 @@ class Dataset:
     root: str = setting("data", "folder or fsspec URL that holds the datasets", non_empty=True)
     model: str = setting("ViT-B/32", "CLIP model, by clip-retrieval's name, or sample-clip", non_empty=True)
     resolve: dict[str, str] = setting(
-        {}, "host pattern -> address:port, for sites that DNS does not know", check=address_and_port
+        {},
+        "host -> address:port that is asked instead of DNS. A host may be a pattern (*.test): an exact host wins over "
+        "patterns, a longer pattern over a shorter one",
+        check=address_and_port,
+    )
+    blocked_networks: tuple[str, ...] = setting(
+        (),
+        "networks (203.0.113.0/24) that no URL from data may reach, beside those that are not globally reachable",
+        check=ip_network,
     )
     metadata: MetadataSettings = MetadataSettings()
     images: ImageSettings = ImageSettings()

@@ -15,6 +15,7 @@ LAW = "Every published file is still the one that was looked at, by its size and
 def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """Files that are gone or became others since the last look."""
     from laion_assets.metadata.published import open_published, read_list
+    from laion_assets.metadata.source_policy import source_policy
 
     manifest = PublishedParquet.of(dataset).manifest(partition)
     files = read_list(store)
@@ -22,7 +23,7 @@ def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLo
         yield f"the manifest counts {manifest.counts.rows_out} files and the list names {len(files)}"
     for file in files:
         try:
-            with open_published(file):
+            with open_published(file, source_policy(dataset)):
                 pass
         except IntegrityError as error:
             yield str(error)

@@ -104,6 +104,9 @@ class Store:
     def _remote(self) -> tuple[Any, str]:
         import fsspec
 
+        from laion_assets.http.urls.places import refuse_http_file_system
+
+        refuse_http_file_system(self.url)
         fs, base = fsspec.core.url_to_fs(self.url)
         fs.use_listings_cache = False
         if hasattr(fs, "dircache"):

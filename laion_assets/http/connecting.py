@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from laion_assets.http.clock import Clock
-from laion_assets.http.guard import Endpoint
 from laion_assets.http.http_connection import HttpConnection
-from laion_assets.http.target import Target
 from laion_assets.http.tls import TlsSessions, wrap_tls
+from laion_assets.http.urls.host_overrides import Endpoint
+from laion_assets.http.urls.target import Target
 from laion_assets.reasons import Reason, Rejection
 
 if TYPE_CHECKING:

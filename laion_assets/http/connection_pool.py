@@ -9,8 +9,8 @@ import threading
 import time
 from collections import OrderedDict
 
-from laion_assets.http.guard import Endpoint
 from laion_assets.http.http_connection import HttpConnection
+from laion_assets.http.urls.host_overrides import Endpoint
 
 IDLE_S = 15.0
 """Longer than Apache keeps a connection (5 s), shorter than nginx (75 s) and than what routers forget."""

@@ -11,16 +11,18 @@ from laion_assets.http.body_budget import BodyBudget, Reservation, return_large_
 from laion_assets.http.clock import Clock
 from laion_assets.http.connecting import connect, rejection_of
 from laion_assets.http.connection_pool import ConnectionPool
-from laion_assets.http.guard import Endpoint, Guard
-from laion_assets.http.head import Head
+from laion_assets.http.consent.robots_cache import RobotsCache
+from laion_assets.http.consent.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
 from laion_assets.http.host_gate import HostGate
 from laion_assets.http.http_connection import HttpConnection, Rate
 from laion_assets.http.judgement import judge, judge_robots
+from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.request import request_bytes
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.http.robots_cache import RobotsCache
-from laion_assets.http.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
-from laion_assets.http.target import Target, follow, parse_target
 from laion_assets.http.tls import TlsSessions
+from laion_assets.http.urls.guard import Guard
+from laion_assets.http.urls.host_overrides import Endpoint
+from laion_assets.http.urls.target import Target, follow, parse_target
 from laion_assets.reasons import Reason, Rejection
 
 RETRY_PAUSE_S = 0.3
@@ -92,7 +94,7 @@ class Fetcher:
 
     def __init__(self, policy: FetchPolicy, guard: Guard | None = None) -> None:
         self.policy = policy
-        self.guard = guard or Guard(policy.resolve, policy.allowed_ports)
+        self.guard = guard or Guard(policy.resolve, policy.allowed_ports, blocked_networks=policy.blocked_networks)
         self.pool = ConnectionPool(policy.idle_connections)
         self.gate = HostGate(policy.requests_per_host, policy.requests_per_address, policy.max_retry_after_s)
         self.budget = BodyBudget(max(policy.max_bytes_in_flight, 2 * policy.max_body_bytes))
@@ -324,15 +326,13 @@ class _Attempt:
         return body
 
     def _request_bytes(self, target: Target, keep: bool) -> bytes:
-        lines = (
-            f"GET {target.path} HTTP/1.1",
-            f"Host: {target.host_header}",
-            f"User-Agent: {self.policy.user_agent}",
-            "Accept: image/jpeg,image/png,image/webp,image/gif,image/bmp,*/*;q=0.5",
-            "Accept-Encoding: identity",
-            "Connection: keep-alive" if keep else "Connection: close",
-        )
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
+        headers = {
+            "User-Agent": self.policy.user_agent,
+            "Accept": "image/jpeg,image/png,image/webp,image/gif,image/bmp,*/*;q=0.5",
+            "Accept-Encoding": "identity",
+            "Connection": "keep-alive" if keep else "close",
+        }
+        return request_bytes(target, headers)
 
 
 class _RobotsAttempt(_Attempt):

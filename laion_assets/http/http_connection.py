@@ -8,21 +8,17 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from laion_assets.http.body_budget import FREE_BYTES, Reservation
 from laion_assets.http.clock import Clock, too_slow
-from laion_assets.http.content_coding import decompress, too_large
-from laion_assets.http.head import Head
+from laion_assets.http.messages.content_coding import content_coding, decompress, too_large
+from laion_assets.http.messages.framing import MAX_CHUNK_LINE_BYTES, Framing, chunk_size, framing_of, malformed_chunk
+from laion_assets.http.messages.head import Head, HeadReader
 from laion_assets.reasons import Reason, Rejection
 
-MAX_HEAD_BYTES = 64 * 1024
-"""Status line and headers together, informational answers (1xx) included."""
-MAX_CHUNK_LINE_BYTES = 4 * 1024
-_PROTOCOL = b"HTTP/1."
 _RECV_BYTES = 64 * 1024
-_NO_BODY = {204, 304}
 
 
 @dataclass(frozen=True)
@@ -85,24 +81,18 @@ class HttpConnection:
             raise self._clock.timed_out() from error
 
     def read_head(self) -> Head:
-        """The final answer's status and headers; informational answers before it are skipped.
+        """The final response's status and headers; informational responses before it are skipped.
 
         Raises Rejection: `bad_response`, `too_large` (more than MAX_HEAD_BYTES), `deadline`, `connection_reset`.
         """
-        budget = [MAX_HEAD_BYTES]
-        while len(self._buffer) < len(_PROTOCOL) and self._fill():
+        reader = HeadReader()
+        while not self._buffer and self._fill():
             pass
-        if not _PROTOCOL.startswith(self._buffer[: len(_PROTOCOL)]):  # HTTP/0.9, or no HTTP at all
-            raise _not_http()
-        while True:
-            version, status = _status_of(self._line(budget))
-            headers = self._headers(budget)
-            if status >= 200:
-                head = Head(status, headers, version)
-                self._persists = head.persists
-                return head
-            if status == 101:
-                raise Rejection(Reason.BAD_RESPONSE, "switched to another protocol")
+        while (head := reader.take(self._buffer)) is None:
+            if not self._fill():
+                raise Rejection(Reason.CONNECTION_RESET, "the connection was closed before the headers ended")
+        self._persists = head.persists
+        return head
 
     def read_body(self, head: Head, max_bytes: int, reservation: Reservation | None = None) -> bytes:
         """The body, decoded where it is compressed with gzip or deflate, of at most `max_bytes` either way.
@@ -110,35 +100,29 @@ class HttpConnection:
         A body of more than FREE_BYTES reserves all that it may grow to before it is read on. Raises Rejection:
         `too_large`, `short_body`, `bad_response`, `bad_encoding`, `deadline`, `local_fault` (no memory).
         """
-        if head.status in _NO_BODY:
-            self._at_end()
-            return b""
-        encodings = [encoding for encoding in head.tokens("content-encoding") if encoding != "identity"]
-        if len(encodings) > 1 or not {*encodings} <= {"gzip", "x-gzip", "deflate"}:
-            raise Rejection(Reason.BAD_ENCODING, "a content encoding that was not asked for")
+        coding = content_coding(head)
         take = reservation.take if reservation is not None else _take_nothing
-        if not encodings:
+        if not coding:
             return self._raw_body(head, max_bytes, take)
         body = self._raw_body(head, max_bytes, lambda size: take(2 * max_bytes if size > FREE_BYTES else 0))
-        return decompress(body, encodings[0], max_bytes, take)
+        return decompress(body, coding, max_bytes, take)
 
     def read_start(self, head: Head, max_bytes: int) -> bytes:
         """The body, or as much of it as comes in the first `max_bytes`; never more is read. Raises as `read_body`."""
-        if not head.all("transfer-encoding") and not head.all("content-encoding"):
-            length = _content_length(head.all("content-length"))
-            if length is None or length > max_bytes:
-                while len(self._buffer) < max_bytes and self._fill():
-                    pass
-                return bytes(self._buffer[:max_bytes])
+        framing, length = framing_of(head)
+        if not content_coding(head) and (
+            framing is Framing.UNTIL_CLOSE or (framing is Framing.LENGTH and length > max_bytes)
+        ):
+            while len(self._buffer) < max_bytes and self._fill():
+                pass
+            return bytes(self._buffer[:max_bytes])
         return self.read_body(head, 4 * max_bytes)[:max_bytes]
 
     def skip_body_at_hand(self, head: Head) -> None:
         """Drop a body that nobody wants if it is here already as a whole; nothing is waited for."""
-        if head.status in _NO_BODY:
-            self._at_end()
-        elif head.get("content-length") and not head.all("transfer-encoding"):
-            length = _content_length(head.all("content-length"))
-            if length is not None and length <= len(self._buffer):
+        with contextlib.suppress(Rejection):  # the framing of a body that nobody wants is nobody's business
+            framing, length = framing_of(head)
+            if framing in (Framing.NONE, Framing.LENGTH) and length <= len(self._buffer):
                 del self._buffer[:length]
                 self._at_end()
 
@@ -146,13 +130,10 @@ class HttpConnection:
         self.reusable = self._persists and not self._ended and not self._buffer
 
     def _raw_body(self, head: Head, max_bytes: int, take: Callable[[int], None]) -> bytes:
-        codings = head.tokens("transfer-encoding")
-        if codings:
-            if codings != ["chunked"]:
-                raise Rejection(Reason.BAD_RESPONSE, "a transfer encoding that was not asked for")
+        framing, length = framing_of(head)
+        if framing is Framing.CHUNKED:
             return self._chunks(max_bytes, take)
-        length = _content_length(head.all("content-length"))
-        if length is None:
+        if framing is Framing.UNTIL_CLOSE:
             while self._fill():
                 if len(self._buffer) > max_bytes:
                     raise too_large(max_bytes)
@@ -182,13 +163,7 @@ class HttpConnection:
     def _chunks(self, max_bytes: int, take: Callable[[int], None]) -> bytes:
         body = bytearray()
         while True:
-            line = self._line([MAX_CHUNK_LINE_BYTES], Reason.SHORT_BODY).partition(b";")[0].strip()
-            try:
-                if not line or not all(sign in b"0123456789abcdefABCDEF" for sign in line):
-                    raise ValueError(line)
-                size = int(line, 16)
-            except ValueError as error:
-                raise Rejection(Reason.BAD_RESPONSE, "a malformed chunk size") from error
+            size = chunk_size(self._line(MAX_CHUNK_LINE_BYTES))
             if size == 0:  # trailers are of no use to us, and some servers leave out even their end: no wait for it
                 if self._buffer == b"\r\n":
                     self._buffer.clear()
@@ -206,36 +181,20 @@ class HttpConnection:
                     raise Rejection(Reason.SHORT_BODY, "the body ended inside a chunk")
             body += memoryview(self._buffer)[:size]
             del self._buffer[:size]
-            if self._line([2], Reason.SHORT_BODY):
-                raise Rejection(Reason.BAD_RESPONSE, "a malformed chunk")
+            if self._line(2):
+                raise malformed_chunk()
 
-    def _headers(self, budget: list[int]) -> tuple[tuple[str, str], ...]:
-        headers: list[tuple[str, str]] = []
-        while line := self._line(budget):
-            text = line.decode("latin-1")
-            if text[0] in " \t" and headers:  # obsolete folding, RFC 9112, 5.2
-                headers[-1] = (headers[-1][0], f"{headers[-1][1]} {text.strip()}")
-                continue
-            name, colon, value = text.partition(":")
-            if colon and name.strip():
-                headers.append((name.strip().lower(), value.strip()))
-        return tuple(headers)
-
-    def _line(self, budget: list[int], ended: Reason = Reason.CONNECTION_RESET) -> bytes:
-        """The next line without its end; its bytes are taken from `budget[0]`."""
+    def _line(self, max_bytes: int) -> bytes:
+        """The next line of the chunked framing, without its end."""
         start = 0
         while (end := self._buffer.find(b"\n", start)) < 0:
             start = len(self._buffer)
-            if start > budget[0]:
-                break
+            if start > max_bytes:
+                raise malformed_chunk()
             if not self._fill():
-                where = "in a chunk" if ended is Reason.SHORT_BODY else "before the headers ended"
-                raise Rejection(ended, f"the connection was closed {where}")
-        if end < 0 or end + 1 > budget[0]:
-            if ended is Reason.SHORT_BODY:
-                raise Rejection(Reason.BAD_RESPONSE, "a malformed chunk")
-            raise Rejection(Reason.TOO_LARGE, f"headers of more than {MAX_HEAD_BYTES} bytes")
-        budget[0] -= end + 1
+                raise Rejection(Reason.SHORT_BODY, "the connection was closed in a chunk")
+        if end + 1 > max_bytes:
+            raise malformed_chunk()
         line = bytes(memoryview(self._buffer)[:end])
         del self._buffer[: end + 1]
         return line.rstrip(b"\r")
@@ -280,25 +239,3 @@ class HttpConnection:
 
 def _take_nothing(size: int) -> None:
     """No budget: the caller bounds its bodies otherwise."""
-
-
-def _not_http() -> Rejection:
-    return Rejection(Reason.BAD_RESPONSE, "the answer is not HTTP/1")
-
-
-def _status_of(line: bytes) -> tuple[bytes, int]:
-    version, _, rest = line.partition(b" ")
-    code = rest.lstrip()[:3]
-    if not version.startswith(b"HTTP/1.") or not code.isdigit() or len(code) != 3 or code[0] == 48:
-        raise _not_http()
-    return version, int(code)
-
-
-def _content_length(values: Sequence[str]) -> int | None:
-    lengths = {part.strip() for value in values for part in value.split(",")}
-    if not lengths:
-        return None
-    length = lengths.pop()
-    if lengths or not length.isascii() or not length.isdigit() or len(length) > 18:
-        raise Rejection(Reason.BAD_RESPONSE, "contradictory or malformed Content-Length")
-    return int(length)

@@ -1,13 +1,9 @@
 """What a fetch may do: the picklable bounds of time, size, number and consent."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 from laion_assets.errors import SettingError
-
-if TYPE_CHECKING:
-    from laion_assets.images.settings import ImageSettings
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class FetchPolicy:
     max_bytes_in_flight: int = 256_000_000
     min_bytes_per_s: int = 1_000
     min_rate_grace_s: float = 5.0
-    max_redirects: int = 5
+    max_redirects: int = 10
     retries: int = 1
     requests_per_host: int = 6
     requests_per_address: int = 24
@@ -40,6 +36,7 @@ class FetchPolicy:
     opt_out_usages: tuple[str, ...] = ("train-ai", "train-genai")
     robots_txt: bool = False
     resolve: Mapping[str, str] = field(default_factory=dict)
+    blocked_networks: tuple[str, ...] = ()
     ca_file: str | None = None
 
     def __post_init__(self) -> None:
@@ -49,29 +46,12 @@ class FetchPolicy:
             )
 
     @classmethod
-    def of(cls, images: "ImageSettings", resolve: Mapping[str, str] | None = None) -> "FetchPolicy":
-        """The policy of a dataset's image settings and its `resolve`."""
-        return cls(
-            connect_timeout_s=images.connect_timeout_s,
-            deadline_s=images.deadline_s,
-            max_body_bytes=images.max_body_bytes,
-            max_bytes_in_flight=images.max_bytes_in_flight,
-            min_bytes_per_s=images.min_bytes_per_s,
-            max_redirects=images.max_redirects,
-            retries=images.retries,
-            requests_per_host=images.requests_per_host,
-            requests_per_address=images.requests_per_address,
-            max_retry_after_s=images.max_retry_after_s,
-            host_wait_s=images.host_wait_s,
-            idle_connections=images.idle_connections,
-            allowed_ports=images.allowed_ports,
-            user_agent=images.user_agent,
-            opt_out_directives=images.opt_out_directives,
-            opt_out_tokens=images.opt_out_tokens,
-            opt_out_usages=images.opt_out_usages,
-            robots_txt=images.robots_txt,
-            resolve=dict(resolve or {}),
-        )
+    def of(
+        cls, settings: object, resolve: Mapping[str, str] | None = None, blocked_networks: Sequence[str] = ()
+    ) -> "FetchPolicy":
+        """The policy of a stage's settings (fields of the same names) and of the dataset's addresses."""
+        named = {each.name: getattr(settings, each.name) for each in fields(cls) if hasattr(settings, each.name)}
+        return cls(**{**named, "resolve": dict(resolve or {}), "blocked_networks": tuple(blocked_networks)})
 
     @property
     def key(self) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 
 from laion_assets.http.clock import Clock
-from laion_assets.http.guard import Endpoint
+from laion_assets.http.urls.host_overrides import Endpoint
 from laion_assets.reasons import Reason, Rejection
 
 MAX_SESSIONS = 512

@@ -6,7 +6,7 @@ from laion_assets.datasets import Dataset
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetched, Fetcher, Hop
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.http.target import parse_target
+from laion_assets.http.urls.target import parse_target
 from laion_assets.images.settings import ImageSettings
 from laion_assets.reasons import Reason, Rejection
 
@@ -23,7 +23,8 @@ def decide(url: str, dataset: Dataset | None = None) -> dict[str, Any]:
     consent.
     """
     images = dataset.images if dataset is not None else ImageSettings()
-    fetcher = Fetcher(FetchPolicy.of(images, dataset.resolve if dataset is not None else None))
+    named = (dataset.resolve, dataset.blocked_networks) if dataset is not None else ({}, ())
+    fetcher = Fetcher(FetchPolicy.of(images, *named))
     try:
         fetched = fetcher.fetch(url)
         decision = _of_fetched(fetched, fetcher)

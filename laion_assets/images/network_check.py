@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from laion_assets.datasets import Dataset
 from laion_assets.http.fetch import Fetched, Fetcher, shared_fetcher
 from laion_assets.http.fetch_queue import FetchQueue
-from laion_assets.http.guard import Guard
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.http.resolver import Resolver
+from laion_assets.http.urls.guard import Guard
+from laion_assets.http.urls.resolver import Resolver
 from laion_assets.images.image_header import read_header
 from laion_assets.reasons import Reason, Rejection
 

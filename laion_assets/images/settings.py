@@ -112,7 +112,7 @@ class ImageSettings:
         min=0.1,
         max=3_600.0,
     )
-    max_redirects: int = setting(5, "redirects followed for one URL", min=0, max=50)
+    max_redirects: int = setting(10, "redirects followed for one URL, as many as urllib follows", min=0, max=50)
     retries: int = setting(1, "further tries after a fault that may pass (reset, short body, DNS, 5xx)", min=0, max=10)
     requests_per_host: int = setting(
         6,

@@ -77,7 +77,7 @@ def fetch_rows(
             unreadable.add(place)
         watch.add(place, fetched, reason)
 
-    fetcher = shared_fetcher(FetchPolicy.of(images, dataset.resolve))
+    fetcher = shared_fetcher(FetchPolicy.of(images, dataset.resolve, dataset.blocked_networks))
     tallies = []
     with Decoder(images) as decoder:
         for places, threads in _passes(len(carried), images.threads, watch):

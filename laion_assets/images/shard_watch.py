@@ -16,9 +16,9 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from laion_assets.errors import LocalFaultError
-from laion_assets.http.addresses import refusal
 from laion_assets.http.fetch import Fetched
-from laion_assets.http.target import parse_target
+from laion_assets.http.urls.addresses import refusal
+from laion_assets.http.urls.target import parse_target
 from laion_assets.images.failing_sites import (
     Outage,
     RowOutcome,

@@ -50,11 +50,16 @@ def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
         for line in result.lines():
             say(line)
         if not result.kept and not result.fetched:
+            first = next((f" First: {each.url}: {found[each.path].refusal}." for each in listing.files
+                          if found[each.path].refusal), "")  # fmt: skip
             raise SourceError(
-                f"none of the {len(listing.files)} files that {dataset.source} lists is there: {dict(result.reasons)}."
+                f"none of the {len(listing.files)} files that {dataset.source} lists could be had: "
+                f"{dict(result.reasons)}.{first}"
             )
         noticed = _noticed(result, earlier)
-        if earlier and is_same_source and not result.differs and not (noticed.keys() ^ _vanished(earlier).keys()):
+        same_reasons = earlier is not None and dict(result.reasons) == dict(earlier.counts.reasons)
+        same_noticed = not noticed.keys() ^ _vanished(earlier).keys()
+        if earlier and is_same_source and not result.differs and same_noticed and same_reasons:
             say(f"nothing changed at the source: {len(earlier.files):,} files stay as they are")
             partials.clear()
             return earlier
@@ -144,8 +149,8 @@ def _publish(
         return attempt.commit(
             Counts(result.listed, len(paths), dict(result.reasons)),
             settings=settings,
-            # What vanished is part of what was found: a manifest that flags more files is another one.
-            inputs=digest_of(noticed) if noticed else "",
+            # What vanished or was left out is part of what was found: a manifest that counts more files is another one.
+            inputs=digest_of([noticed, dict(result.reasons)]) if noticed or result.reasons else "",
             details={
                 "origins": {f"{RAW_CSV}/{path}": origins[path].fields for path in paths if path in origins},
                 "vanished": noticed,

@@ -10,7 +10,9 @@ from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
 from laion_assets.handles import PUBLISHED_PARQUET, RAW_CSV
+from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.metadata.published import PublishedFile, open_published, read_list
+from laion_assets.metadata.source_policy import source_policy
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Inputs:
     store: Store
     files: tuple[tuple[str, int], ...]
     published: dict[str, PublishedFile] = field(default_factory=dict)
+    policy: SourcePolicy = SourcePolicy()
 
     @property
     def size(self) -> int:
@@ -30,7 +33,7 @@ class Inputs:
     def open(self, path: str, size: int) -> Iterator[IO[bytes]]:
         """Open a file. Raises IntegrityError if it is not the one that the manifest describes."""
         if path in self.published:
-            with open_published(self.published[path]) as file:
+            with open_published(self.published[path], self.policy) as file:
                 yield file
             return
         if self.store.size(path) != size:
@@ -54,4 +57,5 @@ def inputs_of(dataset: Dataset, store: Store) -> tuple[Manifest, Inputs]:
     if not dataset.published:
         return manifest, Inputs(store, tuple((entry.path, entry.size) for entry in manifest.files))
     files = read_list(store)
-    return manifest, Inputs(store, tuple((each.path, each.size) for each in files), {each.path: each for each in files})
+    sizes = tuple((each.path, each.size) for each in files)
+    return manifest, Inputs(store, sizes, {each.path: each for each in files}, source_policy(dataset))

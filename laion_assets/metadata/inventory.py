@@ -61,7 +61,8 @@ def inventory(
         if each.state == "fetched" and (entry is None or (entry.size, entry.sha256) != (each.size, each.sha256)):
             fetched[path] = each
             changes["changed" if entry else "new"] += 1
-        elif each.state in ("fetched", "unchanged") and entry is not None:
+        elif entry is not None and (each.state in ("fetched", "unchanged") or each.refusal):
+            # A refused response says nothing of the file that is published.
             kept[path] = entry
             changes["unchanged"] += 1
         elif entry is not None:
@@ -85,4 +86,10 @@ def inventory(
     changes["vanished_kept" if policy == "keep" else "vanished_removed"] += len(gone)
     named = [f"vanished at the source, {policy}: {path}" for path in sorted(gone)[:_MAX_NAMED]]
     listed = len(kept) + len(fetched) + sum(reasons.values())
-    return Inventory(kept, fetched, vanished, listed, reasons, changes, (*listing.remarks, *named))
+    refused = [
+        f"{'kept as published' if path in published else 'left out'}, {each.state}: {path} ({each.refusal})"
+        for path, each in sorted(found.items())
+        if each.refusal
+    ]
+    remarks = (*listing.remarks, *refused[:_MAX_NAMED], *named)
+    return Inventory(kept, fetched, vanished, listed, reasons, changes, remarks)

@@ -1,17 +1,20 @@
 """Which files a tree of directory pages has: folders are followed, nothing out of the tree is."""
 
 import asyncio
+import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urljoin, urlsplit
 
 from laion_assets.errors import SourceError
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.async_connection import read_plain
 from laion_assets.metadata.file_path import distinct_paths, is_safe
 from laion_assets.metadata.file_pattern import compile_pattern
-from laion_assets.metadata.http_source import HttpSource
 from laion_assets.metadata.listing_page import Entry, entries_of
-from laion_assets.metadata.retry import TRANSIENT_STATUSES, TransientError, retry_after_s, with_retries
+from laion_assets.metadata.retry import TRANSIENT_STATUSES, transient, with_retries
+from laion_assets.reasons import Rejection
 
 MAX_DEPTH = 16
 """Folders below the source's own that are followed."""
@@ -49,7 +52,7 @@ class Listing:
             self.remarks.append(f"left out, {reason}: {name[:300]!r}")
 
 
-async def list_http(source: HttpSource, url: str, pattern: str, retries: int) -> Listing:
+async def list_http(source: AsyncClient, url: str, pattern: str, retries: int) -> Listing:
     """Files of a directory tree over HTTP whose path matches.
 
     A URL that matches the pattern itself is that one file. Names that do not match are left out as `other_pattern`,
@@ -71,13 +74,13 @@ async def list_http(source: HttpSource, url: str, pattern: str, retries: int) ->
 class _Tree:
     """A walk over the pages of a tree, each read once."""
 
-    def __init__(self, source: HttpSource, root: str, match: re.Pattern[str], retries: int) -> None:
+    def __init__(self, source: AsyncClient, root: str, match: re.Pattern[str], retries: int) -> None:
         self._source, self._root, self._match, self._retries = source, root, match, retries
         self._listing = Listing()
         self._files: dict[str, Listed] = {}
         self._folders = {""}
         self._others: set[str] = set()
-        self._todo: asyncio.Queue[tuple[str, str, tuple[frozenset[str], ...]]] = asyncio.Queue()
+        self._todo: asyncio.Queue[tuple[str, str, tuple[bytes, ...]]] = asyncio.Queue()
 
     async def walk(self) -> Listing:
         self._todo.put_nowait(("", self._root, ()))
@@ -104,23 +107,27 @@ class _Tree:
             await self._folder(folder, url, above)
             self._todo.task_done()
 
-    async def _folder(self, folder: str, url: str, above: tuple[frozenset[str], ...]) -> None:
-        page = await with_retries(lambda: self._page(url, folder), url, self._retries)
+    async def _folder(self, folder: str, url: str, above: tuple[bytes, ...]) -> None:
+        """Read one folder's page; `above` are the digests of the names on its parents' pages."""
+        try:
+            page = await with_retries(lambda: self._page(url, folder), url, self._retries)
+        except Rejection as rejection:
+            raise SourceError(f"the listing {url} cannot be read: {rejection}.") from rejection
         if page is None:
             self._listing.leave_out("vanished_folder", folder)
             return
         base, entries = page
         if not folder and base != self._root:
             self._root = base
-        names = frozenset(entry.href for entry in entries)
+        names = _digest_of({entry.href for entry in entries})
         own_name = f"{folder.rstrip('/').rpartition('/')[2]}/"
-        if folder and names in above and own_name in {unquote(name) for name in names}:
+        if folder and names in above and any(unquote(entry.href) == own_name for entry in entries):
             self._listing.leave_out("listing_loop", folder)
             return
         for entry in entries:
             self._entry(entry, base, folder, (*above, names))
 
-    def _entry(self, entry: Entry, base: str, folder: str, above: tuple[frozenset[str], ...]) -> None:
+    def _entry(self, entry: Entry, base: str, folder: str, above: tuple[bytes, ...]) -> None:
         href = entry.href
         if _SIMPLE.match(href) and not href.startswith("."):
             target, path = base + href, folder + (unquote(href) if "%" in href else href)
@@ -153,23 +160,23 @@ class _Tree:
 
     async def _page(self, url: str, folder: str) -> tuple[str, list[Entry]] | None:
         """A page's own URL and its links; None if it is gone. Raises SourceError, TransientError."""
-        async with self._source.get(url, {}) as answer:
-            if answer.status in TRANSIENT_STATUSES:
-                raise TransientError(f"{answer.status} {answer.reason}", retry_after_s(answer.headers))
-            if answer.status in (404, 410) and folder:
+        async with self._source.get(url) as response:
+            if response.status in TRANSIENT_STATUSES:
+                raise transient(response)
+            if response.status in (404, 410) and folder:
                 return None
-            if answer.status != 200:
-                raise SourceError(f"{url} answers {answer.status} {answer.reason}: is it a directory listing?")
-            body = bytearray()
-            while piece := await answer.read(1 << 18):
-                body += piece
-                if len(body) > MAX_PAGE_BYTES:
-                    raise SourceError(f"{url} is larger than {MAX_PAGE_BYTES >> 20} MiB: is it a directory listing?")
-            if not answer.complete:
-                raise TransientError(f"{len(body)} of {answer.length} bytes came")
-            base = answer.url.split("#")[0].split("?")[0].rpartition("/")[0] + "/"
+            if response.status not in (200, 203):
+                reason = response.head.reason[:80]
+                raise SourceError(f"{url} answers {response.status} {reason}: is it a directory listing?")
+            body = await read_plain(response, MAX_PAGE_BYTES)
+            base = response.url.split("#")[0].split("?")[0].rpartition("/")[0] + "/"
             text = body.decode(errors="replace")
-            return base, list(entries_of(text, answer.headers.get("content-type", ""), url))
+            return base, list(entries_of(text, response.head.get("content-type") or "", url))
+
+
+def _digest_of(names: set[str]) -> bytes:
+    """What tells pages with the same links apart from others, in 32 bytes, for every folder that is still to read."""
+    return hashlib.sha256("\n".join(sorted(names)).encode("utf-8", "surrogatepass")).digest()
 
 
 def below(root: str, base: str, href: str) -> tuple[str, str] | None:

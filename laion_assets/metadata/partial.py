@@ -22,6 +22,8 @@ from laion_assets.commit.claim import boot_id
 from laion_assets.commit.local_files import not_a_file, remove
 from laion_assets.commit.manifest import sha256_of
 from laion_assets.errors import ClaimError
+from laion_assets.http.messages.validators import valid_date, valid_etag
+from laion_assets.http.urls.target import origin_of
 
 _READ_BYTES = 1 << 20
 _JOURNAL = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -29,23 +31,34 @@ _JOURNAL = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a server said a file is: `etag` and `last_modified` as sent (empty if not), size in bytes, -1 if unknown."""
+    """What a server said a file is: `etag` and `last_modified` as sent (empty if not), size in bytes, -1 if unknown.
+
+    `answered_by` is the origin (`https://cdn.test:443`) that said so, empty if it is the URL's own.
+    """
 
     url: str
     etag: str = ""
     last_modified: str = ""
     size: int = -1
+    answered_by: str = ""
 
     @property
     def fields(self) -> list[str | int]:
         """As the journal and the manifest hold it."""
-        return [self.url, self.etag, self.last_modified, self.size]
+        known: list[str | int] = [self.url, self.etag, self.last_modified, self.size]
+        return [*known, self.answered_by] if self.answered_by else known
 
     @property
     def conditions(self) -> dict[str, str]:
         """Headers that ask for the file only if it is another one by now."""
-        headers = {"If-None-Match": self.etag} if self.etag else {}
-        return headers | ({"If-Modified-Since": self.last_modified} if self.last_modified else {})
+        etag, last_modified = valid_etag(self.etag), valid_date(self.last_modified)
+        headers = {"If-None-Match": etag} if etag else {}
+        return headers | ({"If-Modified-Since": last_modified} if last_modified else {})
+
+    @property
+    def bound_to(self) -> str:
+        """The only origin that the conditions may be sent to."""
+        return self.answered_by or origin_of(self.url)
 
     @classmethod
     def of(cls, stored: object) -> "Origin | None":
@@ -58,7 +71,7 @@ class Origin:
     def same_as(self, other: "Origin") -> bool:
         """Whether both describe one version of the file, as far as the server names versions at all."""
         named = bool(self.etag or self.last_modified)
-        return named and replace(self, url="") == replace(other, url="")
+        return named and replace(self, url="", answered_by="") == replace(other, url="", answered_by="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import IO, Any
+from typing import IO
+from urllib.parse import unquote
 
 from laion_assets.commit.manifest import WHOLE, Counts, Manifest, read_manifest, read_published
 from laion_assets.commit.publication import publication, recover
@@ -15,7 +17,11 @@ from laion_assets.datasets import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError, SourceError
 from laion_assets.freshness import settings_digest
 from laion_assets.handles import PUBLISHED_PARQUET, PublishedParquet
+from laion_assets.http.sources.range_file import open_range_file
+from laion_assets.http.sources.source_policy import SourcePolicy
+from laion_assets.http.urls.places import is_http, refuse_http_file_system
 from laion_assets.metadata.own_outputs import OwnOutputs
+from laion_assets.metadata.source_policy import source_policy
 from laion_assets.metadata.table_limits import TableLimits
 
 _THREADS = 16
@@ -55,11 +61,13 @@ def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]
     if earlier:
         with suppress(IntegrityError):  # A list that was altered is made anew.
             known = {each.url: each for each in read_list(store)}
-    files = list(_listed(dataset, say))
+    policy = source_policy(dataset)
+    files = list(_listed(dataset, policy, say))
 
     def seen(file: PublishedFile) -> PublishedFile:
         before = known.get(file.url)
-        return before if before and before.path == file.path and before.same_version(file) else _with_footer(file)
+        is_known = before is not None and before.path == file.path and before.same_version(file)
+        return before if before is not None and is_known else _with_footer(file, policy)
 
     with ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="footer") as pool:
         found = list(pool.map(seen, files))
@@ -94,18 +102,16 @@ def read_list(store: Store) -> list[PublishedFile]:
 
 
 @contextmanager
-def open_published(file: PublishedFile) -> Iterator[IO[bytes]]:
+def open_published(file: PublishedFile, policy: SourcePolicy) -> Iterator[IO[bytes]]:
     """A published file, read in place. Raises IntegrityError if it is another one than was seen."""
-    import fsspec
-
-    fs, path = fsspec.core.url_to_fs(file.url)
-    if not _described(fs, path, file.path, file.url).same_version(file) and _with_footer(file) != file:
+    described = _described(file.url, file.path, policy)
+    if not described.same_version(file) and _with_footer(file, policy) != file:
         raise IntegrityError(f"{file.url} changed since it was looked at: observe {PUBLISHED_PARQUET} again.")
-    with fs.open(path, "rb") as opened:
+    with _opened(file.url, policy) as opened:
         yield opened
 
 
-def _listed(dataset: Dataset, say: Callable[[str], None]) -> Iterator[PublishedFile]:
+def _listed(dataset: Dataset, policy: SourcePolicy, say: Callable[[str], None]) -> Iterator[PublishedFile]:
     """The files that the setting names: files, folders (every .parquet below), patterns with *, listings over http.
 
     `*` is the only sign of a pattern, and none where a file has that name. The dataset's own outputs are no input.
@@ -118,7 +124,7 @@ def _listed(dataset: Dataset, say: Callable[[str], None]) -> Iterator[PublishedF
     found: dict[str, PublishedFile] = {}
     for named in dataset.published:
         count = 0
-        for file in _files_of(named, dataset, say):
+        for file in _files_of(named, dataset, policy, say):
             if found.setdefault(file.path, file).url != file.url:
                 raise SourceError(
                     f"{found[file.path].url} and {file.url} have one name, and rows are traced back by it: name the "
@@ -130,12 +136,15 @@ def _listed(dataset: Dataset, say: Callable[[str], None]) -> Iterator[PublishedF
     yield from (found[path] for path in sorted(found))
 
 
-def _files_of(named: str, dataset: Dataset, say: Callable[[str], None]) -> Iterator[PublishedFile]:
+def _files_of(
+    named: str, dataset: Dataset, policy: SourcePolicy, say: Callable[[str], None]
+) -> Iterator[PublishedFile]:
+    if is_http(named):
+        yield from _web_files(named, dataset, policy)
+        return
     import fsspec
 
-    if named.startswith(("http://", "https://")) and not _is_parquet(named):
-        yield from _listing(named, dataset)
-        return
+    refuse_http_file_system(named)
     own = OwnOutputs.of(dataset)
     try:
         fs, base = fsspec.core.url_to_fs(named)
@@ -155,43 +164,65 @@ def _files_of(named: str, dataset: Dataset, say: Callable[[str], None]) -> Itera
         if files:
             say(f"{named}: {len(files):,} files {what} are not read")
     for path in sorted(found.keys() - own_files - others):
-        yield _described(fs, path, path.removeprefix(top).lstrip("/"), fs.unstrip_protocol(path))
+        yield _described(fs.unstrip_protocol(path), path.removeprefix(top).lstrip("/"), policy)
 
 
 def _is_parquet(path: str) -> bool:
     return path.lower().endswith(".parquet")
 
 
-def _listing(named: str, dataset: Dataset) -> Iterator[PublishedFile]:
-    import fsspec
-
+def _web_files(named: str, dataset: Dataset, policy: SourcePolicy) -> Iterator[PublishedFile]:
+    """One file, the files of a directory listing, or those of a listing that a pattern with `*` matches."""
     from laion_assets.metadata.sources import list_tree
 
-    fs = fsspec.filesystem("https" if named.startswith("https") else "http")
-    for each in list_tree(dataset, named, r"\.parquet$"):
-        yield _described(fs, each.url, each.path, each.url)
+    if _is_parquet(named) and "*" not in named:
+        yield _described(named, unquote(named.rpartition("/")[2]), policy)
+        return
+    folder, pattern = named, r"\.parquet$"
+    if "*" in named:
+        folder = named.split("*", 1)[0].rpartition("/")[0] + "/"
+        parts = (re.escape(part) for part in named.removeprefix(folder).split("*"))
+        pattern = f"^{'[^/]*'.join(parts)}$"
+    for each in list_tree(dataset, folder, pattern):
+        yield _described(each.url, each.path, policy)
 
 
-def _described(fs: Any, path: str, name: str, url: str) -> PublishedFile:
+def _described(url: str, name: str, policy: SourcePolicy) -> PublishedFile:
+    if is_http(url):
+        with open_range_file(url, policy) as (_, file):
+            return PublishedFile(name, url, file.size, file.version)
+    import fsspec
+
     try:
+        fs, path = fsspec.core.url_to_fs(url)
         info = fs.info(path)
     except Exception as error:
         raise SourceError(f"the published file {url} cannot be read: {error or type(error).__name__}.") from error
-    version = next((str(info[stamp]) for stamp in _STAMPS if info.get(stamp)), "")
     if info.get("size") is None:
         raise SourceError(f"{url} is served without its length, so its footer cannot be found: copy it to a folder.")
+    version = next((str(info[stamp]) for stamp in _STAMPS if info.get(stamp)), "")
     return PublishedFile(name, url, int(info["size"]), version)
 
 
-def _with_footer(file: PublishedFile) -> PublishedFile:
-    """The file with its rows and the digest of its footer; refuses what the next stage could not read."""
+@contextmanager
+def _opened(url: str, policy: SourcePolicy) -> Iterator[IO[bytes]]:
+    if is_http(url):
+        with open_range_file(url, policy) as (file, _):
+            yield file
+        return
     import fsspec
 
+    fs, path = fsspec.core.url_to_fs(url)
+    with fs.open(path, "rb") as file:
+        yield file
+
+
+def _with_footer(file: PublishedFile, policy: SourcePolicy) -> PublishedFile:
+    """The file with its rows and the digest of its footer; refuses what the next stage could not read."""
     from laion_assets.metadata.parquet_file import ParquetInput
 
-    fs, path = fsspec.core.url_to_fs(file.url)
     try:
-        with fs.open(path, "rb") as opened:
+        with _opened(file.url, policy) as opened:
             parquet = ParquetInput(opened, file.url, TableLimits())
     except OSError as error:
         raise SourceError(f"the published file {file.url} cannot be read: {error}.") from error

@@ -3,12 +3,13 @@
 import asyncio
 import errno
 import random
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from laion_assets.errors import SourceError
+from laion_assets.http.messages.dates import retry_after_s
+from laion_assets.http.sources.async_connection import Response
+from laion_assets.reasons import Reason, Rejection
 
 T = TypeVar("T")
 
@@ -19,7 +20,14 @@ TRANSIENT_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 _PROGRESS_BYTES = 1 << 20
 """A try that brought so much counts as none: a large file over a poor line needs many."""
 _OWN_SIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE, errno.ENFILE)
-"""Faults that another try does not mend: no room, no permission, no descriptors."""
+"""Faults that another try does not end: no room, no permission, no descriptors."""
+
+_MALFORMED = {Reason.BAD_RESPONSE, Reason.BAD_ENCODING, Reason.SHORT_BODY}
+"""A response that stays malformed costs one file, and its reason is counted."""
+_MAY_PASS = {
+    *_MALFORMED, Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAULT, Reason.CONNECT_FAILURE, Reason.TLS_FAILURE,
+    Reason.CONNECTION_RESET, Reason.DEADLINE,
+}  # fmt: skip
 
 
 class TransientError(Exception):
@@ -36,18 +44,23 @@ async def with_retries(
     """What `act` returns, tried `retries` further times after faults that may pass, with growing pauses.
 
     `received` gives the bytes that came so far: tries that bring a MiB and more are not counted. Raises SourceError
-    naming `what` and the last fault. Other errors, SourceError among them, end it at once.
+    naming `what` and the last fault, Rejection for what the server's own responses are to blame for (a malformed one
+    is asked for again first). Other errors, SourceError among them, end it at once.
     """
     attempt, seen = 0, received()
     while True:
         try:
             return await act()
-        except (TransientError, OSError, EOFError) as error:
+        except (TransientError, OSError, EOFError, Rejection) as error:
             if isinstance(error, OSError) and error.errno in _OWN_SIDE:
-                raise SourceError(f"{what} could not be stored: {error}. Mend that and run it again.") from error
+                raise SourceError(f"{what} could not be stored: {error}. Correct that and run it again.") from error
+            if isinstance(error, Rejection) and error.reason not in _MAY_PASS:
+                raise
             if received() - seen >= _PROGRESS_BYTES:
                 attempt, seen = 0, received()
             if attempt == retries:
+                if isinstance(error, Rejection) and error.reason in _MALFORMED:
+                    raise
                 reason = str(error) or type(error).__name__
                 raise SourceError(f"{what} could not be fetched in {retries + 1} tries: {reason}.") from error
             asked = error.pause_s if isinstance(error, TransientError) else 0.0
@@ -56,12 +69,6 @@ async def with_retries(
             attempt += 1
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float:
-    """Seconds that Retry-After asks for, in either form; header names in lower case."""
-    value = headers.get("retry-after", "")
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
-    except (TypeError, ValueError):
-        return 0.0
+def transient(response: Response) -> TransientError:
+    """The error of a status that may be another one later, with the pause that the server asks for."""
+    return TransientError(f"{response.status} {response.head.reason[:80]}", retry_after_s(response.head) or 0.0)

@@ -8,7 +8,7 @@ from typing import Any
 from laion_assets.errors import SettingError
 from laion_assets.settings.field import byte_settings, check_settings, setting
 
-_MAX_LIST_BYTES = 500_000_000
+_MAX_LIST_BYTES = 64 << 20
 _PAIRS = (
     ("min_width", "max_width"),
     ("min_height", "max_height"),
@@ -202,11 +202,19 @@ def _lines(url: str, setting_name: str) -> list[str]:
     """The lines of a list, without comments; UTF-8 with or without a byte order mark. Raises SettingError."""
     import fsspec
 
+    from laion_assets.http.sources.source_policy import SourcePolicy
+    from laion_assets.http.sources.sync_client import read_url
+    from laion_assets.http.urls.places import is_http, refuse_http_file_system
+
+    refuse_http_file_system("" if is_http(url) else url)
     if os.path.exists(url) and not os.path.isfile(url):  # a named pipe would have no writer
         raise SettingError(f"metadata.where.{setting_name} names {url}, which is not a file.")
     try:
-        with fsspec.open(url, "rb") as file:
-            content = file.read(_MAX_LIST_BYTES + 1)
+        if is_http(url):
+            content = read_url(url, SourcePolicy(operator_urls=(url,)), _MAX_LIST_BYTES)
+        else:
+            with fsspec.open(url, "rb") as file:
+                content = file.read(_MAX_LIST_BYTES + 1)
         text = content.decode("utf-8-sig")
     except Exception as error:
         raise SettingError(f"metadata.where.{setting_name} names {url}, which cannot be read: {error}.") from error

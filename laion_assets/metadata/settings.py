@@ -44,6 +44,27 @@ class MetadataSettings:
         min=0,
         max=100_000_000,
     )
+    allowed_ports: tuple[int, ...] = setting(
+        (80, 443),
+        "ports that listed URLs, links and redirects may name; hosts of the settings (source, published, resolve) are "
+        "exempt",
+        min=1,
+        max=65_535,
+    )
+    max_file_bytes: int = setting(
+        10_000_000_000,
+        "a source file that is larger, or decodes to more, is left out (`too_large`)",
+        unit="bytes",
+        min=1,
+        max=1 << 50,
+    )
+    max_run_bytes: int = setting(
+        2_000_000_000_000,
+        "a fetch that writes more to the disk ends; what came is kept",
+        unit="bytes",
+        min=1,
+        max=1 << 60,
+    )
     retries: int = setting(
         5, "further tries for a CSV file after a fault that may pass; each resumes where it was", min=0, max=100
     )

@@ -6,15 +6,18 @@ from typing import Protocol
 
 from laion_assets.datasets import SAMPLE_SITE, Dataset
 from laion_assets.errors import SettingError
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.urls.places import is_http, refuse_http_file_system
 from laion_assets.metadata.background_loop import run_beside
+from laion_assets.metadata.disk_budget import DiskBudget
 from laion_assets.metadata.folder_source import FolderSource
-from laion_assets.metadata.http_source import HttpSource
 from laion_assets.metadata.listing import Listed, Listing, list_http
 from laion_assets.metadata.own_outputs import OwnOutputs
 from laion_assets.metadata.partial import Origin, Partials
 from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.metadata.source_policy import LIST_PREFIX, source_policy
 from laion_assets.metadata.transfer import Fetched, Transfer
-from laion_assets.metadata.url_list import PREFIX, read_url_list
+from laion_assets.metadata.url_list import read_url_list
 
 
 class Source(Protocol):
@@ -30,27 +33,29 @@ class Source(Protocol):
 class WebSource:
     """A tree of directory pages, or a list of URLs."""
 
-    def __init__(self, http: HttpSource, place: str, settings: MetadataSettings, count: Callable[[int], None]) -> None:
+    def __init__(self, http: AsyncClient, place: str, settings: MetadataSettings, count: Callable[[int], None]) -> None:
         self._http, self._place, self._settings, self._count = http, place, settings, count
+        self._budget = DiskBudget(settings)
 
     async def list_files(self) -> Listing:
         pattern, retries = self._settings.pattern, self._settings.retries
-        if self._place.startswith(PREFIX):
-            return await read_url_list(self._http, self._place.removeprefix(PREFIX), pattern, retries)
+        if self._place.startswith(LIST_PREFIX):
+            return await read_url_list(self._http, self._place.removeprefix(LIST_PREFIX), pattern, retries)
         return await list_http(self._http, self._place, pattern, retries)
 
     async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
-        return await Transfer(self._http, listed, partials, published, self._settings, self._count).run()
+        return await Transfer(self._http, listed, partials, published, self._budget, self._count).run()
 
 
 @contextlib.asynccontextmanager
 async def open_source(dataset: Dataset, count: Callable[[int], None]) -> AsyncIterator[Source]:
     """The dataset's source; `count` is told the bytes as they come. Raises SettingError without one."""
     place, settings = source_url(dataset), dataset.metadata
-    if place.lower().startswith(("http://", "https://", PREFIX)):
-        async with HttpSource(dataset.resolve, settings.stall_timeout_s, settings.connections_per_host) as http:
+    if is_http(place) or place.startswith(LIST_PREFIX):
+        async with AsyncClient(source_policy(dataset)) as http:
             yield WebSource(http, place, settings, count)
     else:
+        refuse_http_file_system(place)
         yield FolderSource(place, settings.pattern, settings.retries, OwnOutputs.of(dataset), count)
 
 
@@ -59,7 +64,7 @@ def list_tree(dataset: Dataset, url: str, pattern: str) -> list[Listed]:
     settings = dataset.metadata
 
     async def read() -> Listing:
-        async with HttpSource(dataset.resolve, settings.stall_timeout_s, settings.connections_per_host) as http:
+        async with AsyncClient(source_policy(dataset)) as http:
             return await list_http(http, url, pattern, settings.retries)
 
     return run_beside(read, 1).files

@@ -1,30 +1,36 @@
-"""One file over HTTP: only if it changed, resumed by range, checked for its length, never slower than a floor."""
+"""One file over HTTP: only if it changed, resumed by range, checked for its length, within the disk budget."""
 
 import asyncio
-import re
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, replace
 
-from laion_assets.errors import SourceError
-from laion_assets.metadata.content_encoding import Decoder, foreign_encoding
-from laion_assets.metadata.http_answer import Answer
-from laion_assets.metadata.http_source import HttpSource
+from laion_assets.errors import LaionAssetsError, SourceError
+from laion_assets.http.messages.content_coding import StreamDecoder, content_coding
+from laion_assets.http.messages.framing import content_range, is_whole_range
+from laion_assets.http.messages.validators import is_validator, range_validator, valid_date, valid_etag
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.async_connection import Response
+from laion_assets.http.urls.target import origin_of
+from laion_assets.metadata.disk_budget import DiskBudget
 from laion_assets.metadata.listing import Listed
 from laion_assets.metadata.partial import Download, Held, Origin, Partials
-from laion_assets.metadata.retry import TRANSIENT_STATUSES, TransientError, retry_after_s, with_retries
-from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.metadata.retry import TRANSIENT_STATUSES, TransientError, transient, with_retries
+from laion_assets.reasons import Reason, Rejection
 
 _PIECE_BYTES = 1 << 18
+_FREE_BYTES = 64 << 20
+_MAX_RATIO = 100
+"""A Content-Encoding may expand more only up to 64 MiB: CSVs of URLs and captions shrink some five times."""
 _GONE = (404, 410)
+_WHOLE = (200, 203)
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What became of a listed file: `unchanged` (what is published is right), `fetched` (in partials) or a reason.
 
-    `size` in bytes and `sha256` of a fetched one; `received` bytes came over the network in this run.
+    `size` in bytes and `sha256` of a fetched one; `received` bytes came over the network in this run. `refusal` says
+    in words why a file was refused because of what its server sent.
     """
 
     state: str
@@ -32,6 +38,7 @@ class Fetched:
     received: int = 0
     size: int = 0
     sha256: str = ""
+    refusal: str = ""
 
 
 class Transfer:
@@ -39,61 +46,74 @@ class Transfer:
 
     def __init__(
         self,
-        source: HttpSource,
+        client: AsyncClient,
         listed: Listed,
         partials: Partials,
         published: Origin | None,
-        settings: MetadataSettings,
+        budget: DiskBudget,
         count: Callable[[int], None],
     ) -> None:
-        self._source, self._listed, self._partials = source, listed, partials
-        self._published, self._settings, self._count = published, settings, count
+        self._client, self._listed, self._partials = client, listed, partials
+        self._published, self._budget, self._count = published, budget, count
         self.received = 0
 
     async def run(self) -> Fetched:
         """Get the file into `partials`, unless it is there or published already and the server says so.
 
-        A file that is gone gives the state `vanished_404` or `vanished_410`. Raises SourceError naming the URL after
-        the retries, or at once for an answer that will not pass (401, 403, ...).
+        A file that is gone gives the state `vanished_404` or `vanished_410`. One whose server sends what cannot be
+        accepted (a malformed response, a redirect inward, a body over the budget) gives a Reason's value, and nothing
+        of it is kept. Raises SourceError naming the URL after the retries, or at once for a response that will not
+        change (401, 403, ...).
         """
-        return await with_retries(self._try, self._listed.url, self._settings.retries, lambda: self.received)
+        url = self._listed.url
+        try:
+            return await with_retries(self._try, url, self._client.policy.retries, lambda: self.received)
+        except Rejection as rejection:
+            self._partials.drop(self._listed.path)
+            return Fetched(rejection.reason.value, Origin(url), self.received, refusal=rejection.detail)
+        except (LaionAssetsError, OSError):
+            raise
+        except Exception as error:  # a defect of ours that one response uncovered: named, and never the run's end
+            raise SourceError(f"{url} could not be fetched: {type(error).__name__}: {error}.") from error
 
     async def _try(self) -> Fetched:
         url, path, partials = self._listed.url, self._listed.path, self._partials
         held = partials.held(path)
         whole = held if held is not None and held.sha256 else None
-        begun = held if held is not None and not whole and held.size and held.validator else None
-        known = whole.origin if whole else None if begun else self._published
-        headers = known.conditions if known else {}
+        begun = held if held is not None and not whole and held.size and is_validator(held.validator) else None
+        known = whole.origin if whole else begun.origin if begun else self._published
+        conditions = known.conditions if known else {}
         if begun:
-            headers = {"Range": f"bytes={begun.size}-", "If-Range": begun.validator}
-        async with self._source.get(url, headers) as answer:
-            status = answer.status
+            conditions = {"Range": f"bytes={begun.size}-", "If-Range": begun.validator}
+        async with self._client.get(url, conditions, known.bound_to if known else "") as response:
+            status = response.status
             if status in _GONE:
                 return Fetched(f"vanished_{status}", Origin(url))
-            if status == 304 and known is not None:
+            if status == 304 and known is not None and not begun and response.conditional:
                 return self._as_known(whole, known)
             if status in TRANSIENT_STATUSES:
-                raise TransientError(f"{status} {answer.reason}", retry_after_s(answer.headers))
+                raise transient(response)
             if status == 416 and begun:
                 partials.drop(path)
                 raise TransientError(f"{url} has no bytes after {begun.size}: it starts again")
-            if status == 206 and begun:
-                origin = self._rest(answer, begun)
+            if status == 206 and begun and response.conditional:
+                origin = self._rest(response, begun)
+                self._budget.check_length(origin.size)
                 download = await asyncio.to_thread(partials.resume, path)
-            elif status == 200:
-                origin = _origin(answer, url)
-                if known is not None and origin.same_as(known):
+            elif status in _WHOLE or (status == 206 and is_whole_range(response.head)):
+                origin = _origin(response, url)
+                if known is not None and not begun and origin.same_as(known):
                     return self._as_known(whole, known)
-                download = partials.begin(path, origin, _validator(answer, path))
+                self._budget.check_length(origin.size)
+                download = partials.begin(path, origin, _validator(response))
             else:
-                raise SourceError(f"{url} answers {status} {answer.reason}: it cannot be fetched.")
+                raise SourceError(f"{url} answers {status} {response.head.reason[:80]}: it cannot be fetched.")
             try:
-                await self._body(answer, download)
+                await self._body(response, download)
             except BaseException:
                 download.close()
                 raise
-            if not answer.complete or (status == 206 and 0 <= origin.size != download.size):
+            if not response.complete or (status == 206 and 0 <= origin.size != download.size):
                 download.close()
                 if origin.size >= 0 and download.size > origin.size:
                     partials.drop(path)
@@ -106,63 +126,54 @@ class Transfer:
             return Fetched("unchanged", known)
         return Fetched("fetched", known, self.received, whole.size, whole.sha256)
 
-    def _rest(self, answer: Answer, begun: Held) -> Origin:
+    def _rest(self, response: Response, begun: Held) -> Origin:
         """The origin of a file whose rest is coming. Raises TransientError if it is not the rest of what is held."""
-        start, size = _content_range(answer, self._listed.url)
-        if start != begun.size:
+        span = content_range(response.head)
+        if span is None or span[0] != begun.size:
             self._partials.drop(self._listed.path)
-            raise TransientError(f"{self._listed.url} sent bytes from {start}, not from {begun.size}: it starts again")
-        return Origin(self._listed.url, begun.origin.etag, begun.origin.last_modified, size)
+            raise TransientError(f"{self._listed.url} did not send the bytes from {begun.size}: it starts again")
+        return replace(begun.origin, url=self._listed.url, size=span[2])
 
-    async def _body(self, answer: Answer, download: Download) -> None:
-        """Write the body. Raises TransientError for one that comes too slowly, SourceError for a foreign encoding."""
-        encoding = foreign_encoding(answer.headers, self._listed.path)
-        decoder = Decoder(encoding, self._listed.url) if encoding else None
-        window_start, window_bytes = time.monotonic(), 0
-        while piece := await answer.read(_PIECE_BYTES):
+    async def _body(self, response: Response, download: Download) -> None:
+        """Write the body, decoded. Raises as `Response.read`, `StreamDecoder.feed` and `DiskBudget.take`."""
+        coding = _coding(response, self._listed.path)
+        decoder = StreamDecoder(coding) if coding else None
+        received = 0
+
+        def write(plain: bytes) -> None:
+            self._budget.take(download.size, len(plain))
+            if decoder is not None and download.size > max(_FREE_BYTES, _MAX_RATIO * received):
+                raise Rejection(Reason.TOO_LARGE, f"the body decodes to more than {_MAX_RATIO} times its size")
+            download.write(plain)
+
+        while piece := await response.read(_PIECE_BYTES):
+            received += len(piece)
             self.received += len(piece)
             self._count(len(piece))
-            if decoder is None:
-                download.write(piece)
-            else:
-                for decoded in decoder.feed(piece):
-                    download.write(decoded)
-            window_bytes += len(piece)
-            elapsed = time.monotonic() - window_start
-            if elapsed >= self._settings.stall_timeout_s:
-                if window_bytes < self._settings.min_bytes_per_s * elapsed:
-                    raise TransientError(f"only {window_bytes} bytes came in {elapsed:.0f} s")
-                window_start, window_bytes = time.monotonic(), 0
-        if decoder is not None and answer.complete:
-            download.write(decoder.end())
+            for plain in decoder.feed(piece) if decoder is not None else (piece,):
+                write(plain)
+        if decoder is not None and response.complete:
+            for plain in decoder.end():
+                write(plain)
 
 
-def _origin(answer: Answer, url: str) -> Origin:
-    size = -1 if answer.length is None else answer.length
-    return Origin(url, answer.headers.get("etag", ""), answer.headers.get("last-modified", ""), size)
+def _coding(response: Response, path: str) -> str:
+    """The Content-Encoding that has to be undone, empty if none: raw_csv keeps files byte for byte.
 
-
-def _validator(answer: Answer, path: str) -> str:
-    """What If-Range takes (RFC 9110, 13.1.5): a strong entity tag, else a date that is strong; empty if there is none.
-
-    A date is strong if the answer was made at least a second after it (8.8.2.2): two versions of one second have the
-    same date. A decoded body cannot be resumed, its bytes are not those of the range.
+    A `.gz` file labelled as gzip is what it is (Apache's `AddEncoding x-gzip .gz` labels them so): it stays.
     """
-    if foreign_encoding(answer.headers, path):
-        return ""
-    etag, modified = answer.headers.get("etag", ""), answer.headers.get("last-modified", "")
-    if etag and not etag.startswith("W/"):
-        return etag
-    try:
-        age = parsedate_to_datetime(answer.headers["date"]) - parsedate_to_datetime(modified)
-    except (KeyError, TypeError, ValueError):
-        return ""
-    return modified if age.total_seconds() >= 1 else ""
+    coding = content_coding(response.head)
+    return "" if coding == "gzip" and path.lower().endswith((".gz", ".tgz")) else coding
 
 
-def _content_range(answer: Answer, url: str) -> tuple[int, int]:
-    """Start and whole size of a 206 answer, size -1 if unknown (RFC 9110, 14.4)."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("content-range", "").strip())
-    if not found:
-        raise TransientError(f"{url} answers 206 without a range")
-    return int(found.group(1)), -1 if found.group(2) == "*" else int(found.group(2))
+def _origin(response: Response, url: str) -> Origin:
+    head = response.head
+    answered_by = "" if response.origin == origin_of(url) else response.origin
+    return Origin(
+        url, valid_etag(head.get("etag")), valid_date(head.get("last-modified")), response.length, answered_by
+    )
+
+
+def _validator(response: Response) -> str:
+    """What If-Range takes to resume. A decoded body cannot be resumed: its bytes are not those of the range."""
+    return "" if content_coding(response.head) else range_validator(response.head)

@@ -66,6 +66,15 @@ def address_and_port(text: str) -> str | None:
     return "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:80"
 
 
+def ip_network(text: str) -> str | None:
+    """A network of `blocked_networks`."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        return f"must be a network, such as 203.0.113.0/24 ({error})"
+    return None
+
+
 def header_line(text: str) -> str | None:
     """The value of an HTTP header."""
     if text.isascii() and text.isprintable() and text.strip():

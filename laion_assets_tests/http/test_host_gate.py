@@ -9,10 +9,10 @@ import pytest
 
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetcher
-from laion_assets.http.guard import Guard
 from laion_assets.http.host_gate import HostGate
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.http.resolver import Resolver
+from laion_assets.http.urls.guard import Guard
+from laion_assets.http.urls.resolver import Resolver
 from laion_assets.reasons import Reason, Rejection
 from laion_assets_tests.images.site import answer, running
 
@@ -45,7 +45,7 @@ def test_a_host_gets_no_more_requests_at_once_than_allowed_and_others_pass_it():
 
 
 def test_one_address_with_many_names_is_spared_too(monkeypatch):
-    monkeypatch.setattr("laion_assets.http.guard.refusal", lambda address: None)
+    monkeypatch.setattr("laion_assets.http.urls.guard.refusal", lambda address: None)
     with running({"/": slowly(BODY, 0.1)}) as site:
         resolver = Resolver(lambda host: [ipaddress.ip_address("127.0.0.1")])
         policy = FetchPolicy(requests_per_host=2, requests_per_address=3, idle_connections=0)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from laion_assets.http.head import Head
-from laion_assets.http.judgement import retry_after_s
+from laion_assets.http.messages.dates import retry_after_s
+from laion_assets.http.messages.head import Head
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -15,7 +15,12 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
     [
         ("0", 0.0),
         (" 120 ", 120.0),
-        ("99999999999999999999", 999_999_999.0),
+        ("99999999999999999999", 604_800.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 604_800.0),
+        ("Thu, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ("Thu, 01 Jan 0001 00:00:00 +9999", None),
+        ("Thu, 01 Jan 2026 12:00:30 +99999999999999999999", None),
+        ("²", None),
         ("Thu, 01 Jan 2026 12:00:30 GMT", 30.0),
         ("Thursday, 01-Jan-26 12:00:30 GMT", 30.0),
         ("Thu Jan  1 12:00:30 2026", 30.0),

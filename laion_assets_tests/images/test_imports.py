@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
-LIGHT = ["http.target", "http.addresses", "http.resolver", "http.guard", "http.robots_tag", "http.http_connection",
-         "http.fetch", "http.fetch_queue", "reasons", "images.image_header", "images.outcome",
-         "images.decoder_sandbox", "images.decoder_process", "images.shard_fetch", "images.shard_files",
-         "images.shard_writer", "images.shard_task", "images.worker_pool", "images.decision",
-         "images.build"]  # fmt: skip
+LIGHT = ["http.urls.target", "http.urls.addresses", "http.urls.resolver", "http.urls.guard",
+         "http.consent.robots_tag", "http.http_connection", "http.fetch", "http.fetch_queue", "reasons",
+         "images.image_header", "images.outcome", "images.decoder_sandbox",
+         "images.decoder_process", "images.shard_fetch", "images.shard_files", "images.shard_writer",
+         "images.shard_task", "images.worker_pool", "images.decision", "images.build"]  # fmt: skip
 HEAVY = {"exifread", "img2dataset", "cv2", "numpy", "pyarrow", "albumentations", "webdataset", "PIL", "torch"}
 
 

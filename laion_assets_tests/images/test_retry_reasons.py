@@ -3,8 +3,8 @@
 import pytest
 
 from laion_assets.errors import SettingError
-from laion_assets.http.head import Head
 from laion_assets.http.judgement import judge
+from laion_assets.http.messages.head import Head
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.images.retry_reasons import CONSENT, SETTLED, asked_in_config, retry_reasons
 from laion_assets.reasons import Reason, Rejection

@@ -25,8 +25,8 @@ class CsvSite:
     """`files` by path; `cuts` cuts its next answers after so many bytes; `statuses` overrides answers, in order.
 
     `pages` replaces listings by path (content type and body), `headers` adds to a file's own, `ranges` says whether
-    Range is honoured, and `pace_s` is a pause before each 100 kB of a file. Files are held back until
-    `hold_until` were asked for at once.
+    Range is honoured, `status` is that of files and pages, and `pace_s` is a pause before each 100 kB of a file. Files
+    are held back until `hold_until` were asked for at once.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -36,6 +36,7 @@ class CsvSite:
     extra_links: list[str] = field(default_factory=list)
     pages: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    status: int = 200
     validators: bool = True
     ranges: bool = True
     pace_s: float = 0.0
@@ -108,7 +109,7 @@ class CsvSite:
             self._send(handler, request, self.statuses[name].pop(0), {}, b"not now")
         elif name in self.pages:
             kind, page = self.pages[name]
-            self._send(handler, request, 200, {"Content-Type": kind}, page)
+            self._send(handler, request, self.status, {"Content-Type": kind} | self.headers.get(name, {}), page)
         elif path.endswith("/"):
             self._send(handler, request, 200, {"Content-Type": "text/html"}, self._listing(name))
         elif name in self.files:
@@ -132,12 +133,13 @@ class CsvSite:
         if self.validators and handler.headers.get("If-None-Match") == etag:
             self._send(handler, request, 304, headers, b"")
             return
-        start, status = 0, 200
-        if self.ranges and request.range and handler.headers.get("If-Range") == etag:
-            start, status = int(request.range.removeprefix("bytes=").split("-")[0]), 206
-            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        start, end, status = 0, len(body), self.status
+        if self.ranges and request.range and handler.headers.get("If-Range", etag) == etag:
+            first, _, last = request.range.removeprefix("bytes=").partition("-")
+            start, end, status = int(first), min(int(last or end), end - 1) + 1, 206
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(body)}"
         cut = self.cuts[name].pop(0) if self.cuts.get(name) else None
-        self._send(handler, request, status, headers, body[start:], cut)
+        self._send(handler, request, status, headers, body[start:end], cut)
 
     def _send(
         self,

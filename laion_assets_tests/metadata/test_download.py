@@ -23,7 +23,6 @@ from laion_assets.errors import ClaimError, SettingError, SourceError
 from laion_assets.handles import RawCsv
 from laion_assets.metadata import retry
 from laion_assets.metadata.download import PARTIAL_FOLDER, fetch_raw_csv
-from laion_assets.metadata.http_source import resolved_address
 from laion_assets.metadata.partial import Download, Partials
 from laion_assets_tests.metadata.csv_site import CsvSite
 from laion_assets_tests.metadata.tables import quiet
@@ -271,7 +270,7 @@ def test_a_server_that_ignores_range_sends_the_whole_again(crawl: Dataset, site:
 
 
 def test_content_encodings_that_nobody_asked_for(crawl: Dataset, site: CsvSite) -> None:
-    """gzip is undone, unless the file is a .gz that is only labelled so; others are refused by name."""
+    """gzip is undone, unless the file is a .gz that is only labelled so; a body in another coding costs its file."""
     plain, packed = b"URL|TEXT\n" * 30_000, gzip.compress(b"URL|TEXT\n" * 30_000)
     site.files = {"a.csv": packed, "b.csv.gz": packed}
     site.headers = {name: {"Content-Encoding": "x-gzip"} for name in site.files}
@@ -279,10 +278,27 @@ def test_content_encodings_that_nobody_asked_for(crawl: Dataset, site: CsvSite) 
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert content(crawl) == {"a.csv": plain, "b.csv.gz": packed}
     assert {request.range for request in site.requests} == {None}, "a decoded file has no place to go on from"
-    site.files["c.csv"] = b"?"
+    site.files["c.csv"] = b"\x0b\x02\x80?\x03"
     site.headers["c.csv"] = {"Content-Encoding": "br"}
-    with pytest.raises(SourceError, match=r"c\.csv comes with Content-Encoding br"):
-        fetch_raw_csv(crawl, Store.of(crawl), quiet)
+    manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
+    assert manifest.counts.reasons == {"bad_encoding": 1}
+
+
+@pytest.mark.parametrize("label", ["UTF-8", "none", "binary", "aws-chunked", "gzip", "br", "deflate"])
+def test_labels_that_are_unknown_or_untrue_mean_nothing(crawl: Dataset, site: CsvSite, label: str) -> None:
+    site.files = {"a.csv": b"URL|TEXT\nhttp://a.test/1|one\n"}
+    site.headers = {"a.csv": {"Content-Encoding": label}}
+    fetch_raw_csv(crawl, Store.of(crawl), quiet)
+    assert content(crawl) == site.files
+
+
+def test_a_directory_page_may_be_gzipped_and_answer_203(crawl: Dataset, site: CsvSite) -> None:
+    site.files = {"a.csv": b"one", "": gzip.compress(b'<a href="a.csv">a.csv</a>')}
+    site.pages = {"": ("text/html", site.files.pop(""))}
+    site.headers = {"": {"Content-Encoding": "gzip"}}
+    site.status = 203
+    fetch_raw_csv(crawl, Store.of(crawl), quiet)
+    assert content(crawl) == {"a.csv": b"one"}
 
 
 def test_a_hundred_downloads_at_once_keep_their_connections(crawl: Dataset, site: CsvSite) -> None:
@@ -335,9 +351,29 @@ def test_redirects_stay_on_http(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert content(crawl)["2021-01/a.csv"] == b"one"
     for target in ("file:///etc/passwd", "ftp://127.0.0.1/x"):
+        said: list[str] = []
         site.redirects = {"/crawl/2021-01/a.csv": target}
-        with pytest.raises(SourceError, match="only http and https"):
-            fetch_raw_csv(crawl, Store.of(crawl), quiet)
+        fetch_raw_csv(crawl, Store.of(crawl), said.append)
+        assert content(crawl)["2021-01/a.csv"] == b"one"
+        assert any("kept as published, unsupported_scheme: 2021-01/a.csv" in line for line in said)
+
+
+def test_a_file_behind_a_redirect_to_another_host_is_resumed_there_alone(crawl: Dataset, site: CsvSite) -> None:
+    site.files |= {"cdn/real.csv": b"x" * 90_000}
+    site.redirects = {"/crawl/2021-01/a.csv": "http://cdn.test/crawl/cdn/real.csv"}
+    site.cuts = {"cdn/real.csv": [40_000]}
+    named = replace(
+        crawl, source="http://a.test/crawl/2021-01/", resolve={"a.test": site.address, "cdn.test": site.address}
+    )
+    for asked in ([None, "bytes=40000-"], [None]):
+        site.requests.clear()
+        fetch_raw_csv(named, Store.of(named), quiet)
+        at_source = [request for request in site.requests if request.path.endswith("/a.csv")]
+        at_cdn = [request for request in site.requests if request.host == "cdn.test"]
+        assert {request.range for request in at_source} == {None}
+        assert [request.range for request in at_cdn] == asked
+    assert at_cdn[-1].status == 304
+    assert content(named)["a.csv"] == b"x" * 90_000
 
 
 def test_a_dribbling_server_is_given_up_on_time(crawl: Dataset, site: CsvSite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,16 +403,6 @@ def test_names_are_resolved_by_the_dataset_and_keep_their_host_header(crawl: Dat
     fetch_raw_csv(named, Store.of(named), quiet)
     assert set(content(named)) == TABLES
     assert {request.host for request in site.requests} == {"crawl.test"}
-
-
-def test_the_most_particular_pattern_resolves() -> None:
-    resolve = {"*": "127.0.0.1:1", "*.test": "127.0.0.1:2", "a.test": "127.0.0.1:3", "v6.org": "[::1]:4"}
-    assert resolved_address(resolve, "A.test.") == ("127.0.0.1", 3)
-    assert resolved_address(resolve, "b.test") == ("127.0.0.1", 2)
-    assert resolved_address(resolve, "v6.org") == ("::1", 4)
-    assert resolved_address({"a.test": "127.0.0.1:3"}, "b.org") is None
-    with pytest.raises(SettingError, match="address:port"):
-        resolved_address({"*": "localhost"}, "a.test")
 
 
 def test_a_local_folder_is_a_source_too(dataset: Dataset, tmp_path: Path) -> None:

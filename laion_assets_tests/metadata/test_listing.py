@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from laion_assets.errors import SourceError
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.metadata import retry
-from laion_assets.metadata.http_source import HttpSource
 from laion_assets.metadata.listing import Listing, below, list_http
 from laion_assets_tests.metadata.csv_site import CsvSite
 
@@ -22,7 +23,8 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def listing(site: CsvSite, place: str = "", pattern: str = PATTERN) -> Listing:
     async def read() -> Listing:
-        async with HttpSource({}, 5.0, 16) as source:
+        policy = SourcePolicy(operator_urls=(site.url,), timeout_s=5.0, per_host=16)
+        async with AsyncClient(policy) as source:
             return await list_http(source, f"{site.url}{place}", pattern, 1)
 
     return asyncio.run(read())

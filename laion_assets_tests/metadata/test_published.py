@@ -21,10 +21,12 @@ from laion_assets.definitions import build_definitions
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError, SourceError
 from laion_assets.freshness import Freshness
 from laion_assets.handles import DedupParquet, stages_of
+from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.layout import Layout
 from laion_assets.metadata.dedup import build_dedup_parquet
 from laion_assets.metadata.published import observe_published, open_published, read_list
 from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.metadata.source_policy import source_policy
 from laion_assets.runs import materialize
 from laion_assets_tests.metadata.csv_site import CsvSite
 from laion_assets_tests.metadata.tables import publish_csvs, quiet
@@ -92,7 +94,10 @@ def test_what_is_seen_is_written_down_and_looked_at_again(shared: Dataset) -> No
     assert observe(shared).content == manifest.content
     changed = Path(shared.published[0]) / "part" / "1.parquet"
     changed.write_bytes(parquet(ROWS[4:]))
-    with pytest.raises(IntegrityError, match=r"1\.parquet changed since it was looked at"), open_published(files[1]):
+    with (
+        pytest.raises(IntegrityError, match=r"1\.parquet changed since it was looked at"),
+        open_published(files[1], SourcePolicy()),
+    ):
         pass
     assert "1.parquet changed" in str(recount(shared, "published_parquet", (0,), lambda: pytest.fail("no model")))
     again = observe(shared)
@@ -104,7 +109,7 @@ def test_a_file_that_was_only_copied_anew_can_still_be_read(shared: Dataset) -> 
     observe(shared)
     (file, _) = read_list(Store.of(shared))
     os.utime(Path(shared.published[0]) / file.path, (0, 0))
-    with open_published(file) as opened:
+    with open_published(file, source_policy(shared)) as opened:
         assert pq.ParquetFile(opened).metadata.num_rows == 5
 
 
@@ -115,7 +120,7 @@ def test_files_are_read_over_http_in_place(shared: Dataset, site: CsvSite) -> No
     observe(listed)
     (file,) = read_list(Store.of(listed))
     assert (file.path, file.rows, file.size) == ("deep/a.parquet", 3, len(site.files["deep/a.parquet"]))
-    with open_published(file) as opened:
+    with open_published(file, source_policy(listed)) as opened:
         assert pq.read_table(opened).num_rows == 3
     observe(replace(shared, published=(f"{site.url}deep/a.parquet",)))
     assert [each.path for each in read_list(Store.of(shared))] == ["a.parquet"]
@@ -146,7 +151,10 @@ def test_files_in_an_object_store_are_read_in_place_and_watched(
     assert len(uids) == len(ROWS)
     assert observe(remote).content == manifest.content
     fs.pipe_file(f"{base}/part/1.parquet", parquet(ROWS[4:]))
-    with pytest.raises(IntegrityError, match=r"1\.parquet changed since it was looked at"), open_published(files[1]):
+    with (
+        pytest.raises(IntegrityError, match=r"1\.parquet changed since it was looked at"),
+        open_published(files[1], SourcePolicy()),
+    ):
         pass
     assert observe(remote).details["rows"] == 10
 

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from laion_assets.http.clock import Clock
-from laion_assets.http.robots_txt import Rules
-from laion_assets.http.target import Target
+from laion_assets.http.consent.robots_txt import Rules
+from laion_assets.http.urls.target import Target
 from laion_assets.reasons import Reason, Rejection
 
 KEPT_S = 24 * 3600.0

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from laion_assets.reasons import Reason, Rejection
@@ -10,7 +11,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HOST_CHARS = 253
 MAX_LABEL_CHARS = 63
 _HOST = re.compile(r"[a-z0-9_.-]+\Z")
-_NOT_SENT_RAW = re.compile(rb"[^\x21-\x7e]")
+_NOT_SENT_RAW = re.compile(rb"[^\x21-\x7e]|[\"<>`]")
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,28 @@ class Target:
     port: int
     path: str
 
-    @property
+    @cached_property
     def host_header(self) -> str:
         """The Host header (RFC 9110, 7.2): the port only where the URL names another than the scheme's."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
+    @cached_property
+    def origin(self) -> str:
+        """Scheme, host and port, as `https://a.test:443`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
 
+
+def origin_of(url: str) -> str:
+    """The origin of a URL, empty for what is not one."""
+    try:
+        return parse_target(url).origin
+    except Rejection:
+        return ""
+
+
+@lru_cache(maxsize=1_024)
 def parse_target(url: str) -> Target:
     """The target of a URL. Signs that may not be sent raw are percent-encoded as UTF-8, as browsers do.
 
@@ -83,6 +99,14 @@ def follow(target: Target, location: str) -> Target:
         raise
 
 
+def follow_source(target: Target, location: str) -> Target:
+    """The same for a source's file, which what follows is trusted with: never from https to http. Raises Rejection."""
+    found = follow(target, location)
+    if target.scheme == "https" and found.scheme != "https":
+        raise Rejection(Reason.BAD_REDIRECT, "a redirect from https to http")
+    return found
+
+
 def _ascii_host(parts: SplitResult) -> str:
     host = (parts.hostname or "").lower()
     if not host:
@@ -90,15 +114,29 @@ def _ascii_host(parts: SplitResult) -> str:
     if ":" in host:  # an IPv6 literal: the resolver and the guard judge it
         return host.partition("%")[0]
     if not host.isascii():
-        try:
-            host = host.encode("idna").decode("ascii").lower()
-        except UnicodeError as error:
-            raise Rejection(Reason.INVALID_URL, "the host has no IDNA form") from error
+        host = _idna(host)
     bare = host.removesuffix(".")
     labels = bare.split(".")
     if not _HOST.match(host) or len(bare) > MAX_HOST_CHARS or not all(0 < len(x) <= MAX_LABEL_CHARS for x in labels):
         raise Rejection(Reason.INVALID_URL, "the host is no host name")
     return bare if labels[-1][0].isdigit() else host  # 127.0.0.1. is an IPv4 address, as in the URL standard
+
+
+def _idna(host: str) -> str:
+    """The ASCII form of an international host name by UTS 46, non-transitional, as browsers do (`ß` stays `ß`).
+
+    Labels are mapped and encoded, not judged by IDNA 2008: browsers ask for emoji names too. Raises Rejection.
+    """
+    import idna
+
+    try:
+        mapped = idna.uts46_remap(host[: 2 * MAX_HOST_CHARS], std3_rules=False, transitional=False)
+        labels = (
+            label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in mapped.split(".")
+        )
+        return ".".join(labels).lower()
+    except (idna.IDNAError, UnicodeError) as error:
+        raise Rejection(Reason.INVALID_URL, "the host has no IDNA form") from error
 
 
 def _plain(text: str) -> str:

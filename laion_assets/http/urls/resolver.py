@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 
-from laion_assets.http.addresses import Address, parse_address
+from laion_assets.http.urls.addresses import Address, parse_address
 from laion_assets.reasons import Reason, Rejection
 
 TTL_S = 300.0

@@ -6,11 +6,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 
 import pytest
 
-from laion_assets.errors import SourceError
-from laion_assets.metadata.http_source import HttpSource, resolved_address
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.source_policy import SourcePolicy
+from laion_assets.http.urls.addresses import Address
+from laion_assets.http.urls.resolver import Resolver
+from laion_assets.reasons import Rejection
 
 
 @contextmanager
@@ -38,18 +42,19 @@ def server(*connections: Sequence[bytes | None]) -> Iterator[str]:
     listener.close()
 
 
-def bodies(url: str, times: int = 1, timeout_s: float = 5.0) -> list[tuple[int, bytes, bool]]:
+def bodies(url: str, times: int = 1, timeout_s: float = 5.0, operator: bool = True) -> list[tuple[int, bytes, bool]]:
     """Status, body and completeness of so many requests after each other."""
 
     async def read() -> list[tuple[int, bytes, bool]]:
         found = []
-        async with HttpSource({}, timeout_s, 4) as source:
+        policy = SourcePolicy(operator_urls=(url,) if operator else (), timeout_s=timeout_s, per_host=4)
+        async with AsyncClient(policy) as client:
             for _ in range(times):
-                async with source.get(url, {}) as answer:
+                async with client.get(url) as response:
                     body = b""
-                    while piece := await answer.read(7):
+                    while piece := await response.read(7):
                         body += piece
-                    found.append((answer.status, body, answer.complete))
+                    found.append((response.status, body, response.complete))
         return found
 
     return asyncio.run(read())
@@ -93,7 +98,7 @@ def test_framings(answer: bytes, body: bytes, complete: bool) -> None:
     ],
 )
 def test_what_is_no_answer_is_a_fault_of_the_network(answer: bytes) -> None:
-    with server([answer]) as url, pytest.raises((OSError, EOFError)):
+    with server([answer]) as url, pytest.raises((OSError, EOFError, Rejection)):
         bodies(url)
 
 
@@ -118,15 +123,59 @@ def test_silence_ends_in_time(answers: list[bytes | None]) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///x", "http://[/", "http://h:99999/", "ftp://h/x", "x.csv"])
-def test_what_is_no_url_is_refused_by_name(url: str) -> None:
-    with pytest.raises(SourceError, match=r"no (URL|http)"):
+def test_what_is_not_a_url_is_refused(url: str) -> None:
+    with pytest.raises(Rejection, match=r"invalid_url|unsupported_scheme"):
         bodies(url)
 
 
-def test_the_most_particular_pattern_resolves() -> None:
-    resolve = {"*": "127.0.0.1:1", "*.test": "127.0.0.1:2", "a.test": "127.0.0.1:3"}
-    assert [resolved_address(resolve, host) for host in ("a.test", "b.test", "c.org")] == [
-        ("127.0.0.1", 3),
-        ("127.0.0.1", 2),
-        ("127.0.0.1", 1),
-    ]
+def test_what_was_checked_is_what_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DNS answer that changes between check and use has no effect, and the name is not looked up again."""
+    answers, asked = [["93.184.216.34"], ["127.0.0.1"]], []
+
+    def lookup(host: str) -> list[Address]:
+        asked.append(host)
+        return [ip_address(text) for text in answers[min(len(asked), 2) - 1]]
+
+    async def refuse(host: str, port: int, **options: object) -> None:
+        connected.append((host, port))
+        raise ConnectionRefusedError
+
+    connected: list[tuple[str, int]] = []
+    resolver = Resolver(lookup)
+    monkeypatch.setattr("laion_assets.http.urls.guard.shared_resolver", lambda: resolver)
+    monkeypatch.setattr(asyncio, "open_connection", refuse)
+    for _ in range(2):
+        with pytest.raises(ConnectionRefusedError):
+            bodies("http://rebind.test/x.csv", operator=False)
+    assert (connected, asked) == ([("93.184.216.34", 80)] * 2, ["rebind.test"])
+
+
+def test_a_resolver_that_hangs_does_not_hold_up_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = threading.Event()
+    resolver = Resolver(lambda host: ends.wait(20) and [])
+    monkeypatch.setattr("laion_assets.http.urls.guard.shared_resolver", lambda: resolver)
+
+    async def read() -> None:
+        async with asyncio.timeout(0.2), AsyncClient(SourcePolicy()) as client, client.get("http://slow.test/"):
+            pass
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        asyncio.run(read())
+    assert time.monotonic() - started < 5
+    ends.set()
+
+
+def test_connections_of_many_hosts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("laion_assets.http.sources.async_client.MAX_IDLE", 3)
+    one = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
+
+    async def read(port: str) -> int:
+        async with AsyncClient(SourcePolicy(resolve={"*.test": f"127.0.0.1:{port}"})) as client:
+            for number in range(8):
+                async with client.get(f"http://h{number}.test/") as response:
+                    assert await response.read(9) == b"a"
+            return len(client._open)
+
+    with server(*[[one]] * 8) as url:
+        assert asyncio.run(read(url.split(":")[2].split("/")[0])) == 3

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from laion_assets.http.content_usage import disallowed_usage
+from laion_assets.http.consent.content_usage import disallowed_usage
 
 MAX_BYTES = 500 * 1024
 """What is read of a file (RFC 9309, 2.5); the rest is ignored."""

@@ -5,7 +5,9 @@ and 224.0.0.1 for global, and changes between releases. The ranges here are IANA
 (RFC 6890, as of 2024) and are the same under every Python.
 """
 
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from socket import inet_aton
 
 Address = IPv4Address | IPv6Address
 
@@ -16,6 +18,7 @@ _REFUSED_V4 = [
         ("10.0.0.0/8", "private, RFC 1918"),
         ("100.64.0.0/10", "shared address space, RFC 6598"),
         ("127.0.0.0/8", "loopback"),
+        ("168.63.129.16/32", "Azure's platform service, reachable from inside of its virtual machines"),
         ("169.254.0.0/16", "link-local, RFC 3927"),
         ("172.16.0.0/12", "private, RFC 1918"),
         ("192.0.0.0/24", "protocol assignments, RFC 6890"),
@@ -44,16 +47,21 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
 _SIX_TO_FOUR = IPv6Network("2002::/16")
 _TEREDO = IPv6Network("2001::/32")
+_ISATAP = (0x00005EFE, 0x02005EFE)
+"""The upper half of an ISATAP interface identifier (RFC 5214, 6.1), under any prefix."""
+_NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)
+_NAT64_KNOWN = (IPv4Address("192.0.0.170"), IPv4Address("192.0.0.171"))
+"""The addresses of ipv4only.arpa (RFC 7050)."""
 
 
-def refusal(address: Address) -> str | None:
-    """Why an address may not be asked, None if it may."""
+def refusal(address: Address, nat64: Sequence[IPv6Network] = ()) -> str | None:
+    """Why an address may not be asked, None if it may. `nat64` are prefixes of the network's own NAT64."""
     if isinstance(address, IPv4Address):
         for network, why in _REFUSED_V4:
             if address in network:
                 return f"{address} is not globally reachable ({why})"
         return None
-    for embedded in embedded_addresses(address):
+    for embedded in embedded_addresses(address, nat64):
         why_not = refusal(embedded)
         if why_not is not None:
             return f"{address} holds {embedded}: {why_not}"
@@ -67,23 +75,54 @@ def refusal(address: Address) -> str | None:
     return None
 
 
-def embedded_addresses(address: IPv6Address) -> list[IPv4Address]:
+def embedded_addresses(address: IPv6Address, nat64: Sequence[IPv6Network] = ()) -> list[IPv4Address]:
     """The IPv4 addresses that an IPv6 address stands for or is relayed to.
 
-    Mapped (RFC 4291), NAT64 (RFC 6052; for the local-use prefix of RFC 8215 the forms /48 and /96), 6to4 (RFC 3056),
-    Teredo (RFC 4380: server and obfuscated client).
+    Mapped (RFC 4291), NAT64 (RFC 6052; for the local-use prefix of RFC 8215 the forms /48 and /96; `nat64` are further
+    prefixes), 6to4 (RFC 3056), Teredo (RFC 4380: server and obfuscated client), ISATAP (RFC 5214).
     """
     value = int(address)
     low = IPv4Address(value & 0xFFFFFFFF)
+    found = [_behind_prefix(value, prefix.prefixlen) for prefix in nat64 if address in prefix]
     if address in _MAPPED or address in _NAT64:
-        return [low]
-    if address in _NAT64_LOCAL:
-        return [low, IPv4Address((value >> 64 & 0xFFFF) << 16 | value >> 40 & 0xFFFF)]
-    if address in _SIX_TO_FOUR:
-        return [IPv4Address(value >> 80 & 0xFFFFFFFF)]
-    if address in _TEREDO:
-        return [IPv4Address(value >> 64 & 0xFFFFFFFF), IPv4Address(int(low) ^ 0xFFFFFFFF)]
-    return []
+        found.append(low)
+    elif address in _NAT64_LOCAL:
+        found += [low, _behind_prefix(value, 48)]
+    elif address in _SIX_TO_FOUR:
+        found.append(IPv4Address(value >> 80 & 0xFFFFFFFF))
+    elif address in _TEREDO:
+        found += [IPv4Address(value >> 64 & 0xFFFFFFFF), IPv4Address(int(low) ^ 0xFFFFFFFF)]
+    if value >> 32 & 0xFFFFFFFF in _ISATAP:
+        found.append(low)
+    return found
+
+
+def nat64_prefixes(addresses: Iterable[Address]) -> list[IPv6Network]:
+    """The NAT64 prefixes that a network's answer for ipv4only.arpa shows (RFC 7050, 3)."""
+    return [
+        IPv6Network((int(address), length), strict=False)
+        for address in addresses
+        if isinstance(address, IPv6Address)
+        for length in _NAT64_LENGTHS
+        if _behind_prefix(int(address), length) in _NAT64_KNOWN
+    ]
+
+
+def _behind_prefix(value: int, length: int) -> IPv4Address:
+    """The IPv4 address behind a prefix of that many bits; bits 64 to 71 are left out (RFC 6052, 2.2)."""
+    if length == 96:
+        return IPv4Address(value & 0xFFFFFFFF)
+    packed = value.to_bytes(16, "big")
+    without_u = packed[:8] + packed[9:]
+    return IPv4Address(without_u[length // 8 : length // 8 + 4])
+
+
+def literal_address(host: str) -> Address | None:
+    """The address that a host is without DNS: IPv6, or IPv4 in any form (`127.1`, `0x7f.1`, `2130706433`)."""
+    try:
+        return parse_address(host) if ":" in host else IPv4Address(inet_aton(host))
+    except (OSError, ValueError):
+        return None
 
 
 def parse_address(text: str) -> Address:

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from laion_assets.errors import SettingError
-from laion_assets.http.guard import Guard
-from laion_assets.http.resolver import Resolver
-from laion_assets.http.target import parse_target
+from laion_assets.http.urls.guard import Guard
+from laion_assets.http.urls.resolver import Resolver
+from laion_assets.http.urls.target import parse_target
 from laion_assets.reasons import Reason, Rejection
 
 
@@ -34,6 +34,10 @@ def guard(names=None, resolve=None):
     return Guard(resolve or {}, (80, 443), Resolver(names) if names else None)
 
 
+def guard_of(*operator_urls):
+    return Guard({}, (80,), operator_urls=operator_urls)
+
+
 def reason_for(url, checked):
     with pytest.raises(Rejection) as rejection:
         checked.endpoints(parse_target(url), 5.0)
@@ -48,11 +52,16 @@ def reason_for(url, checked):
 )  # fmt: skip
 def test_no_spelling_of_a_private_address_passes(host):
     assert reason_for(f"http://{host}/x", guard()) is Reason.BLOCKED_ADDRESS
-    assert reason_for(f"http://{host}:8080/x", guard()) is Reason.BLOCKED_ADDRESS
+    if host != "localhost":  # a name, whose port is refused before it is looked up
+        assert reason_for(f"http://{host}:8080/x", guard()) is Reason.BLOCKED_ADDRESS
 
 
 def test_names_that_point_home_are_refused_and_mixed_answers_keep_only_public_ones():
-    names = Names(home_test=[["10.0.0.7"]], mixed_test=[["10.0.0.7", "93.184.216.34", "::1", "2606:4700::1"]])
+    names = Names(
+        ipv4only_arpa=[["192.0.0.170"]],
+        home_test=[["10.0.0.7"]],
+        mixed_test=[["10.0.0.7", "93.184.216.34", "::1", "2606:4700::1"]],
+    )
     assert reason_for("http://home.test/", guard(names)) is Reason.BLOCKED_ADDRESS
     endpoints = guard(names).endpoints(parse_target("http://mixed.test/"), 5.0)
     assert list(map(str, endpoints)) == ["93.184.216.34:80", "[2606:4700::1]:80"]
@@ -66,9 +75,10 @@ def test_a_changing_answer_is_not_asked_for_again():
     assert names.asked == ["rebind.test"]
 
 
-def test_ports_are_an_allow_list():
+def test_ports_are_an_allow_list_that_is_asked_before_dns():
     names = Names(a_test=[["93.184.216.34"]])
     assert reason_for("http://a.test:22/", guard(names)) is Reason.BLOCKED_PORT
+    assert names.asked == []
     assert guard(names).endpoints(parse_target("http://a.test:443/"), 5.0)
 
 
@@ -80,19 +90,22 @@ def test_resolve_sites_are_exempt_and_only_they():
     assert [str(e) for e in checked.endpoints(parse_target("http://photos.test./"), 5.0)] == ["127.0.0.1:5001"]
     assert [str(e) for e in checked.endpoints(parse_target("http://[::1]/"), 5.0)] == ["[::1]:5002"]
     assert reason_for("http://b.example/", checked) is Reason.BLOCKED_ADDRESS
-    assert reason_for("http://home.example:5001/", checked) is Reason.BLOCKED_ADDRESS
+    assert reason_for("http://home.example/", checked) is Reason.BLOCKED_ADDRESS
+    assert reason_for("http://home.example:5001/", checked) is Reason.BLOCKED_PORT
 
 
 @pytest.mark.parametrize(
     ("resolve", "port"),
     [
         ({"a.test": "127.0.0.1:1", "*.test": "127.0.0.1:2"}, 1),
-        ({"*.test": "127.0.0.1:2", "a.test": "127.0.0.1:1"}, 2),
+        ({"*.test": "127.0.0.1:2", "a.test": "127.0.0.1:1"}, 1),
+        ({"*": "127.0.0.1:5", "*.test": "127.0.0.1:2", "*.org": "127.0.0.1:6"}, 2),
+        ({"?.test": "127.0.0.1:7", "*.test": "127.0.0.1:2"}, 7),
         ({"b.test": "127.0.0.1:3", "A.TEST": "127.0.0.1:1"}, 1),
-        ({"b.test": "127.0.0.1:3", "[ab].test": "127.0.0.1:4", "a.test": "127.0.0.1:1"}, 4),
+        ({"b.test": "127.0.0.1:3", "[ab].test": "127.0.0.1:4", "a.test": "127.0.0.1:1"}, 1),
     ],
 )
-def test_the_first_entry_that_means_a_host_wins_name_or_pattern(resolve, port):
+def test_an_exact_host_wins_over_patterns_and_a_longer_pattern_over_a_shorter_one(resolve, port):
     assert list(map(str, guard(resolve=resolve).endpoints(parse_target("http://a.test/"), 5.0))) == [
         f"127.0.0.1:{port}"
     ]
@@ -107,7 +120,45 @@ def test_ten_thousand_named_sites_cost_no_more_than_one():
     assert time.thread_time() - started < 0.5
 
 
-@pytest.mark.parametrize("where", ["127.0.0.1", "localhost:80", "127.0.0.1:0", "127.0.0.1:x", ""])
+def test_hosts_of_the_settings_may_be_private_on_their_own_port_only():
+    names = Names(intra_test=[["10.0.0.7"]], other_test=[["10.0.0.8"]])
+    checked = Guard({}, (80,), Resolver(names), operator_urls=["http://INTRA.test:8000/csv/"])
+    assert [str(e) for e in checked.endpoints(parse_target("http://intra.test:8000/x"), 5.0)] == ["10.0.0.7:8000"]
+    assert guard_of("http://127.0.0.1:81/").endpoints(parse_target("http://127.0.0.1:81/x"), 5.0)
+    assert reason_for("http://intra.test/", checked) is Reason.BLOCKED_ADDRESS
+    assert reason_for("http://intra.test:3000/", checked) is Reason.BLOCKED_PORT
+    assert reason_for("http://other.test/", checked) is Reason.BLOCKED_ADDRESS
+
+
+def test_blocked_networks_are_refused_for_data_alone():
+    names = Names(a_test=[["93.184.216.34"]])
+    blocked = ["93.184.0.0/16", "2606:4700::/32"]
+    assert reason_for("http://a.test/", Guard({}, (80,), Resolver(names), blocked)) is Reason.BLOCKED_ADDRESS
+    assert Guard({}, (80,), Resolver(names), blocked, ["http://a.test/"]).endpoints(parse_target("http://a.test/"), 5.0)
+    with pytest.raises(SettingError, match="blocked_networks names 'x'"):
+        Guard({}, (80,), blocked_networks=["x"])
+
+
+@pytest.mark.parametrize(
+    ("known", "inward", "outward"),
+    [
+        ("2a00:64::192.0.0.170", "2a00:64::10.0.0.1", "2a00:64::8.8.8.8"),
+        ("2a00:64:c000:aa::", "2a00:64:a00:1::", "2a00:64:808:808::"),
+        ("2a00:0:64:0:c0:0:aa00:0", "2a00:0:64:0:a:0:100:0", "2a00:0:64:0:8:808:800:0"),
+    ],
+)
+def test_the_networks_own_nat64_prefix_is_looked_up(known, inward, outward):
+    names = Names(ipv4only_arpa=[[known]], in_test=[[inward]], out_test=[[outward]])
+    assert reason_for("http://in.test/", guard(names)) is Reason.BLOCKED_ADDRESS
+    assert guard(names).endpoints(parse_target("http://out.test/"), 5.0)
+
+
+def test_without_an_answer_for_the_nat64_name_ipv6_is_asked_as_before():
+    names = Names(ipv4only_arpa=socket.gaierror(socket.EAI_NONAME, "none"), a_test=[["2a00:64::10.0.0.1"]])
+    assert guard(names).endpoints(parse_target("http://a.test/"), 5.0)
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1:¹", "127.0.0.1", "localhost:80", "127.0.0.1:0", "127.0.0.1:x", ""])
 def test_a_malformed_resolve_entry_is_refused_by_name(where):
     with pytest.raises(SettingError, match=r"resolve maps '\*.test'"):
         Guard({"*.test": where}, (80,))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from laion_assets.http.content_usage import disallowed_usage, preferences
+from laion_assets.http.consent.content_usage import disallowed_usage, preferences
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_assets.http.target import follow, parse_target
+from laion_assets.http.urls.target import follow, parse_target
 from laion_assets.reasons import Reason, Rejection
 
 
@@ -18,6 +18,9 @@ from laion_assets.reasons import Reason, Rejection
         ("http://a.test/é?ü", "a.test", 80, "/%C3%A9?%C3%BC", "a.test"),
         ("http://a.test/%C3%A9|{}^", "a.test", 80, "/%C3%A9|{}^", "a.test"),
         ("http://bücher.test/", "xn--bcher-kva.test", 80, "/", "xn--bcher-kva.test"),
+        ("http://straße.test/", "xn--strae-oqa.test", 80, "/", "xn--strae-oqa.test"),
+        ("http://Ａ。BÜCHER.test/", "a.xn--bcher-kva.test", 80, "/", "a.xn--bcher-kva.test"),
+        ("http://☕.test/", "xn--53h.test", 80, "/", "xn--53h.test"),
         ("http://①②⑦.⓪.⓪.①/", "127.0.0.1", 80, "/", "127.0.0.1"),
         ("http://u:p@a.test/", "a.test", 80, "/", "a.test"),
         ("http://[::1]:81/", "::1", 81, "/", "[::1]:81"),
@@ -45,6 +48,8 @@ def test_parts(url, host, port, path, host_header):
         ("http://a.test:x/", Reason.INVALID_URL),
         ("http://[::1/", Reason.INVALID_URL),
         ("http://127%2e0.0.1/", Reason.INVALID_URL),
+        ("http://a℀b.test/", Reason.INVALID_URL),
+        (f"http://{'ü' * 300}.test/", Reason.INVALID_URL),
         ("file:///etc/passwd", Reason.UNSUPPORTED_SCHEME),
         ("ftp://a.test/", Reason.UNSUPPORTED_SCHEME),
         ("data:image/png;base64,AA", Reason.UNSUPPORTED_SCHEME),

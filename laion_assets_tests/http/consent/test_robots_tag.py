@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from laion_assets.http.robots_tag import parse_robots_tag, refused_by
+from laion_assets.http.consent.robots_tag import parse_robots_tag, refused_by
 
 DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex")
 TOKENS = ("laion-assets", "img2dataset")

@@ -1,0 +1,1 @@
+"""Clients of a dataset's sources: CSVs, listings, lists, published parquet."""

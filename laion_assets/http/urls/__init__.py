@@ -1,0 +1,1 @@
+"""Which URLs may be asked, and at which addresses."""
