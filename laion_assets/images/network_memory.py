@@ -12,7 +12,7 @@ from laion_assets.images.failing_sites import mean_share
 
 DETAIL = "failing_sites"
 """The manifest's detail: `[share, sites]`."""
-_URLS, _SHARES, _NEIGHBOURS = 64, 20, 16
+_URLS, _SHARES, _NEIGHBOURS = 64, 100, 16
 _MAX_DATASETS = 8
 
 
@@ -48,12 +48,10 @@ def network_memory(dataset: Dataset, shard: int) -> NetworkMemory:
     key = (dataset.root, dataset.folder)
     if key not in _memories:
         _memories[key] = NetworkMemory()
+        _memories[key].shares.extend(_committed_shares(dataset, shard))
         if len(_memories) > _MAX_DATASETS:
             _memories.popitem(last=False)
-    memory = _memories[key]
-    if memory.share is None:
-        memory.shares.extend(_committed_shares(dataset, shard))
-    return memory
+    return _memories[key]
 
 
 def _committed_shares(dataset: Dataset, shard: int) -> list[tuple[float, int]]:

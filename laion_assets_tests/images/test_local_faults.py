@@ -7,6 +7,8 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,9 +16,11 @@ import pytest
 from laion_assets.commit.store import Store
 from laion_assets.errors import LocalFaultError
 from laion_assets.freshness import Freshness
+from laion_assets.http import clock
 from laion_assets.images import network_memory
 from laion_assets.images.build import build_image_shards
 from laion_assets.images.shard_task import ShardTask
+from laion_assets_tests.http.test_busy_time import Losing
 from laion_assets_tests.images.pictures import jpeg
 from laion_assets_tests.images.shards import IMAGES, dataset_of, published
 from laion_assets_tests.images.site import answer, running
@@ -173,6 +177,31 @@ def test_an_outage_that_passed_is_made_good_within_the_shard(tmp_path):
         undisturbed = dataset_of(tmp_path / "undisturbed", ROWS, site.resolve, images=HASTY)
         ShardTask(undisturbed, 0).run()
     assert published(dataset) == published(undisturbed)
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_rows_that_a_busy_machine_did_not_serve_are_fetched_again_and_never_a_deadline(recovers, tmp_path, monkeypatch):
+    monkeypatch.setattr(clock, "MAX_STRETCH", 1.5)
+    slow, lock = set(range(6)), threading.Lock()
+
+    def starved(number):
+        def talk(sock):
+            with lock:
+                waits = number in slow
+                if recovers:
+                    slow.discard(number)
+            time.sleep(3 if waits else 0)
+            with contextlib.suppress(OSError):
+                PAGES[f"/{number}.jpg"](sock)
+
+        return talk
+
+    with running(PAGES | {f"/{number}.jpg": starved(number) for number in range(6)}) as site, Losing(0.9):
+        dataset = dataset_of(tmp_path, ROWS, site.resolve, images=HASTY)
+        if recovers:
+            assert ShardTask(dataset, 0).run().successes == SITES
+        else:
+            refused(dataset, r"6 of 48 rows failed twice on this machine .local_fault 6.*check the CPU load")
 
 
 def test_shards_of_four_rows_are_judged_by_other_shards_rows(tmp_path):
