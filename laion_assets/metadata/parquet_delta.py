@@ -1,4 +1,4 @@
-"""Delta-encoded strings in a parquet page: a page may claim more lengths than it has values, and readers believe it.
+"""Delta-encoded values in a parquet page: a page may claim more lengths than it has values, and readers believe it.
 
 pyarrow allocates 4 bytes for each length that the page's own list claims, up to 2 ** 31 of them, whatever the page
 header says; a list of zeros takes some bytes. github.com/apache/parquet-format/blob/master/Encodings.md
@@ -8,13 +8,17 @@ import pyarrow as pa
 
 from laion_assets.metadata.thrift_compact import CompactReader, ThriftError
 
-DELTA_LENGTH, DELTA_BYTES = 6, 7
-"""Encodings: lengths as deltas, then all strings; shared prefix lengths, lengths, then the rest of each string."""
+DELTA_NUMBERS, DELTA_LENGTH, DELTA_BYTES = 5, 6, 7
+"""Encodings: numbers as deltas; lengths so, then all strings; prefix lengths, lengths, the rest of each string."""
+MAX_BLOCK_VALUES = 1 << 16
+"""Values of a block of deltas; writers use 128. The reader allocates by it."""
 _LEVELS_HEAD_BYTES = 4
 
 
 def delta_fault(body: bytes, values: int, encoding: int) -> str | None:
-    """What is wrong with the lengths of a page of `values` strings, None if they may be decoded."""
+    """What is wrong with the deltas of a page of `values` numbers or strings, None if they may be decoded."""
+    if not body:
+        return None
     reader = CompactReader(body)
     try:
         for _ in range(2 if encoding == DELTA_BYTES else 1):
@@ -54,7 +58,7 @@ def _skip_lengths(reader: CompactReader, values: int) -> int:
     if claimed > values:
         return claimed
     reader.varint()
-    if not miniblocks or block % miniblocks or block // miniblocks % 32 or not block:
+    if not 0 < block <= MAX_BLOCK_VALUES or not miniblocks or block % miniblocks or block // miniblocks % 32:
         raise ThriftError(f"blocks of {block} values in {miniblocks} parts")
     of_one, rest = block // miniblocks, claimed - 1
     while rest > 0:

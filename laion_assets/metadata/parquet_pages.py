@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from laion_assets.metadata.parquet_delta import DELTA_BYTES, DELTA_LENGTH, decompress, delta_fault, without_levels
+from laion_assets.metadata.parquet_delta import (
+    DELTA_BYTES,
+    DELTA_LENGTH,
+    DELTA_NUMBERS,
+    decompress,
+    delta_fault,
+    without_levels,
+)
 from laion_assets.metadata.thrift_compact import CompactReader, ThriftError
 
 MAX_SCHEMA_DEPTH = 64
@@ -121,7 +128,7 @@ def pages_of(chunk: bytes, meta: Any, is_nullable: bool, max_page_bytes: int) ->
         if kind == _DICTIONARY_PAGE and meta.physical_type == "BYTE_ARRAY":
             longest = _longest(chunk[reader.position : position], meta, size)
         page = Page(kind == _DICTIONARY_PAGE, size, _number(details, 1), encoding, longest)
-        if page.is_delta and kind in (_DATA_PAGE, _DATA_PAGE_V2):
+        if (page.is_delta or encoding == DELTA_NUMBERS) and kind in (_DATA_PAGE, _DATA_PAGE_V2):
             levels = _number(details, 5) + _number(details, 6) if kind == _DATA_PAGE_V2 else -1
             body = chunk[reader.position + max(levels, 0) : position]
             codec = meta.compression if details.get(7, True) or kind == _DATA_PAGE else "UNCOMPRESSED"

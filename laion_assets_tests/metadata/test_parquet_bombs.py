@@ -15,6 +15,7 @@ import pytest
 from laion_assets.errors import SourceError
 from laion_assets.metadata import table_limits
 from laion_assets.metadata.identity import Positions
+from laion_assets.metadata.parquet_delta import DELTA_NUMBERS, delta_fault
 from laion_assets.metadata.parquet_rows import parquet_rows_of_file
 from laion_assets.metadata.schema import MARK
 from laion_assets.metadata.settings import MetadataSettings
@@ -136,6 +137,25 @@ def test_a_page_that_claims_more_lengths_than_values_is_refused(encoding: str, o
     claimed = content.replace(head + b"\xac\x02", head + b"\xff\x7f", 1)
     with pytest.raises(SourceError, match="column URL has a page that claims 16,383 lengths for 300 values"):
         read(claimed)
+
+
+@pytest.mark.parametrize("block", [0, 1 << 16 | 128, (1 << 32) - 128])
+def test_blocks_of_deltas_that_the_reader_would_allocate_by_are_refused(block: int) -> None:
+    def varint(number: int) -> bytes:
+        return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+    assert delta_fault(varint(128) + b"\x04\x03\x00\x02\x00\x00\x00\x00", 3, DELTA_NUMBERS) is None
+    assert "blocks of" in str(delta_fault(varint(block) + b"\x04\x03\x00" + b"\x02" * 9, 3, DELTA_NUMBERS))
+    assert "claims 4 lengths for 3 values" in str(delta_fault(varint(block) + b"\x04\x04\x00", 3, DELTA_NUMBERS))
+
+
+@pytest.mark.parametrize("options", [{}, {"data_page_version": "2.0"}, {"compression": "zstd"}])
+def test_pages_of_nulls_in_delta_encodings_are_read(options: dict[str, Any]) -> None:
+    encodings = {"URL": "DELTA_BYTE_ARRAY", "TEXT": "DELTA_LENGTH_BYTE_ARRAY", "WIDTH": "DELTA_BINARY_PACKED"}
+    urls = [f"http://a.test/{number}" for number in range(3)]
+    columns = {"URL": urls, "TEXT": pa.nulls(3, pa.string()), "WIDTH": pa.nulls(3, pa.int64())}
+    rows = read(stored(columns, use_dictionary=False, column_encoding=encodings, **options))
+    assert [row["TEXT"] for row in rows if row["kind"] != MARK] == [None] * 3
 
 
 def test_a_footer_that_says_other_than_the_pages_is_refused() -> None:
