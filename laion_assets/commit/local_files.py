@@ -4,10 +4,13 @@ A link in the place of a file or of a folder would make the store read, overwrit
 pipe in the place of a manifest would make it wait without end. Links above the store's own folder are the operator's.
 """
 
+import ctypes
 import errno
 import os
+import secrets
 import shutil
 import stat
+from pathlib import Path
 
 from laion_assets.errors import StoreError
 
@@ -122,3 +125,37 @@ def remove(path: str) -> None:
             os.unlink(path)
         except FileNotFoundError:
             return
+
+
+def write_beside(target: Path, content: bytes, durable: bool) -> Path:
+    """Write a new file beside `target`, to be moved over it; `durable` waits for the disk."""
+    make_folder(str(target.parent))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    with temporary.open("xb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    return temporary
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable (POSIX: a rename is, once its folder is synced)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_disk_of(folder: Path) -> None:
+    """Make everything written to the folder's file system durable: syncfs(2), where there is none sync(2)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(folder))
+    except AttributeError:
+        os.sync()
+    finally:
+        os.close(descriptor)

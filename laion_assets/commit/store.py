@@ -8,7 +8,6 @@ store's folder is followed (`commit/local_files.py`).
 """
 
 import contextlib
-import ctypes
 import errno
 import os
 import secrets
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from laion_assets.commit.local_files import (
+    fsync_folder,
     kind_of,
     make_folder,
     not_a_file,
@@ -31,7 +31,9 @@ from laion_assets.commit.local_files import (
     refuse_links,
     remove,
     replace,
+    sync_disk_of,
     too_large,
+    write_beside,
 )
 from laion_assets.commit.paths import checked_path
 from laion_assets.datasets import Dataset
@@ -232,7 +234,7 @@ class Store:
             fs.pipe_file(f"{base}/{self._at(path)}", content)
             return
         target = Path(self._local(path))
-        temporary = self._temporary_beside(target, content, durable)
+        temporary = write_beside(target, content, durable)
         try:
             replace(str(temporary), str(target))
         except StoreError:
@@ -251,7 +253,7 @@ class Store:
                 return False
             return True
         target = Path(self._local(path))
-        temporary = self._temporary_beside(target, content, durable=False)
+        temporary = write_beside(target, content, durable=False)
         try:
             os.link(temporary, target)
         except FileExistsError:
@@ -358,36 +360,3 @@ class Store:
             copy = Path(folder) / path.rsplit("/", 1)[-1]
             fs.get_file(f"{base}/{self._at(path)}", str(copy))
             yield copy
-
-    @staticmethod
-    def _temporary_beside(target: Path, content: bytes, durable: bool) -> Path:
-        make_folder(str(target.parent))
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        with temporary.open("xb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        return temporary
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable (POSIX: a rename is, once its folder is synced)."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_disk_of(folder: Path) -> None:
-    """Make everything written to the folder's file system durable: syncfs(2), where there is none sync(2)."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error), str(folder))
-    except AttributeError:
-        os.sync()
-    finally:
-        os.close(descriptor)

@@ -29,6 +29,8 @@ def open_parquet(store: Store, manifest: Manifest, path: str) -> Iterator[IO[byt
         with store.open(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # The disk or the network; pyarrow's own OSErrors have no number.
         said = " ".join(str(error).split())
         raise IntegrityError(f"{where} cannot be read ({said}): {_again(manifest)}") from error
 

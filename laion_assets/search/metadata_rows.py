@@ -51,6 +51,8 @@ class MetadataRows:
             group = bisect.bisect_right(groups, inside) - 1
             found: dict[str, Any] = parquet.read_row_group(group).slice(inside - groups[group], 1).to_pylist()[0]
         except (OSError, pa.ArrowException, IndexError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # The disk or the network; pyarrow's own OSErrors have no number.
             said = " ".join(str(error).split())
             raise IntegrityError(f"{where} cannot be read for row {inside} ({said}). {_AGAIN}") from error
         if found.get("uid") != uid_of(found.get("url") or "", found.get("caption")):
