@@ -50,11 +50,10 @@ def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
         for line in result.lines():
             say(line)
         if not result.kept and not result.fetched:
-            first = next((f" First: {each.url}: {found[each.path].refusal}." for each in listing.files
-                          if found[each.path].refusal), "")  # fmt: skip
+            refused = [f"{each.url}: {found[each.path].refusal}" for each in listing.files if found[each.path].refusal]
             raise SourceError(
-                f"none of the {len(listing.files)} files that {dataset.source} lists could be had: "
-                f"{dict(result.reasons)}.{first}"
+                f"none of the {len(listing.files)} files that {dataset.source} lists could be fetched: "
+                f"{dict(result.reasons)}.{f' First: {refused[0]}' if refused else ''}"
             )
         noticed = _noticed(result, earlier)
         same_reasons = earlier is not None and dict(result.reasons) == dict(earlier.counts.reasons)

@@ -87,7 +87,7 @@ def inventory(
     named = [f"vanished at the source, {policy}: {path}" for path in sorted(gone)[:_MAX_NAMED]]
     listed = len(kept) + len(fetched) + sum(reasons.values())
     refused = [
-        f"{'kept as published' if path in published else 'left out'}, {each.state}: {path} ({each.refusal})"
+        f"{'kept as published' if path in published else 'left out'}: {path}: {each.refusal}"
         for path, each in sorted(found.items())
         if each.refusal
     ]

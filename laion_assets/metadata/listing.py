@@ -13,7 +13,7 @@ from laion_assets.http.sources.async_connection import read_plain
 from laion_assets.metadata.file_path import distinct_paths, is_safe
 from laion_assets.metadata.file_pattern import compile_pattern
 from laion_assets.metadata.listing_page import Entry, entries_of
-from laion_assets.metadata.retry import TRANSIENT_STATUSES, transient, with_retries
+from laion_assets.metadata.retry import TRANSIENT_STATUSES, explain, transient, with_retries
 from laion_assets.reasons import Rejection
 
 MAX_DEPTH = 16
@@ -112,7 +112,7 @@ class _Tree:
         try:
             page = await with_retries(lambda: self._page(url, folder), url, self._retries)
         except Rejection as rejection:
-            raise SourceError(f"the listing {url} cannot be read: {rejection}.") from rejection
+            raise SourceError(f"the listing {url} cannot be read: {explain(rejection)}") from rejection
         if page is None:
             self._listing.leave_out("vanished_folder", folder)
             return

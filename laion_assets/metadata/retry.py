@@ -72,3 +72,15 @@ async def with_retries(
 def transient(response: Response) -> TransientError:
     """The error of a status that may be another one later, with the pause that the server asks for."""
     return TransientError(f"{response.status} {response.head.reason[:80]}", retry_after_s(response.head) or 0.0)
+
+
+_HINTS = {
+    Reason.BLOCKED_ADDRESS: "A host of your own network must be named in the settings: source, published or resolve.",
+    Reason.BLOCKED_PORT: "Add the port to metadata.allowed_ports, or name the host in resolve.",
+}
+
+
+def explain(rejection: Rejection) -> str:
+    """A rejection's reason and detail in one sentence, with what the operator can do about it."""
+    hint = _HINTS.get(rejection.reason)
+    return f"{rejection}." if hint is None else f"{rejection}. {hint}"

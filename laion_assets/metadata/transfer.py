@@ -14,7 +14,7 @@ from laion_assets.http.urls.target import origin_of
 from laion_assets.metadata.disk_budget import DiskBudget
 from laion_assets.metadata.listing import Listed
 from laion_assets.metadata.partial import Download, Held, Origin, Partials
-from laion_assets.metadata.retry import TRANSIENT_STATUSES, TransientError, transient, with_retries
+from laion_assets.metadata.retry import TRANSIENT_STATUSES, TransientError, explain, transient, with_retries
 from laion_assets.reasons import Reason, Rejection
 
 _PIECE_BYTES = 1 << 18
@@ -70,7 +70,7 @@ class Transfer:
             return await with_retries(self._try, url, self._client.policy.retries, lambda: self.received)
         except Rejection as rejection:
             self._partials.drop(self._listed.path)
-            return Fetched(rejection.reason.value, Origin(url), self.received, refusal=rejection.detail)
+            return Fetched(rejection.reason.value, Origin(url), self.received, refusal=explain(rejection))
         except (LaionAssetsError, OSError):
             raise
         except Exception as error:  # a defect of ours that one response uncovered: named, and never the run's end

@@ -15,7 +15,7 @@ from laion_assets.http.urls.target import DEFAULT_PORTS, parse_target
 from laion_assets.metadata.file_path import distinct_paths, is_safe, marked
 from laion_assets.metadata.file_pattern import compile_pattern
 from laion_assets.metadata.listing import MAX_FILES, Listed, Listing
-from laion_assets.metadata.retry import TRANSIENT_STATUSES, transient, with_retries
+from laion_assets.metadata.retry import TRANSIENT_STATUSES, explain, transient, with_retries
 from laion_assets.reasons import Rejection
 
 MAX_URL_CHARS = 8_192
@@ -147,7 +147,7 @@ async def _content(source: AsyncClient, place: str, retries: int) -> bytes:
     try:
         return await with_retries(read, place, retries)
     except Rejection as rejection:
-        raise SourceError(f"the list {place} cannot be read: {rejection}.") from rejection
+        raise SourceError(f"the list {place} cannot be read: {explain(rejection)}") from rejection
 
 
 def _read_file(place: str) -> bytes:
