@@ -83,7 +83,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    os._exit(status if isinstance(status, int) else 0)
+    os._exit(status if isinstance(status, int) else int(status is not None))
 
 
 def run_command() -> NoReturn:
