@@ -153,8 +153,8 @@ def _ours(order: dict, watch: Stopwatch) -> int:
     import cv2
 
     from laion_assets.commit.publication import Publication
-    from laion_assets.images import decoder, decoder_process, reencoding, shard_fetch, shard_task, shard_writer
     from laion_assets.http.fetch import Fetcher
+    from laion_assets.images import decoder, decoder_process, reencoding, shard_fetch, shard_task, shard_writer
 
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
     decoder_process.Decoder = _DecoderHere  # type: ignore[misc,assignment]

@@ -204,9 +204,7 @@ def test_the_guard_is_asked_before_every_reuse(monkeypatch):
     """A name whose answer changes to a private address is refused, although a connection to the old one is open."""
     answers = [["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"]]
     resolver = Resolver(lambda host: [ipaddress.ip_address(text) for text in answers.pop(0)], ttl_s=0.0)
-    monkeypatch.setattr(
-        "laion_assets.http.guard.refusal", lambda address: None if address.is_loopback else "private"
-    )
+    monkeypatch.setattr("laion_assets.http.guard.refusal", lambda address: None if address.is_loopback else "private")
     with running(GOOD, stays=True) as site:
         fetcher = known(Fetcher(policy_for(site), Guard({}, (site.port,), resolver)), "rebind.example")
         fetched = [fetcher.fetch(f"http://rebind.example:{site.port}/good") for _ in "123"]
