@@ -18,6 +18,18 @@ def require_root(dataset: Dataset) -> None:
         require_writable(folder, "root", "Set root (LAION_ASSETS_ROOT) to a folder that can be written.")
 
 
+def require_folder(dataset: Dataset) -> None:
+    """Refuse a root on a local disk that is a file, or below one. Raises SettingError."""
+    root = Store.of(dataset).local_root
+    for folder in () if root is None else (root, *root.parents):
+        if folder.is_dir():
+            return
+        if os.path.lexists(folder):
+            raise SettingError(
+                f"root: {folder} is not a folder. Set root (LAION_ASSETS_ROOT) to a folder that can be written."
+            )
+
+
 def require_writable(folder: Path, setting: str, fix: str) -> None:
     """Make a folder if it is not there, and write to it once. Raises SettingError naming the setting and the fix."""
     try:

@@ -63,7 +63,10 @@ def chosen(name: str) -> Dataset:
 
 
 def print_root(dataset: Dataset) -> None:
-    """Say on stderr which folder is used, so that output for scripts stays clean."""
+    """Print to stderr which folder is used, so that output for scripts stays clean. Raises SettingError for a file."""
     where = f"{dataset.root.rstrip('/')}/{dataset.folder}"
     own = f" (embeddings and indices in subsets/{dataset.name})" if dataset.part_of else ""
     echo(f"root: {where}{own}", dim=True, err=True)
+    from laion_assets.places import require_folder
+
+    require_folder(dataset)

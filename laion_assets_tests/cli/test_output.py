@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import laion_assets.cli as cli_module
-from laion_assets.cli import cli, main
+from laion_assets.cli import cli, run_command
 from laion_assets.errors import SourceError
 from laion_assets.metadata import uid_lookup
 from laion_assets.metadata.uid_lookup import FoundRow
@@ -129,7 +129,7 @@ def test_errors_of_every_kind_are_printed_without_control_characters(
 
         monkeypatch.setattr(cli_module, "cli", fail)
         with pytest.raises(SystemExit) as ended:
-            main()
+            run_command()
         assert ended.value.code == status
         assert list(lines_of(capfd.readouterr().err))
 
@@ -139,6 +139,6 @@ def test_an_argument_with_control_characters_is_shown_escaped(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["laion-assets", "--\x1b]0;x\x07\u202e"])
     with pytest.raises(SystemExit) as ended:
-        main()
+        run_command()
     assert ended.value.code == 2
     assert "\\x1b]0;x\\x07\\u202e" in "".join(lines_of(capfd.readouterr().err))
