@@ -11,6 +11,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_HOST_CHARS = 253
 MAX_LABEL_CHARS = 63
 _HOST = re.compile(r"[a-z0-9_.-]+\Z")
+_SENT_RAW = re.compile(r"[!#-;=?-_a-~]++\Z")
 _NOT_SENT_RAW = re.compile(rb"[^\x21-\x7e]|[\"<>`]")
 
 
@@ -54,27 +55,36 @@ def parse_target(url: str) -> Target:
     url = url.strip()
     try:
         parts = urlsplit(url)
+    except ValueError as error:
+        raise Rejection(Reason.INVALID_URL, _plain(str(error))) from error
+    host, port = _authority(parts.scheme, parts.netloc)
+    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    if not _SENT_RAW.match(path):
+        path = _encoded(path.encode("utf-8", "surrogatepass"))
+    return Target(url, parts.scheme, host, port, path if path[0] == "/" else f"/{path}")
+
+
+@lru_cache(maxsize=4_096)
+def _authority(scheme: str, netloc: str) -> tuple[str, int]:
+    """Host and port of a URL: its sites repeat more often than its paths. Raises Rejection."""
+    parts = SplitResult(scheme, netloc, "", "", "")
+    try:
         port = parts.port
     except ValueError as error:
         raise Rejection(Reason.INVALID_URL, _plain(str(error))) from error
-    if not parts.scheme:
+    if not scheme:
         raise Rejection(Reason.INVALID_URL, "no scheme")
-    if parts.scheme not in DEFAULT_PORTS:
-        raise Rejection(Reason.UNSUPPORTED_SCHEME, f"{_plain(parts.scheme)} is not fetched, only http and https")
+    if scheme not in DEFAULT_PORTS:
+        raise Rejection(Reason.UNSUPPORTED_SCHEME, f"{_plain(scheme)} is not fetched, only http and https")
     if port == 0:
         raise Rejection(Reason.INVALID_URL, "port 0")
-    if "\\" in parts.netloc:  # browsers end the host there, Python does not: where parsers differ, nobody is asked
+    if "\\" in netloc:  # browsers end the host there, Python does not: where parsers differ, nobody is asked
         raise Rejection(Reason.INVALID_URL, "a backslash in the host")
-    host = _ascii_host(parts)
-    path = _NOT_SENT_RAW.sub(
-        lambda sign: b"%%%02X" % sign.group()[0], (parts.path or "/").encode("utf-8", "surrogatepass")
-    ).decode("ascii")
-    if parts.query:
-        query = _NOT_SENT_RAW.sub(
-            lambda sign: b"%%%02X" % sign.group()[0], parts.query.encode("utf-8", "surrogatepass")
-        ).decode("ascii")
-        path = f"{path}?{query}"
-    return Target(url, parts.scheme, host, port or DEFAULT_PORTS[parts.scheme], path if path[0] == "/" else f"/{path}")
+    return _ascii_host(parts), port or DEFAULT_PORTS[scheme]
+
+
+def _encoded(raw: bytes) -> str:
+    return _NOT_SENT_RAW.sub(lambda sign: b"%%%02X" % sign.group()[0], raw).decode("ascii")
 
 
 def follow(target: Target, location: str) -> Target:
@@ -82,9 +92,7 @@ def follow(target: Target, location: str) -> Target:
 
     Raw bytes outside of ASCII, which RFC 9110 does not allow but servers send, are kept as they are, percent-encoded.
     """
-    encoded = _NOT_SENT_RAW.sub(
-        lambda sign: b"%%%02X" % sign.group()[0], location.strip().encode("latin-1", "replace")
-    ).decode("ascii")
+    encoded = _encoded(location.strip().encode("latin-1", "replace"))
     if not encoded:
         raise Rejection(Reason.BAD_REDIRECT, "an empty Location header")
     try:
