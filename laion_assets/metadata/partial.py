@@ -63,8 +63,8 @@ class Origin:
     @classmethod
     def of(cls, stored: object) -> "Origin | None":
         """The origin from its `fields`, None for anything else."""
-        kinds = (str, str, str, int)
-        if not isinstance(stored, list) or [type(value) for value in stored] != list(kinds):
+        kinds = [str, str, str, int, str]  # the last is left out where it is empty
+        if not isinstance(stored, list) or [type(value) for value in stored] not in (kinds, kinds[:-1]):
             return None
         return cls(*stored)
 
