@@ -455,10 +455,9 @@ def test_a_damaged_shard_makes_no_embeddings(built: Dataset, damage: str, path: 
     DAMAGES[damage](root(built) / path)
     if damage != "a byte flipped":
         assert states(built)[IMAGE_SHARDS][1] == "damaged"
-    edit(place(built, "clip_embeddings", "0"), put("inputs", value="x"))
-    if damage != "a byte flipped" or path.endswith(".tar"):
-        with pytest.raises((IncompleteError, IntegrityError), match=f"{KEY}"):
-            encode(built)
+    place(built, "clip_embeddings", "0").unlink()  # so that no vector is there to be used again
+    with pytest.raises((IncompleteError, IntegrityError), match=f"{KEY}"):
+        encode(built)
 
 
 @pytest.mark.parametrize("kind", ["img_emb", "text_emb"])
