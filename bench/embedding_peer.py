@@ -60,7 +60,7 @@ def measure_peer(asked: argparse.Namespace) -> dict[str, Any]:
         wds_number_file_per_input_file=-(-asked.rows // asked.shards),
     )
     seconds = time.perf_counter() - started
-    stats = json.loads((output / "stats" / "0.json").read_text())
+    stats = json.loads((output / "stats" / "0.json").read_text(encoding="utf-8"))
     written = len(np.load(output / "img_emb" / "img_emb_0.npy", mmap_mode="r"))
     if written != asked.rows:
         sys.exit(f"the peer wrote {written} of {asked.rows} rows")

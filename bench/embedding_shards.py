@@ -121,7 +121,7 @@ def _commit_shard(task: tuple[Dataset, int, range], images: list[bytes]) -> None
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
         pq.write_table(pa.Table.from_pylist(rows), paths[".parquet"])
-        paths["_stats.json"].write_text("{}")
+        paths["_stats.json"].write_text("{}", encoding="utf-8")
         attempt.commit(
             Counts(len(rows), len(rows)),
             settings=settings_digest(dataset, IMAGE_SHARDS),

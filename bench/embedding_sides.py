@@ -86,7 +86,7 @@ class HostMemory:
         own = psutil.Process()
         for process in [own, *own.children(recursive=True)]:
             with contextlib.suppress(OSError):
-                for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+                for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
                     if line.startswith("Pss:"):
                         total += int(line.split()[1])
         return total

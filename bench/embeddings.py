@@ -65,7 +65,7 @@ def _run(asked: argparse.Namespace, side: str, workers: int = 0) -> dict:
     command = peers if side == "peer" else own
     for name in ("device", "rows", "shards", "model", "batch_size", "folder", "precision", "decode_threads"):
         command += [f"--{name.replace('_', '-')}", str(getattr(asked, name))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         sys.exit(f"{side} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     result = json.loads(done.stdout.rpartition(RESULT)[2].splitlines()[0])

@@ -119,7 +119,7 @@ def command(dataset: Dataset) -> Iterator[subprocess.Popen[str]]:
     program = [sys.executable, "-c", "from laion_assets.cli import main; main()", "materialize"]
     process = subprocess.Popen(
         [*program, "--dataset", "sample", "image_shards"],
-        env=environment, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=environment, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
     try:
         yield process

@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_assets.commit.manifest import Counts, FileEntry, Manifest
+from laion_assets.commit.manifest import Counts, FileEntry, Manifest, read_manifest
+from laion_assets.commit.publication import publication
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.handles import (
@@ -15,6 +16,7 @@ from laion_assets.handles import (
     DATASET_STATISTICS,
     HANDLES,
     IMAGE_STATISTICS,
+    PUBLISHED_PARQUET,
     ClipEmbeddings,
     PublishedParquet,
 )
@@ -47,8 +49,10 @@ def publish_hostile(dataset: Dataset) -> Dataset:
     for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
         build_statistics(dataset, Store.of(dataset), asset, lambda line: None)
     store = Store.of(dataset)
-    published = [{"path": name, "url": name, "size": 1, "version": name, "rows": 1, "footer": name} for name in HOSTILE]
-    store.write_bytes(PublishedParquet.LIST, json.dumps(published).encode())
+    listed = [{"path": name, "url": name, "size": 1, "version": name, "rows": 1, "footer": name} for name in HOSTILE]
+    with publication(store, PUBLISHED_PARQUET) as attempt:
+        attempt.stage(PublishedParquet.LIST).write_text(json.dumps(listed), encoding="utf-8")
+        attempt.commit(Counts(len(HOSTILE), len(HOSTILE)), settings="", inputs="")
     embedded = pa.table({name: list(HOSTILE) for name in ("image_path", "uid", "caption")})
     path = Path(store.url) / ClipEmbeddings.path(dataset.layout, 0, "metadata")
     path.parent.mkdir(parents=True)
@@ -58,11 +62,12 @@ def publish_hostile(dataset: Dataset) -> Dataset:
 
 def hostile_manifest(dataset: Dataset, asset: str) -> Manifest:
     """A manifest of the asset's partition 0 whose every text is hostile."""
+    committed = read_manifest(Store.of(dataset), asset, HANDLES[asset].key(dataset.layout, 0))
     details = DETAILS if asset != CLIP_EMBEDDINGS else dict.fromkeys(("model", "device"), HOSTILE[1])
     return Manifest(
         asset,
         HANDLES[asset].key(dataset.layout, 0),
-        tuple(FileEntry(name, 1, "0" * 64) for name in HOSTILE),
+        (*(FileEntry(name, 1, "0" * 64) for name in HOSTILE), *(committed.files if committed else ())),
         Counts(len(HOSTILE), 0, dict.fromkeys(HOSTILE, 1)),
         "",
         "",

@@ -34,19 +34,19 @@ from laion_assets.places import describe
 HELP = """Rebuild a LAION-style image-text dataset, from crawl CSVs to a searchable CLIP index.
 
 \b
-The way of the data, each stage an asset of the Dagster graph:
+Pipeline stages, one Dagster asset each:
   raw_csv -> dedup_parquet -> image_shards -> clip_embeddings -> knn_indices -> search
 
 \b
 Start here:
-  laion-assets demo                                 the whole graph on the embedded sample, offline
+  laion-assets demo                                 the whole pipeline on the embedded sample, offline
   laion-assets search --dataset sample "a red circle left of a blue square"
-  laion-assets status --dataset sample              what is complete, stale or missing
-  laion-assets statistics --dataset sample          the dataset in figures; where its report is
+  laion-assets status --dataset sample              complete, stale and missing partitions
+  laion-assets statistics --dataset sample          counts and quantiles; where the report is
 \b
 Then your own data:
-  laion-assets settings --dataset laion400m         each setting, its value, where it came from
-  laion-assets fetch https://example.org/a.jpg      what would become of one URL
+  laion-assets settings --dataset laion400m         every setting, its value and its origin
+  laion-assets fetch https://example.org/a.jpg      dry-run one URL
   laion-assets materialize --dataset laion400m dedup_parquet
 \b
 Settings come from laion-assets.toml here (or the file LAION_ASSETS_SETTINGS names) and from LAION_ASSETS_...

@@ -17,12 +17,11 @@ QUERY = "a small red circle left of a large blue square"
 @click.command()
 @click.option("--query", default=QUERY, show_default=True, help="The example query that the new index answers.")
 def demo(query: str) -> None:
-    """The whole graph on the embedded sample, offline: from crawl CSVs to an answered query.
+    """Run the whole pipeline on the embedded sample, offline: from crawl CSVs to a search result.
 
     Starts a small web site on loopback, materializes the assets of the dataset `sample` through Dagster runs
-    (see them with `make dev`), says per stage what went in, came out and was dropped for which reason, and puts the
-    answer to an example query into a contact sheet (PNG). Takes a few minutes the first time; run again it does no
-    work twice.
+    (`make dev` shows them), prints the input, output and dropped rows of each stage, and writes the results of an
+    example query as a contact sheet (PNG). Takes a few minutes the first time; complete partitions are not run again.
     """
     from laion_assets.runs import materialize
 
@@ -49,4 +48,4 @@ def demo(query: str) -> None:
     echo(f"report:           {store.address(REPORT)}")
     ran = sum(report.ran for report in reports)
     echo(f"took {duration(time.monotonic() - started)}, {ran} partitions run")
-    echo("next: `make dev` opens the graph in the Dagster page; `laion-assets --help` shows the rest")
+    echo("next: `make dev` opens the graph in the Dagster UI; `laion-assets --help` shows the rest")

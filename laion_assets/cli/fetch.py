@@ -14,11 +14,11 @@ from laion_assets.cli.output import echo, echo_json
 @dataset_option(default=None)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole decision as JSON.")
 def fetch(url: str, name: str | None, as_json: bool) -> None:
-    """What would become of one URL: it is fetched, checked and resized as a shard does it; nothing is written.
+    """Dry-run one URL through the fetcher: fetch, check and resize it as for a shard; nothing is written.
 
-    Without --dataset the strict policy holds: http and https, public addresses and ports 80 and 443 only. With a
-    dataset its settings hold, and its `resolve` sites are reached (the sample's site is started for the moment).
-    The exit status is 0 for any decision, also for a refusal.
+    Without --dataset the strict policy applies: http and https, public addresses and ports 80 and 443 only. With a
+    dataset its settings apply, its `resolve` hosts included (the sample's site is started for the command).
+    The exit status is 0 for any outcome, also if the URL is refused.
 
     \b
     laion-assets fetch http://127.0.0.1/secret.jpg --json         blocked_address

@@ -33,13 +33,13 @@ from laion_assets.images.retry_reasons import retry_reasons
 def materialize(
     assets: tuple[str, ...], name: str, span: str | None, retry: str | None, remove_old_layout: bool
 ) -> None:
-    """Run what is not complete of ASSETS (all if none is named), one after the other.
+    """Run the partitions of ASSETS that are not complete (all assets by default), in order.
 
-    Complete partitions are not run again. The runs show in the Dagster page (make dev). Ctrl-C keeps every
-    finished partition; the same command goes on from there.
+    Complete partitions are not run again. The runs appear in the Dagster UI (make dev). Ctrl-C keeps every
+    committed partition; the same command continues from there.
 
     \b
-    --retry failed           every failure but the settled (404, 410, 451, refused by our guard)
+    --retry failed           all failures except permanent ones (404, 410, 451, refused by the guard)
     --retry retryable        what may well pass: DNS, connection, deadline, 429, 5xx, own faults
     --retry dns_failure,...  rows with these reasons; settled ones have to be named
     Pictures that are there stay byte for byte. Rows whose owner opted out are never fetched again.

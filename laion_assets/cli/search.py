@@ -23,7 +23,7 @@ from laion_assets.cli.output import echo, echo_json
 @click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Also write a contact sheet (PNG).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of results.")
 def search(text: str, name: str, k: int, modality: str, sheet: Path | None, as_json: bool) -> None:
-    """The pictures nearest to TEXT in the dataset's published index.
+    """Search the dataset's index for the images nearest to TEXT.
 
     \b
     laion-assets search --dataset sample "a red circle left of a blue square" --k 5

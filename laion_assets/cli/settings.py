@@ -19,7 +19,7 @@ from laion_assets.settings.resolution import Settings
 )
 @click.option("--markdown", is_flag=True, help="Print docs/settings.md: the declaration of every setting.")
 def settings(name: str | None, as_json: bool, markdown: bool) -> None:
-    """Each setting, its value, where it came from, and which values are allowed.
+    """Print every setting, its value, its origin and the allowed values.
 
     A setting such as images.threads of the dataset sample is taken from, first found wins:
 
@@ -31,7 +31,8 @@ def settings(name: str | None, as_json: bool, markdown: bool) -> None:
       the dataset's own declaration
     """
     if markdown:
-        click.echo(reference(), nl=False)
+        for line in reference().splitlines():
+            echo(line)
         return
     loaded = Settings.load()
     chosen = [declared(name)] if name else list(DATASETS.values())

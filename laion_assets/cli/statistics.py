@@ -14,9 +14,9 @@ from laion_assets.places import require_root
 @dataset_option()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: all figures by asset.")
 def statistics(name: str, as_json: bool) -> None:
-    """The dataset in figures, and where its report (one HTML page with plots) is.
+    """Print the dataset statistics, and where the report (one HTML page with plots) is.
 
-    Shows what the assets dataset_statistics and image_statistics published, and writes the page anew from it:
+    Reads the assets dataset_statistics and image_statistics, and writes the report from them:
 
     \b
     laion-assets materialize -d sample dataset_statistics image_statistics

@@ -18,13 +18,13 @@ _STATES = ("complete", "stale", "missing", "damaged")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: counts by asset.")
 @click.option("--check", is_flag=True, help="Exit with status 1 unless every partition is complete.")
 def status(name: str, as_json: bool, check: bool) -> None:
-    """Complete, stale, missing and damaged partitions of each asset, from their manifests.
+    """Count complete, stale, missing and damaged partitions of each asset, from their manifests.
 
     \b
-    complete  its manifest is there and agrees with the files, the settings and the rows it was made from
-    stale     made with other settings or from other rows than today's; shown, never acted on by itself
-    missing   not published
-    damaged   published, but its files or its manifest are missing, cut or not what they should be
+    complete  its manifest agrees with the files, the settings and the inputs
+    stale     settings or inputs changed since it was built; shown, never rebuilt by itself
+    missing   not committed
+    damaged   committed, but its files or its manifest are missing, truncated or altered
     Partitions of another layout than the dataset's are named below the table (old_layout in JSON).
     """
     dataset = chosen(name)
@@ -71,7 +71,7 @@ def _print_table(states: dict[str, list[PartitionState]]) -> None:
     for asset, found in states.items():
         refused = [state for state in found if state.local_fault]
         if refused:
-            click.secho(
+            echo(
                 f"  {asset}: the last run is incomplete, {len(refused):,} partitions were not committed because of "
                 f"local faults. {refused[0].reason}. Then run them again.",
                 fg="red",

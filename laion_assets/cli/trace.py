@@ -12,9 +12,9 @@ from laion_assets.commit.store import Store
 @dataset_option()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: where the row is, and its values.")
 def trace(uid: str, name: str, as_json: bool) -> None:
-    """Where the row with this UID is, and where it came from: parquet file, shard, sample key, crawl file and row.
+    """Locate the row with this UID: parquet file, shard, sample key, source file and row.
 
-    Reads one footer and one row group, whatever the size of the dataset. Exit status 1 where there is no such row.
+    Reads one footer and one row group, whatever the size of the dataset. Exits with 1 if there is no such row.
     """
     from laion_assets.metadata.uid_lookup import find_uid
 

@@ -50,6 +50,7 @@ class MetadataSettings:
         "exempt",
         min=1,
         max=65_535,
+        non_empty=True,
     )
     max_file_bytes: int = setting(
         10_000_000_000,

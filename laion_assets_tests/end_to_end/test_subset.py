@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,8 @@ def home(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's files up to its shards, and what the subset makes of them."""
     folder = tmp_path_factory.mktemp("subset")
     sample = folder / "data" / "sample"
-    for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "image_shards", "manifests"):
-        (sample / name).parent.mkdir(parents=True, exist_ok=True)
-        (sample / name).symlink_to(demo.root / "sample" / name)
+    for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "image_shards", "manifests", "claims"):
+        shutil.copytree(demo.root / "sample" / name, sample / name)
     done = command(folder, "materialize", "--dataset", SUBSET)
     (folder / "output").write_text(done.stdout + done.stderr)
     return folder

@@ -37,7 +37,8 @@ def home(kind: str, tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Pat
     folder = tmp_path_factory.mktemp(kind)
     (folder / "dagster_home").mkdir()
     shutil.copy(TOP / "dagster_home" / "dagster.yaml", folder / "dagster_home")
-    for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "manifests/raw_csv", "manifests/dedup_parquet"):
+    books = [f"{book}/{asset}" for book in ("manifests", "claims") for asset in ("raw_csv", "dedup_parquet")]
+    for name in ("raw_csv", "dedup_parquet", "dedup_rejects", *books):
         shutil.copytree(demo.root / "sample" / name, folder / "data" / "sample" / name)
     return folder
 

@@ -44,7 +44,7 @@ def test_runs_may_be_cut_anywhere_and_come_in_any_order(writer: PartitionWriter)
     whole = writer.write(0, runs(30))
     assert (whole.counts.rows_in, whole.counts.rows_out) == (41, 30)
     assert whole.counts.reasons == {"duplicate": 10, "wrong_token_count": 1}
-    assert whole.details == {"notes": {}, "files": {"read": 1}}
+    assert whole.details == {"notes": {}, "files": {"read": 1}, "left_out": {}}
     small = runs(30, 500)
     assert len(small) > 5
     for range_bytes in (1, 5_000, 1_000_000):

@@ -80,7 +80,7 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
         ("index.current_memory_available", "0G", "from 1K"),
         ("index.metric_type", "cosine", "must be ip or l2"),
         ("embeddings.device", "gpu", "must be auto, cpu, cuda or cuda:N"),
-        ("embeddings.precision", "int8", "must be fp32, bf16 or fp16"),
+        ("embeddings.precision", "int8", "must be auto, fp32, bf16 or fp16"),
         ("images.engine", "ray", "must be pool or spark"),
         ("images.user_agent", "a\nb", "one line of printable ASCII"),
         ("root", "", "must not be empty"),
