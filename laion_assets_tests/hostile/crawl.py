@@ -40,9 +40,9 @@ class HostileCrawl:
         return json.dumps([{"name": name, "type": "file"} for name in names]).encode()
 
 
-def hostile_crawl() -> HostileCrawl:
-    """The same each time."""
-    rows = {url: (name, kind.reasons) for name, kind, url in _rows()}
+def hostile_crawl(healthy: bool) -> HostileCrawl:
+    """The same each time; more than half of its rows are at `healthy` hosts, or none is."""
+    rows = {url: (name, kind.reasons) for name, kind, url in _rows(healthy)}
     lines = [row(URL=url, TEXT=f"row {number}") for number, url in enumerate(rows)]
     files = {f"part-{part}.csv": table([*lines[part::FILES]]) for part in range(FILES)}
     files["again.csv"] = table(lines[:DUPLICATES])
@@ -58,10 +58,11 @@ def hostile_crawl() -> HostileCrawl:
     return HostileCrawl(files, _pages(), rows)
 
 
-def _rows() -> list[tuple[str, Kind, str]]:
+def _rows(healthy: bool) -> list[tuple[str, Kind, str]]:
     kinds = [(name, kind, number) for name, kind in KINDS.items() for number in range(COPIES)]
-    kinds += [("healthy", HEALTHY, number) for number in range(HEALTHY_ROWS)]
-    kinds += [("healthy-tls", HEALTHY_TLS, number) for number in range(HEALTHY_TLS_ROWS)]
+    if healthy:
+        kinds += [("healthy", HEALTHY, number) for number in range(HEALTHY_ROWS)]
+        kinds += [("healthy-tls", HEALTHY_TLS, number) for number in range(HEALTHY_TLS_ROWS)]
     return [(name, kind, kind.url.format(kind=name, n=number)) for name, kind, number in kinds]
 
 

@@ -1,6 +1,6 @@
 """The part of the test that runs in the namespace: servers, stages one by one, and what each asked and used.
 
-`python -m laion_assets_tests.hostile.inside FOLDER` writes `FOLDER/report.json`.
+`python -m laion_assets_tests.hostile.inside FOLDER healthy|hostile` writes `FOLDER/report.json`.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import psutil
 from laion_assets_tests.hostile.crawl import hostile_crawl
 from laion_assets_tests.hostile.dns_server import DnsServer
 from laion_assets_tests.hostile.namespace import NAME_SERVER, asked, forget, prepare
+from laion_assets_tests.hostile.stage import HEALTHY
 from laion_assets_tests.hostile.web import serve
 from laion_assets_tests.http.test_tls import make
 
@@ -28,10 +29,10 @@ LIMIT_S = 300.0
 _EVERY_S = 0.2
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, hosts: str) -> None:
     """Prepare, serve, run the stages, report."""
     prepare(folder)
-    crawl = hostile_crawl()
+    crawl = hostile_crawl(hosts == HEALTHY)
     trusted, other = (make(folder, name, others=sorted(crawl.tls_hosts)) for name in ("trusted", "other"))
     serve(crawl, trusted, other)
     DnsServer(NAME_SERVER)
@@ -39,7 +40,7 @@ def main(folder: Path) -> None:
     report: dict[str, Any] = {"control": _control()}
     for stage in STAGES:
         forget()
-        report[stage] = _measure(stage, folder, environment) | {"asked": sorted(asked())}
+        report[stage] = _measure([stage, hosts], folder, environment) | {"asked": sorted(asked())}
         (folder / "report.json").write_text(json.dumps(report))
         if report[stage]["status"] != 0:
             break
@@ -56,12 +57,12 @@ def _control() -> list[tuple[str, str, int]]:
     return sorted(asked())
 
 
-def _measure(stage: str, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+def _measure(stage: list[str], folder: Path, environment: dict[str, str]) -> dict[str, Any]:
     """Run a stage to its end: its status, seconds, the most memory (MiB) of its processes and disk (bytes) it used."""
     tree_mib, process_mib, disk, started = 0.0, 0.0, 0, time.monotonic()
-    command = [sys.executable, "-m", "laion_assets_tests.hostile.stage", str(folder), stage]
+    command = [sys.executable, "-m", "laion_assets_tests.hostile.stage", str(folder), *stage]
     with (
-        open(folder / f"{stage}.log", "wb") as log,
+        open(folder / f"{stage[0]}.log", "wb") as log,
         subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT) as process,
     ):
         root = psutil.Process(process.pid)
@@ -99,4 +100,4 @@ def _size(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

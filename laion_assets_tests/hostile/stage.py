@@ -1,4 +1,7 @@
-"""Runs one stage of the hostile dataset as a Dagster run: `python -m laion_assets_tests.hostile.stage FOLDER ASSET`."""
+"""Runs one stage of the hostile dataset as a Dagster run.
+
+`python -m laion_assets_tests.hostile.stage FOLDER ASSET healthy|hostile`
+"""
 
 import sys
 from dataclasses import replace
@@ -15,10 +18,14 @@ MAX_RUN_BYTES = 150_000_000
 MAX_BODY_BYTES = 1_000_000
 MAX_BYTES_IN_FLIGHT = 20_000_000
 SHARDS = 4
+HEALTHY, HOSTILE = "healthy", "hostile"
 
 
-def hostile_dataset(folder: Path) -> Dataset:
-    """The dataset of the hostile crawl, with bounds so small that hostile answers reach each."""
+def hostile_dataset(folder: Path, healthy: bool) -> Dataset:
+    """The dataset of the hostile crawl, with bounds so small that hostile answers reach each.
+
+    Without `healthy` hosts the detection of local faults is off: it takes such a web for a fault of this machine.
+    """
     return replace(
         SAMPLE,
         name="hostile",
@@ -42,6 +49,7 @@ def hostile_dataset(folder: Path) -> Dataset:
             max_pixels=20_000_000,
             processes=2,
             threads=32,
+            refuse_local_faults=healthy,
         ),
     )
 
@@ -49,4 +57,4 @@ def hostile_dataset(folder: Path) -> Dataset:
 if __name__ == "__main__":
     from laion_assets.runs import materialize
 
-    materialize(hostile_dataset(Path(sys.argv[1])), [sys.argv[2]], on_report=print)
+    materialize(hostile_dataset(Path(sys.argv[1]), sys.argv[3] == HEALTHY), [sys.argv[2]], on_report=print)

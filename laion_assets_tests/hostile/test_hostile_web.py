@@ -1,8 +1,8 @@
 """A pipeline in a network namespace where the DNS server and every host attack: counted rows, bounds, no way inward.
 
 The namespace's every address answers, also loopback, private networks and metadata services, so that a request that
-should not be sent would be served with a secret; nftables notes it in any case. Detection of local faults stays on:
-half of the rows are at healthy hosts.
+should not be sent would be served with a secret; nftables notes it in any case. Once more than half of the rows are at
+healthy hosts, and detection of local faults is on; once all hosts are hostile, and it is off.
 """
 
 import ipaddress
@@ -31,13 +31,20 @@ from laion_assets_tests.hostile.crawl import ABSURD_URLS, DUPLICATES, HostileCra
 from laion_assets_tests.hostile.dns_server import PUBLIC, public_address
 from laion_assets_tests.hostile.inside import LIMIT_S, METADATA, STAGES
 from laion_assets_tests.hostile.namespace import NAME_SERVER, command_inside
-from laion_assets_tests.hostile.stage import DOWNLOADS, MAX_BYTES_IN_FLIGHT, MAX_FILE_BYTES, hostile_dataset
+from laion_assets_tests.hostile.stage import (
+    DOWNLOADS,
+    HEALTHY,
+    HOSTILE,
+    MAX_BYTES_IN_FLIGHT,
+    MAX_FILE_BYTES,
+    hostile_dataset,
+)
 
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(1_200)]
 
 PROCESS_MIB = 320
 """A process of Python: 160 MiB of imports, as much for bodies and one image. The largest of the sample has 210."""
-TREE_MIB = {"raw_csv": 400, "dedup_parquet": 1_800, "image_shards": 1_000}
+TREE_MIB = {"raw_csv": 300, "dedup_parquet": 1_500, "image_shards": 800}
 """All processes of a stage together: two workers with a decoder each; a JVM of 1 GiB with its Python workers."""
 DISK_BYTES = {
     "raw_csv": DOWNLOADS * MAX_FILE_BYTES + 10_000_000,
@@ -49,8 +56,14 @@ when it is refused."""
 REACHED_BY_REDIRECT = ("dns-rebind-99.test",)
 
 
+@pytest.fixture(scope="module", params=[HEALTHY, HOSTILE])
+def hosts(request: pytest.FixtureRequest) -> str:
+    """Whether there are healthy hosts beside the hostile ones."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, hosts: str) -> Path:
     """The folder of a whole run."""
     folder = tmp_path_factory.mktemp("hostile")
     for name in ("temporary", "dagster_home"):
@@ -58,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(TOP / "dagster_home" / "dagster.yaml", folder / "dagster_home")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LAION_", "DAGSTER_"))}
     environment = {**kept, "DAGSTER_HOME": str(folder / "dagster_home"), "PYTHONPATH": str(TOP)}
-    command = [sys.executable, "-m", "laion_assets_tests.hostile.inside", str(folder)]
+    command = [sys.executable, "-m", "laion_assets_tests.hostile.inside", str(folder), hosts]
     subprocess.run(command_inside(command), env=environment, check=True, timeout=3 * LIMIT_S + 60)
     return folder
 
@@ -71,13 +84,13 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def crawl() -> HostileCrawl:
-    return hostile_crawl()
+def crawl(hosts: str) -> HostileCrawl:
+    return hostile_crawl(hosts == HEALTHY)
 
 
 @pytest.fixture(scope="module")
-def hostile(folder: Path) -> Dataset:
-    return hostile_dataset(folder)
+def hostile(folder: Path, hosts: str) -> Dataset:
+    return hostile_dataset(folder, hosts == HEALTHY)
 
 
 def manifests(hostile: Dataset, asset: str) -> list[Manifest]:
