@@ -38,6 +38,7 @@ def prepare(folder: Path) -> None:
 
     Raises subprocess.CalledProcessError.
     """
+    os.environ["PATH"] = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where Debian has ip and nft
     for arguments in (
         "link set lo up",
         "route add local default dev lo",
