@@ -90,6 +90,15 @@ test-apache: setup apache2 ## a crawl fetched from a real Apache: its directory 
 test-proxy: setup nginx ## deploy/nginx.conf in a real nginx before a real web server (about a minute)
 	$(BIN)/python -m pytest -m proxy $(PYTEST)
 
+.PHONY: iproute2 nftables test-hostile
+iproute2:
+	@.ci/apt-install ip iproute2
+nftables:
+	@.ci/apt-install nft nftables
+test-hostile: setup iproute2 nftables ## a pipeline in a network namespace where DNS and every host attack (about 3 minutes)
+	@unshare $$(test "$$(id -u)" = 0 || echo --map-root-user) --net --mount true || { echo "This machine does not allow a network namespace: run make test-hostile as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone=1)."; exit 1; }
+	$(BIN)/python -m pytest -m hostile $(PYTEST)
+
 test-browser: setup chromium ## the Dagster page in Chromium, screenshots in artifacts/
 	$(BIN)/python -m pytest -m browser $(PYTEST)
 

@@ -21,13 +21,14 @@ NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 
 
-def make(folder, name, host="a.test", begins=NOW - DAY, ends=NOW + DAY):
-    """A self-signed certificate and its key, in one PEM file."""
+def make(folder, name, host="a.test", begins=NOW - DAY, ends=NOW + DAY, others=()):
+    """A self-signed certificate for a host, and others, and its key, in one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
     builder = builder.serial_number(1).not_valid_before(begins).not_valid_after(ends)
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+    names = [x509.DNSName(each) for each in (host, *others)]
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = builder.sign(key, hashes.SHA256())
     path = folder / f"{name}.pem"
     plain = serialization.NoEncryption()

@@ -1,0 +1,75 @@
+"""The hostile crawl: its CSV files, by file name, and the rows that they hold."""
+
+import gzip
+import json
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from laion_assets.reasons import Reason
+from laion_assets_tests.hostile.answers import CHUNKED, HEALTHY, HEALTHY_TLS, KINDS, OK, Kind, repeat, zeros
+from laion_assets_tests.images.site import Talk, answer
+from laion_assets_tests.metadata.tables import HEADER, row, table
+from laion_assets_tests.metadata.test_hostile_source import HOSTILE, INWARD, redirect
+
+COPIES = 4
+HEALTHY_ROWS, HEALTHY_TLS_ROWS = 300, 60
+FILES = 4
+DUPLICATES = 25
+MARKUP = ("![x](http://127.0.0.1/leak.png)", "<img src=http://127.0.0.1/>", "\x1b]0;title\x07 \x9b31m", "a\u202eb")
+ABSURD_URLS = ("javascript:alert(1)", "data:image/png;base64,AA==", "//nowhere", "http://", "ftp://a.test/b", "")
+
+
+@dataclass(frozen=True)
+class HostileCrawl:
+    """`files` are sound transfers whose rows are `rows`, by URL with the reasons that each may end with, beside
+    `DUPLICATES` of them and rows that are refused; `pages` are transfers that fail, each of which costs its file.
+    """
+
+    files: dict[str, bytes]
+    pages: dict[str, Talk]
+    rows: dict[str, tuple[str, frozenset[Reason]]]
+
+    @property
+    def tls_hosts(self) -> set[str]:
+        """Hosts of the rows' https URLs."""
+        return {urlsplit(url).netloc for url in self.rows if url.startswith("https:")}
+
+    @property
+    def listing(self) -> bytes:
+        names = [*self.files, *(path.rpartition("/")[2] for path in self.pages)]
+        return json.dumps([{"name": name, "type": "file"} for name in names]).encode()
+
+
+def hostile_crawl(healthy: bool) -> HostileCrawl:
+    """The same each time; more than half of its rows are at `healthy` hosts, or none is."""
+    rows = {url: (name, kind.reasons) for name, kind, url in _rows(healthy)}
+    lines = [row(URL=url, TEXT=f"row {number}") for number, url in enumerate(rows)]
+    files = {f"part-{part}.csv": table([*lines[part::FILES]]) for part in range(FILES)}
+    files["again.csv"] = table(lines[:DUPLICATES])
+    marked = {f"http://healthy-{9_000 + number}.test/healthy.jpg": text for number, text in enumerate(MARKUP)}
+    rows |= dict.fromkeys(marked, ("healthy", HEALTHY.reasons))
+    files["markup.csv"] = table([row(URL=url, TEXT=text) for url, text in marked.items()])
+    files["absurd.csv"] = table([row(URL=url, TEXT="absurd") for url in ABSURD_URLS])
+    files["quote.csv"] = HEADER + b'1|"http://a.test/' + b"q" * 300_000
+    files["nul.csv"] = HEADER + b"1|http://a.test/\0|a|1|1|?|U|0.3\n"
+    files["wide.csv"] = HEADER + b"1|" + b"w" * 3_000_000 + b"\n"
+    files["binary.csv"] = bytes(range(256)) * 400
+    files["bomb.csv.gz"] = gzip.compress(HEADER) + zeros(300)
+    return HostileCrawl(files, _pages(), rows)
+
+
+def _rows(healthy: bool) -> list[tuple[str, Kind, str]]:
+    kinds = [(name, kind, number) for name, kind in KINDS.items() for number in range(COPIES)]
+    if healthy:
+        kinds += [("healthy", HEALTHY, number) for number in range(HEALTHY_ROWS)]
+        kinds += [("healthy-tls", HEALTHY_TLS, number) for number in range(HEALTHY_TLS_ROWS)]
+    return [(name, kind, kind.url.format(kind=name, n=number)) for name, kind, number in kinds]
+
+
+def _pages() -> dict[str, Talk]:
+    pages = [HOSTILE[name] for name in HOSTILE if name != "redirect without a place"]
+    pages += [redirect(location.format(port=80)) for location in INWARD]
+    pages += [redirect(f"http://{kind}-1.test/latest/meta-data/iam") for kind in ("dns-loopback", "dns-metadata")]
+    pages += [repeat(OK + b"\r\n", b"x" * 65_536), repeat(CHUNKED, b"10000\r\n" + b"x" * 65_536 + b"\r\n")]
+    pages += [answer(zeros(200), "200 OK", "Content-Encoding: gzip")]
+    return {f"/csv/bad-{number}.csv": page for number, page in enumerate(pages)}

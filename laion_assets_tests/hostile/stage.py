@@ -1,0 +1,60 @@
+"""Runs one stage of the hostile dataset as a Dagster run.
+
+`python -m laion_assets_tests.hostile.stage FOLDER ASSET healthy|hostile`
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets.images.settings import ImageSettings
+from laion_assets.layout import Layout
+from laion_assets.metadata.settings import MetadataSettings
+
+DOWNLOADS = 8
+MAX_FILE_BYTES = 8_000_000
+MAX_RUN_BYTES = 150_000_000
+MAX_BODY_BYTES = 1_000_000
+MAX_BYTES_IN_FLIGHT = 20_000_000
+SHARDS = 4
+HEALTHY, HOSTILE = "healthy", "hostile"
+
+
+def hostile_dataset(folder: Path, healthy: bool) -> Dataset:
+    """The dataset of the hostile crawl, with bounds so small that hostile answers reach each.
+
+    Without `healthy` hosts the detection of local faults is off: it takes such a web for a fault of this machine.
+    """
+    return replace(
+        SAMPLE,
+        name="hostile",
+        root=str(folder / "data"),
+        source="http://crawl.test/csv/",
+        layout=Layout(parquet_files=2, shards=SHARDS, embedding_files=1, rows_per_shard=1_000),
+        metadata=MetadataSettings(
+            stall_timeout_s=3.0,
+            retries=1,
+            downloads=DOWNLOADS,
+            connections_per_host=DOWNLOADS,
+            max_file_bytes=MAX_FILE_BYTES,
+            max_run_bytes=MAX_RUN_BYTES,
+            driver_memory="1g",
+        ),
+        images=ImageSettings(
+            connect_timeout_s=3.0,
+            deadline_s=8.0,
+            max_body_bytes=MAX_BODY_BYTES,
+            max_bytes_in_flight=MAX_BYTES_IN_FLIGHT,
+            max_pixels=20_000_000,
+            processes=2,
+            threads=32,
+            refuse_local_faults=healthy,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    from laion_assets.runs import materialize
+
+    materialize(hostile_dataset(Path(sys.argv[1]), sys.argv[3] == HEALTHY), [sys.argv[2]], on_report=print)
