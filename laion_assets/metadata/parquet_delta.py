@@ -9,22 +9,22 @@ import pyarrow as pa
 from laion_assets.metadata.thrift_compact import CompactReader, ThriftError
 
 DELTA_NUMBERS, DELTA_LENGTH, DELTA_BYTES = 5, 6, 7
-"""Encodings: numbers as deltas; lengths so, then all strings; prefix lengths, lengths, the rest of each string."""
+"""Encodings: numbers as deltas; lengths so, then all strings; prefix lengths, lengths, the rest of each string. The
+last is refused."""
 MAX_BLOCK_VALUES = 1 << 16
 """Values of a block of deltas; writers use 128. The reader allocates by it."""
 _LEVELS_HEAD_BYTES = 4
 
 
-def delta_fault(body: bytes, values: int, encoding: int) -> str | None:
+def delta_fault(body: bytes, values: int) -> str | None:
     """What is wrong with the deltas of a page of `values` numbers or strings, None if they may be decoded."""
     if not body:
         return None
     reader = CompactReader(body)
     try:
-        for _ in range(2 if encoding == DELTA_BYTES else 1):
-            claimed = _skip_lengths(reader, values)
-            if claimed > values:
-                return f"claims {claimed:,} lengths for {values:,} values"
+        claimed = _skip_lengths(reader, values)
+        if claimed > values:
+            return f"claims {claimed:,} lengths for {values:,} values"
     except ThriftError as error:
         return f"has lengths that cannot be read: {error}"
     return None

@@ -48,15 +48,12 @@ class Page:
     @property
     def is_delta(self) -> bool:
         """Whether its strings are delta-encoded."""
-        return self.encoding in (DELTA_LENGTH, DELTA_BYTES)
+        return self.encoding == DELTA_LENGTH
 
     @property
     def row_bytes(self) -> float:
-        """Bytes that a row of the page adds, at most, over a long range of rows, without those of a dictionary.
-
-        Most often the mean; a string that others repeat as their prefix may be as long as the page.
-        """
-        return self.size if self.encoding == DELTA_BYTES else self.size / max(self.values, 1)
+        """Mean bytes that a row of the page adds, without those of a dictionary."""
+        return self.size / max(self.values, 1)
 
 
 def footer_of(file: Any) -> bytes:
@@ -128,13 +125,18 @@ def pages_of(chunk: bytes, meta: Any, is_nullable: bool, max_page_bytes: int) ->
         if kind == _DICTIONARY_PAGE and meta.physical_type == "BYTE_ARRAY":
             longest = _longest(chunk[reader.position : position], meta, size)
         page = Page(kind == _DICTIONARY_PAGE, size, _number(details, 1), encoding, longest)
+        if encoding == DELTA_BYTES and kind in (_DATA_PAGE, _DATA_PAGE_V2):
+            raise RefusedParquetError(
+                f"column {meta.path_in_schema} has the encoding DELTA_BYTE_ARRAY, in which some damaged pages crash "
+                "pyarrow 15. Write the file again without it, for example with pyarrow.parquet.write_table"
+            )
         if (page.is_delta or encoding == DELTA_NUMBERS) and kind in (_DATA_PAGE, _DATA_PAGE_V2):
             levels = _number(details, 5) + _number(details, 6) if kind == _DATA_PAGE_V2 else -1
             body = chunk[reader.position + max(levels, 0) : position]
             codec = meta.compression if details.get(7, True) or kind == _DATA_PAGE else "UNCOMPRESSED"
             try:
                 plain = without_levels(decompress(body, codec, size - max(levels, 0)), levels, is_nullable)
-                fault = delta_fault(plain, page.values, encoding)
+                fault = delta_fault(plain, page.values)
             except ThriftError as error:
                 fault = str(error)
             if fault:
