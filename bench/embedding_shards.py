@@ -40,6 +40,7 @@ def make_shards(folder: Path, rows: int, shards: int, model: str) -> float:
             (dataset, shard, range(shard * rows // shards, (shard + 1) * rows // shards)) for shard in range(shards)
         ]
         list(pool.map(_commit_shard, tasks, [images] * shards))
+    return sum(map(len, images)) / len(images)
 
 
 def make_image(seed: int) -> bytes:
