@@ -9,6 +9,7 @@ JSON object as the last line; ends with status 1 where a shard is wrong or a sec
 bytes.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -27,6 +28,8 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from laion_assets.commit.manifest import Counts, sha256_of
 from laion_assets.commit.publication import publication
 from laion_assets.commit.store import Store
@@ -43,6 +46,7 @@ from laion_assets.sample.running import running_site
 from laion_assets_tests.images.shards import dedup_table
 
 TOP = Path(__file__).parent.parent
+CASES = ("killed at 20 %", "killed at 50 %", "killed at 80 %", "no resolver", "portal", "no CA", "busy")
 SHARDS = SAMPLE.layout.shards
 LIMIT_S = 900.0
 BUSY_PER_CORE = 4
@@ -228,15 +232,13 @@ def judge(case: str, status: int, said: str, seconds: float, dataset: Dataset, w
 
 def main() -> None:
     """Run the cases; see the module."""
-    cases = sys.argv[1:] or [
-        "killed at 20 %",
-        "killed at 50 %",
-        "killed at 80 %",
-        "no resolver",
-        "portal",
-        "no CA",
-        "busy",
-    ]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default".replace("%", "%%")
+    )
+    cases = parser.parse_args().cases or list(CASES)
+    if unknown := set(cases) - set(CASES):
+        parser.error(f"Unknown case {', '.join(sorted(unknown))}. Choose from {', '.join(CASES)}.")
     results: dict[str, Found] = {}
     with tempfile.TemporaryDirectory(prefix="sample-faults-") as name:
         top = Path(name)
