@@ -93,7 +93,7 @@ def read_list(store: Store) -> list[PublishedFile]:
     content = read_published(store, manifest.entry(PublishedParquet.LIST), _MAX_LIST_BYTES)
     try:
         return [PublishedFile(**fields) for fields in json.loads(content)]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise IntegrityError(
             f"{store.address(PublishedParquet.LIST)} is not a list of files ({error}): observe "
             f"{PUBLISHED_PARQUET} again."
