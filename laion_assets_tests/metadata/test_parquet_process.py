@@ -81,6 +81,18 @@ def test_changed_bytes_are_rows_rejects_or_a_refusal(encoding: str, compression:
         assert all(message is None or message.startswith("p.parquet") for message in messages)
 
 
+def test_columns_of_unequal_length_which_end_a_process_that_reads_them_are_refused() -> None:
+    """One bit says that a page's column has 17 values, and the others have 25: pyarrow reads beyond its memory."""
+    buffer = io.BytesIO()
+    columns = {"URL": [f"http://a.test/{number}" for number in range(25)], "TEXT": ["abcd"] * 25}
+    pq.write_table(pa.table(columns), buffer, compression="none", use_dictionary=False)
+    content = buffer.getvalue()
+    levels = b"\x02\0\0\0\x32\x01"  # 2 bytes: 25 times level 1
+    assert content.count(levels) == 2
+    with pytest.raises(SourceError, match=r"p\.parquet is not a readable parquet file"):
+        read(content.replace(levels, b"\x02\0\0\0\x22\x01", 1))
+
+
 def test_a_file_that_ends_its_process_is_refused_by_name_and_the_next_one_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
