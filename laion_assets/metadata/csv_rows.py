@@ -5,7 +5,6 @@ from typing import IO
 
 import pyarrow as pa
 
-from laion_assets.errors import SettingError
 from laion_assets.metadata.column_names import places_of
 from laion_assets.metadata.csv_bytes import blocks
 from laion_assets.metadata.csv_records import RecordReader, Records
@@ -21,11 +20,8 @@ def rows_of_file(
 ) -> Iterator[pa.RecordBatch]:
     """Batches of ROW_SCHEMA: each record of the file as a row or a reject, and one mark for the file.
 
-    Only what belongs to the partitions of `positions` is given. Raises SettingError for a separator that is not one
-    ASCII character.
+    Only what belongs to the partitions of `positions` is given.
     """
-    if len(settings.separator) != 1 or not settings.separator.isascii() or settings.separator in '"\n\r':
-        raise SettingError(f"metadata.separator is {settings.separator!r}: it has to be one ASCII character, like |.")
     reader = RecordReader(blocks(file, settings.limits), settings.separator)
     left_out = _why_left_out(reader, settings.required_columns)
     found = 0

@@ -70,21 +70,26 @@ def is_text(kind: pa.DataType) -> bool:
 
 @dataclass(frozen=True)
 class TextColumn:
-    """n values as bytes: `indices` (n,) into `values`, or none: then `values` has n. `sizes` (n,) int, null is 0."""
+    """n values as bytes: `indices` (n,) into `values`, or none: then `values` has n. `sizes` (n,) int, null is 0.
+
+    `is_text` is False for what was a number.
+    """
 
     values: pa.Array
     indices: pa.Array | None
     sizes: np.ndarray
+    is_text: bool
 
     @classmethod
     def of(cls, column: pa.Array) -> "TextColumn":
         """A column of a text or number type, as it would be in a CSV; null is the empty string."""
         if not pa.types.is_dictionary(column.type):
-            texts = _bytes_of(column if is_text(column.type) else number_texts(column))
-            return cls(texts, None, pc.binary_length(texts).to_numpy(zero_copy_only=False))
+            has_texts = is_text(column.type)
+            texts = _bytes_of(column if has_texts else number_texts(column))
+            return cls(texts, None, pc.binary_length(texts).to_numpy(zero_copy_only=False), has_texts)
         values = _bytes_of(column.dictionary)
         sizes = pc.fill_null(pc.binary_length(values).take(column.indices), 0)
-        return cls(values, column.indices, sizes.to_numpy(zero_copy_only=False))
+        return cls(values, column.indices, sizes.to_numpy(zero_copy_only=False), True)
 
     def take(self, rows: np.ndarray) -> pa.BinaryArray:
         """The values of these rows, in order, whose bytes must be less than 2 GiB."""

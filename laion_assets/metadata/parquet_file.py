@@ -1,4 +1,7 @@
-"""A parquet file, opened and decoded within bounds: its page headers are checked before its pages are decoded."""
+"""A parquet file, opened and decoded within bounds: its page headers are checked before its pages are decoded.
+
+Use `open_parquet` of `parquet_process.py`, which does this in a process of its own.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +11,7 @@ import pyarrow as pa
 
 from laion_assets.errors import SourceError
 from laion_assets.metadata.parquet_columns import is_text, wanted_columns
-from laion_assets.metadata.parquet_pages import RefusedParquetError, footer_of, pages_of
+from laion_assets.metadata.parquet_pages import FIX, RefusedParquetError, footer_of, pages_of
 from laion_assets.metadata.table_limits import TableLimits
 
 BATCH_ROWS = 10_000
@@ -45,7 +48,7 @@ class ParquetInput:
             for group in range(self._parquet.num_row_groups):
                 rows, dictionaries = self._load(group, names)
                 reader = self._reader(dictionaries)
-                for batch in reader.iter_batches(batch_size=rows, row_groups=[group], columns=names):
+                for batch in reader.iter_batches(rows, [group], names, use_threads=False):
                     read += batch.num_rows
                     yield batch
             if read != self.rows:
@@ -71,8 +74,7 @@ class ParquetInput:
         rows, dictionaries = BATCH_ROWS, set()
         of_group = self._parquet.metadata.row_group(group)
         for name in names:
-            leaf = self._leaves[name]
-            meta, column = of_group.column(leaf), self._parquet.schema.column(leaf)
+            meta = of_group.column(self._leaves[name])
             start, length = meta.data_page_offset, meta.total_compressed_size
             if meta.has_dictionary_page and 0 < (meta.dictionary_page_offset or 0) < start:
                 start = meta.dictionary_page_offset
@@ -81,9 +83,8 @@ class ParquetInput:
             if meta.num_values != of_group.num_rows:
                 raise RefusedParquetError(f"column {name} has {meta.num_values:,} of {of_group.num_rows:,} rows")
             chunk = self._file.load(start, length)
-            is_nullable = column.max_definition_level > 0
-            pages = list(pages_of(chunk, meta, is_nullable, self._limits.max_page_bytes))
-            widest: float = column.length or _NUMBER_BYTES
+            pages = list(pages_of(chunk, meta, BATCH_BYTES // BATCH_ROWS + 1, self._limits.max_page_bytes))
+            widest: float = self._parquet.schema.column(self._leaves[name]).length or _NUMBER_BYTES
             if meta.physical_type == "BYTE_ARRAY":
                 widest = max((page.row_bytes for page in pages if not page.is_dictionary), default=0)
                 longest = max((page.longest for page in pages), default=0)
@@ -100,31 +101,30 @@ class ParquetInput:
         try:
             yield
         except (RefusedParquetError, pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            raise SourceError(
-                f"{self._source_file} is not a readable parquet file ({error}): fetch it again, or remove it."
-            ) from error
+            fix = error.fix if isinstance(error, RefusedParquetError) else FIX
+            raise SourceError(f"{self._source_file} is not a readable parquet file ({error}): {fix}.") from error
 
 
 class _LoadedFile:
-    """A file that pyarrow reads, whose `chunks` (start -> bytes) come from memory: what was checked is what is read."""
+    """A file that pyarrow reads; its `chunks` (start -> content) come from memory: what was checked is what is read."""
 
     closed = False
 
     def __init__(self, file: IO[bytes], source_file: str) -> None:
         self._file, self._source_file = file, source_file
         self._position = 0
-        self.chunks: dict[int, bytes] = {}
+        self.chunks: dict[int, memoryview] = {}
 
-    def load(self, start: int, length: int) -> bytes:
+    def load(self, start: int, length: int) -> memoryview:
         """Read a part of the file and keep it in `chunks`."""
-        self.chunks[start] = self._read_at(start, length)
+        self.chunks[start] = memoryview(self._read_at(start, length))
         return self.chunks[start]
 
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+    def read(self, size: int = -1) -> bytes | memoryview:
+        """The next bytes; those of a chunk are not copied."""
         for start, chunk in self.chunks.items():
             if start <= self._position < start + len(chunk) and 0 <= size <= start + len(chunk) - self._position:
-                found = chunk[self._position - start : self._position - start + size]
+                found: bytes | memoryview = chunk[self._position - start : self._position - start + size]
                 break
         else:
             found = self._read_at(self._position, size)

@@ -1,23 +1,19 @@
 """What decoding a parquet file would take, from its footer and page headers, before any of it is decoded.
 
 A file from strangers may claim anything: schemas nested so deeply that the C++ reader's stack overflows, pages of 2 GB
-that were compressed to some bytes, lists of lengths that no page holds. The footer's sizes are claims of the writer;
-the page headers are what the reader allocates by, so they are read here.
+that were compressed to some bytes. The footer's sizes are claims of the writer; the page headers are what the reader
+allocates by, so they are read here. Whatever passes may still be too much for the C++ reader, which therefore works in
+a process of its own (`parquet_process.py`).
 github.com/apache/parquet-format/blob/master/README.md and Encodings.md
 """
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from laion_assets.metadata.parquet_delta import (
-    DELTA_BYTES,
-    DELTA_LENGTH,
-    DELTA_NUMBERS,
-    decompress,
-    delta_fault,
-    without_levels,
-)
+import pyarrow as pa
+
 from laion_assets.metadata.thrift_compact import CompactReader, ThriftError
 
 MAX_SCHEMA_DEPTH = 64
@@ -27,17 +23,24 @@ _MAGIC = b"PAR1"
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _DETAILS = {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}
 """The field of a page header that describes this kind of page."""
-SHORT_BYTES = 4_096
-"""A dictionary of this size has no long strings in it."""
+_DELTA_LENGTH, _DELTA_BYTES = 6, 7
+"""Encodings of strings: lengths as deltas, then the strings; lengths of prefixes and of the rest of each string."""
+
+
+FIX = "fetch it again, or remove it"
 
 
 class RefusedParquetError(Exception):
-    """The file must not be decoded; the message says what is wrong, without the file's name."""
+    """The file must not be decoded; the message says what is wrong, without the file's name. `fix` says what to do."""
+
+    def __init__(self, message: str, fix: str = FIX) -> None:
+        super().__init__(message)
+        self.fix = fix
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its decompressed size, and the number and encoding of its values; `longest` string of a dictionary."""
+    """One page: its decompressed size, number and encoding of its values; `longest` is of a dictionary's strings."""
 
     is_dictionary: bool
     size: int
@@ -48,12 +51,15 @@ class Page:
     @property
     def is_delta(self) -> bool:
         """Whether its strings are delta-encoded."""
-        return self.encoding == DELTA_LENGTH
+        return self.encoding in (_DELTA_LENGTH, _DELTA_BYTES)
 
     @property
     def row_bytes(self) -> float:
-        """Mean bytes that a row of the page adds, without those of a dictionary."""
-        return self.size / max(self.values, 1)
+        """Bytes that a row of the page adds, at most, over a long range of rows, without those of a dictionary.
+
+        Most often the mean; a string that others repeat as their prefix may be as long as the page.
+        """
+        return self.size if self.encoding == _DELTA_BYTES else self.size / max(self.values, 1)
 
 
 def footer_of(file: Any) -> bytes:
@@ -100,8 +106,11 @@ def _check_depth(footer: bytes) -> None:
         return
 
 
-def pages_of(chunk: bytes, meta: Any, is_nullable: bool, max_page_bytes: int) -> Iterator[Page]:
-    """The pages of a column chunk of a flat column; `meta` is its ColumnChunkMetaData. Raises RefusedParquetError."""
+def pages_of(chunk: memoryview, meta: Any, long_bytes: int, max_page_bytes: int) -> Iterator[Page]:
+    """The pages of a column chunk of a flat column; `meta` is its ColumnChunkMetaData. Raises RefusedParquetError.
+
+    `long_bytes` is the length from which on a string of a dictionary counts as long.
+    """
     position, values = 0, 0
     while values < meta.num_values:
         reader = CompactReader(chunk, position)
@@ -112,58 +121,48 @@ def pages_of(chunk: bytes, meta: Any, is_nullable: bool, max_page_bytes: int) ->
         kind, size, stored = (_number(header, field) for field in (1, 2, 3))
         details = header.get(_DETAILS.get(kind, 0), {})
         details = details if isinstance(details, dict) else {}
-        encoding = _number(details, 4 if kind == _DATA_PAGE_V2 else 2)
         position = reader.position + stored
         if min(size, stored, _number(details, 1)) < 0 or position > len(chunk):
             raise RefusedParquetError(f"column {meta.path_in_schema} has a page that is longer than the column")
         if size > max_page_bytes:
             raise RefusedParquetError(
                 f"column {meta.path_in_schema} has a page of {size:,} bytes, stored in {stored:,}: more than "
-                f"metadata.limits.max_page_bytes, {max_page_bytes:,}"
+                f"metadata.limits.max_page_bytes, {max_page_bytes:,}",
+                "write it again with smaller pages, or raise the limit if you trust the file",
             )
         longest = 0
-        if kind == _DICTIONARY_PAGE and meta.physical_type == "BYTE_ARRAY":
-            longest = _longest(chunk[reader.position : position], meta, size)
-        page = Page(kind == _DICTIONARY_PAGE, size, _number(details, 1), encoding, longest)
-        if encoding == DELTA_BYTES and kind in (_DATA_PAGE, _DATA_PAGE_V2):
-            raise RefusedParquetError(
-                f"column {meta.path_in_schema} has the encoding DELTA_BYTE_ARRAY, in which some damaged pages crash "
-                "pyarrow 15. Write the file again without it, for example with pyarrow.parquet.write_table"
-            )
-        if (page.is_delta or encoding == DELTA_NUMBERS) and kind in (_DATA_PAGE, _DATA_PAGE_V2):
-            levels = _number(details, 5) + _number(details, 6) if kind == _DATA_PAGE_V2 else -1
-            body = chunk[reader.position + max(levels, 0) : position]
-            codec = meta.compression if details.get(7, True) or kind == _DATA_PAGE else "UNCOMPRESSED"
-            try:
-                plain = without_levels(decompress(body, codec, size - max(levels, 0)), levels, is_nullable)
-                fault = delta_fault(plain, page.values)
-            except ThriftError as error:
-                fault = str(error)
-            if fault:
-                raise RefusedParquetError(f"column {meta.path_in_schema} has a page that {fault}")
         if kind in (_DATA_PAGE, _DATA_PAGE_V2):
-            values += page.values
-        yield page
+            values += _number(details, 1)
+        elif kind == _DICTIONARY_PAGE and meta.physical_type == "BYTE_ARRAY":
+            longest = _longest(chunk[reader.position : position], meta.compression, size, long_bytes)
+        encoding = _number(details, 4 if kind == _DATA_PAGE_V2 else 2)
+        yield Page(kind == _DICTIONARY_PAGE, size, _number(details, 1), encoding, longest)
     if values != meta.num_values:
         raise RefusedParquetError(
             f"column {meta.path_in_schema} has {values:,} values, and the footer says {meta.num_values:,}"
         )
 
 
-def _longest(body: bytes, meta: Any, size: int) -> int:
-    """Bytes of the longest string of a dictionary page, whose strings follow their lengths of 4 bytes each."""
-    if size <= SHORT_BYTES:
+def _longest(body: memoryview, codec: str, size: int, long_bytes: int) -> int:
+    """Bytes of the longest string of a dictionary page, whose strings follow their lengths of 4 bytes each.
+
+    The page's size if a string of it is long, and where its content cannot be found: LZ4 names two formats that pyarrow
+    tries in turn.
+    """
+    if size <= long_bytes or codec == "LZ4":
         return size
     try:
-        plain = decompress(body, meta.compression, size)
-    except ThriftError:
+        plain = body if codec == "UNCOMPRESSED" else pa.Codec(codec.lower()).decompress(body, size, asbytes=True)
+    except (pa.ArrowException, OSError, ValueError):
         return size
-    position, longest = 0, 0
-    while position < len(plain):
-        length = int.from_bytes(plain[position : position + 4], "little")
-        longest = max(longest, length)
+    position, longest, end = 0, 0, len(plain) - 4
+    length_at = struct.Struct("<I").unpack_from
+    while position <= end and longest < long_bytes:
+        (length,) = length_at(plain, position)
+        if length > longest:
+            longest = length
         position += 4 + length
-    return min(longest, size)
+    return longest if longest < long_bytes else size
 
 
 def _number(struct: dict[int, Any], field: int) -> int:

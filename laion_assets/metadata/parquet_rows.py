@@ -15,7 +15,7 @@ import pyarrow as pa
 from laion_assets.metadata.csv_quotes import MAX_RECORD_BYTES
 from laion_assets.metadata.identity import Positions
 from laion_assets.metadata.parquet_columns import NUMBERS, TextColumn, is_text
-from laion_assets.metadata.parquet_file import ParquetInput
+from laion_assets.metadata.parquet_process import ParquetReader, open_parquet
 from laion_assets.metadata.quarantine import Reject, file_mark, reject_rows
 from laion_assets.metadata.reasons import FileState, Reason
 from laion_assets.metadata.schema import RAW_BYTES
@@ -38,7 +38,13 @@ def parquet_rows_of_file(
     if it is corrupt or encrypted, if it has no URL or TEXT or two columns that could be either, or if a column is of a
     kind that cannot hold what its name says.
     """
-    parquet = ParquetInput(file, source_file, settings.limits)
+    with open_parquet(file, source_file, settings.limits) as parquet:
+        yield from _all_rows(parquet, source_file, settings, positions)
+
+
+def _all_rows(
+    parquet: ParquetReader, source_file: str, settings: MetadataSettings, positions: Positions
+) -> Iterator[pa.RecordBatch]:
     number, decoded = 0, 0
     state: str = FileState.EMPTY
     for batch in parquet.batches():
@@ -80,7 +86,7 @@ def _rows(
 ) -> Iterator[pa.RecordBatch]:
     """These rows of a batch, and those of them that become rejects."""
     texts = {wanted: column.take(rows) for wanted, column in columns.items()}
-    bad = sorted({row for text in texts.values() for row in _not_utf8(text)})
+    bad = sorted({row for wanted, text in texts.items() if columns[wanted].is_text for row in _not_utf8(text)})
     rejects = []
     for row in bad:
         raw = b"|".join(text[row].as_py() for wanted, text in texts.items() if wanted not in NUMBERS)

@@ -1,6 +1,5 @@
 """Published parquet files as a dataset's source: what is there, seen and written down; they are read where they lie."""
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -94,7 +93,7 @@ def read_list(store: Store) -> list[PublishedFile]:
     content = read_published(store, manifest.entry(PublishedParquet.LIST), _MAX_LIST_BYTES)
     try:
         return [PublishedFile(**fields) for fields in json.loads(content)]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise IntegrityError(
             f"{store.address(PublishedParquet.LIST)} is not a list of files ({error}): observe "
             f"{PUBLISHED_PARQUET} again."
@@ -219,12 +218,10 @@ def _opened(url: str, policy: SourcePolicy) -> Iterator[IO[bytes]]:
 
 def _with_footer(file: PublishedFile, policy: SourcePolicy) -> PublishedFile:
     """The file with its rows and the digest of its footer; refuses what the next stage could not read."""
-    from laion_assets.metadata.parquet_file import ParquetInput
+    from laion_assets.metadata.parquet_process import open_parquet
 
     try:
-        with _opened(file.url, policy) as opened:
-            parquet = ParquetInput(opened, file.url, TableLimits())
+        with _opened(file.url, policy) as opened, open_parquet(opened, file.url, TableLimits()) as parquet:
+            return PublishedFile(file.path, file.url, file.size, file.version, parquet.rows, parquet.footer_sha256)
     except OSError as error:
         raise SourceError(f"the published file {file.url} cannot be read: {error}.") from error
-    footer = hashlib.sha256(parquet.footer).hexdigest()
-    return PublishedFile(file.path, file.url, file.size, file.version, parquet.rows, footer)

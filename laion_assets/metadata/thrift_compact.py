@@ -20,7 +20,7 @@ class ThriftError(Exception):
 class CompactReader:
     """Reads structs from `data`, from `position` on."""
 
-    def __init__(self, data: bytes, position: int = 0) -> None:
+    def __init__(self, data: bytes | memoryview, position: int = 0) -> None:
         self.data, self.position = data, position
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
@@ -90,7 +90,7 @@ class CompactReader:
         self.position += 1
         return self.data[self.position - 1]
 
-    def _bytes(self, size: int) -> bytes:
+    def _bytes(self, size: int) -> bytes | memoryview:
         end = self.position + size
         if end > len(self.data):
             raise ThriftError("the data end inside a value")

@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_assets.errors import SettingError
 from laion_assets.metadata import csv_bytes
 from laion_assets.metadata.csv_quotes import MAX_RECORD_BYTES
 from laion_assets.metadata.reasons import Note
 from laion_assets.metadata.schema import RAW_BYTES
-from laion_assets.metadata.settings import MetadataSettings
 from laion_assets.metadata.table_limits import TableLimits
 from laion_assets_tests.metadata.tables import COLUMNS, HEADER, Read, row, table
 
@@ -189,11 +187,6 @@ def test_captions_of_60000_characters_pass_and_control_characters_are_normalised
         Note(0),
     ]
     assert Read(table([row(TEXT="x" * 100_001)])).reasons == ["caption_too_long"]
-
-
-def test_the_separator_has_to_be_one_character() -> None:
-    with pytest.raises(SettingError, match="separator"):
-        Read(HEADER, MetadataSettings(separator="||"))
 
 
 _texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('|"\n\r\t"|'), max_size=30)

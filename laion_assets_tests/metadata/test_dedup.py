@@ -15,7 +15,7 @@ import pytest
 
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
-from laion_assets.errors import IncompleteError, LayoutError, SettingError
+from laion_assets.errors import IncompleteError, LayoutError, SettingError, SourceError
 from laion_assets.freshness import Freshness
 from laion_assets.handles import DedupParquet
 from laion_assets.layout import Layout
@@ -293,12 +293,9 @@ def test_partitions_that_are_there_are_not_made_again(crawl: Dataset, spark: Any
 
 
 def test_an_error_of_a_reading_task_comes_back_as_itself(crawl: Dataset, spark: Any) -> None:
-    """The error is one that the reader raises for a separator, which settings refuse before it."""
-    odd = replace(crawl, metadata=replace(crawl.metadata))
-    object.__setattr__(odd.metadata, "separator", "||")
-    publish_csvs(odd, {"a.csv": table([row()])})
-    with pytest.raises(SettingError, match=r"metadata\.separator is '\|\|'"):
-        build_dedup_parquet(spark, odd, Store.of(odd), [0], quiet)
+    publish_csvs(crawl, {"a.csv": table([row()]), "page.parquet": b"<html>not found</html>"})
+    with pytest.raises(SourceError, match=r"page\.parquet is not a readable parquet file"):
+        build_dedup_parquet(spark, crawl, Store.of(crawl), [0], quiet)
 
 
 def test_without_raw_csv_it_is_refused_by_name(crawl: Dataset) -> None:

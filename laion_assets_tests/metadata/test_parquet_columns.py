@@ -186,7 +186,7 @@ def test_nested_columns_beside_the_wanted_ones_do_not_shift_them() -> None:
 
 
 @pytest.mark.parametrize("options", [{"row_group_size": 7}, {"data_page_version": "2.0"}, {"compression": "gzip"}])
-@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "DICTIONARY"])
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "DICTIONARY"])
 def test_row_groups_pages_and_encodings_make_no_difference(options: dict[str, Any], encoding: str) -> None:
     count = 20_100
     texts = [f"caption {number % 50} " * (number % 7) for number in range(count)]

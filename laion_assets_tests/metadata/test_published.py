@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.checks.recount import recount
+from laion_assets.commit.manifest import Counts
+from laion_assets.commit.publication import publication
 from laion_assets.commit.store import Store
 from laion_assets.datasets import Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError, SourceError
 from laion_assets.freshness import Freshness
-from laion_assets.handles import DedupParquet, stages_of
+from laion_assets.handles import PUBLISHED_PARQUET, DedupParquet, PublishedParquet, stages_of
 from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.layout import Layout
 from laion_assets.metadata.dedup import build_dedup_parquet
@@ -103,6 +105,17 @@ def test_what_is_seen_is_written_down_and_looked_at_again(shared: Dataset) -> No
     again = observe(shared)
     assert again.content != manifest.content
     assert again.details["rows"] == 10
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[1]", '[{"path": 1, "other": 2}]', "{", '{"a": 1}'])
+def test_a_list_that_was_replaced_with_its_manifest_is_refused(shared: Dataset, content: str) -> None:
+    store = Store.of(shared)
+    with publication(store, PUBLISHED_PARQUET) as attempt:
+        attempt.stage(PublishedParquet.LIST).write_text(content, encoding="utf-8")
+        attempt.commit(Counts(1, 1), settings="s", inputs="")
+    with pytest.raises(IntegrityError, match="is not a list of files"):
+        read_list(store)
+    assert observe(shared).content, "it is listed anew"
 
 
 def test_a_file_that_was_only_copied_anew_can_still_be_read(shared: Dataset) -> None:
