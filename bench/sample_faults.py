@@ -264,7 +264,7 @@ def main() -> None:
         wanted = committed(base)
         results["undisturbed"].wrong = 0
         for case in cases:
-            dataset = sample_at(top / case.replace(" ", "-") / "data")
+            dataset = sample_at(top / case.replace(" ", "-").replace("%", "percent") / "data")
             if case.startswith("killed"):
                 share = int(case.split()[2]) / 100
                 found = measure(case, dataset, lambda d=dataset, s=share: run_command(d, s), wanted)  # type: ignore[misc]

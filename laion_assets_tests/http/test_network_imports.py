@@ -20,6 +20,8 @@ NAMED_EXCEPTIONS = {
     "sample/site.py": {"socket"},
     "images/decoder_process.py": {"socket"},
     "commit/claim.py": {"socket"},
+    "metadata/parquet_process.py": {"socket"},
+    "metadata/parquet_child.py": {"socket"},
 }
 """What each uses it for stands in pyproject.toml."""
 
