@@ -76,9 +76,12 @@ def main() -> None:
         run_command()
     except SystemExit as ended:
         status = ended.code
+    except KeyboardInterrupt:  # a second Ctrl-C, before the first one's handler had begun
+        status = 130
     except BaseException:
         traceback.print_exc()
         status = 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # cleaning up is short; a Ctrl-C in it would print its traceback
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -118,6 +121,7 @@ def _failed(sentence: str) -> NoReturn:
 
 
 def _interrupted() -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     echo(err=True)
     echo(
         "laion-assets: interrupted; every finished partition is kept, the same command goes on from there.",
