@@ -13,9 +13,9 @@ from pathlib import Path
 from csv_sides import command_of_ours, run_ours
 from csv_site import CsvTree
 
-from laion_assets.commit.manifest import disagreement, read_manifest
-from laion_assets.commit.store import Store
-from laion_assets.metadata.download import PARTIAL_FOLDER
+from laion_assets.stages.raw_csv.build import PARTIAL_FOLDER
+from laion_assets.store.manifest import disagreement, read_manifest
+from laion_assets.store.store import Store
 
 KILL_AT_SHARE = 0.4
 """Of the files; the large ones, at a capped rate, are in the middle then."""

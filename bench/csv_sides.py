@@ -61,10 +61,10 @@ def run_aria2c(url: str, paths: list[str], folder: Path, extra: tuple[str, ...] 
 
 
 def _fetch(url: str, root: str) -> None:
-    from laion_assets.commit.store import Store
-    from laion_assets.datasets import LAION400M
-    from laion_assets.metadata import fetching
-    from laion_assets.metadata.download import fetch_raw_csv
+    from laion_assets.dataset.dataset import LAION400M
+    from laion_assets.stages.raw_csv.build import fetch_raw_csv
+    from laion_assets.stages.raw_csv.transfers import parallel as fetching
+    from laion_assets.store.store import Store
 
     fetching.PROGRESS_EVERY_S = 1.0
     dataset = replace(LAION400M, source=url, root=root)

@@ -18,9 +18,9 @@ os.environ |= {"OPENCV_LOG_LEVEL": "ERROR"}
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.photographs import make_photos
-from laion_assets.images import decoder_process
-from laion_assets.images.reencoding import Reencoded, Reencoder
-from laion_assets.images.settings import ImageSettings
+from laion_assets.stages.image_shards.decoding import decoder_process
+from laion_assets.stages.image_shards.decoding.reencoding import Reencoded, Reencoder
+from laion_assets.stages.image_shards.settings import ImageSettings
 
 BATCH = 25
 ROUNDS = 3

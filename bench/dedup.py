@@ -167,10 +167,10 @@ def _run(
 
 def _publish_crawl(dataset: Any, crawl: Path, files: list[Path]) -> None:
     """The crawl as the dataset's raw_csv: the same files, by hard links."""
-    from laion_assets.commit.manifest import Counts, read_manifest
-    from laion_assets.commit.publication import publication
-    from laion_assets.commit.store import Store
-    from laion_assets.freshness import settings_digest
+    from laion_assets.stages.status import settings_digest
+    from laion_assets.store.commit import publication
+    from laion_assets.store.manifest import Counts, read_manifest
+    from laion_assets.store.store import Store
 
     store = Store.of(dataset)
     if read_manifest(store, "raw_csv", "all") is not None:
@@ -185,8 +185,8 @@ def _recount(dataset: Any, known: dict[str, int]) -> None:
     """Count the published files and compare with what the crawl's maker knows; SystemExit where they differ."""
     import pyarrow.parquet as pq
 
-    from laion_assets.commit.store import Store
-    from laion_assets.handles import DedupParquet
+    from laion_assets.stages.handles import DedupParquet
+    from laion_assets.store.store import Store
 
     handle, store = DedupParquet.of(dataset), Store.of(dataset)
     found: Counter[str] = Counter()

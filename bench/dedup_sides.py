@@ -28,9 +28,9 @@ def dataset_of(rows: int, root: str, cores: int, memory: str) -> Any:
     """The dataset that ours builds: 32 parquet files, shards of at most 10,000 rows with some room."""
     from dataclasses import replace
 
-    from laion_assets.datasets import LAION400M
-    from laion_assets.layout import Layout
-    from laion_assets.metadata.settings import MetadataSettings
+    from laion_assets.dataset.dataset import LAION400M
+    from laion_assets.dataset.layout import Layout
+    from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 
     shards = max(rows // 9_000, PARQUET_FILES)
     metadata = MetadataSettings(master=f"local[{cores}]", driver_memory=memory)
@@ -40,9 +40,9 @@ def dataset_of(rows: int, root: str, cores: int, memory: str) -> Any:
 
 def ours(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str, Any]:
     """Build every partition with the resource that the asset uses. `out` is where Spark keeps its shuffle."""
-    from laion_assets.commit.store import Store
-    from laion_assets.metadata.dedup import build_dedup_parquet
-    from laion_assets.resources.spark import SparkResource, end_jvm
+    from laion_assets.orchestration.resources.spark import SparkResource, end_jvm
+    from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
+    from laion_assets.store.store import Store
 
     dataset = dataset_of(rows, root, cores, memory)
     conf = {**dataset.metadata.spark_conf, "spark.local.dir": out}

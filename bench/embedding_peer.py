@@ -20,8 +20,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.embedding_shards import bench_dataset
-from laion_assets.embeddings.torchvision_shim import ensure_torchvision
 from laion_assets.sample.clip.model import clip_retrieval_name, register
+from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
 
 
 def _make_importable() -> None:

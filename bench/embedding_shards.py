@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from laion_assets.commit.manifest import Counts
-from laion_assets.commit.publication import publication
-from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE, Dataset
-from laion_assets.freshness import settings_digest
-from laion_assets.handles import IMAGE_SHARDS, ImageShards
-from laion_assets.layout import Layout
+from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.layout import Layout
+from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
+from laion_assets.stages.status import settings_digest
+from laion_assets.store.commit import publication
+from laion_assets.store.manifest import Counts
+from laion_assets.store.store import Store
 
 SIDE = 256
 DISTINCT = 2_000
@@ -65,7 +65,7 @@ def make_weights(model: str, folder: Path) -> str:
     """
     if model == "sample-clip":
         return model
-    from laion_assets.embeddings.torchvision_shim import ensure_torchvision
+    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
 
     ensure_torchvision()
     import open_clip

@@ -22,10 +22,10 @@ def measure_ours(asked: argparse.Namespace) -> dict[str, Any]:
     """Build the embedding file, and compare some of its vectors with the transform's and fp32's."""
     import dataclasses
 
-    from laion_assets.commit.store import Store
-    from laion_assets.embeddings.clip_model import load_model
-    from laion_assets.embeddings.encode import build_embedding_file
-    from laion_assets.embeddings.settings import EmbeddingSettings
+    from laion_assets.stages.clip_embeddings.build import build_embedding_file
+    from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+    from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
+    from laion_assets.store.store import Store
 
     dataset = bench_dataset(Path(asked.folder), asked.rows, asked.shards, asked.model)
     settings = EmbeddingSettings(
@@ -96,7 +96,7 @@ def measure_model(asked: argparse.Namespace) -> dict[str, Any]:
     """The encoder alone, on random images and captions that lie on the device."""
     import torch
 
-    from laion_assets.embeddings.clip_model import load_model
+    from laion_assets.stages.clip_embeddings.models.clip_model import load_model
 
     model = load_model(asked.model, asked.device, asked.precision)
     context = model.tokenize(["a"]).shape[1]
@@ -136,11 +136,11 @@ def _cosines(dataset: Any, store: Any, asked: argparse.Namespace) -> dict[str, f
     """Our vectors against Pillow's transform and fp32, and against each other's neighbours."""
     import torch
 
-    from laion_assets.embeddings.clip_model import load_model
-    from laion_assets.embeddings.decoding import decode_image
-    from laion_assets.embeddings.embedding_file import open_vectors
-    from laion_assets.embeddings.shard_reader import read_shard
-    from laion_assets.handles import ClipEmbeddings, ImageShards
+    from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
+    from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+    from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
+    from laion_assets.stages.clip_embeddings.shard_reader import read_shard
+    from laion_assets.stages.handles import ClipEmbeddings, ImageShards
 
     reference = load_model(asked.model, asked.device, "fp32")
     torch.backends.cuda.matmul.allow_tf32 = False

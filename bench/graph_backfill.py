@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from laion_assets.handles import STAGES
-from laion_assets_tests.end_to_end.dagster_page import BACKFILL, DagsterPage
+from laion_assets.stages.handles import STAGES
+from laion_assets_tests.end_to_end.dagster_ui import BACKFILL, DagsterPage
 
 LIMIT_S = 3_600
 _EVERY_S = 2.0

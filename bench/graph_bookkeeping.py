@@ -31,13 +31,13 @@ def ms_per_partition(storage: Storage) -> float:
 def main() -> None:
     import dagster as dg
 
-    from laion_assets.assets.declaration import asset_key
-    from laion_assets.assets.reporting import Reporting, reported_output
-    from laion_assets.datasets import DATASETS
-    from laion_assets.handles import IMAGE_SHARDS, ImageShards
-    from laion_assets.io_managers.image_shards import ImageShardsIOManager
-    from laion_assets.partitions import partitions_def
-    from laion_assets.settings.resolution import configured
+    from laion_assets.dataset.dataset import DATASETS
+    from laion_assets.dataset.settings.resolution import configured
+    from laion_assets.orchestration.declaration import asset_key
+    from laion_assets.orchestration.partitions import partitions_def
+    from laion_assets.orchestration.reporting import Reporting, reported_output
+    from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
+    from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 
     dataset = configured(DATASETS[sys.argv[1]])
     shards = ImageShards.of(dataset)

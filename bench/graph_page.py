@@ -5,7 +5,7 @@ import time
 
 from graph_storages import Storage
 
-from laion_assets.handles import IMAGE_SHARDS, STAGES
+from laion_assets.stages.handles import IMAGE_SHARDS, STAGES
 
 _PARTITIONS_PAGE = """query PartitionHealth($key: AssetKeyInput!) {
   assetNodeOrError(assetKey: $key) { ... on AssetNode {

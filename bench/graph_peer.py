@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from laion_assets.datasets import Dataset
-from laion_assets.handles import IMAGE_SHARDS
-from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page
 
 ROWS = ("raw_csv", "dedup_parquet", "dedup_rejects", "manifests/raw_csv", "manifests/dedup_parquet")
 _RUNS = """query Runs($backfill: String!) { runsOrError(filter: {tags: [{key: "dagster/backfill", value: $backfill}]}) {

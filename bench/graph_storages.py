@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from laion_assets.datasets import Dataset
-from laion_assets.instance import MANY_PARTITIONS
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.orchestration.instance import MANY_PARTITIONS
 from laion_assets_tests.end_to_end.conftest import TOP
-from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page, wait_until
+from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page, wait_until
 from laion_assets_tests.end_to_end.deployment import deployment
 from laion_assets_tests.postgres import postgres
 

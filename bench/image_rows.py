@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 from photo_site import PhotoSite
 from photographs import Photo
 
-from laion_assets.commit.manifest import Counts
-from laion_assets.commit.publication import publication
-from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE, Dataset
-from laion_assets.freshness import settings_digest
-from laion_assets.handles import DEDUP_PARQUET, DedupParquet
-from laion_assets.images.settings import ImageSettings
-from laion_assets.layout import Layout
-from laion_assets.metadata.identity import rows_digest, uid_of
-from laion_assets.metadata.schema import DEDUP_SCHEMA
+from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.identity import rows_digest, uid_of
+from laion_assets.dataset.layout import Layout
+from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
+from laion_assets.stages.image_shards.settings import ImageSettings
+from laion_assets.stages.status import settings_digest
+from laion_assets.store.commit import publication
+from laion_assets.store.manifest import Counts
+from laion_assets.store.store import Store
+from laion_assets.tables.columns import DEDUP_SCHEMA
 
 _WORDS = ["a", "the", "of", "red", "small", "portrait", "vintage", "harbour", "wooden", "lamp", "2019", "café", "in"]
 

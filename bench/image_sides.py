@@ -19,7 +19,7 @@ from pathlib import Path
 from image_rows import Rows
 from image_warm_up import WarmUp
 
-from laion_assets.images.outcome import ShardOutcome
+from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 
 OURS, STOCK = "ours", "img2dataset"
 RECIPE_THREADS = 128
@@ -106,8 +106,8 @@ def run_program(command: list[str], ca_file: Path, cores: list[int], log: Path) 
 
 
 def _run_ours(order: dict) -> dict[str, float]:
-    from laion_assets.images.shard_task import ShardTask
-    from laion_assets.images.worker_pool import run_shards
+    from laion_assets.stages.image_shards.shard.task import ShardTask
+    from laion_assets.stages.image_shards.workers.pool import run_shards
 
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
     started: list[float] = []

@@ -125,8 +125,8 @@ class _DecoderHere:
     that costs."""
 
     def __init__(self, images: Any) -> None:
-        from laion_assets.images.decoder_child import keep_freed_memory
-        from laion_assets.images.reencoding import Reencoder
+        from laion_assets.stages.image_shards.decoding.decoder_child import keep_freed_memory
+        from laion_assets.stages.image_shards.decoding.reencoding import Reencoder
 
         keep_freed_memory()
         self._reencode = Reencoder(images)
@@ -146,8 +146,8 @@ class _DecoderHere:
         self._bodies.append(body)
 
     def take(self) -> Any:
-        from laion_assets.images import exif
-        from laion_assets.images.decoder_process import Answer
+        from laion_assets.stages.image_shards.decoding import exif
+        from laion_assets.stages.image_shards.decoding.decoder_process import Answer
 
         body = self._bodies.pop()
         reencoded = self._reencode(body)
@@ -157,9 +157,12 @@ class _DecoderHere:
 def _ours(order: dict, watch: Stopwatch) -> int:
     import cv2
 
-    from laion_assets.commit.publication import Publication
     from laion_assets.http.fetch import Fetcher
-    from laion_assets.images import decoder, decoder_process, exif, reencoding, shard_fetch, shard_task, shard_writer
+    from laion_assets.stages.image_shards.decoding import decoder, decoder_process, exif, reencoding
+    from laion_assets.stages.image_shards.shard import fetch as shard_fetch
+    from laion_assets.stages.image_shards.shard import task as shard_task
+    from laion_assets.stages.image_shards.shard import writer as shard_writer
+    from laion_assets.store.commit import Publication
 
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
     decoder_process.Decoder = _DecoderHere  # type: ignore[misc,assignment]

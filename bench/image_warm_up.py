@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from laion_assets.images.outcome import ShardOutcome
-from laion_assets.images.settings import ImageSettings
+from laion_assets.stages.image_shards.settings import ImageSettings
+from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class WarmUp:
         """Import and start, and make nothing."""
         import pyarrow.parquet  # noqa: F401
 
-        import laion_assets.images.shard_writer  # noqa: F401
-        from laion_assets.images.decoder_process import Decoder
+        import laion_assets.stages.image_shards.shard.writer  # noqa: F401
+        from laion_assets.stages.image_shards.decoding.decoder_process import Decoder
 
         with Decoder(self.images):
             return ShardOutcome(self.shard, None, True, 0.0)  # type: ignore[arg-type]

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 
 from bench.decoder_process import cpu_s
-from laion_assets.images import decoder_process
-from laion_assets.images.decoder_child import cpu_bound_s
-from laion_assets.images.settings import ImageSettings
-from laion_assets_tests.images.photographs import photograph
+from laion_assets.stages.image_shards.decoding import decoder_process
+from laion_assets.stages.image_shards.decoding.decoder_child import cpu_bound_s
+from laion_assets.stages.image_shards.settings import ImageSettings
+from laion_assets_tests.stages.image_shards.photographs import photograph
 
 GRAIN = 6
 """Levels of noise on each sample: a photograph that is enlarged alone would compress too well."""

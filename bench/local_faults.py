@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 from laion_assets.errors import LocalFaultError
 from laion_assets.http.fetch import Fetched, Hop
-from laion_assets.images.network_memory import NetworkMemory
-from laion_assets.images.shard_watch import Evidence, ShardWatch
 from laion_assets.reasons import Reason
+from laion_assets.stages.image_shards.local_failures.network_memory import NetworkMemory
+from laion_assets.stages.image_shards.local_failures.watch import Evidence, ShardWatch
 
 SIZES = (4, 250, 10_000)
 SITES, LARGE_HOSTS = 40_000, 20

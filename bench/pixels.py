@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 from img2dataset.resizer import Resizer
 
-from laion_assets.images.reencoding import Reencoder
-from laion_assets.images.settings import ImageSettings
-from laion_assets_tests.images.photographs import Photograph
-from laion_assets_tests.images.pictures import pixels, psnr
+from laion_assets.stages.image_shards.decoding.reencoding import Reencoder
+from laion_assets.stages.image_shards.settings import ImageSettings
+from laion_assets_tests.stages.image_shards.images import pixels, psnr
+from laion_assets_tests.stages.image_shards.photographs import Photograph
 
 CLASSES = ((257, 500), (500, 1_023), (1_024, 1_279), (1_280, 2_048), (2_048, 4_095), (4_096, 5_000))
 """Longer sides, from and to, in pixels."""

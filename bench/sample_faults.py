@@ -30,20 +30,20 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from laion_assets.commit.manifest import Counts, sha256_of
-from laion_assets.commit.publication import publication
-from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.identity import rows_digest, uid_of
 from laion_assets.errors import LocalFaultError
-from laion_assets.freshness import settings_digest
-from laion_assets.handles import DEDUP_PARQUET, DedupParquet
-from laion_assets.images.build import build_image_shards
-from laion_assets.metadata.identity import rows_digest, uid_of
-from laion_assets.metadata.schema import DEDUP_SCHEMA
 from laion_assets.sample.crawl import crawl_rows
 from laion_assets.sample.pages import HOSTS, host_name
 from laion_assets.sample.running import running_site
-from laion_assets_tests.images.shards import dedup_table
+from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
+from laion_assets.stages.image_shards.build import build_image_shards
+from laion_assets.stages.status import settings_digest
+from laion_assets.store.commit import publication
+from laion_assets.store.manifest import Counts, sha256_of
+from laion_assets.store.store import Store
+from laion_assets.tables.columns import DEDUP_SCHEMA
+from laion_assets_tests.stages.image_shards.shards import dedup_table
 
 TOP = Path(__file__).parent.parent
 CASES = ("killed at 20 %", "killed at 50 %", "killed at 80 %", "no resolver", "portal", "no CA", "busy")

@@ -10,28 +10,28 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-from laion_assets.assets.clip_embeddings import clip_embeddings_asset  # noqa: E402
-from laion_assets.assets.dedup_parquet import dedup_parquet_asset  # noqa: E402
-from laion_assets.assets.image_shards import image_shards_asset  # noqa: E402
-from laion_assets.assets.knn_indices import knn_indices_asset  # noqa: E402
-from laion_assets.assets.published_parquet import published_parquet_asset  # noqa: E402
-from laion_assets.assets.raw_csv import raw_csv_asset  # noqa: E402
-from laion_assets.assets.statistics import dataset_statistics_asset, image_statistics_asset  # noqa: E402
-from laion_assets.checks.recount import recount_checks  # noqa: E402
-from laion_assets.checks.up_to_date import up_to_date_checks  # noqa: E402
-from laion_assets.datasets import LAION400M, REHEARSAL, SAMPLE, Dataset  # noqa: E402
-from laion_assets.io_managers.clip_embeddings import ClipEmbeddingsIOManager  # noqa: E402
-from laion_assets.io_managers.dedup_parquet import DedupParquetIOManager  # noqa: E402
-from laion_assets.io_managers.image_shards import ImageShardsIOManager  # noqa: E402
-from laion_assets.io_managers.knn_indices import KnnIndicesIOManager  # noqa: E402
-from laion_assets.io_managers.published_parquet import PublishedParquetIOManager  # noqa: E402
-from laion_assets.io_managers.raw_csv import RawCsvIOManager  # noqa: E402
-from laion_assets.io_managers.statistics import DatasetStatisticsIOManager, ImageStatisticsIOManager  # noqa: E402
-from laion_assets.resources.clip_model import ClipModelResource  # noqa: E402
-from laion_assets.resources.crawl_site import CrawlSiteResource  # noqa: E402
-from laion_assets.resources.run_log import run_log  # noqa: E402
-from laion_assets.resources.spark import SparkResource  # noqa: E402
-from laion_assets.settings.resolution import configured  # noqa: E402
+from laion_assets.dataset.dataset import LAION400M, REHEARSAL, SAMPLE, Dataset  # noqa: E402
+from laion_assets.dataset.settings.resolution import configured  # noqa: E402
+from laion_assets.orchestration.checks.row_counts import recount_checks  # noqa: E402
+from laion_assets.orchestration.checks.up_to_date import up_to_date_checks  # noqa: E402
+from laion_assets.orchestration.resources.clip_model import ClipModelResource  # noqa: E402
+from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource  # noqa: E402
+from laion_assets.orchestration.resources.run_log import run_log  # noqa: E402
+from laion_assets.orchestration.resources.spark import SparkResource  # noqa: E402
+from laion_assets.stages.clip_embeddings.asset import clip_embeddings_asset  # noqa: E402
+from laion_assets.stages.clip_embeddings.io_manager import ClipEmbeddingsIOManager  # noqa: E402
+from laion_assets.stages.dedup_parquet.asset import dedup_parquet_asset  # noqa: E402
+from laion_assets.stages.dedup_parquet.io_manager import DedupParquetIOManager  # noqa: E402
+from laion_assets.stages.image_shards.asset import image_shards_asset  # noqa: E402
+from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager  # noqa: E402
+from laion_assets.stages.knn_indices.asset import knn_indices_asset  # noqa: E402
+from laion_assets.stages.knn_indices.io_manager import KnnIndicesIOManager  # noqa: E402
+from laion_assets.stages.published_parquet.asset import published_parquet_asset  # noqa: E402
+from laion_assets.stages.published_parquet.io_manager import PublishedParquetIOManager  # noqa: E402
+from laion_assets.stages.raw_csv.asset import raw_csv_asset  # noqa: E402
+from laion_assets.stages.raw_csv.io_manager import RawCsvIOManager  # noqa: E402
+from laion_assets.stages.statistics.asset import dataset_statistics_asset, image_statistics_asset  # noqa: E402
+from laion_assets.stages.statistics.io_manager import DatasetStatisticsIOManager, ImageStatisticsIOManager  # noqa: E402
 
 IO_MANAGERS = (
     RawCsvIOManager,

@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 CHAINS = {
     "demo": (
         "end_to_end/test_demo",
-        "end_to_end/test_laws",
+        "end_to_end/test_invariants",
         "end_to_end/test_readme",
         "end_to_end/test_subset",
         "end_to_end/test_web_server",
@@ -19,19 +19,19 @@ CHAINS = {
         "end_to_end/test_browser",
     ),
     "spark": (
-        "metadata/test_dedup",
-        "metadata/test_dedup_cluster",
-        "metadata/test_published",
-        "images/test_spark_tasks",
-        "test_partition_names",
-        "test_kept_rows",
+        "stages/dedup_parquet/test_dedup",
+        "stages/dedup_parquet/test_dedup_cluster",
+        "stages/published_parquet/test_published",
+        "stages/image_shards/workers/test_spark_tasks",
+        "orchestration/test_partition_names",
+        "stages/test_kept_rows",
         "test_failures",
     ),
     "object_store": (
-        "commit/test_publication",
-        "metadata/test_download",
-        "metadata/test_own_outputs",
-        "images/test_storage_faults",
+        "store/test_commit",
+        "stages/raw_csv/test_download",
+        "store/test_own_outputs",
+        "stages/image_shards/shard/test_storage_faults",
     ),
 }
 """Fixtures of the whole session that cost seconds or minutes, the dearest first, and the files that use them."""

@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets_tests.chains import ChainScheduling, ordered
 from laion_assets_tests.postgres import Database, postgres
 from laion_assets_tests.spark_cluster import Cluster, standalone_cluster
@@ -60,12 +60,12 @@ def spark() -> Iterator[Any]:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     from pyspark.sql import SparkSession
 
-    from laion_assets.metadata.spark_settings import SPARK_CONF
+    from laion_assets.stages.dedup_parquet.spark.spark_settings import SPARK_CONF
 
     builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "2g")
     for name, value in SPARK_CONF.items():
         builder = builder.config(name, value)
-    from laion_assets.resources.spark import end_jvm
+    from laion_assets.orchestration.resources.spark import end_jvm
 
     yield builder.getOrCreate()
     end_jvm()  # which a test that materialized dedup_parquet in this process has done already

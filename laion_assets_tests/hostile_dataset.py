@@ -7,11 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from laion_assets.commit.manifest import Counts, FileEntry, Manifest, read_manifest
-from laion_assets.commit.publication import publication
-from laion_assets.commit.store import Store
-from laion_assets.datasets import Dataset
-from laion_assets.handles import (
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import Layout
+from laion_assets.stages.handles import (
     CLIP_EMBEDDINGS,
     DATASET_STATISTICS,
     HANDLES,
@@ -20,10 +18,12 @@ from laion_assets.handles import (
     ClipEmbeddings,
     PublishedParquet,
 )
-from laion_assets.layout import Layout
-from laion_assets.statistics.build import build_statistics
+from laion_assets.stages.statistics.build import build_statistics
+from laion_assets.store.commit import publication
+from laion_assets.store.manifest import Counts, FileEntry, Manifest, read_manifest
+from laion_assets.store.store import Store
 from laion_assets_tests.hostile_text import HOSTILE
-from laion_assets_tests.statistics.tables import dedup_rows, publish_dedup, publish_shard, shard_rows
+from laion_assets_tests.stages.statistics.tables import dedup_rows, publish_dedup, publish_shard, shard_rows
 
 DETAILS = {
     "changes": dict.fromkeys(HOSTILE, 1),

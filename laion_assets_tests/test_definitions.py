@@ -8,10 +8,18 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from laion_assets.datasets import LAION400M, SAMPLE, Dataset
+from laion_assets.dataset.dataset import LAION400M, SAMPLE, Dataset
 from laion_assets.definitions import build_definitions
-from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, KNN_INDICES, STAGES, STATISTICS
-from laion_assets.partitions import partition_keys, upstream_mapping
+from laion_assets.orchestration.partitions import partition_keys, upstream_mapping
+from laion_assets.stages.handles import (
+    CLIP_EMBEDDINGS,
+    DEDUP_PARQUET,
+    HANDLES,
+    IMAGE_SHARDS,
+    KNN_INDICES,
+    STAGES,
+    STATISTICS,
+)
 
 TOP = Path(__file__).parent.parent
 HEAVY = ("torch", "pyspark", "img2dataset", "faiss", "autofaiss", "open_clip", "cv2", "pandas", "matplotlib")

@@ -9,14 +9,14 @@ import dagster as dg
 import pytest
 
 from laion_assets import errors
-from laion_assets.datasets import Dataset
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LaionAssetsError, SourceError
 from laion_assets.failures import explain, own_errors_first
-from laion_assets.handles import KNN_INDICES
-from laion_assets.images.worker_pool import result_of
-from laion_assets.metadata.dedup import _own_errors
-from laion_assets.resources.run_log import run_log
-from laion_assets.runs import materialize_stage
+from laion_assets.orchestration.resources.run_log import run_log
+from laion_assets.orchestration.runs import materialize_stage
+from laion_assets.stages.dedup_parquet.build import _own_errors
+from laion_assets.stages.handles import KNN_INDICES
+from laion_assets.stages.image_shards.workers.pool import result_of
 
 OWN = sorted(kind for kind, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception))
 SENTENCE = "a.parquet is no parquet file (row group 3): replace or remove it."

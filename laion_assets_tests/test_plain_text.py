@@ -101,11 +101,11 @@ def files_that_call(*names: str) -> set[str]:
 
 
 def test_markdown_tables_links_and_paths_of_the_ui_are_made_in_one_place_each() -> None:
-    assert files_that_call("MetadataValue.md") == {"io_managers/metadata_values.py"}
+    assert files_that_call("MetadataValue.md") == {"orchestration/ui/metadata_values.py"}
     assert files_that_call("MetadataValue.text", "MetadataValue.table", "MetadataValue.json", "TableRecord") == {
-        "io_managers/metadata_values.py"
+        "orchestration/ui/metadata_values.py"
     }
-    assert files_that_call("MetadataValue.url") == {"io_managers/links.py"}
+    assert files_that_call("MetadataValue.url") == {"orchestration/ui/links.py"}
     assert files_that_call("MetadataValue.notebook", "MarkdownMetadataValue", "UrlMetadataValue") == set()
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.cluster
 
 DRIVER = """
 import json, sys
-from laion_assets.resources.spark import SparkResource, end_jvm
+from laion_assets.orchestration.resources.spark import SparkResource, end_jvm
 session = SparkResource(master=sys.argv[1], driver_memory="512m", conf=json.loads(sys.argv[2])).session()
 def where(numbers):
     import os, time, laion_assets

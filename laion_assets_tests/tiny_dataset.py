@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from laion_assets.datasets import SAMPLE, Dataset
-from laion_assets.layout import Layout
-from laion_assets_tests.images.pictures import jpeg
-from laion_assets_tests.images.site import answer, running
-from laion_assets_tests.metadata.tables import row, table
+from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.layout import Layout
+from laion_assets_tests.stages.dedup_parquet.tables import row, table
+from laion_assets_tests.stages.image_shards.images import jpeg
+from laion_assets_tests.stages.image_shards.site import answer, running
 
 LAYOUT = Layout(parquet_files=2, shards=6, embedding_files=3, rows_per_shard=50)
 ROWS = 60

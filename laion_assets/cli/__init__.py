@@ -29,7 +29,7 @@ from laion_assets.cli.trace import trace
 from laion_assets.cli.utf8 import use_utf8
 from laion_assets.errors import LaionAssetsError
 from laion_assets.failures import explain
-from laion_assets.places import describe
+from laion_assets.orchestration.writable_folders import describe
 
 HELP = """Rebuild a LAION-style image-text dataset, from crawl CSVs to a searchable CLIP index.
 

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 from laion_assets.cli.output import echo
-from laion_assets.datasets import DATASETS, Dataset
+from laion_assets.dataset.dataset import DATASETS, Dataset
+from laion_assets.dataset.settings.resolution import configured
 from laion_assets.errors import LayoutError
-from laion_assets.settings.resolution import configured
 
 
 class DatasetName(click.ParamType):
@@ -67,6 +67,6 @@ def print_root(dataset: Dataset) -> None:
     where = f"{dataset.root.rstrip('/')}/{dataset.folder}"
     own = f" (embeddings and indices in subsets/{dataset.name})" if dataset.part_of else ""
     echo(f"root: {where}{own}", dim=True, err=True)
-    from laion_assets.places import require_folder
+    from laion_assets.orchestration.writable_folders import require_folder
 
     require_folder(dataset)

@@ -8,7 +8,7 @@ import click
 from laion_assets.cli.dataset_option import chosen
 from laion_assets.cli.output import echo
 from laion_assets.cli.report import print_report
-from laion_assets.instance import dagster_home
+from laion_assets.orchestration.instance import dagster_home
 from laion_assets.progress import duration
 
 QUERY = "a small red circle left of a large blue square"
@@ -23,7 +23,7 @@ def demo(query: str) -> None:
     (`make dev` shows them), prints the input, output and dropped rows of each stage, and writes the results of an
     example query as a contact sheet (PNG). Takes a few minutes the first time; complete partitions are not run again.
     """
-    from laion_assets.runs import materialize
+    from laion_assets.orchestration.runs import materialize
 
     started = time.monotonic()
     dataset = chosen("sample")
@@ -32,9 +32,9 @@ def demo(query: str) -> None:
     echo()
     reports = materialize(dataset, on_report=print_report)
 
-    from laion_assets.commit.store import Store
     from laion_assets.search.answer import answer_with_sheet
-    from laion_assets.statistics.build import REPORT
+    from laion_assets.stages.statistics.build import REPORT
+    from laion_assets.store.store import Store
 
     store = Store.of(dataset)
     sheet = (store.local_root or Path.cwd()) / "search" / "demo.png"

@@ -24,7 +24,7 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
     laion-assets fetch http://127.0.0.1/secret.jpg --json         blocked_address
     laion-assets fetch file:///etc/passwd --json                  unsupported_scheme
     """
-    from laion_assets.images.decision import decide
+    from laion_assets.stages.image_shards.preview import decide
 
     dataset = chosen(name) if name else None
     with contextlib.ExitStack() as stack:

@@ -6,8 +6,8 @@ from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.output import echo
 from laion_assets.cli.report import print_report
 from laion_assets.errors import SettingError
-from laion_assets.handles import IMAGE_SHARDS, PUBLISHED_PARQUET, STAGES, STATISTICS, assets_of
-from laion_assets.images.retry_reasons import retry_reasons
+from laion_assets.stages.handles import IMAGE_SHARDS, PUBLISHED_PARQUET, STAGES, STATISTICS, assets_of
+from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 
 
 @click.command()
@@ -44,7 +44,7 @@ def materialize(
     --retry dns_failure,...  rows with these reasons; settled ones have to be named
     Pictures that are there stay byte for byte. Rows whose owner opted out are never fetched again.
     """
-    from laion_assets.runs import materialize as run
+    from laion_assets.orchestration.runs import materialize as run
 
     within = _span(span)
     if within is not None and len(assets) != 1:
@@ -59,7 +59,7 @@ def materialize(
         raise click.UsageError(f"{name} starts from {kind}: it has {', '.join(stages)}, and no {foreign[0]}.")
     print_root(dataset)
     if remove_old_layout:
-        from laion_assets import stored_layout
+        from laion_assets.stages import stored_layout
 
         removed = stored_layout.remove_old_layout(dataset, echo)
         echo(f"{removed:,} partitions of other layouts removed")

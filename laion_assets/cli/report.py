@@ -6,7 +6,7 @@ from laion_assets.cli.output import echo
 from laion_assets.progress import duration
 
 if TYPE_CHECKING:
-    from laion_assets.runs import StageReport
+    from laion_assets.orchestration.runs import StageReport
 
 UNITS = {"raw_csv": "files", "published_parquet": "files"}
 

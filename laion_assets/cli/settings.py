@@ -4,12 +4,12 @@ import click
 
 from laion_assets.cli.dataset_option import dataset_option, declared
 from laion_assets.cli.output import echo, echo_json
-from laion_assets.datasets import DATASETS
-from laion_assets.images import decoder_sandbox
-from laion_assets.instance import DEFAULT_HOME, HOME_VARIABLE
-from laion_assets.settings.names import FILE_VARIABLE
-from laion_assets.settings.reference import reference
-from laion_assets.settings.resolution import Settings
+from laion_assets.dataset.dataset import DATASETS
+from laion_assets.dataset.settings.names import FILE_VARIABLE
+from laion_assets.dataset.settings.reference import reference
+from laion_assets.dataset.settings.resolution import Settings
+from laion_assets.orchestration.instance import DEFAULT_HOME, HOME_VARIABLE
+from laion_assets.processes import sandbox as decoder_sandbox
 
 
 @click.command()

@@ -6,8 +6,8 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.output import echo, echo_json
-from laion_assets.handles import DATASET_STATISTICS, IMAGE_STATISTICS
-from laion_assets.places import require_root
+from laion_assets.orchestration.writable_folders import require_root
+from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS
 
 
 @click.command()
@@ -23,8 +23,8 @@ def statistics(name: str, as_json: bool) -> None:
     laion-assets statistics -d sample
     laion-assets statistics -d sample --json | jq .dataset_statistics.similarity
     """
-    from laion_assets.commit.store import Store
-    from laion_assets.statistics.build import REPORT, read_summaries, write_report
+    from laion_assets.stages.statistics.build import REPORT, read_summaries, write_report
+    from laion_assets.store.store import Store
 
     dataset = chosen(name)
     store = Store.of(dataset)

@@ -6,9 +6,9 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.output import echo, echo_json
-from laion_assets.freshness import Freshness, PartitionState
-from laion_assets.handles import assets_of
-from laion_assets.stored_layout import described, old_partitions
+from laion_assets.stages.handles import assets_of
+from laion_assets.stages.status import Freshness, PartitionState
+from laion_assets.stages.stored_layout import described, old_partitions
 
 _STATES = ("complete", "stale", "missing", "damaged")
 

@@ -4,7 +4,7 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.output import echo, echo_json
-from laion_assets.commit.store import Store
+from laion_assets.store.store import Store
 
 
 @click.command()
@@ -16,7 +16,7 @@ def trace(uid: str, name: str, as_json: bool) -> None:
 
     Reads one footer and one row group, whatever the size of the dataset. Exits with 1 if there is no such row.
     """
-    from laion_assets.metadata.uid_lookup import find_uid
+    from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
 
     dataset = chosen(name)
     found = find_uid(dataset, Store.of(dataset), uid)

@@ -15,10 +15,10 @@ from laion_assets.http.consent.robots_cache import RobotsCache
 from laion_assets.http.consent.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
 from laion_assets.http.host_gate import HostGate
 from laion_assets.http.http_connection import HttpConnection, Rate
-from laion_assets.http.judgement import judge, judge_robots
 from laion_assets.http.messages.head import Head
 from laion_assets.http.messages.request import request_bytes
 from laion_assets.http.policy import FetchPolicy
+from laion_assets.http.response_policy import judge, judge_robots
 from laion_assets.http.tls import TlsSessions
 from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.host_overrides import Endpoint

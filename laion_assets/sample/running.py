@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from laion_assets.errors import SourceError
-from laion_assets.images.parent_end import import_path
+from laion_assets.processes.parent_death import import_path
 from laion_assets.sample.answers import CRAWL_HOST, LISTING_PATH
 from laion_assets.sample.pages import PAGES
 

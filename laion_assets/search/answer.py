@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from laion_assets.commit.store import Store
-from laion_assets.datasets import Dataset
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.search.contact_sheet import contact_sheet
 from laion_assets.search.query import Searcher, SearchResult
+from laion_assets.store.store import Store
 
 
 def answer(dataset: Dataset, text: str, k: int, modality: str = "image") -> list[SearchResult]:

@@ -16,11 +16,11 @@ from typing import Any
 
 import click
 
-from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE_MODEL, Dataset
+from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
 from laion_assets.errors import IncompleteError, LaionAssetsError, QueryError
-from laion_assets.handles import KNN_INDICES
 from laion_assets.search.query import Searcher
+from laion_assets.stages.handles import KNN_INDICES
+from laion_assets.store.store import Store
 
 COLUMNS = ["url", "image_path", "caption", "NSFW", "uid"]
 """What the service returns of each result."""
@@ -35,8 +35,8 @@ def serve(dataset: Dataset, host: str, port: int) -> None:
             f"The indices of {dataset.name} are at {store.address(KNN_INDICES)} and clip-retrieval opens local files "
             "only. Copy the dataset's folder to a disk and set root to it."
         )
-    from laion_assets.embeddings.torchvision_shim import ensure_torchvision
     from laion_assets.sample.clip.model import clip_retrieval_name, register
+    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
 
     ensure_torchvision()
     register()
@@ -74,7 +74,7 @@ class _SafeImages:
         """The image, resized as the dataset's are. Raises QueryError for what is not one."""
         from PIL import Image
 
-        from laion_assets.images.decoder_process import reencode
+        from laion_assets.stages.image_shards.decoding.decoder_process import reencode
 
         picture, *_, error = reencode(self._images, stream.read())
         if picture is None or error is not None:

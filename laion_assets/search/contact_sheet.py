@@ -69,7 +69,7 @@ def _font(size: int) -> "Font":
 
 
 def _draw_picture(sheet: "Image.Image", draw: "ImageDraw.ImageDraw", picture: bytes, left: int, top: int) -> None:
-    from laion_assets.embeddings.decoding import decode_image as decoded
+    from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image as decoded
 
     image = decoded(picture)
     if image is None:

@@ -9,11 +9,11 @@ another column that leaves size and footer as they were; the asset check and `di
 import bisect
 from typing import Any
 
-from laion_assets.commit.manifest import WHOLE, Manifest, manifest_path
-from laion_assets.commit.store import Store
 from laion_assets.errors import IntegrityError
-from laion_assets.handles import KNN_INDICES
-from laion_assets.index.details import IndexDetails, footer_sha256
+from laion_assets.stages.handles import KNN_INDICES
+from laion_assets.stages.knn_indices.details import IndexDetails, footer_sha256
+from laion_assets.store.manifest import WHOLE, Manifest, manifest_path
+from laion_assets.store.store import Store
 
 _OPEN_PARQUETS = 64
 _AGAIN = f"Remove {manifest_path(KNN_INDICES, WHOLE)} below the root and materialize knn_indices again."
@@ -39,7 +39,7 @@ class MetadataRows:
         """
         import pyarrow as pa
 
-        from laion_assets.metadata.identity import uid_of
+        from laion_assets.dataset.identity import uid_of
 
         file = bisect.bisect_right(self._starts, row) - 1
         if not 0 <= file < len(self._details.metadata):

@@ -9,23 +9,23 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from laion_assets.commit.manifest import Manifest
-from laion_assets.commit.store import Store
-from laion_assets.datasets import Dataset
-from laion_assets.embeddings.weights import weights_identity
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY
 from laion_assets.errors import IntegrityError, ModelError, QueryError
-from laion_assets.handles import ImageShards, KnnIndices
-from laion_assets.images.settings import ENCODE_FORMATS
-from laion_assets.index.details import IndexDetails
-from laion_assets.index.index_file import opened_index
-from laion_assets.index.vectors import MODALITIES
-from laion_assets.layout import SAMPLES_PER_SHARD_KEY
 from laion_assets.search.metadata_rows import MetadataRows
+from laion_assets.stages.clip_embeddings.models.weights import weights_identity
+from laion_assets.stages.handles import ImageShards, KnnIndices
+from laion_assets.stages.image_shards.settings import ENCODE_FORMATS
+from laion_assets.stages.knn_indices.details import IndexDetails
+from laion_assets.stages.knn_indices.index_file import opened_index
+from laion_assets.stages.knn_indices.vectors import MODALITIES
+from laion_assets.store.manifest import Manifest
+from laion_assets.store.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from laion_assets.embeddings.clip_model import ClipModel
+    from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
 
 MAX_K = 1_000
 MAX_TEXT_CHARS = 10_000
@@ -120,7 +120,7 @@ class Searcher:
     @cached_property
     def model(self) -> "ClipModel":
         """The CLIP model, loaded when it is first needed."""
-        from laion_assets.embeddings.clip_model import load_model
+        from laion_assets.stages.clip_embeddings.models.clip_model import load_model
 
         settings = self.dataset.embeddings
         return self._model or load_model(self.dataset.model, settings.device, settings.precision)

@@ -142,7 +142,7 @@ def test_a_malformed_settings_file_is_named(tmp_path: Path) -> None:
 def test_trace_of_an_unknown_uid_ends_with_status_1(
     run: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("laion_assets.metadata.uid_lookup.find_uid", lambda dataset, store, uid: None)
+    monkeypatch.setattr("laion_assets.stages.dedup_parquet.uid_lookup.find_uid", lambda dataset, store, uid: None)
     done = run("trace", "0" * 32)
     assert (done.returncode, done.stdout) == (1, f"sample has no row with uid {'0' * 32}\n")
     assert run("trace", "0" * 32, "--json").returncode == 1

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from laion_assets.datasets import SAMPLE
+from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.errors import LaionAssetsError, SettingError
-from laion_assets.instance import dagster_home, instance
-from laion_assets.places import describe, require_writable
-from laion_assets.settings.resolution import Settings
+from laion_assets.orchestration.instance import dagster_home, instance
+from laion_assets.orchestration.writable_folders import describe, require_writable
 from laion_assets_tests.cli.test_commands import run
 from laion_assets_tests.end_to_end.conftest import BIN, environment
 

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 import laion_assets.cli as cli_module
 from laion_assets.cli import cli, run_command
 from laion_assets.errors import SourceError
-from laion_assets.metadata import uid_lookup
-from laion_assets.metadata.uid_lookup import FoundRow
 from laion_assets.search import answer
 from laion_assets.search.query import SearchResult
-from laion_assets.statistics import build
+from laion_assets.stages.dedup_parquet import uid_lookup
+from laion_assets.stages.dedup_parquet.uid_lookup import FoundRow
+from laion_assets.stages.statistics import build
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
 
 TERMINAL = CliRunner()
@@ -66,7 +66,7 @@ def test_trace_prints_a_row_s_values_as_one_line_each(monkeypatch: pytest.Monkey
 
 
 def test_fetch_prints_what_servers_sent_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    from laion_assets.images import decision
+    from laion_assets.stages.image_shards import preview as decision
 
     made = {
         "status": HOSTILE[0],

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from laion_assets.checks.up_to_date import judgement
 from laion_assets.cli.status import status
-from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE
+from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.errors import LocalFaultError
-from laion_assets.freshness import Freshness
-from laion_assets.images.local_fault_notes import local_faults_noted, note_path
+from laion_assets.orchestration.checks.up_to_date import judgement
+from laion_assets.stages.status import Freshness
+from laion_assets.store.local_failure_notes import local_faults_noted, note_path
+from laion_assets.store.store import Store
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.store.store import Store
 
 BIN = Path(sys.executable).parent
 TOP = Path(__file__).parent.parent.parent

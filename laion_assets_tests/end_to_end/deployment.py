@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
-from laion_assets_tests.end_to_end.dagster_page import DagsterPage, wait_until
+from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, wait_until
 from laion_assets_tests.postgres import Database
 
 DEPLOY = TOP / "deploy"

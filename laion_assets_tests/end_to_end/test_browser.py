@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from laion_assets.datasets import LAION400M, SAMPLE
-from laion_assets.freshness import Freshness
-from laion_assets.handles import STAGES, STATISTICS, ImageShards
+from laion_assets.dataset.dataset import LAION400M, SAMPLE
+from laion_assets.stages.handles import STAGES, STATISTICS, ImageShards
+from laion_assets.stages.status import Freshness
 from laion_assets_tests.end_to_end.conftest import TOP, Demo, command
-from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page
+from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page
 
 pytestmark = pytest.mark.browser
 

@@ -19,19 +19,19 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from laion_assets.assets.declaration import say_in
-from laion_assets.assets.reporting import materialization
-from laion_assets.checks import recount as recount_module
-from laion_assets.checks.recount import recount_checks
-from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE, Dataset
+from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.definitions import IO_MANAGERS
 from laion_assets.errors import SourceError
-from laion_assets.handles import IMAGE_SHARDS, RAW_CSV
-from laion_assets.resources.clip_model import ClipModelResource
-from laion_assets.statistics.build import REPORT
+from laion_assets.orchestration.checks import row_counts as recount_module
+from laion_assets.orchestration.checks.row_counts import recount_checks
+from laion_assets.orchestration.declaration import say_in
+from laion_assets.orchestration.reporting import materialization
+from laion_assets.orchestration.resources.clip_model import ClipModelResource
+from laion_assets.stages.handles import IMAGE_SHARDS, RAW_CSV
+from laion_assets.stages.statistics.build import REPORT
+from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
-from laion_assets_tests.end_to_end.dagster_page import wait_until
+from laion_assets_tests.end_to_end.dagster_ui import wait_until
 from laion_assets_tests.end_to_end.test_browser import ARTIFACTS, CHROMIUM_FLAGS, PATIENCE_MS, shoot
 from laion_assets_tests.hostile_dataset import hostile_manifest, publish_hostile
 from laion_assets_tests.hostile_text import HOSTILE, LEAK, LIMIT
@@ -43,9 +43,9 @@ CONTROL = "control"
 DEFINITIONS = """
 from dataclasses import replace
 import dagster as dg
-from laion_assets.datasets import SAMPLE
+from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.definitions import build_definitions
-from laion_assets.layout import Layout
+from laion_assets.dataset.layout import Layout
 
 dataset = replace(SAMPLE, layout=Layout(1, 1, 1, 250), root={root!r})
 defs = dg.Definitions.merge(build_definitions(dataset), dg.Definitions(assets=[dg.AssetSpec("control")]))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from laion_assets.datasets import SAMPLE
-from laion_assets.handles import IMAGE_SHARDS, STAGES
-from laion_assets_tests.end_to_end.dagster_page import DagsterPage, wait_until
+from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.stages.handles import IMAGE_SHARDS, STAGES
+from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, wait_until
 from laion_assets_tests.end_to_end.deployment import DEPLOY
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(3_600)]

@@ -14,8 +14,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.datasets import SAMPLE
-from laion_assets.freshness import Freshness
+from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.stages.status import Freshness
 from laion_assets_tests.end_to_end.conftest import BIN, Demo, environment
 
 COMPLETE = {

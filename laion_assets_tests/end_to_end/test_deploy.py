@@ -12,12 +12,12 @@ import yaml
 from dagster._core.instance.config import dagster_instance_config
 
 from laion_assets import definitions
-from laion_assets.datasets import DATASETS, SAMPLE
-from laion_assets.freshness import Freshness
-from laion_assets.instance import MANY_PARTITIONS
-from laion_assets.settings.resolution import configured
+from laion_assets.dataset.dataset import DATASETS, SAMPLE
+from laion_assets.dataset.settings.resolution import configured
+from laion_assets.orchestration.instance import MANY_PARTITIONS
+from laion_assets.stages.status import Freshness
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, Demo
-from laion_assets_tests.end_to_end.dagster_page import wait_until
+from laion_assets_tests.end_to_end.dagster_ui import wait_until
 from laion_assets_tests.end_to_end.deployment import DEPLOY, Deployment, compose, deployment
 from laion_assets_tests.postgres import Database
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from laion_assets.datasets import LAION400M, SAMPLE_MODEL, SAMPLE_SITE, Dataset
+from laion_assets.dataset.dataset import LAION400M, SAMPLE_MODEL, SAMPLE_SITE, Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import LaionAssetsError
-from laion_assets.freshness import Freshness
-from laion_assets.runs import materialize_stage
+from laion_assets.orchestration.runs import materialize_stage
+from laion_assets.stages.status import Freshness
 
 
 @pytest.fixture

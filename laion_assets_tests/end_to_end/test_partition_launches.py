@@ -13,14 +13,14 @@ import pytest
 import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from laion_assets.commit.manifest import manifest_path
-from laion_assets.commit.store import Store
-from laion_assets.datasets import Dataset
-from laion_assets.freshness import Freshness
-from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, RAW_CSV
-from laion_assets.partitions import PARTITIONED, partition_keys
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.orchestration.partitions import PARTITIONED, partition_keys
+from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, RAW_CSV
+from laion_assets.stages.status import Freshness
+from laion_assets.store.manifest import manifest_path
+from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
-from laion_assets_tests.end_to_end.dagster_page import DagsterPage, dagster_page, wait_until
+from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page, wait_until
 from laion_assets_tests.end_to_end.test_browser import ARTIFACTS, CHROMIUM_FLAGS, PATIENCE_MS, shoot
 from laion_assets_tests.tiny_dataset import served_dataset
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
-from laion_assets_tests.end_to_end.dagster_page import wait_until
+from laion_assets_tests.end_to_end.dagster_ui import wait_until
 from laion_assets_tests.end_to_end.deployment import DEPLOY
 
 pytestmark = pytest.mark.proxy

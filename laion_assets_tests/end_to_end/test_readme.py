@@ -47,7 +47,7 @@ def test_one_s_own_folder_of_parquet_becomes_a_dataset(demo: Demo, tmp_path: Pat
         pa.table({"url": [row["url"] for row in good], "caption": [row["caption"] for row in good]}),
         tmp_path / "pairs" / "mine.parquet",
     )
-    (tmp_path / "mine.py").write_text(example("from laion_assets.datasets"))
+    (tmp_path / "mine.py").write_text(example("from laion_assets.dataset.dataset"))
     with running_site() as site:
         pairs = ",".join(f'"{host}": "{address}"' for host, address in site.resolve.items())
         done = subprocess.run(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from laion_assets.datasets import SAMPLE, Dataset
-from laion_assets.freshness import Freshness
+from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.stages.status import Freshness
 from laion_assets_tests.end_to_end.conftest import TOP, Demo
-from laion_assets_tests.end_to_end.dagster_page import (
+from laion_assets_tests.end_to_end.dagster_ui import (
     CANCEL_BACKFILL,
     TERMINATE,
     DagsterPage,

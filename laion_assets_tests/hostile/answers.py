@@ -8,10 +8,17 @@ import zlib
 from dataclasses import dataclass
 
 from laion_assets.reasons import Reason
-from laion_assets_tests.images.pictures import jpeg, png_bomb
-from laion_assets_tests.images.site import Talk, answer, raw
-from laion_assets_tests.images.test_exif import crowded, nested, with_exif
-from laion_assets_tests.images.test_still_image import PNG_BOMBS, encode, hostile_apng, many_scans, scene, with_chunks
+from laion_assets_tests.stages.image_shards.decoding.test_exif import crowded, nested, with_exif
+from laion_assets_tests.stages.image_shards.decoding.test_still_image import (
+    PNG_BOMBS,
+    encode,
+    hostile_apng,
+    many_scans,
+    scene,
+    with_chunks,
+)
+from laion_assets_tests.stages.image_shards.images import jpeg, png_bomb
+from laion_assets_tests.stages.image_shards.site import Talk, answer, raw
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

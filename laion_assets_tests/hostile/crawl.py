@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from laion_assets.reasons import Reason
 from laion_assets_tests.hostile.answers import CHUNKED, HEALTHY, HEALTHY_TLS, KINDS, OK, Kind, repeat, zeros
-from laion_assets_tests.images.site import Talk, answer
-from laion_assets_tests.metadata.tables import HEADER, row, table
-from laion_assets_tests.metadata.test_hostile_source import HOSTILE, INWARD, redirect
+from laion_assets_tests.stages.dedup_parquet.tables import HEADER, row, table
+from laion_assets_tests.stages.image_shards.site import Talk, answer
+from laion_assets_tests.stages.raw_csv.test_hostile_source import HOSTILE, INWARD, redirect
 
 COPIES = 4
 HEALTHY_ROWS, HEALTHY_TLS_ROWS = 300, 60

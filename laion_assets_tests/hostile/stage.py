@@ -7,10 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from laion_assets.datasets import SAMPLE, Dataset
-from laion_assets.images.settings import ImageSettings
-from laion_assets.layout import Layout
-from laion_assets.metadata.settings import MetadataSettings
+from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.layout import Layout
+from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.image_shards.settings import ImageSettings
 
 DOWNLOADS = 8
 MAX_FILE_BYTES = 8_000_000
@@ -55,6 +55,6 @@ def hostile_dataset(folder: Path, healthy: bool) -> Dataset:
 
 
 if __name__ == "__main__":
-    from laion_assets.runs import materialize
+    from laion_assets.orchestration.runs import materialize
 
     materialize(hostile_dataset(Path(sys.argv[1]), sys.argv[3] == HEALTHY), [sys.argv[2]], on_report=print)

@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.checks.recount import recount
-from laion_assets.commit.manifest import Manifest, read_manifest
-from laion_assets.commit.store import Store
-from laion_assets.datasets import Dataset
-from laion_assets.handles import HANDLES
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.orchestration.checks.row_counts import recount
 from laion_assets.reasons import Reason
+from laion_assets.stages.handles import HANDLES
+from laion_assets.store.manifest import Manifest, read_manifest
+from laion_assets.store.store import Store
 from laion_assets_tests.conftest import TOP
 from laion_assets_tests.hostile.crawl import ABSURD_URLS, DUPLICATES, HostileCrawl, hostile_crawl
 from laion_assets_tests.hostile.dns_server import PUBLIC, public_address

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from laion_assets_tests.hostile.answers import IMAGE, KINDS, LASTS_S, redirect, repeat, silence
 from laion_assets_tests.hostile.crawl import HostileCrawl
-from laion_assets_tests.images.site import Site, Talk, answer
+from laion_assets_tests.stages.image_shards.site import Site, Talk, answer
 
 SECRET = answer(b"SAMPLE_ID|URL|TEXT|similarity\nSECRET|http://x.test/|token|0.3\n")
 

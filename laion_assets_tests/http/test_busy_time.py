@@ -11,7 +11,7 @@ from laion_assets.http.clock import MAX_STRETCH, Clock
 from laion_assets.http.fetch import fetch
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason, Rejection
-from laion_assets_tests.images.site import answer, running
+from laion_assets_tests.stages.image_shards.site import answer, running
 
 HASTY = FetchPolicy(connect_timeout_s=0.3, deadline_s=0.5, retries=0)
 ADD = BusyTime.add

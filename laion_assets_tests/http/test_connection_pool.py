@@ -17,7 +17,7 @@ from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.resolver import Resolver
 from laion_assets.reasons import Reason
-from laion_assets_tests.images.site import answer, raw, running
+from laion_assets_tests.stages.image_shards.site import answer, raw, running
 
 BODY = b"\xff\xd8\xff" + bytes(range(256)) * 20
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -14,7 +14,7 @@ import pytest
 from laion_assets.http.fetch import Fetcher, fetch
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
-from laion_assets_tests.images.site import answer, raw, running
+from laion_assets_tests.stages.image_shards.site import answer, raw, running
 
 CAP = 100_000
 BODY = b"\xff\xd8\xff" + bytes(range(256)) * 20

@@ -9,7 +9,7 @@ from laion_assets.http.fetch import Fetcher
 from laion_assets.http.fetch_queue import FetchQueue
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
-from laion_assets_tests.images.site import answer, running
+from laion_assets_tests.stages.image_shards.site import answer, running
 
 BODY = b"\xff\xd8\xff" + bytes(500)
 

@@ -22,10 +22,10 @@ from laion_assets.http.messages.request import request_bytes
 from laion_assets.http.messages.validators import range_validator, valid_date, valid_etag
 from laion_assets.http.sources.async_connection import Connection, RateWindow, Response, read_plain
 from laion_assets.http.urls.target import follow, parse_target
-from laion_assets.metadata.listing import below
-from laion_assets.metadata.listing_page import entries_of
-from laion_assets.metadata.url_list import _lines, _path_of, _plain
 from laion_assets.reasons import Rejection
+from laion_assets.stages.raw_csv.sources.listing import below
+from laion_assets.stages.raw_csv.sources.listing_page import entries_of
+from laion_assets.stages.raw_csv.sources.url_list import _lines, _path_of, _plain
 
 BOUNDED = settings(
     max_examples=300, deadline=2_000, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None

@@ -14,7 +14,7 @@ from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.resolver import Resolver
 from laion_assets.reasons import Reason, Rejection
-from laion_assets_tests.images.site import answer, running
+from laion_assets_tests.stages.image_shards.site import answer, running
 
 BODY = b"\xff\xd8\xff" + bytes(5_000)
 

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from laion_assets.http.fetch import fetch
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
-from laion_assets_tests.images.site import answer, running
+from laion_assets_tests.stages.image_shards.site import answer, running
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)

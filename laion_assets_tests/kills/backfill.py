@@ -27,11 +27,11 @@ from pathlib import Path
 
 import psutil
 
-from laion_assets.commit.store import Store
-from laion_assets.datasets import REHEARSAL, Dataset
-from laion_assets.freshness import Freshness
-from laion_assets.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, KNN_INDICES, STAGES
-from laion_assets_tests.end_to_end.dagster_page import BACKFILL
+from laion_assets.dataset.dataset import REHEARSAL, Dataset
+from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, KNN_INDICES, STAGES
+from laion_assets.stages.status import Freshness
+from laion_assets.store.store import Store
+from laion_assets_tests.end_to_end.dagster_ui import BACKFILL
 from laion_assets_tests.end_to_end.deployment import Deployment, deployment
 from laion_assets_tests.postgres import Database, postgres
 

@@ -25,17 +25,17 @@ from typing import NamedTuple
 
 import psutil
 
-from laion_assets.commit.manifest import disagreement
-from laion_assets.commit.store import Store
-from laion_assets.datasets import Dataset
-from laion_assets.freshness import Freshness
-from laion_assets.handles import IMAGE_SHARDS
-from laion_assets.images.shard_task import ShardTask
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.progress import Progress
-from laion_assets_tests.images.pictures import jpeg
-from laion_assets_tests.images.shards import IMAGES, dataset_of, published
-from laion_assets_tests.images.site import answer, running
+from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.image_shards.shard.task import ShardTask
+from laion_assets.stages.status import Freshness
+from laion_assets.store.manifest import disagreement
+from laion_assets.store.store import Store
 from laion_assets_tests.kills.held_victim import Victim, victim_of
+from laion_assets_tests.stages.image_shards.images import jpeg
+from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.site import answer, running
 
 SHARDS, ROWS_A_SHARD, WORKERS = 12, 6, 2
 TARGETS = ("group", "group", "parent", "worker", "worker")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from laion_assets.datasets import Dataset
+from laion_assets.dataset.dataset import Dataset
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ import pickle
 import sys
 
 from laion_assets.errors import ShardError
-from laion_assets.images.build import build_image_shards
-from laion_assets.images.retry_reasons import retry_reasons
+from laion_assets.stages.image_shards.build import build_image_shards
+from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 
 
 def main() -> None:

@@ -3,11 +3,11 @@
 import io
 from collections import Counter
 
-from laion_assets.datasets import SAMPLE
-from laion_assets.metadata.csv_rows import rows_of_file
-from laion_assets.metadata.identity import Positions
-from laion_assets.metadata.reasons import FileState
+from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.identity import Positions
 from laion_assets.sample.crawl import MALFORMED, build_crawl
+from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
+from laion_assets.stages.dedup_parquet.rows.reasons import FileState
 
 
 def test_rows_and_rejects_are_as_declared() -> None:

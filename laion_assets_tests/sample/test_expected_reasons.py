@@ -3,12 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from laion_assets.datasets import SAMPLE
-from laion_assets.images.decision import decide
-from laion_assets.images.settings import ImageSettings
+from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.sample.faults import FAULT_BY_KIND
 from laion_assets.sample.pages import Page, crawl_pages
 from laion_assets.sample.running import running_site
+from laion_assets.stages.image_shards.preview import decide
+from laion_assets.stages.image_shards.settings import ImageSettings
 
 PAGES = {page.kind: page for page in reversed(crawl_pages())}
 PATIENT: ImageSettings = replace(SAMPLE.images, connect_timeout_s=20.0, deadline_s=30.0)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from laion_assets.datasets import LAION400M, REHEARSAL
+from laion_assets.dataset.dataset import LAION400M, REHEARSAL
+from laion_assets.dataset.identity import uid_of
 from laion_assets.http.fetch import FetchPolicy, fetch
-from laion_assets.metadata.identity import uid_of
-from laion_assets.metadata.sources import source_url
 from laion_assets.reasons import Reason
 from laion_assets.sample import rehearsal
 from laion_assets.sample.running import running_site
+from laion_assets.stages.raw_csv.sources.source import source_url
 
 
 def test_the_layout_is_laion400m_s() -> None:

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from laion_assets.commit.manifest import Counts
-from laion_assets.commit.publication import publication
-from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE, Dataset
-from laion_assets.freshness import settings_digest
-from laion_assets.handles import ClipEmbeddings, DedupParquet, ImageShards
-from laion_assets.layout import Layout
+from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.layout import Layout
+from laion_assets.stages.handles import ClipEmbeddings, DedupParquet, ImageShards
+from laion_assets.stages.status import settings_digest
+from laion_assets.store.commit import publication
+from laion_assets.store.manifest import Counts
+from laion_assets.store.store import Store
 from laion_assets_tests.scale.memory import peak_memory
 
 pytestmark = pytest.mark.scale
@@ -37,9 +37,9 @@ EMBEDDING_CAP_MIB = 3_072
 
 
 def test_four_million_csv_rows_under_a_two_gigabyte_driver(tmp_path: Path) -> None:
-    from laion_assets.metadata.dedup import build_dedup_parquet
-    from laion_assets.metadata.download import fetch_raw_csv
-    from laion_assets.resources.spark import SparkResource, end_jvm
+    from laion_assets.orchestration.resources.spark import SparkResource, end_jvm
+    from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
+    from laion_assets.stages.raw_csv.build import fetch_raw_csv
 
     files, rows_a_file = 40, 100_000
     source = tmp_path / "crawl"
@@ -70,7 +70,7 @@ def test_four_million_csv_rows_under_a_two_gigabyte_driver(tmp_path: Path) -> No
 
 
 def test_a_shard_of_ten_thousand_pictures_under_one_gigabyte_a_worker(tmp_path: Path) -> None:
-    from laion_assets.images.build import build_image_shards
+    from laion_assets.stages.image_shards.build import build_image_shards
 
     with _picture_server() as port:
         dataset = replace(
@@ -90,8 +90,8 @@ def test_a_shard_of_ten_thousand_pictures_under_one_gigabyte_a_worker(tmp_path: 
 
 
 def test_an_embedding_file_of_a_million_rows_under_a_cap(tmp_path: Path) -> None:
-    from laion_assets.embeddings.clip_model import load_model
-    from laion_assets.embeddings.encode import build_embedding_file
+    from laion_assets.stages.clip_embeddings.build import build_embedding_file
+    from laion_assets.stages.clip_embeddings.models.clip_model import load_model
 
     dataset = replace(SAMPLE, root=str(tmp_path), layout=Layout(1, 200, 2, 10_000), model=_tiny_model(tmp_path))
     store = Store.of(dataset)
@@ -154,8 +154,8 @@ def _publish_rows(dataset: Dataset, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from laion_assets.metadata.identity import rows_digest, uid_of
-    from laion_assets.metadata.schema import DEDUP_SCHEMA
+    from laion_assets.dataset.identity import rows_digest, uid_of
+    from laion_assets.tables.columns import DEDUP_SCHEMA
 
     layout, outputs = dataset.layout, {}
     urls = [f"http://photos-{row % 40:02d}.test/{row}.jpg" for row in range(rows)]
@@ -181,7 +181,7 @@ def _publish_shard(dataset: Dataset, shard: int, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from laion_assets.images.shard_schema import shard_schema
+    from laion_assets.stages.image_shards.shard.columns import shard_schema
 
     layout, schema = dataset.layout, shard_schema(dataset.images)
     colours = np.random.default_rng(shard).integers(0, 255, (rows, 3))
@@ -215,7 +215,7 @@ def _publish_shard(dataset: Dataset, shard: int, rows: int) -> None:
 
 def _tiny_model(folder: Path) -> str:
     """An open_clip model that takes next to no time: what is measured is memory, which rows might take."""
-    from laion_assets.embeddings.torchvision_shim import ensure_torchvision
+    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
 
     ensure_torchvision()
     import open_clip

@@ -17,20 +17,20 @@ from typing import Any
 
 import pytest
 
-from laion_assets.commit.store import Store
-from laion_assets.datasets import SAMPLE_MODEL, Dataset
-from laion_assets.embeddings.clip_model import load_model
-from laion_assets.embeddings.encode import build_embedding_file
-from laion_assets.index.build import build_indices
+from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
 from laion_assets.search.query import Searcher
-from laion_assets_tests.embeddings.small_dataset import LAYOUT, picture, publish_shard, small_dataset
+from laion_assets.stages.clip_embeddings.build import build_embedding_file
+from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+from laion_assets.stages.knn_indices.build import build_indices
+from laion_assets.store.store import Store
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture, publish_shard, small_dataset
 
 COMMAND = [sys.executable, "-m", "laion_assets.search.clip_retrieval_back"]
 SERVE = """
 import sys
 from dataclasses import replace
-from laion_assets_tests.embeddings.small_dataset import small_dataset
-from laion_assets.datasets import SAMPLE_MODEL
+from laion_assets_tests.stages.clip_embeddings.small_dataset import small_dataset
+from laion_assets.dataset.dataset import SAMPLE_MODEL
 from laion_assets.search.clip_retrieval_back import serve
 root, port = sys.argv[1:]
 serve(replace(small_dataset(root), model=SAMPLE_MODEL), "127.0.0.1", int(port))

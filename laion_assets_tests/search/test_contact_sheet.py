@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from laion_assets.search.contact_sheet import GAP, TILE, contact_sheet
-from laion_assets_tests.embeddings.small_dataset import picture
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
+from laion_assets_tests.stages.clip_embeddings.small_dataset import picture
 
 
 def drawn(png: bytes) -> Image.Image:

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from laion_assets.commit.store import Store
-from laion_assets.datasets import Dataset
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError, ModelError, QueryError
-from laion_assets.handles import KNN_INDICES, ClipEmbeddings, ImageShards
 from laion_assets.search.query import Searcher
-from laion_assets_tests.embeddings.small_dataset import LAYOUT, picture, random_model, sample_fields
+from laion_assets.stages.handles import KNN_INDICES, ClipEmbeddings, ImageShards
+from laion_assets.store.store import Store
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture, random_model, sample_fields
 
 
 def searcher(dataset: Dataset) -> Searcher:

@@ -23,14 +23,14 @@ from statistics import median
 
 import psutil
 
-from laion_assets.datasets import SAMPLE
-from laion_assets.images.outcome import ShardOutcome
-from laion_assets.images.shard_task import ShardTask
-from laion_assets.images.worker_pool import run_shards
+from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.sample.crawl import crawl_rows
 from laion_assets.sample.running import running_site
-from laion_assets_tests.images.shards import dataset_of
+from laion_assets.stages.image_shards.shard.task import ShardTask
+from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
+from laion_assets.stages.image_shards.workers.pool import run_shards
 from laion_assets_tests.soak.plot import line_plots
+from laion_assets_tests.stages.image_shards.shards import dataset_of
 
 EVERY_S = 2.0
 SHARDS, ROWS = 8, 480

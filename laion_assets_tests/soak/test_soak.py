@@ -3,7 +3,7 @@
 import os
 from xml.etree import ElementTree
 
-from laion_assets.images.shard_task import ShardTask
+from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets_tests.soak import soak as soaking
 from laion_assets_tests.soak.soak import Sample, problems, soak, write
 

@@ -9,8 +9,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar, cast
 
-from laion_assets.http.judgement import REDIRECTS
 from laion_assets.http.messages.request import request_bytes
+from laion_assets.http.response_policy import REDIRECTS
 from laion_assets.http.sources.async_connection import READ_AHEAD_BYTES, Connection, RateWindow, Response
 from laion_assets.http.sources.source_policy import MAX_REDIRECTS, USER_AGENT, SourcePolicy
 from laion_assets.http.tls import tls_context

@@ -9,9 +9,9 @@ from laion_assets.http.clock import Clock
 from laion_assets.http.connecting import connect, rejection_of
 from laion_assets.http.fetch import Hop
 from laion_assets.http.http_connection import HttpConnection, Rate
-from laion_assets.http.judgement import REDIRECTS
 from laion_assets.http.messages.head import Head
 from laion_assets.http.messages.request import request_bytes
+from laion_assets.http.response_policy import REDIRECTS
 from laion_assets.http.sources.source_policy import MAX_REDIRECTS, USER_AGENT, SourcePolicy
 from laion_assets.http.tls import TlsSessions
 from laion_assets.http.urls.target import Target, follow_source, parse_target

@@ -16,7 +16,7 @@ EVALUATION = Path(__file__).with_name("evaluation.json")
 
 def register() -> None:
     """Make `ARCHITECTURE` known to open_clip in this process; calling it again does nothing."""
-    from laion_assets.embeddings.torchvision_shim import ensure_torchvision
+    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
 
     ensure_torchvision()
     import open_clip

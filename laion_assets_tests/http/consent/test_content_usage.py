@@ -6,7 +6,7 @@ from laion_assets.http.consent.content_usage import disallowed_usage, preference
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
-from laion_assets_tests.images.site import answer, running
+from laion_assets_tests.stages.image_shards.site import answer, running
 
 
 @pytest.mark.parametrize(

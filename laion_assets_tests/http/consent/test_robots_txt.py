@@ -11,7 +11,7 @@ from laion_assets.http.consent.robots_txt import parse_robots_txt
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
-from laion_assets_tests.images.site import answer, raw, running
+from laion_assets_tests.stages.image_shards.site import answer, raw, running
 
 TOKENS = ("laion-assets", "img2dataset")
 USAGES = ("train-ai",)

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.commit.store import Store
-from laion_assets.datasets import Dataset
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SettingError, SourceError
 from laion_assets.http.sources.range_file import open_range_file
 from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.http.sources.sync_client import read_url
-from laion_assets.metadata.row_filter import RowFilter
-from laion_assets.metadata.sources import open_source
-from laion_assets_tests.metadata.csv_site import CsvSite
+from laion_assets.stages.dedup_parquet.rows.row_filter import RowFilter
+from laion_assets.stages.raw_csv.sources.source import open_source
+from laion_assets.store.store import Store
+from laion_assets_tests.stages.raw_csv.csv_site import CsvSite
 
 BODY = bytes(range(256)) * 9_000
 

@@ -7,9 +7,9 @@ import pytest
 from laion_assets.errors import SettingError
 from laion_assets.http.fetch import Fetcher, fetch
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.images.settings import ImageSettings
 from laion_assets.reasons import Reason
-from laion_assets_tests.images.site import answer, raw, running
+from laion_assets.stages.image_shards.settings import ImageSettings
+from laion_assets_tests.stages.image_shards.site import answer, raw, running
 
 BODY = b"\xff\xd8\xff" + bytes(3_000)
 INWARD = {

@@ -1,1 +1,0 @@
-"""The assets, a module a stage, and one for the statistics."""

@@ -1,1 +1,0 @@
-"""Asset checks that recount from the files themselves."""

@@ -1,1 +1,0 @@
-"""How a partition becomes complete: staging, claim, publication, manifest."""

@@ -1,0 +1,181 @@
+"""Where each setting's value comes from: environment, settings file, the dataset's declaration, or the default.
+
+A setting `images.threads` of the dataset `sample` is looked up, first found wins, as
+    1. LAION_ASSETS_SAMPLE_IMAGES_THREADS in the environment
+    2. LAION_ASSETS_IMAGES_THREADS in the environment
+    3. [sample.images] threads in the settings file
+    4. [images] threads in the settings file
+    5. what the dataset declares
+A subset of a dataset has the settings of the whole, unless one is given for its own name.
+The settings file is `laion-assets.toml` in the current directory, or the file that LAION_ASSETS_SETTINGS names.
+The same rules hold for the Dagster UI, its daemon, runs and the command line.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from laion_assets.dataset.dataset import Dataset, is_dataset_name
+from laion_assets.dataset.settings.field import allowed_values, shown
+from laion_assets.dataset.settings.file import read_settings_file
+from laion_assets.dataset.settings.names import DATASETS_KEY, FILE_VARIABLE, PREFIX, KnownNames
+from laion_assets.dataset.settings.values import convert, split_list
+from laion_assets.errors import SettingError
+
+DEFAULT_FILE = "laion-assets.toml"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """One setting: its dotted name, value, where it came from, what it means and which values are allowed."""
+
+    name: str
+    value: Any
+    origin: str
+    help: str
+    unit: str
+    allowed: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings file and the environment, read once."""
+
+    file: Mapping[str, Any]
+    file_name: str
+    environment: Mapping[str, str]
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read the settings file and the environment. Raises SettingError for a missing or malformed file."""
+        environment = dict(os.environ if environment is None else environment)
+        named = environment.get(FILE_VARIABLE)
+        path = Path(named or DEFAULT_FILE)
+        content = read_settings_file(path)
+        if content is None and named:
+            raise SettingError(f"{FILE_VARIABLE} names {path}, which does not exist: create it or unset the name.")
+        return cls(content or {}, str(path), environment)
+
+    def apply(self, dataset: Dataset) -> Dataset:
+        """The dataset with every setting resolved; `root` becomes absolute. Raises SettingError."""
+        return self._apply(dataset)[0]
+
+    def explain(self, dataset: Dataset) -> list[Resolved]:
+        """Each setting of the dataset with value and origin, in the order of declaration."""
+        return self._apply(dataset)[1]
+
+    def variables_of_others(self, dataset: Dataset) -> dict[str, str]:
+        """The variables of datasets unknown here, and their names. Raises SettingError for unknown settings."""
+        known = self._known_names(dataset)
+        known.check_file(self.file, self.file_name)
+        owners = {name: known.check_variable(name) for name in sorted(self.environment) if name.startswith(PREFIX)}
+        return {name: owner for name, owner in owners.items() if owner is not None}
+
+    def _known_names(self, dataset: Dataset) -> KnownNames:
+        named: Any = self.file.get(DATASETS_KEY, [])
+        given = split_list(self.environment.get(f"{PREFIX}{DATASETS_KEY.upper()}", ""))
+        wrong = [name for name in given if not is_dataset_name(name)]
+        if not isinstance(named, list) or not all(isinstance(name, str) and is_dataset_name(name) for name in named):
+            raise SettingError(f"{self.file_name} sets {DATASETS_KEY} to {shown(named)}: it must be a list of names.")
+        if wrong:
+            raise SettingError(f"{PREFIX}{DATASETS_KEY.upper()} has {shown(wrong[0])}: it is not a dataset's name.")
+        return KnownNames([*named, *given, *filter(None, (dataset.name, dataset.part_of))])
+
+    def _apply(self, dataset: Dataset) -> tuple[Dataset, list[Resolved]]:
+        self.variables_of_others(dataset)
+        found: list[Resolved] = []
+        owners = tuple(filter(None, (dataset.name, dataset.part_of)))
+        resolved = cast(Dataset, self._resolve_group(dataset, owners, "", found))
+        origin = next(each.origin for each in found if each.name == "root")
+        root = resolved.root.removeprefix("file://") if resolved.root.startswith("file:///") else resolved.root
+        if "://" in root:
+            _check_scheme(root, origin)
+        else:
+            resolved = dataclasses.replace(resolved, root=_absolute(root, origin))
+        return resolved, found
+
+    def _resolve_group(self, group: Any, datasets: tuple[str, ...], prefix: str, found: list[Resolved]) -> Any:
+        changes: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for field in dataclasses.fields(group):
+            declared = getattr(group, field.name)
+            name = f"{prefix}{field.name}"
+            if "help" in field.metadata:
+                raw, origin, is_text = self._look_up(datasets, name)
+                value = declared if origin is None else convert(name, raw, field, origin, is_text=is_text)
+                if origin is not None:
+                    changes[field.name], origins[name] = value, origin
+                origin = origin or f"dataset {datasets[0]}"
+                meaning, unit = field.metadata["help"], field.metadata["unit"]
+                found.append(Resolved(name, value, origin, meaning, unit, allowed_values(field)))
+            elif dataclasses.is_dataclass(declared) and field.name != "layout":
+                changes[field.name] = self._resolve_group(declared, datasets, f"{name}.", found)
+        try:
+            return dataclasses.replace(group, **changes) if changes else group
+        except SettingError as error:  # two settings contradict each other
+            sources = [f"{name} comes from {origin}." for name, origin in origins.items() if _names(str(error), name)]
+            raise SettingError(" ".join([str(error), *sources])) from error
+
+    def _look_up(self, datasets: tuple[str, ...], name: str) -> tuple[Any, str | None, bool]:
+        """The value, where it was found (None: nowhere) and whether it is a variable's text."""
+        variable = name.replace(".", "_").upper()
+        for candidate in [*(f"{PREFIX}{dataset.upper()}_{variable}" for dataset in datasets), f"{PREFIX}{variable}"]:
+            if candidate in self.environment:
+                return self.environment[candidate], f"environment {candidate}", True
+        for path in [*((dataset, *name.split(".")) for dataset in datasets), tuple(name.split("."))]:
+            value: Any = self.file
+            for part in path:
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is not None:
+                return value, f"{self.file_name} [{'.'.join(path)}]", False
+        return None, None, False
+
+
+def _absolute(root: str, origin: str) -> str:
+    try:
+        return str(Path(root).expanduser().absolute())
+    except (RuntimeError, OSError) as error:
+        raise SettingError(
+            f"root is {shown(root)} (from {origin}): {error} Give an absolute path, without ~."
+        ) from error
+
+
+def _check_scheme(root: str, origin: str) -> None:
+    """Refuse a URL that no fsspec file system can write, without importing the file system."""
+    from fsspec.registry import known_implementations, registry
+
+    scheme = root.partition("://")[0]
+    known = known_implementations.get(scheme)
+    problem = ""
+    if scheme in ("http", "https"):
+        problem = "a web server cannot be written"
+    elif known is None and scheme not in registry:
+        near = difflib.get_close_matches(scheme, known_implementations, 3)
+        problem = f"{scheme!r} is not a scheme that fsspec knows{f' (did you mean {near[0]}?)' if near else ''}"
+    elif known is not None and scheme not in registry and not _is_installed(known["class"].partition(".")[0]):
+        problem = f"its file system needs a package that is not installed: {known.get('err', known['class'])}"
+    elif scheme == "file":
+        problem = "write it as file:///folder or as a path"
+    if problem:
+        raise SettingError(
+            f"root is {shown(root)} (from {origin}): {problem}. Use a folder, s3://bucket/folder, gs://bucket/folder "
+            "or another file system of fsspec."
+        )
+
+
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _names(message: str, setting: str) -> bool:
+    return setting in message or setting.rpartition(".")[2] in message
+
+
+def configured(dataset: Dataset) -> Dataset:
+    """The dataset as the settings file and the environment have it."""
+    return Settings.load().apply(dataset)

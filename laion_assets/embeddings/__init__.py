@@ -1,1 +1,0 @@
-"""Encoding shards with a CLIP model into clip-retrieval's embedding files."""

@@ -1,1 +1,0 @@
-"""Fetching, checking, resizing and sharding images, in img2dataset's formats and by its options."""

@@ -1,1 +1,0 @@
-"""Building and measuring the image and text indices with autofaiss."""

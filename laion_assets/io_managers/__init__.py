@@ -1,1 +1,0 @@
-"""Typed IO managers, one an artefact."""

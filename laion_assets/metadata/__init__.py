@@ -1,1 +1,0 @@
-"""The metadata half: reading crawl CSVs, aligning their columns, quarantining and deduplicating their rows."""

@@ -1,0 +1,1 @@
+"""Dagster's concerns, shared by all stages: partitions, runs, reporting, checks."""

@@ -1,0 +1,92 @@
+"""The check `up_to_date`: how many partitions are complete, stale, damaged or missing, from their manifests.
+
+Dagster computes no staleness over edges as wide as ours (a hundred parents a partition) and knows nothing of settings.
+Shown and never acted on: a stale partition warns, a damaged one is an error, a missing one is neither.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+import dagster as dg
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.failures import own_errors_first
+from laion_assets.orchestration.declaration import asset_key
+from laion_assets.orchestration.partitions import all_partitions, partitions_of_run
+from laion_assets.orchestration.ui.metadata_values import description, table, text
+from laion_assets.stages.handles import assets_of
+from laion_assets.stages.status import Freshness, PartitionState
+from laion_assets.stages.stored_layout import described, old_partitions
+
+NAME = "up_to_date"
+EXAMPLES = 20
+"""Rows of a check's table: neighbours that are stale, damaged or missing for one reason share one."""
+STATES = ("complete", "stale", "damaged", "missing")
+_WORST_FIRST = ("damaged", "stale", "missing")
+DESCRIPTION = (
+    "Partitions that were made with other settings or from other rows than today's (stale: a warning), whose files are "
+    "missing or cut (damaged: an error), or that are not published (a warning where a run refused to commit them "
+    "because of a local fault). In a run over some partitions it looks at these; start it alone to see all. Nothing is "
+    "made again by it."
+)
+
+
+def up_to_date_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
+    """One such check for each asset."""
+    return [_check(dataset, asset) for asset in assets_of(dataset)]
+
+
+def _check(dataset: Dataset, asset: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=asset_key(dataset, asset), name=NAME, description=DESCRIPTION)
+    @own_errors_first
+    def up_to_date(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        ours = partitions_of_run(dataset, asset, context.run)
+        freshness = Freshness(dataset)
+        looked_at = all_partitions(dataset, asset) if ours is None else ours
+        scope = "all" if ours is None else "of this run"
+        old = old_partitions(dataset, freshness.store, asset).get(asset, [])
+        return judgement([freshness.state(asset, partition) for partition in looked_at], scope, old)
+
+    return up_to_date
+
+
+def judgement(states: Iterable[PartitionState], scope: str, old: Sequence[str] = ()) -> dg.AssetCheckResult:
+    """Counts by state, what is behind them, and examples; `scope` says which partitions these are.
+
+    `old` are the keys of partitions of another layout than the dataset's, a warning.
+    """
+    states = list(states)
+    counted = Counter(state.state for state in states)
+    metadata: dict[str, dg.MetadataValue] = {state: dg.MetadataValue.int(counted[state]) for state in STATES}
+    metadata["partitions"] = text(f"{len(states):,} ({scope})")
+    if found := examples(states):
+        metadata["examples"] = table(list(found[0]), [list(row.values()) for row in found[:EXAMPLES]])
+        if len(found) > EXAMPLES:
+            metadata["further_rows"] = dg.MetadataValue.int(len(found) - EXAMPLES)
+    if old:
+        metadata["of_another_layout"] = text(described({"partitions": list(old)}))
+    refused = sum(state.local_fault for state in states)
+    metadata["local_faults"] = dg.MetadataValue.int(refused)
+    said = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
+    if refused:
+        said += f" ({refused:,} not committed because of local faults)"
+    return dg.AssetCheckResult(
+        passed=not (counted["stale"] or counted["damaged"] or old or refused),
+        severity=dg.AssetCheckSeverity.ERROR if counted["damaged"] else dg.AssetCheckSeverity.WARN,
+        metadata=metadata,
+        description=description(
+            f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip()
+            + (f"; {len(old):,} of another layout: materialize --remove-old-layout removes them" if old else "")
+        ),
+    )
+
+
+def examples(states: Iterable[PartitionState]) -> list[dict[str, str | int]]:
+    """Rows of the table, the worst first: first and last of neighbours in one state, how many, which state, and why."""
+    rows: list[dict[str, str | int]] = []
+    for (state, reason), group in groupby(states, key=lambda one: (one.state, one.reason)):
+        if state in _WORST_FIRST:
+            keys = [one.key for one in group]
+            rows.append({"first": keys[0], "last": keys[-1], "count": len(keys), "state": state, "why": reason})
+    return sorted(rows, key=lambda row: _WORST_FIRST.index(str(row["state"])))

@@ -1,0 +1,103 @@
+"""What the IO managers share: they verify, describe and hand over handles, and never move data."""
+
+from typing import Any
+
+import dagster as dg
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.errors import ForeignError
+from laion_assets.failures import own_errors_first
+from laion_assets.orchestration.partitions import partition_numbers
+from laion_assets.orchestration.ui.metadata_values import table, text
+from laion_assets.plain_text import one_line
+from laion_assets.stages.handles import HANDLES, Handle
+from laion_assets.stages.kept_rows import require_rows
+from laion_assets.stages.status import require_complete
+from laion_assets.store.manifest import Manifest
+from laion_assets.store.store import Store
+
+Metadata = dict[str, dg.MetadataValue]
+
+
+class PartitionIOManager(dg.IOManager):
+    """Hands over a handle of exactly the partitions a run covers.
+
+    On the way out it verifies that every one of them is published; the asset has reported each one when it was done,
+    with what `metadata_of` says of it. On the way in it sorts the keys (Dagster gives them in hash order) and refuses
+    the incomplete by name.
+    """
+
+    asset = ""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.store = Store.of(dataset)
+
+    def describe(self, partition: int, manifest: Manifest) -> Metadata:
+        """Metadata of one partition beside the counts; the artefact's own IO manager adds to it."""
+        return {}
+
+    @own_errors_first
+    def handle_output(self, context: dg.OutputContext, obj: Handle) -> None:
+        """Verify the handle that an asset returned. Fails by ForeignError and IncompleteError naming partitions, and by
+        EmptyStageError where the whole stage kept no row.
+        """
+        expected = self._partitions(context)
+        if type(obj) is not HANDLES[self.asset] or obj.store != self.store or obj.partitions != expected:
+            raise ForeignError(
+                f"the run covers {len(expected)} partitions of {self.dataset.name}/{self.asset} and its asset returned "
+                f"{type(obj).__name__} over {len(obj.partitions)} in {obj.store.url}: return the handle of the run's "
+                "partitions."
+            )
+        require_complete(self.dataset, obj)
+        require_rows(self.dataset, self.asset)
+        rows = 0
+        for partition in obj.partitions:
+            manifest = obj.manifest(partition)
+            rows += manifest.counts.rows_out
+            if not context.has_asset_partitions:
+                context.add_output_metadata(self.metadata_of(partition, manifest))
+        count = len(obj.partitions)
+        context.log.info(one_line(f"{count:,} partition{'s' if count != 1 else ''} verified, {rows:,} rows"))
+
+    def metadata_of(self, partition: int, manifest: Manifest) -> Metadata:
+        """What a person sees of a published partition in the page."""
+        return {**counts_metadata(self.store, manifest), **self.describe(partition, manifest)}
+
+    @own_errors_first
+    def load_input(self, context: dg.InputContext) -> Handle:
+        """Return a handle over the partitions that the run reads. Fails by IncompleteError naming what is missing, and
+        by EmptyStageError where the stage before kept no row.
+        """
+        handle = HANDLES[self.asset].of(self.dataset, self._partitions(context))
+        require_complete(self.dataset, handle)
+        require_rows(self.dataset, self.asset)
+        return handle
+
+    def _partitions(self, context: Any) -> tuple[int, ...]:
+        keys = list(context.asset_partition_keys) if context.has_asset_partitions else []
+        return partition_numbers(self.dataset, self.asset, keys)
+
+
+def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
+    """Rows in and out, what was dropped for which reason, bytes, and where the files are."""
+    counts = manifest.counts
+    metadata: Metadata = {
+        "dagster/row_count": dg.MetadataValue.int(counts.rows_out),
+        "rows_in": dg.MetadataValue.int(counts.rows_in),
+        "rows_out": dg.MetadataValue.int(counts.rows_out),
+        "bytes": dg.MetadataValue.int(manifest.size),
+        "seconds": dg.MetadataValue.float(manifest.seconds),
+        "published_at": text(manifest.published_at),
+        "root": dg.MetadataValue.path(store.url),
+        "files": file_table(manifest),
+    }
+    if counts.reasons:
+        metadata["dropped_by_reason"] = table(("reason", "rows"), sorted(counts.reasons.items()))
+    return metadata
+
+
+def file_table(manifest: Manifest, limit: int = 8) -> dg.TableMetadataValue:
+    """The files of a partition, below the root; the first `limit` of them."""
+    rows = [(entry.path, entry.size, entry.sha256[:12]) for entry in manifest.files]
+    return table(("file", "bytes", "sha256"), rows, limit)

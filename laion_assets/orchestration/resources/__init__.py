@@ -1,0 +1,1 @@
+"""Resources of a run: Spark, the CLIP model, the embedded web site."""

@@ -1,0 +1,34 @@
+"""The CLIP model as a Dagster resource: the GPU's, where there is one."""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+
+class ClipModelResource(dg.ConfigurableResource):
+    """A CLIP model by clip-retrieval's name, loaded when first asked for and freed with the run."""
+
+    model: str
+    device: str = "auto"
+    precision: str = "auto"
+    reader_processes: int = 0
+    _loaded: Any = PrivateAttr(default=None)
+
+    def load(self) -> Any:
+        """The loaded `ClipModel`. Raises ModelError."""
+        if self._loaded is None:
+            from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+
+            self._loaded = load_model(self.model, self.device, self.precision, self.reader_processes)
+        return self._loaded
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Free the model's memory, the GPU's too."""
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+            import torch
+
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()

@@ -1,0 +1,174 @@
+"""Spark as a Dagster resource, for any master, started when first asked for and ended with the run."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from laion_assets.errors import SparkError
+from laion_assets.orchestration.resources.spark_requirements import check_java, check_python, check_spark_home
+from laion_assets.processes.user import name_user, spark_user_conf
+
+_STOP_S = 3.0
+_LOG_TAIL_CHARS = 2_000
+_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+
+
+class SparkResource(dg.ConfigurableResource):
+    """A Spark session built by dagster-pyspark's `LazyPySparkResource`.
+
+    dagster-pyspark imports pyspark, so it is imported in `session()`: a code location stays fast to load. Neither of
+    its resources stops what it started; this one stops the session and ends the JVM when the run ends, however it ends.
+    Python workers run this interpreter; where the executors have another, set `spark.pyspark.python` in `conf`.
+    """
+
+    master: str
+    driver_memory: str
+    conf: dict[str, str] = {}
+    app_name: str = "laion-assets"
+    _lazy: Any = PrivateAttr(default=None)
+
+    def session(self) -> Any:
+        """The run's SparkSession. Raises SparkError where Java, Python or a setting is not what Spark needs."""
+        if self._lazy is None:
+            self._check_needs()
+            from dagster_pyspark import LazyPySparkResource
+
+            from laion_assets.stages.dedup_parquet.spark.spark_settings import SPARK_CONF
+
+            self._lazy = LazyPySparkResource(
+                spark_config={
+                    **_with_temporary_folder(SPARK_CONF),
+                    **spark_user_conf(),
+                    "spark.app.name": self.app_name,
+                    "spark.master": self.master,
+                    "spark.driver.memory": self.driver_memory,
+                    **self.conf,
+                }
+            )
+            logging.getLogger().addFilter(_is_not_py4j)
+            try:
+                with _jvm_noise_kept_apart(), _interrupts_kept():
+                    return self._lazy.spark_session
+            except BaseException:
+                self._lazy = None
+                raise
+        return self._lazy.spark_session
+
+    def _check_needs(self) -> None:
+        """Look at Java and Python before anything starts, and tell PySpark which interpreter its workers run."""
+        check_java()
+        check_spark_home()
+        given = "PYSPARK_PYTHON" in os.environ
+        # The only place where PySpark looks, outside of spark-submit, for the workers' interpreter.
+        python = os.environ.setdefault("PYSPARK_PYTHON", self.conf.get("spark.pyspark.python", sys.executable))
+        if self.master.startswith("local"):
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+            check_python(python, "PYSPARK_PYTHON" if given else "spark.pyspark.python in metadata.spark_conf")
+        name_user()
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Stop the session and end the JVM; the next run starts its own."""
+        if self._lazy is not None:
+            self._lazy = None
+            end_jvm()
+
+
+@contextlib.contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Keep the run's own handler of Ctrl-C: a SparkContext replaces it by one that asks the JVM to cancel all jobs.
+
+    That handler calls the JVM from within the call that it interrupts, and fails. The run ends the JVM instead.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+def _is_not_py4j(record: logging.LogRecord) -> bool:
+    """Drop the tracebacks that Py4J writes to the root logger: it raises the same errors, too."""
+    return "py4j" not in Path(record.pathname).parts
+
+
+@contextlib.contextmanager
+def _jvm_noise_kept_apart() -> Iterator[None]:
+    """Let the JVM inherit a file as its standard error; what a failed start said there goes into a SparkError.
+
+    A started JVM keeps what it inherited: its warnings, and the tracebacks of its Python workers, which the driver's
+    exception repeats, stay out of the run's log.
+    """
+    with tempfile.NamedTemporaryFile(prefix="laion-assets-jvm-", suffix=".log") as log:
+        kept = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            logged = Path(log.name).read_text(encoding="utf-8", errors="replace")
+            error.add_note(f"The JVM logged: {logged[-_LOG_TAIL_CHARS:]}")
+            raise SparkError(
+                f"Spark did not start: {_first_problem(logged) or str(error).strip()[:500]}. "
+                "Check metadata.master, metadata.driver_memory and metadata.spark_conf."
+            ) from error
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _with_temporary_folder(conf: dict[str, str]) -> dict[str, str]:
+    """The configuration with Python's temporary folder as the JVM's, which does not look at TMPDIR."""
+    folder = tempfile.gettempdir()
+    if folder == "/tmp":  # noqa: S108
+        return conf
+    return {**conf, _JAVA_OPTIONS: f'{conf[_JAVA_OPTIONS]} "-Djava.io.tmpdir={folder}"'}
+
+
+def _first_problem(logged: str) -> str:
+    """The line of a JVM's log that says why it did not start, empty where there is none."""
+    lines = [line.strip() for line in logged.splitlines()]
+    marks = ("Exception in thread", "Error: ", "Error occurred", "Caused by:", "Invalid ", "Unrecognized ", "[ERROR")
+    found = next((line for line in lines if line.startswith(marks)), "")
+    return found.removeprefix('Exception in thread "main" ').rstrip(".")[:500]
+
+
+def end_jvm() -> None:
+    """Stop the active Spark session, if any, and end its JVM within seconds, also when it no longer answers.
+
+    A JVM that was still starting ends by itself: it reads our end of a pipe.
+    """
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    gateway = SparkContext._gateway
+    session = SparkSession._instantiatedSession
+    if session is not None:
+        stopping = threading.Thread(target=_stop_quietly, args=(session,), daemon=True)
+        stopping.start()
+        stopping.join(_STOP_S)
+    process = getattr(gateway, "proc", None)
+    if process is not None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_S)
+        process.kill()
+        process.wait()
+    SparkSession._instantiatedSession = None
+    SparkContext._active_spark_context = None
+    SparkContext._gateway = SparkContext._jvm = None
+
+
+def _stop_quietly(session: Any) -> None:
+    with contextlib.suppress(Exception):
+        session.stop()

@@ -1,0 +1,177 @@
+"""Dagster runs started from a shell, in the instance that the Dagster page shows.
+
+Runs cover what is not complete, in as few ranges as there can be; complete partitions inside of them are skipped.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.settings.resolution import configured
+from laion_assets.errors import LaionAssetsError, LayoutError
+from laion_assets.failures import explain, is_interrupt
+from laion_assets.orchestration.instance import instance
+from laion_assets.orchestration.output_mirrors import mirrors_out_of_reach
+from laion_assets.orchestration.partitions import PARTITIONED, partitions_a_run
+from laion_assets.orchestration.writable_folders import require_root
+from laion_assets.stages.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
+from laion_assets.stages.kept_rows import require_rows
+from laion_assets.stages.status import Freshness, PartitionState
+
+if TYPE_CHECKING:
+    from dagster_shared.error import SerializableErrorInfo
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What a stage did: partitions it has, those that were run, and rows in, out and dropped over all of them."""
+
+    asset: str
+    partitions: int
+    ran: int
+    rows_in: int
+    rows_out: int
+    seconds: float
+    reasons: dict[str, int] = field(default_factory=dict)
+    run_ids: tuple[str, ...] = ()
+
+
+def covering_ranges(numbers: list[int], width: int) -> list[tuple[int, int]]:
+    """First and last of as few spans of at most `width` numbers as hold all of `numbers`, which ascend.
+
+    Spans may hold other numbers, too: a run skips what is complete, and a run for each hole would be far too many.
+    """
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and number < ranges[-1][0] + width:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ranges
+
+
+def materialize(
+    dataset: Dataset,
+    assets: Sequence[str] | None = None,
+    within: range | None = None,
+    on_report: Callable[[StageReport], None] = lambda report: None,
+    retry: tuple[str, ...] = (),
+) -> list[StageReport]:
+    """Run what is not complete of these assets (all if None), one after the other, in the instance of `dagster_home()`.
+
+    With `within`, only the partitions of these numbers. With `retry`, reasons, what is run of `image_shards` are the
+    complete shards with rows that failed so, and nothing else of it. `on_report` is called as each asset is done.
+    Raises LaionAssetsError where a run fails; finished partitions stay, and a second call goes on from there.
+    """
+    from laion_assets.definitions import build_definitions
+
+    definitions = build_definitions(dataset)
+    dataset = configured(dataset)
+    require_root(dataset)
+    reports = []
+    with instance() as opened, mirrors_out_of_reach():
+        for asset in assets_of(dataset) if assets is None else assets:
+            asked = retry if asset == IMAGE_SHARDS else ()
+            reports.append(materialize_stage(dataset, definitions, asset, opened, within, asked))
+            on_report(reports[-1])
+    return reports
+
+
+def materialize_stage(
+    dataset: Dataset,
+    definitions: dg.Definitions,
+    asset: str,
+    opened: dg.DagsterInstance,
+    within: range | None = None,
+    retry: tuple[str, ...] = (),
+) -> StageReport:
+    """Run the partitions of one asset that are not complete, or those to be retried; see `materialize`."""
+    numbers = HANDLES[asset].numbers(dataset.layout)
+    if within is not None and not (within[0] in numbers and within[-1] in numbers):
+        raise LayoutError(
+            f"{dataset.name}/{asset} has the partitions {numbers[0]}..{numbers[-1]}, not {within[0]}..{within[-1]}."
+        )
+    before = dict(zip(numbers, Freshness(dataset).states(asset), strict=True))
+    todo = [number for number, state in before.items() if _is_due(state, retry)]
+    todo = [number for number in todo if within is None or number in within]
+    if asset == PUBLISHED_PARQUET:
+        todo = [0]  # Nobody tells us when the files of others change: look each time.
+    if not todo and not retry:
+        require_rows(dataset, asset)  # as its run did
+    job = definitions.resolve_implicit_global_asset_job_def()
+    run_ids = []
+    for first, last in covering_ranges(todo, partitions_a_run(dataset, asset)):
+        tags = _range_tags(before[first], before[last]) if asset in PARTITIONED else {}
+        result = job.execute_in_process(
+            instance=opened,
+            asset_selection=[dg.AssetKey([dataset.name, asset])],
+            tags=tags,
+            run_config=_run_config(dataset, asset, retry),
+            raise_on_error=False,
+        )
+        run_ids.append(result.run_id)
+        if not result.success:
+            error = _failure(result)
+            if error is not None and is_interrupt(error):
+                raise KeyboardInterrupt
+            why = "see its log in the Dagster UI." if error is None else explain(error)
+            raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {why}")
+        checks = result.get_asset_check_evaluations()
+        failed = [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
+        if failed:
+            raise LaionAssetsError(
+                f"{dataset.name}/{asset} is published and its check {failed[0].check_name} failed: "
+                f"{failed[0].description}. Run {result.run_id} in the Dagster page names the problems."
+            )
+    return _report(dataset, asset, len(todo), tuple(run_ids), opened)
+
+
+def _is_due(state: PartitionState, retry: tuple[str, ...]) -> bool:
+    if not retry:
+        return state.state != "complete"
+    return state.state == "complete" and bool(state.manifest and set(retry) & set(state.manifest.counts.reasons))
+
+
+def _run_config(dataset: Dataset, asset: str, retry: tuple[str, ...]) -> dict[str, Any]:
+    config: dict[str, Any] = {"loggers": {"console": {}}}
+    if retry:
+        config["ops"] = {f"{dataset.name}__{asset}": {"config": {"retry": list(retry)}}}
+    return config
+
+
+def _range_tags(first: PartitionState, last: PartitionState) -> dict[str, str]:
+    return {
+        "dagster/asset_partition_range_start": first.key,
+        "dagster/asset_partition_range_end": last.key,
+    }
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> "SerializableErrorInfo | None":
+    """The error of the step that failed first."""
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error is not None:
+            return event.step_failure_data.error
+    return None
+
+
+def _report(
+    dataset: Dataset, asset: str, ran: int, run_ids: tuple[str, ...], opened: dg.DagsterInstance
+) -> StageReport:
+    states = Freshness(dataset).states(asset)
+    rows_in = rows_out = 0
+    reasons: dict[str, int] = {}
+    for state in states:
+        if state.manifest is not None:
+            counts = state.manifest.counts
+            rows_in += counts.rows_in
+            rows_out += counts.rows_out
+            for reason, count in counts.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+    seconds = 0.0
+    for run_id in run_ids:
+        stats = opened.get_run_stats(run_id)
+        seconds += (stats.end_time or 0.0) - (stats.start_time or 0.0)
+    return StageReport(asset, len(states), ran, rows_in, rows_out, seconds, reasons, run_ids)

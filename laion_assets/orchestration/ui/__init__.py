@@ -1,0 +1,1 @@
+"""What the Dagster UI shows: metadata values, column schemas and links."""

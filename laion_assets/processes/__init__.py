@@ -1,0 +1,1 @@
+"""What the processes of this package need of the operating system."""

@@ -1,1 +1,0 @@
-"""Dagster resources: storage, Spark, the CLIP model, the crawl's site."""

@@ -1,0 +1,1 @@
+"""The stages of the pipeline, a folder each, and what is derived from their descriptions."""

@@ -1,0 +1,47 @@
+"""The IO manager of the embedding files."""
+
+import dagster as dg
+
+from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
+from laion_assets.orchestration.ui.links import range_link
+from laion_assets.orchestration.ui.metadata_values import table, text
+from laion_assets.stages.handles import CLIP_EMBEDDINGS, IMAGE_SHARDS, ClipEmbeddings
+from laion_assets.store.manifest import Manifest
+
+_EXAMPLE_ROWS = 5
+
+
+class ClipEmbeddingsIOManager(PartitionIOManager):
+    """Hands over `ClipEmbeddings`; shows the shards a file covers and its first rows."""
+
+    asset = CLIP_EMBEDDINGS
+
+    def describe(self, partition: int, manifest: Manifest) -> Metadata:
+        """A link to its shards, samples/s, the model, and example rows."""
+        import pyarrow.parquet as pq
+
+        layout = self.dataset.layout
+        shards = layout.shards_of_embedding(partition)
+        first, last = layout.shard_key(shards[0]), layout.shard_key(shards[-1])
+        metadata: Metadata = {
+            IMAGE_SHARDS: range_link(self.dataset, IMAGE_SHARDS, first, last),
+            "shards": text(f"{first} to {last}"),
+            **{
+                name: text(manifest.details[name])
+                for name in ("model", "width", "device", "precision")
+                if name in manifest.details
+            },
+        }
+        if manifest.seconds:
+            rate = manifest.counts.rows_out / manifest.seconds
+            metadata["samples_per_s"] = dg.MetadataValue.float(round(rate, 2))
+        with self.store.open(ClipEmbeddings.path(layout, partition, "metadata")) as file:
+            parquet = pq.ParquetFile(file)
+            names = [
+                name for name in ("image_path", "uid", "caption", "similarity") if name in parquet.schema_arrow.names
+            ]
+            batch = next(parquet.iter_batches(batch_size=_EXAMPLE_ROWS, columns=names), None)
+        rows = batch.to_pylist() if batch is not None else []
+        if rows:
+            metadata["example_rows"] = table(names, [[row[name] for name in names] for row in rows])
+        return metadata

@@ -1,0 +1,1 @@
+"""The pipeline from tar files to vectors: decode ahead, encode in batches, write groups."""

@@ -1,0 +1,1 @@
+"""`dedup_parquet`: unique rows sorted by uid, one row group a shard."""

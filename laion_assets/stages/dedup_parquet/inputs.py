@@ -1,0 +1,61 @@
+"""What `dedup_parquet` reads: the fetched CSV files in the store, or published parquet files where they lie."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.errors import IncompleteError, IntegrityError
+from laion_assets.http.sources.source_policy import SourcePolicy
+from laion_assets.stages.handles import PUBLISHED_PARQUET, RAW_CSV
+from laion_assets.stages.published_parquet.build import PublishedFile, open_published, read_list
+from laion_assets.stages.raw_csv.sources.dataset_policy import source_policy
+from laion_assets.store.manifest import WHOLE, Manifest, disagreement, read_manifest
+from laion_assets.store.store import Store
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of a dataset's first asset: (path, size) each, and how a worker opens them. Picklable."""
+
+    store: Store
+    files: tuple[tuple[str, int], ...]
+    published: dict[str, PublishedFile] = field(default_factory=dict)
+    policy: SourcePolicy = SourcePolicy()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(size for _, size in self.files)
+
+    @contextmanager
+    def open(self, path: str, size: int) -> Iterator[IO[bytes]]:
+        """Open a file. Raises IntegrityError if it is not the one that the manifest describes."""
+        if path in self.published:
+            with open_published(self.published[path], self.policy) as file:
+                yield file
+            return
+        if self.store.size(path) != size:
+            raise IntegrityError(f"{self.store.address(path)} changed while it was read: materialize {RAW_CSV} again.")
+        with self.store.open(path) as file:
+            yield file
+
+    def source_file(self, path: str) -> str:
+        """What the rows of a file name as their `source_file`: the path below the source."""
+        return path if path in self.published else path.removeprefix(f"{RAW_CSV}/")
+
+
+def inputs_of(dataset: Dataset, store: Store) -> tuple[Manifest, Inputs]:
+    """What the dataset's rows are read from, with the manifest that identifies it. Raises IncompleteError."""
+    asset = PUBLISHED_PARQUET if dataset.published else RAW_CSV
+    manifest = read_manifest(store, asset, WHOLE)
+    problem = "not published" if manifest is None else disagreement(store, manifest)
+    if manifest is None or problem:
+        action = "observe" if dataset.published else "materialize"
+        raise IncompleteError(f"{asset} of {dataset.name} is not complete ({problem}): {action} it first.")
+    if not dataset.published:
+        return manifest, Inputs(store, tuple((entry.path, entry.size) for entry in manifest.files))
+    files = read_list(store)
+    sizes = tuple((each.path, each.size) for each in files)
+    return manifest, Inputs(store, sizes, {each.path: each for each in files}, source_policy(dataset))

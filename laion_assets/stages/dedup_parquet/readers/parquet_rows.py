@@ -1,0 +1,142 @@
+"""The rows of one parquet file, with the same rules and identity as those of a CSV: published metadata, or one's own.
+
+Columns are found by name (`column_names.py`). Other columns (`hash`, `LANGUAGE`, `pwatermark`, `punsafe`,
+`AESTHETIC_SCORE`, ...) are not carried on. A row is decoded to strings in batches of bounded size, however often a file
+repeats its values.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from laion_assets.dataset.identity import Positions
+from laion_assets.stages.dedup_parquet.readers.csv_quotes import MAX_RECORD_BYTES
+from laion_assets.stages.dedup_parquet.readers.quarantine import Reject, file_mark, reject_rows
+from laion_assets.stages.dedup_parquet.rows.reasons import FileState, Reason
+from laion_assets.stages.dedup_parquet.rows.typed_rows import typed_rows
+from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.tables.columns import RAW_BYTES
+from laion_assets.tables.parquet_columns import NUMBERS, TextColumn, is_text
+from laion_assets.tables.parquet_process import ParquetReader, open_parquet
+
+MIN_ROW_BYTES = 100
+"""A row counts at least so much when the decoded size of a file is measured: empty rows cost time and disk too."""
+_PIECE_BYTES = 16 << 20
+"""Strings that are decoded at once."""
+
+
+def parquet_rows_of_file(
+    file: IO[bytes], source_file: str, settings: MetadataSettings, positions: Positions
+) -> Iterator[pa.RecordBatch]:
+    """Batches of ROW_SCHEMA: each row of the file as a row or a reject, and one mark for the file.
+
+    A row of more bytes than a CSV's record may have is a reject, record_too_long. A file that expands beyond
+    `metadata.limits` ends in one reject, expansion_limit, for the rest of its rows. Raises SourceError naming the file
+    if it is corrupt or encrypted, if it has no URL or TEXT or two columns that could be either, or if a column is of a
+    kind that cannot hold what its name says.
+    """
+    with open_parquet(file, source_file, settings.limits) as parquet:
+        yield from _all_rows(parquet, source_file, settings, positions)
+
+
+def _all_rows(
+    parquet: ParquetReader, source_file: str, settings: MetadataSettings, positions: Positions
+) -> Iterator[pa.RecordBatch]:
+    number, decoded = 0, 0
+    state: str = FileState.EMPTY
+    for batch in parquet.batches():
+        columns = {wanted: TextColumn.of(batch.column(name)) for wanted, name in parquet.columns.items()}
+        sizes = np.sum([column.sizes for column in columns.values()], axis=0)
+        decoded += int(np.clip(sizes, MIN_ROW_BYTES, MAX_RECORD_BYTES).sum())
+        if decoded > settings.limits.allowed_bytes(parquet.size):
+            state = Reason.EXPANSION_LIMIT
+            raw = json.dumps({"rows_not_read": parquet.rows - number}).encode()
+            yield reject_rows([Reject.of(number + 1, Reason.EXPANSION_LIMIT, raw)], source_file, positions)
+            break
+        state = FileState.READ
+        numbers = np.arange(number + 1, number + 1 + batch.num_rows, dtype=np.int64)
+        number += batch.num_rows
+        raw_of = _raw_of(batch, parquet.columns, columns, sizes)
+        too_long = np.flatnonzero(sizes > MAX_RECORD_BYTES).tolist()
+        long = [Reject.of(int(numbers[row]), Reason.RECORD_TOO_LONG, raw_of(row)) for row in too_long]
+        yield reject_rows(long, source_file, positions)
+        for rows in _pieces(sizes):
+            yield from _rows(columns, rows, numbers, raw_of, source_file, settings, positions)
+    yield file_mark(source_file, state, positions)
+
+
+def _pieces(sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows that are not too long, in order, in pieces of at most about `_PIECE_BYTES`."""
+    fitting = np.flatnonzero(sizes <= MAX_RECORD_BYTES)
+    piece = np.cumsum(sizes[fitting]) // _PIECE_BYTES
+    yield from np.split(fitting, np.flatnonzero(np.diff(piece)) + 1) if len(fitting) else ()
+
+
+def _rows(
+    columns: dict[str, TextColumn],
+    rows: np.ndarray,
+    numbers: np.ndarray,
+    raw_of: Callable[[int], bytes],
+    source_file: str,
+    settings: MetadataSettings,
+    positions: Positions,
+) -> Iterator[pa.RecordBatch]:
+    """These rows of a batch, and those of them that become rejects."""
+    texts = {wanted: column.take(rows) for wanted, column in columns.items()}
+    bad = sorted({row for wanted, text in texts.items() if columns[wanted].is_text for row in _not_utf8(text)})
+    rejects = []
+    for row in bad:
+        raw = b"|".join(text[row].as_py() for wanted, text in texts.items() if wanted not in NUMBERS)
+        rejects.append(Reject.of(int(numbers[rows[row]]), Reason.INVALID_UTF8, raw))
+    if bad:
+        kept = np.setdiff1d(np.arange(len(rows)), bad)
+        rows, texts = rows[kept], {wanted: text.take(pa.array(kept)) for wanted, text in texts.items()}
+    tokens = {wanted: text.view(pa.string()) for wanted, text in texts.items()}
+    found, more = typed_rows(
+        tokens, numbers[rows], lambda row: raw_of(int(rows[row])), source_file, settings, positions
+    )
+    yield found
+    yield reject_rows(rejects + more, source_file, positions)
+
+
+def _not_utf8(text: pa.BinaryArray) -> list[int]:
+    try:
+        text.view(pa.string()).validate(full=True)
+    except pa.ArrowInvalid:
+        return [row for row, value in enumerate(text.to_pylist()) if not _is_utf8(value)]
+    return []
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _raw_of(
+    batch: pa.RecordBatch, names: dict[str, str], columns: dict[str, TextColumn], sizes: np.ndarray
+) -> Callable[[int], bytes]:
+    """A row as a JSON object, for the rejects file: parquet has no bytes of its own for a row.
+
+    The texts of a row that is too long are cut.
+    """
+
+    def value(wanted: str, row: int) -> Any:
+        field = batch.column(names[wanted])
+        if not is_text(field.type):
+            return field[row].as_py()
+        if not field[row].is_valid:
+            return None
+        most = MAX_RECORD_BYTES if sizes[row] <= MAX_RECORD_BYTES else RAW_BYTES
+        return columns[wanted].head(row, most).decode(errors="replace")
+
+    def raw(row: int) -> bytes:
+        fields = {name: value(wanted, row) for wanted, name in names.items()}
+        return json.dumps(fields, sort_keys=True, default=str, ensure_ascii=False).encode()
+
+    return raw

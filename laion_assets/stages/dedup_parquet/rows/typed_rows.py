@@ -1,0 +1,79 @@
+"""Typed rows with uid and place, from strings by column name: what readers of CSV and of parquet files share."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from laion_assets.dataset.identity import Positions, digest_column, uid_digests
+from laion_assets.stages.dedup_parquet.readers.quarantine import Reject
+from laion_assets.stages.dedup_parquet.rows.filtering import FILTERS, PASSED, filtered
+from laion_assets.stages.dedup_parquet.rows.normalise import normalise
+from laion_assets.stages.dedup_parquet.rows.reasons import Reason
+from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.tables.columns import REJECT, ROW, ROW_SCHEMA, WANTED_COLUMNS
+
+
+def typed_rows(
+    tokens: dict[str, pa.Array],
+    numbers: np.ndarray,
+    raw: Callable[[int], bytes],
+    source_file: str,
+    settings: MetadataSettings,
+    positions: Positions,
+) -> tuple[pa.RecordBatch, list[Reject]]:
+    """A batch of ROW_SCHEMA from n records, and those that were quarantined.
+
+    `tokens` are strings by column name (n, valid UTF-8, never null), `numbers` (n,) int64 the records' numbers in their
+    file, `raw` gives a row's record as it was read. Only rows that belong to `positions` are given. Rows that the
+    dataset's filters drop are in the batch as what they will be: rejects with a reason.
+    """
+    typed = normalise(tokens, len(numbers), settings)
+    digests = uid_digests(typed.columns["URL"], typed.columns["TEXT"])
+    position = positions.of(digests)
+    if typed.reasons:
+        position[list(typed.reasons)] = -1
+    columns = {
+        **typed.columns,
+        "position": pa.array(position),
+        "digest": digest_column(digests),
+        "source_file": pa.repeat(source_file, len(numbers)),
+        "source_row": pa.array(numbers),
+        "notes": pa.array(typed.notes),
+    }
+    failed = filtered(typed.columns, len(numbers), settings.where)
+    if failed is None:
+        columns["kind"] = pa.repeat(pa.scalar(ROW, pa.int8()), len(numbers))
+    else:
+        columns |= _marked(columns, failed)
+    arrays = [columns.get(field.name, pa.nulls(len(numbers), field.type)) for field in ROW_SCHEMA]
+    batch = pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA)
+    chosen = np.flatnonzero(position >= 0)
+    if len(chosen) < len(numbers):
+        batch = batch.take(pa.array(chosen))
+    return batch, rejected(numbers, raw, typed.reasons)
+
+
+def _marked(columns: dict[str, pa.Array], failed: np.ndarray) -> dict[str, pa.Array]:
+    """The columns that differ where rows were filtered.
+
+    A filtered row stays in the range of its uid, among the rejects, with its reason. Its values and bytes are not
+    carried on: `source_file` and `source_row` find them, and a filter may drop most of a crawl.
+    """
+    passed = pa.array(failed == PASSED)
+    dropped = pc.invert(passed)
+    return {
+        **{name: pc.if_else(passed, columns[name], None) for name in WANTED_COLUMNS},
+        "kind": pc.if_else(passed, pa.scalar(ROW, pa.int8()), pa.scalar(REJECT, pa.int8())),
+        "reason": pa.array([str(reason) for reason in FILTERS], pa.string()).take(
+            pa.array(failed, pa.int8(), mask=failed == PASSED)
+        ),
+        "raw": pc.if_else(dropped, b"", pa.scalar(None, pa.binary())),
+        "raw_bytes": pc.if_else(dropped, pa.scalar(0, pa.int64()), None),
+    }
+
+
+def rejected(numbers: np.ndarray, raw: Callable[[int], bytes], reasons: dict[int, Reason]) -> list[Reject]:
+    """The records at these rows as rejects."""
+    return [Reject.of(int(numbers[row]), why, raw(row)) for row, why in reasons.items()]

@@ -1,0 +1,1 @@
+"""`image_shards`: images downloaded, resized and packed into webdataset shards."""

@@ -1,0 +1,39 @@
+"""The check of `image_shards`."""
+
+from collections.abc import Iterator
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.orchestration.checks.model_loader import ModelLoader
+from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.store.store import Store
+
+ASSET = IMAGE_SHARDS
+LAW = "Rows of the row group = pictures in the tar + failures by reason; each picture has its caption and its json."
+
+
+def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+    """What a shard's tar and parquet break of the law, recounted member by member and row by row."""
+    from laion_assets.stages.image_shards.shard.files import recount
+
+    layout = dataset.layout
+    manifest = ImageShards.of(dataset, (partition,)).manifest(partition)
+    tar_path = ImageShards.path(layout, partition, ".tar")
+    parquet_path = ImageShards.path(layout, partition, ".parquet")
+    rows = DedupParquet.of(dataset, ())
+    source = rows.manifest(layout.parquet_of_shard(partition))
+    expected = rows.shard_rows(partition, source).column("uid").to_pylist()
+    with store.open(tar_path) as tar, store.open(parquet_path) as parquet:
+        counted = recount(tar, parquet, tar_path)
+    found = list(counted.uids)
+    if found != expected:
+        missing = sorted(set(expected) - set(found))
+        yield (
+            f"{parquet_path} has {len(found)} rows and its row group {len(expected)}; "
+            + (f"uid {missing[0]} is missing" if missing else "their order or number differs")
+        )
+    counts = manifest.counts
+    if (counts.rows_in, counts.rows_out, counts.reasons) != (counted.rows, counted.successes, counted.reasons):
+        yield (
+            f"{parquet_path} holds {counted.rows} rows, {counted.successes} pictures and {counted.reasons}; its "
+            f"manifest says {counts.rows_in}, {counts.rows_out} and {counts.reasons}"
+        )

@@ -1,0 +1,1 @@
+"""Decoding, resizing and encoding images in a sandboxed process."""

@@ -1,0 +1,63 @@
+"""The IO manager of the image shards."""
+
+import dagster as dg
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
+from laion_assets.orchestration.ui.links import partition_link
+from laion_assets.orchestration.ui.metadata_values import images, table, text
+from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.store.manifest import Manifest
+
+SHEETS_A_RUN = 24
+"""Contact sheets are put into the event log of the first shards of a run only: each is some 20 KB there."""
+
+RETRIES_SHOWN = 10
+"""The last retries of a shard, in its metadata; the manifest has all."""
+
+
+class ImageShardsIOManager(PartitionIOManager):
+    """Hands over `ImageShards`; shows a contact sheet of pictures that are tagged UNLIKELY to be unsafe."""
+
+    asset = IMAGE_SHARDS
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
+        self._sheets = 0
+
+    def describe(self, partition: int, manifest: Manifest) -> Metadata:
+        """Success rate, pictures/s, links to its rows and embeddings, the history of retries, and a contact sheet."""
+        layout = self.dataset.layout
+        counts = manifest.counts
+        parquet, embedding = layout.parquet_of_shard(partition), layout.embedding_of_shard(partition)
+        metadata: Metadata = {
+            DEDUP_PARQUET: partition_link(self.dataset, DEDUP_PARQUET, layout.parquet_key(parquet)),
+            CLIP_EMBEDDINGS: partition_link(self.dataset, CLIP_EMBEDDINGS, layout.embedding_key(embedding)),
+            "rows_from": text(
+                f"row group {layout.row_group_of_shard(partition)} of {DedupParquet.path(layout, parquet)}"
+            ),
+        }
+        if manifest.seconds:
+            metadata["pictures_per_s"] = dg.MetadataValue.float(round(counts.rows_out / manifest.seconds, 2))
+        if counts.rows_in:
+            metadata["success_rate"] = dg.MetadataValue.float(round(counts.rows_out / counts.rows_in, 4))
+        if retries := manifest.details.get("retries"):
+            metadata["retries"] = table(
+                ("when", "retried", "recovered", "reasons"),
+                [
+                    (one["at"], one["retried"], one["recovered"], _listed(one["reasons"]))
+                    for one in retries[-RETRIES_SHOWN:]
+                ],
+            )
+        if counts.rows_out and self._sheets < SHEETS_A_RUN:
+            from laion_assets.search.shard_images import shard_contact_sheet
+
+            self._sheets += 1
+            sheet = shard_contact_sheet(self.store, ImageShards.path(layout, partition, ".tar"))
+            if sheet:
+                metadata["pictures"] = images([("pictures", "image/jpeg", sheet)])
+        return metadata
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())

@@ -1,0 +1,1 @@
+"""Telling local failures (DNS, network, CPU) from those of the web."""

@@ -1,0 +1,39 @@
+"""The columns of a shard's parquet file: img2dataset's, in its order, with uid in front and the exact reason behind."""
+
+from typing import TYPE_CHECKING
+
+from laion_assets.stages.image_shards.settings import ImageSettings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_IMG2DATASET_COLUMNS = (
+    ("key", "string"),
+    ("status", "string"),
+    ("error_message", "string"),
+    ("width", "int32"),
+    ("height", "int32"),
+    ("original_width", "int32"),
+    ("original_height", "int32"),
+)
+
+
+def shard_schema(settings: ImageSettings) -> "pa.Schema":
+    """The schema of `image_shards/00000.parquet` (img2dataset 1.47.0 with these additional columns, and `reason`)."""
+    import pyarrow as pa
+
+    from laion_assets.tables.columns import DEDUP_SCHEMA
+
+    names = ["uid", *(name for name in settings.additional_columns if name != "uid")]
+    carried = [pa.field(name, DEDUP_SCHEMA.field(name).type) for name in names]
+    return pa.schema(
+        [
+            *carried,
+            pa.field("caption", pa.string()),
+            pa.field("url", pa.string()),
+            *(pa.field(name, pa.type_for_alias(kind)) for name, kind in _IMG2DATASET_COLUMNS),
+            *([pa.field("exif", pa.string())] if settings.extract_exif else []),
+            *([pa.field(settings.compute_hash, pa.string())] if settings.compute_hash != "none" else []),
+            pa.field("reason", pa.string()),
+        ]
+    )

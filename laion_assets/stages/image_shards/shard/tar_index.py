@@ -1,0 +1,119 @@
+"""The index of a shard's tar: where each sample's members lie, in the format of DALI's webdataset reader (`wds2idx`)
+and NeMo Curator, so that both read a shard without indexing it first, and a sample is read by its offset.
+
+    v1.2 N
+    jpg OFFSET SIZE NAME json OFFSET SIZE NAME txt OFFSET SIZE NAME
+    ...
+
+Text, one line for each of the N samples, with its members in the tar's order. OFFSET and SIZE are in bytes, of a
+member's content; its header is the 512 bytes before. An extension is what follows the first dot of a member's name.
+"""
+
+import itertools
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from laion_assets.errors import IntegrityError
+from laion_assets.stages.image_shards.shard.sample_tar import NAME, SIZE, member_header
+
+SUFFIX = ".idx"
+"""Of the file beside a shard's tar. It follows from the tar, so that no content digest counts it: a shard committed
+without one stays as good as the same shard with one."""
+VERSION = "v1.2"
+_MEMBER = re.compile(r"(\S+) (\d{1,18}) (\d{1,18}) (\S+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a tar: the name, and where its content lies, in bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def sample(self) -> str:
+        """The key of the sample that the member belongs to."""
+        return self.name.partition(".")[0]
+
+    @property
+    def extension(self) -> str:
+        """What the member is of its sample: `jpg`, `json`, `txt`."""
+        return self.name.partition(".")[2]
+
+
+def index_of(tar: IO[bytes]) -> str:
+    """Return the index of an open tar of samples (`sample_tar`), from its headers; contents are passed over.
+
+    Raises IntegrityError for a tar that is damaged or cut short, and for a member that is not of a sample.
+    """
+    samples = [list(group) for _, group in itertools.groupby(_members(tar), key=lambda member: member.sample)]
+    return "".join(line + "\n" for line in (f"{VERSION} {len(samples)}", *map(_line, samples)))
+
+
+def write_index(tar: Path, index: Path) -> None:
+    """Write the index of a tar file. Raises IntegrityError as `index_of`, and OSError."""
+    with tar.open("rb") as file:
+        index.write_text(index_of(file), encoding="ascii")
+
+
+def read_index(text: str) -> list[list[Member]]:
+    """Return the samples of an index, each with its members. Raises IntegrityError for anything but an index."""
+    header, *lines = text.split("\n")
+    if not lines or lines.pop():
+        raise IntegrityError("The tar index ends within a line.")
+    if header != f"{VERSION} {len(lines)}":
+        raise IntegrityError(f"The tar index starts with {header[:40]!r}: expected '{VERSION} {len(lines)}'.")
+    return [_sample(number, line) for number, line in enumerate(lines, 2)]
+
+
+def read_member(tar: IO[bytes], member: Member) -> bytes:
+    """Return a member's content, by its offset. Raises IntegrityError when the tar has no such member there."""
+    header_start = member.offset - tarfile.BLOCKSIZE
+    if header_start >= 0:
+        tar.seek(header_start)
+        block, content = tar.read(tarfile.BLOCKSIZE), tar.read(member.size)
+        try:
+            found = tarfile.TarInfo.frombuf(block, "ascii", "strict")
+        except (tarfile.TarError, ValueError):
+            found = None
+        if found is not None and (found.name, found.size) == (member.name, member.size) and len(content) == member.size:
+            return content
+    raise IntegrityError(
+        f"The tar has no {member.name} of {member.size} bytes at offset {member.offset}: its index is of another tar. "
+        "Materialize this shard again."
+    )
+
+
+def _members(tar: IO[bytes]) -> Iterator[Member]:
+    """Each member, by our headers alone: 0.14 s for 30,000. `tarfile`, which knows other writers' too, takes 0.48 s."""
+    offset = tar.seek(0)
+    while (header := tar.read(tarfile.BLOCKSIZE)) != bytes(tarfile.BLOCKSIZE):
+        try:
+            member = Member(header[NAME].rstrip(b"\0").decode("ascii"), offset + len(header), int(header[SIZE][:11], 8))
+            known = header == member_header(member.name, member.size)
+        except ValueError:
+            known = False
+        if not known or not member.extension or any(letter.isspace() for letter in member.name):
+            raise IntegrityError(
+                f"The tar has no member of a sample at offset {offset}: it is damaged, cut short or not of this stage. "
+                "Materialize this shard again."
+            )
+        yield member
+        offset = tar.seek(member.size + -member.size % tarfile.BLOCKSIZE, os.SEEK_CUR)
+
+
+def _line(members: Iterable[Member]) -> str:
+    return " ".join(f"{member.extension} {member.offset} {member.size} {member.name}" for member in members)
+
+
+def _sample(number: int, line: str) -> list[Member]:
+    members = [Member(name, int(offset), int(size)) for _, offset, size, name in _MEMBER.findall(line)]
+    if not members or _line(members) != line or len({member.sample for member in members}) > 1:
+        raise IntegrityError(f"Line {number} of the tar index is not a sample: {line[:200]!r}.")
+    return members

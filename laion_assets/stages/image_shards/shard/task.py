@@ -1,0 +1,145 @@
+"""One shard, from its rows of the deduplicated parquet to its published tar, parquet and stats.
+
+A task is a small picklable value, so that it runs in our process pool and in Spark alike; heavy libraries are imported
+inside `run()`.
+"""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY
+from laion_assets.errors import ConservationError, IntegrityError, LocalFaultError, ShardError
+from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
+from laion_assets.stages.image_shards.local_failures.network_memory import DETAIL, network_memory
+from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
+from laion_assets.stages.image_shards.shard import tar_index
+from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, fetch_rows
+from laion_assets.stages.image_shards.shard.files import ShardCounts, recount
+from laion_assets.stages.image_shards.shard.retry import retry_shard
+from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
+from laion_assets.stages.status import inputs_digest, settings_digest
+from laion_assets.store.commit import publication, recover
+from laion_assets.store.local_failure_notes import local_faults_noted
+from laion_assets.store.manifest import Counts, Manifest, disagreement, read_manifest
+from laion_assets.store.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Make one shard of a dataset, unless it is complete. `force` makes it again.
+
+    With `retry`, values of Reason, the rows of a complete shard that failed so are fetched again and merged into it.
+    """
+
+    dataset: Dataset
+    shard: int
+    force: bool = False
+    retry: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The shard's partition key."""
+        return self.dataset.layout.shard_key(self.shard)
+
+    def run(self) -> ShardOutcome:
+        """Fetch, resize, write, verify and publish the shard, or what of it is to be retried; else it is skipped.
+
+        Raises IncompleteError if its rows are not published, IntegrityError if they or the files made are not what
+        they should be, LocalFaultError when this machine or its network is at fault, ShardError when it cannot be
+        retried, ConservationError, ClaimError. Nothing is published then, and what was published stays.
+        """
+        started = time.monotonic()
+        store = Store.of(self.dataset)
+        before = recover(store, IMAGE_SHARDS, self.key)
+        parquet = self._parquet()
+        inputs = inputs_digest(self.key, [parquet])
+        settings = settings_digest(self.dataset, IMAGE_SHARDS)
+        complete = (
+            before is not None
+            and (before.settings, before.inputs) == (settings, inputs)
+            and disagreement(store, before) is None
+        )
+        if before is not None and complete and not self.force:
+            if self.retry and set(before.counts.reasons) & set(self.retry):
+                return self._retry(store, before, parquet, started)
+            return ShardOutcome(self.shard, before, True, _seconds_since(started))
+        if self.retry and (before is not None or read_manifest(store, IMAGE_SHARDS, self.key) is not None):
+            raise ShardError(
+                f"Shard {self.key} is stale or damaged: a retry adds only to complete shards of today's settings and "
+                "rows. Materialize it without retry to make it again as a whole."
+            )
+        rows = self._rows(parquet)
+        memory = network_memory(self.dataset, self.shard)
+        watch = ShardWatch(evidence_of(self.dataset, self.shard, memory))
+        with publication(store, IMAGE_SHARDS, self.key) as attempt, local_faults_noted(store, IMAGE_SHARDS, self.key):
+            folder = attempt.folder / "work"
+            fetched = fetch_rows(self.dataset, self.shard, rows, range(rows.num_rows), folder, watch)
+            staged = {
+                suffix: attempt.stage(
+                    ImageShards.path(self.dataset.layout, self.shard, suffix), repeatable=suffix != "_stats.json"
+                )
+                for suffix in SUFFIXES
+            }
+            for suffix, path in staged.items():
+                os.replace(fetched.files[suffix], path)
+            counts = recount(staged[".tar"], staged[".parquet"], f"shard {self.key}")
+            self._check(counts, rows)
+            index = attempt.stage(ImageShards.path(self.dataset.layout, self.shard, tar_index.SUFFIX), repeatable=False)
+            tar_index.write_index(staged[".tar"], index)
+            # img2dataset does not count rows it lost: the stats get the counts of the files themselves.
+            stats = json.loads(staged["_stats.json"].read_text(encoding="utf-8")) | counts.stats
+            staged["_stats.json"].write_text(json.dumps(stats, indent=4), encoding="utf-8")
+            manifest = attempt.commit(
+                Counts(counts.rows, counts.successes, counts.reasons),
+                settings=settings,
+                inputs=inputs,
+                details={**fetched.tally, **counts.details, DETAIL: list(fetched.failing)},
+            )
+        memory.shares.append(fetched.failing)
+        return ShardOutcome(self.shard, manifest, False, _seconds_since(started))
+
+    def _retry(self, store: Store, before: Manifest, parquet: Manifest, started: float) -> ShardOutcome:
+        try:
+            manifest, merged = retry_shard(self.dataset, store, self.shard, self._rows(parquet), before, self.retry)
+        except LocalFaultError as error:
+            raise LocalFaultError(f"Shard {self.key} stays as it was, its retry met a local fault: {error}") from error
+        seconds = _seconds_since(started)
+        return ShardOutcome(self.shard, manifest, False, seconds, merged.replaced, merged.recovered)
+
+    def _parquet(self) -> Manifest:
+        """The manifest of the parquet file that has the shard's rows."""
+        parquet = self.dataset.layout.parquet_of_shard(self.shard)
+        return DedupParquet.of(self.dataset, (parquet,)).manifest(parquet)
+
+    def _rows(self, parquet: Manifest) -> "pa.Table":
+        from laion_assets.dataset.identity import rows_digest
+
+        rows = DedupParquet(Store.of(self.dataset), self.dataset.layout, ()).shard_rows(self.shard, parquet)
+        if rows_digest(rows) != inputs_digest(self.key, [parquet]):
+            raise IntegrityError(
+                f"The rows of shard {self.key} in dedup_parquet {parquet.key} are not those of its manifest: the file "
+                f"was altered. Materialize partition {parquet.key} of {self.dataset.name}/dedup_parquet again."
+            )
+        if rows.num_rows > SAMPLES_PER_SHARD_KEY:
+            raise IntegrityError(f"Shard {self.key} has {rows.num_rows} rows; keys hold {SAMPLES_PER_SHARD_KEY}.")
+        return rows
+
+    def _check(self, counts: ShardCounts, rows: "pa.Table") -> None:
+        """Raises ConservationError for a row too few or too many."""
+        if counts.uids != tuple(rows.column("uid").to_pylist()):
+            raise ConservationError(
+                f"Shard {self.key}: {rows.num_rows} rows went in and the parquet made of them has {counts.rows}, or "
+                "others. Nothing was published; this is a defect of the stage, please report it with the run's log."
+            )
+
+
+def _seconds_since(started: float) -> float:
+    return round(time.monotonic() - started, 3)

@@ -1,0 +1,1 @@
+"""Shard tasks in worker processes or in Spark."""

@@ -1,0 +1,23 @@
+"""A worker's process: shard tasks in, outcomes and failures out, until None or the parent's end.
+
+python -m laion_assets.stages.image_shards.workers.child CONNECTION PARENT
+"""
+
+import sys
+
+from laion_assets.processes.parent_death import end_with
+
+
+def main() -> None:
+    """Serve until the parent says so, closes the connection, or ends."""
+    end_with(int(sys.argv[2]))
+
+    from multiprocessing.connection import Connection
+
+    from laion_assets.stages.image_shards.workers.pool import work
+
+    work(Connection(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

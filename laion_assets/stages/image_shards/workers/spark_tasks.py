@@ -1,0 +1,128 @@
+"""The shard tasks of the worker pool, run by Spark: one Spark task a shard, on any master.
+
+Each executor needs this package, the dataset's root at the same address, and its web. What a shard's task hands back
+reaches the driver when that task ends, by an accumulator, not at the end of the job.
+"""
+
+import re
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from laion_assets.stages.image_shards.workers.outcome import ShardFailure, ShardOutcome
+from laion_assets.stages.image_shards.workers.pool import WORKER_DIED, Task, result_of
+
+_POLL_S = 0.1
+_STOP_S = 10.0
+_CULPRIT = re.compile(r"Task (\d+) in stage [\d.]+ failed (\d+) times")
+
+
+def run_shards_in_spark(
+    tasks: Sequence[Task],
+    session: Any,
+    on_done: Callable[[ShardOutcome], None] = lambda outcome: None,
+    on_failed: Callable[[ShardFailure], None] = lambda failure: None,
+) -> list[ShardFailure]:
+    """Run every task, and give the failures, in the order of shards; as `run_shards` does in processes.
+
+    `on_done` and `on_failed` are called here, in this process and thread. An executor that dies costs the shards it was
+    making, which Spark gives to others (`spark.task.maxFailures` tries); one that dies of each try is a failure, and
+    the others go on. Whatever is raised in these (KeyboardInterrupt too) cancels the job and is passed on.
+    """
+    failures: list[ShardFailure] = []
+    waiting = list(tasks)
+    while waiting:
+        done: set[int] = set()
+
+        def take(result: ShardOutcome | ShardFailure, done: set[int] = done) -> None:
+            done.add(result.shard)
+            if isinstance(result, ShardOutcome):
+                on_done(result)
+            else:
+                failures.append(result)
+                on_failed(result)
+
+        error = _run_job(session.sparkContext, waiting, take)
+        left = [task for task in waiting if task.shard not in done]
+        if error is not None:
+            culprit = _culprit(waiting, error)
+            if culprit is None or culprit.shard in done:
+                raise error
+            failures.append(_died(culprit))
+            on_failed(failures[-1])
+            left.remove(culprit)
+        waiting = left
+    return sorted(failures, key=lambda failure: failure.shard)
+
+
+def _run_job(
+    context: Any, tasks: list[Task], take: Callable[[ShardOutcome | ShardFailure], None]
+) -> BaseException | None:
+    """Run one Spark job over the tasks, hand over each result as it comes, and give the error the job ended with."""
+    results = context.accumulator((), _Results())
+    group = f"image-shards-{uuid.uuid4()}"
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            context.setJobGroup(group, "image_shards", interruptOnCancel=True)
+            context.parallelize(tasks, len(tasks)).foreachPartition(_Runner(results))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="image-shards-job", daemon=True)
+    thread.start()
+    taken = 0
+    try:
+        while True:
+            ended = not thread.is_alive()
+            found = results.value
+            for result in found[taken:]:
+                take(result)
+            taken = len(found)
+            if ended:
+                return errors[0] if errors else None
+            thread.join(_POLL_S)
+    except BaseException:
+        context.cancelJobGroup(group)
+        thread.join(_STOP_S)
+        raise
+
+
+class _Runner:
+    """Runs the tasks of one Spark partition, on an executor."""
+
+    def __init__(self, results: Any) -> None:
+        self._results = results
+
+    def __call__(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            self._results.add((result_of(task),))
+
+
+class _Results:
+    """How an accumulator adds up results (pyspark's AccumulatorParam); those of each successful task count once."""
+
+    def zero(self, value: Any) -> Any:
+        return ()
+
+    def addInPlace(self, value1: Any, value2: Any) -> Any:  # noqa: N802  (pyspark's name)
+        return value1 + value2
+
+
+def _culprit(tasks: list[Task], error: BaseException) -> Task | None:
+    """The task that made the job fail by ending its executor or Python worker again and again."""
+    found = _CULPRIT.search(str(error))
+    return tasks[int(found.group(1))] if found is not None and int(found.group(1)) < len(tasks) else None
+
+
+def _died(task: Task) -> ShardFailure:
+    return ShardFailure(
+        task.shard,
+        task.key,
+        WORKER_DIED,
+        "its executor or Python worker ended at each of Spark's tries (spark.task.maxFailures); nothing of it was "
+        "published. Run the shard again; if it ends so again, look into the executors' logs and raise their memory or "
+        "lower images.threads.",
+    )

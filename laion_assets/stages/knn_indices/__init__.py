@@ -1,0 +1,1 @@
+"""`knn_indices`: faiss indices over the image and text embeddings."""

@@ -1,0 +1,153 @@
+"""The image and the text index over all embedding files, in the folder that `clip-retrieval back` serves.
+
+knn_indices/image.index, text.index     faiss, memory-mappable; the id is the row in the files in sorted order
+knn_indices/image.json, text.json       autofaiss's measured infos and our recall@10
+knn_indices/metadata/metadata_0.parquet the embedding files' metadata (hard links where the disk allows it)
+knn_indices/indices_paths.json          what `clip-retrieval back --indices_paths` wants
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import Layout
+from laion_assets.errors import ConservationError, IndexBuildError
+from laion_assets.stages.clip_embeddings.build import Built
+from laion_assets.stages.handles import CLIP_EMBEDDINGS, KNN_INDICES, ClipEmbeddings
+from laion_assets.stages.kept_rows import require_rows
+from laion_assets.stages.knn_indices.autofaiss_index import build_with_autofaiss
+from laion_assets.stages.knn_indices.coherence import coherent_embeddings
+from laion_assets.stages.knn_indices.details import INPUTS, footer_sha256
+from laion_assets.stages.knn_indices.index_file import read_index
+from laion_assets.stages.knn_indices.recall import measured_recall
+from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, check_bytes, opened_vectors
+from laion_assets.stages.status import inputs_digest, settings_digest
+from laion_assets.store.commit import Publication, publication, recover
+from laion_assets.store.manifest import WHOLE, Counts, FileEntry, Manifest, disagreement
+from laion_assets.store.store import Store
+
+METADATA_FOLDER = f"{KNN_INDICES}/metadata"
+
+
+def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) -> Built:
+    """Build, measure and publish the image and the text index of a dataset.
+
+    Does nothing if they are published, undamaged and from today's settings and embeddings. Every input is held against
+    the sha256 of its manifest before it is used. Raises IncompleteError naming missing embedding files, EmbeddingError
+    or ModelError naming a file that does not fit its neighbours or was altered since it was published, IndexBuildError
+    if there is nothing to index or autofaiss gives no index, ConservationError if an index does not hold every vector.
+    Until the new manifest is put, the old index stays published.
+    """
+    embeddings = coherent_embeddings(dataset, store)
+    settings, inputs = settings_digest(dataset, KNN_INDICES), inputs_digest(WHOLE, list(embeddings.manifests))
+    current = recover(store, KNN_INDICES)
+    if current is not None and (current.settings, current.inputs) == (settings, inputs):
+        damage = disagreement(store, current, hashes=True)
+        if damage is None:
+            say(f"{KNN_INDICES}: complete already, {current.counts.rows_out:,} vectors")
+            return Built(current, made=False)
+        say(f"{KNN_INDICES}: made again, because {damage}")
+    if embeddings.rows == 0:
+        require_rows(dataset, CLIP_EMBEDDINGS)  # which names the stage that lost the rows
+        raise IndexBuildError(
+            f"{dataset.name} has no vectors: none of its {len(embeddings.manifests)} embedding files has a row, and "
+            "there is no index over nothing."
+        )
+    with contextlib.ExitStack() as stack:
+        vectors = {
+            name: stack.enter_context(opened_vectors(store, embeddings, name, hashes=True)) for name in MODALITIES
+        }
+        attempt = stack.enter_context(publication(store, KNN_INDICES))
+        details: dict[str, Any] = {
+            "model": embeddings.model,
+            "width": embeddings.width,
+            "metric": dataset.index.metric_type,
+            "rows": [manifest.counts.rows_out for manifest in embeddings.manifests],
+        }
+        for modality in MODALITIES:
+            details[modality] = _build(dataset, store, attempt, modality, vectors, say)
+        details[INPUTS] = [
+            _stage_metadata(store, attempt, dataset.layout, number, manifest)
+            for number, manifest in zip(dataset.layout.embedding_numbers, embeddings.manifests, strict=True)
+        ]
+        paths = attempt.stage(f"{KNN_INDICES}/indices_paths.json", repeatable=False)
+        paths.write_text(
+            json.dumps({dataset.name: store.address(KNN_INDICES).removeprefix("file://")}), encoding="utf-8"
+        )
+        counts = Counts(embeddings.rows, min(details[name]["ntotal"] for name in MODALITIES))
+        manifest = attempt.commit(counts, settings=settings, inputs=inputs, details=details)
+    return Built(manifest, made=True)
+
+
+def _build(
+    dataset: Dataset,
+    store: Store,
+    attempt: Publication,
+    modality: str,
+    vectors: dict[str, Vectors],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Build and measure one index; gives its details."""
+    own, other = vectors[modality], next(vectors[name] for name in MODALITIES if name != modality)
+    path = f"{KNN_INDICES}/{modality}.index"
+    staged, infos = (
+        attempt.stage(path, repeatable=False),
+        attempt.stage(f"{KNN_INDICES}/{modality}.json", repeatable=False),
+    )
+    say(f"{modality} index: {len(own):,} vectors of width {own.arrays[0].shape[1]}, building")
+    started = time.monotonic()
+    measured = build_with_autofaiss(own, dataset.index, staged, infos)
+    seconds = time.monotonic() - started
+    index = read_index(str(staged))
+    if index.ntotal != len(own):
+        raise ConservationError(
+            f"{store.address(path)} holds {index.ntotal} vectors and the embedding files {len(own)}. Nothing was "
+            "published; this is a defect of the stage, please report it with the run's log."
+        )
+    names = (modality, next(name for name in MODALITIES if name != modality))
+    recall = measured_recall(index, own, other, dataset.index.recall_queries, names)
+    facts = {**measured, "index_path": path, "recall@10": recall}
+    infos.write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
+    say(
+        f"{modality} index: {measured['index_key']} ({measured['index_param']}), "
+        f"{staged.stat().st_size / 1e6:,.1f} MB, recall@10 {recall[names[0]]:.3f} by {names[0]} and "
+        f"{recall[names[1]]:.3f} by {names[1]}, took {seconds:.1f} s"
+    )
+    return {
+        "ntotal": int(index.ntotal),
+        "index_key": measured["index_key"],
+        "index_param": measured["index_param"],
+        "recall_at_10": recall,
+        "query_ms": measured.get("avg_search_speed_ms"),
+        "build_seconds": round(seconds, 2),
+    }
+
+
+def _stage_metadata(
+    store: Store, attempt: Publication, layout: Layout, partition: int, manifest: Manifest
+) -> dict[str, str]:
+    """Stage the metadata of an embedding file, if it is the published one; returns the digests of the file's inputs."""
+    paths = {kind: ClipEmbeddings.path(layout, partition, kind) for kind in (*FOLDERS.values(), "metadata")}
+    entries = {kind: manifest.entry(path) for kind, path in paths.items()}
+    own = entries["metadata"]
+    entry = FileEntry(f"{METADATA_FOLDER}/{own.path.rsplit('/', 1)[-1]}", own.size, own.sha256)
+    with store.local_copy(own.path) as local:
+        check_bytes(store, manifest.key, local, own)
+        with local.open("rb") as file:
+            footer = footer_sha256(file, store.address(own.path))
+        _link(local, attempt.stage_hashed(entry))
+    return {**{kind: each.sha256 for kind, each in entries.items()}, "footer": footer}
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link, so that 60 GB of metadata are not stored twice; a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,77 @@
+"""Whether all embedding files belong together: one model, one width. Mixed, they would be searched without a word."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import Layout
+from laion_assets.errors import EmbeddingError, IntegrityError, ModelError
+from laion_assets.stages.handles import ClipEmbeddings
+from laion_assets.stages.knn_indices.details import MAX_WIDTH
+from laion_assets.stages.status import require_complete
+from laion_assets.store.manifest import Manifest
+from laion_assets.store.store import Store
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """All embedding files of a dataset, all of one model: its identity, the width, the manifests in order."""
+
+    layout: Layout
+    model: str
+    width: int
+    manifests: tuple[Manifest, ...]
+
+    @property
+    def rows(self) -> int:
+        """Vectors of all files, a modality."""
+        return sum(manifest.counts.rows_out for manifest in self.manifests)
+
+
+def coherent_embeddings(dataset: Dataset, store: Store) -> Embeddings:
+    """All embedding files of the dataset.
+
+    Raises IncompleteError naming the files that are not published, ModelError naming those of another model than the
+    rest, and EmbeddingError naming those of another width.
+    """
+    handle = ClipEmbeddings(store, dataset.layout, tuple(dataset.layout.embedding_numbers))
+    require_complete(dataset, handle)
+    manifests = tuple(handle.manifests())
+    for manifest in manifests:
+        model_and_width(manifest)
+    model, width = [_majority([manifest.details.get(name) for manifest in manifests]) for name in ("model", "width")]
+    odd = [manifest for manifest in manifests if manifest.details.get("model") != model]
+    if odd:
+        raise ModelError(
+            f"embedding files of {dataset.name} were made with different models: {_named(odd, 'model')}; the others "
+            f"with {model}. Materialize these partitions of {dataset.name}/{handle.asset} again, or all of them."
+        )
+    odd = [manifest for manifest in manifests if manifest.details.get("width") != width]
+    if odd:
+        raise EmbeddingError(
+            f"embedding files of {dataset.name} have different widths: {_named(odd, 'width')}; the others {width}. "
+            f"Materialize these partitions of {dataset.name}/{handle.asset} again."
+        )
+    return Embeddings(dataset.layout, str(model), int(width), manifests)
+
+
+def model_and_width(manifest: Manifest) -> tuple[str, int]:
+    """The model and the width of an embedding file's vectors, as its manifest says. Raises IntegrityError."""
+    model, width = manifest.details.get("model"), manifest.details.get("width")
+    if not isinstance(model, str) or type(width) is not int or not 1 <= width <= MAX_WIDTH:
+        raise IntegrityError(
+            f"the manifest of {manifest.asset} {manifest.key} is damaged (its model or width): materialize this "
+            "partition again."
+        )
+    return model, width
+
+
+def _majority(values: Sequence[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0]
+
+
+def _named(manifests: Sequence[Manifest], detail: str) -> str:
+    named = ", ".join(f"{manifest.key} ({manifest.details.get(detail)})" for manifest in manifests[:10])
+    return f"{named} and {len(manifests) - 10} more" if len(manifests) > 10 else named

@@ -1,0 +1,104 @@
+"""The vectors of all embedding files of one modality as if they were one array, without reading them.
+
+The index's id of a vector is its row in the concatenation of the files in sorted order (clip-retrieval's rule). Keys
+have a fixed width, so the sorted order is the order of the partitions.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from laion_assets.errors import EmbeddingError
+from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
+from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings
+from laion_assets.stages.knn_indices.coherence import Embeddings
+from laion_assets.store.manifest import FileEntry, manifest_path, sha256_of
+from laion_assets.store.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FOLDERS = {"image": "img_emb", "text": "text_emb"}
+"""clip-retrieval's folder of each modality's vectors; the index is named by the modality."""
+MODALITIES = tuple(FOLDERS)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Memory-mapped (n_i, width) float16 arrays, in the order of the ids, and the files they came from."""
+
+    arrays: Sequence["np.ndarray"]
+    paths: Sequence[Path]
+
+    @cached_property
+    def starts(self) -> "np.ndarray":
+        """First id of each file, and the number of vectors at the end."""
+        import numpy as np
+
+        return np.cumsum([0, *map(len, self.arrays)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def rows(self, ids: "np.ndarray") -> "np.ndarray":
+        """The vectors of these ids, (len(ids), width) float32."""
+        import numpy as np
+
+        found = np.empty((len(ids), self.arrays[0].shape[1]), dtype=np.float32)
+        files = np.searchsorted(self.starts, ids, side="right") - 1
+        for file in np.unique(files):
+            chosen = np.flatnonzero(files == file)
+            found[chosen] = self.arrays[file][np.asarray(ids)[chosen] - self.starts[file]]
+        return found
+
+    def blocks(self, size: int) -> Iterator["np.ndarray"]:
+        """All vectors in order of their ids, as (at most `size`, width) float32."""
+        import numpy as np
+
+        for array in self.arrays:
+            for start in range(0, len(array), size):
+                yield np.asarray(array[start : start + size], dtype=np.float32)
+
+
+@contextlib.contextmanager
+def opened_vectors(store: Store, embeddings: Embeddings, modality: str, *, hashes: bool = False) -> Iterator[Vectors]:
+    """The vectors of `image` or `text`; on an object store the files are copied to local disk for the time being.
+
+    With `hashes` every file is read as a whole before, and refused unless its sha256 is that of its manifest.
+    Raises EmbeddingError naming the file for another dtype, width or order, or for rows that its manifest does not say.
+    """
+    with contextlib.ExitStack() as stack:
+        arrays, paths, entries = [], [], []
+        for partition, manifest in zip(embeddings.layout.embedding_numbers, embeddings.manifests, strict=True):
+            path = ClipEmbeddings.path(embeddings.layout, partition, FOLDERS[modality])
+            local = stack.enter_context(store.local_copy(path))
+            array = open_vectors(local, embeddings.width, store.address(path))
+            if len(array) != manifest.counts.rows_out:
+                raise EmbeddingError(
+                    f"{store.address(path)} has {len(array)} rows and its manifest says {manifest.counts.rows_out}: "
+                    "materialize its partition of clip_embeddings again."
+                )
+            arrays.append(array)
+            paths.append(local)
+            entries.append(manifest.entry(path))
+        if hashes:
+            keys = [manifest.key for manifest in embeddings.manifests]
+            with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="hash") as pool:
+                list(pool.map(check_bytes, [store] * len(keys), keys, paths, entries))
+        yield Vectors(arrays, paths)
+
+
+def check_bytes(store: Store, key: str, local: Path, entry: FileEntry) -> None:
+    """Raise EmbeddingError unless the file at `local`, of embedding partition `key`, has the bytes of `entry`."""
+    with local.open("rb") as file:
+        if sha256_of(file) != entry.sha256:
+            raise EmbeddingError(
+                f"{store.address(entry.path)} was altered since it was published: its sha256 is not the manifest's. "
+                f"Remove {store.address(manifest_path(CLIP_EMBEDDINGS, key))} and materialize partition {key} of "
+                f"{CLIP_EMBEDDINGS} again."
+            )

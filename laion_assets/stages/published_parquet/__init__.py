@@ -1,0 +1,1 @@
+"""`published_parquet`: parquet metadata that others published, observed where it lies."""

@@ -1,0 +1,28 @@
+"""The IO manager of the fetched crawl CSVs."""
+
+import dagster as dg
+
+from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
+from laion_assets.orchestration.ui.metadata_values import table
+from laion_assets.plain_text import one_line
+from laion_assets.stages.handles import RAW_CSV
+from laion_assets.store.manifest import Manifest
+
+_NAMED = 20
+
+
+class RawCsvIOManager(PartitionIOManager):
+    """Hands over `RawCsv`."""
+
+    asset = RAW_CSV
+
+    def describe(self, partition: int, manifest: Manifest) -> Metadata:
+        """What the last fetch that published found, against the one before, and what the source no longer has."""
+        changes = manifest.details.get("changes", {})
+        metadata: Metadata = {
+            f"files_{one_line(change)}": dg.MetadataValue.int(count) for change, count in changes.items()
+        }
+        vanished = manifest.details.get("vanished", {})
+        if vanished:
+            metadata["vanished_at_the_source"] = table(("file", "noticed"), sorted(vanished.items()), _NAMED)
+        return metadata

@@ -1,0 +1,1 @@
+"""Sources of CSV files: directory listings, folders, lists of URLs."""

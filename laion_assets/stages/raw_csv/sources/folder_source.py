@@ -1,0 +1,109 @@
+"""A local folder or an object store as a source: listed and copied through fsspec, in threads."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+from laion_assets.errors import SourceError
+from laion_assets.stages.raw_csv.sources.file_path import distinct_paths, is_safe
+from laion_assets.stages.raw_csv.sources.file_pattern import compile_pattern
+from laion_assets.stages.raw_csv.sources.listing import Listed, Listing
+from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
+from laion_assets.stages.raw_csv.transfers.retry import TransientError, with_retries
+from laion_assets.stages.raw_csv.transfers.transfer import Fetched
+from laion_assets.store.own_outputs import OwnOutputs
+
+_PIECE_BYTES = 1 << 20
+
+
+class FolderSource:
+    """The files below a folder of any fsspec file system."""
+
+    def __init__(self, url: str, pattern: str, retries: int, own: OwnOutputs, count: Callable[[int], None]) -> None:
+        self._url, self._match, self._retries, self._count = url, compile_pattern(pattern), retries, count
+        self._own = own
+        self._fs: Any = None
+        self._origins: dict[str, Origin] = {}
+
+    async def list_files(self) -> Listing:
+        """Files whose path matches, at any depth; the others are counted by reason.
+
+        Names that do not match are left out as `other_pattern`, names that are not safe as `unsafe_name`, folders
+        named like a file, pipes and links to nothing as `not_a_file`; linked folders are not followed. Files that this
+        project wrote below its root are no part of the source. Raises SourceError if there is no such folder,
+        SettingError if it is the dataset's own.
+        """
+        base, found = await asyncio.to_thread(self._find)
+        listing = Listing()
+        self._own.refuse_inside(self._fs, base, "source", self._url)
+        own = self._own.among(self._fs, base, found)
+        if own:
+            listing.remarks.append(f"not read: {len(own):,} files that this project wrote below {self._own.root}")
+        paths: dict[str, str] = {}
+        for name in sorted(found.keys() - own):
+            path = name.removeprefix(base).lstrip("/") or name.rsplit("/", 1)[-1]
+            if not self._match.search(path):
+                listing.leave_out("other_pattern", path)
+            elif not is_safe(path):
+                listing.leave_out("unsafe_name", path)
+            elif found[name].get("type") == "other" and not os.path.isfile(name):
+                listing.leave_out("not_a_file", path)
+            else:
+                paths[path] = name
+        places = distinct_paths(paths)
+        for path, name in paths.items():
+            self._origins[name] = _origin(name, found[name])
+            listing.files.append(Listed(places[path], name, self._origins[name].size))
+        return listing
+
+    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
+        """Copy one file into `partials`, unless it is there or published already with the same size and date or tag.
+
+        Raises SourceError naming the file after the retries.
+        """
+        origin = self._origins[listed.url]
+        if published and origin.same_as(published):
+            return Fetched("unchanged", published)
+        held = partials.held(listed.path)
+        if held and held.sha256 and origin.same_as(held.origin):
+            return Fetched("fetched", origin, 0, held.size, held.sha256)
+
+        async def copy() -> Fetched:
+            return await asyncio.to_thread(self._copy, listed, partials, origin)
+
+        return await with_retries(copy, listed.url, self._retries)
+
+    def _copy(self, listed: Listed, partials: Partials, origin: Origin) -> Fetched:
+        download = partials.begin(listed.path, origin, "")
+        try:
+            with self._fs.open(listed.url, "rb") as source:
+                while piece := source.read(_PIECE_BYTES):
+                    download.write(piece)
+                    self._count(len(piece))
+        except FileNotFoundError:
+            return Fetched("vanished", origin)
+        finally:
+            download.close()
+        if download.size != origin.size:
+            raise TransientError(f"{download.size} of {origin.size} bytes came")
+        held = download.finish(origin)
+        return Fetched("fetched", origin, held.size, held.size, held.sha256)
+
+    def _find(self) -> tuple[str, dict[str, dict[str, Any]]]:
+        import fsspec
+
+        try:
+            self._fs, base = fsspec.core.url_to_fs(self._url)
+            self._fs.invalidate_cache()
+            found = self._fs.find(base, detail=True)
+            if not found and not self._fs.exists(base):
+                raise FileNotFoundError(base)
+        except Exception as error:
+            raise SourceError(f"the source {self._url} cannot be listed: {error}.") from error
+        return base.rstrip("/"), found
+
+
+def _origin(name: str, info: dict[str, Any]) -> Origin:
+    stamp = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("updated") or ""
+    return Origin(name, str(info.get("ETag") or info.get("etag") or ""), str(stamp), int(info.get("size") or 0))

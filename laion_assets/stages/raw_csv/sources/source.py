@@ -1,0 +1,84 @@
+"""The sources of `raw_csv`, by the form of the dataset's `source`."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from laion_assets.dataset.dataset import SAMPLE_SITE, Dataset
+from laion_assets.errors import SettingError
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.urls.places import is_http, refuse_http_file_system
+from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.raw_csv.sources.dataset_policy import LIST_PREFIX, source_policy
+from laion_assets.stages.raw_csv.sources.folder_source import FolderSource
+from laion_assets.stages.raw_csv.sources.listing import Listed, Listing, list_http
+from laion_assets.stages.raw_csv.sources.url_list import read_url_list
+from laion_assets.stages.raw_csv.transfers.background_loop import run_beside
+from laion_assets.stages.raw_csv.transfers.disk_budget import DiskBudget
+from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
+from laion_assets.stages.raw_csv.transfers.transfer import Fetched, Transfer
+from laion_assets.store.own_outputs import OwnOutputs
+
+
+class Source(Protocol):
+    """Where files come from."""
+
+    async def list_files(self) -> Listing:
+        """What there is. Raises SourceError."""
+
+    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
+        """One file into `partials`, if it is not the published one. Raises SourceError."""
+
+
+class WebSource:
+    """A tree of directory pages, or a list of URLs."""
+
+    def __init__(self, http: AsyncClient, place: str, settings: MetadataSettings, count: Callable[[int], None]) -> None:
+        self._http, self._place, self._settings, self._count = http, place, settings, count
+        self._budget = DiskBudget(settings)
+
+    async def list_files(self) -> Listing:
+        pattern, retries = self._settings.pattern, self._settings.retries
+        if self._place.startswith(LIST_PREFIX):
+            return await read_url_list(self._http, self._place.removeprefix(LIST_PREFIX), pattern, retries)
+        return await list_http(self._http, self._place, pattern, retries)
+
+    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
+        return await Transfer(self._http, listed, partials, published, self._budget, self._count).run()
+
+
+@contextlib.asynccontextmanager
+async def open_source(dataset: Dataset, count: Callable[[int], None]) -> AsyncIterator[Source]:
+    """The dataset's source; `count` is told the bytes as they come. Raises SettingError without one."""
+    place, settings = source_url(dataset), dataset.metadata
+    if is_http(place) or place.startswith(LIST_PREFIX):
+        async with AsyncClient(source_policy(dataset)) as http:
+            yield WebSource(http, place, settings, count)
+    else:
+        refuse_http_file_system(place)
+        yield FolderSource(place, settings.pattern, settings.retries, OwnOutputs.of(dataset), count)
+
+
+def list_tree(dataset: Dataset, url: str, pattern: str) -> list[Listed]:
+    """The files of a tree of directory pages that match, for readers that fetch them in their own way."""
+    settings = dataset.metadata
+
+    async def read() -> Listing:
+        async with AsyncClient(source_policy(dataset)) as http:
+            return await list_http(http, url, pattern, settings.retries)
+
+    return run_beside(read, 1).files
+
+
+def source_url(dataset: Dataset) -> str:
+    """Where the CSVs are: the dataset's source, the embedded site's listing for `sample-site:`. Raises SettingError."""
+    if not dataset.source:
+        raise SettingError(
+            f"the dataset {dataset.name} has no source: set source to the URL of a directory listing of CSVs, to a "
+            f"folder, or to list:FILE of URLs, for example LAION_ASSETS_{dataset.name.upper()}_SOURCE=/path/to/csvs."
+        )
+    if dataset.source.startswith(SAMPLE_SITE):
+        from laion_assets.sample.answers import CRAWL_HOST, LISTING_PATH
+
+        return f"http://{CRAWL_HOST}{dataset.source.removeprefix(SAMPLE_SITE) or LISTING_PATH}"
+    return dataset.source

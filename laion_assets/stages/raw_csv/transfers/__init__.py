@@ -1,0 +1,1 @@
+"""Transfers of many files: in parallel, conditional, resumed, within a disk budget."""

@@ -1,0 +1,132 @@
+"""All files of a source at once, within the limits a host and in all, with progress."""
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from laion_assets.errors import SourceError
+from laion_assets.progress import duration
+from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.raw_csv.sources.listing import Listed
+from laion_assets.stages.raw_csv.sources.source import Source
+from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
+from laion_assets.stages.raw_csv.transfers.transfer import Fetched
+
+MAX_FAILURES = 10
+"""A fetch gives up when so many files could not be fetched; the message names them."""
+PROGRESS_EVERY_S = 5.0
+
+
+@dataclass
+class FetchProgress:
+    """Files and bytes of a fetch; the time left by bytes where all sizes are known beforehand, else by files."""
+
+    files: int = 0
+    bytes_to_come: int | None = None
+    done: int = 0
+    received: int = 0
+    spared: int = 0
+    _started: float = field(default_factory=time.monotonic)
+
+    def start(self, files: int, bytes_to_come: int | None) -> None:
+        """The listing is read: the clock starts."""
+        self.files, self.bytes_to_come, self._started = files, bytes_to_come, time.monotonic()
+
+    def count(self, received: int) -> None:
+        """Count bytes as they come."""
+        self.received += received
+
+    def add(self, listed: Listed, fetched: Fetched) -> None:
+        """Count a file; bytes of it that did not have to come, came before."""
+        self.done += 1
+        self.spared += max(listed.size - fetched.received, 0)
+
+    def line(self) -> str:
+        """The progress as it stands."""
+        elapsed = max(time.monotonic() - self._started, 1e-6)
+        percent = 100 * self.done / self.files if self.files else 100.0
+        parts = [f"{self.done:,}/{self.files:,} files ({percent:.0f} %)"]
+        megabytes = f"{self.received / 1e6:,.1f}"
+        parts.append(f"{megabytes} MB" if self.bytes_to_come is None else f"{megabytes} of {self._whole:,.1f} MB")
+        parts.append(f"{self.done / elapsed:,.0f} files/s, {self.received / 1e6 / elapsed:,.1f} MB/s")
+        share = self._share()
+        if self.done >= self.files:
+            parts.append(f"took {duration(elapsed)}")
+        elif share:
+            parts.append(f"{duration(elapsed * (1 - share) / share)} left")
+        return ", ".join(parts)
+
+    @property
+    def _whole(self) -> float:
+        return max((self.bytes_to_come or 0) - self.spared, self.received) / 1e6
+
+    def _share(self) -> float:
+        if self.bytes_to_come:
+            return min((self.received + self.spared) / self.bytes_to_come, 1.0)
+        return self.done / self.files if self.files else 1.0
+
+
+async def fetch_all(
+    source: Source,
+    files: Sequence[Listed],
+    partials: Partials,
+    known: dict[str, Origin],
+    settings: MetadataSettings,
+    progress: FetchProgress,
+    say: Callable[[str], None],
+) -> dict[str, Fetched]:
+    """What became of each file, by its path. Raises SourceError naming those that could not be fetched.
+
+    At most `downloads` at once, and `connections_per_host` of one host; a host that is slow holds up no other.
+    """
+    queues: dict[str, deque[Listed]] = defaultdict(deque)
+    for listed in files:
+        queues[urlsplit(listed.url).netloc if "://" in listed.url else ""].append(listed)
+    found: dict[str, Fetched] = {}
+    failures: list[str] = []
+    places = asyncio.Semaphore(settings.downloads)
+
+    async def work(queue: deque[Listed]) -> None:
+        while queue and len(failures) < MAX_FAILURES:
+            async with places:
+                if not queue:
+                    return
+                listed = queue.popleft()
+                try:
+                    fetched = await source.fetch(listed, partials, known.get(listed.path))
+                except SourceError as error:
+                    failures.append(str(error))
+                    continue
+            found[listed.path] = fetched
+            progress.add(listed, fetched)
+
+    async with _said_now_and_then(progress, say):
+        async with asyncio.TaskGroup() as tasks:
+            for queue in queues.values():
+                for _ in range(min(len(queue), settings.connections_per_host, settings.downloads)):
+                    tasks.create_task(work(queue))
+    if failures:
+        raise SourceError(
+            f"{len(failures)} files could not be fetched, nothing was published, and {len(found):,} fetched files are "
+            "kept for the next try:\n" + "\n".join(sorted(failures))
+        )
+    return found
+
+
+@contextlib.asynccontextmanager
+async def _said_now_and_then(progress: FetchProgress, say: Callable[[str], None]) -> AsyncIterator[None]:
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_EVERY_S)
+            say(progress.line())
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+        say(progress.line())
+    finally:
+        task.cancel()

@@ -1,0 +1,185 @@
+"""One file over HTTP: only if it changed, resumed by range, checked for its length, within the disk budget."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from laion_assets.errors import LaionAssetsError, SourceError
+from laion_assets.http.messages.content_coding import StreamDecoder, content_coding
+from laion_assets.http.messages.framing import content_range, is_whole_range
+from laion_assets.http.messages.validators import is_validator, range_validator, valid_date, valid_etag
+from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.async_connection import Response
+from laion_assets.http.urls.target import origin_of
+from laion_assets.reasons import Reason, Rejection
+from laion_assets.stages.raw_csv.sources.listing import Listed
+from laion_assets.stages.raw_csv.transfers.disk_budget import DiskBudget
+from laion_assets.stages.raw_csv.transfers.partial_files import Download, Held, Origin, Partials
+from laion_assets.stages.raw_csv.transfers.retry import (
+    TRANSIENT_STATUSES,
+    TransientError,
+    explain,
+    transient,
+    with_retries,
+)
+
+_PIECE_BYTES = 1 << 18
+_FREE_BYTES = 64 << 20
+_MAX_RATIO = 100
+"""A Content-Encoding may expand more only up to 64 MiB: CSVs of URLs and captions shrink some five times."""
+_GONE = (404, 410)
+_WHOLE = (200, 203)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What became of a listed file: `unchanged` (what is published is right), `fetched` (in partials) or a reason.
+
+    `size` in bytes and `sha256` of a fetched one; `received` bytes came over the network in this run. `refusal` says
+    in words why a file was refused because of what its server sent.
+    """
+
+    state: str
+    origin: Origin
+    received: int = 0
+    size: int = 0
+    sha256: str = ""
+    refusal: str = ""
+
+
+class Transfer:
+    """A file on its way: `received` counts what came, over all tries."""
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        listed: Listed,
+        partials: Partials,
+        published: Origin | None,
+        budget: DiskBudget,
+        count: Callable[[int], None],
+    ) -> None:
+        self._client, self._listed, self._partials = client, listed, partials
+        self._published, self._budget, self._count = published, budget, count
+        self.received = 0
+
+    async def run(self) -> Fetched:
+        """Get the file into `partials`, unless it is there or published already and the server says so.
+
+        A file that is gone gives the state `vanished_404` or `vanished_410`. One whose server sends what cannot be
+        accepted (a malformed response, a redirect inward, a body over the budget) gives a Reason's value, and nothing
+        of it is kept. Raises SourceError naming the URL after the retries, or at once for a response that will not
+        change (401, 403, ...).
+        """
+        url = self._listed.url
+        try:
+            return await with_retries(self._try, url, self._client.policy.retries, lambda: self.received)
+        except Rejection as rejection:
+            self._partials.drop(self._listed.path)
+            return Fetched(rejection.reason.value, Origin(url), self.received, refusal=explain(rejection))
+        except (LaionAssetsError, OSError):
+            raise
+        except Exception as error:  # a defect of ours that one response uncovered: named, and never the run's end
+            raise SourceError(f"{url} could not be fetched: {type(error).__name__}: {error}.") from error
+
+    async def _try(self) -> Fetched:
+        url, path, partials = self._listed.url, self._listed.path, self._partials
+        held = partials.held(path)
+        whole = held if held is not None and held.sha256 else None
+        begun = held if held is not None and not whole and held.size and is_validator(held.validator) else None
+        known = whole.origin if whole else begun.origin if begun else self._published
+        conditions = known.conditions if known else {}
+        if begun:
+            conditions = {"Range": f"bytes={begun.size}-", "If-Range": begun.validator}
+        async with self._client.get(url, conditions, known.bound_to if known else "") as response:
+            status = response.status
+            if status in _GONE:
+                return Fetched(f"vanished_{status}", Origin(url))
+            if status == 304 and known is not None and not begun and response.conditional:
+                return self._as_known(whole, known)
+            if status in TRANSIENT_STATUSES:
+                raise transient(response)
+            if status == 416 and begun:
+                partials.drop(path)
+                raise TransientError(f"{url} has no bytes after {begun.size}: it starts again")
+            if status == 206 and begun and response.conditional:
+                origin = self._rest(response, begun)
+                self._budget.check_length(origin.size)
+                download = await asyncio.to_thread(partials.resume, path)
+            elif status in _WHOLE or (status == 206 and is_whole_range(response.head)):
+                origin = _origin(response, url)
+                if known is not None and not begun and origin.same_as(known):
+                    return self._as_known(whole, known)
+                self._budget.check_length(origin.size)
+                download = partials.begin(path, origin, _validator(response))
+            else:
+                raise SourceError(f"{url} answers {status} {response.head.reason[:80]}: it cannot be fetched.")
+            try:
+                await self._body(response, download)
+            except BaseException:
+                download.close()
+                raise
+            if not response.complete or (status == 206 and 0 <= origin.size != download.size):
+                download.close()
+                if origin.size >= 0 and download.size > origin.size:
+                    partials.drop(path)
+                raise TransientError(f"{download.size} of {max(origin.size, 0) or 'more'} bytes came")
+        done = download.finish(origin)
+        return Fetched("fetched", origin, self.received, done.size, done.sha256)
+
+    def _as_known(self, whole: Held | None, known: Origin) -> Fetched:
+        if whole is None:
+            return Fetched("unchanged", known)
+        return Fetched("fetched", known, self.received, whole.size, whole.sha256)
+
+    def _rest(self, response: Response, begun: Held) -> Origin:
+        """The origin of a file whose rest is coming. Raises TransientError if it is not the rest of what is held."""
+        span = content_range(response.head)
+        if span is None or span[0] != begun.size:
+            self._partials.drop(self._listed.path)
+            raise TransientError(f"{self._listed.url} did not send the bytes from {begun.size}: it starts again")
+        return replace(begun.origin, url=self._listed.url, size=span[2])
+
+    async def _body(self, response: Response, download: Download) -> None:
+        """Write the body, decoded. Raises as `Response.read`, `StreamDecoder.feed` and `DiskBudget.take`."""
+        coding = _coding(response, self._listed.path)
+        decoder = StreamDecoder(coding) if coding else None
+        received = 0
+
+        def write(plain: bytes) -> None:
+            self._budget.take(download.size, len(plain))
+            if decoder is not None and download.size > max(_FREE_BYTES, _MAX_RATIO * received):
+                raise Rejection(Reason.TOO_LARGE, f"the body decodes to more than {_MAX_RATIO} times its size")
+            download.write(plain)
+
+        while piece := await response.read(_PIECE_BYTES):
+            received += len(piece)
+            self.received += len(piece)
+            self._count(len(piece))
+            for plain in decoder.feed(piece) if decoder is not None else (piece,):
+                write(plain)
+        if decoder is not None and response.complete:
+            for plain in decoder.end():
+                write(plain)
+
+
+def _coding(response: Response, path: str) -> str:
+    """The Content-Encoding that has to be undone, empty if none: raw_csv keeps files byte for byte.
+
+    A `.gz` file labelled as gzip is what it is (Apache's `AddEncoding x-gzip .gz` labels them so): it stays.
+    """
+    coding = content_coding(response.head)
+    return "" if coding == "gzip" and path.lower().endswith((".gz", ".tgz")) else coding
+
+
+def _origin(response: Response, url: str) -> Origin:
+    head = response.head
+    answered_by = "" if response.origin == origin_of(url) else response.origin
+    return Origin(
+        url, valid_etag(head.get("etag")), valid_date(head.get("last-modified")), response.length, answered_by
+    )
+
+
+def _validator(response: Response) -> str:
+    """What If-Range takes to resume. A decoded body cannot be resumed: its bytes are not those of the range."""
+    return "" if content_coding(response.head) else range_validator(response.head)

@@ -1,0 +1,1 @@
+"""`dataset_statistics` and `image_statistics`: counts, plots and a report."""

@@ -1,0 +1,84 @@
+"""The checks of `dataset_statistics` and `image_statistics`."""
+
+from collections.abc import Iterator
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.orchestration.checks.model_loader import ModelLoader
+from laion_assets.stages.handles import (
+    DATASET_STATISTICS,
+    IMAGE_STATISTICS,
+    DatasetStatistics,
+    ImageStatistics,
+    Statistics,
+)
+from laion_assets.stages.status import published_upstream
+from laion_assets.store.manifest import disagreement
+from laion_assets.store.store import Store
+
+DATASET_LAW = "Each measure counts every unique row once, and the rows are those that the manifests say are published."
+IMAGE_LAW = "Outcomes and reasons count every row of the shards once, and agree with the shards' manifests."
+_PER_ROW = (
+    "width",
+    "height",
+    "shorter_side",
+    "caption_chars",
+    "similarity",
+    "nsfw",
+    "license",
+    "domain",
+    "source_file",
+)
+
+
+def dataset_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+    """Where the counts of the rows differ from the manifests of `dedup_parquet`."""
+    manifest = DatasetStatistics.of(dataset).manifest(partition)
+    if problem := disagreement(store, manifest, hashes=True):
+        yield problem
+        return
+    rows = sum(each.counts.rows_out for each in published_upstream(dataset, store, DATASET_STATISTICS))
+    counted = _counted(store, DATASET_STATISTICS)
+    for measure in _PER_ROW if rows else ():
+        found = sum(counted.get(measure, {}).values())
+        if found != rows:
+            yield f"{measure} counts {found:,} rows and the manifests of dedup_parquet {rows:,}"
+
+
+def image_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+    """Where the counts of the pictures differ from the manifests of `image_shards`."""
+    manifest = ImageStatistics.of(dataset).manifest(partition)
+    if problem := disagreement(store, manifest, hashes=True):
+        yield problem
+        return
+    shards = published_upstream(dataset, store, IMAGE_STATISTICS)
+    rows, good = sum(each.counts.rows_in for each in shards), sum(each.counts.rows_out for each in shards)
+    counted = _counted(store, IMAGE_STATISTICS)
+    for measure, expected in (("status", rows), ("reason", rows), ("domain", rows), ("width", good), ("height", good)):
+        found = sum(counted.get(measure, {}).values())
+        if found != expected:
+            yield f"{measure} counts {found:,} rows and the manifests of image_shards {expected:,}"
+    reasons: dict[str | None, int] = {}
+    for each in shards:
+        for reason, count in each.counts.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    for name, count in sorted(reasons.items(), key=str):
+        found = counted.get("reason", {}).get(name, 0)
+        if found != count:
+            yield f"the reason {name} counts {found:,} rows and the manifests of image_shards {count:,}"
+
+
+def _counted(store: Store, asset: str) -> dict[str, dict[str | None, int]]:
+    """Rows by measure and value, of the published counts; domains summed up, for there are millions."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from laion_assets.stages.statistics.counts import of_measure
+
+    with store.open(Statistics.counts_path(asset)) as file:
+        table = pq.read_table(file)
+    found: dict[str, dict[str | None, int]] = {}
+    for measure in pc.unique(table.column("measure")).to_pylist():
+        rows = table.filter(pc.equal(table.column("measure"), measure))
+        whole = measure == "reason"
+        found[measure] = of_measure(rows, measure) if whole else {None: int(pc.sum(rows.column("rows")).as_py() or 0)}
+    return found

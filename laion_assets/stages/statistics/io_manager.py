@@ -1,0 +1,44 @@
+"""The IO managers of the statistics."""
+
+import dagster as dg
+
+from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
+from laion_assets.orchestration.ui.metadata_values import images, table, text
+from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS
+from laion_assets.store.manifest import Manifest
+
+_TOP = 20
+
+
+class _StatisticsIOManager(PartitionIOManager):
+    """Hands over the figures; shows the plots and the first domains."""
+
+    def describe(self, partition: int, manifest: Manifest) -> Metadata:
+        """The report's place, every plot, and tables of what has names."""
+        from laion_assets.stages.statistics.build import REPORT, read_charts, read_summary
+
+        summary = read_summary(self.store, manifest)
+        charts = read_charts(self.store, self.asset, summary)
+        counted = summary["partitions"]
+        metadata: Metadata = {
+            "report": dg.MetadataValue.path(self.store.address(REPORT)),
+            "partitions_counted": text(f"{counted['counted']:,} of {counted['declared']:,}"),
+            "distinct_domains": dg.MetadataValue.int(summary["domains"]["distinct"]),
+            "plots": images([(title, "image/svg+xml", svg.encode()) for title, svg in charts]),
+            "domains": table(("domain", "rows"), [row[:2] for row in summary["domains"]["most"][:_TOP]]),
+        }
+        if summary.get("success_rate") is not None:
+            metadata["success_rate"] = dg.MetadataValue.float(summary["success_rate"])
+        return metadata
+
+
+class DatasetStatisticsIOManager(_StatisticsIOManager):
+    """Hands over `DatasetStatistics`."""
+
+    asset = DATASET_STATISTICS
+
+
+class ImageStatisticsIOManager(_StatisticsIOManager):
+    """Hands over `ImageStatistics`."""
+
+    asset = IMAGE_STATISTICS

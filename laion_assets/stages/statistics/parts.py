@@ -1,0 +1,106 @@
+"""Statistics in parts: each counts a few partitions and is published, so that a rerun reads only what changed.
+
+A part of `dataset_statistics` is one parquet file; one of `image_statistics` is the shards of one embedding file, some
+hundred, so that there are 400 parts and not 41,455.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.settings.field import digest_of
+from laion_assets.stages.handles import IMAGE_SHARDS, STATISTICS, DedupParquet, ImageShards
+from laion_assets.stages.statistics.counts import COUNTS_SCHEMA, Counter
+from laion_assets.stages.statistics.measures import DEDUP_COLUMNS, SHARD_COLUMNS, count_pictures, count_rows
+from laion_assets.stages.status import published_upstream, settings_digest
+from laion_assets.store.commit import publication, recover
+from laion_assets.store.manifest import Counts, Manifest, disagreement
+from laion_assets.store.store import Store
+from laion_assets.store.stored_parquet import open_parquet
+
+
+@dataclass(frozen=True)
+class Part:
+    """Partitions that are counted together, with their manifests; unpublished ones left away."""
+
+    key: str
+    manifests: tuple[Manifest, ...]
+
+    @property
+    def identity(self) -> str:
+        """Digest of what is counted."""
+        return digest_of([[manifest.key, manifest.content] for manifest in self.manifests])
+
+
+def parts_of(dataset: Dataset, store: Store, asset: str) -> list[Part]:
+    """The parts of a statistics asset that have anything published, in order."""
+    layout = dataset.layout
+    upstream = {int(manifest.key): manifest for manifest in published_upstream(dataset, store, asset)}
+    if STATISTICS[asset] == IMAGE_SHARDS:
+        ranges = [(layout.embedding_key(i), layout.shards_of_embedding(i)) for i in layout.embedding_numbers]
+    else:
+        ranges = [(layout.parquet_key(j), range(j, j + 1)) for j in layout.parquet_numbers]
+    found = [Part(key, tuple(upstream[number] for number in numbers if number in upstream)) for key, numbers in ranges]
+    return [part for part in found if part.manifests]
+
+
+def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], say: Callable[[str], None]) -> pa.Table:
+    """The counts of all parts added up; parts that are published from the same partitions are read, not counted."""
+    settings = settings_digest(dataset, asset)
+    made = 0
+
+    def count(part: Part) -> tuple[bool, str]:
+        path = part_path(asset, part.key)
+        current = recover(store, f"{asset}_parts", part.key)
+        same = current is not None and (current.settings, current.inputs) == (settings, part.identity)
+        if current is not None and same and not disagreement(store, current):
+            return False, path
+        counter = Counter()
+        rows = 0
+        for manifest in part.manifests:
+            rows += count_partition(store, dataset.layout, manifest, counter)
+        with publication(store, f"{asset}_parts", part.key) as attempt:
+            pq.write_table(counter.table(), attempt.stage(path), compression="zstd")
+            attempt.commit(Counts(rows, rows), settings=settings, inputs=part.identity)
+        return True, path
+
+    total = Counter()
+    with ThreadPoolExecutor(max_workers=min(len(os.sched_getaffinity(0)), 8), thread_name_prefix="count") as pool:
+        for new, path in pool.map(count, parts):
+            made += new
+            with store.open(path) as file:
+                total.add_table(pq.read_table(file, schema=COUNTS_SCHEMA))
+    say(f"{len(parts):,} parts: {made:,} counted, {len(parts) - made:,} unchanged since the last time")
+    return total.table()
+
+
+def part_path(asset: str, key: str) -> str:
+    """Where a part lies, relative to the store."""
+    return f"statistics/{asset}_parts/{key}.parquet"
+
+
+def count_partition(store: Store, layout: Layout, manifest: Manifest, counter: Counter) -> int:
+    """Count one partition from its parquet file, a row group at a time; returns its rows. Raises IntegrityError."""
+    columns: tuple[str, ...]
+    number = int(manifest.key)
+    if manifest.asset == IMAGE_SHARDS:
+        path, columns, count = ImageShards.path(layout, number, ".parquet"), SHARD_COLUMNS, count_pictures
+    else:
+        path, columns, count = DedupParquet.path(layout, number), DEDUP_COLUMNS, count_rows
+    rows = 0
+    with open_parquet(store, manifest, path) as file:
+        for table in _row_groups(pq.ParquetFile(file), columns):
+            count(table, counter)
+            rows += table.num_rows
+    return rows
+
+
+def _row_groups(parquet: pq.ParquetFile, columns: tuple[str, ...]) -> Iterator[pa.Table]:
+    for group in range(parquet.num_row_groups):
+        yield parquet.read_row_group(group, columns=list(columns))

@@ -1,1 +1,0 @@
-"""Counts over the dataset and over its pictures, summarised, plotted and reported."""

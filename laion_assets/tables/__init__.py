@@ -1,0 +1,1 @@
+"""Tables from strangers, read within bounds: columns by name, parquet decoded in a process of its own."""

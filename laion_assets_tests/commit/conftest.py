@@ -1,5 +1,0 @@
-"""The small dataset's fixtures, for the tests of this folder."""
-
-from laion_assets_tests.embeddings.fixtures import bare, built, sharded
-
-__all__ = ["bare", "built", "sharded"]

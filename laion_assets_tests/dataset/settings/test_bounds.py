@@ -1,0 +1,164 @@
+"""Every setting of every dataset: bounds are declared, hold at both ends, and are refused beyond them in our words."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laion_assets.dataset.dataset import DATASETS, SAMPLE
+from laion_assets.dataset.settings.field import kind_of, problem_of, setting
+from laion_assets.dataset.settings.names import FIELDS
+from laion_assets.dataset.settings.resolution import Settings
+from laion_assets.errors import SettingError
+from laion_assets.stages.status import settings_digest
+
+NUMBERS = {name: field for name, field in FIELDS.items() if kind_of(field)[1] in (int, float)}
+DIGESTS = {
+    "laion400m": "704405641f8c07886d97d3e7b939c18c 502d6e876c4cd4e86d790e62862bacaa 23b6d0e625b3784563234618d6304968 "
+    "f4a0ca19173682a8d9e7618d9fa6d1d5 bca123ff7700170b775869caef1a0549",
+    "sample": "0d30c0ad34568c5ac89f2e9db8483561 c7f583d832a3d3d0a93e56acab287391 23b6d0e625b3784563234618d6304968 "
+    "f290b4d3d982581e33adf6590db57098 ea116ef9e7bc724c600289e1ad6dba58",
+    "rehearsal": "e08b50d19c9e0d98564aec80d50b61f9 f1ca5575fccb2c5f46348f33756cb61b 592b5d9ebc48deb38898d4f7d8b1db63 "
+    "f4a0ca19173682a8d9e7618d9fa6d1d5 ea116ef9e7bc724c600289e1ad6dba58",
+}
+
+
+def values(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name)
+        if "help" in field.metadata:
+            yield f"{prefix}{field.name}", value
+        elif dataclasses.is_dataclass(value) and field.name != "layout":
+            yield from values(value, f"{prefix}{field.name}.")
+
+
+def apply(tmp_path: Path, name: str, toml: str) -> Any:
+    """The value of a setting that a file gives; a list's is its only item."""
+    table, _, key = name.rpartition(".")
+    value = f"[{toml}]" if kind_of(FIELDS[name])[0] is tuple else toml
+    file = tmp_path / "settings.toml"
+    file.write_text(f"[{table}]\n{key} = {value}\n")
+    found = dict(values(Settings.load({"LAION_ASSETS_SETTINGS": str(file)}).apply(SAMPLE)))[name]
+    return found[0] if isinstance(found, tuple) else found
+
+
+def test_every_setting_of_every_dataset_has_a_declaration_that_holds() -> None:
+    assert len(NUMBERS) > 40
+    for name, field in FIELDS.items():
+        assert field.metadata["help"], name
+        assert not isinstance(field.type, str), f"{name}: leave out `from __future__ import annotations`"
+    for dataset in DATASETS.values():
+        found = dict(values(dataset))
+        assert found.keys() == FIELDS.keys()
+        for name, value in found.items():
+            assert problem_of(FIELDS[name], value) is None, name
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_bounds_that_are_accepted(name: str) -> None:
+    """By the declaration of the setting alone: a bound may contradict another setting, which is another test."""
+    field = NUMBERS[name]
+    low, high = field.metadata["min"], field.metadata["max"]
+    assert low is not None, f"{name} has no bounds: declare setting(..., min=, max=)"
+    assert high is not None, f"{name} has no bounds: declare setting(..., min=, max=)"
+    assert low < high
+    is_list = kind_of(field)[0] is tuple
+    for bound in (low, high):
+        assert problem_of(field, (bound,) if is_list else bound) is None
+    if kind_of(field)[1] is int:
+        assert isinstance(low, int)
+        assert isinstance(high, int)
+
+
+COMPANIONS = {
+    "images.min_image_size": {"images.max_pixels": 1_000_000_000},
+    "images.max_pixels": {"images.min_image_size": 4},
+    "images.max_body_bytes": {"images.max_bytes_in_flight": 1_000_000_000_000},
+    "images.max_bytes_in_flight": {"images.max_body_bytes": 10_000},
+    "images.connect_timeout_s": {"images.deadline_s": 3_600},
+    "images.deadline_s": {"images.connect_timeout_s": 0.1},
+    "images.encode_quality": {"images.encode_format": "webp"},
+    "metadata.where.min_caption_chars": {"metadata.max_caption_chars": 1_000_000},
+}
+"""What has to be set as well for a bound not to contradict another setting."""
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_bound_of_a_number_can_be_set(name: str) -> None:
+    for bound in (NUMBERS[name].metadata["min"], NUMBERS[name].metadata["max"]):
+        given = {**COMPANIONS.get(name, {}), name: bound}
+        variables = {f"LAION_ASSETS_{key.replace('.', '_').upper()}": str(value) for key, value in given.items()}
+        found = dict(values(Settings({}, "", variables).apply(SAMPLE)))[name]
+        assert found == ((bound,) if kind_of(NUMBERS[name])[0] is tuple else bound)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_refuses_what_is_out_of_its_bounds_or_not_a_number(tmp_path: Path, name: str) -> None:
+    low, high = NUMBERS[name].metadata["min"], NUMBERS[name].metadata["max"]
+    wrong = ["nan", "-inf", "true", '"many"', '"8"', "[]", "{}", "2024-01-01", str(low - 1)]
+    if math.isfinite(high):
+        wrong += ["inf", str(high + 1), str(high * 10 + 10), "9" * 400]
+    if kind_of(NUMBERS[name])[1] is int:
+        wrong += [str(low + 0.9)]
+    for value in wrong:
+        with pytest.raises(SettingError) as raised:
+            apply(tmp_path, name, value)
+        said = str(raised.value)
+        assert said.startswith(f"{name} is "), said
+        assert "settings.toml" in said
+        assert "must be a" in said
+        assert f"{int(low):,}" in said
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize(
+    "text", ["nan", "-inf", "true", "many", "-99999999999", "1e400", "0x10", "１", "9" * 5000, " "]
+)
+def test_every_number_refuses_what_a_variable_has_of_another_kind(name: str, text: str) -> None:
+    if text == "1e400" and math.isinf(NUMBERS[name].metadata["max"]):
+        return
+    variable = f"LAION_ASSETS_{name.replace('.', '_').upper()}"
+    with pytest.raises(SettingError) as raised:
+        Settings({}, "", {variable: text}).apply(SAMPLE)
+    assert str(raised.value).startswith(f"{name} is ")
+    assert f"(from environment {variable})" in str(raised.value)
+    assert len(str(raised.value)) < 400
+
+
+def test_a_number_without_bounds_cannot_be_declared() -> None:
+    for default in (1, 0.5, (80, 443)):
+        with pytest.raises(TypeError, match="has no bounds"):
+            setting(default, "a number")
+
+    @dataclasses.dataclass(frozen=True)
+    class Group:
+        least: int | None = setting(None, "a number or nothing")
+
+    with pytest.raises(TypeError, match="least has no bounds"):
+        problem_of(dataclasses.fields(Group)[0], 3)
+
+
+def test_integral_numbers_are_integers_and_others_are_not_cut(tmp_path: Path) -> None:
+    assert repr(apply(tmp_path, "images.threads", "2.0")) == "2"
+    assert repr(apply(tmp_path, "images.max_body_bytes", "2e7")) == "20000000"
+    assert repr(apply(tmp_path, "images.max_aspect_ratio", "20")) == "20.0"
+    with pytest.raises(SettingError, match=r"images\.threads is 2\.9 .* must be an integer from 1 to 4,096"):
+        apply(tmp_path, "images.threads", "2.9")
+    with pytest.raises(SettingError, match=r"images\.threads is '2\.9' .* must be an integer from 1 to 4,096"):
+        Settings({}, "", {"LAION_ASSETS_IMAGES_THREADS": "2.9"}).apply(SAMPLE)
+
+
+def test_what_python_declares_is_checked_as_well() -> None:
+    for wrong in (0, -1, 2.5, True, "8", None, float("nan")):
+        with pytest.raises(SettingError, match=r"images\.threads"):
+            dataclasses.replace(SAMPLE.images, threads=wrong)
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_the_digests_of_the_built_in_datasets_stay(name: str) -> None:
+    """Another digest makes every partition that exists stale. The model's digest is that of its weights."""
+    assets = ("raw_csv", "dedup_parquet", "image_shards", "dataset_statistics", "knn_indices")
+    assert [settings_digest(DATASETS[name], asset) for asset in assets] == DIGESTS[name].split()

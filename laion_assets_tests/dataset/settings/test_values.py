@@ -1,0 +1,245 @@
+"""Values of the settings file and of variables: lists, maps, forms of texts, contradictions, and files of any kind."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.settings.file import MAX_BYTES
+from laion_assets.dataset.settings.names import FIELDS
+from laion_assets.dataset.settings.resolution import Settings
+from laion_assets.errors import SettingError
+
+
+def settings_of(tmp_path: Path, toml: str = "", **environment: str) -> Settings:
+    file = tmp_path / "settings.toml"
+    file.write_text(toml, encoding="utf-8")
+    return Settings.load({"LAION_ASSETS_SETTINGS": str(file), **environment})
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("/data/a.parquet,/data/b.parquet", ("/data/a.parquet", "/data/b.parquet")),
+        (" a , b ,", ("a", "b")),
+        (r"/data/a\,b", ("/data/a,b",)),
+        (r"a\\,b\c", (r"a\ ".strip(), r"b\c")),
+        ('["/data/a,b", "", "c"]', ("/data/a,b", "", "c")),
+        ("[]", ()),
+        ("", ()),
+    ],
+)
+def test_a_list_in_a_variable(text: str, items: tuple[str, ...]) -> None:
+    assert Settings({}, "", {"LAION_ASSETS_PUBLISHED": text}).apply(SAMPLE).published == items
+
+
+def test_a_list_in_the_file(tmp_path: Path) -> None:
+    assert settings_of(tmp_path, 'published = ["/a,b", "c"]').apply(SAMPLE).published == ("/a,b", "c")
+    assert settings_of(tmp_path, '[sample]\npublished = "/data/a,b"').apply(SAMPLE).published == ("/data/a,b",)
+    assert settings_of(tmp_path, '[images]\nopt_out_tokens = "one"').apply(SAMPLE).images.opt_out_tokens == ("one",)
+    with pytest.raises(SettingError, match=r'Write opt_out_tokens = \["one", "two"\]'):
+        settings_of(tmp_path, '[images]\nopt_out_tokens = "one, two"').apply(SAMPLE)
+
+
+def test_a_map_has_dotted_names(tmp_path: Path) -> None:
+    toml = (
+        '[metadata.spark_conf]\n"spark.a" = "8g"\nspark.b.c = 4\nspark.d = true\n[resolve]\na.test = "127.0.0.1:80"\n'
+    )
+    found = settings_of(tmp_path, toml).apply(SAMPLE)
+    assert found.metadata.spark_conf == {"spark.a": "8g", "spark.b.c": "4", "spark.d": "true"}
+    assert found.resolve == {"a.test": "127.0.0.1:80"}
+
+
+def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "[metadata.where]\nmin_width = 3\n", LAION_ASSETS_METADATA_WHERE_MIN_WIDTH="")
+    assert settings.apply(SAMPLE).metadata.where.min_width is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("metadata.pattern", "(csv", "must be a regular expression of Python: missing )"),
+        ("metadata.pattern", "a{99999999999}", "must be a regular expression of Python"),
+        ("metadata.separator", "||", "must be one ASCII character"),
+        ("metadata.separator", "\n", "must be one ASCII character"),
+        ("metadata.driver_memory", "2 GB", "must be an integer and k, m, g or t without a space"),
+        ("metadata.driver_memory", "2GB", "such as 2g"),
+        ("metadata.driver_memory", "100m", "from 512m"),
+        ("metadata.driver_memory", "-2g", "such as 2g"),
+        ("metadata.master", "local[0]", "must be local[*]"),
+        ("metadata.master", "", "must be local[*]"),
+        ("metadata.vanished", "delete", "must be keep, remove or refuse"),
+        ("index.max_index_memory_usage", "16 buckets", "such as 200M or 16G"),
+        ("index.current_memory_available", "0G", "from 1K"),
+        ("index.metric_type", "cosine", "must be ip or l2"),
+        ("embeddings.device", "gpu", "must be auto, cpu, cuda or cuda:N"),
+        ("embeddings.precision", "int8", "must be auto, fp32, bf16 or fp16"),
+        ("images.engine", "ray", "must be pool or spark"),
+        ("images.user_agent", "a\nb", "one line of printable ASCII"),
+        ("root", "", "must not be empty"),
+        ("root", "a\0b", "without NUL"),
+        ("root", "~nobody_of_this_name/x", "without ~"),
+        ("model", " ", "must not be empty"),
+        ("resolve", '{"*": "localhost:80"}', "the value of '*' must be an IP address and a port"),
+        ("resolve", '{"*": "127.0.0.1:0"}', "must be an IP address and a port"),
+        ("resolve", '{"*": 80}', "must be an IP address and a port"),
+        ("resolve", "[1]", "must be a table"),
+        ("resolve", "{", "from environment LAION_ASSETS_RESOLVE"),
+        ("images.allowed_ports", "", "must have at least one item"),
+        ("images.allowed_ports", "80,http", "each item must be an integer from 1 to 65,535"),
+        ("images.allowed_ports", "[80", "is not a JSON list"),
+        ("images.opt_out_tokens", '["a b"]', "must be one name"),
+        ("images.robots_txt", "yes", "must be true or false"),
+    ],
+)
+def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) -> None:
+    variable = f"LAION_ASSETS_{setting.replace('.', '_').upper()}"
+    with pytest.raises(SettingError) as raised:
+        Settings({}, "", {variable: value}).apply(SAMPLE)
+    assert said in str(raised.value)
+    assert str(raised.value).startswith(f"{setting} is ")
+    assert f"(from environment {variable})" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('[images]\nthreads = "8"', "must be an integer"),
+        ("[metadata]\ndriver_memory = 2", "must be text"),
+        ('[images]\nrobots_txt = "false"', "must be true or false"),
+        ("[images]\nrobots_txt = 1", "must be true or false"),
+        ("root = []", "must be text"),
+        ("published = 3", "must be a list"),
+        ("published = [3]", "each item must be text"),
+        ("published = {}", "must be a list"),
+        ("resolve = 3", "must be a table"),
+        ("resolve = {a = []}", "the value of 'a' must be text"),
+    ],
+)
+def test_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, said: str) -> None:
+    with pytest.raises(SettingError, match=said) as raised:
+        settings_of(tmp_path, toml).apply(SAMPLE)
+    assert "settings.toml [" in str(raised.value)
+
+
+def test_settings_that_contradict_each_other_name_their_origins(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "[images]\ndeadline_s = 1\n", LAION_ASSETS_IMAGES_CONNECT_TIMEOUT_S="2")
+    with pytest.raises(SettingError) as raised:
+        settings.apply(SAMPLE)
+    assert "raise the deadline or lower the timeout" in str(raised.value)
+    assert "images.connect_timeout_s comes from environment LAION_ASSETS_IMAGES_CONNECT_TIMEOUT_S." in str(raised.value)
+    assert f"images.deadline_s comes from {tmp_path / 'settings.toml'} [images.deadline_s]." in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        "[images]\nmin_image_size = 500\nmax_pixels = 5000\n",
+        "[images]\nmin_image_size = 500\nmax_image_area = 5000\n",
+        "[images]\nmax_body_bytes = 1000000000\n",
+        '[images]\nencode_format = "png"\n',
+        "[metadata]\nmax_caption_chars = 5\nwhere.min_caption_chars = 6\n",
+        "[metadata.where]\nmin_width = 5\nmax_width = 4\n",
+        '[embeddings]\ndevice = "cpu"\nprecision = "fp16"\n',
+    ],
+)
+def test_settings_that_leave_nothing_are_refused(tmp_path: Path, toml: str) -> None:
+    with pytest.raises(SettingError, match=r"comes from .*settings\.toml"):
+        settings_of(tmp_path, toml).apply(SAMPLE)
+
+
+def test_a_byte_order_mark_and_other_alphabets_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(b'\xef\xbb\xbfroot = "/\xe6\x95\xb0\xe6\x8d\xae"\n[images]\nthreads = 8\n')
+    found = Settings.load({"LAION_ASSETS_SETTINGS": str(file)}).apply(SAMPLE)
+    assert (found.root, found.images.threads) == ("/数据", 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[images\n", "not valid TOML"),
+        ("root = 'x'\n".encode("utf-16"), "not valid TOML in UTF-8"),
+        (b"root = '\xff'\n", "not valid TOML in UTF-8"),
+        (b"a = " + b"[" * 100_000, "not valid TOML"),
+        (b"a = " + b"9" * 100_000, "not valid TOML"),
+        (b"a." * 5_000 + b"a = 1", "nested too deeply"),
+        (b"[resolve]\n" + b"a." * 40 + b"a = 1", "nested too deeply"),
+        (b"#" * (MAX_BYTES + 1), "more than 1,000,000 bytes"),
+    ],
+)
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(content)
+    with pytest.raises(SettingError, match=said) as raised:
+        Settings.load({"LAION_ASSETS_SETTINGS": str(file)})
+    assert str(file) in str(raised.value)
+
+
+@pytest.mark.timeout(10)
+def test_what_is_not_a_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name, said in (("fifo", "not a regular file"), (".", "is a folder")):
+        with pytest.raises(SettingError, match=said):
+            Settings.load({"LAION_ASSETS_SETTINGS": str(tmp_path / name)})
+    with pytest.raises(SettingError, match="not a regular file"):
+        Settings.load({"LAION_ASSETS_SETTINGS": "/dev/zero"})
+    with pytest.raises(SettingError, match="cannot be read: File name too long"):
+        Settings.load({"LAION_ASSETS_SETTINGS": "x" * 5_000})
+    assert Settings.load({"LAION_ASSETS_SETTINGS": os.devnull}).apply(SAMPLE).images == SAMPLE.images
+
+
+def test_a_default_file_that_is_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "laion-assets.toml").mkdir()
+    with pytest.raises(SettingError, match="is a folder"):
+        Settings.load({})
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.times(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = st.sampled_from([*FIELDS, "images", "sample", "mine", "metadata.where", "datasets", "a-b", ""])
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in flat.items():
+        *tables, key = name.split(".")
+        inner = found
+        for table in tables:
+            if not isinstance(inner.get(table), dict):
+                inner[table] = {}
+            inner = inner[table]
+        inner[key] = value
+    return found
+
+
+@hypothesis_settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(KEYS, VALUES, max_size=3), st.dictionaries(KEYS, st.text(max_size=8) | VALUES.map(str), max_size=2)
+)
+def test_only_setting_errors_come_of_any_values(tables: dict[str, Any], variables: dict[str, Any]) -> None:
+    """Tables as tomllib gives them, and variables with texts of all kinds, JSON included."""
+    environment = {f"LAION_ASSETS_{name.replace('.', '_').upper()}": text for name, text in variables.items()}
+    with contextlib.suppress(SettingError):
+        found = Settings(nested(tables), "settings.toml", environment).explain(SAMPLE)
+        json.dumps([one.value for one in found])
+
+
+@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=60) | st.text(alphabet="[]{}=.,'\"\n ab1-_#", max_size=60).map(str.encode))
+def test_only_setting_errors_come_of_any_file(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(content)
+    with contextlib.suppress(SettingError):
+        Settings.load({"LAION_ASSETS_SETTINGS": str(file)}).apply(SAMPLE)

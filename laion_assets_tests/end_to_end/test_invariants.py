@@ -1,0 +1,174 @@
+"""Each law is broken on purpose: the check or the reader sees exactly that, and names it."""
+
+import io
+import shutil
+import tarfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
+from laion_assets.errors import IncompleteError, LaionAssetsError
+from laion_assets.orchestration.checks.row_counts import recount
+from laion_assets.stages.clip_embeddings.build import build_embedding_file
+from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, load_model
+from laion_assets.stages.handles import (
+    CLIP_EMBEDDINGS,
+    DEDUP_PARQUET,
+    HANDLES,
+    IMAGE_SHARDS,
+    STAGES,
+    ClipEmbeddings,
+    ImageShards,
+)
+from laion_assets.stages.knn_indices.build import build_indices
+from laion_assets.stages.status import Freshness, require_complete
+from laion_assets.store.store import Store
+
+Copy = Callable[..., Dataset]
+
+
+@lru_cache(maxsize=1)
+def sample_model() -> ClipModel:
+    return load_model(SAMPLE_MODEL)
+
+
+SHARD = 5
+EMBEDDING = 1
+
+
+def files(dataset: Dataset) -> Path:
+    return Path(dataset.root) / dataset.name
+
+
+def shard_file(dataset: Dataset, suffix: str) -> Path:
+    return files(dataset) / ImageShards.path(dataset.layout, SHARD, suffix)
+
+
+def rewrite_tar(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> None:
+    with tarfile.open(path) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+    change(members)
+    with tarfile.open(path, "w") as tar:
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+
+
+def problem(dataset: Dataset, asset: str, partition: int) -> str:
+    found = recount(dataset, asset, tuple(HANDLES[asset].numbers(dataset.layout)), sample_model)
+    key = HANDLES[asset].key(dataset.layout, partition)
+    assert list(found) == [key], f"exactly partition {key} breaks the law, the check says {found}"
+    return " / ".join(found[key])
+
+
+@pytest.mark.parametrize("asset", STAGES)
+def test_an_unbroken_dataset_keeps_every_law(asset: str, sample_copy: Copy) -> None:
+    dataset = sample_copy()
+    assert recount(dataset, asset, tuple(HANDLES[asset].numbers(dataset.layout)), sample_model) == {}
+
+
+def test_a_dropped_tar_member(sample_copy: Copy) -> None:
+    dataset = sample_copy("dedup_parquet", "image_shards")
+    dropped = []
+
+    def drop(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        dropped.append(members.pop(7)[0].name)
+
+    rewrite_tar(shard_file(dataset, ".tar"), drop)
+    said = problem(dataset, IMAGE_SHARDS, SHARD)
+    assert dropped[0].split(".")[0] in said
+
+
+def test_a_doubled_tar_sample(sample_copy: Copy) -> None:
+    dataset = sample_copy("dedup_parquet", "image_shards")
+    rewrite_tar(shard_file(dataset, ".tar"), lambda members: members.extend(members[:3]))
+    with tarfile.open(shard_file(dataset, ".tar")) as tar:
+        doubled = tar.getnames()[0].split(".")[0]
+    assert doubled in problem(dataset, IMAGE_SHARDS, SHARD)
+
+
+def test_a_doubled_parquet_row(sample_copy: Copy) -> None:
+    dataset = sample_copy("dedup_parquet", "image_shards")
+    path = shard_file(dataset, ".parquet")
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+    assert f"{table.num_rows + 1} rows" in problem(dataset, IMAGE_SHARDS, SHARD)
+
+
+def test_a_tar_cut_short(sample_copy: Copy) -> None:
+    dataset = sample_copy("dedup_parquet", "image_shards")
+    path = shard_file(dataset, ".tar")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    said = problem(dataset, IMAGE_SHARDS, SHARD)
+    assert "00005.tar" in said
+    state = Freshness(dataset).state(IMAGE_SHARDS, SHARD)
+    assert (state.state, "00005.tar" in state.reason) == ("damaged", True)
+
+
+def test_a_tar_without_its_end(sample_copy: Copy) -> None:
+    dataset = sample_copy("dedup_parquet", "image_shards")
+    path = shard_file(dataset, ".tar")
+    content = path.read_bytes()
+    path.write_bytes(content.rstrip(b"\0"))
+    assert "00005.tar" in problem(dataset, IMAGE_SHARDS, SHARD)
+
+
+def test_a_doubled_row_in_a_row_group(sample_copy: Copy) -> None:
+    dataset = sample_copy("dedup_parquet", "dedup_rejects")
+    path = files(dataset) / "dedup_parquet" / "02.parquet"
+    parquet = pq.ParquetFile(path)
+    groups = [parquet.read_row_group(number) for number in range(parquet.num_row_groups)]
+    groups[3] = pa.concat_tables([groups[3].slice(0, 1), groups[3]])
+    with pq.ParquetWriter(path, parquet.schema_arrow) as writer:
+        for group in groups:
+            writer.write_table(group, row_group_size=10_000)
+    said = problem(dataset, DEDUP_PARQUET, 2)
+    assert groups[3].column("uid")[0].as_py() in said
+    assert "twice" in said
+
+
+def test_two_swapped_vectors(sample_copy: Copy) -> None:
+    dataset = sample_copy("image_shards", "clip_embeddings")
+    path = files(dataset) / ClipEmbeddings.path(dataset.layout, EMBEDDING, "img_emb")
+    vectors = np.load(path)
+    vectors[[0, 1]] = vectors[[1, 0]]
+    np.save(path, vectors)
+    said = problem(dataset, CLIP_EMBEDDINGS, EMBEDDING)
+    assert "row 0" in said
+    assert "row 1" in said
+    assert "row 2" not in said
+
+
+def test_an_npy_of_another_width(sample_copy: Copy) -> None:
+    dataset = sample_copy("image_shards", "clip_embeddings")
+    path = files(dataset) / ClipEmbeddings.path(dataset.layout, EMBEDDING, "img_emb")
+    np.save(path, np.load(path)[:, :-1])
+    assert "img_emb_1.npy" in problem(dataset, CLIP_EMBEDDINGS, EMBEDDING)
+    with pytest.raises(LaionAssetsError, match=r"img_emb_1\.npy"):
+        build_indices(dataset, Store.of(dataset), print)
+
+
+def test_a_removed_shard_is_named_by_the_stage_downstream(sample_copy: Copy) -> None:
+    dataset = sample_copy("image_shards", "clip_embeddings")
+    shard_file(dataset, ".tar").unlink()
+    (files(dataset) / "manifests" / "image_shards" / "00005.json").unlink()
+    (files(dataset) / "manifests" / "clip_embeddings" / "1.json").unlink()
+    with pytest.raises(IncompleteError, match="00005"):
+        build_embedding_file(dataset, Store.of(dataset), EMBEDDING, sample_model(), print)
+    with pytest.raises(IncompleteError, match="00005"):
+        require_complete(dataset, ImageShards.of(dataset))
+    with pytest.raises(IncompleteError, match=r"clip_embeddings of sample is incomplete: 1 \(not published\)"):
+        build_indices(dataset, Store.of(dataset), print)
+
+
+def test_foreign_files_among_the_shards_are_ignored(sample_copy: Copy) -> None:
+    dataset = sample_copy("dedup_parquet", "image_shards")
+    shutil.copy(shard_file(dataset, ".tar"), files(dataset) / "image_shards" / "99999.tar")
+    (files(dataset) / "image_shards" / "notes.json").write_text("{}")
+    assert recount(dataset, IMAGE_SHARDS, (SHARD,), sample_model) == {}
+    assert [state.state for state in Freshness(dataset).states(IMAGE_SHARDS)] == ["complete"] * 24

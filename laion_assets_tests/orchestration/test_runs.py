@@ -1,0 +1,37 @@
+"""Holes in an asset are filled with few runs."""
+
+import itertools
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from laion_assets.dataset.dataset import LAION400M
+from laion_assets.orchestration.partitions import partitions_a_run
+from laion_assets.orchestration.runs import covering_ranges
+from laion_assets.stages.handles import IMAGE_SHARDS
+
+numbers = st.sets(st.integers(0, 5_000), max_size=60).map(sorted)
+
+
+@given(numbers, st.integers(1, 1_500))
+def test_ranges_hold_every_number_once_and_are_no_wider_than_asked(found: list[int], width: int) -> None:
+    ranges = covering_ranges(found, width)
+    assert all(first in found and last in found and last - first < width for first, last in ranges)
+    assert [sum(first <= number <= last for first, last in ranges) for number in found] == [1] * len(found)
+
+
+@given(numbers, st.integers(1, 1_500))
+def test_there_are_no_fewer_ranges_that_could_do_it(found: list[int], width: int) -> None:
+    """The first numbers of the ranges lie at least `width` apart, so no range could hold two of them."""
+    firsts = [first for first, _ in covering_ranges(found, width)]
+    assert all(later - earlier >= width for earlier, later in itertools.pairwise(firsts))
+
+
+def test_a_thousand_scattered_shards_of_laion400m_take_at_most_fifty_runs() -> None:
+    shards = LAION400M.layout.shards
+    width = partitions_a_run(LAION400M, IMAGE_SHARDS)
+    for seed in range(20):
+        holes = sorted(random.Random(seed).sample(range(shards), 1_000))
+        assert len(covering_ranges(holes, width)) <= 42
+    assert len(covering_ranges(list(range(0, 2_000, 2)), width)) == 2

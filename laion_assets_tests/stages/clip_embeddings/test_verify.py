@@ -1,0 +1,145 @@
+"""The recount sees each broken law and names the row, file or sample."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.errors import IncompleteError, ModelError
+from laion_assets.stages.clip_embeddings.verify import EmbeddingRecount, recount_embedding_file
+from laion_assets.stages.handles import ClipEmbeddings, ImageShards
+from laion_assets.store.manifest import read_manifest
+from laion_assets.store.store import Store
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture, publish_shard, random_model
+from laion_assets_tests.stages.clip_embeddings.test_build import build, local
+
+
+def recount(dataset: Dataset, **options) -> EmbeddingRecount:
+    return recount_embedding_file(Store.of(dataset), LAYOUT, 0, random_model(), **options)
+
+
+def test_a_sound_file_has_no_problems(built: Dataset) -> None:
+    found = recount(built)
+    assert found.ok, found.problems
+    assert (found.image_rows, found.text_rows, found.metadata_rows, found.successes) == (40, 40, 40, 40)
+    assert found.rows_encoded_again == 8
+    assert found.lowest_cosine > 0.999
+    assert recount(built, rows=0).rows_encoded_again == 40
+
+
+def test_undecodable_pictures_are_accounted_for(bare: Dataset) -> None:
+    publish_shard(bare, 0, 12, jpgs={2: b"broken", 5: picture(5)[:700]})
+    publish_shard(bare, 1, 0)
+    build(bare)
+    found = recount(bare, rows=0)
+    assert found.ok, found.problems
+    assert (found.image_rows, found.successes, found.dropped) == (10, 12, 2)
+
+
+def swap(array: np.ndarray) -> np.ndarray:
+    array[[11, 30]] = array[[30, 11]]
+    return array
+
+
+def rewrite_npy(kind: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Dataset], None]:
+    def broken(dataset: Dataset) -> None:
+        path = local(dataset, kind)
+        np.save(path, change(np.load(path)))
+
+    return broken
+
+
+def rewrite_metadata(change) -> Callable[[Dataset], None]:
+    def broken(dataset: Dataset) -> None:
+        path: Path = local(dataset, "metadata")
+        table = change(pq.read_table(path))
+        path.unlink()
+        pq.write_table(table, path)
+
+    return broken
+
+
+def drop_shard(dataset: Dataset) -> None:
+    Store.of(dataset).delete(ImageShards.path(LAYOUT, 1, ".tar"))
+
+
+def cut_tar(dataset: Dataset) -> None:
+    tar = Store.of(dataset).local_root / ImageShards.path(LAYOUT, 0, ".tar")
+    tar.write_bytes(tar.read_bytes()[:-30_000])
+
+
+BROKEN = {
+    "two vectors swapped": (
+        rewrite_npy("img_emb", swap),
+        [r"row 11 \(sample 000000013\).*picture", r"row 30 \(.*picture"],
+    ),
+    "two captions' vectors swapped": (rewrite_npy("text_emb", swap), [r"row 11 \(sample 000000013\).*caption"]),
+    "a vector dropped": (
+        rewrite_npy("img_emb", lambda a: np.delete(a, 5, 0)),
+        ["img_emb 39, text_emb 40, metadata 40"],
+    ),
+    "a vector doubled": (rewrite_npy("text_emb", lambda a: np.insert(a, 5, a[5], 0)), ["img_emb 40, text_emb 41"]),
+    "another width": (rewrite_npy("img_emb", lambda a: a[:, :64].copy()), [r"img_emb_0\.npy.*64 wide"]),
+    "another dtype": (rewrite_npy("img_emb", lambda a: a.astype(np.float32)), [r"img_emb_0\.npy.*float32"]),
+    "a vector of norm 2": (
+        rewrite_npy("img_emb", lambda a: a * np.where(np.arange(40) == 6, 2, 1)[:, None].astype("f2")),
+        ["row 6.*norm 2"],
+    ),
+    "a NaN": (
+        rewrite_npy("text_emb", lambda a: np.where(np.arange(40)[:, None] == 6, np.float16("nan"), a)),
+        ["text_emb.*row 6.*norm nan"],
+    ),
+    "a metadata row dropped": (rewrite_metadata(lambda t: t.slice(1)), ["metadata 39", "sample 000000000 is missing"]),
+    "a metadata row doubled": (
+        rewrite_metadata(lambda t: t.take([0, *range(40)])),
+        ["metadata 41", "000000000 is doubled"],
+    ),
+    "metadata out of order": (rewrite_metadata(lambda t: t.take([1, 0, *range(2, 40)])), ["row 1.*out of the order"]),
+    "a shard removed": (drop_shard, [r"00001\.tar: missing"]),
+    "a tar cut short": (cut_tar, [r"00000\.tar.*member 0000000\d\d is missing"]),
+}
+
+
+@pytest.mark.parametrize("law", BROKEN)
+def test_a_broken_law_is_seen_and_named(built: Dataset, law: str) -> None:
+    breaks, said = BROKEN[law]
+    breaks(built)
+    problems = "\n".join(recount(built).problems)
+    for expected in said:
+        assert re.search(expected, problems), problems
+
+
+def test_swapped_vectors_are_seen_even_if_the_manifest_agrees(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a run that had swapped them would have published it."""
+    model, encode = random_model(), random_model().pixel_vectors
+    monkeypatch.setattr(model, "pixel_vectors", lambda pixels: encode(pixels).flip(0))
+    Store.of(built).delete("manifests/clip_embeddings/0.json")
+    build(built)
+    monkeypatch.undo()
+    assert read_manifest(Store.of(built), "clip_embeddings", "0") is not None
+    assert any("does not hold its picture's vector" in problem for problem in recount(built).problems)
+
+
+def test_an_unpublished_file_and_another_model_are_refused(built: Dataset) -> None:
+    model = random_model()
+    identity, model.identity = model.identity, "another"
+    try:
+        with pytest.raises(ModelError, match="another"):
+            recount(built)
+    finally:
+        model.identity = identity
+    Store.of(built).delete("manifests/clip_embeddings/0.json")
+    with pytest.raises(IncompleteError, match="clip_embeddings 0"):
+        recount(built)
+
+
+def test_without_a_model_the_counts_are_still_checked(built: Dataset) -> None:
+    rewrite_npy("img_emb", lambda a: np.delete(a, 5, 0))(built)
+    found = recount_embedding_file(Store.of(built), LAYOUT, 0)
+    assert found.rows_encoded_again == 0
+    assert not found.ok
+    assert ClipEmbeddings.path(LAYOUT, 0, "img_emb") in found.problems[0]

@@ -1,0 +1,101 @@
+"""What a task does with a partition's runs, without Spark: all or nothing, and the same bytes."""
+
+import io
+import resource
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from laion_assets.dataset.identity import Positions
+from laion_assets.dataset.layout import Layout
+from laion_assets.errors import CommitError, ConservationError, LayoutError
+from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
+from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.spark.partition_writer import PartitionWriter
+from laion_assets.stages.dedup_parquet.spark.sorted_runs import RunCutter
+from laion_assets.store.store import Store
+from laion_assets.tables.columns import EXCHANGE_SCHEMA
+from laion_assets_tests.stages.dedup_parquet.tables import row, table
+
+LAYOUT = Layout(parquet_files=1, shards=3, embedding_files=1, rows_per_shard=20)
+
+
+def runs(count: int, run_bytes: int = 1_000_000) -> list[pa.RecordBatch]:
+    """`count` rows, every third one twice, and one reject, as Spark would hand them over."""
+    rows = [row(URL=f"http://a.test/{number}", SAMPLE_ID=str(number)) for number in range(count)]
+    content = table(rows + rows[::3]) + b"too|few\n"
+    cutter, found = RunCutter(run_bytes), []
+    for batch in rows_of_file(io.BytesIO(content), "f.csv", MetadataSettings(), Positions(LAYOUT, [0])):
+        for start in range(0, batch.num_rows, 3):
+            found += cutter.add(batch.slice(start, 3))
+    return [*found, *cutter.finish()]
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> PartitionWriter:
+    """A writer of the only partition of a small layout."""
+    return PartitionWriter(Store(str(tmp_path / "store")), LAYOUT, (0,), "settings", {0: "inputs"})
+
+
+def test_runs_may_be_cut_anywhere_and_come_in_any_order(writer: PartitionWriter) -> None:
+    whole = writer.write(0, runs(30))
+    assert (whole.counts.rows_in, whole.counts.rows_out) == (41, 30)
+    assert whole.counts.reasons == {"duplicate": 10, "wrong_token_count": 1}
+    assert whole.details == {"notes": {}, "files": {"read": 1}, "left_out": {}}
+    small = runs(30, 500)
+    assert len(small) > 5
+    for range_bytes in (1, 5_000, 1_000_000):
+        for parts in (small, small[::-1], [pa.Table.from_batches(small).combine_chunks().to_batches()[0]]):
+            again = replace(writer, range_bytes=range_bytes).write(0, parts)
+            assert (again.content, again.counts, again.outputs) == (whole.content, whole.counts, whole.outputs)
+
+
+def test_rows_that_are_lost_break_the_law(writer: PartitionWriter) -> None:
+    one, two = runs(30), runs(3)
+    columns = [one[0].column("position"), two[0].column("rows"), one[0].column("rejects"), one[0].column("counts")]
+    lost = pa.RecordBatch.from_arrays(columns, schema=EXCHANGE_SCHEMA)
+    with pytest.raises(ConservationError):
+        writer.write(0, [lost])
+
+
+def test_a_task_that_dies_midway_leaves_nothing(writer: PartitionWriter, tmp_path: Path) -> None:
+    def dying() -> Iterator[pa.RecordBatch]:
+        yield runs(30, 500)[0]
+        raise OSError("the executor is gone")
+
+    with pytest.raises(OSError, match="executor"):
+        writer.write(0, dying())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert writer.write(0, runs(30)).counts.rows_out == 30
+
+
+def test_a_full_disk_leaves_nothing(writer: PartitionWriter, tmp_path: Path) -> None:
+    """FAULTS 11: a file that may not grow fails as one on a full disk does."""
+    whole = runs(60)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for full_at in (1_000, 4_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (full_at, limits[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                writer.write(0, whole)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert writer.write(0, whole).counts.rows_out == 60
+
+
+def test_too_many_rows_leave_nothing(writer: PartitionWriter, tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="61 rows for 3 shards: 21 rows a shard"):
+        writer.write(0, runs(61))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_rows_of_another_partition_are_refused(writer: PartitionWriter) -> None:
+    (batch,) = runs(5)
+    others = [pa.array([1], pa.int32()), *batch.columns[1:]]
+    foreign = pa.RecordBatch.from_arrays(others, schema=batch.schema)
+    with pytest.raises(CommitError, match="another partition"):
+        writer.write(0, [foreign])

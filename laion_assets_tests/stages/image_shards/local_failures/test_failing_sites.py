@@ -1,0 +1,117 @@
+"""The decision over rows, without a network: honest shards pass, faulty ones do not.
+
+With `bench/local_faults.py` in small.
+"""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from laion_assets.reasons import Reason
+from laion_assets.stages.image_shards.local_failures.failing_sites import (
+    RowOutcome,
+    expected_share,
+    failing_share,
+    has_risen,
+    mean_share,
+    outages,
+    site_of,
+    threshold,
+)
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module("local_faults")
+
+
+def rows(pattern):
+    """A row a sign: `.` answered, `x` failed, at a site of its own; a capital letter failed at the site of its name."""
+    return [
+        RowOutcome(n, sign if sign.isupper() else f"s{n}", "http",
+                   Reason.SUCCESS if sign == "." else Reason.HTTP_5XX, float(n), n + 1.0)
+        for n, sign in enumerate(pattern)
+    ]  # fmt: skip
+
+
+def worst(pattern, expected=0.5):
+    return max(outages(rows(pattern), expected), key=lambda outage: outage.score)
+
+
+def test_unrelated_sites_add_up_and_one_site_does_not():
+    assert worst("x" * 40).score >= threshold(40)
+    assert worst("A" * 400).score < 1
+    assert worst("AB" * 200).score < 2
+    assert worst("x" * 40).sites == 40
+
+
+def test_an_outage_begins_where_it_begins_and_survives_a_stray_answer():
+    found = worst("." * 30 + "x" * 25 + "." + "x" * 25 + "." * 30)
+    assert (found.rows[0].place, found.rows[-1].place) == (30, 80)
+    assert found.sites == 50
+    assert worst("x.." * 100).sites == 1
+
+
+def test_rows_count_in_the_order_of_asking():
+    """Dead links end late: in the order of their ends they would be an outage at the end of each shard."""
+    mixed = rows("x." * 40)
+    for row in mixed:
+        row.ended += 20 if row.reason is not Reason.SUCCESS else 0
+    late = sorted(mixed, key=lambda row: row.ended)
+    assert max(outage.score for outage in outages(late, 0.5)) < 1
+
+
+def test_more_expected_failures_need_more_evidence():
+    assert expected_share(None, 0.5) == 0.5
+    assert expected_share(0.0, 0.5) == 0.3
+    assert expected_share(0.4, 0.5) == pytest.approx(0.55)
+    assert expected_share(1.0, 0.5) == 0.98
+    scores = [worst("x" * 40, expected).score for expected in (0.3, 0.5, 0.9)]
+    assert scores[0] > scores[1] > threshold(40) > scores[2]
+
+
+def test_shares_are_over_sites_and_a_rise_has_to_be_sure():
+    assert failing_share(rows("A" * 90 + "..........")) == (pytest.approx(1 / 11), 11)
+    assert failing_share([]) == (0.0, 0)
+    assert has_risen(0.6, 10_000, 0.3)
+    assert not has_risen(0.6, 40, 0.3)
+    assert not has_risen(0.5, 10_000, 0.3)
+    assert not has_risen(0.9, 10_000, None)
+    assert mean_share([(0.5, 10)]) is None
+    assert mean_share([(0.5, 30), (0.1, 10)]) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("host", "site"),
+    [
+        ("a.b.example.org", "example.org"),
+        ("img.shop.co.uk", "shop.co.uk"),
+        ("co.uk", "co.uk"),
+        ("photos-07.test", "photos-07.test"),
+        ("Example.ORG.", "example.org"),
+        ("93.184.216.34", "93.184.216.34"),
+        ("2606:2800::1", "2606:2800::1"),
+    ],
+)
+def test_a_site_is_a_registrable_domain_or_an_address(host, site):
+    assert site_of(host) == site
+
+
+@pytest.mark.parametrize("size", [4, 250])
+def test_no_honest_shard_of_a_simulated_web_is_refused(size, bench):
+    for name, web in bench.WEBS.items():
+        assert bench.refused_honest(web, size, 20, seed=1) == 0, name
+
+
+@pytest.mark.parametrize("size", [4, 250])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("fault", ["refused", "captive portal", "TLS without CA", "connect timeouts"])
+def test_faulty_shards_of_a_simulated_web_lose_no_row(fault, first, size, bench):
+    for shape in (f"{fault}, the whole shard", "refused from 90 % on"):
+        share, lost, asked = bench.detected(bench.SHAPES[shape], size, 10, first, seed=2)
+        assert (share, lost) == (1.0, 0.0)
+        assert 0 < asked <= size

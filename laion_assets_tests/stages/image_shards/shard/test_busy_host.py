@@ -1,0 +1,41 @@
+"""One host with 40 % of a shard's rows: it gets few requests at once, and no row is lost for having waited."""
+
+import threading
+import time
+from dataclasses import replace
+
+from laion_assets.stages.image_shards.shard.task import ShardTask
+from laion_assets_tests.stages.image_shards.images import jpeg
+from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.site import answer, running
+
+PICTURE = jpeg(64, 48)
+
+
+def test_a_busy_host_is_spared_and_every_row_has_its_picture(tmp_path):
+    running_now, most, lock = [0], [0], threading.Lock()
+
+    def busy(sock):
+        with lock:
+            running_now[0] += 1
+            most[0] = max(most[0], running_now[0])
+        time.sleep(0.05)
+        with lock:
+            running_now[0] -= 1
+        answer(PICTURE)(sock)
+
+    with running({"/busy.jpg": busy, "/a.jpg": answer(PICTURE)}, stays=True) as site:
+        rows = [
+            (f"http://big.test/busy.jpg?{n}" if n % 5 < 2 else f"http://h{n}.test/a.jpg", f"row {n}")
+            for n in range(150)
+        ]
+        # Each row may take 1 s, and the last of the busy host's 60 rows waits for longer than that.
+        images = replace(IMAGES, threads=32, deadline_s=1.0, connect_timeout_s=1.0, requests_per_host=2)
+        files = []
+        for run in ("one", "two"):
+            dataset = dataset_of(tmp_path / run, rows, site.resolve, images=images)
+            outcome = ShardTask(dataset, 0).run()
+            assert (outcome.successes, outcome.reasons) == (150, {})
+            files.append(published(dataset))
+    assert most[0] == 2
+    assert files[0] == files[1]

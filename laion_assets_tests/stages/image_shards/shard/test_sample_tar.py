@@ -1,0 +1,69 @@
+"""The members of a shard's tar are webdataset's, byte by byte."""
+
+import io
+import tarfile
+
+import pytest
+import webdataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laion_assets.stages.image_shards.shard.sample_tar import END_OF_ARCHIVE, has_exactly, member_header, write_member
+
+KEYS = st.integers(0, 10**9 - 1).map("{:09d}".format)
+
+
+def written(samples):
+    out = io.BytesIO()
+    for key, picture, caption in samples:
+        for name, content in ((f"{key}.jpg", picture), (f"{key}.json", b'{"key": 1}'), (f"{key}.txt", caption)):
+            write_member(out, name, content)
+    out.write(END_OF_ARCHIVE)
+    out.write(bytes(-out.tell() % tarfile.RECORDSIZE))
+    return out.getvalue()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(KEYS, st.binary(max_size=3_000), st.binary(max_size=600)), max_size=12))
+def test_bytes_are_those_of_webdatasets_writer(samples):
+    stock = io.BytesIO()
+    with webdataset.TarWriter(stock, mtime=0) as writer:
+        for key, picture, caption in samples:
+            writer.write({"__key__": key, "jpg": picture, "json": b'{"key": 1}', "txt": caption})
+    assert written(samples) == stock.getvalue()
+
+
+SAMPLES = [("000000001", b"p" * 700, b""), ("000000007", b"", b"caption")]
+NAMES = [f"{key}.{suffix}" for key, _, _ in SAMPLES for suffix in ("jpg", "json", "txt")]
+
+
+def test_a_sound_tar_has_exactly_its_members():
+    contents = {}
+    assert has_exactly(io.BytesIO(written(SAMPLES)), NAMES, contents)
+    assert contents == {"000000001.json": b'{"key": 1}', "000000007.json": b'{"key": 1}'}
+    assert has_exactly(io.BytesIO(written([])), [], {})
+
+
+@pytest.mark.parametrize("names", [NAMES[:-1], NAMES[1:], [*NAMES, "000000008.jpg"], NAMES[::-1]])
+def test_other_members_are_seen(names):
+    assert not has_exactly(io.BytesIO(written(SAMPLES)), names, {})
+
+
+def test_any_change_of_a_header_or_of_the_end_and_any_cut_is_seen():
+    sound = written(SAMPLES)
+    header = 3 * 512  # behind the first picture, which has two blocks
+    data_end = len(sound) - 512 if len(sound) % tarfile.RECORDSIZE else len(sound)
+    for place in [*range(512), *range(header, header + 512), data_end - 1]:
+        changed = bytearray(sound)
+        changed[place] ^= 1
+        assert not has_exactly(io.BytesIO(changed), NAMES, {}), place
+    for length in [0, 100, 512, header + 5, len(sound) - 1, len(sound) - 512]:
+        assert not has_exactly(io.BytesIO(sound[:length]), NAMES, {}), length
+    for more in (b"\0", bytes(512), b"x"):
+        assert not has_exactly(io.BytesIO(sound + more), NAMES, {})
+
+
+@pytest.mark.parametrize(("name", "size"), [("", 1), ("n" * 101, 1), ("a", -1), ("a", 8**11), ("ä", 1)])
+def test_what_a_header_cannot_hold_is_refused(name, size):
+    with pytest.raises(ValueError):
+        member_header(name, size)

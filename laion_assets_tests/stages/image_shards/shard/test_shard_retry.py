@@ -1,0 +1,303 @@
+"""A retry adds pictures to a finished shard, fetches nothing else, and never costs a picture."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from laion_assets.errors import ConservationError, IntegrityError, LocalFaultError, ShardError
+from laion_assets.search.shard_images import shard_contact_sheet
+from laion_assets.stages.handles import CLIP_EMBEDDINGS, IMAGE_SHARDS, ClipEmbeddings
+from laion_assets.stages.image_shards.build import build_image_shards
+from laion_assets.stages.image_shards.retry_reasons import retry_reasons
+from laion_assets.stages.image_shards.shard import merge as shard_merge
+from laion_assets.stages.image_shards.shard import retry as shard_retry
+from laion_assets.stages.image_shards.shard.task import ShardTask
+from laion_assets.stages.status import Freshness, settings_digest
+from laion_assets.store.commit import publication, recover
+from laion_assets.store.manifest import Counts, disagreement, read_manifest
+from laion_assets.store.store import Store
+from laion_assets_tests.stages.image_shards.images import jpeg
+from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.site import answer, raw, running
+
+FAILED = retry_reasons("failed")
+ROWS = [(f"http://photos.test/{n}.jpg", f"caption {n} é") for n in range(12)]
+GOOD = {f"/{n}.jpg": answer(jpeg(120 + 7 * n, 200 - 5 * n, n)) for n in range(12)}
+BAD = {
+    "http_5xx": answer(b"", "503 Service Unavailable"),
+    "short_body": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n12"),
+    "connection_reset": raw(b""),
+    "http_404": answer(b"", "404 Not Found"),
+    "opted_out": answer(jpeg(), "200 OK", "X-Robots-Tag: noai"),
+    "not_an_image": answer(b"<html>no"),
+}
+
+
+@pytest.fixture(scope="module")
+def site():
+    with running(dict(GOOD)) as running_site:
+        yield running_site
+
+
+@pytest.fixture
+def broken(site, tmp_path):
+    """A shard of which rows 1, 4, 5, 7 and 10 failed; the site works again."""
+    reasons = {1: "http_5xx", 4: "short_body", 5: "http_404", 7: "opted_out", 10: "http_5xx"}
+    return made_with(site, tmp_path / "broken", reasons)
+
+
+def made_with(site, root, reasons, rows=ROWS, images=IMAGES):
+    dataset = dataset_of(root, rows, site.resolve, images=images)
+    site.pages = GOOD | {f"/{n}.jpg": BAD[reason] for n, reason in reasons.items()}
+    outcome = ShardTask(dataset, 0).run()
+    assert sum(outcome.reasons.values()) == len(reasons)
+    site.pages = dict(GOOD)
+    site.seen.clear()
+    return dataset
+
+
+def manifest_of(dataset):
+    return read_manifest(Store.of(dataset), IMAGE_SHARDS, "00000")
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.integers(0, 11), st.sampled_from(["http_5xx", "short_body", "connection_reset"])))
+def test_a_shard_that_succeeds_later_is_the_shard_that_never_failed(site, tmp_path_factory, reasons):
+    root = tmp_path_factory.mktemp("retry")
+    dataset, never = made_with(site, root / "a", reasons), dataset_of(root / "b", ROWS, site.resolve)
+    ShardTask(dataset, 0, retry=FAILED).run()
+    ShardTask(never, 0).run()
+    assert published(dataset) == published(never)
+    assert manifest_of(dataset).content == manifest_of(never).content
+
+
+@pytest.mark.parametrize("encode_format", ["jpg", "png", "webp"])
+def test_a_shard_of_any_format_can_be_added_to_and_shown(site, tmp_path, encode_format):
+    images = replace(IMAGES, encode_format=encode_format, encode_quality=6 if encode_format == "png" else 95)
+    reasons = {0: "http_5xx", 6: "short_body", 11: "http_5xx"}
+    dataset = made_with(site, tmp_path / "a", reasons, images=images)
+    never = dataset_of(tmp_path / "b", ROWS, site.resolve, images=images)
+    assert ShardTask(dataset, 0, retry=FAILED).run().recovered == 3
+    ShardTask(never, 0).run()
+    assert published(dataset) == published(never)
+    with Image.open(io.BytesIO(shard_contact_sheet(Store.of(dataset), "image_shards/00000.tar", tiles=12))) as sheet:
+        assert sheet.width == 12 * sheet.height, "a square for each picture"
+
+
+def test_only_the_rows_asked_for_are_fetched_and_counted(broken, site):
+    outcome = ShardTask(broken, 0, retry=FAILED).run()
+    assert sorted(site.seen) == ["/1.jpg", "/10.jpg", "/4.jpg"]
+    assert (outcome.retried, outcome.recovered, outcome.skipped) == (3, 3, False)
+    assert (outcome.successes, outcome.reasons) == (10, {"http_404": 1, "opted_out": 1})
+    site.seen.clear()
+    assert ShardTask(broken, 0, retry=FAILED).run().skipped
+    assert ShardTask(broken, 0, retry=("http_404",)).run().recovered == 1
+    assert site.seen == ["/5.jpg"]
+
+
+def test_the_manifest_keeps_its_identity_and_tells_the_history(broken, site):
+    before = manifest_of(broken)
+    ShardTask(broken, 0, retry=("short_body",)).run()
+    site.pages["/1.jpg"] = BAD["http_404"]
+    ShardTask(broken, 0, retry=("http_5xx",)).run()
+    after = manifest_of(broken)
+    assert (after.settings, after.inputs) == (before.settings, before.inputs)
+    history = after.details["retries"]
+    assert [(one["reasons"], one["retried"], one["recovered"]) for one in history] == [
+        ({"short_body": 1}, 1, 1), ({"http_5xx": 2}, 2, 1)
+    ]  # fmt: skip
+    assert all(one["at"] and one["requests"] == one["retried"] for one in history)
+    assert after.counts == Counts(12, 9, {"http_404": 2, "opted_out": 1})
+    assert after.details["statuses"] == {"failed_to_download": 3, "success": 9}
+    stats = json.loads((Store.of(broken).local_root / "image_shards/00000_stats.json").read_text())
+    assert (stats["count"], stats["successes"], stats["failed_to_download"]) == (12, 9, 3)
+    assert (stats["reasons"], stats["retries"]) == (after.counts.reasons, history)
+    assert sum(stats["status_dict"].values()) == 12
+    assert disagreement(Store.of(broken), after, hashes=True) is None
+
+
+def test_a_retry_that_changes_nothing_leaves_the_files_and_is_remembered(broken, site):
+    site.pages |= {"/1.jpg": BAD["http_5xx"], "/10.jpg": BAD["http_5xx"]}
+    folder = Store.of(broken).local_root / IMAGE_SHARDS
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    outcome = ShardTask(broken, 0, retry=("http_5xx",)).run()
+    assert (outcome.retried, outcome.recovered) == (2, 0)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert manifest_of(broken).details["retries"][0]["recovered"] == 0
+    assert disagreement(Store.of(broken), manifest_of(broken), hashes=True) is None
+
+
+def test_what_was_made_from_the_shard_is_stale_then(broken):
+    freshness = Freshness(broken)
+    with publication(Store.of(broken), CLIP_EMBEDDINGS, "0") as attempt:
+        attempt.stage(ClipEmbeddings.path(broken.layout, 0, "img_emb")).write_bytes(b"vectors")
+        inputs = freshness.expected_inputs(CLIP_EMBEDDINGS, 0)
+        attempt.commit(Counts(7, 7), settings=settings_digest(broken, CLIP_EMBEDDINGS), inputs=inputs)
+    assert Freshness(broken).state(CLIP_EMBEDDINGS, 0).state == "complete"
+    ShardTask(broken, 0, retry=("http_5xx",)).run()
+    assert Freshness(broken).state(CLIP_EMBEDDINGS, 0).state == "stale"
+    assert Freshness(broken).state(IMAGE_SHARDS, 0).state == "complete"
+
+
+def test_two_retries_at_once_end_in_one_shard_with_the_pictures_of_both(broken, site, monkeypatch):
+    fetch, nested = shard_retry.fetch_rows, []
+
+    def fetch_while_another_run_publishes(*arguments):
+        fetched = fetch(*arguments)
+        if not nested:
+            nested.append(True)
+            ShardTask(broken, 0, retry=("short_body", "http_404")).run()
+        return fetched
+
+    monkeypatch.setattr(shard_retry, "fetch_rows", fetch_while_another_run_publishes)
+    ShardTask(broken, 0, retry=("http_5xx", "short_body")).run()
+    assert manifest_of(broken).counts.reasons == {"opted_out": 1}
+    assert [one["recovered"] for one in manifest_of(broken).details["retries"]] == [2, 2]
+    assert disagreement(Store.of(broken), manifest_of(broken), hashes=True) is None
+    assert Store.of(broken).names("staging/image_shards") == []
+
+
+def test_a_resolver_that_is_down_changes_nothing(site, tmp_path):
+    dataset = made_with(site, tmp_path, dict.fromkeys(range(6), "http_5xx"))
+    files, manifest = published(dataset), manifest_of(dataset)
+    deaf = replace(dataset, resolve={})
+    with pytest.raises(LocalFaultError, match=r"stays as it was.*none of 1 URLs that worked .*check the resolver"):
+        ShardTask(deaf, 0, retry=FAILED).run()
+    assert (published(dataset), manifest_of(dataset)) == (files, manifest)
+
+
+def test_a_merge_that_would_lose_a_picture_is_not_published(broken, monkeypatch):
+    files, manifest = published(broken), manifest_of(broken)
+    copy, count = shard_merge._copy, []
+
+    def copy_another(tar, span, out):
+        count.append(span)
+        copy(tar, count[0], out)
+
+    monkeypatch.setattr(shard_merge, "_copy", copy_another)
+    with pytest.raises((ConservationError, IntegrityError)):
+        ShardTask(broken, 0, retry=FAILED).run()
+    assert (published(broken), manifest_of(broken)) == (files, manifest)
+
+
+def test_a_row_of_the_parquet_that_changes_is_not_published(broken, monkeypatch):
+    files, merge = published(broken), shard_merge._check_kept
+
+    def check_another(base, base_tar, spans, merged, tar):
+        merge(base, base_tar, spans, merged.set_column(4, "caption", [["x"] * merged.num_rows]), tar)
+
+    monkeypatch.setattr(shard_merge, "_check_kept", check_another)
+    with pytest.raises(ConservationError, match="rows of the parquet"):
+        ShardTask(broken, 0, retry=FAILED).run()
+    assert published(broken) == files
+
+
+def test_stale_damaged_and_altered_shards_are_not_added_to(broken):
+    root = Store.of(broken).local_root
+    with pytest.raises(ShardError, match=r"stale or damaged.*without retry"):
+        ShardTask(replace(broken, images=replace(IMAGES, image_size=64)), 0, retry=FAILED).run()
+    tar = root / "image_shards/00000.tar"
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[:600] + b"?" + whole[601:])
+    with pytest.raises(IntegrityError, match=r"00000\.tar was altered"):
+        ShardTask(broken, 0, retry=FAILED).run()
+    tar.write_bytes(whole[:-1])
+    with pytest.raises(ShardError, match="stale or damaged"):
+        ShardTask(broken, 0, retry=FAILED).run()
+    tar.write_bytes(whole)
+    (root / "manifests/image_shards/00000.json").write_text("{")
+    with pytest.raises(IntegrityError, match="damaged"):
+        ShardTask(broken, 0, retry=FAILED).run()
+
+
+def test_a_shard_that_is_not_there_is_made_whole(site, tmp_path):
+    dataset = dataset_of(tmp_path, ROWS, site.resolve)
+    assert ShardTask(dataset, 0, retry=FAILED).run().successes == 12
+
+
+def test_a_run_says_what_it_retries(broken, site, monkeypatch):
+    said = []
+    build_image_shards(replace(broken, images=replace(IMAGES, processes=1)), [0], said.append, retry=FAILED)
+    assert said[0] == "retrying 3 of 12 rows, in 1 of 1 shards"
+    assert "3 of 3 retried rows have a picture now" in said[-1]
+
+
+KILLED_AT_EACH_STEP = """
+import os, pickle, signal, sys
+import exifread, pyarrow.parquet
+import laion_assets.stages.image_shards.decoding.decoder_process, laion_assets.stages.image_shards.shard.writer
+from laion_assets.store.store import Store
+from laion_assets.stages.image_shards.shard import retry as shard_retry
+STEPS = ("write_bytes", "create", "move_in", "move", "sync", "delete", "read_bytes")
+task = pickle.load(open(sys.argv[1], "rb"))
+
+def killing_at(step):
+    done = 0
+    for name in STEPS:
+        def operation(*arguments, call=getattr(Store, name), **options):
+            nonlocal done
+            done += 1
+            if done == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments, **options)
+        setattr(Store, name, operation)
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        killing_at(int(line))
+        try:
+            task.run()
+        finally:
+            os._exit(0)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def test_a_retry_killed_at_any_step_never_loses_a_picture(broken, site, tmp_path):
+    task = ShardTask(broken, 0, retry=("http_5xx", "short_body"))
+    (tmp_path / "task").write_bytes(pickle.dumps(task))
+    store = Store.of(broken)
+    shutil.copytree(store.local_root, tmp_path / "kept")
+    before, had = manifest_of(broken), published(broken)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED_AT_EACH_STEP, str(tmp_path / "task")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    finished, kills, ends = None, 0, set()
+    for step in range(1, 200):
+        process.stdin.write(f"{step}\n")
+        process.stdin.flush()
+        died = int(process.stdout.readline()) == signal.SIGKILL
+        manifest = recover(store, IMAGE_SHARDS, "00000")
+        assert manifest is not None, f"killed before step {step}: the shard is gone"
+        assert disagreement(store, manifest, hashes=True) is None
+        ends.add(manifest.counts.rows_out)
+        kills += died
+        assert task.run().successes == 10
+        finished = finished or published(broken)
+        assert published(broken) == finished
+        assert store.names("staging/image_shards") == []
+        shutil.rmtree(store.local_root)
+        shutil.copytree(tmp_path / "kept", store.local_root)
+        if not died:
+            break
+    process.stdin.close()
+    process.wait(10)
+    assert ends == {before.counts.rows_out, 10}, "some kills came before the shard was replaced and some after"
+    assert kills > 20
+    assert published(broken) == had

@@ -1,0 +1,74 @@
+"""The recount of the indices sees what does not fit and names the file."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.errors import IncompleteError
+from laion_assets.stages.handles import KNN_INDICES, ClipEmbeddings
+from laion_assets.stages.knn_indices.verify import IndexRecount, recount_indices
+from laion_assets.store.manifest import Manifest, entry_of, manifest_path, read_manifest
+from laion_assets.store.store import Store
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT
+
+
+def recount(dataset: Dataset) -> IndexRecount:
+    return recount_indices(Store.of(dataset), LAYOUT)
+
+
+def rebuild(dataset: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Publish another image index, as a run that had made a mistake would have: its manifest agrees."""
+    store = Store.of(dataset)
+    path = f"{KNN_INDICES}/image.index"
+    vectors = [np.load(store.local_root / ClipEmbeddings.path(LAYOUT, i, "img_emb")) for i in (0, 1)]
+    index = faiss.index_factory(128, "IVF1,Flat", faiss.METRIC_INNER_PRODUCT)
+    changed = change(np.concatenate(vectors).astype(np.float32))
+    index.train(changed)
+    index.add(changed)
+    local: Path = store.local_root / path
+    faiss.write_index(index, str(local))
+    manifest = read_manifest(store, KNN_INDICES, "all")
+    files = tuple(entry_of(local, path, False) if entry.path == path else entry for entry in manifest.files)
+    fields = {**manifest.__dict__, "files": files}
+    store.write_bytes(manifest_path(KNN_INDICES, "all"), Manifest(**fields).to_json())
+
+
+def test_sound_indices_have_no_problems(built: Dataset) -> None:
+    found = recount(built)
+    assert found.ok, found.problems
+    assert found.npy_rows == found.ntotal == {"image": 70, "text": 70}
+    assert found.metadata_rows == 70
+    assert found.found == {"image": 1.0, "text": 1.0}
+
+
+BROKEN = {
+    "a vector dropped": (lambda v: v[:-1], "image.index holds 69 vectors and the img_emb files 70"),
+    "a vector doubled": (lambda v: np.concatenate([v, v[:1]]), "image.index holds 71 vectors"),
+    "ids off by one": (lambda v: np.roll(v, 1, axis=0), "image.index: 70 of 70 sampled vectors do not find themselves"),
+    "two ids exchanged": (lambda v: v[[1, 0, *range(2, 70)]], "image.index: 2 of 70 .* the first is id 0"),
+}
+
+
+@pytest.mark.parametrize("law", BROKEN)
+def test_a_broken_law_is_seen_and_named(built: Dataset, law: str) -> None:
+    change, said = BROKEN[law]
+    rebuild(built, change)
+    problems = recount(built).problems
+    assert any(re.search(said, problem) for problem in problems), problems
+
+
+def test_a_damaged_index_is_named(built: Dataset) -> None:
+    path = Store.of(built).local_root / KNN_INDICES / "text.index"
+    path.write_bytes(path.read_bytes()[:-1])
+    problems = recount(built).problems
+    assert any("text.index is not opened" in problem for problem in problems), problems
+
+
+def test_indices_that_are_not_published_are_refused(bare: Dataset) -> None:
+    with pytest.raises(IncompleteError, match="knn_indices"):
+        recount(bare)

@@ -1,0 +1,111 @@
+"""Downloads in the making: what a killed process and a dead machine leave."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from laion_assets.errors import ClaimError
+from laion_assets.stages.raw_csv.transfers import partial_files as partial
+from laion_assets.stages.raw_csv.transfers.partial_files import Held, Origin, Partials
+
+ORIGIN = Origin("http://a.test/1.csv", '"v1"', "", 10)
+
+
+def reopened(partials: Partials) -> Partials:
+    """The folder as the next process finds it."""
+    partials.close()
+    return Partials(partials.folder)
+
+
+def test_begun_and_whole_files_outlive_their_process(tmp_path: Path) -> None:
+    partials = Partials(tmp_path)
+    begun = partials.begin("x/1.csv", ORIGIN, '"v1"')
+    begun.write(b"012")
+    begun.write(b"34")
+    whole = partials.begin("x/2.csv", ORIGIN, '"v1"')
+    whole.write(b"0123456789")
+    whole.finish(ORIGIN)
+    partials = reopened(partials)
+    assert partials.held("x/1.csv") == Held(ORIGIN, '"v1"', 5)
+    assert partials.held("x/2.csv") == Held(ORIGIN, "", 10, sha256(b"0123456789").hexdigest())
+    assert partials.held("x/3.csv") is None
+    rest = partials.resume("x/1.csv")
+    rest.write(b"56789")
+    assert rest.finish(ORIGIN) == partials.held("x/2.csv")
+
+
+def test_a_journal_that_was_cut_in_a_line_loses_that_line_alone(tmp_path: Path) -> None:
+    partials = Partials(tmp_path)
+    for name in ("1", "2"):
+        download = partials.begin(name, ORIGIN, "")
+        download.write(b"0123456789")
+        download.finish(ORIGIN)
+    journal = tmp_path / "journal"
+    journal.write_bytes(journal.read_bytes()[:-9])
+    partials = reopened(partials)
+    assert partials.held("1") is not None
+    assert partials.held("2") is None
+    partials.begin("3", ORIGIN, "").finish(ORIGIN)
+    assert reopened(partials).held("3") is not None
+
+
+def test_after_a_reboot_only_what_has_its_sha256_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was in the system's cache alone may be lost or zeroes."""
+    partials = Partials(tmp_path)
+    for name in ("good", "zeroes", "begun"):
+        download = partials.begin(name, ORIGIN, '"v1"')
+        download.write(b"0123456789")
+        if name != "begun":
+            download.finish(ORIGIN)
+    partials.file("zeroes").write_bytes(bytes(10))
+    assert reopened(partials).held("zeroes") is not None
+    monkeypatch.setattr(partial, "boot_id", lambda: "another start")
+    partials = reopened(partials)
+    assert partials.held("good") is not None
+    assert partials.held("zeroes") is None
+    assert partials.held("begun") is None
+
+
+def test_a_file_that_is_missing_or_cut_is_not_held(tmp_path: Path) -> None:
+    partials = Partials(tmp_path)
+    for name in ("missing", "cut"):
+        download = partials.begin(name, ORIGIN, "")
+        download.write(b"0123456789")
+        download.finish(ORIGIN)
+    partials.file("missing").unlink()
+    partials.file("cut").write_bytes(b"0")
+    assert (partials.held("missing"), partials.held("cut")) == (None, None)
+
+
+def test_no_path_names_a_file_here(tmp_path: Path) -> None:
+    partials = Partials(tmp_path / "in")
+    partials.begin("../../out.csv", ORIGIN, "").finish(ORIGIN)
+    assert partials.file("../../out.csv").parent == tmp_path / "in"
+
+
+def test_when_all_is_published_nothing_is_left(tmp_path: Path) -> None:
+    partials = Partials(tmp_path / "in")
+    partials.begin("1", ORIGIN, "").finish(ORIGIN)
+    partials.clear()
+    assert list(tmp_path.iterdir()) == []
+    assert reopened(partials).held("1") is None
+
+
+def test_a_journal_that_was_removed_while_it_was_opened_is_not_the_one_to_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes would hold the folder otherwise: one by the removed journal, one by the new one."""
+    first, lock = Partials(tmp_path / "in"), partial.fcntl.flock
+
+    def cleared_meanwhile(journal: int, operation: int) -> None:
+        monkeypatch.setattr(partial.fcntl, "flock", lock)
+        first.clear()
+        first.close()
+        lock(journal, operation)
+
+    monkeypatch.setattr(partial.fcntl, "flock", cleared_meanwhile)
+    second = Partials(tmp_path / "in")
+    with pytest.raises(ClaimError):
+        Partials(tmp_path / "in")
+    second.close()

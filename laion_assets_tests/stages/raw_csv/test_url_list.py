@@ -1,0 +1,98 @@
+"""A list of URLs as a source."""
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.errors import SourceError
+from laion_assets.stages.handles import RawCsv
+from laion_assets.stages.raw_csv.build import fetch_raw_csv
+from laion_assets.store.store import Store
+from laion_assets_tests.stages.dedup_parquet.tables import quiet
+from laion_assets_tests.stages.raw_csv.csv_site import CsvSite
+
+
+def fetched(dataset: Dataset, place: object) -> dict[str, bytes]:
+    """What a list's files are, by their path."""
+    listed = replace(dataset, source=f"list:{place}")
+    store = Store.of(dataset)
+    fetch_raw_csv(listed, store, quiet)
+    return {path.removeprefix("raw_csv/"): store.read_bytes(path) for path in RawCsv.of(dataset).files()}
+
+
+@pytest.fixture
+def crawl(dataset: Dataset, site: CsvSite) -> Dataset:
+    """A dataset that knows the site by two names."""
+    site.files = {"1.csv": b"one", "a b/2.csv.gz": b"two", "3.csv": b"three"}
+    return replace(dataset, resolve=dict.fromkeys(("a.test", "b.test", "127.0.0.1"), site.address))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_each_url_is_fetched_below_its_host(crawl: Dataset, site: CsvSite, tmp_path: Path, pack) -> None:  # type: ignore[no-untyped-def]
+    lines = [
+        "\ufeff# the crawl of January", "", "http://a.test/crawl/1.csv", "  http://a.test/crawl/a%20b/2.csv.gz \r",
+        "http://b.test/crawl/1.csv", f"{site.url}3.csv#part", "http://a.test/crawl/1.csv",
+    ]  # fmt: skip
+    (tmp_path / "urls").write_bytes(pack("\n".join(lines).encode()))
+    assert fetched(crawl, tmp_path / "urls") == {
+        "a.test/crawl/1.csv": b"one",
+        "a.test/crawl/a b/2.csv.gz": b"two",
+        "b.test/crawl/1.csv": b"one",
+        f"127.0.0.1_{site.port}/crawl/3.csv": b"three",
+    }
+
+
+def test_a_list_on_the_web_and_on_another_file_system(crawl: Dataset, site: CsvSite) -> None:
+    import fsspec
+
+    site.files["urls.txt"] = b"http://a.test/crawl/3.csv\n"
+    assert fetched(crawl, f"{site.url}urls.txt") == {"a.test/crawl/3.csv": b"three"}
+    fsspec.filesystem("memory").pipe_file("/lists/urls.txt", b"http://b.test/crawl/3.csv\n")
+    assert "b.test/crawl/3.csv" in fetched(crawl, "memory://lists/urls.txt")
+
+
+def test_queries_and_schemes_make_files_of_their_own(crawl: Dataset, site: CsvSite, tmp_path: Path) -> None:
+    site.files |= {"get?f=1.csv": b"first", "get?f=2.csv": b"second", "3.csv?v=2": b"signed"}
+    (tmp_path / "urls").write_text(
+        "".join(f"http://a.test/crawl/{name}\n" for name in ("get?f=1.csv", "get?f=2.csv", "3.csv", "3.csv?v=2"))
+    )
+    found = fetched(crawl, tmp_path / "urls")
+    assert sorted(found.values()) == [b"first", b"second", b"signed", b"three"]
+    assert all(path.endswith(".csv") for path in found)
+
+
+def test_wrong_lines_are_refused_by_number_before_anything_is_fetched(
+    crawl: Dataset, site: CsvSite, tmp_path: Path
+) -> None:
+    wrong = [
+        "ftp://a.test/1.csv", "a.csv", "http:///1.csv", "http://a.test:99999/1.csv", "http://a.test/a b.csv",
+        "http://a.test/..%2f..%2f1.csv", "http://a.test/%2e%2e/1.csv", "http://a.test/a%00.csv", "http://[/1.csv",
+        f"http://a.test/{'x' * 300}.csv", f"http://a.test/{'x/' * 5000}1.csv",
+    ]  # fmt: skip
+    (tmp_path / "urls").write_text("\n".join(["http://a.test/crawl/1.csv", *wrong]))
+    with pytest.raises(SourceError) as raised:
+        fetched(crawl, tmp_path / "urls")
+    message = str(raised.value)
+    assert f"{len(wrong)} lines of {tmp_path}/urls" in message
+    assert [f"line {number}:" in message for number in range(1, 14)] == [False, *[True] * 10, False, False]
+    assert "and 1 more" in message
+    assert site.requests == []
+
+
+def test_urls_of_other_patterns_are_counted(crawl: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "urls").write_text("http://a.test/crawl/1.csv\nhttp://a.test/readme.txt\n")
+    manifest = fetch_raw_csv(replace(crawl, source=f"list:{tmp_path}/urls"), Store.of(crawl), quiet)
+    assert (manifest.counts.rows_in, manifest.counts.reasons) == (2, {"other_pattern": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "cannot be read"), (b"\x1f\x8bbroken", "is damaged"), (b"# nothing\n", "no file")]
+)
+def test_lists_that_are_none(crawl: Dataset, tmp_path: Path, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "urls").write_bytes(content)
+    with pytest.raises(SourceError, match=said):
+        fetched(crawl, tmp_path / "urls")

@@ -1,0 +1,335 @@
+"""The commit: a partition is complete if and only if its manifest is there and agrees with its files."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+import pytest
+
+from laion_assets.errors import ClaimError, ConservationError, IntegrityError
+from laion_assets.store import commit as publication_module
+from laion_assets.store.commit import publication, recover
+from laion_assets.store.lease import LEASE_S, claim, is_alive, living_name
+from laion_assets.store.manifest import Counts, FileEntry, Manifest, disagreement, read_manifest
+from laion_assets.store.store import Store
+
+ASSET, KEY = "image_shards", "00003"
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return Store(str(tmp_path / "root"))
+    return Store(f"{request.getfixturevalue('object_store')}/{tmp_path.name}")
+
+
+def publish(store: Store, tar: bytes, parquet: bytes = b"rows", *, settings: str = "s", inputs: str = "i") -> Manifest:
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.stage(f"image_shards/{KEY}.tar").write_bytes(tar)
+        attempt.stage(f"image_shards/{KEY}.parquet").write_bytes(parquet)
+        return attempt.commit(Counts(3, 2, {"http_404": 1}), settings=settings, inputs=inputs)
+
+
+def staged(store: Store) -> list[str]:
+    return store.names(f"staging/{ASSET}/{KEY}")
+
+
+def test_a_published_partition_has_its_files_and_agrees_with_its_manifest(store: Store) -> None:
+    manifest = publish(store, b"tar")
+    assert read_manifest(store, ASSET, KEY) == manifest
+    assert store.read_bytes(f"image_shards/{KEY}.tar") == b"tar"
+    assert disagreement(store, manifest, hashes=True) is None
+    assert staged(store) == []
+
+
+def test_an_intent_that_a_loss_of_power_left_empty_is_dropped(store: Store) -> None:
+    before = publish(store, b"old", b"old rows")
+    store.write_bytes(f"staging/{ASSET}/{KEY}/intent.json", b"")
+    assert recover(store, ASSET, KEY) == before
+    assert publish(store, b"new", b"new rows", settings="other").settings == "other"
+    assert staged(store) == []
+
+
+@pytest.mark.parametrize(("replacing", "waits"), [(False, 5), (True, 8)])
+def test_a_publication_waits_for_the_disk_only_where_something_could_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool, waits: int
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    if replacing:
+        publish(store, b"old", b"old rows")
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(fsync(descriptor)))
+    publish(store, b"new", b"new rows", settings="other")
+    assert len(synced) == waits
+
+
+def test_counts_that_do_not_add_up_publish_nothing(store: Store) -> None:
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.stage(f"image_shards/{KEY}.tar").write_bytes(b"tar")
+        with pytest.raises(ConservationError, match=f"{ASSET} {KEY}: 3 rows in, 2 out and 0 dropped"):
+            attempt.commit(Counts(3, 2), settings="s", inputs="i")
+    assert read_manifest(store, ASSET, KEY) is None
+    assert store.size(f"image_shards/{KEY}.tar") is None
+    assert staged(store) == []
+
+
+def test_a_staged_file_that_was_never_written_publishes_nothing(store: Store) -> None:
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.stage(f"image_shards/{KEY}.tar")
+        with pytest.raises(IntegrityError, match="never written"):
+            attempt.commit(Counts(0, 0), settings="s", inputs="i")
+    assert read_manifest(store, ASSET, KEY) is None
+
+
+def test_a_second_publication_replaces_the_first_as_a_whole(store: Store) -> None:
+    publish(store, b"old", b"old rows")
+    manifest = publish(store, b"new", b"new rows", settings="other")
+    assert read_manifest(store, ASSET, KEY) == manifest
+    assert disagreement(store, manifest, hashes=True) is None
+
+
+def test_the_same_bytes_published_again_keep_the_first_manifest(store: Store) -> None:
+    first = publish(store, b"tar")
+    assert publish(store, b"tar") == first
+
+
+def test_kept_files_stay_where_they_are_beside_new_ones(store: Store) -> None:
+    """raw_csv grows by files: the old ones are neither staged nor read again."""
+    first = publish(store, b"tar")
+    kept, new = first.entry(".tar"), FileEntry(f"image_shards/{KEY}.csv", 3, sha256(b"new").hexdigest())
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.keep(kept)
+        attempt.stage_hashed(new).write_bytes(b"new")
+        manifest = attempt.commit(Counts(2, 2), settings="s", inputs="i")
+    assert manifest.files == (new, kept)
+    assert read_manifest(store, ASSET, KEY) == manifest
+    assert disagreement(store, manifest, hashes=True) is None
+
+
+def test_a_kept_file_that_is_no_longer_published_stops_the_publication(store: Store) -> None:
+    kept = publish(store, b"tar").entry(".tar")
+    newer = publish(store, b"other tar")
+    with publication(store, ASSET, KEY) as attempt:
+        attempt.keep(kept)
+        with pytest.raises(IntegrityError, match="another run changed it meanwhile"):
+            attempt.commit(Counts(1, 1), settings="s", inputs="i")
+    assert read_manifest(store, ASSET, KEY) == newer
+
+
+def test_many_files_are_published_as_few_are(store: Store) -> None:
+    """Above 32 files an object store is listed, and a disk is synced once."""
+    with publication(store, ASSET, KEY) as attempt:
+        for number in range(40):
+            attempt.stage(f"image_shards/{KEY}/{number}.csv").write_bytes(b"%d" % number)
+        manifest = attempt.commit(Counts(40, 40), settings="s", inputs="i")
+    assert read_manifest(store, ASSET, KEY) == manifest
+    assert disagreement(store, manifest, hashes=True) is None
+    store.delete(f"image_shards/{KEY}/7.csv")
+    assert "7.csv is missing" in str(disagreement(store, manifest))
+
+
+def test_a_manifest_of_hundreds_of_thousands_of_files_is_written_and_read_in_seconds() -> None:
+    files = tuple(
+        FileEntry(f"raw_csv/2021-{number % 100:02d}/{number}.csv", number, "0" * 64) for number in range(200_000)
+    )
+    manifest = Manifest("raw_csv", "all", files, Counts(200_000, 200_000), "s", "i")
+    started = time.process_time()
+    assert Manifest.from_json(manifest.to_json(), "here") == manifest
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_a_publish_that_dies_midway_is_rolled_forward(
+    store: Store, moves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, b"old", b"old rows")
+    done = 0
+    move = Store.move
+
+    def dying_move(self: Store, source: str, target: str) -> None:
+        nonlocal done
+        if done == moves:
+            raise OSError("the disk went away")
+        done += 1
+        move(self, source, target)
+
+    def dying_write(self: Store, path: str, content: bytes, *, durable: bool = True) -> None:
+        if path.startswith("manifests/") and done == 2:
+            raise OSError("the disk went away")
+        write(self, path, content, durable=durable)
+
+    write = Store.write_bytes
+    monkeypatch.setattr(Store, "move", dying_move)
+    monkeypatch.setattr(Store, "write_bytes", dying_write)
+    with pytest.raises(OSError, match="the disk went away"):
+        publish(store, b"new", b"new rows", settings="other")
+    monkeypatch.undo()
+    if store.local_root is None:
+        monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", os.environ.get("FSSPEC_S3_ENDPOINT_URL", ""))
+    current = read_manifest(store, ASSET, KEY)
+    assert current is None or disagreement(store, current, hashes=True) is None, "old and new files were mixed"
+    manifest = recover(store, ASSET, KEY)
+    assert manifest is not None
+    assert manifest.settings == "other"
+    assert store.read_bytes(f"image_shards/{KEY}.tar") == b"new"
+    assert disagreement(store, manifest, hashes=True) is None
+    assert staged(store) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes and its manifest says 3"),
+        (lambda path: path.write_bytes(b"tbr"), "altered"),
+    ],
+)
+def test_missing_cut_and_altered_files_are_named(tmp_path: Path, damage, said: str) -> None:  # type: ignore[no-untyped-def]
+    store = Store(str(tmp_path))
+    manifest = publish(store, b"tar")
+    damage(tmp_path / "image_shards" / f"{KEY}.tar")
+    problem = disagreement(store, manifest, hashes=True)
+    assert problem is not None
+    assert said in problem
+    assert f"{KEY}.tar" in problem
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2}', b'{"format": 1, "asset": "x"}', b"[]", b"null"])
+def test_a_damaged_manifest_is_refused_and_recovered_as_missing(tmp_path: Path, content: bytes) -> None:
+    store = Store(str(tmp_path))
+    publish(store, b"tar")
+    store.write_bytes(f"manifests/{ASSET}/{KEY}.json", content)
+    with pytest.raises(IntegrityError, match="damaged"):
+        read_manifest(store, ASSET, KEY)
+    assert recover(store, ASSET, KEY) is None
+
+
+def _publish_and_die(url: str, ready) -> None:  # type: ignore[no-untyped-def]
+    def stop(*_: object) -> None:
+        ready.set()
+        time.sleep(60)
+
+    publication_module._roll_forward = stop  # type: ignore[assignment]
+    publish(Store(url), b"tar")
+
+
+def test_a_killed_owner_s_claim_is_taken_over_and_its_staging_removed(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_publish_and_die, args=(str(tmp_path), ready))
+    process.start()
+    assert ready.wait(30)
+    with pytest.raises(ClaimError, match=str(process.pid)), claim(Store(str(tmp_path)), ASSET, KEY, wait_s=0.3):
+        pass
+    os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+    process.join()
+    store = Store(str(tmp_path))
+    recover(store, ASSET, KEY)
+    assert staged(store) == []
+    assert publish(store, b"tar").counts.rows_out == 2
+
+
+def _publish_and_die_after_the_moves(url: str, ready) -> None:  # type: ignore[no-untyped-def]
+    def write(self: Store, path: str, content: bytes, **options: bool) -> None:
+        if path.endswith("intent.json"):
+            ready.set()
+            time.sleep(60)
+        return write_bytes(self, path, content, **options)
+
+    write_bytes = Store.write_bytes
+    Store.write_bytes = write  # type: ignore[method-assign]
+    publish(Store(url), b"tar")
+
+
+def test_what_a_killed_publisher_had_moved_without_an_intent_is_removed(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_publish_and_die_after_the_moves, args=(store.url, ready))
+    process.start()
+    assert ready.wait(30)
+    assert staged(store)
+    recover(store, ASSET, KEY)
+    assert staged(store), "its owner lives"
+    os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+    process.join()
+    assert recover(store, ASSET, KEY) is None
+    assert staged(store) == []
+    assert publish(store, b"tar").counts.rows_out == 2
+
+
+def _named(started: float, pid: int, at: float, machine: str) -> str:
+    return f"0123456789abcdef-{machine}-{pid}-{started:.2f}-{at:.0f}"
+
+
+def test_whatever_a_kill_left_in_staging_is_removed_and_nothing_of_the_living(tmp_path: Path) -> None:
+    store, now = Store(str(tmp_path)), time.time()
+    staging = tmp_path / f"staging/{ASSET}/{KEY}"
+    with living_name() as ours:
+        machine = ours.split("-")[1]
+        parent = psutil.Process(os.getppid())
+        started = parent.create_time() - psutil.boot_time()
+        alive = [ours, _named(started, parent.pid, now, machine), _named(1.0, 1, now, "another")]
+        dead = [
+            _named(started - 1, parent.pid, now, machine),  # its process id was given to another since
+            _named(1.0, 2**22 + 1, now, machine),
+            _named(1.0, 1, now - LEASE_S - 10, "another"),
+            ours.replace(ours[:16], "f" * 16),  # of this process, which gave it up
+            "0a1b2c3d4e5f",
+        ]
+        for number, name in enumerate([*alive, *dead]):
+            (staging / name).mkdir(parents=True)
+            if number % 2:
+                (staging / name / "picture.tar").write_bytes(b"")
+        (staging / ".intent.json.0a1b2c3d").write_bytes(b'{"attem')
+        assert recover(store, ASSET, KEY) is None
+        assert staged(store) == sorted(alive)
+    recover(store, ASSET, KEY)
+    assert staged(store) == sorted(alive[1:])
+
+
+def test_an_owner_lives_on_when_the_clock_of_its_machine_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    with living_name() as ours:
+        _, machine, _, _, at = ours.split("-")
+        parent = psutil.Process(os.getppid())
+        name = _named(parent.create_time() - psutil.boot_time(), parent.pid, float(at), machine)
+        assert is_alive(name)
+        linux = psutil._psplatform
+        monkeypatch.setattr(linux, "boot_time", lambda boot=linux.boot_time: boot() - 3_600)
+        assert psutil.Process(os.getppid()).create_time() == pytest.approx(parent.create_time() - 3_600)
+        assert is_alive(name)
+
+
+def _publish_often(url: str, content: bytes, times: int) -> None:
+    for number in range(times):
+        publish(Store(url), content * 1000, content, settings=f"{content!r}{number}")
+
+
+def test_two_publishers_at_once_end_in_one_consistent_state(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_publish_often, args=(str(tmp_path), content, 25)) for content in (b"a", b"b", b"c")
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    store = Store(str(tmp_path))
+    manifest = read_manifest(store, ASSET, KEY)
+    assert manifest is not None
+    assert disagreement(store, manifest, hashes=True) is None
+    assert staged(store) == []
+
+
+def test_the_manifest_is_json_that_a_person_can_read(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    publish(store, b"tar")
+    content = json.loads((tmp_path / "manifests" / ASSET / f"{KEY}.json").read_text())
+    assert content["counts"] == {"rows_in": 3, "rows_out": 2, "reasons": {"http_404": 1}}
+    assert content["files"][1]["path"] == f"image_shards/{KEY}.tar"

@@ -1,0 +1,126 @@
+"""Bytes changed anywhere in a parquet file of any encoding are rows, rejects or a refusal; this process lives."""
+
+import io
+import os
+import random
+import signal
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from laion_assets.dataset.identity import Positions
+from laion_assets.errors import SourceError
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.tables import parquet_process
+from laion_assets.tables.parquet_process import ParquetReader, open_parquet
+from laion_assets.tables.table_limits import TableLimits
+from laion_assets_tests.stages.dedup_parquet.tables import ONE
+
+ROWS = 40
+COLUMNS = {
+    "URL": [f"http://a.test/{number}" if number % 7 else None for number in range(ROWS)],
+    "TEXT": [("x", "yy", None)[number % 3] for number in range(ROWS)],
+    "NSFW": pa.array(["a"] * ROWS).dictionary_encode(),
+    "SAMPLE_ID": list(range(ROWS)),
+    "HEIGHT": pa.array([Decimal(number).scaleb(-2) for number in range(ROWS)], pa.decimal128(9, 2)),
+    "WIDTH": pa.array([number % 5 or None for number in range(ROWS)], pa.int32()),
+    "similarity": [number / 100 for number in range(ROWS)],
+}
+ENCODINGS: dict[str, dict[str, str]] = {
+    "dictionary": {},
+    "plain": {"URL": "PLAIN"},
+    "delta_bytes": {"URL": "DELTA_BYTE_ARRAY", "TEXT": "DELTA_BYTE_ARRAY"},
+    "delta_lengths": {"URL": "DELTA_LENGTH_BYTE_ARRAY", "TEXT": "DELTA_LENGTH_BYTE_ARRAY"},
+    "delta_numbers": {"WIDTH": "DELTA_BINARY_PACKED", "SAMPLE_ID": "DELTA_BINARY_PACKED"},
+    "byte_stream_split": {"similarity": "BYTE_STREAM_SPLIT"},
+}
+
+
+def stored(encoding: str, compression: str, version: str) -> bytes:
+    buffer = io.BytesIO()
+    encodings = ENCODINGS[encoding]
+    options: dict[str, Any] = {"use_dictionary": False, "column_encoding": encodings} if encodings else {}
+    pq.write_table(pa.table(COLUMNS), buffer, compression=compression, data_page_version=version, **options)
+    return buffer.getvalue()
+
+
+def read(content: bytes) -> int:
+    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", MetadataSettings(), Positions(ONE, [0]))
+    return sum(batch.num_rows for batch in batches)
+
+
+def message_of(content: bytes) -> str | None:
+    """What the refusal says, None if the file is read."""
+    try:
+        read(content)
+    except SourceError as error:
+        return str(error)
+    return None
+
+
+def changed(content: bytes, seed: int) -> bytes:
+    chosen = random.Random(seed)
+    found = bytearray(content)
+    for _ in range(chosen.choice((1, 1, 2, 8))):
+        found[chosen.randrange(4, len(found) - 8)] = chosen.choice((chosen.randrange(256), 0, 0x7F, 0x80, 0xFF))
+    return bytes(found)
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_changed_bytes_are_rows_rejects_or_a_refusal(encoding: str, compression: str) -> None:
+    for version in ("1.0", "2.0"):
+        content = stored(encoding, compression, version)
+        assert read(content) == ROWS + 1
+        messages = [message_of(changed(content, seed)) for seed in range(10)]
+        assert all(message is None or message.startswith("p.parquet") for message in messages)
+
+
+def test_columns_of_unequal_length_which_end_a_process_that_reads_them_are_refused() -> None:
+    """One bit says that a page's column has 17 values, and the others have 25: pyarrow reads beyond its memory."""
+    buffer = io.BytesIO()
+    columns = {"URL": [f"http://a.test/{number}" for number in range(25)], "TEXT": ["abcd"] * 25}
+    pq.write_table(pa.table(columns), buffer, compression="none", use_dictionary=False)
+    content = buffer.getvalue()
+    levels = b"\x02\0\0\0\x32\x01"  # 2 bytes: 25 times level 1
+    assert content.count(levels) == 2
+    with pytest.raises(SourceError, match=r"p\.parquet is not a readable parquet file"):
+        read(content.replace(levels, b"\x02\0\0\0\x22\x01", 1))
+
+
+def test_a_file_that_ends_its_process_is_refused_by_name_and_the_next_one_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = stored("plain", "none", "1.0")
+    answer = ParquetReader._answer
+
+    def killed(reader: ParquetReader, *expected: int) -> Any:
+        os.kill(reader._process._process.pid, signal.SIGSEGV)
+        return answer(reader, *expected)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ParquetReader, "_answer", killed)
+        with pytest.raises(SourceError, match=r"p\.parquet is not a readable.*process that decodes it ended by signal"):
+            read(content)
+    assert read(content) == ROWS + 1
+
+
+def test_one_process_serves_one_file_after_the_other_and_ends_when_it_is_told_to() -> None:
+    content = stored("plain", "none", "1.0")
+    parquet_process.stop_idle_processes()
+    pids = set()
+    for _ in range(3):
+        with open_parquet(io.BytesIO(content), "p.parquet", TableLimits()) as parquet:
+            pids.add(parquet._process._process.pid)
+            assert parquet.rows == ROWS
+        assert read(content) == ROWS + 1
+        with pytest.raises(SourceError):
+            read(b"<html>not found</html>")
+    assert len(pids) == 1
+    parquet_process.stop_idle_processes()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
