@@ -35,7 +35,7 @@ class Resume:
     connections: int
 
 
-def kill_and_resume(tree: CsvTree, folder: Path, rate: int, say: Callable[[str], None]) -> Resume:
+def kill_and_resume(tree: CsvTree, folder: Path, rate: int, log: Callable[[str], None]) -> Resume:
     """Kill a fetch with -9, fetch again, compare. Raises RuntimeError unless the result is the tree, byte for byte."""
     root = folder / "resumed"
     held_in = root / "laion400m" / PARTIAL_FOLDER
@@ -48,8 +48,8 @@ def kill_and_resume(tree: CsvTree, folder: Path, rate: int, say: Callable[[str],
             process.wait()
         held = _held(held_in, tree)
         seen = len(tree.log())
-        say(f"  killed with {len(held):,} of {len(tree.files):,} files on disk, whole or in part")
-        run_ours(url, root, say)
+        log(f"  killed with {len(held):,} of {len(tree.files):,} files on disk, whole or in part")
+        run_ours(url, root, log)
         lines = [line for line in tree.log(seen) if line.path in tree.files]
     _verify(tree, root)
     whole = {path for path, size in held.items() if size == tree.files[path]}

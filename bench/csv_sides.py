@@ -27,14 +27,14 @@ class Run:
     peak_mib: float = 0.0
 
 
-def run_ours(url: str, root: Path, say: Callable[[str], None]) -> Run:
+def run_ours(url: str, root: Path, log: Callable[[str], None]) -> Run:
     """fetch_raw_csv: listing, download, hashing, commit. Raises RuntimeError if it fails."""
     with subprocess.Popen(command_of_ours(url, root), stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         last = ""
         for line in process.stdout:
             last = line.rstrip("\n")
-            say(f"  ours: {last[:110]}")
+            log(f"  ours: {last[:110]}")
     if process.returncode:
         raise RuntimeError(f"fetch_raw_csv ended with {process.returncode}")
     said = json.loads(last)
@@ -70,12 +70,12 @@ def _fetch(url: str, root: str) -> None:
     dataset = replace(LAION400M, source=url, root=root)
     started, cpu, listed = time.monotonic(), time.process_time(), 0.0
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         nonlocal listed
         listed = listed or time.monotonic() - started
         print(line, flush=True)
 
-    fetch_raw_csv(dataset, Store.of(dataset), say)
+    fetch_raw_csv(dataset, Store.of(dataset), log)
     print(
         json.dumps(
             {

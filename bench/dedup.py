@@ -168,17 +168,17 @@ def _run(
 def _publish_crawl(dataset: Any, crawl: Path, files: list[Path]) -> None:
     """The crawl as the dataset's raw_csv: the same files, by hard links."""
     from laion_assets.stages.status import settings_digest
-    from laion_assets.store.commit import publication
     from laion_assets.store.manifest import Counts, read_manifest
     from laion_assets.store.store import Store
+    from laion_assets.store.transaction import open_transaction
 
     store = Store.of(dataset)
     if read_manifest(store, "raw_csv", "all") is not None:
         return
-    with publication(store, "raw_csv") as attempt:
+    with open_transaction(store, "raw_csv") as transaction:
         for path in files:
-            os.link(path, attempt.stage(f"raw_csv/{path.relative_to(crawl)}"))
-        attempt.commit(Counts(len(files), len(files)), settings=settings_digest(dataset, "raw_csv"), inputs="")
+            os.link(path, transaction.stage(f"raw_csv/{path.relative_to(crawl)}"))
+        transaction.commit(Counts(len(files), len(files)), settings=settings_digest(dataset, "raw_csv"), inputs="")
 
 
 def _recount(dataset: Any, known: dict[str, int]) -> None:

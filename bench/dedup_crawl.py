@@ -43,7 +43,7 @@ _FAULT_EDGES = np.array([3, 6, 8, 9, 10])
 """Per mille: fault k + 1 has the draws below edge k."""
 
 
-def make_crawl(folder: Path, rows: int, rows_a_file: int, say: Callable[[str], None]) -> list[Path]:
+def make_crawl(folder: Path, rows: int, rows_a_file: int, log: Callable[[str], None]) -> list[Path]:
     """Write the crawl's files, those that are not there yet, on all cores; returns their paths in order."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(-(-rows // rows_a_file))
@@ -52,7 +52,7 @@ def make_crawl(folder: Path, rows: int, rows_a_file: int, say: Callable[[str], N
         for path in pool.map(partial(_write, folder, rows, rows_a_file), numbers, chunksize=8):
             paths.append(path)
             if len(paths) % max(len(numbers) // 10, 1) == 0:
-                say(f"crawl: {len(paths):,} of {len(numbers):,} files")
+                log(f"crawl: {len(paths):,} of {len(numbers):,} files")
     return paths
 
 

@@ -15,9 +15,9 @@ from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 
 SIDE = 256
 DISTINCT = 2_000
@@ -92,9 +92,9 @@ def _commit_shard(task: tuple[Dataset, int, range], images: list[bytes]) -> None
     layout = dataset.layout
     rng = np.random.default_rng(shard)
     rows = []
-    with publication(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as attempt:
+    with open_transaction(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as transaction:
         paths = {
-            suffix: attempt.stage(ImageShards.path(layout, shard, suffix))
+            suffix: transaction.stage(ImageShards.path(layout, shard, suffix))
             for suffix in (".tar", ".parquet", "_stats.json")
         }
         with tarfile.open(paths[".tar"], "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -123,7 +123,7 @@ def _commit_shard(task: tuple[Dataset, int, range], images: list[bytes]) -> None
                     tar.addfile(info, io.BytesIO(content))
         pq.write_table(pa.Table.from_pylist(rows), paths[".parquet"])
         paths["_stats.json"].write_text("{}", encoding="utf-8")
-        attempt.commit(
+        transaction.commit(
             Counts(len(rows), len(rows)),
             settings=settings_digest(dataset, IMAGE_SHARDS),
             inputs="made by the benchmark",

@@ -16,7 +16,7 @@ _RUNS = """query Runs($backfill: String!) { runsOrError(filter: {tags: [{key: "d
   ... on Runs { results { runId status creationTime startTime endTime assetSelection { path } } } } }"""
 
 
-def backfill_all(page: DagsterPage, dataset: str, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def backfill_all(page: DagsterPage, dataset: str, log: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     """Backfill every partition of the five stages; by stage: seconds, runs, and how long their creation took.
 
     Raises RuntimeError unless the backfill ends complete, TimeoutError after LIMIT_S.
@@ -28,7 +28,7 @@ def backfill_all(page: DagsterPage, dataset: str, say: Callable[[str], None]) ->
             raise TimeoutError(f"backfill {backfill} is {status} after {LIMIT_S} s")
         if time.monotonic() - said > _SAY_EVERY_S:
             said = time.monotonic()
-            say(f"{said - started:.0f} s: {progress(page, dataset)}")
+            log(f"{said - started:.0f} s: {progress(page, dataset)}")
         time.sleep(_EVERY_S)
     if status != "COMPLETED_SUCCESS":
         raise RuntimeError(f"backfill {backfill} ended as {status}: {progress(page, dataset)}")

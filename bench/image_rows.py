@@ -16,9 +16,9 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets.tables.columns import DEDUP_SCHEMA
 
 _WORDS = ["a", "the", "of", "red", "small", "portrait", "vintage", "harbour", "wooden", "lamp", "2019", "café", "in"]
@@ -39,11 +39,11 @@ class Rows:
         """A dataset under `root` whose dedup_parquet holds these rows: what our side starts from."""
         layout = Layout(parquet_files=1, shards=len(self.shards), embedding_files=1, rows_per_shard=10_000)
         dataset = replace(SAMPLE, name="bench", root=str(root), layout=layout, resolve=resolve, images=ImageSettings())
-        with publication(Store.of(dataset), DEDUP_PARQUET, "00") as attempt:
-            with pq.ParquetWriter(attempt.stage(DedupParquet.path(layout, 0)), DEDUP_SCHEMA) as writer:
+        with open_transaction(Store.of(dataset), DEDUP_PARQUET, "00") as transaction:
+            with pq.ParquetWriter(transaction.stage(DedupParquet.path(layout, 0)), DEDUP_SCHEMA) as writer:
                 for shard in self.shards:
                     writer.write_table(shard, row_group_size=max(shard.num_rows, 1))
-            attempt.commit(
+            transaction.commit(
                 Counts(self.count, self.count),
                 settings=settings_digest(dataset, DEDUP_PARQUET),
                 inputs="",

@@ -162,7 +162,7 @@ def _ours(order: dict, watch: Stopwatch) -> int:
     from laion_assets.stages.image_shards.shard import fetch as shard_fetch
     from laion_assets.stages.image_shards.shard import task as shard_task
     from laion_assets.stages.image_shards.shard import writer as shard_writer
-    from laion_assets.store.commit import Publication
+    from laion_assets.store.transaction import Transaction
 
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
     decoder_process.Decoder = _DecoderHere  # type: ignore[misc,assignment]
@@ -177,8 +177,8 @@ def _ours(order: dict, watch: Stopwatch) -> int:
         (shard_fetch.hashlib, "new", "hash"),
         (shard_writer.ShardWriter, "add", "write"),
         (shard_writer.ShardWriter, "close", "write"),
-        (shard_task, "recount", "verify"),
-        (Publication, "commit", "commit"),
+        (shard_task, "verify", "verify"),
+        (Transaction, "commit", "commit"),
     ):
         return shard_task.ShardTask(dataset, 0, force=True).run().rows
 

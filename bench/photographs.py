@@ -43,7 +43,7 @@ class Photo:
         return max(self.width, self.height)
 
 
-def make_photos(folder: Path, count: int, seed: int, say: Callable[[int], None] = lambda done: None) -> list[Photo]:
+def make_photos(folder: Path, count: int, seed: int, log: Callable[[int], None] = lambda done: None) -> list[Photo]:
     """Write `count` photos into `folder`, the same for the same seed; `say` is called with how many are done."""
     folder.mkdir(parents=True, exist_ok=True)
     photos = []
@@ -55,7 +55,7 @@ def make_photos(folder: Path, count: int, seed: int, say: Callable[[int], None] 
         name = f"photo-{number:05d}.{kind.lower().replace('jpeg', 'jpg')}"
         (folder / name).write_bytes(content)
         photos.append(Photo(name, kind, width, height, len(content)))
-        say(number + 1)
+        log(number + 1)
     return photos
 
 

@@ -32,14 +32,14 @@ class Used:
     last_line: str = ""
 
 
-def run_measured(command: Sequence[str], folders: Sequence[Path], say: Callable[[str], None], limit_s: float) -> Used:
+def run_measured(command: Sequence[str], folders: Sequence[Path], log: Callable[[str], None], limit_s: float) -> Used:
     """Run a command to its end. Raises RuntimeError if it fails or takes longer than `limit_s`."""
     used, started = Used(), time.monotonic()
     cpu: dict[tuple[str, int], float] = {}
     next_disk = 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         root = psutil.Process(process.pid)
-        reader = _Lines(process, say)
+        reader = _Lines(process, log)
         while process.poll() is None:
             now = time.monotonic() - started
             _sample(root, cpu, used)
@@ -90,10 +90,10 @@ def _size(folder: Path) -> int:
 class _Lines:
     """Passes the lines of a process on while it runs, all but the last."""
 
-    def __init__(self, process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
+    def __init__(self, process: subprocess.Popen[str], log: Callable[[str], None]) -> None:
         import threading
 
-        self._process, self._say, self._held = process, say, ""
+        self._process, self._say, self._held = process, log, ""
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 

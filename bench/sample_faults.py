@@ -1,4 +1,4 @@
-"""Local faults while the sample's images are fetched: what is committed meanwhile, and what a second run ends in.
+"""Local failures while the sample's images are fetched: what is committed meanwhile, and what a second run ends in.
 
     python bench/sample_faults.py [CASE ...]          undisturbed first, then each case; all if none is named
 
@@ -32,16 +32,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.identity import rows_digest, uid_of
-from laion_assets.errors import LocalFaultError
+from laion_assets.errors import LocalFailureError
 from laion_assets.sample.crawl import crawl_rows
 from laion_assets.sample.pages import HOSTS, host_name
 from laion_assets.sample.running import running_site
 from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.build import build_image_shards
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts, sha256_of
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets.tables.columns import DEDUP_SCHEMA
 from laion_assets_tests.stages.image_shards.shards import dedup_table
 
@@ -75,16 +75,16 @@ def sample_at(root: Path, scheme: str = "http") -> Dataset:
     for parquet in range(layout.parquet_files):
         ours = [row for row in rows if layout.parquet_of_uid(uid_of(*row)) == parquet]
         table, digests = dedup_table(ours), {}
-        with publication(Store.of(dataset), DEDUP_PARQUET, layout.parquet_key(parquet)) as attempt:
+        with open_transaction(Store.of(dataset), DEDUP_PARQUET, layout.parquet_key(parquet)) as transaction:
             shards = layout.shards_of_parquet(parquet)
-            with pq.ParquetWriter(attempt.stage(DedupParquet.path(layout, parquet)), DEDUP_SCHEMA) as writer:
+            with pq.ParquetWriter(transaction.stage(DedupParquet.path(layout, parquet)), DEDUP_SCHEMA) as writer:
                 for place, shard in enumerate(shards):
                     part = layout.rows_of_shard(place, len(shards), len(ours))
                     group = table.slice(part.start, len(part))
                     writer.write_table(group, row_group_size=len(part))
                     digests[layout.shard_key(shard)] = rows_digest(group)
             settings = settings_digest(dataset, DEDUP_PARQUET)
-            attempt.commit(Counts(len(ours), len(ours)), settings=settings, inputs="", outputs=digests)
+            transaction.commit(Counts(len(ours), len(ours)), settings=settings, inputs="", outputs=digests)
     return dataset
 
 
@@ -157,7 +157,7 @@ def build(dataset: Dataset) -> tuple[int, str]:
     """The same build without Dagster."""
     try:
         build_image_shards(dataset, range(SHARDS), lambda line: None)
-    except LocalFaultError as error:
+    except LocalFailureError as error:
         return 1, str(error)
     return 0, ""
 
@@ -219,11 +219,13 @@ def tls_in_front_of(port: int, context: ssl.SSLContext) -> Callable[[socket.sock
     return talk
 
 
-def judge(case: str, status: int, said: str, seconds: float, dataset: Dataset, wanted: dict[str, str]) -> Found:
+def check_response(
+    case: str, status: int, said: str, seconds: float, dataset: Dataset, wanted: dict[str, str]
+) -> Found:
     """Compare what is committed with the undisturbed run."""
     found = committed(dataset)
     wrong = {name.partition(".")[0] for name, digest in found.items() if wanted.get(name) != digest}
-    refused = len(Store.of(dataset).names("local_faults/image_shards"))
+    refused = len(Store.of(dataset).names("local_failures/image_shards"))
     print(
         f"{case:<22}{status:>7}{seconds:>8.0f} s{len(found) // 2:>11}{len(wrong):>7}{refused:>9}   {said}", flush=True
     )
@@ -246,7 +248,7 @@ def main() -> None:
         def measure(case: str, dataset: Dataset, run: Callable[[], tuple[int, str]], wanted: dict[str, str]) -> Found:
             started = time.monotonic()
             status, said = run()
-            return judge(case, status, said, time.monotonic() - started, dataset, wanted)
+            return check_response(case, status, said, time.monotonic() - started, dataset, wanted)
 
         def second(found: Found, dataset: Dataset, run: Callable[[], tuple[int, str]], wanted: dict[str, str]) -> None:
             found.again_status, said = run()

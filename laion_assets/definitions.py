@@ -12,7 +12,7 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 from laion_assets.dataset.dataset import LAION400M, REHEARSAL, SAMPLE, Dataset  # noqa: E402
 from laion_assets.dataset.settings.resolution import configured  # noqa: E402
-from laion_assets.orchestration.checks.row_counts import recount_checks  # noqa: E402
+from laion_assets.orchestration.checks.row_counts import row_count_checks  # noqa: E402
 from laion_assets.orchestration.checks.up_to_date import up_to_date_checks  # noqa: E402
 from laion_assets.orchestration.resources.clip_model import ClipModelResource  # noqa: E402
 from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource  # noqa: E402
@@ -58,7 +58,7 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
             clip_embeddings_asset(dataset),
             knn_indices_asset(dataset),
         ],
-        asset_checks=[*recount_checks(dataset), *up_to_date_checks(dataset)],
+        asset_checks=[*row_count_checks(dataset), *up_to_date_checks(dataset)],
         resources={
             **{f"{manager.asset}_io_manager": manager(dataset) for manager in IO_MANAGERS},
             "spark": SparkResource(

@@ -14,7 +14,7 @@
     ├── EmptyStageError         a stage kept no row
     ├── ForeignError            partitions handed in do not belong to this dataset or run
     ├── ShardError             a shard could not be made for reasons of our own side
-    │   └── LocalFaultError     failures come from this machine or its network, not from the sites
+    │   └── LocalFailureError     failures come from this machine or its network, not from the sites
     ├── SparkError              Spark cannot start: Java, Python or a setting is not what it needs
     ├── ModelError              a CLIP model cannot be loaded, or is not the expected one
     ├── EmbeddingError          vectors that are not finite, or files of another dtype or width
@@ -55,11 +55,11 @@ class CommitError(LaionAssetsError):
     """A partition could not be published."""
 
 
-class ConservationError(CommitError):
+class InvariantError(CommitError):
     """Rows in differ from rows out plus the rows dropped for named reasons: nothing was published."""
 
 
-class ClaimError(CommitError):
+class LeaseError(CommitError):
     """Another live publisher holds this partition."""
 
 
@@ -91,7 +91,7 @@ class ShardError(LaionAssetsError):
     """A shard could not be made for reasons of our own side (resolver down, disk full), not the web's."""
 
 
-class LocalFaultError(ShardError):
+class LocalFailureError(ShardError):
     """Rows of a shard failed because of this machine or its network (DNS, CAs, portal, CPU): it is not committed."""
 
 

@@ -16,7 +16,7 @@ class Progress:
     rate to give it from.
     """
 
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     noun: str
     total: int
     rate_noun: str = ""
@@ -33,7 +33,7 @@ class Progress:
         now = time.monotonic()
         if now - self._last >= self.every_s or self.done >= self.total:
             self._last = now
-            self.say(self.line(note))
+            self.log(self.line(note))
 
     def line(self, note: str = "") -> str:
         """The progress line as it stands."""

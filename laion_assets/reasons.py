@@ -23,7 +23,7 @@ class Reason(StrEnum):
 
     DNS_FAILURE = "dns_failure"
     NO_ROUTE = "no_route"
-    LOCAL_FAULT = "local_fault"
+    LOCAL_FAILURE = "local_failure"
     CONNECT_FAILURE = "connect_failure"
     TLS_FAILURE = "tls_failure"
     CONNECTION_RESET = "connection_reset"
@@ -68,12 +68,12 @@ class Reason(StrEnum):
         return RESIZE_STATUS if self in _AFTER_DOWNLOAD else DOWNLOAD_STATUS
 
     @property
-    def retryable(self) -> bool:
+    def is_retryable(self) -> bool:
         """Whether another try moments later may end otherwise. Refusals, 404, 410 and 451 never are."""
         return self in _RETRYABLE
 
     @property
-    def own_side(self) -> bool:
+    def is_local_failure(self) -> bool:
         """Whether the fault is more likely ours than the site's: a shard full of these says nothing of the web."""
         return self in _OWN_SIDE
 
@@ -124,7 +124,7 @@ _AFTER_DOWNLOAD = {
 _RETRYABLE = {
     Reason.DNS_FAILURE,
     Reason.NO_ROUTE,
-    Reason.LOCAL_FAULT,
+    Reason.LOCAL_FAILURE,
     Reason.CONNECT_FAILURE,
     Reason.CONNECTION_RESET,
     Reason.HOST_BUSY,
@@ -148,7 +148,7 @@ _MAY_BE_LOCAL = (
     - _SHOWS_SITE
     - {Reason.INVALID_URL, Reason.UNSUPPORTED_SCHEME, Reason.BLOCKED_PORT}  # the URL's own, before any request
 )
-_OWN_SIDE = {Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAULT, Reason.INTERNAL}
+_OWN_SIDE = {Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAILURE, Reason.INTERNAL}
 
 
 class Rejection(Exception):  # noqa: N818  (an outcome of one row, not an error of the program)

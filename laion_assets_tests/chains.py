@@ -28,7 +28,7 @@ CHAINS = {
         "test_failures",
     ),
     "object_store": (
-        "store/test_commit",
+        "store/test_transaction",
         "stages/raw_csv/test_download",
         "store/test_own_outputs",
         "stages/image_shards/shard/test_storage_faults",

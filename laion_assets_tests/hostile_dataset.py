@@ -19,15 +19,15 @@ from laion_assets.stages.handles import (
     PublishedParquet,
 )
 from laion_assets.stages.statistics.build import build_statistics
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets_tests.hostile_text import HOSTILE
 from laion_assets_tests.stages.statistics.tables import dedup_rows, publish_dedup, publish_shard, shard_rows
 
 DETAILS = {
     "changes": dict.fromkeys(HOSTILE, 1),
-    "vanished": {name: name for name in HOSTILE},
+    "deleted_at_source": {name: name for name in HOSTILE},
     "retries": [{"at": name, "retried": 1, "recovered": 0, "reasons": {name: 1}} for name in HOSTILE],
     **{name: name for name in ("model", "width", "device", "precision")},
     **{name: {name: [name]} for name in HOSTILE},
@@ -50,9 +50,9 @@ def publish_hostile(dataset: Dataset) -> Dataset:
         build_statistics(dataset, Store.of(dataset), asset, lambda line: None)
     store = Store.of(dataset)
     listed = [{"path": name, "url": name, "size": 1, "version": name, "rows": 1, "footer": name} for name in HOSTILE]
-    with publication(store, PUBLISHED_PARQUET) as attempt:
-        attempt.stage(PublishedParquet.LIST).write_text(json.dumps(listed), encoding="utf-8")
-        attempt.commit(Counts(len(HOSTILE), len(HOSTILE)), settings="", inputs="")
+    with open_transaction(store, PUBLISHED_PARQUET) as transaction:
+        transaction.stage(PublishedParquet.LIST).write_text(json.dumps(listed), encoding="utf-8")
+        transaction.commit(Counts(len(HOSTILE), len(HOSTILE)), settings="", inputs="")
     embedded = pa.table({name: list(HOSTILE) for name in ("image_path", "uid", "caption")})
     path = Path(store.url) / ClipEmbeddings.path(dataset.layout, 0, "metadata")
     path.parent.mkdir(parents=True)

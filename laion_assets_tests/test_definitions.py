@@ -85,7 +85,7 @@ def test_statistics_are_made_of_all_partitions_of_what_they_count(dataset: Datas
         assert graph.get(key).partitions_def is None
         assert isinstance(graph.get_partition_mapping(key, parent), dg.AllPartitionMapping)
         assert graph.get_check_keys_for_assets({key}) == {
-            dg.AssetCheckKey(key, name) for name in ("conservation", "up_to_date")
+            dg.AssetCheckKey(key, name) for name in ("row_counts", "up_to_date")
         }
 
 

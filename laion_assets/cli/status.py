@@ -7,7 +7,7 @@ import click
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.output import echo, echo_json
 from laion_assets.stages.handles import assets_of
-from laion_assets.stages.status import Freshness, PartitionState
+from laion_assets.stages.status import DatasetStatus, PartitionState
 from laion_assets.stages.stored_layout import described, old_partitions
 
 _STATES = ("complete", "stale", "missing", "damaged")
@@ -29,7 +29,7 @@ def status(name: str, as_json: bool, check: bool) -> None:
     """
     dataset = chosen(name)
     print_root(dataset)
-    freshness = Freshness(dataset)
+    freshness = DatasetStatus(dataset)
     states = {asset: freshness.states(asset) for asset in assets_of(dataset)}
     old = old_partitions(dataset, freshness.store)
     if as_json:
@@ -46,13 +46,13 @@ def status(name: str, as_json: bool, check: bool) -> None:
 def summary(states: list[PartitionState]) -> dict[str, int]:
     """Number of partitions by state, the total, and rows and bytes of those that are published.
 
-    `local_faults` are those of the missing that a run refused to commit.
+    `local_failures` are those of the missing that a run refused to commit.
     """
     counted = Counter(state.state for state in states)
     manifests = [state.manifest for state in states if state.manifest is not None]
     return {
         **{state: counted[state] for state in _STATES},
-        "local_faults": sum(state.local_fault for state in states),
+        "local_failures": sum(state.local_failure for state in states),
         "total": len(states),
         "rows": sum(manifest.counts.rows_out for manifest in manifests),
         "bytes": sum(manifest.size for manifest in manifests),
@@ -69,11 +69,11 @@ def _print_table(states: dict[str, list[PartitionState]]) -> None:
         )
         echo(line, fg="green" if one["complete"] == one["total"] else None)
     for asset, found in states.items():
-        refused = [state for state in found if state.local_fault]
+        refused = [state for state in found if state.local_failure]
         if refused:
             echo(
                 f"  {asset}: the last run is incomplete, {len(refused):,} partitions were not committed because of "
-                f"local faults. {refused[0].reason}. Then run them again.",
+                f"local failures. {refused[0].reason}. Then run them again.",
                 fg="red",
             )
         odd = [state for state in found if state.state in ("stale", "damaged")]

@@ -126,7 +126,7 @@ LAION400M = Dataset(
     name="laion400m",
     description="LAION-400M: 413 million image-text pairs of Common Crawl, filtered by CLIP similarity.",
     layout=Layout(parquet_files=32, shards=41_455, embedding_files=400, rows_per_shard=10_000),
-    metadata=MetadataSettings(swapped_sides=True),
+    metadata=MetadataSettings(width_height_swapped=True),
 )
 """The real thing. Set `source`, `root` and, where wanted, `model`; Spark and the GPU by their stage's settings."""
 
@@ -136,7 +136,7 @@ SAMPLE = Dataset(
     layout=Layout(parquet_files=4, shards=24, embedding_files=6, rows_per_shard=250),
     source=SAMPLE_SITE,
     model=SAMPLE_MODEL,
-    metadata=MetadataSettings(swapped_sides=True),
+    metadata=MetadataSettings(width_height_swapped=True),
     images=ImageSettings(connect_timeout_s=3.0, deadline_s=5.0, max_body_bytes=10_000_000, threads=32),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=6),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),

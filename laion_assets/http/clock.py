@@ -18,7 +18,7 @@ class Clock:
 
     Patience, in seconds, is for waits that the URL's own server is not to blame for (its host's turn, memory): they
     move the deadline, and are bounded together. Time in which this machine was too busy (`busy`) moves the deadline,
-    too, up to MAX_STRETCH times `deadline_s`; a URL that fails then has the reason `local_fault`, not `deadline`.
+    too, up to MAX_STRETCH times `deadline_s`; a URL that fails then has the reason `local_failure`, not `deadline`.
     """
 
     ends: float
@@ -37,7 +37,7 @@ class Clock:
         return cls(time.monotonic() + deadline_s, silence_s, deadline_s, patience_s)
 
     def left(self) -> float:
-        """Seconds until the deadline. Raises Rejection at its end: `deadline`, or `local_fault` if we were busy."""
+        """Seconds until the deadline. Raises Rejection at its end: `deadline`, or `local_failure` if we were busy."""
         left = self._end() - time.monotonic()
         if left <= 0:
             raise self.expired()
@@ -64,7 +64,7 @@ class Clock:
     def timed_out(self) -> Rejection:
         """The rejection after a socket's timeout: the deadline, or too long a silence before it.
 
-        `local_fault` where the machine was too busy in that time: another `wait` may follow.
+        `local_failure` where the machine was too busy in that time: another `wait` may follow.
         """
         now = time.monotonic()
         if now >= self._end():
@@ -75,7 +75,7 @@ class Clock:
         return too_slow()
 
     def _busy(self) -> Rejection:
-        return Rejection(Reason.LOCAL_FAULT, "this machine was too busy to wait for the answer")
+        return Rejection(Reason.LOCAL_FAILURE, "this machine was too busy to wait for the answer")
 
     def _lost(self) -> float:
         return self.busy.lost_s - self._lost_before

@@ -34,7 +34,7 @@ def connect(
 ) -> tuple[HttpConnection, Endpoint]:
     """A connection to the first endpoint that answers, with TLS for https; its times are noted in the hop.
 
-    Raises Rejection: `connect_failure`, `no_route`, `local_fault`, `deadline`, `tls_failure`.
+    Raises Rejection: `connect_failure`, `no_route`, `local_failure`, `deadline`, `tls_failure`.
     """
     started = time.monotonic()
     sock, endpoint = _first_to_answer(endpoints, clock)
@@ -83,7 +83,7 @@ def rejection_of(error: OSError, connecting: bool = False) -> Rejection:
     if error.errno in _NO_ROUTE:
         return Rejection(Reason.NO_ROUTE, name)
     if error.errno in _LOCAL:
-        return Rejection(Reason.LOCAL_FAULT, name)
+        return Rejection(Reason.LOCAL_FAILURE, name)
     if connecting and error.errno != errno.ECONNRESET:
         return Rejection(Reason.CONNECT_FAILURE, name)
     return Rejection(Reason.CONNECTION_RESET, "the connection was reset")

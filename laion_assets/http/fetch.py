@@ -7,18 +7,18 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from laion_assets.http.body_budget import BodyBudget, Reservation, return_large_blocks
 from laion_assets.http.clock import Clock
 from laion_assets.http.connecting import connect, rejection_of
 from laion_assets.http.connection_pool import ConnectionPool
 from laion_assets.http.consent.robots_cache import RobotsCache
 from laion_assets.http.consent.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
-from laion_assets.http.host_gate import HostGate
+from laion_assets.http.host_limiter import HostLimiter
 from laion_assets.http.http_connection import HttpConnection, Rate
-from laion_assets.http.messages.head import Head
+from laion_assets.http.memory_budget import MemoryBudget, Reservation, return_large_blocks
 from laion_assets.http.messages.request import request_bytes
+from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.http.response_policy import judge, judge_robots
+from laion_assets.http.response_policy import check_response, check_robots_response
 from laion_assets.http.tls import TlsSessions
 from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.host_overrides import Endpoint
@@ -96,8 +96,8 @@ class Fetcher:
         self.policy = policy
         self.guard = guard or Guard(policy.resolve, policy.allowed_ports, blocked_networks=policy.blocked_networks)
         self.pool = ConnectionPool(policy.idle_connections)
-        self.gate = HostGate(policy.requests_per_host, policy.requests_per_address, policy.max_retry_after_s)
-        self.budget = BodyBudget(max(policy.max_bytes_in_flight, 2 * policy.max_body_bytes))
+        self.gate = HostLimiter(policy.requests_per_host, policy.requests_per_address, policy.max_retry_after_s)
+        self.budget = MemoryBudget(max(policy.max_bytes_in_flight, 2 * policy.max_body_bytes))
         self.sessions = TlsSessions()
         self.robots = RobotsCache(self._robots_txt)
 
@@ -127,18 +127,18 @@ class Fetcher:
         while True:
             attempts += 1
             reservation = Reservation(self.budget, clock)
-            attempt = _Attempt(self, clock, reservation)
+            transaction = _Attempt(self, clock, reservation)
             body, retry_after_s = b"", None
             try:
-                body = attempt.run(url)
+                body = transaction.run(url)
                 reason, detail = Reason.SUCCESS, ""
             except Rejection as rejection:
                 reason, detail, retry_after_s = rejection.reason, rejection.detail, rejection.retry_after_s
             except Exception as error:  # one row's accident, never the worker's end
                 reason, detail = Reason.INTERNAL, type(error).__name__
             reservation.keep(len(body) if hold else 0)
-            wire_bytes += attempt.wire_bytes
-            if not reason.retryable or reason is Reason.HOST_BUSY or attempts > policy.retries:
+            wire_bytes += transaction.wire_bytes
+            if not reason.is_retryable or reason is Reason.HOST_BUSY or attempts > policy.retries:
                 break
             if retry_after_s is not None:  # the whole host rests, this row with it
                 if retry_after_s > min(policy.max_retry_after_s, clock.patience_s):
@@ -151,8 +151,8 @@ class Fetcher:
             url=url,
             reason=reason,
             detail=detail,
-            hops=tuple(attempt.hops),
-            headers=attempt.head.headers if attempt.head else (),
+            hops=tuple(transaction.hops),
+            headers=transaction.head.headers if transaction.head else (),
             body=body,
             wire_bytes=wire_bytes,
             attempts=attempts,
@@ -164,14 +164,14 @@ class Fetcher:
     def _robots_txt(self, target: Target) -> Rules:
         """The rules of the target's site, fetched now. Raises Rejection where the site cannot be asked."""
         clock = Clock.start(self.policy.deadline_s, self.policy.connect_timeout_s, self.policy.host_wait_s)
-        attempt = _RobotsAttempt(self, clock, Reservation(self.budget, clock))
+        transaction = _RobotsAttempt(self, clock, Reservation(self.budget, clock))
         try:
-            content = attempt.run(f"{target.scheme}://{target.host_header}/robots.txt")
+            content = transaction.run(f"{target.scheme}://{target.host_header}/robots.txt")
         except Rejection as rejection:
             if rejection.reason in _NO_ROBOTS:
                 return ALLOW_ALL
             raise Rejection(rejection.reason, f"robots.txt: {rejection.detail}") from rejection
-        allowed = attempt.head is not None and not 200 <= attempt.head.status < 300
+        allowed = transaction.head is not None and not 200 <= transaction.head.status < 300
         return ALLOW_ALL if allowed else parse_robots_txt(content, self.policy.opt_out_tokens)
 
 
@@ -209,7 +209,7 @@ class _Attempt:
         self.clock = clock
         self.reservation = reservation
         self.hops: list[Hop] = []
-        self.head: Head | None = None
+        self.head: ResponseHeaders | None = None
         self.wire_bytes = 0
 
     def run(self, url: str) -> bytes:
@@ -316,10 +316,10 @@ class _Attempt:
             if refused is not None:
                 raise Rejection(Reason.OPTED_OUT, refused)
 
-    def _judge(self, head: Head) -> str | None:
-        return judge(head, self.policy)
+    def _judge(self, head: ResponseHeaders) -> str | None:
+        return check_response(head, self.policy)
 
-    def _body(self, connection: HttpConnection, head: Head) -> bytes:
+    def _body(self, connection: HttpConnection, head: ResponseHeaders) -> bytes:
         body = connection.read_body(head, self.policy.max_body_bytes, self.reservation)
         if not body:
             raise Rejection(Reason.NO_CONTENT, "an empty body")
@@ -341,10 +341,10 @@ class _RobotsAttempt(_Attempt):
     def _ask_robots(self, target: Target) -> None:
         pass
 
-    def _judge(self, head: Head) -> str | None:
-        return judge_robots(head)
+    def _judge(self, head: ResponseHeaders) -> str | None:
+        return check_robots_response(head)
 
-    def _body(self, connection: HttpConnection, head: Head) -> bytes:
+    def _body(self, connection: HttpConnection, head: ResponseHeaders) -> bytes:
         return connection.read_start(head, MAX_BYTES) if 200 <= head.status < 300 else b""
 
 

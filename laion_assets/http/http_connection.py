@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from laion_assets.http.body_budget import FREE_BYTES, Reservation
 from laion_assets.http.clock import Clock, too_slow
+from laion_assets.http.memory_budget import FREE_BYTES, Reservation
 from laion_assets.http.messages.content_coding import content_coding, decompress, too_large
 from laion_assets.http.messages.framing import MAX_CHUNK_LINE_BYTES, Framing, chunk_size, framing_of, malformed_chunk
-from laion_assets.http.messages.head import Head, HeadReader
+from laion_assets.http.messages.response_headers import ResponseHeaderReader, ResponseHeaders
 from laion_assets.reasons import Reason, Rejection
 
 _RECV_BYTES = 64 * 1024
@@ -80,12 +80,12 @@ class HttpConnection:
         except TimeoutError as error:
             raise self._clock.timed_out() from error
 
-    def read_head(self) -> Head:
+    def read_head(self) -> ResponseHeaders:
         """The final response's status and headers; informational responses before it are skipped.
 
         Raises Rejection: `bad_response`, `too_large` (more than MAX_HEAD_BYTES), `deadline`, `connection_reset`.
         """
-        reader = HeadReader()
+        reader = ResponseHeaderReader()
         while not self._buffer and self._fill():
             pass
         while (head := reader.take(self._buffer)) is None:
@@ -94,11 +94,11 @@ class HttpConnection:
         self._persists = head.persists
         return head
 
-    def read_body(self, head: Head, max_bytes: int, reservation: Reservation | None = None) -> bytes:
+    def read_body(self, head: ResponseHeaders, max_bytes: int, reservation: Reservation | None = None) -> bytes:
         """The body, decoded where it is compressed with gzip or deflate, of at most `max_bytes` either way.
 
         A body of more than FREE_BYTES reserves all that it may grow to before it is read on. Raises Rejection:
-        `too_large`, `short_body`, `bad_response`, `bad_encoding`, `deadline`, `local_fault` (no memory).
+        `too_large`, `short_body`, `bad_response`, `bad_encoding`, `deadline`, `local_failure` (no memory).
         """
         coding = content_coding(head)
         take = reservation.take if reservation is not None else _take_nothing
@@ -107,7 +107,7 @@ class HttpConnection:
         body = self._raw_body(head, max_bytes, lambda size: take(2 * max_bytes if size > FREE_BYTES else 0))
         return decompress(body, coding, max_bytes, take)
 
-    def read_start(self, head: Head, max_bytes: int) -> bytes:
+    def read_start(self, head: ResponseHeaders, max_bytes: int) -> bytes:
         """The body, or as much of it as comes in the first `max_bytes`; never more is read. Raises as `read_body`."""
         framing, length = framing_of(head)
         if not content_coding(head) and (
@@ -118,7 +118,7 @@ class HttpConnection:
             return bytes(self._buffer[:max_bytes])
         return self.read_body(head, 4 * max_bytes)[:max_bytes]
 
-    def skip_body_at_hand(self, head: Head) -> None:
+    def skip_body_at_hand(self, head: ResponseHeaders) -> None:
         """Drop a body that nobody wants if it is here already as a whole; nothing is waited for."""
         with contextlib.suppress(Rejection):  # the framing of a body that nobody wants is nobody's business
             framing, length = framing_of(head)
@@ -129,7 +129,7 @@ class HttpConnection:
     def _at_end(self) -> None:
         self.reusable = self._persists and not self._ended and not self._buffer
 
-    def _raw_body(self, head: Head, max_bytes: int, take: Callable[[int], None]) -> bytes:
+    def _raw_body(self, head: ResponseHeaders, max_bytes: int, take: Callable[[int], None]) -> bytes:
         framing, length = framing_of(head)
         if framing is Framing.CHUNKED:
             return self._chunks(max_bytes, take)
@@ -214,7 +214,7 @@ class HttpConnection:
                 return self._sock.recv(_RECV_BYTES)
             except TimeoutError as error:
                 rejection = self._clock.timed_out()
-                if rejection.reason is not Reason.LOCAL_FAULT:
+                if rejection.reason is not Reason.LOCAL_FAILURE:
                     raise rejection from error
             except ssl.SSLError as error:
                 raise Rejection(Reason.CONNECTION_RESET, "TLS failed inside the answer") from error

@@ -4,7 +4,7 @@ from laion_assets.http.consent.content_usage import disallowed_usage
 from laion_assets.http.consent.robots_tag import refused_by
 from laion_assets.http.messages.dates import retry_after_s
 from laion_assets.http.messages.framing import is_whole_range
-from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason, Rejection
 
@@ -15,7 +15,7 @@ _WITH_BODY = {200, 201, 202, 203}
 """As urllib, and so img2dataset, reads them."""
 
 
-def judge(head: Head, policy: FetchPolicy) -> str | None:
+def check_response(head: ResponseHeaders, policy: FetchPolicy) -> str | None:
     """None if the body is to be read, the Location of a redirect; raises Rejection for everything else."""
     if head.status in REDIRECTS:
         location = head.get("location")
@@ -40,7 +40,7 @@ def judge(head: Head, policy: FetchPolicy) -> str | None:
     return None
 
 
-def judge_robots(head: Head) -> str | None:
+def check_robots_response(head: ResponseHeaders) -> str | None:
     """The same for a robots.txt (RFC 9309, 2.3.1): every 4xx allows all, a 5xx forbids all and is a Rejection."""
     if head.status in REDIRECTS:
         return head.get("location") or ""

@@ -62,6 +62,6 @@ def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: s
     return numbers
 
 
-def say_in(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Callable[[str], None]:
+def run_logger(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Callable[[str], None]:
     """A function that puts one line into the run's log, whatever the text that it quotes holds."""
     return lambda line: context.log.info(one_line(line))

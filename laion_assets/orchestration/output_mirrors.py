@@ -13,7 +13,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def mirrors_out_of_reach() -> Iterator[None]:
+def output_mirrors_in_own_groups() -> Iterator[None]:
     """Make Dagster start these processes in process groups of their own."""
     from dagster._core.execution import compute_logs
 

@@ -20,11 +20,11 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 
-from laion_assets.orchestration.declaration import asset_key, say_in
+from laion_assets.orchestration.declaration import asset_key, run_logger
 from laion_assets.orchestration.sqlite_log import kept_open
 from laion_assets.orchestration.ui.metadata_values import description
 from laion_assets.stages.handles import Handle
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Reporting:
         self, context: dg.AssetExecutionContext, manager: "PartitionIOManager", partitions: Sequence[int]
     ) -> None:
         self._step = context.get_step_execution_context()
-        self._say = say_in(context)
+        self._say = run_logger(context)
         self._manager = manager
         self._partitions = partitions
         self._before: dict[int, Manifest] = {}
@@ -127,7 +127,7 @@ class Reporting:
             DagsterEvent.asset_materialization(self._step, event, DagsterEventBatchMetadata(batch, place == last))
 
     def _complete(self, partitions: Sequence[int]) -> Iterator[tuple[int, Manifest]]:
-        freshness = Freshness(self._manager.dataset)
+        freshness = DatasetStatus(self._manager.dataset)
         for number in partitions:
             state = freshness.state(self._manager.asset, number)
             if state.state == "complete" and state.manifest is not None:

@@ -14,12 +14,12 @@ from laion_assets.dataset.settings.resolution import configured
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.failures import explain, is_interrupt
 from laion_assets.orchestration.instance import instance
-from laion_assets.orchestration.output_mirrors import mirrors_out_of_reach
+from laion_assets.orchestration.output_mirrors import output_mirrors_in_own_groups
 from laion_assets.orchestration.partitions import PARTITIONED, partitions_a_run
 from laion_assets.orchestration.writable_folders import require_root
 from laion_assets.stages.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
 from laion_assets.stages.kept_rows import require_rows
-from laion_assets.stages.status import Freshness, PartitionState
+from laion_assets.stages.status import DatasetStatus, PartitionState
 
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
@@ -72,7 +72,7 @@ def materialize(
     dataset = configured(dataset)
     require_root(dataset)
     reports = []
-    with instance() as opened, mirrors_out_of_reach():
+    with instance() as opened, output_mirrors_in_own_groups():
         for asset in assets_of(dataset) if assets is None else assets:
             asked = retry if asset == IMAGE_SHARDS else ()
             reports.append(materialize_stage(dataset, definitions, asset, opened, within, asked))
@@ -94,7 +94,7 @@ def materialize_stage(
         raise LayoutError(
             f"{dataset.name}/{asset} has the partitions {numbers[0]}..{numbers[-1]}, not {within[0]}..{within[-1]}."
         )
-    before = dict(zip(numbers, Freshness(dataset).states(asset), strict=True))
+    before = dict(zip(numbers, DatasetStatus(dataset).states(asset), strict=True))
     todo = [number for number, state in before.items() if _is_due(state, retry)]
     todo = [number for number in todo if within is None or number in within]
     if asset == PUBLISHED_PARQUET:
@@ -160,7 +160,7 @@ def _failure(result: dg.ExecuteInProcessResult) -> "SerializableErrorInfo | None
 def _report(
     dataset: Dataset, asset: str, ran: int, run_ids: tuple[str, ...], opened: dg.DagsterInstance
 ) -> StageReport:
-    states = Freshness(dataset).states(asset)
+    states = DatasetStatus(dataset).states(asset)
     rows_in = rows_out = 0
     reasons: dict[str, int] = {}
     for state in states:

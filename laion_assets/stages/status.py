@@ -45,7 +45,7 @@ _READERS, _READ_AT_ONCE = 8, 256
 class PartitionState:
     """State of one partition: `complete`, `stale`, `missing` or `damaged`, and why where it is not complete.
 
-    `local_fault`: it is missing because the last run refused to commit it, for a fault of its machine or network; the
+    `local_failure`: it is missing because the last run refused to commit it, for a fault of its machine or network; the
     reason says what was seen.
     """
 
@@ -54,7 +54,7 @@ class PartitionState:
     state: str
     reason: str = ""
     manifest: Manifest | None = None
-    local_fault: bool = False
+    local_failure: bool = False
 
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
@@ -90,7 +90,7 @@ def inputs_digest(layout_key: str, upstream: list[Manifest]) -> str:
     return digest_of([[manifest.key, manifest.content] for manifest in upstream])
 
 
-def published_upstream(dataset: Dataset, store: Store, asset: str) -> list[Manifest]:
+def committed_upstream(dataset: Dataset, store: Store, asset: str) -> list[Manifest]:
     """The manifests of what an asset of statistics counts, in order; unpublished partitions are left out."""
     handle = HANDLES[STATISTICS[asset]]
     keys = [handle.key(dataset.layout, number) for number in handle.numbers(dataset.layout)]
@@ -116,7 +116,7 @@ def upstream_partitions(handle: type[Handle], dataset: Dataset, partition: int) 
     return before, before.numbers(layout)
 
 
-class Freshness:
+class DatasetStatus:
     """The states of a dataset's partitions; reads each manifest once and keeps it."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -136,8 +136,8 @@ class Freshness:
         except IntegrityError as error:
             return PartitionState(asset, key, "damaged", str(error))
         if manifest is None:
-            note = self._local_fault(asset, key)
-            return PartitionState(asset, key, "missing", note or "not published", local_fault=bool(note))
+            note = self._local_failure(asset, key)
+            return PartitionState(asset, key, "missing", note or "not published", local_failure=bool(note))
         looked = (asset, partition)
         problem = self._problems.pop(looked) if looked in self._problems else disagreement(self.store, manifest)
         if problem is not None:
@@ -176,8 +176,8 @@ class Freshness:
                 return None
         return inputs_digest(handle.key(self.dataset.layout, partition), upstream)
 
-    def _local_fault(self, asset: str, key: str) -> str:
-        """The local fault for which the last run refused to commit the partition; empty if there was none."""
+    def _local_failure(self, asset: str, key: str) -> str:
+        """The local failure for which the last run refused to commit the partition; empty if there was none."""
         if asset not in self._noted:
             self._noted[asset] = noted_keys(self.store, asset)
         return read_note(self.store, asset, key) if key in self._noted[asset] else ""

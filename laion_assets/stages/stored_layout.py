@@ -23,13 +23,13 @@ from laion_assets.stages.handles import (
     assets_of,
     partition_paths,
 )
-from laion_assets.store.commit import recover
 from laion_assets.store.foreign_files import refuse_foreign_files
 from laion_assets.store.intent import INTENT, staging_of
-from laion_assets.store.lease import claim
+from laion_assets.store.lease import lease
 from laion_assets.store.manifest import manifest_path, read_manifest
 from laion_assets.store.store import SHARED, Store
 from laion_assets.store.stored_json import parse_object
+from laion_assets.store.transaction import recover
 
 RECORD = "manifests/layout.json"
 _FORMAT = 1
@@ -38,7 +38,7 @@ _MAX_BYTES = 4_096
 
 
 def prepare_store(
-    dataset: Dataset, asset: str, partitions: Sequence[int], say: Callable[[str], None] = lambda line: None
+    dataset: Dataset, asset: str, partitions: Sequence[int], log: Callable[[str], None] = lambda line: None
 ) -> None:
     """Refuse a run of an asset that would mix its files with those of another layout, or overwrite somebody else's.
 
@@ -58,7 +58,7 @@ def prepare_store(
                 "laion_assets.stages.stored_layout.remove_old_layout(dataset))."
             )
         if recorded is not None:
-            say(
+            log(
                 f"{store.url} was made with {_in_words(recorded)} and the dataset has "
                 f"{_in_words(record_of(dataset.layout))} now: partitions of the old layout are stale"
             )
@@ -106,7 +106,7 @@ def old_partitions(dataset: Dataset, store: Store, only: str = "") -> dict[str, 
     return found
 
 
-def remove_old_layout(dataset: Dataset, say: Callable[[str], None] = lambda line: None) -> int:
+def remove_old_layout(dataset: Dataset, log: Callable[[str], None] = lambda line: None) -> int:
     """Remove the partitions of other layouts, each by what its manifest names; returns how many.
 
     Files first, the manifest last, so that a killed removal goes on when it is called again. Raises IntegrityError for
@@ -115,7 +115,7 @@ def remove_old_layout(dataset: Dataset, say: Callable[[str], None] = lambda line
     store = Store.of(dataset)
     old = old_partitions(dataset, store)
     if old:
-        say(f"removing {described(old)}")
+        log(f"removing {described(old)}")
     removed = 0
     for asset, keys in old.items():
         for key in keys:
@@ -134,7 +134,7 @@ def described(old: dict[str, list[str]]) -> str:
 
 def _remove(store: Store, asset: str, key: str, layout: Layout) -> None:
     recover(store, asset, key)
-    with claim(store, asset, key) as held:
+    with lease(store, asset, key) as held:
         try:
             manifest = read_manifest(store, asset, key)
         except IntegrityError as error:
@@ -152,7 +152,7 @@ def _remove(store: Store, asset: str, key: str, layout: Layout) -> None:
         for entry in manifest.files if manifest else ():
             store.delete_file(entry.path)
         store.delete_file(manifest_path(asset, key))
-        held.has_published = False
+        held.is_committed = False
 
 
 def _keys(dataset: Dataset) -> Iterator[tuple[str, set[str]]]:

@@ -7,7 +7,7 @@ power took it), its files are ours if the partition's claims say that files of i
 from collections.abc import Iterable, Mapping
 
 from laion_assets.errors import StoreError
-from laion_assets.store.lease import has_published
+from laion_assets.store.lease import is_committed
 from laion_assets.store.store import Store
 
 _NAMED = 5
@@ -22,7 +22,7 @@ def refuse_foreign_files(store: Store, asset: str, places: Mapping[str, Iterable
     published = set(store.names(f"manifests/{asset}"))
     key_of = {path: key for key, paths in places.items() if f"{key}.json" not in published for path in paths}
     taken = store.taken(key_of)
-    ours = {key for key in {key_of[path] for path in taken} if has_published(store, asset, key)}
+    ours = {key for key in {key_of[path] for path in taken} if is_committed(store, asset, key)}
     if foreign := [path for path in taken if key_of[path] not in ours]:
         raise foreign_files_error(store, asset, foreign)
 

@@ -1,6 +1,6 @@
 """The intent of a publication: what is about to be moved, written down before the first file moves.
 
-    staging/ASSET/KEY/intent.json    {"attempt": NAME, "manifest": {...}, "superseded": [PATH, ...]}
+    staging/ASSET/KEY/intent.json    {"transaction": NAME, "manifest": {...}, "superseded": [PATH, ...]}
 
 Whoever finds one finishes it, so it is believed only as far as this program could have written it: the attempt is a
 name in the partition's own staging folder, the manifest is this partition's, and every path lies in a folder of its
@@ -26,14 +26,14 @@ class Intent:
     `superseded` are files of the manifest before that the new one does not have: they are deleted.
     """
 
-    attempt: str
+    transaction: str
     manifest: Manifest
     superseded: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
         """The intent as it is stored."""
         fields = {
-            "attempt": self.attempt,
+            "transaction": self.transaction,
             "manifest": json.loads(self.manifest.to_json()),
             "superseded": list(self.superseded),
         }
@@ -73,11 +73,11 @@ def read_intent(store: Store, asset: str, key: str) -> Intent | None:
 
 
 def _intent(fields: dict[str, object], asset: str, key: str) -> Intent:
-    attempt, stored = fields.pop("attempt", None), fields.pop("manifest", None)
+    transaction, stored = fields.pop("transaction", None), fields.pop("manifest", None)
     superseded = fields.pop("superseded", [])
     if fields or not isinstance(stored, dict) or not isinstance(superseded, list):
         raise ValueError("it has other fields than attempt, manifest and superseded")
-    if not isinstance(attempt, str) or "/" in checked_path(attempt) or attempt == INTENT:
+    if not isinstance(transaction, str) or "/" in checked_path(transaction) or transaction == INTENT:
         raise ValueError("its attempt is not a name")
     manifest = Manifest.from_fields(stored)
     if (manifest.asset, manifest.key) != (asset, key):
@@ -87,4 +87,4 @@ def _intent(fields: dict[str, object], asset: str, key: str) -> Intent:
         raise ValueError("it supersedes what is not a file of its asset")
     if set(superseded) & {entry.path for entry in manifest.files}:
         raise ValueError("it supersedes files of its own manifest")
-    return Intent(attempt, manifest, tuple(superseded))
+    return Intent(transaction, manifest, tuple(superseded))

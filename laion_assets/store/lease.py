@@ -1,6 +1,6 @@
 """Claims: at most one publisher of a partition at a time, and a dead one's successor can take over.
 
-    claims/ASSET/KEY/000007    {"owner": ..., "host": ..., "has_published": ...}, after it {"has_published": ...}
+    leases/ASSET/KEY/000007    {"owner": ..., "host": ..., "has_published": ...}, after it {"has_published": ...}
 
 A claim is a numbered file, created exclusively; the holder of a partition is who created the highest number. Whoever
 finds the highest number released, or its owner dead, creates the next one. Numbers are never used again (a released
@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from laion_assets.errors import ClaimError
+from laion_assets.errors import LeaseError
 from laion_assets.store.store import Store
 from laion_assets.store.stored_json import parse_object
 
@@ -36,11 +36,11 @@ _LIVING: set[str] = set()
 
 
 @dataclass
-class Claim:
+class Lease:
     """A claim that is held. `has_published` is set before files of the partition are moved, and stays so for ever."""
 
     number: int
-    has_published: bool
+    is_committed: bool
 
 
 @dataclass(frozen=True)
@@ -50,33 +50,33 @@ class _Found:
     number: int
     owner: str = ""
     host: str = ""
-    has_published: bool = False
+    is_committed: bool = False
 
 
 @contextlib.contextmanager
-def claim(store: Store, asset: str, key: str, wait_s: float = 60.0) -> Iterator[Claim]:
+def lease(store: Store, asset: str, key: str, wait_s: float = 60.0) -> Iterator[Lease]:
     """Hold the partition while the body runs.
 
     Raises ClaimError when a live owner keeps it for longer than `wait_s`, StoreError where a claim is not a file.
     """
-    folder = f"claims/{asset}/{key}"
+    folder = f"leases/{asset}/{key}"
     deadline = time.monotonic() + wait_s
     with _living() as token:
         yield from _held(store, folder, token, asset, key, deadline)
 
 
-def has_published(store: Store, asset: str, key: str) -> bool:
+def is_committed(store: Store, asset: str, key: str) -> bool:
     """Whether files of the partition may have been moved into place at any time, by this program."""
-    return _highest(store, f"claims/{asset}/{key}").has_published
+    return _highest(store, f"leases/{asset}/{key}").is_committed
 
 
-def _held(store: Store, folder: str, token: str, asset: str, key: str, deadline: float) -> Iterator[Claim]:
-    while (held := _try_claim(store, folder, token)) is None:
+def _held(store: Store, folder: str, token: str, asset: str, key: str, deadline: float) -> Iterator[Lease]:
+    while (held := _try_lease(store, folder, token)) is None:
         if time.monotonic() > deadline:
             found = _highest(store, folder)
             owner = _Owner.named(found.owner)
             who = f"process {owner.pid} on {found.host}" if owner else "another process"
-            raise ClaimError(
+            raise LeaseError(
                 f"{asset} {key} is being published by {who}: wait for it, or end it; "
                 f"the claim is {store.address(folder)}."
             )
@@ -84,18 +84,18 @@ def _held(store: Store, folder: str, token: str, asset: str, key: str, deadline:
     try:
         yield held
     finally:
-        released = json.dumps({"has_published": held.has_published}).encode()
+        released = json.dumps({"has_published": held.is_committed}).encode()
         store.write_bytes(f"{folder}/{held.number:06d}", released, durable=False)
 
 
-def _try_claim(store: Store, folder: str, token: str) -> Claim | None:
+def _try_lease(store: Store, folder: str, token: str) -> Lease | None:
     found = _highest(store, folder)
     if is_alive(found.owner):
         return None
-    held = Claim(found.number + 1, found.has_published)
+    held = Lease(found.number + 1, found.is_committed)
     if held.number > _MAX_NUMBER:
-        raise ClaimError(f"{store.address(folder)} is used up: remove this folder when nothing runs.")
-    content = {"owner": _Owner.here(token).name, "host": socket.gethostname(), "has_published": held.has_published}
+        raise LeaseError(f"{store.address(folder)} is used up: remove this folder when nothing runs.")
+    content = {"owner": _Owner.here(token).name, "host": socket.gethostname(), "has_published": held.is_committed}
     if not store.create(f"{folder}/{held.number:06d}", json.dumps(content).encode()):
         return None
     if _highest(store, folder).number != held.number:
@@ -120,10 +120,10 @@ def _highest(store: Store, folder: str) -> _Found:
     try:
         fields = parse_object(store.read_bytes(f"{folder}/{number:06d}", _MAX_BYTES))
     except (FileNotFoundError, ValueError):
-        return _Found(number, has_published=True)
+        return _Found(number, is_committed=True)
     owner, host = (fields.get(name, "") for name in ("owner", "host"))
     if not isinstance(owner, str) or not isinstance(host, str):
-        return _Found(number, has_published=True)
+        return _Found(number, is_committed=True)
     # One that ends with its owner's death may have moved files; claims of earlier versions do not say.
     return _Found(number, owner, host, bool(owner) or fields.get("has_published") is not False)
 

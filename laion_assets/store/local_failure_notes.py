@@ -1,6 +1,6 @@
-"""A note beside the manifests for each shard that is missing because of a local fault; status and checks show it.
+"""A note beside the manifests for each shard that is missing because of a local failure; status and checks show it.
 
-`local_faults/image_shards/KEY.json` holds `message` and `at`. It is removed when the shard is committed.
+`local_failures/image_shards/KEY.json` holds `message` and `at`. It is removed when the shard is committed.
 """
 
 import contextlib
@@ -8,33 +8,33 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from laion_assets.errors import LocalFaultError
+from laion_assets.errors import LocalFailureError
 from laion_assets.store.store import Store
 
 
 def note_path(asset: str, key: str) -> str:
     """Where the note of a partition is in the store."""
-    return f"local_faults/{asset}/{key}.json"
+    return f"local_failures/{asset}/{key}.json"
 
 
 @contextlib.contextmanager
-def local_faults_noted(store: Store, asset: str, key: str) -> Iterator[None]:
-    """Note the LocalFaultError that the body raises, and raise it with the shard's name; else remove an older note."""
+def local_failures_noted(store: Store, asset: str, key: str) -> Iterator[None]:
+    """Note a LocalFailureError of the body and raise it with the shard's name; else remove an older note."""
     path = note_path(asset, key)
     try:
         yield
-    except LocalFaultError as error:
-        message = f"Shard {key} was not committed because of a local fault: {error}"
+    except LocalFailureError as error:
+        message = f"Shard {key} was not committed because of a local failure: {error}"
         note = {"message": message, "at": datetime.now(UTC).isoformat(timespec="seconds")}
         store.write_bytes(path, json.dumps(note).encode(), durable=False)
-        raise LocalFaultError(message) from error
+        raise LocalFailureError(message) from error
     if store.size(path) is not None:
         store.delete(path)
 
 
 def noted_keys(store: Store, asset: str) -> frozenset[str]:
     """Keys of the partitions that have a note."""
-    names = store.names(f"local_faults/{asset}")
+    names = store.names(f"local_failures/{asset}")
     return frozenset(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from laion_assets.errors import ConservationError, IntegrityError, StoreError
+from laion_assets.errors import IntegrityError, InvariantError, StoreError
 from laion_assets.store.paths import checked_path, folders_of_asset
 from laion_assets.store.store import Store
 from laion_assets.store.stored_json import MAX_COUNT, check_values, parse_object
@@ -54,7 +54,7 @@ class Counts:
         """Raises ConservationError unless the counts add up and none is negative."""
         dropped = sum(self.reasons.values())
         if self.rows_in != self.rows_out + dropped or min(self.rows_in, self.rows_out, *self.reasons.values(), 0) < 0:
-            raise ConservationError(
+            raise InvariantError(
                 f"{where}: {self.rows_in} rows in, {self.rows_out} out and {dropped} dropped by reason "
                 f"{self.reasons}: {self.rows_in - self.rows_out - dropped} unaccounted for. Nothing was published; "
                 "this is a defect of the stage, please report it with the run's log."

@@ -41,7 +41,7 @@ from laion_assets.store.paths import checked_path
 
 SHARED = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
 """The artefacts that a subset has in common with the whole."""
-_BOOKS = frozenset(("manifests", "claims", "staging"))
+_BOOKS = frozenset(("manifests", "leases", "staging"))
 """The folders of the commit, each with a folder for every artefact."""
 _PARALLEL_PUTS = 32
 _LISTED_FROM = 32

@@ -1,4 +1,4 @@
-"""`laion-assets status` and the check `up_to_date` show that a run is incomplete because of local faults."""
+"""`laion-assets status` and the check `up_to_date` show that a run is incomplete because of local failures."""
 
 import json
 from dataclasses import replace
@@ -8,10 +8,10 @@ from click.testing import CliRunner
 
 from laion_assets.cli.status import status
 from laion_assets.dataset.dataset import SAMPLE
-from laion_assets.errors import LocalFaultError
-from laion_assets.orchestration.checks.up_to_date import judgement
-from laion_assets.stages.status import Freshness
-from laion_assets.store.local_failure_notes import local_faults_noted, note_path
+from laion_assets.errors import LocalFailureError
+from laion_assets.orchestration.checks.up_to_date import outcome
+from laion_assets.stages.status import DatasetStatus
+from laion_assets.store.local_failure_notes import local_failures_noted, note_path
 from laion_assets.store.store import Store
 
 
@@ -23,31 +23,31 @@ def root(tmp_path, monkeypatch):
     dataset = replace(SAMPLE, root=str(tmp_path))
     store = Store.of(dataset)
     for key in ("00003", "00007"):
-        with pytest.raises(LocalFaultError), local_faults_noted(store, "image_shards", key):
-            raise LocalFaultError("40 sites failed: check the resolver (DNS) of this machine")
+        with pytest.raises(LocalFailureError), local_failures_noted(store, "image_shards", key):
+            raise LocalFailureError("40 sites failed: check the resolver (DNS) of this machine")
     return dataset
 
 
 def test_status_counts_them_and_says_what_to_check(root):
     said = CliRunner().invoke(status, ["--dataset", "sample"])
     assert said.exit_code == 0
-    assert "the last run is incomplete, 2 partitions were not committed because of local faults" in said.output
+    assert "the last run is incomplete, 2 partitions were not committed because of local failures" in said.output
     assert "check the resolver (DNS) of this machine" in said.output
     output = CliRunner().invoke(status, ["--dataset", "sample", "--json"]).output
     found = json.loads(output[output.index("{") :])
-    assert found["image_shards"]["local_faults"] == 2
+    assert found["image_shards"]["local_failures"] == 2
     assert CliRunner().invoke(status, ["--dataset", "sample", "--check"]).exit_code == 1
 
 
 def test_the_check_warns_and_a_committed_or_damaged_note_is_gone(root):
-    result = judgement(Freshness(root).states("image_shards"), "all")
+    result = outcome(DatasetStatus(root).states("image_shards"), "all")
     assert not result.passed
-    assert "2 not committed because of local faults" in (result.description or "")
-    assert result.metadata["local_faults"].value == 2
+    assert "2 not committed because of local failures" in (result.description or "")
+    assert result.metadata["local_failures"].value == 2
     store = Store.of(root)
-    with local_faults_noted(store, "image_shards", "00003"):
+    with local_failures_noted(store, "image_shards", "00003"):
         pass
     store.write_bytes(note_path("image_shards", "00007"), b"{")
-    result = judgement(Freshness(root).states("image_shards"), "all")
+    result = outcome(DatasetStatus(root).states("image_shards"), "all")
     assert result.passed
-    assert result.metadata["local_faults"].value == 0
+    assert result.metadata["local_failures"].value == 0

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from laion_assets.dataset.dataset import LAION400M, SAMPLE
 from laion_assets.stages.handles import STAGES, STATISTICS, ImageShards
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import TOP, Demo, command
 from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page
 
@@ -225,7 +225,7 @@ def test_a_partition_range_is_materialized_by_clicking_and_seen_to_finish(
     expect(page.get_by_text("100% completed")).to_be_visible(timeout=4 * PATIENCE_MS)
     expect(page.get_by_text("Succeeded", exact=True)).to_have_count(2, timeout=2 * PATIENCE_MS)  # status and column
     shoot(page, "backfill-completed")
-    assert all(Freshness(dataset).state("image_shards", shard).state == "complete" for shard in wanted)
+    assert all(DatasetStatus(dataset).state("image_shards", shard).state == "complete" for shard in wanted)
     page.goto(f"{dagster.url}/runs")
     expect(page.get_by_text("In progress (0)")).to_be_visible(timeout=2 * PATIENCE_MS)
     expect(page.get_by_text("Success").first).to_be_visible(timeout=PATIENCE_MS)

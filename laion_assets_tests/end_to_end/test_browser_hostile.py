@@ -23,8 +23,8 @@ from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.definitions import IO_MANAGERS
 from laion_assets.errors import SourceError
 from laion_assets.orchestration.checks import row_counts as recount_module
-from laion_assets.orchestration.checks.row_counts import recount_checks
-from laion_assets.orchestration.declaration import say_in
+from laion_assets.orchestration.checks.row_counts import row_count_checks
+from laion_assets.orchestration.declaration import run_logger
 from laion_assets.orchestration.reporting import materialization
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.stages.handles import IMAGE_SHARDS, RAW_CSV
@@ -89,12 +89,12 @@ def events(dataset: Dataset, instance: dg.DagsterInstance) -> str:
         instance.report_runless_asset_event(found)
     raw = dg.MetadataValue.md("\n\n".join(HOSTILE[:2]))
     instance.report_runless_asset_event(dg.AssetMaterialization(CONTROL, metadata={"raw": raw}))
-    (check,) = [one for one in recount_checks(dataset) if next(iter(one.check_keys)).asset_key.path[-1] == RAW_CSV]
+    (check,) = [one for one in row_count_checks(dataset) if next(iter(one.check_keys)).asset_key.path[-1] == RAW_CSV]
 
     @dg.asset(key=[dataset.name, "hostile_run"])
     def hostile_run(context: dg.AssetExecutionContext) -> None:
         for text in HOSTILE:
-            say_in(context)(text)
+            run_logger(context)(text)
         raise SourceError(" ".join(HOSTILE))
 
     clip = ClipModelResource(model="", device="cpu", precision="fp32")
@@ -119,7 +119,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
             yield from HOSTILE[:2]
             raise SourceError(HOSTILE[0])
 
-        patched.setitem(recount_module.RECOUNTS, RAW_CSV, (problems, HOSTILE[0]))
+        patched.setitem(recount_module.VERIFIERS, RAW_CSV, (problems, HOSTILE[0]))
         dataset = publish_hostile(replace(SAMPLE, root=str(home / "data")))
         with dg.DagsterInstance.from_config(str(home / "dagster_home")) as instance:
             run_id = events(dataset, instance)
@@ -241,7 +241,7 @@ def hostile_key(asset: str) -> str:
 
 def test_the_result_of_a_check_shows_hostile_texts_as_text(watched: Watched, web: Web) -> None:
     page = watched.page
-    page.goto(f"{web.url}/assets/{SAMPLE.name}/{RAW_CSV}?view=checks&checkDetail=conservation")
+    page.goto(f"{web.url}/assets/{SAMPLE.name}/{RAW_CSV}?view=checks&checkDetail=row_counts")
     page.wait_for_timeout(8_000)
     shoot(page, "hostile-check")
     expect(page.get_by_text(HOSTILE[1]).first).to_be_visible(timeout=PATIENCE_MS // 3)

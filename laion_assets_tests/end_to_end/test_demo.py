@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.dataset.dataset import SAMPLE
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import BIN, Demo, environment
 
 COMPLETE = {
@@ -180,6 +180,6 @@ def test_ctrl_c_keeps_finished_shards_and_leaves_no_process(demo: Demo, tmp_path
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
     dataset = replace(SAMPLE, root=str(tmp_path / "data"))
-    states = [state.state for state in Freshness(dataset).states("image_shards")]
+    states = [state.state for state in DatasetStatus(dataset).states("image_shards")]
     assert 0 < states.count("complete") < 24
     assert set(states) == {"complete", "missing"}

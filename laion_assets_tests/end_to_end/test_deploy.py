@@ -15,7 +15,7 @@ from laion_assets import definitions
 from laion_assets.dataset.dataset import DATASETS, SAMPLE
 from laion_assets.dataset.settings.resolution import configured
 from laion_assets.orchestration.instance import MANY_PARTITIONS
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, Demo
 from laion_assets_tests.end_to_end.dagster_ui import wait_until
 from laion_assets_tests.end_to_end.deployment import DEPLOY, Deployment, compose, deployment
@@ -168,7 +168,7 @@ def test_a_run_whose_code_server_was_killed_is_started_again_and_makes_only_what
     shards = range(8)
 
     def complete() -> dict[str, str]:
-        states = Freshness(dataset).states("image_shards")
+        states = DatasetStatus(dataset).states("image_shards")
         return {state.key: state.manifest.published_at for state in states if state.manifest is not None}
 
     backfill = served.page.backfill("sample", ["image_shards"], [f"{shard:05d}" for shard in shards])

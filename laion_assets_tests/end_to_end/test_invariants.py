@@ -14,7 +14,7 @@ import pytest
 
 from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
 from laion_assets.errors import IncompleteError, LaionAssetsError
-from laion_assets.orchestration.checks.row_counts import recount
+from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
 from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, load_model
 from laion_assets.stages.handles import (
@@ -27,7 +27,7 @@ from laion_assets.stages.handles import (
     ImageShards,
 )
 from laion_assets.stages.knn_indices.build import build_indices
-from laion_assets.stages.status import Freshness, require_complete
+from laion_assets.stages.status import DatasetStatus, require_complete
 from laion_assets.store.store import Store
 
 Copy = Callable[..., Dataset]
@@ -60,7 +60,7 @@ def rewrite_tar(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]
 
 
 def problem(dataset: Dataset, asset: str, partition: int) -> str:
-    found = recount(dataset, asset, tuple(HANDLES[asset].numbers(dataset.layout)), sample_model)
+    found = verify(dataset, asset, tuple(HANDLES[asset].numbers(dataset.layout)), sample_model)
     key = HANDLES[asset].key(dataset.layout, partition)
     assert list(found) == [key], f"exactly partition {key} breaks the law, the check says {found}"
     return " / ".join(found[key])
@@ -69,7 +69,7 @@ def problem(dataset: Dataset, asset: str, partition: int) -> str:
 @pytest.mark.parametrize("asset", STAGES)
 def test_an_unbroken_dataset_keeps_every_law(asset: str, sample_copy: Copy) -> None:
     dataset = sample_copy()
-    assert recount(dataset, asset, tuple(HANDLES[asset].numbers(dataset.layout)), sample_model) == {}
+    assert verify(dataset, asset, tuple(HANDLES[asset].numbers(dataset.layout)), sample_model) == {}
 
 
 def test_a_dropped_tar_member(sample_copy: Copy) -> None:
@@ -106,7 +106,7 @@ def test_a_tar_cut_short(sample_copy: Copy) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     said = problem(dataset, IMAGE_SHARDS, SHARD)
     assert "00005.tar" in said
-    state = Freshness(dataset).state(IMAGE_SHARDS, SHARD)
+    state = DatasetStatus(dataset).state(IMAGE_SHARDS, SHARD)
     assert (state.state, "00005.tar" in state.reason) == ("damaged", True)
 
 
@@ -170,5 +170,5 @@ def test_foreign_files_among_the_shards_are_ignored(sample_copy: Copy) -> None:
     dataset = sample_copy("dedup_parquet", "image_shards")
     shutil.copy(shard_file(dataset, ".tar"), files(dataset) / "image_shards" / "99999.tar")
     (files(dataset) / "image_shards" / "notes.json").write_text("{}")
-    assert recount(dataset, IMAGE_SHARDS, (SHARD,), sample_model) == {}
-    assert [state.state for state in Freshness(dataset).states(IMAGE_SHARDS)] == ["complete"] * 24
+    assert verify(dataset, IMAGE_SHARDS, (SHARD,), sample_model) == {}
+    assert [state.state for state in DatasetStatus(dataset).states(IMAGE_SHARDS)] == ["complete"] * 24

@@ -11,7 +11,7 @@ from laion_assets.dataset.dataset import LAION400M, SAMPLE_MODEL, SAMPLE_SITE, D
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import LaionAssetsError
 from laion_assets.orchestration.runs import materialize_stage
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_parquet_shards_and_an_embedding_file_then_the_index_refuses(
         ("clip_embeddings", range(1)),
     ):
         materialize_stage(laion400m, definitions, asset, instance, within)
-    freshness = Freshness(laion400m)
+    freshness = DatasetStatus(laion400m)
     assert [state.state for state in freshness.states("dedup_parquet")] == ["complete"] * 32
     shards = freshness.states("image_shards")
     assert [state.key for state in shards if state.state == "complete"] == [f"{shard:05d}" for shard in range(104)]

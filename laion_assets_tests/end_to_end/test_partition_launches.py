@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.orchestration.partitions import PARTITIONED, partition_keys
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, RAW_CSV
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import manifest_path
 from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
@@ -69,7 +69,7 @@ def published_at(dataset: Dataset, asset: str, keys: Sequence[str]) -> dict[str,
 
 
 def complete(dataset: Dataset, asset: str) -> list[str]:
-    return [state.key for state in Freshness(dataset).states(asset) if state.state == "complete"]
+    return [state.key for state in DatasetStatus(dataset).states(asset) if state.state == "complete"]
 
 
 def forget(dataset: Dataset, asset: str, keys: Sequence[str]) -> None:

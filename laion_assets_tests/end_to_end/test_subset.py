@@ -19,7 +19,7 @@ def home(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's files up to its shards, and what the subset makes of them."""
     folder = tmp_path_factory.mktemp("subset")
     sample = folder / "data" / "sample"
-    for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "image_shards", "manifests", "claims"):
+    for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "image_shards", "manifests", "leases"):
         shutil.copytree(demo.root / "sample" / name, sample / name)
     done = command(folder, "materialize", "--dataset", SUBSET)
     (folder / "output").write_text(done.stdout + done.stderr)
@@ -61,7 +61,7 @@ def test_its_vectors_are_those_of_the_whole_row_by_row(home: Path, demo: Demo) -
 
 def test_the_whole_does_not_see_the_subset_s_files(home: Path) -> None:
     assert sorted(path.name for path in (home / "data" / "sample" / "subsets" / "sample_01_01").iterdir()) == [
-        "claims",
+        "leases",
         "clip_embeddings",
         "knn_indices",
         "manifests",

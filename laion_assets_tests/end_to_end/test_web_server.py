@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import TOP, Demo
 from laion_assets_tests.end_to_end.dagster_ui import (
     CANCEL_BACKFILL,
@@ -37,7 +37,7 @@ def home(kind: str, tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Pat
     folder = tmp_path_factory.mktemp(kind)
     (folder / "dagster_home").mkdir()
     shutil.copy(TOP / "dagster_home" / "dagster.yaml", folder / "dagster_home")
-    books = [f"{book}/{asset}" for book in ("manifests", "claims") for asset in ("raw_csv", "dedup_parquet")]
+    books = [f"{book}/{asset}" for book in ("manifests", "leases") for asset in ("raw_csv", "dedup_parquet")]
     for name in ("raw_csv", "dedup_parquet", "dedup_rejects", *books):
         shutil.copytree(demo.root / "sample" / name, folder / "data" / "sample" / name)
     return folder
@@ -66,7 +66,7 @@ def of_a_run(command: list[str]) -> bool:
 
 
 def complete(dataset: Dataset, asset: str) -> list[str]:
-    return [state.key for state in Freshness(dataset).states(asset) if state.state == "complete"]
+    return [state.key for state in DatasetStatus(dataset).states(asset) if state.state == "complete"]
 
 
 def times_made(page: DagsterPage, keys: list[str]) -> Counter[str]:

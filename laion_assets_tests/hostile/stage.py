@@ -24,7 +24,7 @@ HEALTHY, HOSTILE = "healthy", "hostile"
 def hostile_dataset(folder: Path, healthy: bool) -> Dataset:
     """The dataset of the hostile crawl, with bounds so small that hostile answers reach each.
 
-    Without `healthy` hosts the detection of local faults is off: it takes such a web for a fault of this machine.
+    Without `healthy` hosts the detection of local failures is off: it takes such a web for a fault of this machine.
     """
     return replace(
         SAMPLE,
@@ -49,7 +49,7 @@ def hostile_dataset(folder: Path, healthy: bool) -> Dataset:
             max_pixels=20_000_000,
             processes=2,
             threads=32,
-            refuse_local_faults=healthy,
+            refuse_local_failures=healthy,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 The namespace's every address answers, also loopback, private networks and metadata services, so that a request that
 should not be sent would be served with a secret; nftables notes it in any case. Once more than half of the rows are at
-healthy hosts, and detection of local faults is on; once all hosts are hostile, and it is off.
+healthy hosts, and detection of local failures is on; once all hosts are hostile, and it is off.
 """
 
 import ipaddress
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.orchestration.checks.row_counts import recount
+from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.reasons import Reason
 from laion_assets.stages.handles import HANDLES
 from laion_assets.store.manifest import Manifest, read_manifest
@@ -154,7 +154,7 @@ def test_every_file_of_the_source_is_fetched_or_has_its_reason(hostile: Dataset,
     assert sum(manifest.counts.reasons.values()) == len(crawl.pages)
     assert set(manifest.counts.reasons) == {
         "bad_encoding", "bad_redirect", "bad_response", "blocked_address", "short_body", "too_large",
-        "too_many_redirects", "unsupported_scheme", "vanished_404",
+        "too_many_redirects", "unsupported_scheme", "deleted_404",
     }  # fmt: skip
 
 
@@ -191,4 +191,4 @@ def test_every_row_of_the_shards_has_its_image_or_a_reason_of_its_kind(hostile: 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_invariants_hold(hostile: Dataset, stage: str) -> None:
     numbers = tuple(HANDLES[stage].numbers(hostile.layout))
-    assert recount(hostile, stage, numbers, lambda: pytest.fail("no model is needed")) == {}
+    assert verify(hostile, stage, numbers, lambda: pytest.fail("no model is needed")) == {}

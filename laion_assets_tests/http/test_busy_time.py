@@ -64,7 +64,7 @@ def test_lost_time_moves_the_deadline_up_to_a_bound():
     busy.lost_s = 1e6
     assert clock.left() == pytest.approx(MAX_STRETCH * 10, abs=0.5)
     clock.ends -= MAX_STRETCH * 10
-    with pytest.raises(Rejection, match="local_fault: this machine was too busy"):
+    with pytest.raises(Rejection, match="local_failure: this machine was too busy"):
         clock.left()
 
 
@@ -112,9 +112,9 @@ def test_a_busy_machine_waits_on_and_an_idle_one_does_not():
             assert fetch(site.url("/late.jpg"), policy).reason is Reason.SUCCESS
 
 
-def test_a_machine_too_busy_for_any_wait_is_a_local_fault():
+def test_a_machine_too_busy_for_any_wait_is_a_local_failure():
     with running({"/late.jpg": late(9)}) as site, Losing(0.97):
         policy = FetchPolicy(**{**vars(HASTY), "resolve": site.resolve})
         started = time.monotonic()
-        assert fetch(site.url("/late.jpg"), policy).reason is Reason.LOCAL_FAULT
+        assert fetch(site.url("/late.jpg"), policy).reason is Reason.LOCAL_FAILURE
         assert time.monotonic() - started < 8

@@ -17,8 +17,13 @@ from laion_assets.errors import SourceError
 from laion_assets.http.messages.content_coding import StreamDecoder, content_coding
 from laion_assets.http.messages.dates import parse_date, retry_after_s
 from laion_assets.http.messages.framing import chunk_size, content_range, framing_of
-from laion_assets.http.messages.head import MAX_HEAD_BYTES, Head, HeadReader, parse_head
 from laion_assets.http.messages.request import request_bytes
+from laion_assets.http.messages.response_headers import (
+    MAX_HEAD_BYTES,
+    ResponseHeaderReader,
+    ResponseHeaders,
+    parse_headers,
+)
 from laion_assets.http.messages.validators import range_validator, valid_date, valid_etag
 from laion_assets.http.sources.async_connection import Connection, RateWindow, Response, read_plain
 from laion_assets.http.urls.target import follow, parse_target
@@ -148,7 +153,7 @@ def test_a_url_is_a_clean_request_or_refused(url: str, location: str) -> None:
 @given(ANSWERS, st.integers(1, 7))
 def test_a_head_is_read_alike_however_it_is_cut(sent: bytes, step: int) -> None:
     def read(pieces: list[bytes]) -> Any:
-        reader, buffer = HeadReader(), bytearray()
+        reader, buffer = ResponseHeaderReader(), bytearray()
         for piece in pieces:
             buffer += piece
             try:
@@ -193,12 +198,12 @@ def test_a_response_is_read_or_refused(sent: bytes) -> None:
 @given(st.text(max_size=40) | ANSWERS.map(lambda raw: raw.decode("latin-1")))
 def test_dates_and_sizes_are_read_or_not(text: str) -> None:
     parse_date(text)
-    retry_after_s(Head(503, (("retry-after", text), ("date", text[::-1]))))
-    content_range(Head(206, (("content-range", text),)))
+    retry_after_s(ResponseHeaders(503, (("retry-after", text), ("date", text[::-1]))))
+    content_range(ResponseHeaders(206, (("content-range", text),)))
     valid_etag(text), valid_date(text)
     for act in (
-        lambda: framing_of(Head(200, (("content-length", text),))),
-        lambda: content_coding(Head(200, (("content-encoding", text),))),
+        lambda: framing_of(ResponseHeaders(200, (("content-length", text),))),
+        lambda: content_coding(ResponseHeaders(200, (("content-encoding", text),))),
         lambda: chunk_size(text.encode("utf-8", "replace")),
     ):
         try:
@@ -276,8 +281,8 @@ GROWING: dict[str, Callable[[int], Any]] = {
     "entities": lambda n: listing("<a href='" + "&amp;&#" * n + "'>"),
     "json": lambda n: listing("[" * n, "application/json"),
     "callback": lambda n: listing("a" * n + "([", ""),
-    "folded header": lambda n: parse_head(b"HTTP/1.1 200 OK\r\nX: y\r\n" + b" z\r\n" * n + b"\r\n"),
-    "headers": lambda n: parse_head(b"HTTP/1.1 200 OK\r\n" + b"X:y\r\n" * n + b"\r\n"),
+    "folded header": lambda n: parse_headers(b"HTTP/1.1 200 OK\r\nX: y\r\n" + b" z\r\n" * n + b"\r\n"),
+    "headers": lambda n: parse_headers(b"HTTP/1.1 200 OK\r\n" + b"X:y\r\n" * n + b"\r\n"),
     "path": lambda n: parse_target("http://a.test/" + "é %" * n),
     "labels": lambda n: target("http://" + "ü." * n),
     "digits": lambda n: target("http://a.test:" + "9" * n),
@@ -303,7 +308,7 @@ def test_the_worst_input_takes_linear_time(kind: str) -> None:
 
 
 def test_a_head_that_drips_in_is_scanned_once() -> None:
-    reader, buffer = HeadReader(), bytearray(b"HTTP/1.1 200 OK\r\nX: ")
+    reader, buffer = ResponseHeaderReader(), bytearray(b"HTTP/1.1 200 OK\r\nX: ")
     started = time.thread_time()
     for _ in range(MAX_HEAD_BYTES - 100):
         buffer += b"y"

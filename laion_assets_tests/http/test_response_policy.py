@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from laion_assets.http.messages.dates import retry_after_s
-from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.response_headers import ResponseHeaders
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -34,13 +34,13 @@ NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value, seconds):
-    assert retry_after_s(Head(429, (("retry-after", value),)), NOW) == seconds
+    assert retry_after_s(ResponseHeaders(429, (("retry-after", value),)), NOW) == seconds
 
 
 def test_a_date_is_measured_from_the_answers_own():
     headers = (("date", "Thu, 01 Jan 2015 00:00:00 GMT"), ("retry-after", "Thu, 01 Jan 2015 00:00:07 GMT"))
-    assert retry_after_s(Head(503, headers), NOW) == 7.0
+    assert retry_after_s(ResponseHeaders(503, headers), NOW) == 7.0
 
 
 def test_no_retry_after():
-    assert retry_after_s(Head(503, ()), NOW) is None
+    assert retry_after_s(ResponseHeaders(503, ()), NOW) is None

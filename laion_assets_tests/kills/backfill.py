@@ -29,7 +29,7 @@ import psutil
 
 from laion_assets.dataset.dataset import REHEARSAL, Dataset
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, KNN_INDICES, STAGES
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.dagster_ui import BACKFILL
 from laion_assets_tests.end_to_end.deployment import Deployment, deployment
@@ -111,7 +111,7 @@ def backfill_killed_often(served: Deployment, database: Database, kills: int, ch
 
 def compare(dataset: Dataset, undisturbed: Dataset) -> None:
     """All partitions complete, with the undisturbed content. Raises AssertionError naming the first that are not."""
-    ours, theirs = Freshness(dataset), Freshness(undisturbed)
+    ours, theirs = DatasetStatus(dataset), DatasetStatus(undisturbed)
     for stage in STAGES:
         found, expected = ours.states(stage), theirs.states(stage)
         incomplete = [(state.key, state.state, state.reason) for state in found if state.state != "complete"]
@@ -191,7 +191,9 @@ def main() -> None:
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     undisturbed = replace(REHEARSAL, root=str(options.undisturbed.absolute() / "data"))
-    missing = [state.key for stage in STAGES for state in Freshness(undisturbed).states(stage) if not state.manifest]
+    missing = [
+        state.key for stage in STAGES for state in DatasetStatus(undisturbed).states(stage) if not state.manifest
+    ]
     if missing:
         sys.exit(f"{options.undisturbed} lacks {len(missing):,} partitions: make it with bench/graph.py --keep.")
     _say(f"seed {seed}")

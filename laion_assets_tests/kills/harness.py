@@ -29,7 +29,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.progress import Progress
 from laion_assets.stages.handles import IMAGE_SHARDS
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store
 from laion_assets_tests.kills.held_victim import Victim, victim_of
@@ -73,7 +73,7 @@ class Report:
 
 
 def kill_often(
-    kills: int, seed: int, folder: Path, deadline_s: float = 1e9, say: Callable[[str], None] = lambda line: None
+    kills: int, seed: int, folder: Path, deadline_s: float = 1e9, log: Callable[[str], None] = lambda line: None
 ) -> Report:
     """Kill so many times, or until the deadline, and check each round's end; `say` gets lines of progress.
 
@@ -94,13 +94,13 @@ def kill_often(
         _make(half)
         site.pages |= good
         work = replace(fresh, root=str(folder / "work"))
-        progress = Progress(say, "kills", kills, "rounds", every_s=20)
+        progress = Progress(log, "kills", kills, "rounds", every_s=20)
         with victim_of(folder, work) as victim:
             paces = {}
             for kind, before in (("made", fresh), ("retried", half)):
                 _begin_with(before, work)
                 pace = paces[kind] = _pace(victim, work, kind)
-                say(f"undisturbed ({kind}): {pace.start_s:.2f} s to its first shard, {pace.work_s:.2f} s from there")
+                log(f"undisturbed ({kind}): {pace.start_s:.2f} s to its first shard, {pace.work_s:.2f} s from there")
             while report.kills.total() < kills and time.monotonic() - started < deadline_s:
                 kind, before = chance.choice([("made", fresh), ("retried", half)])
                 _begin_with(before, work)
@@ -222,7 +222,7 @@ def _compare(work: Dataset, undisturbed: Dataset) -> None:
     here, there = published(work), published(undisturbed)
     different = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
     assert not different, f"not the undisturbed bytes: {different}"
-    ours, theirs = Freshness(work), Freshness(undisturbed)
+    ours, theirs = DatasetStatus(work), DatasetStatus(undisturbed)
     for shard in range(SHARDS):
         state, expected = ours.state(IMAGE_SHARDS, shard), theirs.state(IMAGE_SHARDS, shard)
         assert (state.state, state.manifest is not None) == ("complete", True), f"shard {shard} is {state.state}"

@@ -11,8 +11,8 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.definitions import IO_MANAGERS
 from laion_assets.errors import SourceError
 from laion_assets.orchestration.checks import row_counts as recount_module
-from laion_assets.orchestration.checks.row_counts import recount_checks
-from laion_assets.orchestration.checks.up_to_date import judgement
+from laion_assets.orchestration.checks.row_counts import row_count_checks
+from laion_assets.orchestration.checks.up_to_date import outcome
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.ui.metadata_values import images, table, text
 from laion_assets.stages.handles import (
@@ -72,9 +72,9 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
         yield from HOSTILE[:2]
         raise SourceError(HOSTILE[0])
 
-    monkeypatch.setitem(recount_module.RECOUNTS, RAW_CSV, (problems, HOSTILE[0]))
+    monkeypatch.setitem(recount_module.VERIFIERS, RAW_CSV, (problems, HOSTILE[0]))
     check = next(
-        check for check in recount_checks(hostile) if next(iter(check.check_keys)).asset_key.path[-1] == RAW_CSV
+        check for check in row_count_checks(hostile) if next(iter(check.check_keys)).asset_key.path[-1] == RAW_CSV
     )
     (found,) = dg.materialize(
         [dg.AssetSpec([hostile.name, RAW_CSV]), check],
@@ -86,7 +86,7 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
     assert_inert(dict(found.metadata))
     assert markup(found.description or "") == []
     states = [PartitionState(RAW_CSV, number, f"{number}", "damaged", why) for number, why in enumerate(HOSTILE)]
-    result = judgement(states, "all")
+    result = outcome(states, "all")
     assert_inert(dict(result.metadata))
     assert markup(result.description or "") == []
 

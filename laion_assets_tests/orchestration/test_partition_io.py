@@ -13,9 +13,9 @@ from laion_assets.errors import ForeignError, IncompleteError, LaionAssetsError
 from laion_assets.orchestration.partitions import partitions_def
 from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def publish(dataset: Dataset, shards: list[int]) -> None:
     store = Store.of(dataset)
     for shard in shards:
         key = dataset.layout.shard_key(shard)
-        with publication(store, IMAGE_SHARDS, key) as attempt:
-            attempt.stage(ImageShards.path(dataset.layout, shard, ".tar")).write_bytes(b"")
-            attempt.commit(Counts(1, 0, {"http_404": 1}), settings="s", inputs="i")
+        with open_transaction(store, IMAGE_SHARDS, key) as transaction:
+            transaction.stage(ImageShards.path(dataset.layout, shard, ".tar")).write_bytes(b"")
+            transaction.commit(Counts(1, 0, {"http_404": 1}), settings="s", inputs="i")
 
 
 def materialize(dataset: Dataset, returned: object) -> dg.ExecuteInProcessResult:

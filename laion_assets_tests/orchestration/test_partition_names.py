@@ -111,7 +111,7 @@ def test_a_run_makes_and_reports_and_checks_the_partitions_it_names(
     assert made == ran.reported == keys
     checked = {check.check_name: check for check in ran.result.get_asset_check_evaluations()}
     assert all(check.passed for check in checked.values()), checked
-    assert checked["conservation"].metadata["partitions_recounted"].value == len(keys)
+    assert checked["row_counts"].metadata["partitions_recounted"].value == len(keys)
     assert checked["up_to_date"].metadata["partitions"].value == f"{len(keys)} (of this run)"
 
 

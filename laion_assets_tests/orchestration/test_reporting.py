@@ -18,9 +18,9 @@ from laion_assets.orchestration.reporting import Published, Reporting, reported_
 from laion_assets.stages.handles import DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets_tests.end_to_end.dagster_ui import wait_until
 
 SHARDS = range(3, 13)
@@ -36,9 +36,9 @@ def dataset(dataset: Dataset) -> Dataset:
 def publish(dataset: Dataset, shard: int) -> Manifest:
     layout = dataset.layout
     settings = settings_digest(dataset, IMAGE_SHARDS)
-    with publication(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as attempt:
-        attempt.stage(ImageShards.path(layout, shard, ".tar")).write_bytes(b"")
-        return attempt.commit(Counts(1, 0, {"http_404": 1}), settings=settings, inputs=f"rows of {shard}")
+    with open_transaction(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as transaction:
+        transaction.stage(ImageShards.path(layout, shard, ".tar")).write_bytes(b"")
+        return transaction.commit(Counts(1, 0, {"http_404": 1}), settings=settings, inputs=f"rows of {shard}")
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def rows(dataset: Dataset) -> None:
     """The parquet files that the shards come from."""
     layout = dataset.layout
     for parquet in range(layout.parquet_files):
-        with publication(Store.of(dataset), DEDUP_PARQUET, layout.parquet_key(parquet)) as attempt:
-            attempt.stage(DedupParquet.path(layout, parquet)).write_bytes(b"")
+        with open_transaction(Store.of(dataset), DEDUP_PARQUET, layout.parquet_key(parquet)) as transaction:
+            transaction.stage(DedupParquet.path(layout, parquet)).write_bytes(b"")
             outputs = {layout.shard_key(shard): f"rows of {shard}" for shard in layout.shards_of_parquet(parquet)}
-            attempt.commit(Counts(0, 0), settings="s", inputs="i", outputs=outputs)
+            transaction.commit(Counts(0, 0), settings="s", inputs="i", outputs=outputs)
 
 
 def run(dataset: Dataset, instance: dg.DagsterInstance, work: Work) -> dg.ExecuteInProcessResult:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import dagster as dg
 import pytest
 
-from laion_assets.orchestration.declaration import say_in
+from laion_assets.orchestration.declaration import run_logger
 from laion_assets.orchestration.resources.run_log import run_log
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
 
@@ -33,6 +33,6 @@ def test_what_a_stage_says_is_one_line() -> None:
     said: list[str] = []
     context = cast(Any, SimpleNamespace(log=SimpleNamespace(info=said.append)))
     for text in HOSTILE:
-        say_in(context)(f"fetched {text}")
+        run_logger(context)(f"fetched {text}")
     assert len(said) == len(HOSTILE)
     assert not [line for line in said if INVISIBLE.search(line)]

@@ -20,9 +20,9 @@ from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.handles import ClipEmbeddings, DedupParquet, ImageShards
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets_tests.scale.memory import peak_memory
 
 pytestmark = pytest.mark.scale
@@ -160,8 +160,8 @@ def _publish_rows(dataset: Dataset, rows: int) -> None:
     layout, outputs = dataset.layout, {}
     urls = [f"http://photos-{row % 40:02d}.test/{row}.jpg" for row in range(rows)]
     found = sorted((uid_of(url, f"picture {url}"), url) for url in urls)
-    with publication(Store.of(dataset), "dedup_parquet", layout.parquet_key(0)) as attempt:
-        path = attempt.stage(DedupParquet.path(layout, 0))
+    with open_transaction(Store.of(dataset), "dedup_parquet", layout.parquet_key(0)) as transaction:
+        path = transaction.stage(DedupParquet.path(layout, 0))
         with pq.ParquetWriter(path, DEDUP_SCHEMA) as writer:
             for shard in layout.shards_of_parquet(0):
                 part = [found[row] for row in layout.rows_of_shard(shard, layout.shards, rows)]
@@ -173,7 +173,7 @@ def _publish_rows(dataset: Dataset, rows: int) -> None:
                 outputs[layout.shard_key(shard)] = rows_digest(table)
                 writer.write_table(table, row_group_size=len(part))
         digest = settings_digest(dataset, "dedup_parquet")
-        attempt.commit(Counts(rows, rows), settings=digest, inputs="", outputs=outputs)
+        transaction.commit(Counts(rows, rows), settings=digest, inputs="", outputs=outputs)
 
 
 def _publish_shard(dataset: Dataset, shard: int, rows: int) -> None:
@@ -186,8 +186,8 @@ def _publish_shard(dataset: Dataset, shard: int, rows: int) -> None:
     layout, schema = dataset.layout, shard_schema(dataset.images)
     colours = np.random.default_rng(shard).integers(0, 255, (rows, 3))
     records = []
-    with publication(Store.of(dataset), "image_shards", layout.shard_key(shard)) as attempt:
-        with tarfile.open(attempt.stage(ImageShards.path(layout, shard, ".tar")), "w") as tar:
+    with open_transaction(Store.of(dataset), "image_shards", layout.shard_key(shard)) as transaction:
+        with tarfile.open(transaction.stage(ImageShards.path(layout, shard, ".tar")), "w") as tar:
             for row in range(rows):
                 key = layout.sample_key(shard, row)
                 record = dict.fromkeys(schema.names) | {
@@ -208,9 +208,9 @@ def _publish_shard(dataset: Dataset, shard: int, rows: int) -> None:
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
         pq.write_table(
-            pa.Table.from_pylist(records, schema), attempt.stage(ImageShards.path(layout, shard, ".parquet"))
+            pa.Table.from_pylist(records, schema), transaction.stage(ImageShards.path(layout, shard, ".parquet"))
         )
-        attempt.commit(Counts(rows, rows), settings=settings_digest(dataset, "image_shards"), inputs="")
+        transaction.commit(Counts(rows, rows), settings=settings_digest(dataset, "image_shards"), inputs="")
 
 
 def _tiny_model(folder: Path) -> str:

@@ -17,7 +17,7 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import IntegrityError, LayoutError, StoreError
 from laion_assets.orchestration import runs
-from laion_assets.orchestration.checks.up_to_date import judgement
+from laion_assets.orchestration.checks.up_to_date import outcome
 from laion_assets.stages.handles import (
     CLIP_EMBEDDINGS,
     DATASET_STATISTICS,
@@ -31,7 +31,7 @@ from laion_assets.stages.handles import (
     partition_paths,
 )
 from laion_assets.stages.raw_csv.build import fetch_raw_csv
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.stages.stored_layout import (
     RECORD,
     old_partitions,
@@ -40,10 +40,10 @@ from laion_assets.stages.stored_layout import (
     record_of,
     remove_old_layout,
 )
-from laion_assets.store.commit import publication, recover
-from laion_assets.store.lease import claim
+from laion_assets.store.lease import lease
 from laion_assets.store.manifest import Counts, manifest_path, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction, recover
 from laion_assets_tests.stages.clip_embeddings.small_dataset import publish_shards, small_dataset
 
 EIGHT = Layout(parquet_files=2, shards=8, embedding_files=8, rows_per_shard=50)
@@ -67,17 +67,17 @@ def eight(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
 
 
 def publish(store: Store, asset: str, key: str, layout: Layout, content: bytes = b"x") -> None:
-    with publication(store, asset, key) as attempt:
+    with open_transaction(store, asset, key) as transaction:
         for path in partition_paths(asset, key, layout):
-            attempt.stage(path).write_bytes(content)
-        attempt.commit(Counts(1, 1), settings=content.hex(), inputs="i")
+            transaction.stage(path).write_bytes(content)
+        transaction.commit(Counts(1, 1), settings=content.hex(), inputs="i")
 
 
 def files_of(dataset: Dataset) -> set[str]:
     """Every file of the store but claims."""
     fs, base = fsspec.core.url_to_fs(Store.of(dataset).url)
     found = {path.removeprefix(f"{base}/") for path in fs.find(base)}
-    return {path for path in found if not path.startswith("claims/")}
+    return {path for path in found if not path.startswith("leases/")}
 
 
 OLD = {
@@ -202,7 +202,7 @@ def test_an_old_partition_that_was_killed_midway_is_finished_and_removed(tmp_pat
     publish(store, IMAGE_SHARDS, "00007", EIGHT)
     manifest = json.loads(store.read_bytes(manifest_path(IMAGE_SHARDS, "00007")))
     store.delete(manifest_path(IMAGE_SHARDS, "00007"))
-    intent = {"attempt": "a1", "manifest": manifest}
+    intent = {"transaction": "a1", "manifest": manifest}
     store.write_bytes(f"staging/{IMAGE_SHARDS}/00007/intent.json", json.dumps(intent).encode())
     assert remove_old_layout(dataset) == 1
     assert files_of(dataset) == set()
@@ -251,9 +251,9 @@ def test_a_run_of_every_asset_looks_at_the_layout_first(
 
 def test_status_and_check_name_partitions_of_another_layout(eight: Dataset) -> None:
     three = replace(eight, layout=THREE)
-    freshness = Freshness(three)
+    freshness = DatasetStatus(three)
     old = old_partitions(three, freshness.store, IMAGE_SHARDS)[IMAGE_SHARDS]
-    found = judgement(freshness.states(IMAGE_SHARDS), "all", old)
+    found = outcome(freshness.states(IMAGE_SHARDS), "all", old)
     assert not found.passed
     assert found.severity == dg.AssetCheckSeverity.WARN
     assert "5 of another layout" in str(found.description)
@@ -317,14 +317,14 @@ def test_a_claim_of_an_earlier_version_is_evidence_too(tmp_path: Path) -> None:
     dataset = replace(SAMPLE, root=str(tmp_path), layout=THREE)
     store = Store.of(dataset)
     store.write_bytes("image_shards/00000.tar", b"x")
-    store.write_bytes(f"claims/{IMAGE_SHARDS}/00000/000003", b"{}")
+    store.write_bytes(f"leases/{IMAGE_SHARDS}/00000/000003", b"{}")
     prepare_store(dataset, IMAGE_SHARDS, (0,))
     publish(store, IMAGE_SHARDS, "00000", THREE, b"new")
 
 
 def test_a_claim_that_published_nothing_is_no_evidence(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    with claim(store, IMAGE_SHARDS, "00000"):
+    with lease(store, IMAGE_SHARDS, "00000"):
         pass
     store.write_bytes("image_shards/00000.tar", b"of somebody")
     with pytest.raises(StoreError, match="would overwrite"):
@@ -378,7 +378,7 @@ def test_many_workers_publish_beside_each_other_without_taking_one_another_s_fil
     for thread in threads:
         thread.join()
     assert errors == []
-    assert {state.state for state in Freshness(dataset).states(IMAGE_SHARDS)} == {"stale"}
+    assert {state.state for state in DatasetStatus(dataset).states(IMAGE_SHARDS)} == {"stale"}
 
 
 def test_a_complete_asset_costs_one_listing_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from laion_assets.errors import IntegrityError, StoreError
 from laion_assets.store.intent import Intent, intent_path, read_intent
-from laion_assets.store.lease import claim, is_alive
+from laion_assets.store.lease import is_alive, lease
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, manifest_path, read_manifest
 from laion_assets.store.paths import checked_path, folders_of_asset
 from laion_assets.store.store import Store
@@ -116,7 +116,7 @@ def test_any_content_of_an_intent_is_read_dropped_or_refused(content: bytes) -> 
         return
     assert intent is not None
     check_manifest(intent.manifest)
-    assert "/" not in checked_path(intent.attempt)
+    assert "/" not in checked_path(intent.transaction)
     assert all(checked_path(path).startswith("image_shards/") for path in intent.superseded)
 
 
@@ -127,12 +127,12 @@ def test_any_content_of_an_intent_is_read_dropped_or_refused(content: bytes) -> 
 )
 def test_any_claim_is_read_or_ignored(name: str, content: bytes) -> None:
     store = Store("memory://fuzzed-claim")
-    store.delete("claims")
+    store.delete("leases")
     try:
-        store.write_bytes(f"claims/{ASSET}/{KEY}/{name}", content)
+        store.write_bytes(f"leases/{ASSET}/{KEY}/{name}", content)
     except StoreError:  # a name that no store of ours has
         return
-    with claim(store, ASSET, KEY, wait_s=0.0) as held:
+    with lease(store, ASSET, KEY, wait_s=0.0) as held:
         assert held.number >= 1
 
 

@@ -20,9 +20,9 @@ from laion_assets_tests.stages.dedup_parquet.tables import quiet
 TABLE = b"URL|TEXT|similarity\nhttp://a.test/1.jpg|one|0.3\n"
 
 
-def fetched(dataset: Dataset, say: Callable[[str], None] = quiet) -> list[str]:
+def fetched(dataset: Dataset, log: Callable[[str], None] = quiet) -> list[str]:
     """The files of raw_csv, below it."""
-    manifest = fetch_raw_csv(dataset, Store.of(dataset), say)
+    manifest = fetch_raw_csv(dataset, Store.of(dataset), log)
     return sorted(entry.path.removeprefix("raw_csv/") for entry in manifest.files)
 
 
@@ -159,7 +159,7 @@ def test_signs_of_patterns_in_the_names_of_objects_are_literal(
         for number, name in enumerate(NAMES):
             assert store.read_bytes(f"raw_csv/in/{name}") == b"%d|" % number + TABLE
     fs.rm_file(f"{base}/in/a*.csv")
-    gone = replace(here, metadata=replace(here.metadata, vanished="remove"))
+    gone = replace(here, metadata=replace(here.metadata, deleted_at_source="remove"))
     left = [name for name in NAMES if name != "a*.csv"]
     assert fetched(gone) == sorted(f"in/{name}" for name in left)
     assert all(store.size(f"raw_csv/in/{name}") for name in left), "nothing but the one file was deleted"

@@ -17,7 +17,7 @@ SUBSET = SAMPLE.subset(range(0, 2))
     [
         ("image_shards/00000.tar", "image_shards/00000.tar"),
         ("manifests/image_shards/00000.json", "manifests/image_shards/00000.json"),
-        ("claims/dedup_parquet/00/000001", "claims/dedup_parquet/00/000001"),
+        ("leases/dedup_parquet/00/000001", "leases/dedup_parquet/00/000001"),
         ("clip_embeddings/img_emb/img_emb_0.npy", "subsets/sample_00_01/clip_embeddings/img_emb/img_emb_0.npy"),
         ("manifests/knn_indices/all.json", "subsets/sample_00_01/manifests/knn_indices/all.json"),
         ("staging/clip_embeddings/0", "subsets/sample_00_01/staging/clip_embeddings/0"),

@@ -26,14 +26,14 @@ from laion_assets.stages.handles import (
     assets_of,
 )
 from laion_assets.stages.knn_indices.build import build_indices
-from laion_assets.stages.knn_indices.verify import recount_indices
+from laion_assets.stages.knn_indices.verify import verify_indices
 from laion_assets.stages.published_parquet.build import observe_published, read_list
 from laion_assets.stages.raw_csv.build import PARTIAL_FOLDER, fetch_raw_csv
 from laion_assets.stages.statistics.build import build_statistics, read_summaries
-from laion_assets.stages.status import Freshness
-from laion_assets.store.commit import publication, recover
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Counts, manifest_path, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction, recover
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, ROWS, publish_shard, random_model
 
 KEY = "00001"
@@ -98,7 +98,7 @@ def search(dataset: Dataset) -> None:
 
 def states(dataset: Dataset) -> dict[str, list[str]]:
     """What `laion-assets status` reads."""
-    freshness = Freshness(dataset)
+    freshness = DatasetStatus(dataset)
     return {asset: [state.state for state in freshness.states(asset)] for asset in assets_of(dataset)}
 
 
@@ -167,7 +167,7 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
 def test_a_tampered_manifest_is_damaged_by_name_and_replaced_by_a_new_run(built: Dataset, label: str) -> None:
     change, said = SHARD_MANIFESTS[label]
     edit(place(built), change)
-    state = Freshness(built).state(IMAGE_SHARDS, 1)
+    state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
     assert state.state == "damaged"
     assert said in state.reason
     assert f"{IMAGE_SHARDS}/{KEY}.json" in state.reason
@@ -175,7 +175,7 @@ def test_a_tampered_manifest_is_damaged_by_name_and_replaced_by_a_new_run(built:
     with pytest.raises(IncompleteError, match=KEY):
         encode(built)
     publish(built)
-    assert Freshness(built).state(IMAGE_SHARDS, 1).state == "complete"
+    assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
 
 CONTENTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -198,10 +198,10 @@ def edit_text(path: Path, before: str, after: str) -> None:
 def test_a_manifest_of_odd_content_is_damaged_and_replaced(built: Dataset, label: str) -> None:
     change, said = CONTENTS[label]
     change(place(built))
-    state = Freshness(built).state(IMAGE_SHARDS, 1)
+    state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
     assert (state.state, said in state.reason) == ("damaged", True)
     publish(built)
-    assert Freshness(built).state(IMAGE_SHARDS, 1).state == "complete"
+    assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
 
 def make_sparse(path: Path) -> None:
@@ -234,7 +234,7 @@ def test_what_is_not_a_manifest_s_file_is_refused_at_once(built: Dataset, kind: 
     place(built).unlink()
     make(place(built))
     started = time.monotonic()
-    state = Freshness(built).state(IMAGE_SHARDS, 1)
+    state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
     assert (state.state, said in state.reason) == ("damaged", True)
     states(built)
     for use in (encode, publish):
@@ -244,7 +244,7 @@ def test_what_is_not_a_manifest_s_file_is_refused_at_once(built: Dataset, kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("where", ["staging/image_shards/00001/intent.json", "claims/image_shards/00001/000009"])
+@pytest.mark.parametrize("where", ["staging/image_shards/00001/intent.json", "leases/image_shards/00001/000009"])
 def test_what_is_not_an_intent_s_or_a_claim_s_file_is_refused_at_once(built: Dataset, kind: str, where: str) -> None:
     make, said = KINDS[kind]
     path = root(built) / where
@@ -253,17 +253,17 @@ def test_what_is_not_an_intent_s_or_a_claim_s_file_is_refused_at_once(built: Dat
     started = time.monotonic()
     with pytest.raises(StoreError, match=said):
         publish(built)
-    assert Freshness(built).state(IMAGE_SHARDS, 1).state == "complete"
+    assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
     assert time.monotonic() - started < 5
 
 
-def intent(dataset: Dataset, attempt: object, change: Change = lambda fields: None, **more: object) -> Path:
+def intent(dataset: Dataset, transaction: object, change: Change = lambda fields: None, **more: object) -> Path:
     manifest = json.loads(place(dataset).read_bytes())
     change(manifest)
     folder = root(dataset) / f"staging/{IMAGE_SHARDS}/{KEY}"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "intent.json"
-    path.write_text(json.dumps({"attempt": attempt, "manifest": manifest, **more}), encoding="utf-8")
+    path.write_text(json.dumps({"transaction": transaction, "manifest": manifest, **more}), encoding="utf-8")
     return path
 
 
@@ -311,7 +311,7 @@ def test_a_tampered_intent_is_not_carried_out(built: Dataset, label: str) -> Non
     assert "not an intent that this program wrote" in str(raised.value)
     assert "Remove " in str(raised.value)
     assert read_manifest(Store.of(built), IMAGE_SHARDS, KEY) == before
-    assert Freshness(built).state(IMAGE_SHARDS, 1).state == "complete"
+    assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
 
 CLAIMS = {
@@ -331,14 +331,14 @@ CLAIMS = {
 @pytest.mark.parametrize("label", CLAIMS)
 def test_a_tampered_claim_is_held_by_nobody(built: Dataset, label: str) -> None:
     name, content = CLAIMS[label]
-    folder = root(built) / f"claims/{IMAGE_SHARDS}/{KEY}"
+    folder = root(built) / f"leases/{IMAGE_SHARDS}/{KEY}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(content, encoding="utf-8")
     publish(built)
-    assert Freshness(built).state(IMAGE_SHARDS, 1).state == "complete"
+    assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
 
-@pytest.mark.parametrize("folder", ["image_shards", "manifests", "manifests/image_shards", "staging", "claims"])
+@pytest.mark.parametrize("folder", ["image_shards", "manifests", "manifests/image_shards", "staging", "leases"])
 def test_a_folder_that_is_a_link_is_not_followed(built: Dataset, canary: Path, folder: str, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     at = root(built) / folder
@@ -348,8 +348,8 @@ def test_a_folder_that_is_a_link_is_not_followed(built: Dataset, canary: Path, f
     before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
     with pytest.raises(StoreError, match=f"{folder} is a symbolic link"):
         publish(built)
-    state = Freshness(built).state(IMAGE_SHARDS, 1)
-    if folder not in ("staging", "claims"):
+    state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
+    if folder not in ("staging", "leases"):
         assert (state.state, f"{folder} is a symbolic link" in state.reason) == ("damaged", True)
     assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
 
@@ -358,7 +358,7 @@ def test_links_above_the_store_are_the_operator_s(built: Dataset, tmp_path: Path
     (tmp_path / "link").symlink_to(tmp_path)
     linked = replace(built, root=str(tmp_path / "link"))
     publish(linked)
-    assert Freshness(linked).state(IMAGE_SHARDS, 1).state == "complete"
+    assert DatasetStatus(linked).state(IMAGE_SHARDS, 1).state == "complete"
 
 
 def test_a_changed_manifest_of_raw_csv_deletes_nothing_elsewhere(built: Dataset, tmp_path: Path) -> None:
@@ -374,10 +374,10 @@ def test_a_changed_manifest_of_raw_csv_deletes_nothing_elsewhere(built: Dataset,
 
     edit(place(dataset, RAW_CSV, "all"), change)
     fetch_raw_csv(dataset, Store.of(dataset), lambda line: None)
-    assert Freshness(dataset).state(RAW_CSV, 0).state == "complete"
+    assert DatasetStatus(dataset).state(RAW_CSV, 0).state == "complete"
 
 
-@pytest.mark.parametrize("details", [{"origins": [1]}, {"origins": {"raw_csv/a.csv": 5}, "vanished": 3}])
+@pytest.mark.parametrize("details", [{"origins": [1]}, {"origins": {"raw_csv/a.csv": 5}, "deleted_at_source": 3}])
 def test_odd_details_of_raw_csv_only_fetch_again(built: Dataset, tmp_path: Path, details: dict[str, Any]) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -386,7 +386,7 @@ def test_odd_details_of_raw_csv_only_fetch_again(built: Dataset, tmp_path: Path,
     fetch_raw_csv(dataset, Store.of(dataset), lambda line: None)
     edit(place(dataset, RAW_CSV, "all"), put("details", value=details))
     fetch_raw_csv(dataset, Store.of(dataset), lambda line: None)
-    assert Freshness(dataset).state(RAW_CSV, 0).state == "complete"
+    assert DatasetStatus(dataset).state(RAW_CSV, 0).state == "complete"
 
 
 INDEX_MANIFESTS: dict[str, tuple[Change, str]] = {
@@ -494,7 +494,7 @@ def test_a_search_reads_no_metadata_but_the_published(built: Dataset, label: str
     change(root(built) / "knn_indices/metadata/metadata_0.parquet")
     with pytest.raises(IntegrityError, match=rf"metadata_0\.parquet is not.*{said}"):
         search(built)
-    assert not recount_indices(Store.of(built), LAYOUT).ok
+    assert not verify_indices(Store.of(built), LAYOUT).ok
 
 
 def test_metadata_of_the_same_size_with_other_rows_is_refused(built: Dataset) -> None:
@@ -540,7 +540,7 @@ def test_a_damaged_index_is_opened_by_nobody(built: Dataset, damage: str, monkey
     monkeypatch.setattr(faiss, "read_index", lambda path, *flags: opened.append(path) or read_index(path, *flags))
     with pytest.raises(IntegrityError, match=r"image\.index is not opened"):
         search(built)
-    found = recount_indices(Store.of(built), LAYOUT)
+    found = verify_indices(Store.of(built), LAYOUT)
     assert any("image.index is not opened" in problem for problem in found.problems)
     assert [Path(path).name for path in opened] == ["text.index"]
 
@@ -631,9 +631,9 @@ def test_an_altered_list_of_published_files_is_refused_and_made_anew(bare: Datas
 
 def test_altered_figures_are_not_shown(bare: Dataset) -> None:
     store = Store.of(bare)
-    with publication(store, DATASET_STATISTICS) as attempt:
-        attempt.stage("statistics/dataset_statistics.json").write_bytes(b"{}")
-        attempt.commit(Counts(1, 1), settings="s", inputs="i")
+    with open_transaction(store, DATASET_STATISTICS) as transaction:
+        transaction.stage("statistics/dataset_statistics.json").write_bytes(b"{}")
+        transaction.commit(Counts(1, 1), settings="s", inputs="i")
     assert read_summaries(store) == {DATASET_STATISTICS: {}}
     store.write_bytes("statistics/dataset_statistics.json", b"[]")
     with pytest.raises(IntegrityError, match=r"dataset_statistics\.json was altered"):

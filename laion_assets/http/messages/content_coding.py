@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from laion_assets.http.body_budget import FREE_BYTES
-from laion_assets.http.messages.head import Head
+from laion_assets.http.memory_budget import FREE_BYTES
+from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.reasons import Reason, Rejection
 
 _GZIP, _DEFLATE = "gzip", "deflate"
@@ -33,7 +33,7 @@ _SIGNATURES = (
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
-def content_coding(head: Head) -> str:
+def content_coding(head: ResponseHeaders) -> str:
     """The coding that may have to be undone, empty if none. Raises Rejection `bad_encoding` for several at once."""
     if not head.all("content-encoding"):
         return ""

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.response_headers import ResponseHeaders
 
 MAX_RETRY_AFTER_S = 7 * 24 * 3600.0
 """A longer Retry-After is taken for this: a year-9999 date means "not soon"."""
@@ -22,7 +22,7 @@ def parse_date(value: str | None) -> datetime | None:
         return None
 
 
-def retry_after_s(head: Head, now: datetime | None = None) -> float | None:
+def retry_after_s(head: ResponseHeaders, now: datetime | None = None) -> float | None:
     """Retry-After in seconds, of a number or an HTTP-date (RFC 9110, 10.2.3); None where there is none or nonsense.
 
     A date is measured from the response's own Date, if it has one: the server's clock and ours may differ. At most

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum
 
-from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.reasons import Reason, Rejection
 
 MAX_CHUNK_LINE_BYTES = 4 * 1024
@@ -20,7 +20,7 @@ class Framing(Enum):
     UNTIL_CLOSE = "until close"
 
 
-def framing_of(head: Head) -> tuple[Framing, int]:
+def framing_of(head: ResponseHeaders) -> tuple[Framing, int]:
     """How the body ends, and its length in bytes where it is announced, else -1.
 
     `Transfer-Encoding: identity`, which older servers send, means none. Raises Rejection `bad_response` for another
@@ -50,7 +50,7 @@ def malformed_chunk() -> Rejection:
     return Rejection(Reason.BAD_RESPONSE, "a malformed chunk")
 
 
-def content_range(head: Head) -> tuple[int, int, int] | None:
+def content_range(head: ResponseHeaders) -> tuple[int, int, int] | None:
     """(first, last, size) of a 206 response's Content-Range in bytes, size -1 if unknown; None for anything else."""
     unit, _, value = (head.get("content-range") or "").strip().partition(" ")
     span, _, size = value.partition("/")
@@ -61,7 +61,7 @@ def content_range(head: Head) -> tuple[int, int, int] | None:
     return (start, end, whole) if start <= end and (whole < 0 or end < whole) else None
 
 
-def is_whole_range(head: Head) -> bool:
+def is_whole_range(head: ResponseHeaders) -> bool:
     """Whether a 206 response brings the whole file: some servers answer so to a request without Range."""
     span = content_range(head)
     return span is not None and span[0] == 0 and span[1] + 1 == span[2]

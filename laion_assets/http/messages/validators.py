@@ -3,7 +3,7 @@
 import re
 
 from laion_assets.http.messages.dates import parse_date
-from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.response_headers import ResponseHeaders
 
 MAX_ETAG_CHARS = 1_000
 _ETAG = re.compile(r'(?:W/)?"[\x20\x21\x23-\x7e\x80-\xff]*"\Z|[\x21\x23-\x7e]+\Z')
@@ -31,7 +31,7 @@ def is_validator(value: object) -> bool:
     return bool(valid_etag(value) or valid_date(value))
 
 
-def range_validator(head: Head) -> str:
+def range_validator(head: ResponseHeaders) -> str:
     """What If-Range takes (RFC 9110, 13.1.5): a strong entity tag, else a strong date; empty if there is none.
 
     A date is strong if the response was made at least a second after it (8.8.2.2): two versions of one second have the

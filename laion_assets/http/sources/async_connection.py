@@ -10,7 +10,7 @@ from laion_assets.http.messages.framing import (
     framing_of,
     malformed_chunk,
 )
-from laion_assets.http.messages.head import MAX_HEAD_BYTES, Head, HeadReader
+from laion_assets.http.messages.response_headers import MAX_HEAD_BYTES, ResponseHeaderReader, ResponseHeaders
 from laion_assets.reasons import Reason, Rejection
 
 READ_AHEAD_BYTES = 1 << 17
@@ -40,12 +40,12 @@ class Connection:
         """Whether nothing came behind the last response."""
         return not self._buffer
 
-    async def head(self) -> Head:
+    async def head(self) -> ResponseHeaders:
         """The final response's head; 1xx are skipped.
 
         Raises EOFError if the server closed before its end, TimeoutError, Rejection `bad_response` and `too_large`.
         """
-        reader = HeadReader()
+        reader = ResponseHeaderReader()
         self.waiting_since = time.monotonic()
         try:
             while True:
@@ -146,7 +146,7 @@ class Response:
     )  # fmt: skip
 
     def __init__(
-        self, connection: Connection, url: str, origin: str, conditional: bool, head: Head, rate: RateWindow
+        self, connection: Connection, url: str, origin: str, conditional: bool, head: ResponseHeaders, rate: RateWindow
     ) -> None:
         self.url, self.origin, self.conditional, self.head = url, origin, conditional, head
         self._connection, self._rate = connection, rate

@@ -9,7 +9,7 @@ from typing import IO, TypeVar, cast
 from laion_assets.errors import SourceError
 from laion_assets.http.messages.content_coding import content_coding
 from laion_assets.http.messages.framing import Framing, content_range, framing_of
-from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.http.messages.validators import valid_date, valid_etag
 from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.http.sources.sync_client import SyncClient
@@ -103,14 +103,14 @@ class RangeFile(io.RawIOBase):
         return self._client.read(connection, head, size)
 
     def _retrying(self, act: Callable[[], T]) -> T:
-        for attempt in range(self._client.policy.retries + 1):
-            if attempt:
-                time.sleep(min(_PAUSE_S * 2 ** (attempt - 1), 10.0))
+        for transaction in range(self._client.policy.retries + 1):
+            if transaction:
+                time.sleep(min(_PAUSE_S * 2 ** (transaction - 1), 10.0))
             try:
                 return act()
             except Rejection as rejection:
                 failure = rejection
-                if not rejection.reason.retryable and rejection.reason is not Reason.BAD_RESPONSE:
+                if not rejection.reason.is_retryable and rejection.reason is not Reason.BAD_RESPONSE:
                     break
         raise SourceError(f"{self._url} cannot be read: {failure}.") from failure
 
@@ -122,5 +122,5 @@ def open_range_file(url: str, policy: SourcePolicy) -> Iterator[tuple[IO[bytes],
         yield cast(IO[bytes], file), raw
 
 
-def _version(head: Head) -> str:
+def _version(head: ResponseHeaders) -> str:
     return valid_etag(head.get("etag")) or valid_date(head.get("last-modified"))

@@ -9,8 +9,8 @@ from laion_assets.http.clock import Clock
 from laion_assets.http.connecting import connect, rejection_of
 from laion_assets.http.fetch import Hop
 from laion_assets.http.http_connection import HttpConnection, Rate
-from laion_assets.http.messages.head import Head
 from laion_assets.http.messages.request import request_bytes
+from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.http.response_policy import REDIRECTS
 from laion_assets.http.sources.source_policy import MAX_REDIRECTS, USER_AGENT, SourcePolicy
 from laion_assets.http.tls import TlsSessions
@@ -34,7 +34,7 @@ class SyncClient:
             connection.close()
         self._kept.clear()
 
-    def ask(self, url: str, headers: Mapping[str, str], expected_bytes: int) -> tuple[Head, HttpConnection]:
+    def ask(self, url: str, headers: Mapping[str, str], expected_bytes: int) -> tuple[ResponseHeaders, HttpConnection]:
         """The head after redirects, and the connection that its body comes over. Raises Rejection."""
         target = parse_target(url)
         for _ in range(MAX_REDIRECTS + 1):
@@ -46,12 +46,14 @@ class SyncClient:
             target = follow_source(target, location)
         raise Rejection(Reason.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 
-    def read(self, connection: HttpConnection, head: Head, max_bytes: int) -> bytes:
+    def read(self, connection: HttpConnection, head: ResponseHeaders, max_bytes: int) -> bytes:
         """The body of at most `max_bytes`. Raises Rejection."""
         with _network_faults():
             return connection.read_body(head, max_bytes)
 
-    def _exchange(self, target: Target, headers: Mapping[str, str], expected: int) -> tuple[Head, HttpConnection]:
+    def _exchange(
+        self, target: Target, headers: Mapping[str, str], expected: int
+    ) -> tuple[ResponseHeaders, HttpConnection]:
         policy = self.policy
         deadline_s = policy.timeout_s + expected / policy.min_bytes_per_s if policy.min_bytes_per_s else _LONGEST_S
         clock = Clock.start(deadline_s, policy.timeout_s)
@@ -69,7 +71,7 @@ class SyncClient:
 
     def _send(
         self, connection: HttpConnection, target: Target, request: bytes, clock: Clock
-    ) -> tuple[Head, HttpConnection]:
+    ) -> tuple[ResponseHeaders, HttpConnection]:
         try:
             connection.begin(clock, Rate(self.policy.min_bytes_per_s, self.policy.timeout_s))
             connection.send(request)

@@ -28,21 +28,21 @@ from laion_assets.store.store import Store
 
 PARTITIONS_A_CHECK = 1_000
 """A check started without a partition range recounts this many partitions at most, spread evenly over all."""
-Recount = Callable[[Dataset, Store, int, ModelLoader], Iterator[str]]
+Verify = Callable[[Dataset, Store, int, ModelLoader], Iterator[str]]
 """Yields what is wrong with one partition, a sentence each, naming file, shard or row; nothing where all is well."""
 
-RECOUNTS: dict[str, tuple[Recount, str]] = {
-    module.ASSET: (module.problems, module.LAW)
+VERIFIERS: dict[str, tuple[Verify, str]] = {
+    module.ASSET: (module.problems, module.INVARIANT)
     for module in (raw_csv, published_parquet, dedup_parquet, image_shards, clip_embeddings, knn_indices)
 } | {
-    DATASET_STATISTICS: (statistics.dataset_problems, statistics.DATASET_LAW),
-    IMAGE_STATISTICS: (statistics.image_problems, statistics.IMAGE_LAW),
+    DATASET_STATISTICS: (statistics.dataset_problems, statistics.DATASET_INVARIANT),
+    IMAGE_STATISTICS: (statistics.image_problems, statistics.IMAGE_INVARIANT),
 }
 
 
-def recount(dataset: Dataset, asset: str, partitions: tuple[int, ...], load_model: ModelLoader) -> dict[str, list[str]]:
+def verify(dataset: Dataset, asset: str, partitions: tuple[int, ...], load_model: ModelLoader) -> dict[str, list[str]]:
     """Problems by partition key; empty where the files of all these partitions keep the law."""
-    problems, _ = RECOUNTS[asset]
+    problems, _ = VERIFIERS[asset]
     store = Store.of(dataset)
     found: dict[str, list[str]] = {}
     for partition in partitions:
@@ -56,18 +56,18 @@ def recount(dataset: Dataset, asset: str, partitions: tuple[int, ...], load_mode
     return found
 
 
-def recount_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
+def row_count_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
     """One recounting check for each asset."""
-    return [_check(dataset, asset, RECOUNTS[asset][1]) for asset in assets_of(dataset)]
+    return [_check(dataset, asset, VERIFIERS[asset][1]) for asset in assets_of(dataset)]
 
 
-def _check(dataset: Dataset, asset: str, law: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=asset_key(dataset, asset), name="conservation", description=law)
+def _check(dataset: Dataset, asset: str, invariant: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=asset_key(dataset, asset), name="row_counts", description=invariant)
     @own_errors_first
-    def conservation(context: dg.AssetCheckExecutionContext, clip_model: ClipModelResource) -> dg.AssetCheckResult:
+    def row_counts(context: dg.AssetCheckExecutionContext, clip_model: ClipModelResource) -> dg.AssetCheckResult:
         ours = partitions_of_run(dataset, asset, context.run)
         partitions = _spread(all_partitions(dataset, asset)) if ours is None else ours
-        found = recount(dataset, asset, partitions, clip_model.load)
+        found = verify(dataset, asset, partitions, clip_model.load)
         problems = [(key, sentence) for key, sentences in found.items() for sentence in sentences[:3]]
         metadata: dict[str, dg.MetadataValue] = {"partitions_recounted": dg.MetadataValue.int(len(partitions))}
         if problems:
@@ -75,10 +75,12 @@ def _check(dataset: Dataset, asset: str, law: str) -> dg.AssetChecksDefinition:
         return dg.AssetCheckResult(
             passed=not found,
             metadata=metadata,
-            description=description(f"{len(found)} of {len(partitions)} partitions break the law" if found else law),
+            description=description(
+                f"{len(found)} of {len(partitions)} partitions break the law" if found else invariant
+            ),
         )
 
-    return conservation
+    return row_counts
 
 
 def _spread(partitions: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.partitions import all_partitions, partitions_of_run
 from laion_assets.orchestration.ui.metadata_values import description, table, text
 from laion_assets.stages.handles import assets_of
-from laion_assets.stages.status import Freshness, PartitionState
+from laion_assets.stages.status import DatasetStatus, PartitionState
 from laion_assets.stages.stored_layout import described, old_partitions
 
 NAME = "up_to_date"
@@ -27,8 +27,8 @@ _WORST_FIRST = ("damaged", "stale", "missing")
 DESCRIPTION = (
     "Partitions that were made with other settings or from other rows than today's (stale: a warning), whose files are "
     "missing or cut (damaged: an error), or that are not published (a warning where a run refused to commit them "
-    "because of a local fault). In a run over some partitions it looks at these; start it alone to see all. Nothing is "
-    "made again by it."
+    "because of a local failure). In a run over some partitions the check covers these; start it alone to cover all. It "
+    "rebuilds nothing."
 )
 
 
@@ -42,16 +42,16 @@ def _check(dataset: Dataset, asset: str) -> dg.AssetChecksDefinition:
     @own_errors_first
     def up_to_date(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         ours = partitions_of_run(dataset, asset, context.run)
-        freshness = Freshness(dataset)
+        freshness = DatasetStatus(dataset)
         looked_at = all_partitions(dataset, asset) if ours is None else ours
         scope = "all" if ours is None else "of this run"
         old = old_partitions(dataset, freshness.store, asset).get(asset, [])
-        return judgement([freshness.state(asset, partition) for partition in looked_at], scope, old)
+        return outcome([freshness.state(asset, partition) for partition in looked_at], scope, old)
 
     return up_to_date
 
 
-def judgement(states: Iterable[PartitionState], scope: str, old: Sequence[str] = ()) -> dg.AssetCheckResult:
+def outcome(states: Iterable[PartitionState], scope: str, old: Sequence[str] = ()) -> dg.AssetCheckResult:
     """Counts by state, what is behind them, and examples; `scope` says which partitions these are.
 
     `old` are the keys of partitions of another layout than the dataset's, a warning.
@@ -66,11 +66,11 @@ def judgement(states: Iterable[PartitionState], scope: str, old: Sequence[str] =
             metadata["further_rows"] = dg.MetadataValue.int(len(found) - EXAMPLES)
     if old:
         metadata["of_another_layout"] = text(described({"partitions": list(old)}))
-    refused = sum(state.local_fault for state in states)
-    metadata["local_faults"] = dg.MetadataValue.int(refused)
+    refused = sum(state.local_failure for state in states)
+    metadata["local_failures"] = dg.MetadataValue.int(refused)
     said = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
     if refused:
-        said += f" ({refused:,} not committed because of local faults)"
+        said += f" ({refused:,} not committed because of local failures)"
     return dg.AssetCheckResult(
         passed=not (counted["stale"] or counted["damaged"] or old or refused),
         severity=dg.AssetCheckSeverity.ERROR if counted["damaged"] else dg.AssetCheckSeverity.WARN,

@@ -4,7 +4,7 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
-from laion_assets.orchestration.declaration import declaration, edge, run_partitions, say_in
+from laion_assets.orchestration.declaration import declaration, edge, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
@@ -44,10 +44,12 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
         from laion_assets.stages.stored_layout import prepare_store
 
         partitions = run_partitions(context, dataset, CLIP_EMBEDDINGS)
-        prepare_store(dataset, CLIP_EMBEDDINGS, partitions, say_in(context))
+        prepare_store(dataset, CLIP_EMBEDDINGS, partitions, run_logger(context))
         with Reporting(context, ClipEmbeddingsIOManager(dataset), partitions) as published:
             for partition in partitions:
-                built = build_embedding_file(dataset, Store.of(dataset), partition, clip_model.load(), say_in(context))
+                built = build_embedding_file(
+                    dataset, Store.of(dataset), partition, clip_model.load(), run_logger(context)
+                )
                 published(partition, built.manifest)
         return reported_output(ClipEmbeddings.of(dataset, partitions))
 

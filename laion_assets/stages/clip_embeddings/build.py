@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.errors import ConservationError, ModelError
+from laion_assets.errors import InvariantError, ModelError
 from laion_assets.progress import Progress
 from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
 from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, no_direction
@@ -28,9 +28,9 @@ from laion_assets.stages.clip_embeddings.pipeline.shard_groups import PreparedGr
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, ShardToPrepare
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
 from laion_assets.stages.status import inputs_digest, require_complete, settings_digest
-from laion_assets.store.commit import Publication, publication, recover
 from laion_assets.store.manifest import Counts, Manifest, disagreement
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import Transaction, open_transaction, recover
 
 UNDECODABLE = "undecodable"
 """The reason of a sample whose image no longer decodes."""
@@ -52,7 +52,7 @@ class Built(NamedTuple):
 
 
 def build_embedding_file(
-    dataset: Dataset, store: Store, embedding: int, model: ClipModel, say: Callable[[str], None]
+    dataset: Dataset, store: Store, embedding: int, model: ClipModel, log: Callable[[str], None]
 ) -> Built:
     """Encode the shards of embedding file `embedding` in order and commit them as a partition of `clip_embeddings`.
 
@@ -77,16 +77,16 @@ def build_embedding_file(
     damage = None if current is None else disagreement(store, current, hashes=True)
     if current is not None and (current.settings, current.inputs) == (settings, inputs):
         if damage is None:
-            say(f"{CLIP_EMBEDDINGS} {key}: complete already, {current.counts.rows_out:,} rows")
+            log(f"{CLIP_EMBEDDINGS} {key}: complete already, {current.counts.rows_out:,} rows")
             return Built(current, made=False)
-        say(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {damage}")
+        log(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {damage}")
     finished = FinishedGroups(store, layout, embedding, current if damage is None else None)
-    with publication(store, CLIP_EMBEDDINGS, key) as attempt:
-        work = _EmbeddingFile(dataset, store, embedding, model, manifests, finished, say)
-        work.encode(attempt)
-        rows = _count_rows(attempt, dataset, embedding, model.width)
+    with open_transaction(store, CLIP_EMBEDDINGS, key) as transaction:
+        work = _EmbeddingFile(dataset, store, embedding, model, manifests, finished, log)
+        work.encode(transaction)
+        rows = _count_rows(transaction, dataset, embedding, model.width)
         counts = Counts(work.rows, rows, {reason: count for reason, count in work.dropped.items() if count})
-        manifest = attempt.commit(counts, settings=settings, inputs=inputs, details=work.details())
+        manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=work.details())
     finished.clear()
     return Built(manifest, made=True)
 
@@ -102,10 +102,10 @@ class _EmbeddingFile:
         model: ClipModel,
         manifests: dict[int, Manifest],
         finished: FinishedGroups,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.dataset, self.store, self.embedding, self.model = dataset, store, embedding, model
-        self.manifests, self.finished, self.say = manifests, finished, say
+        self.manifests, self.finished, self.log = manifests, finished, log
         self.rows = sum(manifest.counts.rows_out for manifest in manifests.values())
         self.dropped = {UNDECODABLE: 0, NO_DIRECTION: 0}
         self.device_s = DeviceSeconds()
@@ -114,10 +114,10 @@ class _EmbeddingFile:
         self._groups: list[dict[str, Any]] = []
         self._started = time.monotonic()
         self._progress = Progress(
-            lambda line: say(f"file {dataset.layout.embedding_key(embedding)}: {line}"), "samples", self.rows
+            lambda line: log(f"file {dataset.layout.embedding_key(embedding)}: {line}"), "samples", self.rows
         )
 
-    def encode(self, attempt: Publication) -> None:
+    def encode(self, transaction: Transaction) -> None:
         """Write the three staged files."""
         settings = self.dataset.embeddings
         pixels = PixelBatches(
@@ -127,7 +127,7 @@ class _EmbeddingFile:
             self.model.cores,
             self.model.decoders,
         )
-        image_path, text_path, metadata_path = _staged(attempt, self.dataset, self.embedding)
+        image_path, text_path, metadata_path = _staged(transaction, self.dataset, self.embedding)
         with (
             EmbeddingWriter(self.dataset.layout, image_path, text_path, metadata_path, self.model.width) as writer,
             ThreadPoolExecutor(1, thread_name_prefix="write") as thread,
@@ -226,28 +226,28 @@ class _EmbeddingFile:
         ):
             self.dropped[reason] += len(found)
             if found:
-                self.say(f"{len(found)} {what}: {', '.join(found[:10])}")
+                self.log(f"{len(found)} {what}: {', '.join(found[:10])}")
         if self.dropped[NO_DIRECTION] > max(1, MAX_NO_DIRECTION * self.rows):
             raise no_direction(self.model.identity, "sample", aimless, self.rows)
 
 
-def _staged(attempt: Publication, dataset: Dataset, embedding: int) -> list[Path]:
-    return [attempt.stage(ClipEmbeddings.path(dataset.layout, embedding, kind)) for kind in KINDS]
+def _staged(transaction: Transaction, dataset: Dataset, embedding: int) -> list[Path]:
+    return [transaction.stage(ClipEmbeddings.path(dataset.layout, embedding, kind)) for kind in KINDS]
 
 
-def _count_rows(attempt: Publication, dataset: Dataset, embedding: int, width: int) -> int:
+def _count_rows(transaction: Transaction, dataset: Dataset, embedding: int, width: int) -> int:
     """Rows of the three staged files, counted from the files. Raises ConservationError unless they are equal."""
     import pyarrow.parquet as pq
 
-    image_path, text_path, metadata_path = _staged(attempt, dataset, embedding)
+    image_path, text_path, metadata_path = _staged(transaction, dataset, embedding)
     counted = {
         "img_emb": len(open_vectors(image_path, width)),
         "text_emb": len(open_vectors(text_path, width)),
         "metadata": pq.read_metadata(metadata_path).num_rows,
     }
     if len(set(counted.values())) != 1:
-        raise ConservationError(
-            f"{CLIP_EMBEDDINGS} {attempt.key}: the files hold {counted} rows and must hold as many each. "
+        raise InvariantError(
+            f"{CLIP_EMBEDDINGS} {transaction.key}: the files hold {counted} rows and must hold as many each. "
             "Nothing was committed; this is a defect of the stage, please report it with the run's log."
         )
     return counted["img_emb"]

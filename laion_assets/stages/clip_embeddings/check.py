@@ -8,11 +8,13 @@ from laion_assets.stages.handles import CLIP_EMBEDDINGS
 from laion_assets.store.store import Store
 
 ASSET = CLIP_EMBEDDINGS
-LAW = "npy rows = parquet rows = pictures in the tars - undecodable; rows are finite, of norm 1, and in shard order."
+INVARIANT = (
+    "npy rows = parquet rows = pictures in the tars - undecodable; rows are finite, of norm 1, and in shard order."
+)
 
 
 def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """What an embedding file breaks of the law; some of its rows are encoded again and compared."""
-    from laion_assets.stages.clip_embeddings.verify import recount_embedding_file
+    from laion_assets.stages.clip_embeddings.verify import verify_embedding_file
 
-    yield from recount_embedding_file(store, dataset.layout, partition, load_model()).problems
+    yield from verify_embedding_file(store, dataset.layout, partition, load_model()).problems

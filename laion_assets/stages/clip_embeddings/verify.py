@@ -35,7 +35,7 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class EmbeddingRecount:
+class EmbeddingVerification:
     """What an embedding file holds, counted from npy, parquet and tars; `problems` is empty where all agree."""
 
     key: str
@@ -54,9 +54,9 @@ class EmbeddingRecount:
         return not self.problems
 
 
-def recount_embedding_file(
+def verify_embedding_file(
     store: Store, layout: Layout, embedding: int, model: "ClipModel | None" = None, rows: int = 8
-) -> EmbeddingRecount:
+) -> EmbeddingVerification:
     """Recount one published embedding file; with a model, encode `rows` of its rows again (0: all) and compare.
 
     Rows are compared by the embedding file's and the tars' own keys. Raises IncompleteError if the partition is not
@@ -111,7 +111,7 @@ def recount_embedding_file(
         problems.append(
             f"{manifest.key}: its vectors were altered after they were published: not the manifest's sha256"
         )
-    return EmbeddingRecount(
+    return EmbeddingVerification(
         key=manifest.key,
         image_rows=counted["img_emb"],
         text_rows=counted["text_emb"],

@@ -4,7 +4,7 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
-from laion_assets.orchestration.declaration import declaration, edge, run_partitions, say_in
+from laion_assets.orchestration.declaration import declaration, edge, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
 from laion_assets.orchestration.resources.spark import SparkResource
 from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet, Handle
@@ -46,10 +46,10 @@ def dedup_parquet_asset(dataset: Dataset) -> dg.AssetsDefinition:
         from laion_assets.stages.stored_layout import prepare_store
 
         partitions = run_partitions(context, dataset, DEDUP_PARQUET)
-        prepare_store(dataset, DEDUP_PARQUET, partitions, say_in(context))
+        prepare_store(dataset, DEDUP_PARQUET, partitions, run_logger(context))
         with Reporting(context, DedupParquetIOManager(dataset), partitions) as published:
-            store, say = Store.of(dataset), say_in(context)
-            manifests = build_dedup_parquet(spark.session(), dataset, store, partitions, say)
+            store, log = Store.of(dataset), run_logger(context)
+            manifests = build_dedup_parquet(spark.session(), dataset, store, partitions, log)
             for partition, manifest in zip(partitions, manifests, strict=True):
                 published(partition, manifest)
         return reported_output(DedupParquet.of(dataset, partitions))

@@ -22,14 +22,14 @@ from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_
 from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 from laion_assets.stages.dedup_parquet.spark.partition_writer import MAX_NAMED, PartitionWriter
 from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RANGE_BYTES
-from laion_assets.stages.dedup_parquet.spark.sorted_runs import RUN_BYTES, RunCutter
+from laion_assets.stages.dedup_parquet.spark.sorted_runs import RUN_BYTES, SortedRunBuilder
 from laion_assets.stages.dedup_parquet.spark.spark_settings import SESSION_CONF
 from laion_assets.stages.dedup_parquet.spark.task_memory import keep_freed_memory
 from laion_assets.stages.handles import DEDUP_PARQUET
 from laion_assets.stages.status import inputs_digest, settings_digest
-from laion_assets.store.commit import recover
 from laion_assets.store.manifest import Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import recover
 from laion_assets.tables.columns import EXCHANGE_DDL
 
 GROUP_BYTES = 128 << 20
@@ -40,7 +40,7 @@ _RESULT_SCHEMA = pa.schema([("parquet", pa.int32()), ("error", pa.string()), ("m
 
 
 def build_dedup_parquet(
-    spark: Any, dataset: Dataset, store: Store, partitions: Sequence[int], say: Callable[[str], None]
+    spark: Any, dataset: Dataset, store: Store, partitions: Sequence[int], log: Callable[[str], None]
 ) -> list[Manifest]:
     """Build and publish these partitions of `dedup_parquet` with a SparkSession; returns their manifests in order.
 
@@ -60,14 +60,14 @@ def build_dedup_parquet(
         if current is None or not made_so or disagreement(store, current, hashes=True):
             wanted.append(parquet)
     if len(wanted) < len(partitions):
-        say(f"{len(partitions) - len(wanted)} of {len(partitions)} parquet files are there already")
+        log(f"{len(partitions) - len(wanted)} of {len(partitions)} parquet files are there already")
     if wanted:
         digests = {each: inputs[each] for each in wanted}
         writer = PartitionWriter(store, layout, tuple(wanted), settings, digests, RANGE_BYTES)
-        _run(spark, dataset, source, writer, say)
+        _run(spark, dataset, source, writer, log)
     manifests = [_published(store, layout.parquet_key(parquet)) for parquet in partitions]
     for line in left_out_lines(manifests):
-        say(line)
+        log(line)
     return manifests
 
 
@@ -82,13 +82,13 @@ def left_out_lines(manifests: Sequence[Manifest]) -> Iterator[str]:
         yield "metadata.separator splits a header, metadata.required_columns names the columns that it must have"
 
 
-def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, say: Callable[[str], None]) -> None:
+def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, log: Callable[[str], None]) -> None:
     session = spark.newSession()
     for name, value in SESSION_CONF.items():
         session.conf.set(name, value)
     at_least = TASKS_A_CORE * max(session.sparkContext.defaultParallelism, 1)
     groups = group_files(source.files, GROUP_BYTES, at_least)
-    say(
+    log(
         f"reading {len(source.files):,} files ({source.size / 1e6:,.1f} MB) in {len(groups):,} tasks, "
         f"for {len(writer.partitions):,} parquet files"
     )
@@ -103,7 +103,7 @@ def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, 
     # Each task gets the paths of its group; all of them, with every task, would be tens of megabytes.
     reader = _Reader(replace(source, files=()), metadata, dataset.layout, writer.partitions, RUN_BYTES)
     results = plan(session, files, len(groups), reader, writer)
-    with reported(session, len(groups), len(writer.partitions), source.size, say), _own_errors():
+    with reported(session, len(groups), len(writer.partitions), source.size, log), _own_errors():
         failures = [row for row in results.collect() if row.error]
     if failures:
         first = min(failures, key=lambda row: row.parquet)
@@ -165,7 +165,7 @@ class _Reader:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         keep_freed_memory()
         positions = Positions(self.layout, self.partitions)
-        cutter = RunCutter(self.run_bytes)
+        cutter = SortedRunBuilder(self.run_bytes)
         for batch in batches:
             for path, size in zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True):
                 for rows in self._rows(path, size, positions):

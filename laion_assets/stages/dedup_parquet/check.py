@@ -9,7 +9,7 @@ from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.store.store import Store
 
 ASSET = DEDUP_PARQUET
-LAW = "Rows read = rows kept + duplicates + rejects by reason; uids are right, unique, sorted and in their range."
+INVARIANT = "Rows read = rows kept + duplicates + rejects by reason; uids are right, unique, sorted and in their range."
 
 
 def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:

@@ -12,7 +12,7 @@ _POLL_S = 1.0
 
 
 @contextlib.contextmanager
-def reported(session: Any, groups: int, files: int, size: int, say: Callable[[str], None]) -> Iterator[None]:
+def reported(session: Any, groups: int, files: int, size: int, log: Callable[[str], None]) -> Iterator[None]:
     """Say how far the job is that the body runs, from Spark's status tracker; the last lines come at its end.
 
     `groups` tasks read `size` bytes of CSV, `files` tasks publish. Jobs are known by a group of this thread.
@@ -20,7 +20,7 @@ def reported(session: Any, groups: int, files: int, size: int, say: Callable[[st
     context = session.sparkContext
     job_group = f"dedup-{uuid.uuid4()}"
     context.setJobGroup(job_group, "dedup_parquet", interruptOnCancel=True)
-    reading = Progress(say, "reading tasks", groups, "MB")
+    reading = Progress(log, "reading tasks", groups, "MB")
     writing: list[Progress] = []
     ended = threading.Event()
 
@@ -41,7 +41,7 @@ def reported(session: Any, groups: int, files: int, size: int, say: Callable[[st
 
     def write(finished: int, groups_read: int) -> None:
         if not writing and groups_read >= groups:
-            writing.append(Progress(say, "parquet files", files))
+            writing.append(Progress(log, "parquet files", files))
         if writing:
             advance(writing[0], finished)
 

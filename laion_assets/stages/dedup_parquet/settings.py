@@ -26,7 +26,7 @@ class MetadataSettings:
         min=1,
         max=10_000,
     )
-    vanished: str = setting(
+    deleted_at_source: str = setting(
         "keep",
         "published files that the source no longer has: keep (flagged in the manifest), remove, or refuse to go on",
         choices=("keep", "remove", "refuse"),
@@ -82,7 +82,7 @@ class MetadataSettings:
     max_caption_chars: int = setting(
         100_000, "a longer caption quarantines its row", unit="characters", min=1, max=1_000_000, changes_bytes=True
     )
-    swapped_sides: bool = setting(
+    width_height_swapped: bool = setting(
         False,
         "the source has HEIGHT and WIDTH swapped, as LAION-400M was published: store them the right way round",
         changes_bytes=True,

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
-from laion_assets.orchestration.declaration import declaration, edge, run_partitions, say_in
+from laion_assets.orchestration.declaration import declaration, edge, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
 from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource
 from laion_assets.orchestration.resources.spark import SparkResource
@@ -67,10 +67,10 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
         from laion_assets.stages.stored_layout import prepare_store
 
         partitions = run_partitions(context, dataset, IMAGE_SHARDS)
-        prepare_store(dataset, IMAGE_SHARDS, partitions, say_in(context))
+        prepare_store(dataset, IMAGE_SHARDS, partitions, run_logger(context))
         with Reporting(context, ImageShardsIOManager(dataset), partitions) as published:
             reachable = crawl_site.attach(dataset)
-            build_image_shards(reachable, partitions, say_in(context), published, config.retry, spark.session)
+            build_image_shards(reachable, partitions, run_logger(context), published, config.retry, spark.session)
         return reported_output(ImageShards.of(dataset, partitions))
 
     return image_shards

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.errors import LocalFaultError, SettingError, ShardError
+from laion_assets.errors import LocalFailureError, SettingError, ShardError
 from laion_assets.progress import Progress
 from laion_assets.stages.handles import IMAGE_SHARDS
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.image_shards.workers.outcome import ShardFailure, ShardOutcome
 from laion_assets.stages.image_shards.workers.pool import run_shards
 from laion_assets.stages.image_shards.workers.spark_tasks import run_shards_in_spark
-from laion_assets.stages.status import Freshness, PartitionState
+from laion_assets.stages.status import DatasetStatus, PartitionState
 from laion_assets.store.manifest import Manifest
 
 _NAMED_FAILURES = 10
@@ -20,7 +20,7 @@ _NAMED_FAILURES = 10
 def build_image_shards(
     dataset: Dataset,
     shards: Sequence[int],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     published: Callable[[int, Manifest], None] = lambda shard, manifest: None,
     retry: tuple[str, ...] = (),
     spark: Callable[[], Any] | None = None,
@@ -30,19 +30,19 @@ def build_image_shards(
     With `retry`, values of Reason, complete ones get their rows that failed so fetched again. `spark` gives the
     session that runs the tasks where `images.engine` is spark. `published` is called
     for each, in this thread, with its number and its manifest. A shard that fails does not stop the others, but
-    `images.local_fault_shards` in a row that are refused for a local fault do. Raises ShardError at the end, naming
-    those that failed and why, LocalFaultError where some were refused.
+    `images.local_failure_shards` in a row that are refused for a local failure do. Raises ShardError at the end, naming
+    those that failed and why, LocalFailureError where some were refused.
     """
-    progress = Progress(say, "shards", len(shards), "images")
+    progress = Progress(log, "shards", len(shards), "images")
     skipped = retried = recovered = refused_in_a_row = 0
 
     def failed(failure: ShardFailure) -> None:
         nonlocal refused_in_a_row
         failures.append(failure)
-        if failure.kind == LocalFaultError.__name__:
-            say(failure.message)
+        if failure.kind == LocalFailureError.__name__:
+            log(failure.message)
             refused_in_a_row += 1
-            if refused_in_a_row >= dataset.images.local_fault_shards:
+            if refused_in_a_row >= dataset.images.local_failure_shards:
                 raise _StopError
 
     def finished(outcome: ShardOutcome) -> None:
@@ -57,7 +57,7 @@ def build_image_shards(
         progress.add(1, 0 if outcome.skipped else outcome.retried or outcome.rows, ", ".join(notes))
 
     if retry:
-        say(_announcement(dataset, shards, retry))
+        log(_announcement(dataset, shards, retry))
     tasks = [ShardTask(dataset, shard, retry=retry) for shard in shards]
     failures: list[ShardFailure] = []
     stopped = False
@@ -71,11 +71,11 @@ def build_image_shards(
     except _StopError:
         stopped = True
     failures.sort(key=lambda failure: failure.shard)
-    refused = [failure for failure in failures if failure.kind == LocalFaultError.__name__]
+    refused = [failure for failure in failures if failure.kind == LocalFailureError.__name__]
     if refused:
-        raise LocalFaultError(
+        raise LocalFailureError(
             f"The run of {dataset.name}/{IMAGE_SHARDS} is incomplete{' and stopped early' if stopped else ''}: "
-            f"{len(refused)} of {len(shards)} shards failed because of a local fault, shard {refused[0].key} first: "
+            f"{len(refused)} of {len(shards)} shards failed because of a local failure, shard {refused[0].key} first: "
             f"{refused[0].message.partition(': ')[2]}. {_others(failures, refused)}Then run the same partitions again: "
             "complete ones are skipped."
         )
@@ -110,5 +110,5 @@ def _announcement(dataset: Dataset, shards: Sequence[int], retry: tuple[str, ...
 
 
 def _state_of(dataset: Dataset) -> Callable[[int], PartitionState]:
-    freshness = Freshness(dataset)
+    freshness = DatasetStatus(dataset)
     return lambda shard: freshness.state(IMAGE_SHARDS, shard)

@@ -8,12 +8,14 @@ from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.store.store import Store
 
 ASSET = IMAGE_SHARDS
-LAW = "Rows of the row group = pictures in the tar + failures by reason; each picture has its caption and its json."
+INVARIANT = (
+    "Rows of the row group = pictures in the tar + failures by reason; each picture has its caption and its json."
+)
 
 
 def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """What a shard's tar and parquet break of the law, recounted member by member and row by row."""
-    from laion_assets.stages.image_shards.shard.files import recount
+    from laion_assets.stages.image_shards.shard.files import verify
 
     layout = dataset.layout
     manifest = ImageShards.of(dataset, (partition,)).manifest(partition)
@@ -23,7 +25,7 @@ def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLo
     source = rows.manifest(layout.parquet_of_shard(partition))
     expected = rows.shard_rows(partition, source).column("uid").to_pylist()
     with store.open(tar_path) as tar, store.open(parquet_path) as parquet:
-        counted = recount(tar, parquet, tar_path)
+        counted = verify(tar, parquet, tar_path)
     found = list(counted.uids)
     if found != expected:
         missing = sorted(set(expected) - set(found))

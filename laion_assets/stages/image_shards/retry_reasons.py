@@ -41,7 +41,11 @@ def retry_reasons(asked: str | Sequence[str]) -> tuple[Reason, ...]:
         if word == FAILED:
             found |= set(Reason) - {Reason.SUCCESS} - CONSENT - SETTLED
         elif word == RETRYABLE:
-            found |= {reason for reason in Reason if reason.retryable or reason.own_side or reason is Reason.DEADLINE}
+            found |= {
+                reason
+                for reason in Reason
+                if reason.is_retryable or reason.is_local_failure or reason is Reason.DEADLINE
+            }
         else:
             found.add(_named(word))
     return tuple(sorted(found - CONSENT))

@@ -170,14 +170,14 @@ class ImageSettings:
         "fetch each host's robots.txt first and honour it (RFC 9309). Off, as in img2dataset: rows come from millions "
         "of hosts, most asked for once, so it nearly doubles the requests and the time. On where that is worth it",
     )
-    refuse_local_faults: bool = setting(
+    refuse_local_failures: bool = setting(
         True,
         "do not commit a shard whose failures come from this machine or its network (resolver, CA certificates, "
         "captive portal, CPU load), judged by unrelated sites that fail at the same time",
     )
     probe_urls: tuple[str, ...] = setting(
         (),
-        "URLs of images that always answer, asked when rows fail, to tell a local fault from dead links; empty: URLs "
+        "URLs of images that always answer, asked when rows fail, to tell a local failure from dead links; empty: URLs "
         "that worked earlier in the run are asked",
     )
     expected_failures: float = setting(
@@ -187,9 +187,9 @@ class ImageSettings:
         min=0.01,
         max=0.99,
     )
-    local_fault_shards: int = setting(
+    local_failure_shards: int = setting(
         3,
-        "shards refused for local faults, without one committed in between, after which a run stops",
+        "shards refused for local failures, without one committed in between, after which a run stops",
         min=1,
         max=100_000,
     )

@@ -4,7 +4,7 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
-from laion_assets.orchestration.declaration import declaration, edge, say_in
+from laion_assets.orchestration.declaration import declaration, edge, run_logger
 from laion_assets.stages.handles import KNN_INDICES, ClipEmbeddings, KnnIndices
 from laion_assets.store.store import Store
 
@@ -35,8 +35,8 @@ def knn_indices_asset(dataset: Dataset) -> dg.AssetsDefinition:
         from laion_assets.stages.knn_indices.build import build_indices
         from laion_assets.stages.stored_layout import prepare_store
 
-        prepare_store(dataset, KNN_INDICES, (0,), say_in(context))
-        build_indices(dataset, Store.of(dataset), say_in(context))
+        prepare_store(dataset, KNN_INDICES, (0,), run_logger(context))
+        build_indices(dataset, Store.of(dataset), run_logger(context))
         return KnnIndices.of(dataset)
 
     return knn_indices

@@ -17,7 +17,7 @@ from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
-from laion_assets.errors import ConservationError, IndexBuildError
+from laion_assets.errors import IndexBuildError, InvariantError
 from laion_assets.stages.clip_embeddings.build import Built
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, KNN_INDICES, ClipEmbeddings
 from laion_assets.stages.kept_rows import require_rows
@@ -28,14 +28,14 @@ from laion_assets.stages.knn_indices.index_file import read_index
 from laion_assets.stages.knn_indices.recall import measured_recall
 from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, check_bytes, opened_vectors
 from laion_assets.stages.status import inputs_digest, settings_digest
-from laion_assets.store.commit import Publication, publication, recover
 from laion_assets.store.manifest import WHOLE, Counts, FileEntry, Manifest, disagreement
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import Transaction, open_transaction, recover
 
 METADATA_FOLDER = f"{KNN_INDICES}/metadata"
 
 
-def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) -> Built:
+def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) -> Built:
     """Build, measure and publish the image and the text index of a dataset.
 
     Does nothing if they are published, undamaged and from today's settings and embeddings. Every input is held against
@@ -50,9 +50,9 @@ def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
     if current is not None and (current.settings, current.inputs) == (settings, inputs):
         damage = disagreement(store, current, hashes=True)
         if damage is None:
-            say(f"{KNN_INDICES}: complete already, {current.counts.rows_out:,} vectors")
+            log(f"{KNN_INDICES}: complete already, {current.counts.rows_out:,} vectors")
             return Built(current, made=False)
-        say(f"{KNN_INDICES}: made again, because {damage}")
+        log(f"{KNN_INDICES}: made again, because {damage}")
     if embeddings.rows == 0:
         require_rows(dataset, CLIP_EMBEDDINGS)  # which names the stage that lost the rows
         raise IndexBuildError(
@@ -63,7 +63,7 @@ def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
         vectors = {
             name: stack.enter_context(opened_vectors(store, embeddings, name, hashes=True)) for name in MODALITIES
         }
-        attempt = stack.enter_context(publication(store, KNN_INDICES))
+        transaction = stack.enter_context(open_transaction(store, KNN_INDICES))
         details: dict[str, Any] = {
             "model": embeddings.model,
             "width": embeddings.width,
@@ -71,42 +71,42 @@ def build_indices(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
             "rows": [manifest.counts.rows_out for manifest in embeddings.manifests],
         }
         for modality in MODALITIES:
-            details[modality] = _build(dataset, store, attempt, modality, vectors, say)
+            details[modality] = _build(dataset, store, transaction, modality, vectors, log)
         details[INPUTS] = [
-            _stage_metadata(store, attempt, dataset.layout, number, manifest)
+            _stage_metadata(store, transaction, dataset.layout, number, manifest)
             for number, manifest in zip(dataset.layout.embedding_numbers, embeddings.manifests, strict=True)
         ]
-        paths = attempt.stage(f"{KNN_INDICES}/indices_paths.json", repeatable=False)
+        paths = transaction.stage(f"{KNN_INDICES}/indices_paths.json", repeatable=False)
         paths.write_text(
             json.dumps({dataset.name: store.address(KNN_INDICES).removeprefix("file://")}), encoding="utf-8"
         )
         counts = Counts(embeddings.rows, min(details[name]["ntotal"] for name in MODALITIES))
-        manifest = attempt.commit(counts, settings=settings, inputs=inputs, details=details)
+        manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=details)
     return Built(manifest, made=True)
 
 
 def _build(
     dataset: Dataset,
     store: Store,
-    attempt: Publication,
+    transaction: Transaction,
     modality: str,
     vectors: dict[str, Vectors],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Build and measure one index; gives its details."""
     own, other = vectors[modality], next(vectors[name] for name in MODALITIES if name != modality)
     path = f"{KNN_INDICES}/{modality}.index"
     staged, infos = (
-        attempt.stage(path, repeatable=False),
-        attempt.stage(f"{KNN_INDICES}/{modality}.json", repeatable=False),
+        transaction.stage(path, repeatable=False),
+        transaction.stage(f"{KNN_INDICES}/{modality}.json", repeatable=False),
     )
-    say(f"{modality} index: {len(own):,} vectors of width {own.arrays[0].shape[1]}, building")
+    log(f"{modality} index: {len(own):,} vectors of width {own.arrays[0].shape[1]}, building")
     started = time.monotonic()
     measured = build_with_autofaiss(own, dataset.index, staged, infos)
     seconds = time.monotonic() - started
     index = read_index(str(staged))
     if index.ntotal != len(own):
-        raise ConservationError(
+        raise InvariantError(
             f"{store.address(path)} holds {index.ntotal} vectors and the embedding files {len(own)}. Nothing was "
             "published; this is a defect of the stage, please report it with the run's log."
         )
@@ -114,7 +114,7 @@ def _build(
     recall = measured_recall(index, own, other, dataset.index.recall_queries, names)
     facts = {**measured, "index_path": path, "recall@10": recall}
     infos.write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
-    say(
+    log(
         f"{modality} index: {measured['index_key']} ({measured['index_param']}), "
         f"{staged.stat().st_size / 1e6:,.1f} MB, recall@10 {recall[names[0]]:.3f} by {names[0]} and "
         f"{recall[names[1]]:.3f} by {names[1]}, took {seconds:.1f} s"
@@ -130,7 +130,7 @@ def _build(
 
 
 def _stage_metadata(
-    store: Store, attempt: Publication, layout: Layout, partition: int, manifest: Manifest
+    store: Store, transaction: Transaction, layout: Layout, partition: int, manifest: Manifest
 ) -> dict[str, str]:
     """Stage the metadata of an embedding file, if it is the published one; returns the digests of the file's inputs."""
     paths = {kind: ClipEmbeddings.path(layout, partition, kind) for kind in (*FOLDERS.values(), "metadata")}
@@ -141,7 +141,7 @@ def _stage_metadata(
         check_bytes(store, manifest.key, local, own)
         with local.open("rb") as file:
             footer = footer_sha256(file, store.address(own.path))
-        _link(local, attempt.stage_hashed(entry))
+        _link(local, transaction.stage_hashed(entry))
     return {**{kind: each.sha256 for kind, each in entries.items()}, "footer": footer}
 
 

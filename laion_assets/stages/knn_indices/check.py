@@ -8,11 +8,11 @@ from laion_assets.stages.handles import KNN_INDICES
 from laion_assets.store.store import Store
 
 ASSET = KNN_INDICES
-LAW = "Vectors in each index = rows of all embedding files, and an index's id is the row in their concatenation."
+INVARIANT = "Vectors in each index = rows of all embedding files, and an index's id is the row in their concatenation."
 
 
 def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """What the indices break of the law."""
-    from laion_assets.stages.knn_indices.verify import recount_indices
+    from laion_assets.stages.knn_indices.verify import verify_indices
 
-    yield from recount_indices(store, dataset.layout).problems
+    yield from verify_indices(store, dataset.layout).problems

@@ -23,7 +23,7 @@ design; of an uncompressed one all have to. Ids that are off by one find nothing
 
 
 @dataclass(frozen=True)
-class IndexRecount:
+class IndexVerification:
     """Vectors by modality in the npy files and the indices, and the share of sampled ones that find their own id."""
 
     npy_rows: dict[str, int]
@@ -38,7 +38,7 @@ class IndexRecount:
         return not self.problems
 
 
-def recount_indices(store: Store, layout: Layout, samples: int = 100) -> IndexRecount:
+def verify_indices(store: Store, layout: Layout, samples: int = 100) -> IndexVerification:
     """Recount the published indices against the npy files and their metadata against both.
 
     Raises IncompleteError if they are not published; what does not fit is in `problems`, each naming a file.
@@ -64,7 +64,7 @@ def recount_indices(store: Store, layout: Layout, samples: int = 100) -> IndexRe
     metadata_rows = _metadata_rows(store, manifest, problems)
     if metadata_rows != npy_rows["image"]:
         problems.append(f"the index's metadata has {metadata_rows} rows and the npy files {npy_rows['image']}")
-    return IndexRecount(npy_rows, ntotal, metadata_rows, found, tuple(problems))
+    return IndexVerification(npy_rows, ntotal, metadata_rows, found, tuple(problems))
 
 
 def _found(index: Any, vectors: Vectors, samples: int, name: str, problems: list[str]) -> float:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
-from laion_assets.orchestration.declaration import asset_key, say_in
+from laion_assets.orchestration.declaration import asset_key, run_logger
 from laion_assets.stages.handles import PUBLISHED_PARQUET
 from laion_assets.store.store import Store
 
@@ -38,7 +38,7 @@ def published_parquet_asset(dataset: Dataset) -> Any:
         from laion_assets.stages.published_parquet.build import observe_published
         from laion_assets.stages.published_parquet.io_manager import PublishedParquetIOManager
 
-        manifest = observe_published(dataset, Store.of(dataset), say_in(context))
+        manifest = observe_published(dataset, Store.of(dataset), run_logger(context))
         return dg.ObserveResult(
             data_version=dg.DataVersion(manifest.content),
             metadata=PublishedParquetIOManager(dataset).metadata_of(0, manifest),

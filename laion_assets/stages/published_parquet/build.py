@@ -17,10 +17,10 @@ from laion_assets.http.urls.places import is_http, refuse_http_file_system
 from laion_assets.stages.handles import PUBLISHED_PARQUET, PublishedParquet
 from laion_assets.stages.raw_csv.sources.dataset_policy import source_policy
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication, recover
 from laion_assets.store.manifest import WHOLE, Counts, Manifest, read_manifest, read_published
 from laion_assets.store.own_outputs import OwnOutputs
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction, recover
 from laion_assets.tables.table_limits import TableLimits
 
 _THREADS = 16
@@ -48,7 +48,7 @@ class PublishedFile:
         return bool(self.version) and (self.size, self.version) == (other.size, other.version)
 
 
-def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]) -> Manifest:
+def observe_published(dataset: Dataset, store: Store, log: Callable[[str], None]) -> Manifest:
     """Look at the files that `published` names, and publish the list of them as `published_parquet/files.json`.
 
     Nothing else is copied. Only footers are read, and only of files that changed since the last look. Raises
@@ -61,7 +61,7 @@ def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]
         with suppress(IntegrityError):  # A list that was altered is made anew.
             known = {each.url: each for each in read_list(store)}
     policy = source_policy(dataset)
-    files = list(_listed(dataset, policy, say))
+    files = list(_listed(dataset, policy, log))
 
     def seen(file: PublishedFile) -> PublishedFile:
         before = known.get(file.url)
@@ -72,12 +72,12 @@ def observe_published(dataset: Dataset, store: Store, say: Callable[[str], None]
         found = list(pool.map(seen, files))
     changed = sum(known.get(file.url) != file for file in found)
     rows = sum(file.rows for file in found)
-    say(f"{len(found):,} parquet files with {rows:,} rows, {changed:,} of them new or changed")
-    with publication(store, PUBLISHED_PARQUET) as attempt:
-        attempt.stage(PublishedParquet.LIST).write_text(
+    log(f"{len(found):,} parquet files with {rows:,} rows, {changed:,} of them new or changed")
+    with open_transaction(store, PUBLISHED_PARQUET) as transaction:
+        transaction.stage(PublishedParquet.LIST).write_text(
             json.dumps([asdict(file) for file in found], indent=1), encoding="utf-8"
         )
-        return attempt.commit(
+        return transaction.commit(
             Counts(len(found), len(found)),
             settings=settings_digest(dataset, PUBLISHED_PARQUET),
             inputs="",
@@ -110,7 +110,7 @@ def open_published(file: PublishedFile, policy: SourcePolicy) -> Iterator[IO[byt
         yield opened
 
 
-def _listed(dataset: Dataset, policy: SourcePolicy, say: Callable[[str], None]) -> Iterator[PublishedFile]:
+def _listed(dataset: Dataset, policy: SourcePolicy, log: Callable[[str], None]) -> Iterator[PublishedFile]:
     """The files that the setting names: files, folders (every .parquet below), patterns with *, listings over http.
 
     `*` is the only sign of a pattern, and none where a file has that name. The dataset's own outputs are no input.
@@ -123,7 +123,7 @@ def _listed(dataset: Dataset, policy: SourcePolicy, say: Callable[[str], None]) 
     found: dict[str, PublishedFile] = {}
     for named in dataset.published:
         count = 0
-        for file in _files_of(named, dataset, policy, say):
+        for file in _files_of(named, dataset, policy, log):
             if found.setdefault(file.path, file).url != file.url:
                 raise SourceError(
                     f"{found[file.path].url} and {file.url} have one name, and rows are traced back by it: name the "
@@ -136,7 +136,7 @@ def _listed(dataset: Dataset, policy: SourcePolicy, say: Callable[[str], None]) 
 
 
 def _files_of(
-    named: str, dataset: Dataset, policy: SourcePolicy, say: Callable[[str], None]
+    named: str, dataset: Dataset, policy: SourcePolicy, log: Callable[[str], None]
 ) -> Iterator[PublishedFile]:
     if is_http(named):
         yield from _web_files(named, dataset, policy)
@@ -161,7 +161,7 @@ def _files_of(
     others = {path for path in found.keys() - own_files if not _is_parquet(path)} if "*" not in base else set()
     for files, what in ((own_files, "that this project wrote"), (others, "that are not named .parquet")):
         if files:
-            say(f"{named}: {len(files):,} files {what} are not read")
+            log(f"{named}: {len(files):,} files {what} are not read")
     for path in sorted(found.keys() - own_files - others):
         yield _described(fs.unstrip_protocol(path), path.removeprefix(top).lstrip("/"), policy)
 

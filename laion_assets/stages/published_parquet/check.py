@@ -9,7 +9,7 @@ from laion_assets.stages.handles import PUBLISHED_PARQUET, PublishedParquet
 from laion_assets.store.store import Store
 
 ASSET = PUBLISHED_PARQUET
-LAW = "Every published file is still the one that was looked at, by its size and version or by its footer."
+INVARIANT = "Every published file is still the one that was looked at, by its size and version or by its footer."
 
 
 def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:

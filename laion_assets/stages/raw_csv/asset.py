@@ -4,7 +4,7 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
-from laion_assets.orchestration.declaration import declaration, say_in
+from laion_assets.orchestration.declaration import declaration, run_logger
 from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource
 from laion_assets.stages.handles import RAW_CSV, RawCsv
 from laion_assets.store.store import Store
@@ -40,8 +40,8 @@ def raw_csv_asset(dataset: Dataset) -> dg.AssetsDefinition:
         from laion_assets.stages.raw_csv.build import fetch_raw_csv
         from laion_assets.stages.stored_layout import prepare_store
 
-        prepare_store(dataset, RAW_CSV, (0,), say_in(context))
-        fetch_raw_csv(crawl_site.attach(dataset), Store.of(dataset), say_in(context))
+        prepare_store(dataset, RAW_CSV, (0,), run_logger(context))
+        fetch_raw_csv(crawl_site.attach(dataset), Store.of(dataset), run_logger(context))
         return RawCsv.of(dataset)
 
     return raw_csv

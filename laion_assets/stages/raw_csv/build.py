@@ -21,21 +21,21 @@ from laion_assets.stages.raw_csv.transfers.parallel import FetchProgress, fetch_
 from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
 from laion_assets.stages.raw_csv.transfers.transfer import Fetched
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication, recover
 from laion_assets.store.foreign_files import refuse_foreign_files
 from laion_assets.store.manifest import WHOLE, Counts, FileEntry, Manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction, recover
 
 PARTIAL_FOLDER = f"staging/{RAW_CSV}/partial"
 """Downloads in the making, below the store's root."""
 
 
-def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) -> Manifest:
+def fetch_raw_csv(dataset: Dataset, store: Store, log: Callable[[str], None]) -> Manifest:
     """Fetch the CSV files of the dataset's source and publish them as `raw_csv/...`, byte for byte.
 
     Files that are published already and did not change at the source are neither fetched nor read again; when none did,
-    and none came or went, the published manifest is returned as it is. What becomes of files that the source no longer
-    has, `metadata.vanished` says. Names that cannot be fetched are counted by reason. Raises SettingError without a
+    and none came or went, the published manifest is returned as it is. `metadata.deleted_at_source` decides about files
+    that the source no longer has. Names that cannot be fetched are counted by reason. Raises SettingError without a
     source, SourceError when the source has no file that matches or a file cannot be fetched after the retries: then
     nothing is published, and what was fetched is kept for the next try.
     """
@@ -44,11 +44,13 @@ def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
     earlier = recover(store, RAW_CSV)
     published, known = _published(store, earlier)
     with _partials(dataset, store) as partials:
-        listing, found = run_beside(lambda: _fetch(dataset, store, partials, known, say), dataset.metadata.downloads)
+        listing, found = run_beside(lambda: _fetch(dataset, store, partials, known, log), dataset.metadata.downloads)
         is_same_source = earlier is not None and earlier.settings == settings
-        result = inventory(listing, found, published, dataset.metadata.vanished if is_same_source else "remove")
+        result = inventory(
+            listing, found, published, dataset.metadata.deleted_at_source if is_same_source else "remove"
+        )
         for line in result.lines():
-            say(line)
+            log(line)
         if not result.kept and not result.fetched:
             refused = [f"{each.url}: {found[each.path].refusal}" for each in listing.files if found[each.path].refusal]
             raise SourceError(
@@ -57,19 +59,19 @@ def fetch_raw_csv(dataset: Dataset, store: Store, say: Callable[[str], None]) ->
             )
         noticed = _noticed(result, earlier)
         same_reasons = earlier is not None and dict(result.reasons) == dict(earlier.counts.reasons)
-        same_noticed = not noticed.keys() ^ _vanished(earlier).keys()
+        same_noticed = not noticed.keys() ^ _deleted(earlier).keys()
         if earlier and is_same_source and not result.differs and same_noticed and same_reasons:
-            say(f"nothing changed at the source: {len(earlier.files):,} files stay as they are")
+            log(f"nothing changed at the source: {len(earlier.files):,} files stay as they are")
             partials.clear()
             return earlier
         manifest = _publish(store, partials, result, {**known, **_origins(found)}, noticed, settings)
         partials.clear()
-    say(f"published {len(manifest.files):,} files, {manifest.size / 1e6:,.1f} MB")
+    log(f"published {len(manifest.files):,} files, {manifest.size / 1e6:,.1f} MB")
     return manifest
 
 
 async def _fetch(
-    dataset: Dataset, store: Store, partials: Partials, known: dict[str, Origin], say: Callable[[str], None]
+    dataset: Dataset, store: Store, partials: Partials, known: dict[str, Origin], log: Callable[[str], None]
 ) -> tuple[Listing, dict[str, Fetched]]:
     progress = FetchProgress()
     async with open_source(dataset, progress.count) as source:
@@ -83,9 +85,9 @@ async def _fetch(
         sizes = [listed.size for listed in listing.files]
         total = sum(sizes) if min(sizes) >= 0 else None
         about = "" if total is None else f", {total / 1e6:,.1f} MB"
-        say(f"{len(listing.files):,} files at {dataset.source}{about}")
+        log(f"{len(listing.files):,} files at {dataset.source}{about}")
         progress.start(len(sizes), total)
-        return listing, await fetch_all(source, listing.files, partials, known, dataset.metadata, progress, say)
+        return listing, await fetch_all(source, listing.files, partials, known, dataset.metadata, progress, log)
 
 
 def _published(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEntry], dict[str, Origin]]:
@@ -119,15 +121,15 @@ def _origins(found: dict[str, Fetched]) -> dict[str, Origin]:
     return {path: each.origin for path, each in found.items() if each.state in ("fetched", "unchanged")}
 
 
-def _vanished(manifest: Manifest | None) -> dict[str, str]:
+def _deleted(manifest: Manifest | None) -> dict[str, str]:
     """Published files that the source no longer has, and since when that is known."""
-    found = manifest.details.get("vanished") if manifest else None
+    found = manifest.details.get("deleted_at_source") if manifest else None
     return {str(path): str(day) for path, day in found.items()} if isinstance(found, dict) else {}
 
 
 def _noticed(result: Inventory, earlier: Manifest | None) -> dict[str, str]:
-    today, before = datetime.now(UTC).date().isoformat(), _vanished(earlier)
-    return {path: before.get(path, today) for path in sorted(result.vanished)}
+    today, before = datetime.now(UTC).date().isoformat(), _deleted(earlier)
+    return {path: before.get(path, today) for path in sorted(result.deleted_at_source)}
 
 
 def _publish(
@@ -138,21 +140,21 @@ def _publish(
     noticed: dict[str, str],
     settings: str,
 ) -> Manifest:
-    with publication(store, RAW_CSV) as attempt:
+    with open_transaction(store, RAW_CSV) as transaction:
         for entry in result.kept.values():
-            attempt.keep(entry)
+            transaction.keep(entry)
         for path, fetched in result.fetched.items():
             entry = FileEntry(f"{RAW_CSV}/{path}", fetched.size, fetched.sha256)
-            _link(partials.file(path), attempt.stage_hashed(entry))
+            _link(partials.file(path), transaction.stage_hashed(entry))
         paths = sorted((*result.kept, *result.fetched))
-        return attempt.commit(
+        return transaction.commit(
             Counts(result.listed, len(paths), dict(result.reasons)),
             settings=settings,
             # What vanished or was left out is part of what was found: a manifest that counts more files is another one.
             inputs=digest_of([noticed, dict(result.reasons)]) if noticed or result.reasons else "",
             details={
                 "origins": {f"{RAW_CSV}/{path}": origins[path].fields for path in paths if path in origins},
-                "vanished": noticed,
+                "deleted_at_source": noticed,
                 "changes": dict(result.changes),
             },
         )

@@ -9,7 +9,7 @@ from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store
 
 ASSET = RAW_CSV
-LAW = "Every fetched file is there with the size and sha256 that its manifest promises."
+INVARIANT = "Every fetched file is there with the size and sha256 that its manifest promises."
 
 
 def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:

@@ -11,7 +11,7 @@ from laion_assets.stages.raw_csv.transfers.transfer import Fetched
 from laion_assets.store.manifest import FileEntry
 
 POLICIES = ("keep", "remove", "refuse")
-"""What `metadata.vanished` may say."""
+"""What `metadata.deleted_at_source` may say."""
 _MAX_NAMED = 10
 
 
@@ -19,12 +19,12 @@ _MAX_NAMED = 10
 class Inventory:
     """Paths are below `raw_csv/`. `kept` stay as they are published, `fetched` are to be published.
 
-    `vanished` are those of `kept` that the source no longer has. `listed` = files + reasons, by the law.
+    `deleted_at_source` are those of `kept` that the source no longer has. `listed` = files + reasons, by the law.
     """
 
     kept: Mapping[str, FileEntry]
     fetched: Mapping[str, Fetched]
-    vanished: frozenset[str]
+    deleted_at_source: frozenset[str]
     listed: int
     reasons: Mapping[str, int]
     changes: Mapping[str, int]
@@ -33,7 +33,7 @@ class Inventory:
     @property
     def differs(self) -> bool:
         """Whether other files are to be published than are now."""
-        return bool(self.fetched or self.changes["vanished_removed"])
+        return bool(self.fetched or self.changes["deleted_removed"])
 
     def lines(self) -> Iterator[str]:
         """For the log."""
@@ -50,12 +50,12 @@ def inventory(
     keeps it (`keep`), drops it (`remove`) or raises SourceError (`refuse`). Raises SettingError for another policy.
     """
     if policy not in POLICIES:
-        raise SettingError(f"metadata.vanished is {policy!r}: it has to be one of {', '.join(POLICIES)}.")
+        raise SettingError(f"metadata.deleted_at_source is {policy!r}: it has to be one of {', '.join(POLICIES)}.")
     kept: dict[str, FileEntry] = {}
     fetched: dict[str, Fetched] = {}
     reasons = Counter(listing.left_out)
     gone = [path for path in published if path not in found]
-    changes = Counter(dict.fromkeys(("new", "changed", "unchanged", "vanished_kept", "vanished_removed"), 0))
+    changes = Counter(dict.fromkeys(("new", "changed", "unchanged", "deleted_kept", "deleted_removed"), 0))
     for path, each in found.items():
         entry = published.get(path)
         if each.state == "fetched" and (entry is None or (entry.size, entry.sha256) != (each.size, each.sha256)):
@@ -78,13 +78,13 @@ def inventory(
     if gone and policy == "refuse":
         raise SourceError(
             f"{len(gone):,} published files are no longer at the source: {', '.join(sorted(gone)[:_MAX_NAMED])}. "
-            "Nothing was published. Set metadata.vanished to keep (they stay, flagged) or to remove."
+            "Nothing was published. Set metadata.deleted_at_source to keep (they stay, flagged) or to remove."
         )
-    vanished = frozenset(gone if policy == "keep" else ())
-    kept |= {path: published[path] for path in vanished}
+    deleted_at_source = frozenset(gone if policy == "keep" else ())
+    kept |= {path: published[path] for path in deleted_at_source}
     reasons.update(found[path].state for path in gone if path in found and policy == "remove")
-    changes["vanished_kept" if policy == "keep" else "vanished_removed"] += len(gone)
-    named = [f"vanished at the source, {policy}: {path}" for path in sorted(gone)[:_MAX_NAMED]]
+    changes["deleted_kept" if policy == "keep" else "deleted_removed"] += len(gone)
+    named = [f"deleted at source, {policy}: {path}" for path in sorted(gone)[:_MAX_NAMED]]
     listed = len(kept) + len(fetched) + sum(reasons.values())
     refused = [
         f"{'kept as published' if path in published else 'left out'}: {path}: {each.refusal}"
@@ -92,4 +92,4 @@ def inventory(
         if each.refusal
     ]
     remarks = (*listing.remarks, *refused[:_MAX_NAMED], *named)
-    return Inventory(kept, fetched, vanished, listed, reasons, changes, remarks)
+    return Inventory(kept, fetched, deleted_at_source, listed, reasons, changes, remarks)

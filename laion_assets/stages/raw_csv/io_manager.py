@@ -22,7 +22,7 @@ class RawCsvIOManager(PartitionIOManager):
         metadata: Metadata = {
             f"files_{one_line(change)}": dg.MetadataValue.int(count) for change, count in changes.items()
         }
-        vanished = manifest.details.get("vanished", {})
-        if vanished:
-            metadata["vanished_at_the_source"] = table(("file", "noticed"), sorted(vanished.items()), _NAMED)
+        deleted_at_source = manifest.details.get("deleted_at_source", {})
+        if deleted_at_source:
+            metadata["deleted_at_source"] = table(("file", "noticed"), sorted(deleted_at_source.items()), _NAMED)
         return metadata

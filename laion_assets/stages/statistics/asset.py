@@ -6,7 +6,7 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
-from laion_assets.orchestration.declaration import asset_key, declaration, say_in
+from laion_assets.orchestration.declaration import asset_key, declaration, run_logger
 from laion_assets.stages.handles import (
     DATASET_STATISTICS,
     IMAGE_STATISTICS,
@@ -46,8 +46,8 @@ def dataset_statistics_asset(dataset: Dataset) -> dg.AssetsDefinition:
         from laion_assets.stages.statistics.build import build_statistics
         from laion_assets.stages.stored_layout import prepare_store
 
-        prepare_store(dataset, DATASET_STATISTICS, (0,), say_in(context))
-        build_statistics(dataset, Store.of(dataset), DATASET_STATISTICS, say_in(context))
+        prepare_store(dataset, DATASET_STATISTICS, (0,), run_logger(context))
+        build_statistics(dataset, Store.of(dataset), DATASET_STATISTICS, run_logger(context))
         return DatasetStatistics.of(dataset)
 
     return dataset_statistics
@@ -64,8 +64,8 @@ def image_statistics_asset(dataset: Dataset) -> dg.AssetsDefinition:
         from laion_assets.stages.statistics.build import build_statistics
         from laion_assets.stages.stored_layout import prepare_store
 
-        prepare_store(dataset, IMAGE_STATISTICS, (0,), say_in(context))
-        build_statistics(dataset, Store.of(dataset), IMAGE_STATISTICS, say_in(context))
+        prepare_store(dataset, IMAGE_STATISTICS, (0,), run_logger(context))
+        build_statistics(dataset, Store.of(dataset), IMAGE_STATISTICS, run_logger(context))
         return ImageStatistics.of(dataset)
 
     return image_statistics

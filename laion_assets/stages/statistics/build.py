@@ -17,9 +17,8 @@ from laion_assets.stages.statistics.parts import counted, parts_of
 from laion_assets.stages.statistics.report import report_page
 from laion_assets.stages.statistics.summary import dataset_summary, image_summary
 from laion_assets.stages.status import inputs_digest, settings_digest
-from laion_assets.store.commit import publication, recover
 from laion_assets.store.foreign_files import foreign_files_error
-from laion_assets.store.lease import has_published
+from laion_assets.store.lease import is_committed
 from laion_assets.store.manifest import (
     WHOLE,
     Counts,
@@ -30,12 +29,13 @@ from laion_assets.store.manifest import (
 )
 from laion_assets.store.store import Store
 from laion_assets.store.stored_json import parse_object
+from laion_assets.store.transaction import open_transaction, recover
 
 REPORT = "statistics/report.html"
 """The page of both; made anew whenever one of them is, from what is published, so it has no manifest of its own."""
 
 
-def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[str], None]) -> Manifest:
+def build_statistics(dataset: Dataset, store: Store, asset: str, log: Callable[[str], None]) -> Manifest:
     """Count what is published of the stage before, publish counts and figures, and write the report.
 
     Partitions that are not published yet are left out and the figures say so; the statistics count as stale once there
@@ -53,24 +53,24 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, say: Callable[[
         summarise, measure, rows = dataset_summary, "nsfw", sum(each.counts.rows_out for each in manifests)
     else:
         summarise, measure, rows = image_summary, "status", sum(each.counts.rows_in for each in manifests)
-    with publication(store, asset) as attempt:
-        table = counted(dataset, store, asset, parts, say)
+    with open_transaction(store, asset) as transaction:
+        table = counted(dataset, store, asset, parts, log)
         summary = summarise(table, manifests, len(HANDLES[STATISTICS[asset]].numbers(dataset.layout)))
-        pq.write_table(table, attempt.stage(Statistics.counts_path(asset)), compression="zstd")
+        pq.write_table(table, transaction.stage(Statistics.counts_path(asset)), compression="zstd")
         if asset == IMAGE_STATISTICS:
-            shards = attempt.stage(Statistics.shards_path(), repeatable=False)
+            shards = transaction.stage(Statistics.shards_path(), repeatable=False)
             pq.write_table(shard_table(manifests), shards, compression="zstd")
-        attempt.stage(Statistics.summary_path(asset)).write_text(
+        transaction.stage(Statistics.summary_path(asset)).write_text(
             json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8"
         )
-        manifest = attempt.commit(
+        manifest = transaction.commit(
             Counts(rows, sum(of_measure(table, measure).values())),
             settings=settings_digest(dataset, asset),
             inputs=inputs_digest("all", manifests),
             details={"partitions": len(manifests)},
         )
     write_report(dataset, store)
-    say(f"report: {store.address(REPORT)}")
+    log(f"report: {store.address(REPORT)}")
     return manifest
 
 
@@ -79,7 +79,7 @@ def _check_report(store: Store) -> None:
     if not store.is_taken(REPORT):
         return
     for asset in STATISTICS:
-        if store.is_taken(manifest_path(asset, WHOLE)) or has_published(store, asset, WHOLE):
+        if store.is_taken(manifest_path(asset, WHOLE)) or is_committed(store, asset, WHOLE):
             return
     raise foreign_files_error(store, "the report", [REPORT])
 

@@ -11,12 +11,14 @@ from laion_assets.stages.handles import (
     ImageStatistics,
     Statistics,
 )
-from laion_assets.stages.status import published_upstream
+from laion_assets.stages.status import committed_upstream
 from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store
 
-DATASET_LAW = "Each measure counts every unique row once, and the rows are those that the manifests say are published."
-IMAGE_LAW = "Outcomes and reasons count every row of the shards once, and agree with the shards' manifests."
+DATASET_INVARIANT = (
+    "Each measure counts every unique row once, and the rows are those that the manifests say are published."
+)
+IMAGE_INVARIANT = "Outcomes and reasons count every row of the shards once, and agree with the shards' manifests."
 _PER_ROW = (
     "width",
     "height",
@@ -36,7 +38,7 @@ def dataset_problems(dataset: Dataset, store: Store, partition: int, load_model:
     if problem := disagreement(store, manifest, hashes=True):
         yield problem
         return
-    rows = sum(each.counts.rows_out for each in published_upstream(dataset, store, DATASET_STATISTICS))
+    rows = sum(each.counts.rows_out for each in committed_upstream(dataset, store, DATASET_STATISTICS))
     counted = _counted(store, DATASET_STATISTICS)
     for measure in _PER_ROW if rows else ():
         found = sum(counted.get(measure, {}).values())
@@ -50,7 +52,7 @@ def image_problems(dataset: Dataset, store: Store, partition: int, load_model: M
     if problem := disagreement(store, manifest, hashes=True):
         yield problem
         return
-    shards = published_upstream(dataset, store, IMAGE_STATISTICS)
+    shards = committed_upstream(dataset, store, IMAGE_STATISTICS)
     rows, good = sum(each.counts.rows_in for each in shards), sum(each.counts.rows_out for each in shards)
     counted = _counted(store, IMAGE_STATISTICS)
     for measure, expected in (("status", rows), ("reason", rows), ("domain", rows), ("width", good), ("height", good)):

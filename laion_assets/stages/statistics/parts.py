@@ -18,11 +18,11 @@ from laion_assets.dataset.settings.field import digest_of
 from laion_assets.stages.handles import IMAGE_SHARDS, STATISTICS, DedupParquet, ImageShards
 from laion_assets.stages.statistics.counts import COUNTS_SCHEMA, Counter
 from laion_assets.stages.statistics.measures import DEDUP_COLUMNS, SHARD_COLUMNS, count_pictures, count_rows
-from laion_assets.stages.status import published_upstream, settings_digest
-from laion_assets.store.commit import publication, recover
+from laion_assets.stages.status import committed_upstream, settings_digest
 from laion_assets.store.manifest import Counts, Manifest, disagreement
 from laion_assets.store.store import Store
 from laion_assets.store.stored_parquet import open_parquet
+from laion_assets.store.transaction import open_transaction, recover
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Part:
 def parts_of(dataset: Dataset, store: Store, asset: str) -> list[Part]:
     """The parts of a statistics asset that have anything published, in order."""
     layout = dataset.layout
-    upstream = {int(manifest.key): manifest for manifest in published_upstream(dataset, store, asset)}
+    upstream = {int(manifest.key): manifest for manifest in committed_upstream(dataset, store, asset)}
     if STATISTICS[asset] == IMAGE_SHARDS:
         ranges = [(layout.embedding_key(i), layout.shards_of_embedding(i)) for i in layout.embedding_numbers]
     else:
@@ -50,7 +50,7 @@ def parts_of(dataset: Dataset, store: Store, asset: str) -> list[Part]:
     return [part for part in found if part.manifests]
 
 
-def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], say: Callable[[str], None]) -> pa.Table:
+def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], log: Callable[[str], None]) -> pa.Table:
     """The counts of all parts added up; parts that are published from the same partitions are read, not counted."""
     settings = settings_digest(dataset, asset)
     made = 0
@@ -65,9 +65,9 @@ def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], say: 
         rows = 0
         for manifest in part.manifests:
             rows += count_partition(store, dataset.layout, manifest, counter)
-        with publication(store, f"{asset}_parts", part.key) as attempt:
-            pq.write_table(counter.table(), attempt.stage(path), compression="zstd")
-            attempt.commit(Counts(rows, rows), settings=settings, inputs=part.identity)
+        with open_transaction(store, f"{asset}_parts", part.key) as transaction:
+            pq.write_table(counter.table(), transaction.stage(path), compression="zstd")
+            transaction.commit(Counts(rows, rows), settings=settings, inputs=part.identity)
         return True, path
 
     total = Counter()
@@ -76,7 +76,7 @@ def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], say: 
             made += new
             with store.open(path) as file:
                 total.add_table(pq.read_table(file, schema=COUNTS_SCHEMA))
-    say(f"{len(parts):,} parts: {made:,} counted, {len(parts) - made:,} unchanged since the last time")
+    log(f"{len(parts):,} parts: {made:,} counted, {len(parts) - made:,} unchanged since the last time")
     return total.table()
 
 

@@ -75,7 +75,7 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
         ("metadata.driver_memory", "-2g", "such as 2g"),
         ("metadata.master", "local[0]", "must be local[*]"),
         ("metadata.master", "", "must be local[*]"),
-        ("metadata.vanished", "delete", "must be keep, remove or refuse"),
+        ("metadata.deleted_at_source", "delete", "must be keep, remove or refuse"),
         ("index.max_index_memory_usage", "16 buckets", "such as 200M or 16G"),
         ("index.current_memory_available", "0G", "from 1K"),
         ("index.metric_type", "cosine", "must be ip or l2"),

@@ -12,9 +12,9 @@ import pytest
 
 from laion_assets.dataset.dataset import REHEARSAL, Dataset
 from laion_assets.definitions import build_definitions
-from laion_assets.orchestration.checks.up_to_date import EXAMPLES, NAME, examples, judgement
+from laion_assets.orchestration.checks.up_to_date import EXAMPLES, NAME, examples, outcome
 from laion_assets.stages.handles import DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, assets_of
-from laion_assets.stages.status import Freshness, PartitionState, settings_digest
+from laion_assets.stages.status import DatasetStatus, PartitionState, settings_digest
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, manifest_path
 from laion_assets.store.store import Store
 
@@ -80,9 +80,9 @@ def test_states_read_ahead_are_those_of_one_partition_after_the_other(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "read_bytes", read)
         patch.setattr(time, "thread_time", (lambda: 0.0) if waits else time.perf_counter)
-        found = Freshness(dataset).states(IMAGE_SHARDS)
+        found = DatasetStatus(dataset).states(IMAGE_SHARDS)
     assert (len(readers) > 1) == waits, "threads where the disk is slow, and there alone"
-    one_by_one = Freshness(dataset)
+    one_by_one = DatasetStatus(dataset)
     assert found == [one_by_one.state(IMAGE_SHARDS, shard) for shard in range(dataset.layout.shards)]
     assert Counter(state.state for state in found[:1_500]) == {
         "complete": 1338,
@@ -104,7 +104,7 @@ def test_what_is_complete_passes(published: Dataset) -> None:
 def test_a_stale_partition_is_a_warning_with_its_reason_and_stays_as_it_is(published: Dataset) -> None:
     write(published, IMAGE_SHARDS, range(3, 6), settings="of yesterday")
     write(published, IMAGE_SHARDS, [9], inputs="other rows")
-    before = [state.manifest for state in Freshness(published).states(IMAGE_SHARDS)]
+    before = [state.manifest for state in DatasetStatus(published).states(IMAGE_SHARDS)]
     found = evaluate(published, IMAGE_SHARDS)
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert counts(found) == {"complete": 20, "stale": 4, "damaged": 0, "missing": 0}
@@ -112,7 +112,7 @@ def test_a_stale_partition_is_a_warning_with_its_reason_and_stays_as_it_is(publi
         {"first": "00003", "last": "00005", "count": 3, "state": "stale", "why": "made with other settings"},
         {"first": "00009", "last": "00009", "count": 1, "state": "stale", "why": "made from other rows"},
     ]
-    assert [state.manifest for state in Freshness(published).states(IMAGE_SHARDS)] == before
+    assert [state.manifest for state in DatasetStatus(published).states(IMAGE_SHARDS)] == before
 
 
 def test_a_damaged_partition_is_an_error_and_comes_first(published: Dataset) -> None:
@@ -145,7 +145,7 @@ def test_in_a_run_over_a_range_it_looks_at_the_range(published: Dataset) -> None
 
 def test_the_table_is_bounded_and_says_what_it_leaves_out() -> None:
     states = [PartitionState(IMAGE_SHARDS, f"{n:05d}", "stale" if n % 2 else "complete", "why") for n in range(100)]
-    found = judgement(states, "all")
+    found = outcome(states, "all")
     assert len(found.metadata["examples"].records) == EXAMPLES
     assert found.metadata["further_rows"].value == 50 - EXAMPLES
     assert examples(states[:1]) == []

@@ -29,9 +29,9 @@ from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.stages.knn_indices.settings import IndexSettings
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 
 CONFIGURATION = Path(__file__).with_name("laion-assets-test.json")
 """The tests' own architecture."""
@@ -181,16 +181,18 @@ def publish_shard(
     store, failed = Store.of(dataset), set(failures)
     good = [row for row in range(rows) if row not in failed]
     members = change([part for row in good for part in sample_members(shard, row, (jpgs or {}).get(row))])
-    with publication(store, IMAGE_SHARDS, LAYOUT.shard_key(shard)) as attempt:
-        with tarfile.open(attempt.stage(ImageShards.path(LAYOUT, shard, ".tar")), "w") as tar:
+    with open_transaction(store, IMAGE_SHARDS, LAYOUT.shard_key(shard)) as transaction:
+        with tarfile.open(transaction.stage(ImageShards.path(LAYOUT, shard, ".tar")), "w") as tar:
             for name, content in members:
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
         table = [sample_fields(shard, row, "failed_to_download" if row in failed else "success") for row in range(rows)]
-        pq.write_table(pa.Table.from_pylist(table, SCHEMA), attempt.stage(ImageShards.path(LAYOUT, shard, ".parquet")))
-        attempt.stage(ImageShards.path(LAYOUT, shard, "_stats.json"), repeatable=False).write_text("{}")
-        return attempt.commit(
+        pq.write_table(
+            pa.Table.from_pylist(table, SCHEMA), transaction.stage(ImageShards.path(LAYOUT, shard, ".parquet"))
+        )
+        transaction.stage(ImageShards.path(LAYOUT, shard, "_stats.json"), repeatable=False).write_text("{}")
+        return transaction.commit(
             Counts(rows, len(good), {"http_404": len(failed)} if failed else {}),
             settings=settings_digest(dataset, IMAGE_SHARDS),
             inputs=f"rows of {shard}",

@@ -10,7 +10,7 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, ModelError
-from laion_assets.stages.clip_embeddings.verify import EmbeddingRecount, recount_embedding_file
+from laion_assets.stages.clip_embeddings.verify import EmbeddingVerification, verify_embedding_file
 from laion_assets.stages.handles import ClipEmbeddings, ImageShards
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
@@ -18,24 +18,24 @@ from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, pict
 from laion_assets_tests.stages.clip_embeddings.test_build import build, local
 
 
-def recount(dataset: Dataset, **options) -> EmbeddingRecount:
-    return recount_embedding_file(Store.of(dataset), LAYOUT, 0, random_model(), **options)
+def verify(dataset: Dataset, **options) -> EmbeddingVerification:
+    return verify_embedding_file(Store.of(dataset), LAYOUT, 0, random_model(), **options)
 
 
 def test_a_sound_file_has_no_problems(built: Dataset) -> None:
-    found = recount(built)
+    found = verify(built)
     assert found.ok, found.problems
     assert (found.image_rows, found.text_rows, found.metadata_rows, found.successes) == (40, 40, 40, 40)
     assert found.rows_encoded_again == 8
     assert found.lowest_cosine > 0.999
-    assert recount(built, rows=0).rows_encoded_again == 40
+    assert verify(built, rows=0).rows_encoded_again == 40
 
 
 def test_undecodable_pictures_are_accounted_for(bare: Dataset) -> None:
     publish_shard(bare, 0, 12, jpgs={2: b"broken", 5: picture(5)[:700]})
     publish_shard(bare, 1, 0)
     build(bare)
-    found = recount(bare, rows=0)
+    found = verify(bare, rows=0)
     assert found.ok, found.problems
     assert (found.image_rows, found.successes, found.dropped) == (10, 12, 2)
 
@@ -104,11 +104,11 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("law", BROKEN)
-def test_a_broken_law_is_seen_and_named(built: Dataset, law: str) -> None:
-    breaks, said = BROKEN[law]
+@pytest.mark.parametrize("invariant", BROKEN)
+def test_a_broken_law_is_seen_and_named(built: Dataset, invariant: str) -> None:
+    breaks, said = BROKEN[invariant]
     breaks(built)
-    problems = "\n".join(recount(built).problems)
+    problems = "\n".join(verify(built).problems)
     for expected in said:
         assert re.search(expected, problems), problems
 
@@ -121,7 +121,7 @@ def test_swapped_vectors_are_seen_even_if_the_manifest_agrees(built: Dataset, mo
     build(built)
     monkeypatch.undo()
     assert read_manifest(Store.of(built), "clip_embeddings", "0") is not None
-    assert any("does not hold its picture's vector" in problem for problem in recount(built).problems)
+    assert any("does not hold its picture's vector" in problem for problem in verify(built).problems)
 
 
 def test_an_unpublished_file_and_another_model_are_refused(built: Dataset) -> None:
@@ -129,17 +129,17 @@ def test_an_unpublished_file_and_another_model_are_refused(built: Dataset) -> No
     identity, model.identity = model.identity, "another"
     try:
         with pytest.raises(ModelError, match="another"):
-            recount(built)
+            verify(built)
     finally:
         model.identity = identity
     Store.of(built).delete("manifests/clip_embeddings/0.json")
     with pytest.raises(IncompleteError, match="clip_embeddings 0"):
-        recount(built)
+        verify(built)
 
 
 def test_without_a_model_the_counts_are_still_checked(built: Dataset) -> None:
     rewrite_npy("img_emb", lambda a: np.delete(a, 5, 0))(built)
-    found = recount_embedding_file(Store.of(built), LAYOUT, 0)
+    found = verify_embedding_file(Store.of(built), LAYOUT, 0)
     assert found.rows_encoded_again == 0
     assert not found.ok
     assert ClipEmbeddings.path(LAYOUT, 0, "img_emb") in found.problems[0]

@@ -12,9 +12,9 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
 from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets.tables.columns import MARK, REJECT
 
 COLUMNS = ("SAMPLE_ID", "URL", "TEXT", "HEIGHT", "WIDTH", "LICENSE", "NSFW", "similarity")
@@ -63,11 +63,11 @@ class Read:
 
 def publish_csvs(dataset: Dataset, files: Mapping[str, bytes]) -> Manifest:
     """Publish CSV files as the dataset's raw_csv, without a fetch."""
-    with publication(Store.of(dataset), "raw_csv") as attempt:
+    with open_transaction(Store.of(dataset), "raw_csv") as transaction:
         for path, content in files.items():
-            Path(attempt.stage(f"raw_csv/{path}")).write_bytes(content)
+            Path(transaction.stage(f"raw_csv/{path}")).write_bytes(content)
         counts = Counts(len(files), len(files))
-        return attempt.commit(counts, settings=settings_digest(dataset, "raw_csv"), inputs="")
+        return transaction.commit(counts, settings=settings_digest(dataset, "raw_csv"), inputs="")
 
 
 quiet: Callable[[str], None] = lambda line: None  # noqa: E731

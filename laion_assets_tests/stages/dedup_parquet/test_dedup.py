@@ -26,7 +26,7 @@ from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 from laion_assets.stages.dedup_parquet.spark.partition_writer import PartitionWriter
 from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
 from laion_assets.stages.handles import DedupParquet
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets.tables.columns import DEDUP_SCHEMA, REJECTS_SCHEMA
 from laion_assets_tests.stages.dedup_parquet.tables import COLUMNS, publish_csvs, quiet, row, table
@@ -105,7 +105,7 @@ def test_rows_in_are_rows_out_and_duplicates_and_rejects_recounted(crawl: Datase
     assert files == {"read": 6, "file_without_similarity": 1, "empty": 1, "header_only": 1}
     notes = sum((Counter(manifest.details["notes"]) for manifest in manifests), Counter())
     assert notes["similarity_out_of_range"] > 50
-    assert all(state.state == "complete" for state in Freshness(crawl).states("dedup_parquet"))
+    assert all(state.state == "complete" for state in DatasetStatus(crawl).states("dedup_parquet"))
 
 
 def test_the_sample_s_crawl_gives_what_its_maker_counted(dataset: Dataset, spark: Any) -> None:

@@ -19,9 +19,9 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
 from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
-from laion_assets.store.commit import recover
 from laion_assets.store.manifest import Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import recover
 from laion_assets_tests.spark_cluster import Cluster, environment
 from laion_assets_tests.stages.dedup_parquet.tables import HEADER, publish_csvs, quiet
 from laion_assets_tests.stages.dedup_parquet.test_dedup import messy_files

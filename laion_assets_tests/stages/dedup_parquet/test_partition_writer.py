@@ -11,11 +11,11 @@ import pytest
 
 from laion_assets.dataset.identity import Positions
 from laion_assets.dataset.layout import Layout
-from laion_assets.errors import CommitError, ConservationError, LayoutError
+from laion_assets.errors import CommitError, InvariantError, LayoutError
 from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
 from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 from laion_assets.stages.dedup_parquet.spark.partition_writer import PartitionWriter
-from laion_assets.stages.dedup_parquet.spark.sorted_runs import RunCutter
+from laion_assets.stages.dedup_parquet.spark.sorted_runs import SortedRunBuilder
 from laion_assets.store.store import Store
 from laion_assets.tables.columns import EXCHANGE_SCHEMA
 from laion_assets_tests.stages.dedup_parquet.tables import row, table
@@ -27,7 +27,7 @@ def runs(count: int, run_bytes: int = 1_000_000) -> list[pa.RecordBatch]:
     """`count` rows, every third one twice, and one reject, as Spark would hand them over."""
     rows = [row(URL=f"http://a.test/{number}", SAMPLE_ID=str(number)) for number in range(count)]
     content = table(rows + rows[::3]) + b"too|few\n"
-    cutter, found = RunCutter(run_bytes), []
+    cutter, found = SortedRunBuilder(run_bytes), []
     for batch in rows_of_file(io.BytesIO(content), "f.csv", MetadataSettings(), Positions(LAYOUT, [0])):
         for start in range(0, batch.num_rows, 3):
             found += cutter.add(batch.slice(start, 3))
@@ -57,7 +57,7 @@ def test_rows_that_are_lost_break_the_law(writer: PartitionWriter) -> None:
     one, two = runs(30), runs(3)
     columns = [one[0].column("position"), two[0].column("rows"), one[0].column("rejects"), one[0].column("counts")]
     lost = pa.RecordBatch.from_arrays(columns, schema=EXCHANGE_SCHEMA)
-    with pytest.raises(ConservationError):
+    with pytest.raises(InvariantError):
         writer.write(0, [lost])
 
 

@@ -11,9 +11,9 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets.tables.columns import DEDUP_SCHEMA
 
 IMAGES = ImageSettings(connect_timeout_s=1.0, deadline_s=2.0, max_body_bytes=1_000_000, threads=16, retries=0)
@@ -25,8 +25,8 @@ def dataset_of(root, rows, resolve, shards=1, images=IMAGES) -> Dataset:
     dataset = replace(SAMPLE, name="tiny", root=str(root), layout=layout, resolve=resolve, images=images)
     table = dedup_table(rows)
     digests = {}
-    with publication(Store.of(dataset), DEDUP_PARQUET, "00") as attempt:
-        with pq.ParquetWriter(attempt.stage(DedupParquet.path(layout, 0)), DEDUP_SCHEMA) as writer:
+    with open_transaction(Store.of(dataset), DEDUP_PARQUET, "00") as transaction:
+        with pq.ParquetWriter(transaction.stage(DedupParquet.path(layout, 0)), DEDUP_SCHEMA) as writer:
             for shard in range(shards):
                 part = layout.rows_of_shard(shard, shards, len(rows))
                 group = table.slice(part.start, len(part))
@@ -35,7 +35,7 @@ def dataset_of(root, rows, resolve, shards=1, images=IMAGES) -> Dataset:
                     writer.write_batch(pa.RecordBatch.from_pylist([], DEDUP_SCHEMA))
                 digests[layout.shard_key(shard)] = rows_digest(group)
         settings = settings_digest(dataset, DEDUP_PARQUET)
-        attempt.commit(Counts(len(rows), len(rows)), settings=settings, inputs="", outputs=digests)
+        transaction.commit(Counts(len(rows), len(rows)), settings=settings, inputs="", outputs=digests)
     return dataset
 
 

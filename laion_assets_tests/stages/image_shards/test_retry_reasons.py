@@ -3,9 +3,9 @@
 import pytest
 
 from laion_assets.errors import SettingError
-from laion_assets.http.messages.head import Head
+from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.http.response_policy import judge
+from laion_assets.http.response_policy import check_response
 from laion_assets.reasons import Reason, Rejection
 from laion_assets.stages.image_shards.retry_reasons import CONSENT, SETTLED, asked_in_config, retry_reasons
 
@@ -16,7 +16,7 @@ def test_failed_is_every_failure_that_is_neither_settled_nor_a_refusal():
 
 def test_retryable_is_what_may_well_pass():
     found = set(retry_reasons("retryable"))
-    assert {Reason.DNS_FAILURE, Reason.HTTP_5XX, Reason.HTTP_429, Reason.DEADLINE, Reason.LOCAL_FAULT} <= found
+    assert {Reason.DNS_FAILURE, Reason.HTTP_5XX, Reason.HTTP_429, Reason.DEADLINE, Reason.LOCAL_FAILURE} <= found
     assert not found & (SETTLED | CONSENT | {Reason.SUCCESS, Reason.NOT_AN_IMAGE, Reason.HTTP_403})
 
 
@@ -26,7 +26,7 @@ def test_settled_reasons_are_retried_when_they_are_named():
 
 
 AGAIN = {
-    Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAULT, Reason.CONNECT_FAILURE, Reason.TLS_FAILURE,
+    Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAILURE, Reason.CONNECT_FAILURE, Reason.TLS_FAILURE,
     Reason.CONNECTION_RESET, Reason.DEADLINE, Reason.HOST_BUSY, Reason.SHORT_BODY, Reason.TOO_LARGE,
     Reason.BAD_RESPONSE, Reason.BAD_ENCODING, Reason.REDIRECT_LOOP, Reason.TOO_MANY_REDIRECTS, Reason.BAD_REDIRECT,
     Reason.NO_CONTENT, Reason.HTTP_403, Reason.HTTP_429, Reason.HTTP_4XX, Reason.HTTP_5XX, Reason.HTTP_OTHER,
@@ -48,7 +48,7 @@ def test_for_each_reason_it_is_decided_whether_a_retry_asks_again():
 )
 def test_what_the_fetch_takes_for_a_refusal_is_one_here(header):
     with pytest.raises(Rejection) as refused:
-        judge(Head(200, (header,)), FetchPolicy())
+        check_response(ResponseHeaders(200, (header,)), FetchPolicy())
     assert refused.value.reason in CONSENT
 
 

@@ -17,9 +17,9 @@ from laion_assets.stages.clip_embeddings.embedding_file import VectorWriter
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, KNN_INDICES, ClipEmbeddings
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.stages.knn_indices.settings import IndexSettings
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, publish_shard, random_model
 from laion_assets_tests.stages.clip_embeddings.test_build import build as build_embeddings
 
@@ -39,16 +39,16 @@ def publish_vectors(dataset: Dataset, embedding: int, rows: int, width: int = WI
     import pyarrow as pa
 
     rng = np.random.default_rng(embedding)
-    with publication(Store.of(dataset), CLIP_EMBEDDINGS, LAYOUT.embedding_key(embedding)) as attempt:
+    with open_transaction(Store.of(dataset), CLIP_EMBEDDINGS, LAYOUT.embedding_key(embedding)) as transaction:
         for kind in ("img_emb", "text_emb"):
             vectors = rng.normal(size=(rows, width))
-            with VectorWriter(attempt.stage(ClipEmbeddings.path(LAYOUT, embedding, kind)), width) as writer:
+            with VectorWriter(transaction.stage(ClipEmbeddings.path(LAYOUT, embedding, kind)), width) as writer:
                 writer.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
         keys = [LAYOUT.sample_key(2 * embedding, 0)] * rows
         table = pa.table({"image_path": pa.array(keys, pa.string())})
-        pq.write_table(table, attempt.stage(ClipEmbeddings.path(LAYOUT, embedding, "metadata")))
+        pq.write_table(table, transaction.stage(ClipEmbeddings.path(LAYOUT, embedding, "metadata")))
         details = {"model": model, "width": width}
-        attempt.commit(Counts(rows, rows), settings="s", inputs=f"{rows} {width}", details=details)
+        transaction.commit(Counts(rows, rows), settings="s", inputs=f"{rows} {width}", details=details)
 
 
 def test_an_id_is_the_row_in_the_files_in_order(built: Dataset) -> None:

@@ -11,14 +11,14 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError
 from laion_assets.stages.handles import KNN_INDICES, ClipEmbeddings
-from laion_assets.stages.knn_indices.verify import IndexRecount, recount_indices
+from laion_assets.stages.knn_indices.verify import IndexVerification, verify_indices
 from laion_assets.store.manifest import Manifest, entry_of, manifest_path, read_manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT
 
 
-def recount(dataset: Dataset) -> IndexRecount:
-    return recount_indices(Store.of(dataset), LAYOUT)
+def verify(dataset: Dataset) -> IndexVerification:
+    return verify_indices(Store.of(dataset), LAYOUT)
 
 
 def rebuild(dataset: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -39,7 +39,7 @@ def rebuild(dataset: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> Non
 
 
 def test_sound_indices_have_no_problems(built: Dataset) -> None:
-    found = recount(built)
+    found = verify(built)
     assert found.ok, found.problems
     assert found.npy_rows == found.ntotal == {"image": 70, "text": 70}
     assert found.metadata_rows == 70
@@ -54,21 +54,21 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("law", BROKEN)
-def test_a_broken_law_is_seen_and_named(built: Dataset, law: str) -> None:
-    change, said = BROKEN[law]
+@pytest.mark.parametrize("invariant", BROKEN)
+def test_a_broken_law_is_seen_and_named(built: Dataset, invariant: str) -> None:
+    change, said = BROKEN[invariant]
     rebuild(built, change)
-    problems = recount(built).problems
+    problems = verify(built).problems
     assert any(re.search(said, problem) for problem in problems), problems
 
 
 def test_a_damaged_index_is_named(built: Dataset) -> None:
     path = Store.of(built).local_root / KNN_INDICES / "text.index"
     path.write_bytes(path.read_bytes()[:-1])
-    problems = recount(built).problems
+    problems = verify(built).problems
     assert any("text.index is not opened" in problem for problem in problems), problems
 
 
 def test_indices_that_are_not_published_are_refused(bare: Dataset) -> None:
     with pytest.raises(IncompleteError, match="knn_indices"):
-        recount(bare)
+        verify(bare)

@@ -19,17 +19,17 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError, SourceError
 from laion_assets.http.sources.source_policy import SourcePolicy
-from laion_assets.orchestration.checks.row_counts import recount
+from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.orchestration.runs import materialize
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
 from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 from laion_assets.stages.handles import PUBLISHED_PARQUET, DedupParquet, PublishedParquet, stages_of
 from laion_assets.stages.published_parquet.build import observe_published, open_published, read_list
 from laion_assets.stages.raw_csv.sources.dataset_policy import source_policy
-from laion_assets.stages.status import Freshness
-from laion_assets.store.commit import publication
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets_tests.stages.dedup_parquet.tables import publish_csvs, quiet
 from laion_assets_tests.stages.dedup_parquet.test_dedup import messy_files, rows_of
 from laion_assets_tests.stages.dedup_parquet.test_dedup_cluster import STORE_VARIABLES
@@ -83,8 +83,8 @@ def test_a_dataset_rebuilt_from_its_own_output_has_the_same_uids_and_winners(
         f"{number:02d}.parquet": manifest.counts.rows_out for number, manifest in enumerate(manifests)
     }
     assert not (Path(Store.of(again).url) / "raw_csv").exists(), "nothing is copied"
-    assert [state.state for state in Freshness(again).states("dedup_parquet")] == ["complete"] * 3
-    assert recount(again, "dedup_parquet", (0, 1, 2), lambda: pytest.fail("no model is needed")) == {}
+    assert [state.state for state in DatasetStatus(again).states("dedup_parquet")] == ["complete"] * 3
+    assert verify(again, "dedup_parquet", (0, 1, 2), lambda: pytest.fail("no model is needed")) == {}
 
 
 def test_what_is_seen_is_written_down_and_looked_at_again(shared: Dataset) -> None:
@@ -101,7 +101,7 @@ def test_what_is_seen_is_written_down_and_looked_at_again(shared: Dataset) -> No
         open_published(files[1], SourcePolicy()),
     ):
         pass
-    assert "1.parquet changed" in str(recount(shared, "published_parquet", (0,), lambda: pytest.fail("no model")))
+    assert "1.parquet changed" in str(verify(shared, "published_parquet", (0,), lambda: pytest.fail("no model")))
     again = observe(shared)
     assert again.content != manifest.content
     assert again.details["rows"] == 10
@@ -110,9 +110,9 @@ def test_what_is_seen_is_written_down_and_looked_at_again(shared: Dataset) -> No
 @pytest.mark.parametrize("content", ["[" * 100_000, "[1]", '[{"path": 1, "other": 2}]', "{", '{"a": 1}'])
 def test_a_list_that_was_replaced_with_its_manifest_is_refused(shared: Dataset, content: str) -> None:
     store = Store.of(shared)
-    with publication(store, PUBLISHED_PARQUET) as attempt:
-        attempt.stage(PublishedParquet.LIST).write_text(content, encoding="utf-8")
-        attempt.commit(Counts(1, 1), settings="s", inputs="")
+    with open_transaction(store, PUBLISHED_PARQUET) as transaction:
+        transaction.stage(PublishedParquet.LIST).write_text(content, encoding="utf-8")
+        transaction.commit(Counts(1, 1), settings="s", inputs="")
     with pytest.raises(IntegrityError, match="is not a list of files"):
         read_list(store)
     assert observe(shared).content, "it is listed anew"

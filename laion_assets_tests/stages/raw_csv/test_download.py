@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.errors import ClaimError, SettingError, SourceError
+from laion_assets.errors import LeaseError, SettingError, SourceError
 from laion_assets.stages.handles import RawCsv
 from laion_assets.stages.raw_csv.build import PARTIAL_FOLDER, fetch_raw_csv
 from laion_assets.stages.raw_csv.transfers import retry
@@ -37,7 +37,7 @@ FILES = {
 }
 TABLES = {path for path in FILES if "csv" in path}
 
-NO_CHANGES = {"new": 0, "changed": 0, "unchanged": 0, "vanished_kept": 0, "vanished_removed": 0}
+NO_CHANGES = {"new": 0, "changed": 0, "unchanged": 0, "deleted_kept": 0, "deleted_removed": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def test_files_that_vanished_from_the_source(crawl: Dataset, site: CsvSite, poli
         del site.files["2021-02/a/b.csv"]
     else:
         site.statuses = {"2021-02/a/b.csv": [404]}
-    changed = replace(crawl, metadata=replace(crawl.metadata, vanished=policy))
+    changed = replace(crawl, metadata=replace(crawl.metadata, deleted_at_source=policy))
     said: list[str] = []
     if policy == "refuse":
         with pytest.raises(SourceError, match=r"no longer at the source: 2021-02/a/b\.csv(.|\n)*metadata\.vanished"):
@@ -116,12 +116,12 @@ def test_files_that_vanished_from_the_source(crawl: Dataset, site: CsvSite, poli
         assert set(content(crawl)) == TABLES
         return
     manifest = fetch_raw_csv(changed, Store.of(crawl), said.append)
-    assert f"vanished at the source, {policy}: 2021-02/a/b.csv" in said
+    assert f"deleted at source, {policy}: 2021-02/a/b.csv" in said
     assert manifest.details["changes"][f"vanished_{'kept' if policy == 'keep' else 'removed'}"] == 1
     manifest.counts.check("raw_csv")
     if policy == "keep":
         assert manifest.files == first.files
-        assert list(manifest.details["vanished"]) == ["2021-02/a/b.csv"]
+        assert list(manifest.details["deleted_at_source"]) == ["2021-02/a/b.csv"]
         site.statuses = {"2021-02/a/b.csv": [404]}
         assert fetch_raw_csv(changed, Store.of(crawl), quiet) == manifest, "known already"
     else:
@@ -132,9 +132,9 @@ def test_files_that_vanished_from_the_source(crawl: Dataset, site: CsvSite, poli
 def test_a_vanished_file_that_came_back_is_no_longer_flagged(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     site.statuses = {"2021-01/a.csv": [410]}
-    assert fetch_raw_csv(crawl, Store.of(crawl), quiet).details["vanished"]
+    assert fetch_raw_csv(crawl, Store.of(crawl), quiet).details["deleted_at_source"]
     site.requests.clear()
-    assert fetch_raw_csv(crawl, Store.of(crawl), quiet).details["vanished"] == {}
+    assert fetch_raw_csv(crawl, Store.of(crawl), quiet).details["deleted_at_source"] == {}
     assert site.bodies() == []
 
 
@@ -150,12 +150,12 @@ def test_a_file_that_became_a_folder_is_refused_and_then_mended(crawl: Dataset, 
     assert content(crawl) == site.files
 
 
-def test_files_of_another_source_do_not_count_as_vanished(crawl: Dataset, site: CsvSite) -> None:
+def test_files_of_another_source_do_not_count_as_deleted(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
-    other = replace(crawl, source=f"{site.url}2021-02/", metadata=replace(crawl.metadata, vanished="refuse"))
+    other = replace(crawl, source=f"{site.url}2021-02/", metadata=replace(crawl.metadata, deleted_at_source="refuse"))
     manifest = fetch_raw_csv(other, Store.of(crawl), quiet)
     assert set(content(other)) == {"a__b.csv", "a/b.csv", "deep/é.csv"}
-    assert manifest.details["vanished"] == {}
+    assert manifest.details["deleted_at_source"] == {}
 
 
 def test_a_damaged_file_is_fetched_again(crawl: Dataset, site: CsvSite) -> None:
@@ -342,7 +342,7 @@ def test_faults_that_pass_are_tried_again_and_others_are_not(crawl: Dataset, sit
 def test_a_listed_file_that_is_gone_is_counted(crawl: Dataset, site: CsvSite) -> None:
     site.statuses = {"2021-01/a.csv": [404]}
     manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
-    assert manifest.counts.reasons == {"vanished_404": 1, "other_pattern": 1}
+    assert manifest.counts.reasons == {"deleted_404": 1, "other_pattern": 1}
     assert set(content(crawl)) == TABLES - {"2021-01/a.csv"}
 
 
@@ -446,7 +446,7 @@ def test_an_object_store_as_source_and_root(dataset: Dataset, tmp_path: Path, ob
     fs.pipe_file(f"{base}/in/2021/3.csv", b"abc")
     fs.rm_file(f"{base}/in/2021/4.csv")
     manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
-    changes = {**NO_CHANGES, "new": 1, "changed": 1, "unchanged": 6, "vanished_kept": 1}
+    changes = {**NO_CHANGES, "new": 1, "changed": 1, "unchanged": 6, "deleted_kept": 1}
     assert manifest.details["changes"] == changes
     assert content(crawl) == files | {"2022/new.csv": b"new", "2021/3.csv": b"abc"}
     assert first.entry("4.csv") == manifest.entry("4.csv")
@@ -464,7 +464,7 @@ def test_a_source_without_tables_or_without_a_name_is_refused(crawl: Dataset, si
 
 def test_one_process_fetches_at_a_time(crawl: Dataset) -> None:
     other = Partials(Path(Store.of(crawl).url) / PARTIAL_FOLDER)
-    with pytest.raises(ClaimError, match="another process"):
+    with pytest.raises(LeaseError, match="another process"):
         fetch_raw_csv(crawl, Store.of(crawl), quiet)
     other.close()
     fetch_raw_csv(crawl, Store.of(crawl), quiet)

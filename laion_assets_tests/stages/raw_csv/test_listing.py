@@ -122,7 +122,7 @@ def test_a_folder_that_is_gone_is_counted_and_the_root_is_refused(site: CsvSite)
     site.statuses = {"old/": [404]}
     found = listing(site)
     assert [listed.path for listed in found.files] == ["a.csv"]
-    assert found.left_out == {"vanished_folder": 1}
+    assert found.left_out == {"folder_deleted_at_source": 1}
     site.statuses = {"": [404]}
     with pytest.raises(SourceError, match=r"/crawl/ answers 404 .*is it a directory listing"):
         listing(site)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from laion_assets.errors import ClaimError
+from laion_assets.errors import LeaseError
 from laion_assets.stages.raw_csv.transfers import partial_files as partial
 from laion_assets.stages.raw_csv.transfers.partial_files import Held, Origin, Partials
 
@@ -106,6 +106,6 @@ def test_a_journal_that_was_removed_while_it_was_opened_is_not_the_one_to_lock(
 
     monkeypatch.setattr(partial.fcntl, "flock", cleared_meanwhile)
     second = Partials(tmp_path / "in")
-    with pytest.raises(ClaimError):
+    with pytest.raises(LeaseError):
         Partials(tmp_path / "in")
     second.close()

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.stages.handles import DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.stages.image_shards.shard.columns import shard_schema
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 from laion_assets.tables.columns import DEDUP_SCHEMA
 
 HOSTILE = '<script>alert("x")</script> $x$'
@@ -42,11 +42,11 @@ def dedup_rows(seed: int, count: int = 40) -> list[dict[str, Any]]:
 def publish_dedup(dataset: Dataset, partition: int, rows: list[dict[str, Any]]) -> None:
     """Publish rows as a partition of `dedup_parquet`, 7 of them read twice and 3 filtered."""
     layout = dataset.layout
-    with publication(Store.of(dataset), DEDUP_PARQUET, layout.parquet_key(partition)) as attempt:
-        path = attempt.stage(DedupParquet.path(layout, partition))
+    with open_transaction(Store.of(dataset), DEDUP_PARQUET, layout.parquet_key(partition)) as transaction:
+        path = transaction.stage(DedupParquet.path(layout, partition))
         pq.write_table(pa.Table.from_pylist(rows, DEDUP_SCHEMA), path, row_group_size=15)
         counts = Counts(len(rows) + 10, len(rows), {"duplicate": 7, "filtered_width": 3})
-        attempt.commit(counts, settings="", inputs="")
+        transaction.commit(counts, settings="", inputs="")
 
 
 def shard_rows(seed: int, count: int = 30) -> list[dict[str, Any]]:
@@ -74,8 +74,8 @@ def publish_shard(dataset: Dataset, shard: int, rows: list[dict[str, Any]]) -> N
     """Publish rows as a shard, its parquet file alone."""
     layout = dataset.layout
     failures = Counter(row["reason"] for row in rows if row["reason"] != "success")
-    with publication(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as attempt:
-        path = attempt.stage(ImageShards.path(layout, shard, ".parquet"))
+    with open_transaction(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as transaction:
+        path = transaction.stage(ImageShards.path(layout, shard, ".parquet"))
         pq.write_table(pa.Table.from_pylist(rows, shard_schema(dataset.images)), path)
         counts = Counts(len(rows), len(rows) - failures.total(), dict(failures))
-        attempt.commit(counts, settings="", inputs="")
+        transaction.commit(counts, settings="", inputs="")

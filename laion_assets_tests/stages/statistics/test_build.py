@@ -17,10 +17,10 @@ from laion_assets.cli import cli
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IncompleteError
-from laion_assets.orchestration.checks.row_counts import recount
+from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS, Statistics, assets_of
 from laion_assets.stages.statistics.build import REPORT, build_statistics, read_summaries
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.statistics.tables import (
     HOSTILE,
@@ -115,9 +115,9 @@ def test_a_rerun_counts_only_what_changed_and_gives_the_same_as_a_first_run(
     assert "0 counted" in build(counted, asset)[0]
     assert bytes_of(counted) == first
     change(counted)
-    assert Freshness(counted).state(asset, 0).state == "stale"
+    assert DatasetStatus(counted).state(asset, 0).state == "stale"
     assert expected in build(counted, asset)[0]
-    assert Freshness(counted).state(asset, 0).state == "complete"
+    assert DatasetStatus(counted).state(asset, 0).state == "complete"
     changed = bytes_of(counted)
     assert changed != first
     root = Path(Store.of(counted).url)
@@ -134,9 +134,9 @@ def test_what_is_published_so_far_is_counted_and_said(dataset: Dataset) -> None:
     publish_dedup(dataset, 2, dedup_rows(2))
     build(dataset, DATASET_STATISTICS)
     assert read_summaries(Store.of(dataset))[DATASET_STATISTICS]["partitions"] == {"counted": 1, "declared": 3}
-    assert Freshness(dataset).state(DATASET_STATISTICS, 0).state == "complete"
+    assert DatasetStatus(dataset).state(DATASET_STATISTICS, 0).state == "complete"
     publish_dedup(dataset, 0, dedup_rows(0))
-    assert Freshness(dataset).state(DATASET_STATISTICS, 0).state == "stale"
+    assert DatasetStatus(dataset).state(DATASET_STATISTICS, 0).state == "stale"
 
 
 def test_partitions_without_rows_have_statistics_too(dataset: Dataset) -> None:
@@ -146,23 +146,23 @@ def test_partitions_without_rows_have_statistics_too(dataset: Dataset) -> None:
     build(dataset, DATASET_STATISTICS)
     build(dataset, IMAGE_STATISTICS)
     assert read_summaries(Store.of(dataset))[DATASET_STATISTICS]["similarity"] == {}
-    assert recount(dataset, DATASET_STATISTICS, (0,), no_model) == {}
-    assert recount(dataset, IMAGE_STATISTICS, (0,), no_model) == {}
+    assert verify(dataset, DATASET_STATISTICS, (0,), no_model) == {}
+    assert verify(dataset, IMAGE_STATISTICS, (0,), no_model) == {}
 
 
 @pytest.mark.parametrize("asset", [DATASET_STATISTICS, IMAGE_STATISTICS])
 def test_the_check_finds_counts_that_differ_from_the_manifests(counted: Dataset, asset: str) -> None:
     build(counted, asset)
-    assert recount(counted, asset, (0,), no_model) == {}
+    assert verify(counted, asset, (0,), no_model) == {}
     path = Path(Store.of(counted).url) / Statistics.counts_path(asset)
     table = pq.read_table(path)
     pq.write_table(table.slice(1), path)
-    (problem,) = recount(counted, asset, (0,), no_model)["all"]
+    (problem,) = verify(counted, asset, (0,), no_model)["all"]
     assert "bytes" in problem or "altered" in problem
     build(counted, asset)
     publish_dedup(counted, 1, dedup_rows(1, 39))
     publish_shard(counted, 1, shard_rows(1, 29))
-    problems = " / ".join(recount(counted, asset, (0,), no_model)["all"])
+    problems = " / ".join(verify(counted, asset, (0,), no_model)["all"])
     assert "and the manifests of" in problems
 
 

@@ -54,13 +54,13 @@ class Typed:
 def normalise(tokens: dict[str, pa.Array], rows: int, settings: MetadataSettings) -> Typed:
     """Typed columns from strings by column name (valid UTF-8, never null); a missing column counts as empty.
 
-    With `swapped_sides` the source's HEIGHT is stored as WIDTH and the other way round; notes name the stored column.
+    With `width_height_swapped` the source's HEIGHT is stored as WIDTH and vice versa; notes name the stored column.
     """
     empty = pa.array([""] * rows, pa.string())
     notes = np.zeros(rows, np.int32)
     reasons: dict[int, Reason] = {}
     column = {name: tokens.get(name, empty) for name in WANTED_COLUMNS}
-    if settings.swapped_sides:
+    if settings.width_height_swapped:
         column["HEIGHT"], column["WIDTH"] = column["WIDTH"], column["HEIGHT"]
     return Typed(
         {

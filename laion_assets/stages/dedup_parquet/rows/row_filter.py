@@ -25,7 +25,7 @@ class RowFilter:
     Bounds are inclusive. As in SQL's WHERE, a bound does not hold for a null: a row of unknown size or similarity is
     filtered where there is a bound on it. Exceptions: a null caption has the length 0; a null tag or licence is kept if
     the list has the empty string; a URL without a web host is in no domain, so it is never blocked and never allowed.
-    Width and height are those that are stored, so the true ones where `metadata.swapped_sides` puts them right.
+    Width and height are those that are stored, so the true ones where `metadata.width_height_swapped` puts them right.
 
     Raises SettingError for bounds that no row can meet.
     """

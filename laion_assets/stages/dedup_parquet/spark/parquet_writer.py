@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from laion_assets.dataset.identity import hex_column, rows_digest
 from laion_assets.dataset.layout import Layout
-from laion_assets.errors import ConservationError
+from laion_assets.errors import InvariantError
 from laion_assets.tables.columns import DEDUP_SCHEMA, REJECT_RUN, REJECTS_SCHEMA, ROW_RUN
 
 _OPTIONS: dict[str, Any] = {
@@ -81,4 +81,4 @@ def _regrouped(batches: Iterable[pa.RecordBatch], sizes: Iterable[int], schema: 
     else:
         if not held.num_rows and next(source, None) is None:
             return
-    raise ConservationError("a merge gave another number of rows than was counted: nothing of it is published.")
+    raise InvariantError("a merge gave another number of rows than was counted: nothing of it is published.")

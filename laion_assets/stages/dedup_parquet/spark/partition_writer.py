@@ -13,11 +13,11 @@ from laion_assets.errors import CommitError
 from laion_assets.stages.dedup_parquet.rows.kept_row import ORDER, REJECT_ORDER
 from laion_assets.stages.dedup_parquet.rows.reasons import DUPLICATE
 from laion_assets.stages.dedup_parquet.spark.parquet_writer import write_groups, write_rejects
-from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RANGE_BYTES, RunMerge
+from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RANGE_BYTES, SortedRunMerge
 from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
-from laion_assets.store.commit import publication
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction
 
 MAX_NAMED = 10
 """Headers of files that were left out that a manifest names."""
@@ -47,12 +47,12 @@ class PartitionWriter:
         parquet = self.partitions[position]
         uids = self.layout.uid_range(parquet)
         counts: Counter[str] = Counter()
-        with publication(self.store, DEDUP_PARQUET, self.layout.parquet_key(parquet)) as attempt:
-            rows_path = attempt.stage(DedupParquet.path(self.layout, parquet))
-            rejects_path = attempt.stage(DedupParquet.rejects_path(self.layout, parquet))
+        with open_transaction(self.store, DEDUP_PARQUET, self.layout.parquet_key(parquet)) as transaction:
+            rows_path = transaction.stage(DedupParquet.path(self.layout, parquet))
+            rejects_path = transaction.stage(DedupParquet.rejects_path(self.layout, parquet))
             with (
-                RunMerge(attempt.folder / "rows.runs", uids, ORDER, self.range_bytes) as rows,
-                RunMerge(attempt.folder / "rejects.runs", uids, REJECT_ORDER, self.range_bytes) as rejects,
+                SortedRunMerge(transaction.folder / "rows.runs", uids, ORDER, self.range_bytes) as rows,
+                SortedRunMerge(transaction.folder / "rejects.runs", uids, REJECT_ORDER, self.range_bytes) as rejects,
             ):
                 for batch in batches:
                     _put_aside(batch, position, rows, rejects, counts)
@@ -62,7 +62,7 @@ class PartitionWriter:
                 reasons = write_rejects(rejects.rows(only_first=False), rejects.total, rejects_path)
             # Rows were counted where they were read; duplicates where they were dropped, in the cutting and the merge.
             duplicates = counts["duplicates"] + rows.total - unique
-            return attempt.commit(
+            return transaction.commit(
                 Counts(
                     rows_in=counts["records"] + counts["rejects"],
                     rows_out=unique,
@@ -79,7 +79,9 @@ class PartitionWriter:
             )
 
 
-def _put_aside(batch: pa.RecordBatch, position: int, rows: RunMerge, rejects: RunMerge, counts: Counter[str]) -> None:
+def _put_aside(
+    batch: pa.RecordBatch, position: int, rows: SortedRunMerge, rejects: SortedRunMerge, counts: Counter[str]
+) -> None:
     if batch.num_rows and pc.min_max(batch.column("position")).as_py() != {"min": position, "max": position}:
         raise CommitError("Spark gave a task the rows of another partition. Switch adaptive execution off.")
     for name, merge in (("rows", rows), ("rejects", rejects)):

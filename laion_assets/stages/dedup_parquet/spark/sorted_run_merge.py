@@ -16,7 +16,7 @@ RANGE_BYTES = 48 << 20
 _ALIGNMENT = 64
 
 
-class RunMerge:
+class SortedRunMerge:
     """Sorted runs of one schema, written one after the other to a file, and merged by reading the file in ranges.
 
     `uids` is the partition's range of the hash space, [first, end) as 128-bit integers. Each run is sorted by `digest`,
@@ -31,7 +31,7 @@ class RunMerge:
         self._file = pa.OSFile(str(path), "wb")
         self._places: list[tuple[int, int]] = []
 
-    def __enter__(self) -> "RunMerge":
+    def __enter__(self) -> "SortedRunMerge":
         return self
 
     def __exit__(self, *raised: object) -> None:

@@ -32,7 +32,7 @@ _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 """Here, and not in Spark's shuffle: half the bytes pass through the JVM."""
 
 
-class RunCutter:
+class SortedRunBuilder:
     """Takes a task's batches of ROW_SCHEMA and gives runs (EXCHANGE_SCHEMA, one row a batch).
 
     What is published does not depend on where runs are cut.

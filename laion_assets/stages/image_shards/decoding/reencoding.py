@@ -60,7 +60,7 @@ _UPRIGHT = {
 """By EXIF orientation (CIPA DC-008, 4.6.4), what turns the stored (H, W, C) picture upright."""
 
 
-class Picture(NamedTuple):
+class ReencodedImage(NamedTuple):
     """`pixels` are (H, W, 3) uint8, BGR, upright, on white where the file was transparent (not `opaque`); `original` is
     the (width, height) that it had upright."""
 
@@ -102,7 +102,7 @@ class Reencoder:
         except Exception as error:  # a picture's accident costs the picture
             return None, None, None, None, None, f"{Reason.INTERNAL.value}: {type(error).__name__}"
 
-    def picture(self, data: bytes) -> Picture:
+    def picture(self, data: bytes) -> ReencodedImage:
         """The upright picture in the size and shape of the resize mode. Raises Rejection."""
         header = read_header(data)
         self.check_size(header.width, header.height)
@@ -118,7 +118,7 @@ class Reencoder:
         if max(width, height) > longest * min(width, height):
             raise Rejection(Reason.ASPECT_RATIO, f"{width} x {height} is longer than {longest:g} to 1")
 
-    def _picture(self, data: bytes, header: ImageHeader) -> Picture:
+    def _picture(self, data: bytes, header: ImageHeader) -> ReencodedImage:
         divisor = self._denominator(header)
         image, opaque = decoder.decode(data, header, divisor, self.check_size)
         if divisor == 1:
@@ -135,9 +135,9 @@ class Reencoder:
             image = np.ascontiguousarray(_UPRIGHT[header.orientation](image))
         if header.orientation >= 5:
             original = original[1], original[0]
-        return Picture(self._shaped(image) if self._resizes(*original) else image, original, opaque)
+        return ReencodedImage(self._shaped(image) if self._resizes(*original) else image, original, opaque)
 
-    def _encoded(self, data: bytes, header: ImageHeader, picture: Picture) -> bytes:
+    def _encoded(self, data: bytes, header: ImageHeader, picture: ReencodedImage) -> bytes:
         if self._images.skip_reencode and picture.opaque and self._may_stay(data, header):
             return data
         done, encoded = cv2.imencode(f".{self._images.encode_format}", picture.pixels, params=self._encode_params)

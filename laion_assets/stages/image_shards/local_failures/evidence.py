@@ -25,7 +25,7 @@ def evidence_of(dataset: Dataset, shard: int, memory: NetworkMemory) -> Evidence
         lambda: other_urls(dataset, shard),
         images.probe_urls,
         images.expected_failures,
-        images.refuse_local_faults,
+        images.refuse_local_failures,
     )
 
 

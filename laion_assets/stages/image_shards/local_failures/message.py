@@ -1,4 +1,4 @@
-"""One sentence about a local fault: what was seen, and what to check."""
+"""One sentence about a local failure: what was seen, and what to check."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _CHECKS = (
         },
         "whether a captive portal or a proxy answers in the sites' place",
     ),
-    ({Reason.LOCAL_FAULT}, "the CPU load, memory and open files of this machine (lower images.threads or processes)"),
+    ({Reason.LOCAL_FAILURE}, "the CPU load, memory and open files of this machine (lower images.threads or processes)"),
     ({Reason.DECODER_CRASH, Reason.DECODE_TIMEOUT, Reason.INTERNAL}, "the memory and CPU load of this machine"),
 )
 _NETWORK = "the network, firewall and proxy of this machine"

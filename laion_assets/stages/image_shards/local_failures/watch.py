@@ -1,8 +1,8 @@
-"""Watches the rows of a shard as they come, and decides whether their failures are ours: LocalFaultError if so.
+"""Watches the rows of a shard as they come, and decides whether their failures are ours: LocalFailureError if so.
 
 The evidence, in the order of its weight:
 
-1. rows that failed as `local_fault` (memory, open files, a machine too busy), also when they are fetched a second time
+1. rows that failed as `local_failure` (memory, open files, a machine too busy) twice
 2. URLs that worked before, or the setting's probe URLs, of which none answers now; asked where the last rows failed
 3. an outage among the rows in the order of asking (`failing_sites.outages`), whether it lasts or not
 4. a share of failing sites far above that of the run's other shards
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from laion_assets.errors import LocalFaultError
+from laion_assets.errors import LocalFailureError
 from laion_assets.http.fetch import Fetched
 from laion_assets.http.urls.addresses import refusal
 from laion_assets.http.urls.target import parse_target
@@ -41,7 +41,7 @@ OTHER_URLS, _OTHERS_AT_ONCE = 60, 12
 SUSPECT_NATS = 5.0
 """An outage of this score is too little to decide by: its rows are fetched a second time."""
 _MANY_ROWS = 20
-"""Fewer rows without any answer are committed where nothing else speaks of a local fault."""
+"""Fewer rows without any answer are committed where nothing else speaks of a local failure."""
 _FIRST_CHECK_SITES, _FIRST_CHECK_ROWS = 24, 256
 """Failures in a row, in the order of their ends, before the network is checked while the shard is fetched."""
 
@@ -74,7 +74,7 @@ class ShardWatch:
         self._next_check: dict[str, int] = {}
 
     def add(self, place: int, fetched: Fetched, reason: Reason) -> None:
-        """Count a row; one that was counted before is replaced. Raises LocalFaultError while rows are to come."""
+        """Count a row; one that was counted before is replaced. Raises LocalFailureError while rows are to come."""
         row = self._outcome(place, fetched, reason)
         if row is None:
             return
@@ -91,11 +91,11 @@ class ShardWatch:
             self._count_failure(row)
 
     def again(self) -> list[int]:
-        """Places of rows whose failure may be ours: fetched a second time. Raises LocalFaultError."""
+        """Places of rows whose failure may be ours: fetched a second time. Raises LocalFailureError."""
         if not self._evidence.refuses:
             return []
         self._check_ends()
-        suspect = {row.place for row in self._rows.values() if row.reason is Reason.LOCAL_FAULT}
+        suspect = {row.place for row in self._rows.values() if row.reason is Reason.LOCAL_FAILURE}
         if self._judges_shares:
             for outage in self._outages():
                 if outage.score >= SUSPECT_NATS:
@@ -103,13 +103,15 @@ class ShardWatch:
         return sorted(suspect)
 
     def finish(self) -> tuple[float, int]:
-        """The share of failing sites and the number of sites. Raises LocalFaultError."""
+        """The share of failing sites and the number of sites. Raises LocalFailureError."""
         share, sites = failing_share(self._rows.values())
         if not self._evidence.refuses:
             return share, sites
-        busy = [row for row in self._rows.values() if row.reason is Reason.LOCAL_FAULT]
+        busy = [row for row in self._rows.values() if row.reason is Reason.LOCAL_FAILURE]
         if busy:
-            raise LocalFaultError(describe(f"{len(busy)} of {len(self._rows)} rows failed twice on this machine", busy))
+            raise LocalFailureError(
+                describe(f"{len(busy)} of {len(self._rows)} rows failed twice on this machine", busy)
+            )
         works = self._check_ends()
         if self._judges_shares:
             self._check_outages()
@@ -166,7 +168,7 @@ class ShardWatch:
         return works
 
     def _check_network(self, scheme: str) -> bool:
-        """Whether a URL answers that worked before, or one of another shard. Raises LocalFaultError."""
+        """Whether a URL answers that worked before, or one of another shard. Raises LocalFailureError."""
         evidence = self._evidence
         probes = [url for url in evidence.probe_urls if url.startswith(f"{scheme}:")]
         known = list(dict.fromkeys([*probes, *evidence.memory.known_good(scheme, KNOWN_GOOD)]))
@@ -174,7 +176,7 @@ class ShardWatch:
             found = evidence.ask(known)
             if found and not any(reason.shows_site for reason in found.values()):
                 seen = Outage(0.0, self._last_failed(scheme))
-                raise LocalFaultError(
+                raise LocalFailureError(
                     describe(
                         f"{seen.sites} sites failed, and none of {len(found)} URLs that worked before answers now",
                         seen.rows,
@@ -208,7 +210,7 @@ class ShardWatch:
     def _refuse_outage(self, found: Sequence[Outage], rows: int, where: str = "") -> None:
         worst = max(found, key=lambda outage: outage.score, default=Outage())
         if worst.score >= threshold(rows):
-            raise LocalFaultError(
+            raise LocalFailureError(
                 describe(
                     f"{worst.sites} unrelated sites{where} failed one after the other{_answers(worst)}", worst.rows
                 )
@@ -218,16 +220,16 @@ class ShardWatch:
         """Of one site alone nobody can tell whether it is dead; a shard without any answer is not committed then."""
         failed = [row for row in self._rows.values() if row.reason.may_be_local]
         if not works and len(failed) == len(self._rows) >= _MANY_ROWS:
-            raise LocalFaultError(
+            raise LocalFailureError(
                 describe(f"none of {len(failed)} rows was answered, and no URL is known to work", failed)
-                + ", or set images.refuse_local_faults to false if these sites are gone"
+                + ", or set images.refuse_local_failures to false if these sites are gone"
             )
 
     def _check_share(self, share: float, sites: int) -> None:
         measured = self._evidence.memory.share
         if measured is not None and has_risen(share, sites, measured):
             failed = [row for row in self._rows.values() if row.reason.may_be_local]
-            raise LocalFaultError(
+            raise LocalFailureError(
                 describe(f"{share:.0%} of {sites} sites failed, and {measured:.0%} in this run's other shards", failed)
             )
 

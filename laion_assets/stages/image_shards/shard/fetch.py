@@ -54,7 +54,7 @@ def fetch_rows(
     Every row is in the parquet with its outcome, and in the tar where it has a picture, under the key of its place:
     as bytes, the same as in a shard that is fetched whole. The `watch` sees each row; those that it wants `again` are
     fetched a second time, few at once. Raises ShardError for a column that is not there and for a decoder that does
-    not start, LocalFaultError, OSError for a disk that fails.
+    not start, LocalFailureError, OSError for a disk that fails.
     """
     from laion_assets.stages.image_shards.decoding.decoder_process import Decoder
     from laion_assets.stages.image_shards.shard.columns import shard_schema

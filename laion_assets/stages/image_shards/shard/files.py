@@ -47,7 +47,7 @@ class ShardCounts:
         return {"statuses": self.statuses, "original_sizes": self.original_sizes}
 
 
-def recount(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard") -> ShardCounts:
+def verify(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard") -> ShardCounts:
     """Read a shard's tar and parquet as a whole and hold them against each other.
 
     Raises IntegrityError naming the first member, row or count that does not fit.

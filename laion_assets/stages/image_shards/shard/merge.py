@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from laion_assets.errors import ConservationError
+from laion_assets.errors import InvariantError
 from laion_assets.reasons import SUCCESS_STATUS
 from laion_assets.stages.image_shards.shard.files import ShardCounts, end_of_data
 
@@ -99,7 +99,7 @@ def _copy(tar: IO[bytes], span: Span, out: IO[bytes]) -> None:
     while left:
         chunk = tar.read(min(left, _CHUNK_BYTES))
         if not chunk:
-            raise ConservationError("the shard's tar ended while it was copied: nothing was published. Run it again.")
+            raise InvariantError("the shard's tar ended while it was copied: nothing was published. Run it again.")
         out.write(chunk)
         left -= len(chunk)
 
@@ -122,7 +122,7 @@ def _check_kept(
                 lost = key
                 break
     if lost:
-        raise ConservationError(
+        raise InvariantError(
             f"a retry would change or lose pictures that the shard has ({lost}): nothing was published. This is a "
             "defect of the stage, please report it with the run's log."
         )

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.errors import ConservationError, IntegrityError, ReplacedError
+from laion_assets.errors import IntegrityError, InvariantError, ReplacedError
 from laion_assets.reasons import Reason
 from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
@@ -22,11 +22,11 @@ from laion_assets.stages.image_shards.local_failures.network_memory import netwo
 from laion_assets.stages.image_shards.local_failures.watch import Evidence, ShardWatch
 from laion_assets.stages.image_shards.shard import tar_index
 from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, FetchedRows, fetch_rows
-from laion_assets.stages.image_shards.shard.files import recount
+from laion_assets.stages.image_shards.shard.files import verify
 from laion_assets.stages.image_shards.shard.merge import Merged, merge_shard, merge_stats
-from laion_assets.store.commit import Publication, publication
 from laion_assets.store.manifest import Counts, Manifest, read_manifest, sha256_of
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import Transaction, open_transaction
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,7 @@ def retry_shard(
     """Fetch those of the shard's `rows` again that failed for `reasons`, merge them into it and publish it.
 
     `before` is the complete shard's manifest. Where another run publishes the shard meanwhile, what was fetched is
-    merged into that one. Raises IntegrityError for files that were altered, LocalFaultError when this machine or its
+    merged into that one. Raises IntegrityError for files that were altered, LocalFailureError when this machine or its
     network is at fault (the resolver is down), ConservationError when a picture would be lost: what was published
     stays then.
     """
@@ -52,12 +52,12 @@ def retry_shard(
     found = table.column("reason").to_pylist()
     retried = {reason: count for reason, count in sorted(Counter(found).items()) if reason in reasons}
     positions = [place for place, reason in enumerate(found) if reason in reasons]
-    with publication(store, IMAGE_SHARDS, key) as attempt:
+    with open_transaction(store, IMAGE_SHARDS, key) as transaction:
         watch = ShardWatch(_evidence(dataset, shard, table.column("url").to_pylist(), found), judges_shares=False)
-        fetched = fetch_rows(dataset, shard, rows.take(positions), positions, attempt.folder / "work", watch)
+        fetched = fetch_rows(dataset, shard, rows.take(positions), positions, transaction.folder / "work", watch)
         for _ in range(_MERGES):
             try:
-                return _publish_merged(dataset, store, shard, rows, before, retried, attempt, fetched)
+                return _publish_merged(dataset, store, shard, rows, before, retried, transaction, fetched)
             except ReplacedError:
                 now = read_manifest(store, IMAGE_SHARDS, key)
                 if now is None or (now.settings, now.inputs) != (before.settings, before.inputs):
@@ -83,12 +83,12 @@ def _publish_merged(
     rows: "pa.Table",
     before: Manifest,
     retried: dict[str, int],
-    attempt: Publication,
+    transaction: Transaction,
     fetched: FetchedRows,
 ) -> tuple[Manifest, Merged]:
     layout = dataset.layout
     staged = {
-        suffix: attempt.stage(ImageShards.path(layout, shard, suffix), repeatable=suffix != "_stats.json")
+        suffix: transaction.stage(ImageShards.path(layout, shard, suffix), repeatable=suffix != "_stats.json")
         for suffix in SUFFIXES
     }
     with (
@@ -98,18 +98,18 @@ def _publish_merged(
     ):
         merged = merge_shard(base[".tar"], base[".parquet"], new_tar, new_parquet, staged[".tar"], staged[".parquet"])
         stats = base["_stats.json"].read()
-    counts = recount(staged[".tar"], staged[".parquet"], f"shard {before.key}")
+    counts = verify(staged[".tar"], staged[".parquet"], f"shard {before.key}")
     if counts.uids != tuple(rows.column("uid").to_pylist()) or counts.successes < before.counts.rows_out:
-        raise ConservationError(
+        raise InvariantError(
             f"Shard {before.key}: a retry would leave {counts.rows} rows and {counts.successes} pictures of "
             f"{before.counts.rows_in} and {before.counts.rows_out}. Nothing was published; this is a defect of the "
             "stage, please report it with the run's log."
         )
-    index = attempt.stage(ImageShards.path(layout, shard, tar_index.SUFFIX), repeatable=False)
+    index = transaction.stage(ImageShards.path(layout, shard, tar_index.SUFFIX), repeatable=False)
     tar_index.write_index(staged[".tar"], index)
     retries = [*before.details.get("retries", []), _history(retried, merged, fetched)]
     staged["_stats.json"].write_bytes(merge_stats(stats, counts, staged[".parquet"], retries))
-    manifest = attempt.commit(
+    manifest = transaction.commit(
         Counts(counts.rows, counts.successes, counts.reasons),
         settings=before.settings,
         inputs=before.inputs,

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY
-from laion_assets.errors import ConservationError, IntegrityError, LocalFaultError, ShardError
+from laion_assets.errors import IntegrityError, InvariantError, LocalFailureError, ShardError
 from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
 from laion_assets.stages.image_shards.local_failures.network_memory import DETAIL, network_memory
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.shard import tar_index
 from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, fetch_rows
-from laion_assets.stages.image_shards.shard.files import ShardCounts, recount
+from laion_assets.stages.image_shards.shard.files import ShardCounts, verify
 from laion_assets.stages.image_shards.shard.retry import retry_shard
 from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 from laion_assets.stages.status import inputs_digest, settings_digest
-from laion_assets.store.commit import publication, recover
-from laion_assets.store.local_failure_notes import local_faults_noted
+from laion_assets.store.local_failure_notes import local_failures_noted
 from laion_assets.store.manifest import Counts, Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction, recover
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,7 @@ class ShardTask:
         """Fetch, resize, write, verify and publish the shard, or what of it is to be retried; else it is skipped.
 
         Raises IncompleteError if its rows are not published, IntegrityError if they or the files made are not what
-        they should be, LocalFaultError when this machine or its network is at fault, ShardError when it cannot be
+        they should be, LocalFailureError when this machine or its network is at fault, ShardError when it cannot be
         retried, ConservationError, ClaimError. Nothing is published then, and what was published stays.
         """
         started = time.monotonic()
@@ -79,25 +79,30 @@ class ShardTask:
         rows = self._rows(parquet)
         memory = network_memory(self.dataset, self.shard)
         watch = ShardWatch(evidence_of(self.dataset, self.shard, memory))
-        with publication(store, IMAGE_SHARDS, self.key) as attempt, local_faults_noted(store, IMAGE_SHARDS, self.key):
-            folder = attempt.folder / "work"
+        with (
+            open_transaction(store, IMAGE_SHARDS, self.key) as transaction,
+            local_failures_noted(store, IMAGE_SHARDS, self.key),
+        ):
+            folder = transaction.folder / "work"
             fetched = fetch_rows(self.dataset, self.shard, rows, range(rows.num_rows), folder, watch)
             staged = {
-                suffix: attempt.stage(
+                suffix: transaction.stage(
                     ImageShards.path(self.dataset.layout, self.shard, suffix), repeatable=suffix != "_stats.json"
                 )
                 for suffix in SUFFIXES
             }
             for suffix, path in staged.items():
                 os.replace(fetched.files[suffix], path)
-            counts = recount(staged[".tar"], staged[".parquet"], f"shard {self.key}")
+            counts = verify(staged[".tar"], staged[".parquet"], f"shard {self.key}")
             self._check(counts, rows)
-            index = attempt.stage(ImageShards.path(self.dataset.layout, self.shard, tar_index.SUFFIX), repeatable=False)
+            index = transaction.stage(
+                ImageShards.path(self.dataset.layout, self.shard, tar_index.SUFFIX), repeatable=False
+            )
             tar_index.write_index(staged[".tar"], index)
             # img2dataset does not count rows it lost: the stats get the counts of the files themselves.
             stats = json.loads(staged["_stats.json"].read_text(encoding="utf-8")) | counts.stats
             staged["_stats.json"].write_text(json.dumps(stats, indent=4), encoding="utf-8")
-            manifest = attempt.commit(
+            manifest = transaction.commit(
                 Counts(counts.rows, counts.successes, counts.reasons),
                 settings=settings,
                 inputs=inputs,
@@ -109,8 +114,10 @@ class ShardTask:
     def _retry(self, store: Store, before: Manifest, parquet: Manifest, started: float) -> ShardOutcome:
         try:
             manifest, merged = retry_shard(self.dataset, store, self.shard, self._rows(parquet), before, self.retry)
-        except LocalFaultError as error:
-            raise LocalFaultError(f"Shard {self.key} stays as it was, its retry met a local fault: {error}") from error
+        except LocalFailureError as error:
+            raise LocalFailureError(
+                f"Shard {self.key} stays as it was, its retry met a local failure: {error}"
+            ) from error
         seconds = _seconds_since(started)
         return ShardOutcome(self.shard, manifest, False, seconds, merged.replaced, merged.recovered)
 
@@ -135,7 +142,7 @@ class ShardTask:
     def _check(self, counts: ShardCounts, rows: "pa.Table") -> None:
         """Raises ConservationError for a row too few or too many."""
         if counts.uids != tuple(rows.column("uid").to_pylist()):
-            raise ConservationError(
+            raise InvariantError(
                 f"Shard {self.key}: {rows.num_rows} rows went in and the parquet made of them has {counts.rows}, or "
                 "others. Nothing was published; this is a defect of the stage, please report it with the run's log."
             )

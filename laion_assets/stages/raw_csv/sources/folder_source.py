@@ -82,7 +82,7 @@ class FolderSource:
                     download.write(piece)
                     self._count(len(piece))
         except FileNotFoundError:
-            return Fetched("vanished", origin)
+            return Fetched("deleted_at_source", origin)
         finally:
             download.close()
         if download.size != origin.size:

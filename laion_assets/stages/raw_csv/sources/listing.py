@@ -57,7 +57,7 @@ async def list_http(source: AsyncClient, url: str, pattern: str, retries: int) -
 
     A URL that matches the pattern itself is that one file. Names that do not match are left out as `other_pattern`,
     names that are not safe as `unsafe_name`,
-    folders that are gone as `vanished_folder`, a folder that shows one of its parents again as `listing_loop`; links
+    folders that are gone as `folder_deleted_at_source`, a folder that shows one of its parents again as `listing_loop`; links
     out of the tree are ignored. Raises SourceError for a page that cannot be read, naming it.
     """
     match = compile_pattern(pattern)
@@ -114,7 +114,7 @@ class _Tree:
         except Rejection as rejection:
             raise SourceError(f"the listing {url} cannot be read: {explain(rejection)}") from rejection
         if page is None:
-            self._listing.leave_out("vanished_folder", folder)
+            self._listing.leave_out("folder_deleted_at_source", folder)
             return
         base, entries = page
         if not folder and base != self._root:

@@ -77,7 +77,7 @@ async def fetch_all(
     known: dict[str, Origin],
     settings: MetadataSettings,
     progress: FetchProgress,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> dict[str, Fetched]:
     """What became of each file, by its path. Raises SourceError naming those that could not be fetched.
 
@@ -104,7 +104,7 @@ async def fetch_all(
             found[listed.path] = fetched
             progress.add(listed, fetched)
 
-    async with _said_now_and_then(progress, say):
+    async with _said_now_and_then(progress, log):
         async with asyncio.TaskGroup() as tasks:
             for queue in queues.values():
                 for _ in range(min(len(queue), settings.connections_per_host, settings.downloads)):
@@ -118,15 +118,15 @@ async def fetch_all(
 
 
 @contextlib.asynccontextmanager
-async def _said_now_and_then(progress: FetchProgress, say: Callable[[str], None]) -> AsyncIterator[None]:
+async def _said_now_and_then(progress: FetchProgress, log: Callable[[str], None]) -> AsyncIterator[None]:
     async def repeat() -> None:
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
-            say(progress.line())
+            log(progress.line())
 
     task = asyncio.create_task(repeat())
     try:
         yield
-        say(progress.line())
+        log(progress.line())
     finally:
         task.cancel()

@@ -18,7 +18,7 @@ import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from laion_assets.errors import ClaimError
+from laion_assets.errors import LeaseError
 from laion_assets.http.messages.validators import valid_date, valid_etag
 from laion_assets.http.urls.target import origin_of
 from laion_assets.store.lease import boot_id
@@ -263,7 +263,7 @@ def _locked_journal(folder: Path) -> int:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(journal)
-            raise ClaimError(f"another process is fetching into {folder}: wait for it, or end it.") from None
+            raise LeaseError(f"another process is fetching into {folder}: wait for it, or end it.") from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(journal), os.stat(folder / "journal")):
                 return journal

@@ -25,7 +25,7 @@ _OWN_SIDE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EMFILE
 _MALFORMED = {Reason.BAD_RESPONSE, Reason.BAD_ENCODING, Reason.SHORT_BODY}
 """A response that stays malformed costs one file, and its reason is counted."""
 _MAY_PASS = {
-    *_MALFORMED, Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAULT, Reason.CONNECT_FAILURE, Reason.TLS_FAILURE,
+    *_MALFORMED, Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAILURE, Reason.CONNECT_FAILURE, Reason.TLS_FAILURE,
     Reason.CONNECTION_RESET, Reason.DEADLINE,
 }  # fmt: skip
 
@@ -47,7 +47,7 @@ async def with_retries(
     naming `what` and the last fault, Rejection for what the server's own responses are to blame for (a malformed one
     is asked for again first). Other errors, SourceError among them, end it at once.
     """
-    attempt, seen = 0, received()
+    transaction, seen = 0, received()
     while True:
         try:
             return await act()
@@ -57,16 +57,16 @@ async def with_retries(
             if isinstance(error, Rejection) and error.reason not in _MAY_PASS:
                 raise
             if received() - seen >= _PROGRESS_BYTES:
-                attempt, seen = 0, received()
-            if attempt == retries:
+                transaction, seen = 0, received()
+            if transaction == retries:
                 if isinstance(error, Rejection) and error.reason in _MALFORMED:
                     raise
                 reason = str(error) or type(error).__name__
                 raise SourceError(f"{what} could not be fetched in {retries + 1} tries: {reason}.") from error
             asked = error.pause_s if isinstance(error, TransientError) else 0.0
-            pause = max(FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5), asked)
+            pause = max(FIRST_PAUSE_S * 2**transaction * random.uniform(0.5, 1.5), asked)
             await asyncio.sleep(min(pause, MAX_PAUSE_S))
-            attempt += 1
+            transaction += 1
 
 
 def transient(response: Response) -> TransientError:

@@ -66,7 +66,7 @@ class Transfer:
     async def run(self) -> Fetched:
         """Get the file into `partials`, unless it is there or published already and the server says so.
 
-        A file that is gone gives the state `vanished_404` or `vanished_410`. One whose server sends what cannot be
+        A file that is gone gives the state `deleted_404` or `deleted_410`. One whose server sends what cannot be
         accepted (a malformed response, a redirect inward, a body over the budget) gives a Reason's value, and nothing
         of it is kept. Raises SourceError naming the URL after the retries, or at once for a response that will not
         change (401, 403, ...).
@@ -94,7 +94,7 @@ class Transfer:
         async with self._client.get(url, conditions, known.bound_to if known else "") as response:
             status = response.status
             if status in _GONE:
-                return Fetched(f"vanished_{status}", Origin(url))
+                return Fetched(f"deleted_{status}", Origin(url))
             if status == 304 and known is not None and not begun and response.conditional:
                 return self._as_known(whole, known)
             if status in TRANSIENT_STATUSES:

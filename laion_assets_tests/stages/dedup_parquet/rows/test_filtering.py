@@ -221,8 +221,8 @@ def test_filtered_rows_stay_in_the_range_of_their_uid_and_are_found_by_file_and_
     assert read.rows == [plain.rows[1]]
 
 
-def test_swapped_sides_are_stored_the_right_way_round_and_filtered_so() -> None:
+def test_width_height_swapped_are_stored_the_right_way_round_and_filtered_so() -> None:
     content = table([row(HEIGHT="190", WIDTH="143"), row(HEIGHT="143", WIDTH="x")])
-    read = Read(content, MetadataSettings(swapped_sides=True, where=RowFilter(min_width=150)))
+    read = Read(content, MetadataSettings(width_height_swapped=True, where=RowFilter(min_width=150)))
     assert [(each["WIDTH"], each["HEIGHT"]) for each in read.rows] == [(190, 143)]
     assert read.reasons == ["filtered_width"]

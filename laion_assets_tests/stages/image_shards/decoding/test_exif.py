@@ -185,7 +185,8 @@ from laion_assets.stages.image_shards.settings import ImageSettings
 with Decoder(ImageSettings()) as decoder:
     decoder.put(Path(sys.argv[1]).read_bytes())
     print(decoder.take().exif)
-own = {"laion_assets.stages.image_shards.decoding." + name for name in ("exif", "decoder", "reencoding", "image_header")}
+package = "laion_assets.stages.image_shards.decoding."
+own = {package + name for name in ("exif", "decoder", "reencoding", "image_header")}
 print(sorted(own.union({"exifread", "PIL", "cv2", "simplejpeg"}) & set(sys.modules)))
 """
 

@@ -1,6 +1,6 @@
 """The decision over rows, without a network: honest shards pass, faulty ones do not.
 
-With `bench/local_faults.py` in small.
+With `bench/local_failures.py` in small.
 """
 
 import importlib
@@ -26,7 +26,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 @pytest.fixture
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module("local_faults")
+    return importlib.import_module("local_failures")
 
 
 def rows(pattern):

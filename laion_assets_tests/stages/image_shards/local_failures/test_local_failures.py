@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.errors import LocalFaultError
+from laion_assets.errors import LocalFailureError
 from laion_assets.http import clock
 from laion_assets.stages.image_shards.build import build_image_shards
 from laion_assets.stages.image_shards.local_failures import network_memory
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets_tests.http.test_busy_time import Losing
 from laion_assets_tests.stages.image_shards.images import jpeg
@@ -52,15 +52,15 @@ def _forget():
 
 
 def state_of(dataset, shard=0):
-    return Freshness(dataset).state("image_shards", shard)
+    return DatasetStatus(dataset).state("image_shards", shard)
 
 
 def refused(dataset, says):
     """The shard is refused, and says so to whoever looks at it."""
-    with pytest.raises(LocalFaultError, match=says):
+    with pytest.raises(LocalFailureError, match=says):
         ShardTask(dataset, 0).run()
     state = state_of(dataset)
-    assert (state.state, state.local_fault) == ("missing", True)
+    assert (state.state, state.local_failure) == ("missing", True)
     assert re.search(says, state.reason)
     assert Store.of(dataset).names("image_shards") == []
 
@@ -87,7 +87,7 @@ def test_a_shard_whose_connects_all_time_out_is_refused(tmp_path):
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         dataset = dataset_of(tmp_path, ROWS, {"*.test": f"127.0.0.1:{full.getsockname()[1]}"}, images=HASTY)
-        refused(dataset, r"(deadline|local_fault) \d+")
+        refused(dataset, r"(deadline|local_failure) \d+")
 
 
 def test_a_shard_whose_certificates_no_ca_of_ours_signed_is_refused(tmp_path):
@@ -116,15 +116,15 @@ def dead(numbers, page=None):
     return PAGES | dict.fromkeys((f"/{number}.jpg" for number in numbers), page or answer(b"", "503 No"))
 
 
-def test_a_third_of_dead_sites_is_no_local_fault(tmp_path):
+def test_a_third_of_dead_sites_is_no_local_failure(tmp_path):
     numbers = random.Random(1).sample(range(SITES), SITES // 3)
     with running(dead(numbers)) as site:
         dataset = dataset_of(tmp_path, ROWS, site.resolve, images=HASTY)
         assert ShardTask(dataset, 0).run().reasons == {"http_5xx": len(numbers)}
-        assert not state_of(dataset).local_fault
+        assert not state_of(dataset).local_failure
 
 
-def test_one_dead_site_with_half_of_the_rows_is_no_local_fault(tmp_path):
+def test_one_dead_site_with_half_of_the_rows_is_no_local_failure(tmp_path):
     rows = [row for pair in zip(ROWS, [(f"http://big.test/{n}.png", "") for n in range(SITES)], strict=True)
             for row in pair]  # fmt: skip
     with running(PAGES | {f"/{n}.png": answer(b"", "503 No") for n in range(SITES)}) as site:
@@ -201,13 +201,13 @@ def test_rows_that_a_busy_machine_did_not_serve_are_fetched_again_and_never_a_de
         if recovers:
             assert ShardTask(dataset, 0).run().successes == SITES
         else:
-            refused(dataset, r"6 of 48 rows failed twice on this machine .local_fault 6.*check the CPU load")
+            refused(dataset, r"6 of 48 rows failed twice on this machine .local_failure 6.*check the CPU load")
 
 
 def test_shards_of_four_rows_are_judged_by_other_shards_rows(tmp_path):
     with running(dict.fromkeys(PAGES, PORTAL)) as site:
         dataset = dataset_of(tmp_path, ROWS, site.resolve, shards=12, images=HASTY)
-        with pytest.raises(LocalFaultError, match=r"sites of this and other shards failed.*not_an_image"):
+        with pytest.raises(LocalFailureError, match=r"sites of this and other shards failed.*not_an_image"):
             ShardTask(dataset, 5).run()
         site.pages.update(dead(range(20, 24)))  # the rows of shard 5 alone
         assert ShardTask(dataset, 5).run().reasons == {"http_5xx": 4}
@@ -231,7 +231,7 @@ def test_a_share_far_above_the_other_shards_is_refused(tmp_path):
         resolve = {f"{host}": "127.0.0.1:9" for host in sorted(broken)} | site.resolve
         dataset = dataset_of(tmp_path, rows, resolve, shards=2, images=HASTY)
         assert ShardTask(dataset, 0).run().reasons == {}
-        with pytest.raises(LocalFaultError, match=r"50% of 300 sites failed, and 0% in this run's other shards"):
+        with pytest.raises(LocalFailureError, match=r"50% of 300 sites failed, and 0% in this run's other shards"):
             ShardTask(dataset, 1).run()
 
 
@@ -245,16 +245,16 @@ def test_a_run_stops_after_some_refused_shards_and_goes_on_once_the_fault_is_gon
             if shard == 3:
                 site.pages.update(dict.fromkeys(PAGES, PORTAL))
 
-        with pytest.raises(LocalFaultError) as error:
+        with pytest.raises(LocalFailureError) as error:
             build_image_shards(dataset, range(12), said.append, portal_after)
-        assert "incomplete and stopped early: 3 of 12 shards failed because of a local fault" in str(error.value)
+        assert "incomplete and stopped early: 3 of 12 shards failed because of a local failure" in str(error.value)
         assert "captive portal" in str(error.value)
-        states = Freshness(dataset).states("image_shards")
-        assert sum(state.local_fault for state in states) == 3
+        states = DatasetStatus(dataset).states("image_shards")
+        assert sum(state.local_failure for state in states) == 3
         assert {shard for shard, state in enumerate(states) if state.state == "complete"} == set(done)
         site.pages.update(PAGES)
         build_image_shards(dataset, range(12), said.append)
-        assert {state.state for state in Freshness(dataset).states("image_shards")} == {"complete"}
+        assert {state.state for state in DatasetStatus(dataset).states("image_shards")} == {"complete"}
         undisturbed = dataset_of(tmp_path / "undisturbed", ROWS, site.resolve, shards=12, images=HASTY)
         build_image_shards(undisturbed, range(12), said.append)
         assert published(dataset) == published(undisturbed)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from laion_assets.errors import ConservationError, IntegrityError, LocalFaultError, ShardError
+from laion_assets.errors import IntegrityError, InvariantError, LocalFailureError, ShardError
 from laion_assets.search.shard_images import shard_contact_sheet
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, IMAGE_SHARDS, ClipEmbeddings
 from laion_assets.stages.image_shards.build import build_image_shards
@@ -23,10 +23,10 @@ from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 from laion_assets.stages.image_shards.shard import merge as shard_merge
 from laion_assets.stages.image_shards.shard import retry as shard_retry
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.status import Freshness, settings_digest
-from laion_assets.store.commit import publication, recover
+from laion_assets.stages.status import DatasetStatus, settings_digest
 from laion_assets.store.manifest import Counts, disagreement, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction, recover
 from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
 from laion_assets_tests.stages.image_shards.site import answer, raw, running
@@ -139,15 +139,15 @@ def test_a_retry_that_changes_nothing_leaves_the_files_and_is_remembered(broken,
 
 
 def test_what_was_made_from_the_shard_is_stale_then(broken):
-    freshness = Freshness(broken)
-    with publication(Store.of(broken), CLIP_EMBEDDINGS, "0") as attempt:
-        attempt.stage(ClipEmbeddings.path(broken.layout, 0, "img_emb")).write_bytes(b"vectors")
+    freshness = DatasetStatus(broken)
+    with open_transaction(Store.of(broken), CLIP_EMBEDDINGS, "0") as transaction:
+        transaction.stage(ClipEmbeddings.path(broken.layout, 0, "img_emb")).write_bytes(b"vectors")
         inputs = freshness.expected_inputs(CLIP_EMBEDDINGS, 0)
-        attempt.commit(Counts(7, 7), settings=settings_digest(broken, CLIP_EMBEDDINGS), inputs=inputs)
-    assert Freshness(broken).state(CLIP_EMBEDDINGS, 0).state == "complete"
+        transaction.commit(Counts(7, 7), settings=settings_digest(broken, CLIP_EMBEDDINGS), inputs=inputs)
+    assert DatasetStatus(broken).state(CLIP_EMBEDDINGS, 0).state == "complete"
     ShardTask(broken, 0, retry=("http_5xx",)).run()
-    assert Freshness(broken).state(CLIP_EMBEDDINGS, 0).state == "stale"
-    assert Freshness(broken).state(IMAGE_SHARDS, 0).state == "complete"
+    assert DatasetStatus(broken).state(CLIP_EMBEDDINGS, 0).state == "stale"
+    assert DatasetStatus(broken).state(IMAGE_SHARDS, 0).state == "complete"
 
 
 def test_two_retries_at_once_end_in_one_shard_with_the_pictures_of_both(broken, site, monkeypatch):
@@ -172,7 +172,7 @@ def test_a_resolver_that_is_down_changes_nothing(site, tmp_path):
     dataset = made_with(site, tmp_path, dict.fromkeys(range(6), "http_5xx"))
     files, manifest = published(dataset), manifest_of(dataset)
     deaf = replace(dataset, resolve={})
-    with pytest.raises(LocalFaultError, match=r"stays as it was.*none of 1 URLs that worked .*check the resolver"):
+    with pytest.raises(LocalFailureError, match=r"stays as it was.*none of 1 URLs that worked .*check the resolver"):
         ShardTask(deaf, 0, retry=FAILED).run()
     assert (published(dataset), manifest_of(dataset)) == (files, manifest)
 
@@ -186,7 +186,7 @@ def test_a_merge_that_would_lose_a_picture_is_not_published(broken, monkeypatch)
         copy(tar, count[0], out)
 
     monkeypatch.setattr(shard_merge, "_copy", copy_another)
-    with pytest.raises((ConservationError, IntegrityError)):
+    with pytest.raises((InvariantError, IntegrityError)):
         ShardTask(broken, 0, retry=FAILED).run()
     assert (published(broken), manifest_of(broken)) == (files, manifest)
 
@@ -198,7 +198,7 @@ def test_a_row_of_the_parquet_that_changes_is_not_published(broken, monkeypatch)
         merge(base, base_tar, spans, merged.set_column(4, "caption", [["x"] * merged.num_rows]), tar)
 
     monkeypatch.setattr(shard_merge, "_check_kept", check_another)
-    with pytest.raises(ConservationError, match="rows of the parquet"):
+    with pytest.raises(InvariantError, match="rows of the parquet"):
         ShardTask(broken, 0, retry=FAILED).run()
     assert published(broken) == files
 

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from laion_assets.errors import ConservationError, IncompleteError, IntegrityError, LocalFaultError, ShardError
+from laion_assets.errors import IncompleteError, IntegrityError, InvariantError, LocalFailureError, ShardError
 from laion_assets.stages.handles import ImageShards
 from laion_assets.stages.image_shards.decoding import decoder_process
 from laion_assets.stages.image_shards.shard.columns import shard_schema
-from laion_assets.stages.image_shards.shard.files import recount
+from laion_assets.stages.image_shards.shard.files import verify
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import manifest_path
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.image_shards.images import encode, jpeg, scene
@@ -144,9 +144,9 @@ def test_a_complete_shard_is_skipped_and_a_damaged_or_changed_one_is_made_again(
     assert not ShardTask(dataset, 1).run().skipped
     assert published(dataset) == files
     smaller = replace(dataset, images=replace(IMAGES, image_size=64))
-    assert Freshness(smaller).state("image_shards", 0).state == "stale"
+    assert DatasetStatus(smaller).state("image_shards", 0).state == "stale"
     assert not ShardTask(smaller, 0).run().skipped
-    assert Freshness(smaller).state("image_shards", 0).state == "complete"
+    assert DatasetStatus(smaller).state("image_shards", 0).state == "complete"
 
 
 def test_stats_are_img2datasets_with_reasons(made):
@@ -194,15 +194,15 @@ def test_a_fault_of_the_decoders_code_costs_one_row(site, tmp_path, monkeypatch)
 def test_a_shard_that_fails_on_our_side_is_not_published(site, tmp_path):
     rows = ROWS[:3] + [(f"http://host-{n}.invalid/{n}.jpg", "x") for n in range(40)]
     dataset = dataset_of(tmp_path, rows, site.resolve)
-    with pytest.raises(LocalFaultError, match=r"40 unrelated sites failed .*dns_failure 40.*check the resolver"):
+    with pytest.raises(LocalFailureError, match=r"40 unrelated sites failed .*dns_failure 40.*check the resolver"):
         ShardTask(dataset, 0).run()
-    state = Freshness(dataset).state("image_shards", 0)
-    assert (state.state, state.local_fault) == ("missing", True)
+    state = DatasetStatus(dataset).state("image_shards", 0)
+    assert (state.state, state.local_failure) == ("missing", True)
     assert "dns_failure 40" in state.reason
     assert not (Store.of(dataset).local_root / "staging/image_shards/00000").exists()
-    forced = replace(dataset, images=replace(IMAGES, refuse_local_faults=False))
+    forced = replace(dataset, images=replace(IMAGES, refuse_local_failures=False))
     assert ShardTask(forced, 0).run().reasons == {"dns_failure": 40}
-    assert Store.of(dataset).names("local_faults/image_shards") == []
+    assert Store.of(dataset).names("local_failures/image_shards") == []
 
 
 def test_altered_rows_are_refused(site, tmp_path):
@@ -238,9 +238,9 @@ def test_a_row_too_few_is_not_published(site, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ShardWriter, "close", close_one_row_short)
     dataset = dataset_of(tmp_path, ROWS[:4], site.resolve)
-    with pytest.raises(ConservationError, match="4 rows went in and the parquet made of them has 3"):
+    with pytest.raises(InvariantError, match="4 rows went in and the parquet made of them has 3"):
         ShardTask(dataset, 0).run()
-    assert Freshness(dataset).state("image_shards", 0).state == "missing"
+    assert DatasetStatus(dataset).state("image_shards", 0).state == "missing"
 
 
 def test_a_full_disk_is_no_rows_fault(site, tmp_path, monkeypatch):
@@ -253,7 +253,7 @@ def test_a_full_disk_is_no_rows_fault(site, tmp_path, monkeypatch):
     dataset = dataset_of(tmp_path, ROWS[:3], site.resolve)
     with pytest.raises(OSError, match="No space left"):
         ShardTask(dataset, 0).run()
-    assert Freshness(dataset).state("image_shards", 0).state == "missing"
+    assert DatasetStatus(dataset).state("image_shards", 0).state == "missing"
 
 
 def rewritten(tar, change):
@@ -283,14 +283,14 @@ def test_a_tar_that_does_not_fit_its_parquet_is_named(change, says, made):
     files = published(made[0])
     tar, parquet = io.BytesIO(rewritten(files["00000.tar"], change)), io.BytesIO(files["00000.parquet"])
     if says is None:
-        assert recount(tar, parquet).successes == 21
+        assert verify(tar, parquet).successes == 21
     else:
         with pytest.raises(IntegrityError, match=says):
-            recount(tar, parquet)
+            verify(tar, parquet)
 
 
 @pytest.mark.parametrize("kept", [0, 100, 512, 20_000, -10_240, -9_000])
 def test_a_tar_cut_anywhere_is_refused(kept, made):
     files = published(made[0])
     with pytest.raises(IntegrityError):
-        recount(io.BytesIO(files["00000.tar"][:kept]), io.BytesIO(files["00000.parquet"]))
+        verify(io.BytesIO(files["00000.tar"][:kept]), io.BytesIO(files["00000.parquet"]))

@@ -15,7 +15,7 @@ import pytest
 from laion_assets.stages.handles import IMAGE_SHARDS
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import disagreement, read_manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.image_shards.images import jpeg
@@ -97,7 +97,7 @@ def test_on_an_object_store(kind, site, tmp_path, object_store, monkeypatch):
         assert state_of(dataset) in {before, 4, None}, "something half made counts"
         ShardTask(dataset, 0, retry=retry).run()
         assert objects(dataset) == published(whole), f"after operation {step} ({done[min(step, len(done)) - 1]}) failed"
-        assert Freshness(dataset).state(IMAGE_SHARDS, 0).state == "complete"
+        assert DatasetStatus(dataset).state(IMAGE_SHARDS, 0).state == "complete"
         assert bucket.find(f"{root}/copy/tiny/staging") == []
         if len(done) < step:
             break
@@ -129,7 +129,7 @@ def test_on_a_disk(kind, site, tmp_path, monkeypatch):
         assert seen in {before, 4, None}, "something half made counts"
         ShardTask(dataset, 0, retry=retry).run()
         assert published(dataset) == published(whole), f"after operation {step} ({done[step - 1]}) failed"
-        assert Freshness(dataset).state(IMAGE_SHARDS, 0).state == "complete"
+        assert DatasetStatus(dataset).state(IMAGE_SHARDS, 0).state == "complete"
         staging = Store.of(dataset).local_root / "staging"
         assert [path for path in staging.rglob("*") if path.is_file()] == []
         if len(done) < step:
@@ -151,7 +151,7 @@ def test_a_disk_that_takes_no_more_bytes_leaves_no_marker_and_the_next_run_resum
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert state_of(dataset) is None
-        assert Freshness(dataset).state(IMAGE_SHARDS, 0).state == "missing"
+        assert DatasetStatus(dataset).state(IMAGE_SHARDS, 0).state == "missing"
         assert not (Store.of(dataset).local_root / "staging/image_shards/00000").exists()
     ShardTask(dataset, 0).run()
     assert published(dataset) == published(whole)

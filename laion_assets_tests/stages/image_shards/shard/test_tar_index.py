@@ -10,7 +10,7 @@ from laion_assets.errors import IntegrityError
 from laion_assets.stages.image_shards.shard.sample_tar import END_OF_ARCHIVE, write_member
 from laion_assets.stages.image_shards.shard.tar_index import Member, index_of, read_index, read_member
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.store.commit import Publication
+from laion_assets.store.transaction import Transaction
 from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
 from laion_assets_tests.stages.image_shards.site import answer, running
@@ -165,14 +165,14 @@ def test_a_shard_that_was_committed_without_an_index_is_complete_and_gets_one_by
     with running(bodies) as site:
         dataset = dataset_of(tmp_path, rows, site.resolve)
         with pytest.MonkeyPatch.context() as before:
-            stage = Publication.stage
+            stage = Transaction.stage
 
             def stage_without_index(self, path, **options):
                 if not path.endswith(".idx"):
                     return stage(self, path, **options)
                 return tmp_path / "left out"
 
-            before.setattr(Publication, "stage", stage_without_index)
+            before.setattr(Transaction, "stage", stage_without_index)
             without = ShardTask(dataset, 0).run()
         assert sorted(published(dataset)) == ["00000.parquet", "00000.tar"]
         assert ShardTask(dataset, 0).run().skipped

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.errors import LocalFaultError
+from laion_assets.errors import LocalFailureError
 from laion_assets.stages.handles import IMAGE_SHARDS
 from laion_assets.stages.image_shards.build import build_image_shards
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.status import Freshness
+from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets_tests.spark_cluster import Cluster, environment
 from laion_assets_tests.stages.image_shards.images import jpeg
@@ -53,16 +53,16 @@ def test_shards_made_in_spark_are_those_of_one_process(spark, tmp_path):
     assert published(there) == published(here)
 
 
-def test_shards_refused_for_local_faults_stop_the_run_in_spark(spark, tmp_path):
+def test_shards_refused_for_local_failures_stop_the_run_in_spark(spark, tmp_path):
     rows = [(f"http://h{n}.test/{n}.jpg", str(n)) for n in range(48)]
     with running(dict.fromkeys((f"/{n}.jpg" for n in range(48)), answer(b"<html>Log in.</html>"))) as site:
         dataset = dataset_of(tmp_path, rows, site.resolve, shards=6)
         dataset = replace(dataset, images=replace(dataset.images, engine="spark"))
-        with pytest.raises(LocalFaultError, match=r"stopped early: 3 of 6 shards .* captive portal"):
+        with pytest.raises(LocalFailureError, match=r"stopped early: 3 of 6 shards .* captive portal"):
             build_image_shards(dataset, range(6), str, spark=lambda: spark)
-    states = Freshness(dataset).states(IMAGE_SHARDS)
+    states = DatasetStatus(dataset).states(IMAGE_SHARDS)
     assert {state.state for state in states} == {"missing"}
-    assert sum(state.local_fault for state in states) >= 3
+    assert sum(state.local_failure for state in states) >= 3
 
 
 @pytest.mark.cluster
@@ -104,7 +104,7 @@ def test_shards_made_in_spark_while_an_executor_is_killed_are_those_of_one_proce
     assert sorted(shard for shard, _ in events) == list(range(SHARDS))
     assert events[-1][1] - events[0][1] > 1, "events come as shards finish"
     assert published(there) == published(here)
-    assert {Freshness(there).state(IMAGE_SHARDS, shard).state for shard in range(SHARDS)} == {"complete"}
+    assert {DatasetStatus(there).state(IMAGE_SHARDS, shard).state for shard in range(SHARDS)} == {"complete"}
     assert Store.of(there).names("staging/image_shards") == []
     assert any(line[0] == "said" and "8/8" in line for line in lines)
     assert [line[1:] for line in lines if line[0] == "failed"] == [["101:WorkerDied", "103:ShardError"]]

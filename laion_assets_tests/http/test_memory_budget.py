@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from laion_assets.http.body_budget import FREE_BYTES, BodyBudget, Reservation, charge
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.fetch_queue import FetchQueue
+from laion_assets.http.memory_budget import FREE_BYTES, MemoryBudget, Reservation, charge
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
 from laion_assets_tests.stages.image_shards.site import answer, raw, running
@@ -71,7 +71,11 @@ def test_a_large_body_that_finds_no_memory_in_time_is_our_own_fault_and_may_be_t
         fetcher = fetcher_for(site, host_wait_s=0.2)
         fetcher.budget.take(2 * CAP, Clock.start(1, 1, 1))
         fetched = fetcher.fetch(site.url("/announced"))
-        assert (fetched.reason, fetched.reason.own_side, fetched.reason.retryable) == (Reason.LOCAL_FAULT, True, True)
+        assert (fetched.reason, fetched.reason.is_local_failure, fetched.reason.is_retryable) == (
+            Reason.LOCAL_FAILURE,
+            True,
+            True,
+        )
         assert fetcher.budget.free_bytes == 0
 
 
@@ -93,7 +97,7 @@ def test_a_body_in_the_queue_keeps_its_bytes_until_it_was_resized():
         fetcher = fetcher_for(site, host_wait_s=0.3)
         with FetchQueue(fetcher, [site.url("/announced")] * 3, threads=3) as queue:
             taken = [queue.take(wait=True)[1] for _ in "123"]
-            assert sorted(one.reason.value for one in taken) == ["local_fault", "success", "success"]
+            assert sorted(one.reason.value for one in taken) == ["local_failure", "success", "success"]
             assert fetcher.budget.free_bytes == 0
             queue.done(next(one for one in taken if one.reason is Reason.SUCCESS))
             assert fetcher.budget.free_bytes == CAP
@@ -149,7 +153,7 @@ def test_resident_memory_stays_near_the_budget_under_ninety_bodies_of_twenty_meg
 
 
 def test_the_budget_is_fair_and_never_gives_more_than_it_has():
-    budget = BodyBudget(10 * FREE_BYTES)
+    budget = MemoryBudget(10 * FREE_BYTES)
     taken = []
 
     def use(seed):

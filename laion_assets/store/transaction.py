@@ -25,7 +25,7 @@ from typing import Any
 from laion_assets.errors import IntegrityError, ReplacedError, StoreError
 from laion_assets.store.foreign_files import foreign_files_error
 from laion_assets.store.intent import INTENT, Intent, intent_path, read_intent, staging_of
-from laion_assets.store.lease import Claim, claim, is_alive, living_name
+from laion_assets.store.lease import Lease, is_alive, lease, living_name
 from laion_assets.store.manifest import (
     WHOLE,
     Counts,
@@ -42,16 +42,16 @@ _BEGUN_INTENT = f".{INTENT}."
 """What a kill leaves of an intent that was being written."""
 
 
-class Publication:
+class Transaction:
     """One attempt to publish a partition; made by `publication()`."""
 
-    def __init__(self, store: Store, asset: str, key: str, attempt: str, folder: Path) -> None:
+    def __init__(self, store: Store, asset: str, key: str, transaction: str, folder: Path) -> None:
         self.store = store
         self.asset = asset
         self.key = key
         self.folder = folder
         self.manifest: Manifest | None = None
-        self._attempt = attempt
+        self._attempt = transaction
         self._staged: dict[str, tuple[Path, bool]] = {}
         self._hashed: dict[str, FileEntry] = {}
         self._kept: dict[str, FileEntry] = {}
@@ -111,7 +111,7 @@ class Publication:
             published_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self._started, 3),
         )
-        with claim(self.store, self.asset, self.key) as held:
+        with lease(self.store, self.asset, self.key) as held:
             _roll_forward(self.store, self.asset, self.key)
             current = _readable_manifest(self.store, self.asset, self.key)
             if replaces is not None and current != replaces:
@@ -142,16 +142,16 @@ class Publication:
             before = {entry.path for entry in current.files} if current is not None else set()
             superseded = tuple(sorted(before - {entry.path for entry in manifest.files}))
             intent = Intent(self._attempt, manifest, superseded)
-            held.has_published = True
+            held.is_committed = True
             self.store.write_bytes(intent_path(self.asset, self.key), intent.to_json(), durable=replacing)
             _roll_forward(self.store, self.asset, self.key)
         self.manifest = manifest
         return manifest
 
-    def _check_free(self, current: Manifest | None, held: Claim) -> None:
+    def _check_free(self, current: Manifest | None, held: Lease) -> None:
         """Refuse to replace files that this program did not make, before anything is moved. Raises StoreError."""
         if current is None and (
-            held.has_published or self.store.is_taken(manifest_path(self.asset, self.key))  # A damaged manifest.
+            held.is_committed or self.store.is_taken(manifest_path(self.asset, self.key))  # A damaged manifest.
         ):
             return
         ours = {entry.path for entry in current.files} if current is not None else set()
@@ -174,19 +174,19 @@ class Publication:
 
 
 @contextlib.contextmanager
-def publication(store: Store, asset: str, key: str = WHOLE) -> Iterator[Publication]:
+def open_transaction(store: Store, asset: str, key: str = WHOLE) -> Iterator[Transaction]:
     """An attempt to publish a partition; its staging folder is removed at the end, whatever happens in the body."""
-    with living_name() as attempt, contextlib.ExitStack() as stack:
-        local = store.local_path(f"staging/{asset}/{key}/{attempt}")
+    with living_name() as transaction, contextlib.ExitStack() as stack:
+        local = store.local_path(f"staging/{asset}/{key}/{transaction}")
         try:
             if local is None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="laion-assets-")))
             else:
                 folder = local
                 _make_staging(local)
-            yield Publication(store, asset, key, attempt, folder)
+            yield Transaction(store, asset, key, transaction, folder)
         finally:
-            _clear(store, asset, key, attempt)
+            _clear(store, asset, key, transaction)
             if local is not None:
                 with contextlib.suppress(OSError):
                     local.parent.rmdir()
@@ -201,8 +201,8 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
     names = store.names(staging)
     begun = [name for name in names if name.startswith(_BEGUN_INTENT)]
     if INTENT in names or begun:
-        with claim(store, asset, key) as held:  # intents are written by who holds it
-            held.has_published = True
+        with lease(store, asset, key) as held:  # intents are written by who holds it
+            held.is_committed = True
             for name in begun:
                 store.delete(f"{staging}/{name}")
             _roll_forward(store, asset, key)
@@ -229,13 +229,13 @@ def _make_staging(folder: Path) -> None:
     raise IntegrityError(f"{folder} cannot be made: something keeps removing it.")
 
 
-def _clear(store: Store, asset: str, key: str, attempt: str) -> None:
+def _clear(store: Store, asset: str, key: str, transaction: str) -> None:
     """Remove an attempt's staging, unless an intent still needs it."""
     with contextlib.suppress(ValueError, StoreError):
         intent = read_intent(store, asset, key)
-        if intent is not None and intent.attempt == attempt:
+        if intent is not None and intent.transaction == transaction:
             return
-    store.delete(f"{staging_of(asset, key)}/{attempt}")
+    store.delete(f"{staging_of(asset, key)}/{transaction}")
 
 
 def _roll_forward(store: Store, asset: str, key: str) -> None:
@@ -247,7 +247,7 @@ def _roll_forward(store: Store, asset: str, key: str) -> None:
         return
     if intent is None:
         return
-    manifest, folder = intent.manifest, f"{staging_of(asset, key)}/{intent.attempt}"
+    manifest, folder = intent.manifest, f"{staging_of(asset, key)}/{intent.transaction}"
     waiting = set(store.names(folder))
     staged = {_staged_name(entry.path): entry.path for entry in manifest.files}
     sources = {path: f"{folder}/{name}" for name, path in staged.items() if name in waiting}

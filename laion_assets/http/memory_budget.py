@@ -41,7 +41,7 @@ def charge(size: int) -> int:
     return size if size > FREE_BYTES else 0
 
 
-class BodyBudget:
+class MemoryBudget:
     """Bytes for large bodies, given in the order of asking. Thread-safe."""
 
     def __init__(self, total_bytes: int) -> None:
@@ -51,7 +51,7 @@ class BodyBudget:
         self._waiting: deque[tuple[int, threading.Event]] = deque()
 
     def take(self, size: int, clock: Clock) -> None:
-        """Take `size` bytes, waiting for them as long as the clock's patience lasts. Raises Rejection `local_fault`."""
+        """Take `size` bytes, waiting up to the clock's queue timeout. Raises Rejection `local_failure`."""
         size = min(size, self.total_bytes)
         with self._lock:
             if not self._waiting and size <= self.free_bytes:
@@ -67,7 +67,7 @@ class BodyBudget:
                 return
             self._waiting.remove(mine)
             self._serve()
-        raise Rejection(Reason.LOCAL_FAULT, "no memory for a large body within images.host_wait_s")
+        raise Rejection(Reason.LOCAL_FAILURE, "no memory for a large body within images.host_wait_s")
 
     def give(self, size: int) -> None:
         """Give bytes back."""
@@ -86,7 +86,7 @@ class BodyBudget:
 class Reservation:
     """What one body has taken of a budget. Not thread-safe."""
 
-    def __init__(self, budget: BodyBudget, clock: Clock) -> None:
+    def __init__(self, budget: MemoryBudget, clock: Clock) -> None:
         self._budget = budget
         self._clock = clock
         self.held = 0

@@ -19,7 +19,7 @@ _NOT_IN_A_VALUE = bytes.maketrans(b"\0\r", b"  ")
 """RFC 9110, 5.5: replaced by spaces."""
 
 
-class Head:
+class ResponseHeaders:
     """Status and headers of a response; names in lower case, in their order, values as latin-1 text."""
 
     __slots__ = ("_values", "headers", "reason", "status", "version")
@@ -63,14 +63,14 @@ class Head:
         return not (self.all("transfer-encoding") and self.all("content-length"))
 
 
-class HeadReader:
+class ResponseHeaderReader:
     """Takes the final response head out of a growing buffer. All heads of one response share MAX_HEAD_BYTES."""
 
     def __init__(self) -> None:
         self._left = MAX_HEAD_BYTES
         self._scanned = 0
 
-    def take(self, buffer: bytearray) -> Head | None:
+    def take(self, buffer: bytearray) -> ResponseHeaders | None:
         """Remove the head from the start of the buffer and return it; None if more bytes must come first.
 
         Informational responses (1xx) are removed and skipped. Raises Rejection: `bad_response`, `too_large`.
@@ -85,7 +85,7 @@ class HeadReader:
             if end is None:
                 self._scanned = len(buffer)
                 return None
-            head = parse_head(bytes(memoryview(buffer)[:size]))
+            head = parse_headers(bytes(memoryview(buffer)[:size]))
             del buffer[:size]
             self._left -= size
             self._scanned = 0
@@ -95,7 +95,7 @@ class HeadReader:
                 raise Rejection(Reason.BAD_RESPONSE, "switched to another protocol")
 
 
-def parse_head(raw: bytes) -> Head:
+def parse_headers(raw: bytes) -> ResponseHeaders:
     """The head in these bytes, which end in an empty line. Raises Rejection `bad_response` for another status line."""
     raw = raw.replace(b"\r\n", b"\n")
     if b"\r" in raw or b"\0" in raw:
@@ -113,7 +113,7 @@ def parse_head(raw: bytes) -> Head:
         name = name.strip().lower()
         if colon and name:
             headers.append((name, value.strip()))
-    return Head(int(rest[:3]), tuple(headers), version.encode("latin-1"), rest[3:].strip())
+    return ResponseHeaders(int(rest[:3]), tuple(headers), version.encode("latin-1"), rest[3:].strip())
 
 
 def not_http() -> Rejection:

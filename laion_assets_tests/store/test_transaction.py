@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from laion_assets.errors import ClaimError, ConservationError, IntegrityError
-from laion_assets.store import commit as publication_module
-from laion_assets.store.commit import publication, recover
-from laion_assets.store.lease import LEASE_S, claim, is_alive, living_name
+from laion_assets.errors import IntegrityError, InvariantError, LeaseError
+from laion_assets.store import transaction as transaction_module
+from laion_assets.store.lease import LEASE_S, is_alive, lease, living_name
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import open_transaction, recover
 
 ASSET, KEY = "image_shards", "00003"
 
@@ -29,10 +29,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def publish(store: Store, tar: bytes, parquet: bytes = b"rows", *, settings: str = "s", inputs: str = "i") -> Manifest:
-    with publication(store, ASSET, KEY) as attempt:
-        attempt.stage(f"image_shards/{KEY}.tar").write_bytes(tar)
-        attempt.stage(f"image_shards/{KEY}.parquet").write_bytes(parquet)
-        return attempt.commit(Counts(3, 2, {"http_404": 1}), settings=settings, inputs=inputs)
+    with open_transaction(store, ASSET, KEY) as transaction:
+        transaction.stage(f"image_shards/{KEY}.tar").write_bytes(tar)
+        transaction.stage(f"image_shards/{KEY}.parquet").write_bytes(parquet)
+        return transaction.commit(Counts(3, 2, {"http_404": 1}), settings=settings, inputs=inputs)
 
 
 def staged(store: Store) -> list[str]:
@@ -70,20 +70,20 @@ def test_a_publication_waits_for_the_disk_only_where_something_could_be_lost(
 
 
 def test_counts_that_do_not_add_up_publish_nothing(store: Store) -> None:
-    with publication(store, ASSET, KEY) as attempt:
-        attempt.stage(f"image_shards/{KEY}.tar").write_bytes(b"tar")
-        with pytest.raises(ConservationError, match=f"{ASSET} {KEY}: 3 rows in, 2 out and 0 dropped"):
-            attempt.commit(Counts(3, 2), settings="s", inputs="i")
+    with open_transaction(store, ASSET, KEY) as transaction:
+        transaction.stage(f"image_shards/{KEY}.tar").write_bytes(b"tar")
+        with pytest.raises(InvariantError, match=f"{ASSET} {KEY}: 3 rows in, 2 out and 0 dropped"):
+            transaction.commit(Counts(3, 2), settings="s", inputs="i")
     assert read_manifest(store, ASSET, KEY) is None
     assert store.size(f"image_shards/{KEY}.tar") is None
     assert staged(store) == []
 
 
 def test_a_staged_file_that_was_never_written_publishes_nothing(store: Store) -> None:
-    with publication(store, ASSET, KEY) as attempt:
-        attempt.stage(f"image_shards/{KEY}.tar")
+    with open_transaction(store, ASSET, KEY) as transaction:
+        transaction.stage(f"image_shards/{KEY}.tar")
         with pytest.raises(IntegrityError, match="never written"):
-            attempt.commit(Counts(0, 0), settings="s", inputs="i")
+            transaction.commit(Counts(0, 0), settings="s", inputs="i")
     assert read_manifest(store, ASSET, KEY) is None
 
 
@@ -103,10 +103,10 @@ def test_kept_files_stay_where_they_are_beside_new_ones(store: Store) -> None:
     """raw_csv grows by files: the old ones are neither staged nor read again."""
     first = publish(store, b"tar")
     kept, new = first.entry(".tar"), FileEntry(f"image_shards/{KEY}.csv", 3, sha256(b"new").hexdigest())
-    with publication(store, ASSET, KEY) as attempt:
-        attempt.keep(kept)
-        attempt.stage_hashed(new).write_bytes(b"new")
-        manifest = attempt.commit(Counts(2, 2), settings="s", inputs="i")
+    with open_transaction(store, ASSET, KEY) as transaction:
+        transaction.keep(kept)
+        transaction.stage_hashed(new).write_bytes(b"new")
+        manifest = transaction.commit(Counts(2, 2), settings="s", inputs="i")
     assert manifest.files == (new, kept)
     assert read_manifest(store, ASSET, KEY) == manifest
     assert disagreement(store, manifest, hashes=True) is None
@@ -115,19 +115,19 @@ def test_kept_files_stay_where_they_are_beside_new_ones(store: Store) -> None:
 def test_a_kept_file_that_is_no_longer_published_stops_the_publication(store: Store) -> None:
     kept = publish(store, b"tar").entry(".tar")
     newer = publish(store, b"other tar")
-    with publication(store, ASSET, KEY) as attempt:
-        attempt.keep(kept)
+    with open_transaction(store, ASSET, KEY) as transaction:
+        transaction.keep(kept)
         with pytest.raises(IntegrityError, match="another run changed it meanwhile"):
-            attempt.commit(Counts(1, 1), settings="s", inputs="i")
+            transaction.commit(Counts(1, 1), settings="s", inputs="i")
     assert read_manifest(store, ASSET, KEY) == newer
 
 
 def test_many_files_are_published_as_few_are(store: Store) -> None:
     """Above 32 files an object store is listed, and a disk is synced once."""
-    with publication(store, ASSET, KEY) as attempt:
+    with open_transaction(store, ASSET, KEY) as transaction:
         for number in range(40):
-            attempt.stage(f"image_shards/{KEY}/{number}.csv").write_bytes(b"%d" % number)
-        manifest = attempt.commit(Counts(40, 40), settings="s", inputs="i")
+            transaction.stage(f"image_shards/{KEY}/{number}.csv").write_bytes(b"%d" % number)
+        manifest = transaction.commit(Counts(40, 40), settings="s", inputs="i")
     assert read_manifest(store, ASSET, KEY) == manifest
     assert disagreement(store, manifest, hashes=True) is None
     store.delete(f"image_shards/{KEY}/7.csv")
@@ -215,7 +215,7 @@ def _publish_and_die(url: str, ready) -> None:  # type: ignore[no-untyped-def]
         ready.set()
         time.sleep(60)
 
-    publication_module._roll_forward = stop  # type: ignore[assignment]
+    transaction_module._roll_forward = stop  # type: ignore[assignment]
     publish(Store(url), b"tar")
 
 
@@ -225,7 +225,7 @@ def test_a_killed_owner_s_claim_is_taken_over_and_its_staging_removed(tmp_path: 
     process = context.Process(target=_publish_and_die, args=(str(tmp_path), ready))
     process.start()
     assert ready.wait(30)
-    with pytest.raises(ClaimError, match=str(process.pid)), claim(Store(str(tmp_path)), ASSET, KEY, wait_s=0.3):
+    with pytest.raises(LeaseError, match=str(process.pid)), lease(Store(str(tmp_path)), ASSET, KEY, wait_s=0.3):
         pass
     os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
     process.join()

@@ -27,7 +27,7 @@ class _Place:
     waiting: deque[threading.Event] = field(default_factory=deque)
 
 
-class HostGate:
+class HostLimiter:
     """Bounded parallel requests by host and by address, and pauses by host. Thread-safe, one a fetcher.
 
     Both bounds hold, so that one server with many names is spared, too. `address` None, for a site of the operator's

@@ -1,6 +1,6 @@
-"""How surely local faults are told from dead links: honest shards refused, and faulty ones committed.
+"""How surely local failures are told from dead links: honest shards refused, and faulty ones committed.
 
-    python bench/local_faults.py [--shards 1000] [--large 200] [--faulty 200]
+    python bench/local_failures.py [--shards 1000] [--large 200] [--faulty 200]
 
 The decision is the project's own (`ShardWatch`), over a simulated web: 40,000 sites of which a share is dead in the
 ways of the real web, 20 large hosts with a tenth of the rows, dead pages on living sites, timeouts that end late. No
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from laion_assets.errors import LocalFaultError
+from laion_assets.errors import LocalFailureError
 from laion_assets.http.fetch import Fetched, Hop
 from laion_assets.reasons import Reason
 from laion_assets.stages.image_shards.local_failures.network_memory import NetworkMemory
@@ -155,7 +155,7 @@ def fetch_shard(web: Web, rows: int, memory: NetworkMemory, rng: random.Random, 
             watch.add(place, fetched(urls[place], reason, 1e6, seconds), reason)
         memory.shares.append(watch.finish())
         result.lost = len(lost)
-    except LocalFaultError:
+    except LocalFailureError:
         result.asked, result.hit = asked, max(result.hit, len(lost))
     return result
 
@@ -262,7 +262,7 @@ def main() -> None:
             found[name][f"{size} {'first' if first else 'later'}"] = round(share, 4)
             cells.append(f"{100 * share:.1f} ({asked:,.0f})" + (f" -{lost:,.0f}" if lost else ""))
         print(f"{name:<48}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
-    print(json.dumps({"bench": "local_faults", "honest_refused": total, "honest": honest, "detected": found}))
+    print(json.dumps({"bench": "local_failures", "honest_refused": total, "honest": honest, "detected": found}))
     sys.exit(1 if total else 0)
 
 

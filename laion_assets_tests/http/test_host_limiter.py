@@ -9,7 +9,7 @@ import pytest
 
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetcher
-from laion_assets.http.host_gate import HostGate
+from laion_assets.http.host_limiter import HostLimiter
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.resolver import Resolver
@@ -114,7 +114,7 @@ def test_a_host_that_says_much_later_is_not_asked_again():
 
 
 def test_turns_are_given_in_order_and_nothing_is_left_behind():
-    gate = HostGate(1, 1, 30)
+    gate = HostLimiter(1, 1, 30)
     order = []
 
     def take(number):
@@ -135,7 +135,7 @@ def test_turns_are_given_in_order_and_nothing_is_left_behind():
 
 
 def test_a_turn_that_never_came_takes_nothing_with_it():
-    gate = HostGate(1, 1, 30)
+    gate = HostLimiter(1, 1, 30)
     gate.enter("a", "1.2.3.4", Clock.start(1, 1, 1))
     for host, address in (("a", None), ("b", "1.2.3.4")):
         with pytest.raises(Rejection, match="host_busy"):
@@ -147,7 +147,7 @@ def test_a_turn_that_never_came_takes_nothing_with_it():
 
 
 def test_many_pauses_are_forgotten_when_they_are_over():
-    gate = HostGate(1, 1, 30)
+    gate = HostLimiter(1, 1, 30)
     for number in range(3_000):
         gate.pause(f"h{number}", 0.0)
     assert len(gate._paused) < 1_100
