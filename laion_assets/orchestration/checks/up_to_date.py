@@ -27,8 +27,8 @@ _WORST_FIRST = ("damaged", "stale", "missing")
 DESCRIPTION = (
     "Partitions that were made with other settings or from other rows than today's (stale: a warning), whose files are "
     "missing or cut (damaged: an error), or that are not published (a warning where a run refused to commit them "
-    "because of a local failure). In a run over some partitions the check covers these; start it alone to cover all. It "
-    "rebuilds nothing."
+    "because of a local failure). In a run over some partitions the check covers these; start it alone to cover all. "
+    "It rebuilds nothing."
 )
 
 

@@ -150,7 +150,7 @@ def _publish(
         return transaction.commit(
             Counts(result.listed, len(paths), dict(result.reasons)),
             settings=settings,
-            # What vanished or was left out is part of what was found: a manifest that counts more files is another one.
+            # What was deleted at source or was left out is part of what was found: a manifest that counts more files is another one.
             inputs=digest_of([noticed, dict(result.reasons)]) if noticed or result.reasons else "",
             details={
                 "origins": {f"{RAW_CSV}/{path}": origins[path].fields for path in paths if path in origins},

@@ -1,4 +1,4 @@
-"""What a fetch found, against what is published: new, changed, unchanged and vanished files."""
+"""What a fetch found, against what is published: new, changed, unchanged and deleted files."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -46,7 +46,7 @@ def inventory(
 ) -> Inventory:
     """Put together what the source has and what is published.
 
-    A published file that the source no longer lists, or lists and does not have (404, 410), is vanished: the policy
+    A published file that the source no longer lists, or lists and does not have (404, 410), is deleted at source: the policy
     keeps it (`keep`), drops it (`remove`) or raises SourceError (`refuse`). Raises SettingError for another policy.
     """
     if policy not in POLICIES:

@@ -102,7 +102,7 @@ def test_unchanged_files_are_neither_moved_nor_read_again(crawl: Dataset, site: 
 
 @pytest.mark.parametrize("how", ["unlisted", "listed, and 404"])
 @pytest.mark.parametrize("policy", ["keep", "remove", "refuse"])
-def test_files_that_vanished_from_the_source(crawl: Dataset, site: CsvSite, policy: str, how: str) -> None:
+def test_files_deleted_at_the_source(crawl: Dataset, site: CsvSite, policy: str, how: str) -> None:
     first = fetch_raw_csv(crawl, Store.of(crawl), quiet)
     if how == "unlisted":
         del site.files["2021-02/a/b.csv"]
@@ -111,13 +111,15 @@ def test_files_that_vanished_from_the_source(crawl: Dataset, site: CsvSite, poli
     changed = replace(crawl, metadata=replace(crawl.metadata, deleted_at_source=policy))
     said: list[str] = []
     if policy == "refuse":
-        with pytest.raises(SourceError, match=r"no longer at the source: 2021-02/a/b\.csv(.|\n)*metadata\.vanished"):
+        with pytest.raises(
+            SourceError, match=r"no longer at the source: 2021-02/a/b\.csv(.|\n)*metadata\.deleted_at_source"
+        ):
             fetch_raw_csv(changed, Store.of(crawl), said.append)
         assert set(content(crawl)) == TABLES
         return
     manifest = fetch_raw_csv(changed, Store.of(crawl), said.append)
     assert f"deleted at source, {policy}: 2021-02/a/b.csv" in said
-    assert manifest.details["changes"][f"vanished_{'kept' if policy == 'keep' else 'removed'}"] == 1
+    assert manifest.details["changes"][f"deleted_{'kept' if policy == 'keep' else 'removed'}"] == 1
     manifest.counts.check("raw_csv")
     if policy == "keep":
         assert manifest.files == first.files
@@ -129,7 +131,7 @@ def test_files_that_vanished_from_the_source(crawl: Dataset, site: CsvSite, poli
         assert not Path(Store.of(crawl).url, "raw_csv/2021-02/a/b.csv").exists()
 
 
-def test_a_vanished_file_that_came_back_is_no_longer_flagged(crawl: Dataset, site: CsvSite) -> None:
+def test_a_file_deleted_at_source_that_came_back_is_no_longer_flagged(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     site.statuses = {"2021-01/a.csv": [410]}
     assert fetch_raw_csv(crawl, Store.of(crawl), quiet).details["deleted_at_source"]

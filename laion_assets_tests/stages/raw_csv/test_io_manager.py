@@ -5,7 +5,7 @@ from laion_assets.stages.raw_csv.io_manager import RawCsvIOManager
 from laion_assets.store.manifest import Counts, Manifest
 
 
-def test_new_changed_and_vanished_files_are_in_the_metadata(dataset: Dataset) -> None:
+def test_new_changed_and_deleted_files_are_in_the_metadata(dataset: Dataset) -> None:
     details = {
         "changes": {"new": 3, "deleted_kept": 30},
         "deleted_at_source": {f"{n:02d}.csv": "2024-02-29" for n in range(30)},
