@@ -150,7 +150,7 @@ def _publish(
         return transaction.commit(
             Counts(result.listed, len(paths), dict(result.reasons)),
             settings=settings,
-            # What was deleted at source or was left out is part of what was found: a manifest that counts more files is another one.
+            # Files deleted at source or left out are part of the result: another count makes another manifest.
             inputs=digest_of([noticed, dict(result.reasons)]) if noticed or result.reasons else "",
             details={
                 "origins": {f"{RAW_CSV}/{path}": origins[path].fields for path in paths if path in origins},

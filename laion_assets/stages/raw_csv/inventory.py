@@ -46,8 +46,9 @@ def inventory(
 ) -> Inventory:
     """Put together what the source has and what is published.
 
-    A published file that the source no longer lists, or lists and does not have (404, 410), is deleted at source: the policy
-    keeps it (`keep`), drops it (`remove`) or raises SourceError (`refuse`). Raises SettingError for another policy.
+    A published file that the source no longer lists, or lists and does not have (404, 410), is deleted at
+    source: the policy keeps it (`keep`), drops it (`remove`) or raises SourceError (`refuse`). Raises SettingError for
+    another policy.
     """
     if policy not in POLICIES:
         raise SettingError(f"metadata.deleted_at_source is {policy!r}: it has to be one of {', '.join(POLICIES)}.")
