@@ -84,10 +84,9 @@ class _SafeImages:
 
 def _fetched(dataset: Dataset, url: str) -> bytes:
     from laion_assets.http.fetch import shared_fetcher
-    from laion_assets.http.policy import FetchPolicy
     from laion_assets.reasons import Reason
 
-    fetched = shared_fetcher(FetchPolicy.of(dataset.images, dataset.resolve)).fetch(url)
+    fetched = shared_fetcher(dataset.fetch_policy).fetch(url)
     if fetched.reason is not Reason.SUCCESS:
         raise QueryError(f"The query's image URL was not fetched: {fetched.reason.value} ({fetched.detail}).")
     return fetched.body

@@ -5,7 +5,6 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetched, Fetcher, Hop
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.urls.target import parse_target
 from laion_assets.reasons import Reason, Rejection
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -23,8 +22,7 @@ def decide(url: str, dataset: Dataset | None = None) -> dict[str, Any]:
     consent.
     """
     images = dataset.images if dataset is not None else ImageSettings()
-    named = (dataset.resolve, dataset.blocked_networks) if dataset is not None else ({}, ())
-    fetcher = Fetcher(FetchPolicy.of(images, *named))
+    fetcher = Fetcher(dataset.fetch_policy if dataset is not None else images.fetch)
     try:
         fetched = fetcher.fetch(url)
         decision = _of_fetched(fetched, fetcher)
@@ -86,7 +84,7 @@ def _of_hop(hop: Hop, fetcher: Fetcher) -> dict[str, Any]:
 
 def _asked_before(url: str, fetcher: Fetcher) -> tuple[list[dict[str, str]], str]:
     """The guard's verdicts and that of robots.txt, from what the fetch left in the caches."""
-    policy, robots = fetcher.policy, "not asked: images.robots_txt is off"
+    policy, robots = fetcher.policy, "not asked: images.fetch.robots_txt is off"
     verdicts: list[tuple[str, str]] = []
     try:
         target = parse_target(url)

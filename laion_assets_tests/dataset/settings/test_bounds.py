@@ -76,10 +76,10 @@ def test_every_number_has_bounds_that_are_accepted(name: str) -> None:
 COMPANIONS = {
     "images.min_image_size": {"images.max_pixels": 1_000_000_000},
     "images.max_pixels": {"images.min_image_size": 4},
-    "images.max_body_bytes": {"images.max_bytes_in_flight": 1_000_000_000_000},
-    "images.max_bytes_in_flight": {"images.max_body_bytes": 10_000},
-    "images.connect_timeout_s": {"images.deadline_s": 3_600},
-    "images.deadline_s": {"images.connect_timeout_s": 0.1},
+    "images.fetch.max_body_bytes": {"images.fetch.max_bytes_in_flight": 1_000_000_000_000},
+    "images.fetch.max_bytes_in_flight": {"images.fetch.max_body_bytes": 10_000},
+    "images.fetch.connect_timeout_s": {"images.fetch.deadline_s": 3_600},
+    "images.fetch.deadline_s": {"images.fetch.connect_timeout_s": 0.1},
     "images.encode_quality": {"images.encode_format": "webp"},
     "metadata.where.min_caption_chars": {"metadata.max_caption_chars": 1_000_000},
 }
@@ -143,7 +143,7 @@ def test_a_number_without_bounds_cannot_be_declared() -> None:
 
 def test_integral_numbers_are_integers_and_others_are_not_cut(tmp_path: Path) -> None:
     assert repr(apply(tmp_path, "images.threads", "2.0")) == "2"
-    assert repr(apply(tmp_path, "images.max_body_bytes", "2e7")) == "20000000"
+    assert repr(apply(tmp_path, "images.fetch.max_body_bytes", "2e7")) == "20000000"
     assert repr(apply(tmp_path, "images.max_aspect_ratio", "20")) == "20.0"
     with pytest.raises(SettingError, match=r"images\.threads is 2\.9 .* must be an integer from 1 to 4,096"):
         apply(tmp_path, "images.threads", "2.9")

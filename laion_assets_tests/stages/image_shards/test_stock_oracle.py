@@ -55,7 +55,8 @@ def both(tmp_path_factory):
             check=True, capture_output=True, env={**os.environ, **QUIET_ENVIRONMENT}, timeout=120,
         )  # fmt: skip
         resolve = {"127.0.0.1": f"127.0.0.1:{site.port}"}
-        dataset = dataset_of(folder, rows, resolve, images=replace(IMAGES, deadline_s=5.0, exact_pixels=True))
+        images = replace(IMAGES, fetch=replace(IMAGES.fetch, deadline_s=5.0), exact_pixels=True)
+        dataset = dataset_of(folder, rows, resolve, images=images)
         ShardTask(dataset, 0).run()
     ours = published(dataset)
     stock = {path.name: path.read_bytes() for path in (folder / "stock").iterdir()}

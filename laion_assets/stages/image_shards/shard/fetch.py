@@ -18,7 +18,6 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import ShardError
 from laion_assets.http.fetch import Fetched, shared_fetcher
 from laion_assets.http.fetch_queue import FetchQueue, Tally
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -77,7 +76,7 @@ def fetch_rows(
             unreadable.add(place)
         watch.add(place, fetched, reason)
 
-    fetcher = shared_fetcher(FetchPolicy.of(images, dataset.resolve, dataset.blocked_networks))
+    fetcher = shared_fetcher(dataset.fetch_policy)
     tallies = []
     with Decoder(images) as decoder:
         for places, threads in _passes(len(carried), images.threads, watch):
