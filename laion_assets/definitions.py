@@ -62,9 +62,9 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
         resources={
             **{f"{manager.asset}_io_manager": manager(dataset) for manager in IO_MANAGERS},
             "spark": SparkResource(
-                master=dataset.metadata.master,
-                driver_memory=dataset.metadata.driver_memory,
-                conf=dataset.metadata.spark_conf,
+                master=dataset.spark.master,
+                driver_memory=dataset.spark.driver_memory,
+                conf=dataset.spark.conf,
             ),
             "clip_model": ClipModelResource(
                 model=dataset.model,

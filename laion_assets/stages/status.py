@@ -62,16 +62,16 @@ def settings_digest(dataset: Dataset, asset: str) -> str:
     layout = dataset.layout
     match asset:
         case "raw_csv":
-            values: dict[str, object] = {"source": dataset.source, "pattern": dataset.metadata.pattern}
+            values: dict[str, object] = {"source": dataset.source, "pattern": dataset.csv.pattern}
         case "published_parquet":
             values = {"published": list(dataset.published)}
         case "dedup_parquet":
             counts = [layout.parquet_files, layout.shards]
-            values = {**byte_settings(dataset.metadata), "uid": UID_VERSION, "layout": counts}
-            if dataset.metadata.where.is_set:
-                values["where"] = dataset.metadata.where.values()
-            if dataset.metadata.limits != TableLimits():
-                values["limits"] = byte_settings(dataset.metadata.limits)
+            values = {**byte_settings(dataset.dedup), "uid": UID_VERSION, "layout": counts}
+            if dataset.dedup.where.is_set:
+                values["where"] = dataset.dedup.where.values()
+            if dataset.dedup.limits != TableLimits():
+                values["limits"] = byte_settings(dataset.dedup.limits)
         case "image_shards":
             values = byte_settings(dataset.images)
         case "dataset_statistics" | "image_statistics":

@@ -13,7 +13,7 @@ from laion_assets.store.store import Store
 DESCRIPTION = """
 Unique rows. Spark aligns the CSVs' drifting columns by name, keeps malformed rows apart with their reason, and of all
 rows with one `uid` (md5 of url and caption) keeps the one of highest similarity, then lowest SAMPLE_ID. The dataset's
-filters (`metadata.where`) come before that: a row that fails one is counted by it.
+filters (`dedup.where`) come before that: a row that fails one is counted by it.
 
 * **partition**: one range of the uid's hash space, sorted by uid; same input, same bytes, alone or together
 * **into**: `dedup_parquet/KEY.parquet`, one row group a shard, and `dedup_rejects/KEY.parquet`

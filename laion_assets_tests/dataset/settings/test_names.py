@@ -34,7 +34,7 @@ def settings_of(tmp_path: Path, toml: str = "", **environment: str) -> Settings:
         ("LAION_ASSETS_LAION400MM_SOURCE", "laion400m"),
         ("LAION_ASSETS_SETINGS", "LAION_ASSETS_SETTINGS"),
         ("LAION_ASSETS_images_threads", "LAION_ASSETS_IMAGES_THREADS"),
-        ("LAION_ASSETS_METADATA_WHERE_ROOT", None),
+        ("LAION_ASSETS_DEDUP_WHERE_ROOT", None),
         ("LAION_ASSETS_", None),
         ("LAION_ASSETS_ROOT_", "LAION_ASSETS_ROOT"),
     ],
@@ -104,7 +104,7 @@ def test_sections_of_own_datasets_and_of_subsets_are_read(tmp_path: Path) -> Non
             "[sampel.images]\nthreads = 3\n",
             "has a section [sampel]: 'sampel' is not a known dataset. Did you mean sample",
         ),
-        ("[metadata.wher]\nmin_width = 3\n", "metadata.wher.min_width, which is not a setting"),
+        ("[dedup.wher]\nmin_width = 3\n", "dedup.wher.min_width, which is not a setting"),
         ("images = 3\n", "sets images: it must be a table, [images]"),
         ("[sample]\nimages = 3\n", "sets sample.images: it must be a table"),
         ("[sample]\ndatasets = []\n", "sample.datasets, which is not a setting"),
@@ -154,7 +154,7 @@ def test_any_other_name_has_a_graph_and_subsets(name: str) -> None:
 
 
 def test_the_reference_in_docs_is_that_of_the_declarations() -> None:
-    written = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    written = (Path(__file__).parents[3] / "docs" / "settings.md").read_text(encoding="utf-8")
     assert written == reference(), "run: laion-assets settings --markdown > docs/settings.md"
 
 
