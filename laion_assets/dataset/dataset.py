@@ -10,12 +10,14 @@ from functools import cached_property
 from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.settings.checks import address_and_port, ip_network
 from laion_assets.dataset.settings.field import check_settings, setting
+from laion_assets.dataset.settings.spark import SparkSettings
 from laion_assets.errors import LayoutError, SettingError
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.knn_indices.settings import IndexSettings
+from laion_assets.stages.raw_csv.settings import CsvSettings
 
 SAMPLE_SITE = "sample-site:"
 """The source that means the embedded web site, started on loopback for as long as a run needs it. A path may follow."""
@@ -60,10 +62,12 @@ class Dataset:
         "networks (203.0.113.0/24) that no URL from data may reach, beside those that are not globally reachable",
         check=ip_network,
     )
-    metadata: MetadataSettings = MetadataSettings()
+    csv: CsvSettings = CsvSettings()
+    dedup: DedupSettings = DedupSettings()
     images: ImageSettings = ImageSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
+    spark: SparkSettings = SparkSettings()
     allow_empty: bool = setting(False, "accept a stage that keeps no row, instead of failing its run")
 
     def __post_init__(self) -> None:
@@ -132,7 +136,7 @@ LAION400M = Dataset(
     name="laion400m",
     description="LAION-400M: 413 million image-text pairs of Common Crawl, filtered by CLIP similarity.",
     layout=Layout(parquet_files=32, shards=41_455, embedding_files=400, rows_per_shard=10_000),
-    metadata=MetadataSettings(width_height_swapped=True),
+    dedup=DedupSettings(width_height_swapped=True),
 )
 """The real thing. Set `source`, `root` and, where wanted, `model`; Spark and the GPU by their stage's settings."""
 
@@ -142,7 +146,7 @@ SAMPLE = Dataset(
     layout=Layout(parquet_files=4, shards=24, embedding_files=6, rows_per_shard=250),
     source=SAMPLE_SITE,
     model=SAMPLE_MODEL,
-    metadata=MetadataSettings(width_height_swapped=True),
+    dedup=DedupSettings(width_height_swapped=True),
     images=ImageSettings(
         fetch=FetchPolicy(connect_timeout_s=3.0, deadline_s=5.0, max_body_bytes=10_000_000), threads=32
     ),

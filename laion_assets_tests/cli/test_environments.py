@@ -32,7 +32,7 @@ READING = (["status"], ["search", "x"], ["trace", "0" * 32])
 )
 def test_a_command_prints_the_same_bytes_in_every_locale(tmp_path: Path, arguments: list[str]) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text('[metadata]\nspark_conf = {"spark.app.label" = "数据 ☃"}\n', encoding="utf-8")
+    file.write_text('[spark]\nconf = {"spark.app.label" = "数据 ☃"}\n', encoding="utf-8")
     kept = {name: value for name, value in environment(tmp_path).items() if not name.startswith(("LC_", "LANG"))}
     kept |= {"LAION_ASSETS_SETTINGS": str(file), "LAION_ASSETS_ROOT": str(tmp_path / "数据")}
     printed = []

@@ -116,7 +116,7 @@ class ImageSettings:
     )
     engine: str = setting(
         "pool",
-        "what makes the shards: pool (processes of this machine) or spark (metadata.master)",
+        "what makes the shards: pool (processes of this machine) or spark (spark.master)",
         choices=("pool", "spark"),
     )
     processes: int = setting(0, "worker processes; 0 means one a core", min=0, max=1_024)

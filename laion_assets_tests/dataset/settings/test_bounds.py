@@ -81,7 +81,7 @@ COMPANIONS = {
     "images.fetch.connect_timeout_s": {"images.fetch.deadline_s": 3_600},
     "images.fetch.deadline_s": {"images.fetch.connect_timeout_s": 0.1},
     "images.encode_quality": {"images.encode_format": "webp"},
-    "metadata.where.min_caption_chars": {"metadata.max_caption_chars": 1_000_000},
+    "dedup.where.min_caption_chars": {"dedup.max_caption_chars": 1_000_000},
 }
 """What has to be set as well for a bound not to contradict another setting."""
 

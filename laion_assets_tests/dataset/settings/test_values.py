@@ -50,33 +50,31 @@ def test_a_list_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_map_has_dotted_names(tmp_path: Path) -> None:
-    toml = (
-        '[metadata.spark_conf]\n"spark.a" = "8g"\nspark.b.c = 4\nspark.d = true\n[resolve]\na.test = "127.0.0.1:80"\n'
-    )
+    toml = '[spark.conf]\n"spark.a" = "8g"\nspark.b.c = 4\nspark.d = true\n[resolve]\na.test = "127.0.0.1:80"\n'
     found = settings_of(tmp_path, toml).apply(SAMPLE)
-    assert found.metadata.spark_conf == {"spark.a": "8g", "spark.b.c": "4", "spark.d": "true"}
+    assert found.spark.conf == {"spark.a": "8g", "spark.b.c": "4", "spark.d": "true"}
     assert found.resolve == {"a.test": "127.0.0.1:80"}
 
 
 def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, "[metadata.where]\nmin_width = 3\n", LAION_ASSETS_METADATA_WHERE_MIN_WIDTH="")
-    assert settings.apply(SAMPLE).metadata.where.min_width is None
+    settings = settings_of(tmp_path, "[dedup.where]\nmin_width = 3\n", LAION_ASSETS_DEDUP_WHERE_MIN_WIDTH="")
+    assert settings.apply(SAMPLE).dedup.where.min_width is None
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("metadata.pattern", "(csv", "must be a regular expression of Python: missing )"),
-        ("metadata.pattern", "a{99999999999}", "must be a regular expression of Python"),
-        ("metadata.separator", "||", "must be one ASCII character"),
-        ("metadata.separator", "\n", "must be one ASCII character"),
-        ("metadata.driver_memory", "2 GB", "must be an integer and k, m, g or t without a space"),
-        ("metadata.driver_memory", "2GB", "such as 2g"),
-        ("metadata.driver_memory", "100m", "from 512m"),
-        ("metadata.driver_memory", "-2g", "such as 2g"),
-        ("metadata.master", "local[0]", "must be local[*]"),
-        ("metadata.master", "", "must be local[*]"),
-        ("metadata.deleted_at_source", "delete", "must be keep, remove or refuse"),
+        ("csv.pattern", "(csv", "must be a regular expression of Python: missing )"),
+        ("csv.pattern", "a{99999999999}", "must be a regular expression of Python"),
+        ("dedup.separator", "||", "must be one ASCII character"),
+        ("dedup.separator", "\n", "must be one ASCII character"),
+        ("spark.driver_memory", "2 GB", "must be an integer and k, m, g or t without a space"),
+        ("spark.driver_memory", "2GB", "such as 2g"),
+        ("spark.driver_memory", "100m", "from 512m"),
+        ("spark.driver_memory", "-2g", "such as 2g"),
+        ("spark.master", "local[0]", "must be local[*]"),
+        ("spark.master", "", "must be local[*]"),
+        ("csv.deleted_at_source", "delete", "must be keep, remove or refuse"),
         ("index.max_index_memory_usage", "16 buckets", "such as 200M or 16G"),
         ("index.current_memory_available", "0G", "from 1K"),
         ("index.metric_type", "cosine", "must be ip or l2"),
@@ -113,7 +111,7 @@ def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str
     ("toml", "said"),
     [
         ('[images]\nthreads = "8"', "must be an integer"),
-        ("[metadata]\ndriver_memory = 2", "must be text"),
+        ("[spark]\ndriver_memory = 2", "must be text"),
         ('[images.fetch]\nrobots_txt = "false"', "must be true or false"),
         ("[images.fetch]\nrobots_txt = 1", "must be true or false"),
         ("root = []", "must be text"),
@@ -148,8 +146,8 @@ def test_settings_that_contradict_each_other_name_their_origins(tmp_path: Path) 
         "[images]\nmin_image_size = 500\nmax_image_area = 5000\n",
         "[images.fetch]\nmax_body_bytes = 1000000000\n",
         '[images]\nencode_format = "png"\n',
-        "[metadata]\nmax_caption_chars = 5\nwhere.min_caption_chars = 6\n",
-        "[metadata.where]\nmin_width = 5\nmax_width = 4\n",
+        "[dedup]\nmax_caption_chars = 5\nwhere.min_caption_chars = 6\n",
+        "[dedup.where]\nmin_width = 5\nmax_width = 4\n",
         '[embeddings]\ndevice = "cpu"\nprecision = "fp16"\n',
     ],
 )
@@ -211,7 +209,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = st.sampled_from([*FIELDS, "images", "sample", "mine", "metadata.where", "datasets", "a-b", ""])
+KEYS = st.sampled_from([*FIELDS, "images", "sample", "mine", "dedup.where", "datasets", "a-b", ""])
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
