@@ -35,11 +35,11 @@ def serve(dataset: Dataset, host: str, port: int) -> None:
             f"The indices of {dataset.name} are at {store.address(KNN_INDICES)} and clip-retrieval opens local files "
             "only. Copy the dataset's folder to a disk and set root to it."
         )
-    from laion_assets.sample.clip.model import clip_retrieval_name, register
-    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
+    from laion_assets.sample.clip.model import clip_retrieval_name
+    from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
-    ensure_torchvision()
-    register()
+    name = clip_retrieval_name() if dataset.model == SAMPLE_MODEL else dataset.model
+    import_open_clip(name.removeprefix("open_clip:").partition("/")[0])
     import flask
 
     # The package has a function of the same name.
@@ -55,7 +55,7 @@ def serve(dataset: Dataset, host: str, port: int) -> None:
         clip_back.clip_back(
             indices_paths=paths.name,
             port=port,
-            clip_model=clip_retrieval_name() if dataset.model == SAMPLE_MODEL else dataset.model,
+            clip_model=name,
             use_jit=False,
             enable_mclip_option=False,
             provide_aesthetic_embeddings=False,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from laion_assets.sample.clip.batches import ATTRIBUTE_SIZES, UNKNOWN, attributes, make_batch
-from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION, clip_retrieval_name, register
+from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION, clip_retrieval_name
 from laion_assets.sample.scenes import draw_scene, is_held_out
+from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
 PICTURES = 200
 
@@ -69,8 +70,8 @@ def test_the_preprocessing_is_the_one_of_training() -> None:
 def test_clip_retrievals_loader_takes_the_name_and_gives_the_same_model() -> None:
     from laion_assets.sample.clip.evaluate import Encoder
 
-    register()
-    register()
+    import_open_clip(ARCHITECTURE)
+    import_open_clip(ARCHITECTURE)
     from all_clip import load_clip
 
     name = clip_retrieval_name()
