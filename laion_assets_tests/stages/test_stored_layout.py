@@ -407,7 +407,7 @@ def test_the_command_line_names_and_removes_another_layout(tmp_path: Path, monke
     for key in ("00023", "00024"):
         publish(store, IMAGE_SHARDS, key, SAMPLE.layout)
     shown = CliRunner().invoke(cli, ["status", "-d", "sample"])
-    assert "of another layout: image_shards 00024 (1)" in shown.output
+    assert "partitions of another layout: image_shards 00024 (1)" in shown.output
     counted = CliRunner().invoke(cli, ["status", "-d", "sample", "--json", "--check"])
     assert json.loads(counted.stdout)[IMAGE_SHARDS]["old_layout"] == 1
     assert counted.exit_code == 1
