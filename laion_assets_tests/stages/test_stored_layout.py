@@ -389,7 +389,7 @@ def test_a_complete_asset_costs_one_listing_a_run(tmp_path: Path, monkeypatch: p
     prepare_store(dataset, IMAGE_SHARDS, range(3))
     calls: list[str] = []
     counted: dict[str, Callable[..., object]] = {}
-    for name in ("names", "size", "is_taken", "read_bytes"):
+    for name in ("names", "size", "exists", "read_bytes"):
         counted[name] = getattr(Store, name)
 
         def call(self: Store, *args: object, name: str = name, **more: object) -> object:

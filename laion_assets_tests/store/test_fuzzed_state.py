@@ -123,7 +123,7 @@ def test_any_content_of_an_intent_is_read_dropped_or_refused(content: bytes) -> 
 @settings(max_examples=100, deadline=None)
 @given(
     st.from_regex("[0-9]{5,8}", fullmatch=True) | st.text(min_size=1, max_size=12).filter(lambda name: "/" not in name),
-    st.binary(max_size=60) | values.map(lambda value: json.dumps({"owner": value, "host": value}).encode()),
+    st.binary(max_size=60) | values.map(lambda value: json.dumps({"holder": value, "host": value}).encode()),
 )
 def test_any_claim_is_read_or_ignored(name: str, content: bytes) -> None:
     store = Store("memory://fuzzed-claim")

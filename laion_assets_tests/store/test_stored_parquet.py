@@ -20,7 +20,7 @@ from laion_assets_tests.stages.image_shards.shards import dataset_of
 
 ROWS = [(f"http://a.test/{number}.jpg", f"a caption of row {number}") for number in range(40)]
 UID = uid_of(*ROWS[5])
-AGAIN = r"00\.parquet .*materialize partition 00 of dedup_parquet again"
+AGAIN = r"00\.parquet .*Materialize partition 00 of dedup_parquet again"
 Use = Callable[[Dataset], object]
 USES: dict[str, Use] = {
     "trace": lambda dataset: find_uid(dataset, Store.of(dataset), UID),

@@ -126,9 +126,9 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
     "path is absolute": (put("files", 0, "path", value="/etc/passwd"), "not a path inside"),
     "path of another asset": (put("files", 0, "path", value="raw_csv/a.csv"), "not a path in image_shards"),
     "path of a manifest": (put("files", 0, "path", value="manifests/raw_csv/all.json"), "not a path in image_shards"),
-    "a file twice": (lambda d: d["files"].append(d["files"][0]), "twice"),
+    "a file twice": (lambda d: d["files"].append(d["files"][0]), "duplicate file"),
     "files is an object": (put("files", value={}), "files are not a list"),
-    "an entry is a list": (put("files", 0, value=[1]), "fields are others"),
+    "an entry is a list": (put("files", 0, value=[1]), "fields are wrong"),
     "an entry has another field": (put("files", 0, "mode", value="0777"), "mode"),
     "an entry lacks its sha256": (lambda d: d["files"][0].pop("sha256"), "sha256"),
     "sha256 is short": (put("files", 0, "sha256", value="00"), "the sha256 of"),
@@ -140,16 +140,16 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
     "rows do not add up": (put("counts", "rows_in", value=10**6), "1000000 rows in are not"),
     "reasons is a list": (put("counts", "reasons", value=[1]), "reasons are not an object"),
     "reasons have texts": (put("counts", "reasons", value={"a": "b"}), "a count of rows is 'b'"),
-    "counts is a list": (put("counts", value=[]), "fields are others"),
-    "details is a list": (put("details", value=[]), "outputs or its details"),
-    "details is null": (put("details", value=None), "outputs or its details"),
+    "counts is a list": (put("counts", value=[]), "fields are wrong"),
+    "details is a list": (put("details", value=[]), "outputs or details"),
+    "details is null": (put("details", value=None), "outputs or details"),
     "details are nested 100 deep": (put("details", "x", value=json.loads("[" * 100 + "]" * 100)), "too deeply"),
     "details hold 1e999": (put("details", "x", value=float("inf")), "Infinity"),
-    "outputs is null": (put("outputs", value=None), "outputs or its details"),
-    "outputs have numbers": (put("outputs", value={"00001": 5}), "output's digest"),
-    "published_at is 5": (put("published_at", value=5), "is not text"),
-    "published_at is yesterday": (put("published_at", value="yesterday"), "isoformat"),
-    "published_at has no zone": (put("published_at", value="0001-01-01T00:00:00"), "no time zone"),
+    "outputs is null": (put("outputs", value=None), "outputs or details"),
+    "outputs have numbers": (put("outputs", value={"00001": 5}), "digest of an output"),
+    "committed_at is 5": (put("committed_at", value=5), "is not text"),
+    "committed_at is yesterday": (put("committed_at", value="yesterday"), "isoformat"),
+    "committed_at has no zone": (put("committed_at", value="0001-01-01T00:00:00"), "no time zone"),
     "seconds is text": (put("seconds", value="x"), "its seconds"),
     "seconds are negative": (put("seconds", value=-1), "its seconds"),
     "settings is null": (put("settings", value=None), "is not text"),
@@ -185,7 +185,7 @@ CONTENTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda p: p.write_bytes(b""), "damaged"),
     "a list": (lambda p: p.write_bytes(b"[]"), "not a JSON object"),
     "a number of 5,000 digits": (lambda p: p.write_bytes(b'{"format":' + b"9" * 5_000 + b"}"), "damaged"),
-    "a key twice": (lambda p: p.write_bytes(p.read_bytes().replace(b"{", b'{"key": "00001", ', 1)), "twice"),
+    "a key twice": (lambda p: p.write_bytes(p.read_bytes().replace(b"{", b'{"key": "00001", ', 1)), "duplicate key"),
     "a float that is too large": (lambda p: edit_text(p, '"seconds": ', '"seconds": 1e999, "x": '), "damaged"),
 }
 
@@ -277,26 +277,29 @@ def plant(dataset: Dataset) -> None:
 
 
 INTENTS: dict[str, tuple[Callable[[Dataset], object], str]] = {
-    "attempt outside": (lambda d: intent(d, "../../../../canary"), "not a path inside"),
-    "attempt empty": (lambda d: intent(d, ""), "not a path inside"),
-    "attempt ..": (lambda d: intent(d, ".."), "not a path inside"),
-    "attempt of two parts": (lambda d: intent(d, "a/b"), "attempt is not a name"),
-    "attempt a number": (lambda d: intent(d, 5), "attempt is not a name"),
-    "attempt the intent": (lambda d: intent(d, "intent.json"), "attempt is not a name"),
+    "transaction outside": (lambda d: intent(d, "../../../../canary"), "not a path inside"),
+    "transaction empty": (lambda d: intent(d, ""), "not a path inside"),
+    "transaction ..": (lambda d: intent(d, ".."), "not a path inside"),
+    "transaction of two parts": (lambda d: intent(d, "a/b"), "transaction is not a folder name"),
+    "transaction a number": (lambda d: intent(d, 5), "transaction is not a folder name"),
+    "transaction the intent": (lambda d: intent(d, "intent.json"), "transaction is not a folder name"),
     "writes outside": (plant, "not a path inside"),
-    "of another partition": (lambda d: intent(d, "a1", put("key", value="00002")), "it is of image_shards 00002"),
+    "of another partition": (lambda d: intent(d, "a1", put("key", value="00002")), "it belongs to image_shards 00002"),
     "of another asset": (
         lambda d: intent(d, "a1", lambda m: m.update(asset=RAW_CSV, files=[])),
-        "it is of raw_csv",
+        "it belongs to raw_csv",
     ),
     "a manifest of wrong types": (lambda d: intent(d, "a1", put("settings", value=None)), "settings"),
-    "another field": (lambda d: intent(d, "a1", more=1), "other fields"),
+    "another field": (lambda d: intent(d, "a1", more=1), "its fields are not"),
     "supersedes outside": (lambda d: intent(d, "a1", superseded=[OUTSIDE]), "not a path inside"),
     "supersedes another asset's": (lambda d: intent(d, "a1", superseded=["raw_csv/a"]), "supersedes"),
     "supersedes its own": (lambda d: intent(d, "a1", superseded=[f"image_shards/{KEY}.tar"]), "supersedes"),
     "supersedes a number": (lambda d: intent(d, "a1", superseded=[5]), "supersedes"),
     "a list": (lambda d: intent(d, "a1").write_bytes(b"[]"), "not a JSON object"),
-    "without attempt": (lambda d: intent(d, "a1").write_bytes(b'{"manifest":{}}'), "attempt is not a name"),
+    "without transaction": (
+        lambda d: intent(d, "a1").write_bytes(b'{"manifest":{}}'),
+        "transaction is not a folder name",
+    ),
     "nested": (lambda d: intent(d, "a1").write_bytes(b"[" * 100_000), "too deeply"),
 }
 
@@ -314,11 +317,11 @@ def test_a_tampered_intent_is_not_carried_out(built: Dataset, label: str) -> Non
     assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
 
-CLAIMS = {
+LEASES = {
     "a list": ("000007", "[1]"),
-    "owner a number": ("000007", '{"owner": 5, "host": "h"}'),
-    "owner of huge numbers": ("000007", json.dumps({"owner": f"aa-bb-{'9' * 30}-1.0-{'9' * 12}", "host": "h"})),
-    "from the future": ("000007", json.dumps({"owner": f"aa-bbbbbbbbbbbb-1-1.00-{10**10}", "host": "h"})),
+    "holder a number": ("000007", '{"holder": 5, "host": "h"}'),
+    "holder of huge numbers": ("000007", json.dumps({"holder": f"aa-bb-{'9' * 30}-1.0-{'9' * 12}", "host": "h"})),
+    "from the future": ("000007", json.dumps({"holder": f"aa-bbbbbbbbbbbb-1-1.00-{10**10}", "host": "h"})),
     "nested": ("000007", "[" * 4_000),
     "not JSON": ("000007", "\0\0\0"),
     "number of 30 digits": ("9" * 30, "{}"),
@@ -328,9 +331,9 @@ CLAIMS = {
 }
 
 
-@pytest.mark.parametrize("label", CLAIMS)
+@pytest.mark.parametrize("label", LEASES)
 def test_a_tampered_claim_is_held_by_nobody(built: Dataset, label: str) -> None:
-    name, content = CLAIMS[label]
+    name, content = LEASES[label]
     folder = root(built) / f"leases/{IMAGE_SHARDS}/{KEY}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(content, encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 
 from laion_assets.errors import IntegrityError, InvariantError, LeaseError
 from laion_assets.store import transaction as transaction_module
-from laion_assets.store.lease import LEASE_S, is_alive, lease, living_name
+from laion_assets.store.lease import LEASE_S, holder_name, is_alive, lease
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction, recover
@@ -117,7 +117,7 @@ def test_a_kept_file_that_is_no_longer_published_stops_the_publication(store: St
     newer = publish(store, b"other tar")
     with open_transaction(store, ASSET, KEY) as transaction:
         transaction.keep(kept)
-        with pytest.raises(IntegrityError, match="another run changed it meanwhile"):
+        with pytest.raises(IntegrityError, match="another run changed it"):
             transaction.commit(Counts(1, 1), settings="s", inputs="i")
     assert read_manifest(store, ASSET, KEY) == newer
 
@@ -186,7 +186,7 @@ def test_a_publish_that_dies_midway_is_rolled_forward(
     ("damage", "said"),
     [
         (lambda path: path.unlink(), "is missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes and its manifest says 3"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes, but its manifest says 3"),
         (lambda path: path.write_bytes(b"tbr"), "altered"),
     ],
 )
@@ -270,7 +270,7 @@ def _named(started: float, pid: int, at: float, machine: str) -> str:
 def test_whatever_a_kill_left_in_staging_is_removed_and_nothing_of_the_living(tmp_path: Path) -> None:
     store, now = Store(str(tmp_path)), time.time()
     staging = tmp_path / f"staging/{ASSET}/{KEY}"
-    with living_name() as ours:
+    with holder_name() as ours:
         machine = ours.split("-")[1]
         parent = psutil.Process(os.getppid())
         started = parent.create_time() - psutil.boot_time()
@@ -294,7 +294,7 @@ def test_whatever_a_kill_left_in_staging_is_removed_and_nothing_of_the_living(tm
 
 
 def test_an_owner_lives_on_when_the_clock_of_its_machine_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    with living_name() as ours:
+    with holder_name() as ours:
         _, machine, _, _, at = ours.split("-")
         parent = psutil.Process(os.getppid())
         name = _named(parent.create_time() - psutil.boot_time(), parent.pid, float(at), machine)

@@ -17,7 +17,7 @@ from laion_assets.http.urls.places import is_http, refuse_http_file_system
 from laion_assets.stages.handles import PUBLISHED_PARQUET, PublishedParquet
 from laion_assets.stages.raw_csv.sources.dataset_policy import source_policy
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.manifest import WHOLE, Counts, Manifest, read_manifest, read_published
+from laion_assets.store.manifest import WHOLE, Counts, Manifest, read_committed_file, read_manifest
 from laion_assets.store.own_outputs import OwnOutputs
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction, recover
@@ -90,7 +90,7 @@ def read_list(store: Store) -> list[PublishedFile]:
     manifest = read_manifest(store, PUBLISHED_PARQUET, WHOLE)
     if manifest is None:
         raise IncompleteError(f"{PUBLISHED_PARQUET} is not observed in {store.url}: observe it first.")
-    content = read_published(store, manifest.entry(PublishedParquet.LIST), _MAX_LIST_BYTES)
+    content = read_committed_file(store, manifest.entry(PublishedParquet.LIST), _MAX_LIST_BYTES)
     try:
         return [PublishedFile(**fields) for fields in json.loads(content)]
     except (ValueError, TypeError, RecursionError) as error:
