@@ -106,7 +106,7 @@ def subsets(draw: st.DrawFn) -> tuple[Layout, Layout]:
 
 
 @given(subsets())
-def test_a_subset_has_the_whole_s_shards_and_each_of_them_once(pair: tuple[Layout, Layout]) -> None:
+def test_subset_has_each_shard_of_its_parquet_files_once(pair: tuple[Layout, Layout]) -> None:
     whole, subset = pair
     shards = [shard for parquet in subset.parquet_numbers for shard in whole.shards_of_parquet(parquet)]
     assert list(subset.shard_numbers) == shards

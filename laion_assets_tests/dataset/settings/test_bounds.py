@@ -96,7 +96,7 @@ def test_every_bound_of_a_number_can_be_set(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_every_number_refuses_what_is_out_of_its_bounds_or_not_a_number(tmp_path: Path, name: str) -> None:
+def test_every_number_refuses_values_out_of_bounds_and_other_types(tmp_path: Path, name: str) -> None:
     low, high = NUMBERS[name].metadata["min"], NUMBERS[name].metadata["max"]
     wrong = ["nan", "-inf", "true", '"many"', '"8"', "[]", "{}", "2024-01-01", str(low - 1)]
     if math.isfinite(high):
@@ -117,7 +117,7 @@ def test_every_number_refuses_what_is_out_of_its_bounds_or_not_a_number(tmp_path
 @pytest.mark.parametrize(
     "text", ["nan", "-inf", "true", "many", "-99999999999", "1e400", "0x10", "１", "9" * 5000, " "]
 )
-def test_every_number_refuses_what_a_variable_has_of_another_kind(name: str, text: str) -> None:
+def test_every_number_refuses_a_variable_that_is_not_a_valid_number(name: str, text: str) -> None:
     if text == "1e400" and math.isinf(NUMBERS[name].metadata["max"]):
         return
     variable = f"LAION_ASSETS_{name.replace('.', '_').upper()}"
@@ -128,7 +128,7 @@ def test_every_number_refuses_what_a_variable_has_of_another_kind(name: str, tex
     assert len(str(raised.value)) < 400
 
 
-def test_a_number_without_bounds_cannot_be_declared() -> None:
+def test_declaring_a_number_without_bounds_fails() -> None:
     for default in (1, 0.5, (80, 443)):
         with pytest.raises(TypeError, match="has no bounds"):
             setting(default, "a number")
@@ -141,7 +141,7 @@ def test_a_number_without_bounds_cannot_be_declared() -> None:
         problem_of(dataclasses.fields(Group)[0], 3)
 
 
-def test_integral_numbers_are_integers_and_others_are_not_cut(tmp_path: Path) -> None:
+def test_integral_floats_become_integers_and_others_are_refused(tmp_path: Path) -> None:
     assert repr(apply(tmp_path, "images.threads", "2.0")) == "2"
     assert repr(apply(tmp_path, "images.max_body_bytes", "2e7")) == "20000000"
     assert repr(apply(tmp_path, "images.max_aspect_ratio", "20")) == "20.0"
@@ -151,14 +151,14 @@ def test_integral_numbers_are_integers_and_others_are_not_cut(tmp_path: Path) ->
         Settings({}, "", {"LAION_ASSETS_IMAGES_THREADS": "2.9"}).apply(SAMPLE)
 
 
-def test_what_python_declares_is_checked_as_well() -> None:
+def test_values_set_in_python_are_checked() -> None:
     for wrong in (0, -1, 2.5, True, "8", None, float("nan")):
         with pytest.raises(SettingError, match=r"images\.threads"):
             dataclasses.replace(SAMPLE.images, threads=wrong)
 
 
 @pytest.mark.parametrize("name", DIGESTS)
-def test_the_digests_of_the_built_in_datasets_stay(name: str) -> None:
+def test_settings_digests_of_the_built_in_datasets_do_not_change(name: str) -> None:
     """Another digest makes every partition that exists stale. The model's digest is that of its weights."""
     assets = ("raw_csv", "dedup_parquet", "image_shards", "dataset_statistics", "knn_indices")
     assert [settings_digest(DATASETS[name], asset) for asset in assets] == DIGESTS[name].split()
