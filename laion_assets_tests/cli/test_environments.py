@@ -150,7 +150,7 @@ def test_a_file_url_is_a_path_and_other_roots_are_known_schemes(tmp_path: Path) 
         ("file://data", "write it as file:///folder"),
         ("s33://x", "did you mean s3"),
         ("dropbox://x", "package that is not installed"),
-        ("http://example.org/", "a web server cannot be written"),
+        ("http://example.org/", "web servers cannot be written to"),
     ):
         with pytest.raises(SettingError, match=said):
             root(wrong)

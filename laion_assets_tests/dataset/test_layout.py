@@ -1,4 +1,4 @@
-"""Layout: pure arithmetic, so laws over all values rather than examples."""
+"""The layout: properties of its arithmetic over all values."""
 
 import itertools
 import math
@@ -99,7 +99,7 @@ def test_counts_that_are_not_integers_are_refused(wrong: Any) -> None:
 
 @st.composite
 def subsets(draw: st.DrawFn) -> tuple[Layout, Layout]:
-    """A layout and one of some of its parquet files."""
+    """A layout, and a subset of its parquet files."""
     whole = draw(layouts())
     first = draw(st.integers(0, whole.parquet_files - 1))
     return whole, replace(whole, window=(first, draw(st.integers(first + 1, whole.parquet_files))))

@@ -125,7 +125,9 @@ def test_tables_are_read_in_any_letter_case_and_others_are_counted(dataset: Data
 
 
 def test_invalid_regular_expression_is_refused_with_its_setting(dataset: Dataset, work: Path) -> None:
-    with pytest.raises(SettingError, match=r"metadata\.pattern is '\*\.csv': it must be a regular expression"):
+    with pytest.raises(
+        SettingError, match=r"metadata\.pattern is '\*\.csv': it must be a valid Python regular expression"
+    ):
         replace(dataset, source=str(work), metadata=replace(dataset.metadata, pattern="*.csv"))
 
 

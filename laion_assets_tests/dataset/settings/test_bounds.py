@@ -1,4 +1,4 @@
-"""Every setting of every dataset: bounds are declared, hold at both ends, and are refused beyond them in our words."""
+"""Bounds of all numeric settings: they are declared, accepted at both ends, and enforced beyond with our messages."""
 
 import dataclasses
 import math
@@ -17,11 +17,11 @@ from laion_assets.stages.status import settings_digest
 
 NUMBERS = {name: field for name, field in FIELDS.items() if kind_of(field)[1] in (int, float)}
 DIGESTS = {
-    "laion400m": "704405641f8c07886d97d3e7b939c18c 502d6e876c4cd4e86d790e62862bacaa 23b6d0e625b3784563234618d6304968 "
+    "laion400m": "704405641f8c07886d97d3e7b939c18c 709b81b143c3d03c70ae74b57d9b780e 23b6d0e625b3784563234618d6304968 "
     "f4a0ca19173682a8d9e7618d9fa6d1d5 bca123ff7700170b775869caef1a0549",
-    "sample": "0d30c0ad34568c5ac89f2e9db8483561 c7f583d832a3d3d0a93e56acab287391 23b6d0e625b3784563234618d6304968 "
+    "sample": "0d30c0ad34568c5ac89f2e9db8483561 11c064710aff31867da3c76067cfe8d6 23b6d0e625b3784563234618d6304968 "
     "f290b4d3d982581e33adf6590db57098 ea116ef9e7bc724c600289e1ad6dba58",
-    "rehearsal": "e08b50d19c9e0d98564aec80d50b61f9 f1ca5575fccb2c5f46348f33756cb61b 592b5d9ebc48deb38898d4f7d8b1db63 "
+    "rehearsal": "e08b50d19c9e0d98564aec80d50b61f9 3e34c34a3449ef59a05307fb0f67413a 592b5d9ebc48deb38898d4f7d8b1db63 "
     "f4a0ca19173682a8d9e7618d9fa6d1d5 ea116ef9e7bc724c600289e1ad6dba58",
 }
 
@@ -36,7 +36,7 @@ def values(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def apply(tmp_path: Path, name: str, toml: str) -> Any:
-    """The value of a setting that a file gives; a list's is its only item."""
+    """Return the value of a setting from a file. Of a list, return its only item."""
     table, _, key = name.rpartition(".")
     value = f"[{toml}]" if kind_of(FIELDS[name])[0] is tuple else toml
     file = tmp_path / "settings.toml"
@@ -59,7 +59,7 @@ def test_every_setting_of_every_dataset_has_a_declaration_that_holds() -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_number_has_bounds_that_are_accepted(name: str) -> None:
-    """By the declaration of the setting alone: a bound may contradict another setting, which is another test."""
+    """Checks only the declaration of the setting. A bound may contradict another setting, which is another test."""
     field = NUMBERS[name]
     low, high = field.metadata["min"], field.metadata["max"]
     assert low is not None, f"{name} has no bounds: declare setting(..., min=, max=)"
@@ -83,7 +83,7 @@ COMPANIONS = {
     "images.encode_quality": {"images.encode_format": "webp"},
     "metadata.where.min_caption_chars": {"metadata.max_caption_chars": 1_000_000},
 }
-"""What has to be set as well for a bound not to contradict another setting."""
+"""Settings that must be changed together with a bound, so that they do not contradict it."""
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -106,11 +106,11 @@ def test_every_number_refuses_values_out_of_bounds_and_other_types(tmp_path: Pat
     for value in wrong:
         with pytest.raises(SettingError) as raised:
             apply(tmp_path, name, value)
-        said = str(raised.value)
-        assert said.startswith(f"{name} is "), said
-        assert "settings.toml" in said
-        assert "must be a" in said
-        assert f"{int(low):,}" in said
+        message = str(raised.value)
+        assert message.startswith(f"{name} is "), message
+        assert "settings.toml" in message
+        assert "must be a" in message
+        assert f"{int(low):,}" in message
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -159,6 +159,6 @@ def test_values_set_in_python_are_checked() -> None:
 
 @pytest.mark.parametrize("name", DIGESTS)
 def test_settings_digests_of_the_built_in_datasets_do_not_change(name: str) -> None:
-    """Another digest makes every partition that exists stale. The model's digest is that of its weights."""
+    """A changed digest makes every existing partition stale. The digest of the model is that of its weights."""
     assets = ("raw_csv", "dedup_parquet", "image_shards", "dataset_statistics", "knn_indices")
     assert [settings_digest(DATASETS[name], asset) for asset in assets] == DIGESTS[name].split()

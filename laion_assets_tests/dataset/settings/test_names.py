@@ -1,4 +1,4 @@
-"""Names of settings, sections and variables: a name is a setting, a documented variable, or an error."""
+"""Names of settings, sections and variables: each is a setting, a documented variable, or an error."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_misspelt_variable_is_an_error_with_the_nearest_names(variable: str, n
     with pytest.raises(SettingError) as raised:
         Settings({}, "", {variable: "3"}).apply(SAMPLE)
     assert variable in str(raised.value)
-    assert near is None or near in str(raised.value).removeprefix(f"The environment has {variable}")
+    assert near is None or near in str(raised.value).removeprefix(f"Unknown environment variable {variable}")
 
 
 def test_variables_of_other_datasets_and_documented_ones_are_no_errors() -> None:
@@ -154,7 +154,7 @@ def test_any_valid_name_has_a_graph_and_subsets(name: str) -> None:
 
 
 def test_settings_page_is_up_to_date() -> None:
-    written = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    written = (Path(__file__).parents[3] / "docs" / "settings.md").read_text(encoding="utf-8")
     assert written == reference(), "run: laion-assets settings --markdown > docs/settings.md"
 
 

@@ -1,4 +1,4 @@
-"""Settings: where a value comes from, and what is refused."""
+"""The lookup of settings: the order of sources, and invalid values."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Values of the settings file and of variables: lists, maps, forms of texts, contradictions, and files of any kind."""
+"""Values of the settings file and of variables: lists, maps, text formats, contradictions, and invalid files."""
 
 import contextlib
 import json
@@ -65,18 +65,18 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("metadata.pattern", "(csv", "must be a regular expression of Python: missing )"),
-        ("metadata.pattern", "a{99999999999}", "must be a regular expression of Python"),
+        ("metadata.pattern", "(csv", "must be a valid Python regular expression (missing )"),
+        ("metadata.pattern", "a{99999999999}", "must be a valid Python regular expression"),
         ("metadata.separator", "||", "must be one ASCII character"),
         ("metadata.separator", "\n", "must be one ASCII character"),
-        ("metadata.driver_memory", "2 GB", "must be an integer and k, m, g or t without a space"),
-        ("metadata.driver_memory", "2GB", "such as 2g"),
+        ("metadata.driver_memory", "2 GB", "must be an integer with k, m, g or t and no space"),
+        ("metadata.driver_memory", "2GB", "for example 2g"),
         ("metadata.driver_memory", "100m", "from 512m"),
-        ("metadata.driver_memory", "-2g", "such as 2g"),
+        ("metadata.driver_memory", "-2g", "for example 2g"),
         ("metadata.master", "local[0]", "must be local[*]"),
         ("metadata.master", "", "must be local[*]"),
         ("metadata.deleted_at_source", "delete", "must be keep, remove or refuse"),
-        ("index.max_index_memory_usage", "16 buckets", "such as 200M or 16G"),
+        ("index.max_index_memory_usage", "16 buckets", "for example 200M or 16G"),
         ("index.current_memory_available", "0G", "from 1K"),
         ("index.metric_type", "cosine", "must be ip or l2"),
         ("embeddings.device", "gpu", "must be auto, cpu, cuda or cuda:N"),
@@ -229,7 +229,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
     st.dictionaries(KEYS, VALUES, max_size=3), st.dictionaries(KEYS, st.text(max_size=8) | VALUES.map(str), max_size=2)
 )
 def test_any_values_raise_only_setting_errors(tables: dict[str, Any], variables: dict[str, Any]) -> None:
-    """Tables as tomllib gives them, and variables with texts of all kinds, JSON included."""
+    """Tables as tomllib returns them, and variables with any text, JSON included."""
     environment = {f"LAION_ASSETS_{name.replace('.', '_').upper()}": text for name, text in variables.items()}
     with contextlib.suppress(SettingError):
         found = Settings(nested(tables), "settings.toml", environment).explain(SAMPLE)
