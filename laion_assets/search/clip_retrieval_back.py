@@ -98,10 +98,10 @@ def _fetched(dataset: Dataset, url: str) -> bytes:
 @click.option("--port", default=1234, show_default=True, type=click.IntRange(1, 65_535), help="Port to listen on.")
 def main(name: str, host: str, port: int) -> None:
     """The command line of this module."""
-    from laion_assets.cli.dataset_option import DatasetName, chosen
+    from laion_assets.cli.dataset_option import DatasetName, load_dataset
 
     try:
-        serve(chosen(DatasetName().convert(name, None, None)), host, port)
+        serve(load_dataset(DatasetName().convert(name, None, None)), host, port)
     except LaionAssetsError as error:
         raise click.ClickException(str(error)) from error
 

@@ -10,7 +10,7 @@ from laion_assets.errors import IntegrityError, SourceError
 from laion_assets.http.sources.range_file import open_range_file
 from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.http.urls.places import is_http
-from laion_assets.store.manifest import Manifest, read_published
+from laion_assets.store.manifest import Manifest, read_committed_file
 from laion_assets.store.store import Store
 from laion_assets.tables.table_limits import TableLimits
 
@@ -45,7 +45,7 @@ def read_file_list(store: Store, manifest: Manifest, path: str) -> list[Publishe
     Raises IntegrityError if the list is not the one that the manifest describes.
     """
     entry = manifest.entry(path)
-    content = read_published(store, entry, _MAX_LIST_BYTES)
+    content = read_committed_file(store, entry, _MAX_LIST_BYTES)
     try:
         return [PublishedFile(**fields) for fields in json.loads(content)]
     except (ValueError, TypeError, RecursionError) as error:

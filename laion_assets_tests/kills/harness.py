@@ -237,7 +237,7 @@ def _compare(work: Dataset, undisturbed: Dataset) -> None:
 def _facts(manifest: bytes) -> dict[str, object]:
     """A manifest without what a run's own course puts there: times, requests, and the stats file with its durations."""
     facts = json.loads(manifest)
-    for name in ("published_at", "seconds"):
+    for name in ("committed_at", "seconds"):
         del facts[name]
     facts["files"] = [one for one in facts["files"] if one["repeatable"]]
     facts["details"] = {name: facts["details"][name] for name in ("statuses", "original_sizes")}

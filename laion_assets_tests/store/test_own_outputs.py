@@ -52,7 +52,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 @pytest.mark.parametrize("below", ["data", "data/deep", "."])
-def test_a_source_that_holds_the_root_is_read_without_the_outputs(
+def test_source_that_contains_the_root_is_read_without_the_outputs(
     dataset: Dataset, work: Path, scheme: str, below: str
 ) -> None:
     root = work / below
@@ -64,7 +64,7 @@ def test_a_source_that_holds_the_root_is_read_without_the_outputs(
     assert fetched(here) == ["in/crawl.csv"], "a second time, with outputs of its own there"
 
 
-def test_links_into_the_root_are_not_read_either(dataset: Dataset, work: Path, tmp_path: Path) -> None:
+def test_links_into_the_root_are_not_read(dataset: Dataset, work: Path, tmp_path: Path) -> None:
     root = tmp_path / "elsewhere"
     write_outputs(root, dataset.folder)
     (work / "data").symlink_to(root)
@@ -80,7 +80,7 @@ def test_links_into_the_root_are_not_read_either(dataset: Dataset, work: Path, t
 
 @pytest.mark.parametrize("below", ["", "/raw_csv"])
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_a_source_inside_the_dataset_s_own_folder_is_refused(
+def test_source_inside_the_folder_of_the_dataset_is_refused(
     dataset: Dataset, work: Path, below: str, scheme: str
 ) -> None:
     write_outputs(work, dataset.folder)
@@ -124,8 +124,8 @@ def test_tables_are_read_in_any_letter_case_and_others_are_counted(dataset: Data
     assert fetched(exact) == ["crawl.csv"]
 
 
-def test_a_pattern_that_is_no_regular_expression_is_refused_by_its_setting(dataset: Dataset, work: Path) -> None:
-    with pytest.raises(SettingError, match=r"csv\.pattern is '\*\.csv': it must be a regular expression"):
+def test_invalid_regular_expression_is_refused_with_its_setting(dataset: Dataset, work: Path) -> None:
+    with pytest.raises(SettingError, match=r"csv\.pattern is '\*\.csv': it must be a valid Python regular expression"):
         replace(dataset, source=str(work), csv=replace(dataset.csv, pattern="*.csv"))
 
 
@@ -143,9 +143,7 @@ NAMES = ["*.csv", "a*.csv", "a?.csv", "a[1].csv", "a1.csv", "ab.csv", "x#y.csv",
 
 
 @pytest.mark.parametrize("root", ["local", "remote"])
-def test_signs_of_patterns_in_the_names_of_objects_are_literal(
-    dataset: Dataset, object_store: str, root: str, tmp_path: Path
-) -> None:
+def test_wildcards_in_object_names_are_literal(dataset: Dataset, object_store: str, root: str, tmp_path: Path) -> None:
     there = f"{object_store}/literal-{root}"
     fs, base = fsspec.core.url_to_fs(there)
     for number, name in enumerate(NAMES):
@@ -166,7 +164,7 @@ def test_signs_of_patterns_in_the_names_of_objects_are_literal(
     assert store.size("raw_csv/in/a*.csv") is None
 
 
-def test_a_bucket_that_holds_the_root_is_read_without_the_outputs(
+def test_bucket_that_contains_the_root_is_read_without_the_outputs(
     dataset: Dataset, object_store: str, tmp_path: Path
 ) -> None:
     there = f"{object_store}/holds-root"
@@ -182,7 +180,7 @@ def test_a_bucket_that_holds_the_root_is_read_without_the_outputs(
         fetched(replace(here, source=f"{there}/data/{dataset.folder}"))
 
 
-def test_a_source_without_a_table_says_what_it_has(dataset: Dataset, tmp_path: Path) -> None:
+def test_source_without_a_table_lists_the_files_it_has(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "table.tsv").write_bytes(TABLE)
     with pytest.raises(

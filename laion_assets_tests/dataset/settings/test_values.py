@@ -1,4 +1,4 @@
-"""Values of the settings file and of variables: lists, maps, forms of texts, contradictions, and files of any kind."""
+"""Values of the settings file and of variables: lists, maps, text formats, contradictions, and invalid files."""
 
 import contextlib
 import json
@@ -64,18 +64,18 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("csv.pattern", "(csv", "must be a regular expression of Python: missing )"),
-        ("csv.pattern", "a{99999999999}", "must be a regular expression of Python"),
+        ("csv.pattern", "(csv", "must be a valid Python regular expression (missing )"),
+        ("csv.pattern", "a{99999999999}", "must be a valid Python regular expression"),
         ("dedup.separator", "||", "must be one ASCII character"),
         ("dedup.separator", "\n", "must be one ASCII character"),
-        ("spark.driver_memory", "2 GB", "must be an integer and k, m, g or t without a space"),
-        ("spark.driver_memory", "2GB", "such as 2g"),
+        ("spark.driver_memory", "2 GB", "must be an integer with k, m, g or t and no space"),
+        ("spark.driver_memory", "2GB", "for example 2g"),
         ("spark.driver_memory", "100m", "from 512m"),
-        ("spark.driver_memory", "-2g", "such as 2g"),
+        ("spark.driver_memory", "-2g", "for example 2g"),
         ("spark.master", "local[0]", "must be local[*]"),
         ("spark.master", "", "must be local[*]"),
         ("csv.deleted_at_source", "delete", "must be keep, remove or refuse"),
-        ("index.max_index_memory_usage", "16 buckets", "such as 200M or 16G"),
+        ("index.max_index_memory_usage", "16 buckets", "for example 200M or 16G"),
         ("index.current_memory_available", "0G", "from 1K"),
         ("index.metric_type", "cosine", "must be ip or l2"),
         ("embeddings.device", "gpu", "must be auto, cpu, cuda or cuda:N"),
@@ -98,7 +98,7 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
         ("images.fetch.robots_txt", "yes", "must be true or false"),
     ],
 )
-def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) -> None:
+def test_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) -> None:
     variable = f"LAION_ASSETS_{setting.replace('.', '_').upper()}"
     with pytest.raises(SettingError) as raised:
         Settings({}, "", {variable: value}).apply(SAMPLE)
@@ -122,7 +122,7 @@ def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str
         ("resolve = {a = []}", "the value of 'a' must be text"),
     ],
 )
-def test_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, said: str) -> None:
+def test_value_of_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, said: str) -> None:
     with pytest.raises(SettingError, match=said) as raised:
         settings_of(tmp_path, toml).apply(SAMPLE)
     assert "settings.toml [" in str(raised.value)
@@ -151,7 +151,7 @@ def test_settings_that_contradict_each_other_name_their_origins(tmp_path: Path) 
         '[embeddings]\ndevice = "cpu"\nprecision = "fp16"\n',
     ],
 )
-def test_settings_that_leave_nothing_are_refused(tmp_path: Path, toml: str) -> None:
+def test_settings_that_would_keep_no_row_are_refused(tmp_path: Path, toml: str) -> None:
     with pytest.raises(SettingError, match=r"comes from .*settings\.toml"):
         settings_of(tmp_path, toml).apply(SAMPLE)
 
@@ -185,7 +185,7 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, said
 
 
 @pytest.mark.timeout(10)
-def test_what_is_not_a_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_settings_file_that_is_not_a_regular_file_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name, said in (("fifo", "not a regular file"), (".", "is a folder")):
         with pytest.raises(SettingError, match=said):
@@ -229,8 +229,8 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 @given(
     st.dictionaries(KEYS, VALUES, max_size=3), st.dictionaries(KEYS, st.text(max_size=8) | VALUES.map(str), max_size=2)
 )
-def test_only_setting_errors_come_of_any_values(tables: dict[str, Any], variables: dict[str, Any]) -> None:
-    """Tables as tomllib gives them, and variables with texts of all kinds, JSON included."""
+def test_any_values_raise_only_setting_errors(tables: dict[str, Any], variables: dict[str, Any]) -> None:
+    """Tables as tomllib returns them, and variables with any text, JSON included."""
     environment = {f"LAION_ASSETS_{name.replace('.', '_').upper()}": text for name, text in variables.items()}
     with contextlib.suppress(SettingError):
         found = Settings(nested(tables), "settings.toml", environment).explain(SAMPLE)
@@ -239,7 +239,7 @@ def test_only_setting_errors_come_of_any_values(tables: dict[str, Any], variable
 
 @hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60) | st.text(alphabet="[]{}=.,'\"\n ab1-_#", max_size=60).map(str.encode))
-def test_only_setting_errors_come_of_any_file(tmp_path: Path, content: bytes) -> None:
+def test_any_file_raises_only_setting_errors(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "settings.toml"
     file.write_bytes(content)
     with contextlib.suppress(SettingError):

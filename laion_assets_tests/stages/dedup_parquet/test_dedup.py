@@ -286,7 +286,7 @@ def test_partitions_that_are_there_are_not_made_again(crawl: Dataset, spark: Any
     altered.write_bytes(altered.read_bytes()[:-1] + b"x")
     again = build_dedup_parquet(spark, crawl, Store.of(crawl), range(3), quiet)
     assert [manifest.files for manifest in again] == [manifest.files for manifest in first]
-    assert again[0].published_at == first[0].published_at
+    assert again[0].committed_at == first[0].committed_at
     changed = replace(crawl, dedup=replace(crawl.dedup, max_caption_chars=5))
     other = build_dedup_parquet(spark, changed, Store.of(crawl), range(3), quiet)
     assert other[0].settings != first[0].settings
