@@ -20,6 +20,7 @@ from laion_assets.stages.statistics.report import report_page
 from laion_assets.stages.statistics.summary import dataset_summary, image_summary
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.foreign_files import foreign_files_error
+from laion_assets.store.lease import has_moved_files
 from laion_assets.store.manifest import (
     WHOLE,
     Counts,
