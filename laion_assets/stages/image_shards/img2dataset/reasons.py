@@ -13,6 +13,7 @@ _RESIZER_TEXTS = (
     ("aspect ratio too large", Reason.ASPECT_RATIO),
     ("Insufficient memory", Reason.DECODER_CRASH),
     ("Unable to allocate", Reason.DECODER_CRASH),
+    ("!buf.empty()", Reason.NO_CONTENT),
 )
 """Parts of the texts of img2dataset 1.47's Resizer, of OpenCV and of NumPy."""
 _OPTED_OUT = "Use of image disallowed by X-Robots-Tag directive"
