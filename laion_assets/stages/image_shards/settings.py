@@ -198,7 +198,7 @@ class ImageSettings:
     engine: str = setting(
         LAION_ASSETS,
         "program that fetches and resizes: laion_assets, or img2dataset's own Downloader behind the same address "
-        "guard. docs/engines.md compares them",
+        "guard, but without the decoder's sandbox. docs/engines.md compares them",
         choices=(LAION_ASSETS, IMG2DATASET),
         changes_bytes=True,
         in_digest_at_default=False,

@@ -1,7 +1,9 @@
 """img2dataset's Downloader with our opener in the place of `urllib.request.urlopen`."""
 
+import functools
 import importlib.metadata
 import importlib.util
+import logging
 import os
 from types import ModuleType, SimpleNamespace
 
@@ -10,6 +12,7 @@ from laion_assets.http.urllib_opener.opener import GuardedOpener, Request
 
 VERSION = "1.47.0"
 """Another version may open connections in another way, past the guard."""
+_log = logging.getLogger(__name__)
 _MODULE = "img2dataset.downloader"
 _ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled"}
 """albumentations looks for a newer version when it is imported, wandb for an account: neither is ours to ask for."""
@@ -28,6 +31,7 @@ def guarded_module(opener: GuardedOpener) -> ModuleType:
             f"{VERSION} only. Install img2dataset=={VERSION}, or set images.engine to laion_assets."
         )
     os.environ.update(_ENVIRONMENT)
+    _warn_once()
     spec = importlib.util.find_spec(_MODULE)
     if spec is None or spec.loader is None:
         raise ShardError(f"{_MODULE} cannot be imported: install img2dataset=={VERSION}.")
@@ -37,3 +41,8 @@ def guarded_module(opener: GuardedOpener) -> ModuleType:
         request=SimpleNamespace(Request=Request, urlopen=opener.open)
     )
     return module
+
+
+@functools.cache
+def _warn_once() -> None:
+    _log.warning("decoder sandbox: none, images.engine is img2dataset, which decodes images in this process")
