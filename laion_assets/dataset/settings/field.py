@@ -26,6 +26,7 @@ def setting(
     non_empty: bool = False,
     holds_commas: bool = False,
     changes_bytes: bool = False,
+    in_digest_at_default: bool = True,
 ) -> Any:
     """Declare a setting as a dataclass field.
 
@@ -34,7 +35,9 @@ def setting(
     validates a text, each item of a list, or each value of a map. `non_empty` refuses an empty text, list or item.
     `holds_commas`: if the settings file has a text instead of a list, it is one item, commas included. `changes_bytes`:
     another value makes artefacts stale, because their bytes differ. Settings for speed (processes, batch sizes,
-    devices) do not change bytes. Raises TypeError for a number without bounds.
+    devices) do not change bytes. `in_digest_at_default=False` is for a setting that was added later: the digest
+    includes it only where it is not the default, so that older partitions stay complete. Raises TypeError for a number
+    without bounds.
     """
     first = default[0] if isinstance(default, tuple) and default else default
     if isinstance(first, int | float) and not isinstance(first, bool) and (min is None or max is None):
@@ -49,6 +52,7 @@ def setting(
         "non_empty": non_empty,
         "holds_commas": holds_commas,
         "changes_bytes": changes_bytes,
+        "in_digest_at_default": in_digest_at_default,
     }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
@@ -121,9 +125,10 @@ def shown(value: Any) -> str:
 def byte_settings(settings: Any) -> dict[str, Any]:
     """Return the settings of a dataclass that change bytes, by name."""
     return {
-        field.name: getattr(settings, field.name)
+        field.name: value
         for field in dataclasses.fields(settings)
         if field.metadata.get("changes_bytes")
+        and ((value := getattr(settings, field.name)) != field.default or field.metadata["in_digest_at_default"])
     }
 
 

@@ -1,4 +1,4 @@
-"""Settings of Spark, which runs `dedup_parquet` and, with `images.engine = "spark"`, `image_shards`."""
+"""Settings of Spark, which runs `dedup_parquet` and, with `images.distributor = "spark"`, `image_shards`."""
 
 from dataclasses import dataclass
 
