@@ -7,10 +7,8 @@ import click
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.output import echo, echo_json
 from laion_assets.stages.handles import assets_of
-from laion_assets.stages.status import DatasetStatus, PartitionState
+from laion_assets.stages.status import DatasetStatus, PartitionState, State
 from laion_assets.stages.stored_layout import described, old_partitions
-
-_STATES = ("complete", "stale", "missing", "damaged")
 
 
 @click.command()
@@ -39,7 +37,7 @@ def status(name: str, as_json: bool, check: bool) -> None:
         _print_table(states)
         if old:
             echo(f"  of another layout: {described(old)}. materialize --remove-old-layout removes", fg="yellow")
-    if check and (old or any(state.state != "complete" for found in states.values() for state in found)):
+    if check and (old or any(state.state is not State.COMPLETE for found in states.values() for state in found)):
         raise SystemExit(1)
 
 
@@ -51,7 +49,7 @@ def summary(states: list[PartitionState]) -> dict[str, int]:
     counted = Counter(state.state for state in states)
     manifests = [state.manifest for state in states if state.manifest is not None]
     return {
-        **{state: counted[state] for state in _STATES},
+        **{state.value: counted[state] for state in State},
         "local_failures": sum(state.local_failure for state in states),
         "total": len(states),
         "rows": sum(manifest.counts.rows_out for manifest in manifests),
@@ -76,7 +74,7 @@ def _print_table(states: dict[str, list[PartitionState]]) -> None:
                 f"local failures. {refused[0].reason}. Then run them again.",
                 fg="red",
             )
-        odd = [state for state in found if state.state in ("stale", "damaged")]
+        odd = [state for state in found if state.state in (State.STALE, State.DAMAGED)]
         for state in odd[:5]:
             echo(f"  {asset} {state.key} is {state.state}: {state.reason}", fg="yellow")
         if len(odd) > 5:

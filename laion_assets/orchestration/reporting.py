@@ -24,7 +24,7 @@ from laion_assets.orchestration.declaration import asset_key, run_logger
 from laion_assets.orchestration.sqlite_log import kept_open
 from laion_assets.orchestration.ui.metadata_values import description
 from laion_assets.stages.handles import Handle
-from laion_assets.stages.status import DatasetStatus
+from laion_assets.stages.status import DatasetStatus, State
 from laion_assets.store.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Reporting:
         freshness = DatasetStatus(self._manager.dataset)
         for number in partitions:
             state = freshness.state(self._manager.asset, number)
-            if state.state == "complete" and state.manifest is not None:
+            if state.state is State.COMPLETE and state.manifest is not None:
                 yield number, state.manifest
 
 

@@ -19,7 +19,7 @@ from laion_assets.orchestration.partitions import PARTITIONED, partitions_a_run
 from laion_assets.orchestration.writable_folders import require_root
 from laion_assets.stages.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
 from laion_assets.stages.kept_rows import require_rows
-from laion_assets.stages.status import DatasetStatus, PartitionState
+from laion_assets.stages.status import DatasetStatus, PartitionState, State
 
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
@@ -131,8 +131,8 @@ def materialize_stage(
 
 def _is_due(state: PartitionState, retry: tuple[str, ...]) -> bool:
     if not retry:
-        return state.state != "complete"
-    return state.state == "complete" and bool(state.manifest and set(retry) & set(state.manifest.counts.reasons))
+        return state.state is not State.COMPLETE
+    return state.state is State.COMPLETE and bool(state.manifest and set(retry) & set(state.manifest.counts.reasons))
 
 
 def _run_config(dataset: Dataset, asset: str, retry: tuple[str, ...]) -> dict[str, Any]:

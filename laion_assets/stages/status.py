@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.settings.field import byte_settings, digest_of
@@ -41,17 +42,30 @@ _READERS, _READ_AT_ONCE = 8, 256
 """Threads that read manifests ahead where the disk is slow, and how many each takes at once."""
 
 
+class State(StrEnum):
+    """The states of a partition."""
+
+    COMPLETE = "complete"
+    """Its manifest agrees with its files, today's settings and today's inputs."""
+    STALE = "stale"
+    """Settings or inputs changed since it was built. It is shown, and never rebuilt by itself."""
+    MISSING = "missing"
+    """It is not committed."""
+    DAMAGED = "damaged"
+    """It is committed, and its files or its manifest are missing, truncated or altered."""
+
+
 @dataclass(frozen=True)
 class PartitionState:
-    """State of one partition: `complete`, `stale`, `missing` or `damaged`, and why where it is not complete.
+    """State of one partition, and the reason where it is not complete.
 
-    `local_failure`: it is missing because the last run refused to commit it, for a fault of its machine or network; the
-    reason says what was seen.
+    `local_failure`: it is missing because the last run did not commit it, for a failure of its machine or network; the
+    reason describes the failure.
     """
 
     asset: str
     key: str
-    state: str
+    state: State
     reason: str = ""
     manifest: Manifest | None = None
     local_failure: bool = False
@@ -134,22 +148,22 @@ class DatasetStatus:
         try:
             manifest = self._manifest(handle, partition)
         except IntegrityError as error:
-            return PartitionState(asset, key, "damaged", str(error))
+            return PartitionState(asset, key, State.DAMAGED, str(error))
         if manifest is None:
             note = self._local_failure(asset, key)
-            return PartitionState(asset, key, "missing", note or "not published", local_failure=bool(note))
+            return PartitionState(asset, key, State.MISSING, note or "not published", local_failure=bool(note))
         looked = (asset, partition)
         problem = self._problems.pop(looked) if looked in self._problems else disagreement(self.store, manifest)
         if problem is not None:
-            return PartitionState(asset, key, "damaged", problem, manifest)
+            return PartitionState(asset, key, State.DAMAGED, problem, manifest)
         if asset not in self._settings:
             self._settings[asset] = settings_digest(self.dataset, asset)
         if manifest.settings != self._settings[asset]:
-            return PartitionState(asset, key, "stale", "made with other settings", manifest)
+            return PartitionState(asset, key, State.STALE, "made with other settings", manifest)
         expected = self.expected_inputs(asset, partition)
         if expected is not None and manifest.inputs != expected:
-            return PartitionState(asset, key, "stale", "made from other rows", manifest)
-        return PartitionState(asset, key, "complete", "", manifest)
+            return PartitionState(asset, key, State.STALE, "made from other rows", manifest)
+        return PartitionState(asset, key, State.COMPLETE, "", manifest)
 
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""

@@ -18,7 +18,7 @@ from laion_assets.orchestration.ui.metadata_values import images, table, text
 from laion_assets.stages.handles import (
     RAW_CSV,
 )
-from laion_assets.stages.status import PartitionState
+from laion_assets.stages.status import PartitionState, State
 from laion_assets_tests.hostile_dataset import hostile_manifest, publish_hostile
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE, markup
 
@@ -85,7 +85,7 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
     assert not found.passed
     assert_inert(dict(found.metadata))
     assert markup(found.description or "") == []
-    states = [PartitionState(RAW_CSV, number, f"{number}", "damaged", why) for number, why in enumerate(HOSTILE)]
+    states = [PartitionState(RAW_CSV, f"{number}", State.DAMAGED, why) for number, why in enumerate(HOSTILE)]
     result = outcome(states, "all")
     assert_inert(dict(result.metadata))
     assert markup(result.description or "") == []

@@ -16,14 +16,14 @@ from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.partitions import all_partitions, partitions_of_run
 from laion_assets.orchestration.ui.metadata_values import description, table, text
 from laion_assets.stages.handles import assets_of
-from laion_assets.stages.status import DatasetStatus, PartitionState
+from laion_assets.stages.status import DatasetStatus, PartitionState, State
 from laion_assets.stages.stored_layout import described, old_partitions
 
 NAME = "up_to_date"
 EXAMPLES = 20
 """Rows of a check's table: neighbours that are stale, damaged or missing for one reason share one."""
-STATES = ("complete", "stale", "damaged", "missing")
-_WORST_FIRST = ("damaged", "stale", "missing")
+STATES = (State.COMPLETE, State.STALE, State.DAMAGED, State.MISSING)
+_WORST_FIRST = (State.DAMAGED, State.STALE, State.MISSING)
 DESCRIPTION = (
     "Partitions that were made with other settings or from other rows than today's (stale: a warning), whose files are "
     "missing or cut (damaged: an error), or that are not published (a warning where a run refused to commit them "
@@ -58,7 +58,7 @@ def outcome(states: Iterable[PartitionState], scope: str, old: Sequence[str] = (
     """
     states = list(states)
     counted = Counter(state.state for state in states)
-    metadata: dict[str, dg.MetadataValue] = {state: dg.MetadataValue.int(counted[state]) for state in STATES}
+    metadata: dict[str, dg.MetadataValue] = {state.value: dg.MetadataValue.int(counted[state]) for state in STATES}
     metadata["partitions"] = text(f"{len(states):,} ({scope})")
     if found := examples(states):
         metadata["examples"] = table(list(found[0]), [list(row.values()) for row in found[:EXAMPLES]])
@@ -72,8 +72,8 @@ def outcome(states: Iterable[PartitionState], scope: str, old: Sequence[str] = (
     if refused:
         said += f" ({refused:,} not committed because of local failures)"
     return dg.AssetCheckResult(
-        passed=not (counted["stale"] or counted["damaged"] or old or refused),
-        severity=dg.AssetCheckSeverity.ERROR if counted["damaged"] else dg.AssetCheckSeverity.WARN,
+        passed=not (counted[State.STALE] or counted[State.DAMAGED] or old or refused),
+        severity=dg.AssetCheckSeverity.ERROR if counted[State.DAMAGED] else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
         description=description(
             f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip()
@@ -88,5 +88,5 @@ def examples(states: Iterable[PartitionState]) -> list[dict[str, str | int]]:
     for (state, reason), group in groupby(states, key=lambda one: (one.state, one.reason)):
         if state in _WORST_FIRST:
             keys = [one.key for one in group]
-            rows.append({"first": keys[0], "last": keys[-1], "count": len(keys), "state": state, "why": reason})
-    return sorted(rows, key=lambda row: _WORST_FIRST.index(str(row["state"])))
+            rows.append({"first": keys[0], "last": keys[-1], "count": len(keys), "state": state.value, "why": reason})
+    return sorted(rows, key=lambda row: _WORST_FIRST.index(State(str(row["state"]))))

@@ -14,7 +14,7 @@ from laion_assets.dataset.dataset import REHEARSAL, Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.orchestration.checks.up_to_date import EXAMPLES, NAME, examples, outcome
 from laion_assets.stages.handles import DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, assets_of
-from laion_assets.stages.status import DatasetStatus, PartitionState, settings_digest
+from laion_assets.stages.status import DatasetStatus, PartitionState, State, settings_digest
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, manifest_path
 from laion_assets.store.store import Store
 
@@ -144,7 +144,8 @@ def test_in_a_run_over_a_range_it_looks_at_the_range(published: Dataset) -> None
 
 
 def test_the_table_is_bounded_and_says_what_it_leaves_out() -> None:
-    states = [PartitionState(IMAGE_SHARDS, f"{n:05d}", "stale" if n % 2 else "complete", "why") for n in range(100)]
+    alternating = (State.COMPLETE, State.STALE)
+    states = [PartitionState(IMAGE_SHARDS, f"{n:05d}", alternating[n % 2], "why") for n in range(100)]
     found = outcome(states, "all")
     assert len(found.metadata["examples"].records) == EXAMPLES
     assert found.metadata["further_rows"].value == 50 - EXAMPLES
