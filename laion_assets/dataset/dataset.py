@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.dataset.settings.checks import address_and_port, ip_network
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.errors import LayoutError, SettingError
@@ -99,7 +99,7 @@ class Dataset:
                 f"{self.name} is a subset already: take the subset of {self.part_of or 'consecutive files'}."
             )
         layout = replace(self.layout, window=(parquets.start, parquets.stop))
-        keys = [layout.parquet_key(number) for number in (parquets[0], parquets[-1])]
+        keys = [layout.parquet_key(ParquetNumber(number)) for number in (parquets[0], parquets[-1])]
         return replace(
             self,
             name=f"{self.name}_{keys[0]}_{keys[1]}",

@@ -7,10 +7,10 @@ published; stage code takes handles and nothing else of the stage before.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import EmbeddingNumber, Layout, Numbers, ParquetNumber, PartitionKey, ShardNumber
 from laion_assets.errors import IncompleteError
 from laion_assets.store.manifest import WHOLE, FileEntry, Manifest, read_manifest
 from laion_assets.store.store import Store
@@ -58,14 +58,14 @@ class Handle:
         return cls(Store.of(dataset), layout, tuple(cls.numbers(layout)) if partitions is None else partitions)
 
     @staticmethod
-    def numbers(layout: Layout) -> range:
+    def numbers(layout: Layout) -> Numbers[int]:
         """The numbers of the artefact's partitions."""
-        return range(1)
+        return cast("Numbers[int]", range(1))
 
     @staticmethod
-    def key(layout: Layout, partition: int) -> str:
+    def key(layout: Layout, partition: int) -> PartitionKey:
         """The partition key of a partition number."""
-        return WHOLE
+        return PartitionKey(WHOLE)
 
     def manifest(self, partition: int) -> Manifest:
         """The partition's manifest. Raises IncompleteError if it is not published."""
@@ -109,27 +109,29 @@ class PublishedParquet(Handle):
 class DedupParquet(Handle):
     """Unique rows, sorted by uid, one row group a shard: `dedup_parquet/KEY.parquet`, `dedup_rejects/KEY.parquet`."""
 
+    partitions: tuple[ParquetNumber, ...]
+
     asset = DEDUP_PARQUET
 
     @staticmethod
-    def numbers(layout: Layout) -> range:
+    def numbers(layout: Layout) -> Numbers[ParquetNumber]:
         return layout.parquet_numbers
 
     @staticmethod
-    def key(layout: Layout, partition: int) -> str:
-        return layout.parquet_key(partition)
+    def key(layout: Layout, partition: int) -> PartitionKey:
+        return layout.parquet_key(ParquetNumber(partition))
 
     @staticmethod
-    def path(layout: Layout, partition: int) -> str:
+    def path(layout: Layout, partition: ParquetNumber) -> str:
         """Path of a parquet file, relative to the store."""
         return f"{DEDUP_PARQUET}/{layout.parquet_key(partition)}.parquet"
 
     @staticmethod
-    def rejects_path(layout: Layout, partition: int) -> str:
+    def rejects_path(layout: Layout, partition: ParquetNumber) -> str:
         """Path of a parquet file's quarantined rows, relative to the store."""
         return f"dedup_rejects/{layout.parquet_key(partition)}.parquet"
 
-    def shard_rows(self, shard: int, manifest: Manifest | None = None) -> "pa.Table":
+    def shard_rows(self, shard: ShardNumber, manifest: Manifest | None = None) -> "pa.Table":
         """The rows of one shard: its row group alone is read.
 
         With the `manifest` of its parquet file the footer is kept for the next shard: it describes 1,296 row groups of
@@ -158,18 +160,20 @@ def _footer(store: Store, entry: FileEntry) -> "pq.FileMetaData":
 class ImageShards(Handle):
     """webdataset shards as img2dataset names them: `image_shards/00000.tar`, `.parquet`, `_stats.json`; and `.idx`."""
 
+    partitions: tuple[ShardNumber, ...]
+
     asset = IMAGE_SHARDS
 
     @staticmethod
-    def numbers(layout: Layout) -> range:
+    def numbers(layout: Layout) -> Numbers[ShardNumber]:
         return layout.shard_numbers
 
     @staticmethod
-    def key(layout: Layout, partition: int) -> str:
-        return layout.shard_key(partition)
+    def key(layout: Layout, partition: int) -> PartitionKey:
+        return layout.shard_key(ShardNumber(partition))
 
     @staticmethod
-    def path(layout: Layout, shard: int, suffix: str) -> str:
+    def path(layout: Layout, shard: ShardNumber, suffix: str) -> str:
         """Path of a shard's file, relative to the store; suffix `.tar`, `.parquet`, `_stats.json` or `.idx`."""
         return f"{IMAGE_SHARDS}/{layout.shard_key(shard)}{suffix}"
 
@@ -178,18 +182,20 @@ class ImageShards(Handle):
 class ClipEmbeddings(Handle):
     """clip-retrieval's `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`."""
 
+    partitions: tuple[EmbeddingNumber, ...]
+
     asset = CLIP_EMBEDDINGS
 
     @staticmethod
-    def numbers(layout: Layout) -> range:
+    def numbers(layout: Layout) -> Numbers[EmbeddingNumber]:
         return layout.embedding_numbers
 
     @staticmethod
-    def key(layout: Layout, partition: int) -> str:
-        return layout.embedding_key(partition)
+    def key(layout: Layout, partition: int) -> PartitionKey:
+        return layout.embedding_key(EmbeddingNumber(partition))
 
     @staticmethod
-    def path(layout: Layout, partition: int, kind: str) -> str:
+    def path(layout: Layout, partition: EmbeddingNumber, kind: str) -> str:
         """Path of an embedding file, relative to the store; kind `img_emb`, `text_emb` or `metadata`."""
         suffix = "parquet" if kind == "metadata" else "npy"
         return f"{CLIP_EMBEDDINGS}/{kind}/{kind}_{layout.embedding_key(partition)}.{suffix}"

@@ -8,12 +8,13 @@ acted on.
 import contextlib
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import EmbeddingNumber, PartitionKey, ShardNumber
 from laion_assets.dataset.settings.field import byte_settings, digest_of
 from laion_assets.errors import IncompleteError, IntegrityError
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
@@ -64,7 +65,7 @@ class PartitionState:
     """
 
     asset: str
-    key: str
+    key: PartitionKey
     state: State
     reason: str = ""
     manifest: Manifest | None = None
@@ -112,7 +113,9 @@ def committed_upstream(dataset: Dataset, store: Store, asset: str) -> list[Manif
     return [manifest for manifest in found if manifest is not None]
 
 
-def upstream_partitions(handle: type[Handle], dataset: Dataset, partition: int) -> tuple[type[Handle] | None, range]:
+def upstream_partitions(
+    handle: type[Handle], dataset: Dataset, partition: int
+) -> tuple[type[Handle] | None, Sequence[int]]:
     """The artefact before, and which of its partitions this one reads."""
     layout = dataset.layout
     if handle.asset in SOURCES:
@@ -123,10 +126,10 @@ def upstream_partitions(handle: type[Handle], dataset: Dataset, partition: int) 
     stages = stages_of(dataset)
     before = HANDLES[stages[stages.index(handle.asset) - 1]]
     if handle.asset == IMAGE_SHARDS:
-        parquet = layout.parquet_of_shard(partition)
+        parquet = layout.parquet_of_shard(ShardNumber(partition))
         return before, range(parquet, parquet + 1)
     if handle.asset == CLIP_EMBEDDINGS:
-        return before, layout.shards_of_embedding(partition)
+        return before, layout.shards_of_embedding(EmbeddingNumber(partition))
     return before, before.numbers(layout)
 
 
@@ -196,13 +199,13 @@ class DatasetStatus:
             self._noted[asset] = noted_keys(self.store, asset)
         return read_note(self.store, asset, key) if key in self._noted[asset] else ""
 
-    def _read_ahead(self, handle: type[Handle], partitions: range) -> None:
+    def _read_ahead(self, handle: type[Handle], partitions: Sequence[int]) -> None:
         """Read manifests and sizes of files: in threads where the first of them mostly waited for a disk or a network.
 
         Where nothing waits, threads would only take the interpreter's lock from each other: twice the time.
         """
 
-        def read(part: range) -> None:
+        def read(part: Sequence[int]) -> None:
             for partition in part:
                 with contextlib.suppress(IntegrityError):  # raised again by who asks for its state
                     manifest = self._manifest(handle, partition)

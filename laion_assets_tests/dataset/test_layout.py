@@ -1,4 +1,4 @@
-"""Layout: pure arithmetic, so laws over all values rather than examples."""
+"""Layout: pure arithmetic, so properties of all values rather than examples."""
 
 import itertools
 import math

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import declaration, edge, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
@@ -48,7 +49,7 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
         with Reporting(context, ClipEmbeddingsIOManager(dataset), partitions) as published:
             for partition in partitions:
                 built = build_embedding_file(
-                    dataset, Store.of(dataset), partition, clip_model.load(), run_logger(context)
+                    dataset, Store.of(dataset), EmbeddingNumber(partition), clip_model.load(), run_logger(context)
                 )
                 published(partition, built.manifest)
         return reported_output(ClipEmbeddings.of(dataset, partitions))

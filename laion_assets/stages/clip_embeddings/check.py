@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.orchestration.checks.model_loader import ModelLoader
 from laion_assets.stages.handles import CLIP_EMBEDDINGS
 from laion_assets.store.store import Store
@@ -17,4 +18,4 @@ def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLo
     """What an embedding file breaks of the law; some of its rows are encoded again and compared."""
     from laion_assets.stages.clip_embeddings.verify import verify_embedding_file
 
-    yield from verify_embedding_file(store, dataset.layout, partition, load_model()).problems
+    yield from verify_embedding_file(store, dataset.layout, EmbeddingNumber(partition), load_model()).problems

@@ -13,7 +13,7 @@ import pyarrow as pa
 from laion_assets import errors
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import Positions
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.errors import IncompleteError, LaionAssetsError
 from laion_assets.stages.dedup_parquet.inputs import Inputs, inputs_of
 from laion_assets.stages.dedup_parquet.progress import reported
@@ -52,9 +52,10 @@ def build_dedup_parquet(
     raw, source = inputs_of(dataset, store)
     layout = dataset.layout
     settings = settings_digest(dataset, DEDUP_PARQUET)
-    inputs = {parquet: inputs_digest(layout.parquet_key(parquet), [raw]) for parquet in partitions}
+    parquets = [ParquetNumber(partition) for partition in partitions]
+    inputs = {parquet: inputs_digest(layout.parquet_key(parquet), [raw]) for parquet in parquets}
     wanted = []
-    for parquet in dict.fromkeys(partitions):
+    for parquet in dict.fromkeys(parquets):
         current = recover(store, DEDUP_PARQUET, layout.parquet_key(parquet))
         made_so = current is not None and (current.settings, current.inputs) == (settings, inputs[parquet])
         if current is None or not made_so or disagreement(store, current, hashes=True):
@@ -65,7 +66,7 @@ def build_dedup_parquet(
         digests = {each: inputs[each] for each in wanted}
         writer = PartitionWriter(store, layout, tuple(wanted), settings, digests, RANGE_BYTES)
         _run(spark, dataset, source, writer, log)
-    manifests = [_published(store, layout.parquet_key(parquet)) for parquet in partitions]
+    manifests = [_published(store, layout.parquet_key(parquet)) for parquet in parquets]
     for line in left_out_lines(manifests):
         log(line)
     return manifests
