@@ -6,9 +6,11 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.output import echo, echo_json
-from laion_assets.stages.handles import assets_of
+from laion_assets.stages.registry import stage_names
 from laion_assets.stages.status import DatasetStatus, PartitionState, State
-from laion_assets.stages.stored_layout import described, old_partitions
+from laion_assets.stages.stored_layout import describe_old, old_partitions
+
+_STATES = (State.COMPLETE, State.STALE, State.MISSING, State.DAMAGED)
 
 
 @click.command()
@@ -28,7 +30,7 @@ def status(name: str, as_json: bool, check: bool) -> None:
     dataset = chosen(name)
     print_root(dataset)
     freshness = DatasetStatus(dataset)
-    states = {asset: freshness.states(asset) for asset in assets_of(dataset)}
+    states = {asset: freshness.states(asset) for asset in stage_names(dataset)}
     old = old_partitions(dataset, freshness.store)
     if as_json:
         counts = {asset: {**summary(found), "old_layout": len(old.get(asset, ()))} for asset, found in states.items()}
@@ -36,8 +38,8 @@ def status(name: str, as_json: bool, check: bool) -> None:
     else:
         _print_table(states)
         if old:
-            echo(f"  of another layout: {described(old)}. materialize --remove-old-layout removes", fg="yellow")
-    if check and (old or any(state.state is not State.COMPLETE for found in states.values() for state in found)):
+            echo(f"  of another layout: {describe_old(old)}. materialize --remove-old-layout removes", fg="yellow")
+    if check and (old or any(not state.is_complete for found in states.values() for state in found)):
         raise SystemExit(1)
 
 
@@ -49,7 +51,7 @@ def summary(states: list[PartitionState]) -> dict[str, int]:
     counted = Counter(state.state for state in states)
     manifests = [state.manifest for state in states if state.manifest is not None]
     return {
-        **{state.value: counted[state] for state in State},
+        **{state: counted[state] for state in _STATES},
         "local_failures": sum(state.local_failure for state in states),
         "total": len(states),
         "rows": sum(manifest.counts.rows_out for manifest in manifests),
