@@ -46,12 +46,12 @@ def _check(dataset: Dataset, asset: str) -> dg.AssetChecksDefinition:
         covered = all_partitions(dataset, asset) if of_run is None else of_run
         scope = "all" if of_run is None else "of this run"
         old = old_partitions(dataset, status.store, asset).get(asset, [])
-        return outcome([status.state(asset, partition) for partition in covered], scope, old)
+        return summarize([status.state(asset, partition) for partition in covered], scope, old)
 
     return up_to_date
 
 
-def outcome(states: Iterable[PartitionState], scope: str, old: Sequence[str] = ()) -> dg.AssetCheckResult:
+def summarize(states: Iterable[PartitionState], scope: str, old: Sequence[str] = ()) -> dg.AssetCheckResult:
     """Counts by state, what is behind them, and examples; `scope` says which partitions these are.
 
     `old` are the keys of partitions of another layout than the dataset's, a warning.
