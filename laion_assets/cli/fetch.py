@@ -1,6 +1,7 @@
 """`laion-assets fetch`."""
 
 import contextlib
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -24,7 +25,7 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
     laion-assets fetch http://127.0.0.1/secret.jpg --json         blocked_address
     laion-assets fetch file:///etc/passwd --json                  unsupported_scheme
     """
-    from laion_assets.stages.image_shards.preview import decide
+    from laion_assets.stages.image_shards.preview import preview_url
 
     dataset = load_dataset(name) if name else None
     with contextlib.ExitStack() as stack:
@@ -32,7 +33,7 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
             from laion_assets.sample.running import running_site
 
             dataset = dataset.with_resolve(stack.enter_context(running_site()).resolve)
-        decision = decide(url, dataset)
+        decision = asdict(preview_url(url, dataset))
     if as_json:
         echo_json(decision)
         return

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.dataset.settings.checks import address_and_port, ip_network
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.dataset.settings.spark import SparkSettings
@@ -110,7 +110,7 @@ class Dataset:
         if parquets.step != 1:
             raise LayoutError(f"Invalid subset {parquets} of {self.name}: its parquet files must be consecutive.")
         layout = replace(self.layout, window=(parquets.start, parquets.stop))
-        keys = [layout.parquet_key(number) for number in (parquets[0], parquets[-1])]
+        keys = [layout.parquet_key(ParquetNumber(number)) for number in (parquets[0], parquets[-1])]
         return replace(
             self,
             name=f"{self.name}_{keys[0]}_{keys[1]}",

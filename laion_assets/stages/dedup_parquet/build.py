@@ -13,7 +13,7 @@ import pyarrow as pa
 from laion_assets import errors
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import Positions
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.errors import IncompleteError, LaionAssetsError
 from laion_assets.stages.dedup_parquet.inputs import Inputs, inputs_of
 from laion_assets.stages.dedup_parquet.progress import reported
@@ -53,9 +53,10 @@ def build_dedup_parquet(
     raw, source = inputs_of(dataset, store)
     layout = dataset.layout
     settings = STAGE.settings_digest(dataset)
-    inputs = {parquet: inputs_digest(layout.parquet_key(parquet), [raw]) for parquet in partitions}
+    parquets = [ParquetNumber(partition) for partition in partitions]
+    inputs = {parquet: inputs_digest(layout.parquet_key(parquet), [raw]) for parquet in parquets}
     wanted = []
-    for parquet in dict.fromkeys(partitions):
+    for parquet in dict.fromkeys(parquets):
         key = layout.parquet_key(parquet)
         if not state_before_run(store, STAGE, DEDUP_PARQUET, key, settings, inputs[parquet]).is_complete:
             wanted.append(parquet)
@@ -65,7 +66,7 @@ def build_dedup_parquet(
         digests = {each: inputs[each] for each in wanted}
         writer = PartitionWriter(store, layout, tuple(wanted), settings, digests, RANGE_BYTES)
         _run(spark, dataset, source, writer, log)
-    manifests = [_published(store, layout.parquet_key(parquet)) for parquet in partitions]
+    manifests = [_published(store, layout.parquet_key(parquet)) for parquet in parquets]
     for line in left_out_lines(manifests):
         log(line)
     return manifests

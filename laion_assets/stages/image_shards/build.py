@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import LocalFailureError, SettingError, ShardError
 from laion_assets.progress import Progress
 from laion_assets.stages.handles import IMAGE_SHARDS
@@ -58,7 +59,7 @@ def build_image_shards(
 
     if retry:
         log(_announcement(dataset, shards, retry))
-    tasks = [ShardTask(dataset, shard, retry=retry) for shard in shards]
+    tasks = [ShardTask(dataset, ShardNumber(shard), retry=retry) for shard in shards]
     failures: list[ShardFailure] = []
     stopped = False
     try:

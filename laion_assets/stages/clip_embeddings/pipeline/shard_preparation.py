@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ShardNumber
 from laion_assets.errors import IntegrityError
 from laion_assets.processes.parent_death import end_with
 from laion_assets.stages.clip_embeddings.models.captions import cleaned
@@ -56,7 +56,7 @@ class ShardToPrepare:
 
     store: Store
     layout: Layout
-    shard: int
+    shard: ShardNumber
     manifest: Manifest
     samples: bool = True
 
@@ -71,7 +71,7 @@ class PreparedShard:
     the tar is a copy of a remote one, to be removed after use.
     """
 
-    shard: int
+    shard: ShardNumber
     keys: list[str]
     table: "pa.Table"
     path: Path | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.http.fetch import Fetched
 from laion_assets.http.fetch_queue import Tally
 from laion_assets.http.urllib_opener.opener import GuardedOpener
@@ -30,7 +31,7 @@ _ROWS_PER_KEY = 10_000
 
 
 def fetch_rows(
-    dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequence[int], folder: Path, watch: ShardWatch
+    dataset: Dataset, shard: ShardNumber, rows: "pa.Table", positions: Sequence[int], folder: Path, watch: ShardWatch
 ) -> FetchedRows:
     """Fetch these rows of dedup_parquet with img2dataset. The contract is that of `shard.fetch.fetch_rows`."""
     from laion_assets.stages.image_shards.img2dataset.bounded_resizer import BoundedResizer

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.settings import IMG2DATASET
 from laion_assets.stages.image_shards.shard import fetch
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def fetch_rows(
-    dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequence[int], folder: Path, watch: ShardWatch
+    dataset: Dataset, shard: ShardNumber, rows: "pa.Table", positions: Sequence[int], folder: Path, watch: ShardWatch
 ) -> FetchedRows:
     """Fetch rows of a shard with the engine of the settings. An engine is a function with the contract of ours.
 

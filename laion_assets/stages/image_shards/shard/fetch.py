@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import ShardError
 from laion_assets.http.fetch import Fetched, shared_fetcher
 from laion_assets.http.fetch_queue import FetchQueue, Tally
@@ -46,7 +47,7 @@ class FetchedRows:
 
 
 def fetch_rows(
-    dataset: Dataset, shard: int, rows: "pa.Table", positions: Sequence[int], folder: Path, watch: ShardWatch
+    dataset: Dataset, shard: ShardNumber, rows: "pa.Table", positions: Sequence[int], folder: Path, watch: ShardWatch
 ) -> FetchedRows:
     """Fetch these rows of dedup_parquet, whose places in the shard are `positions`, into a new `folder`.
 

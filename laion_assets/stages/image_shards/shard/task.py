@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY
+from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, InvariantError, LocalFailureError, ShardError
 from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
@@ -43,7 +43,7 @@ class ShardTask:
     """
 
     dataset: Dataset
-    shard: int
+    shard: ShardNumber
     force: bool = False
     retry: tuple[str, ...] = ()
 
