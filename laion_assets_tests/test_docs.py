@@ -24,6 +24,7 @@ PAGES = [
 SOURCES = (TOP, TOP / "laion_assets", TOP / "laion_assets_tests")
 READER_FILES = {"mine.py"}
 """Files that a reader makes."""
+NAMING_PAGES = {".py", ".yaml", ".toml", ".conf", ".example"}
 NOT_SETTINGS = re.compile(
     r"^(details|laion_assets|click|spark\.(local|pyspark|executor|driver|yarn|kubernetes|default))\."
     r"|\.(py|json|html|parquet|index|yaml|toml|conf|cfg|lock|npy|org|example)$"
@@ -122,6 +123,14 @@ def test_named_commands_and_make_targets_exist(page: Path) -> None:
     makefile = (TOP / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make ([a-z-]+)", text_of(page)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_pages_named_in_code_comments_and_configuration_exist() -> None:
+    folders = ("laion_assets", "bench", "deploy", "dagster_home", "tools")
+    files = [path for folder in folders for path in (TOP / folder).rglob("*") if path.suffix in NAMING_PAGES]
+    for path in [*files, TOP / "Makefile", TOP / "setup.cfg", TOP / "pyproject.toml"]:
+        for name in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8", errors="replace")):
+            assert (TOP / name).is_file(), f"{path}: {name}"
 
 
 def test_the_architecture_lists_every_stage_with_its_summary() -> None:
