@@ -26,7 +26,7 @@ READER_FILES = {"mine.py"}
 """Files that a reader makes."""
 NAMING_PAGES = {".py", ".yaml", ".toml", ".conf", ".example"}
 NOT_SETTINGS = re.compile(
-    r"^(details|laion_assets|click|spark\.(local|pyspark|executor|driver|yarn|kubernetes|default))\."
+    r"^(details|laion_assets|click|http|urllib|spark\.(local|pyspark|executor|driver|yarn|kubernetes|default))\."
     r"|\.(py|json|html|parquet|index|yaml|toml|conf|cfg|lock|npy|org|example)$"
 )
 """Dotted names that are not settings: parts of manifests, modules, Spark's own configuration, files and hosts."""
