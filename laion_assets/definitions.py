@@ -36,9 +36,9 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
         resources={
             **{io_manager_key(stage): load_io_manager(stage, dataset) for stage in stages},
             "spark": SparkResource(
-                master=dataset.metadata.master,
-                driver_memory=dataset.metadata.driver_memory,
-                conf=dataset.metadata.spark_conf,
+                master=dataset.spark.master,
+                driver_memory=dataset.spark.driver_memory,
+                conf=dataset.spark.conf,
             ),
             "clip_model": ClipModelResource(
                 model=dataset.model,

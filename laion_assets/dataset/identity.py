@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ParquetNumber
 
 try:
     # CPython's own, where it was built with it: of a short text OpenSSL's takes twice the time.
@@ -78,7 +78,9 @@ class Positions:
     """
 
     def __init__(self, layout: Layout, partitions: Iterable[int]) -> None:
-        starts = [layout.uid_range(parquet)[0].to_bytes(16, "big") for parquet in range(layout.parquet_files)]
+        starts = [
+            layout.uid_range(ParquetNumber(number))[0].to_bytes(16, "big") for number in range(layout.parquet_files)
+        ]
         self._high, self._low = halves(digest_array(starts))
         self._positions = np.full(layout.parquet_files, -1, np.int32)
         for position, parquet in enumerate(partitions):

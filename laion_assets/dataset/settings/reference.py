@@ -1,4 +1,4 @@
-"""The table of all settings, docs/settings.md: name, default, allowed values and meaning, from their declarations."""
+"""The reference of all settings, docs/settings.md: name, default, allowed values and help, from their declarations."""
 
 import dataclasses
 from typing import Any
@@ -15,16 +15,16 @@ describes where values come from and how they are written. A dataset may declare
 
 
 def reference() -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     tables: dict[str, list[str]] = {}
     for name, field in FIELDS.items():
         table, _, key = name.rpartition(".")
-        cells = (f"`{key}`", _default(field), _allowed(field), _meaning(field))
+        cells = (f"`{key}`", _default(field), _allowed(field), _help(field))
         row = " | ".join(cell.replace("|", "\\|") for cell in cells)
         tables.setdefault(table, []).append(f"| {row} |")
     lines = [_HEAD.rstrip()]
     for table, rows in tables.items():
-        title = f"`[{table}]`" if table else "At the top, or in a dataset's section"
+        title = f"`[{table}]`" if table else "At the top of the file, or in the section of a dataset"
         lines += [f"\n## {title}\n", "| setting | default | allowed | meaning |", "|---|---|---|---|", *rows]
     lines += ["\n## Other variables\n", "| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {meaning} |" for name, meaning in OTHER_VARIABLES.items()]
@@ -49,5 +49,5 @@ def _allowed(field: "dataclasses.Field[Any]") -> str:
     return f"{found}{unit}" if found else kind
 
 
-def _meaning(field: "dataclasses.Field[Any]") -> str:
+def _help(field: "dataclasses.Field[Any]") -> str:
     return f"{field.metadata['help']}{' (*bytes*)' if field.metadata['changes_bytes'] else ''}"

@@ -18,7 +18,7 @@ class ClipModelResource(dg.ConfigurableResource):
     def load(self) -> Any:
         """The loaded `ClipModel`. Raises ModelError."""
         if self._loaded is None:
-            from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+            from laion_assets.stages.clip_embeddings.models.loading import load_model
 
             self._loaded = load_model(self.model, self.device, self.precision, self.reader_processes)
         return self._loaded

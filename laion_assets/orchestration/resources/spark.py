@@ -23,6 +23,23 @@ _STOP_S = 3.0
 _LOG_TAIL_CHARS = 2_000
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
+SPARK_CONF: dict[str, str] = {
+    # The run's log has our own progress lines instead.
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+    # The data in the exchange is already compressed.
+    "spark.shuffle.compress": "false",
+    # The JVM moves few large values: G1 would start a cycle for every few of them, and C2 does not pay off.
+    _JAVA_OPTIONS: "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
+    # Spark's default checksum (Adler-32) is computed byte by byte, CRC32C by the processor.
+    "spark.shuffle.checksum.algorithm": "CRC32C",
+    # One writer per parquet file. Retries only help when an executor is lost.
+    "spark.speculation": "false",
+    "spark.task.maxFailures": "4",
+}
+"""Spark configuration of every session. The dataset's `spark.conf` overrides it."""
+
 
 class SparkResource(dg.ConfigurableResource):
     """A Spark session built by dagster-pyspark's `LazyPySparkResource`.
@@ -43,8 +60,6 @@ class SparkResource(dg.ConfigurableResource):
         if self._lazy is None:
             self._check_needs()
             from dagster_pyspark import LazyPySparkResource
-
-            from laion_assets.stages.dedup_parquet.spark.spark_settings import SPARK_CONF
 
             self._lazy = LazyPySparkResource(
                 spark_config={
@@ -74,7 +89,7 @@ class SparkResource(dg.ConfigurableResource):
         python = os.environ.setdefault("PYSPARK_PYTHON", self.conf.get("spark.pyspark.python", sys.executable))
         if self.master.startswith("local"):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            check_python(python, "PYSPARK_PYTHON" if given else "spark.pyspark.python in metadata.spark_conf")
+            check_python(python, "PYSPARK_PYTHON" if given else "spark.pyspark.python in spark.conf")
         name_user()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -120,7 +135,7 @@ def _jvm_noise_kept_apart() -> Iterator[None]:
             error.add_note(f"The JVM logged: {logged[-_LOG_TAIL_CHARS:]}")
             raise SparkError(
                 f"Spark did not start: {_first_problem(logged) or str(error).strip()[:500]}. "
-                "Check metadata.master, metadata.driver_memory and metadata.spark_conf."
+                "Check spark.master, spark.driver_memory and spark.conf."
             ) from error
         finally:
             os.dup2(kept, 2)

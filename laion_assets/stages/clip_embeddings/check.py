@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.orchestration.stage_parts import ModelLoader
 from laion_assets.store.store import Store
 
@@ -11,4 +12,4 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     """What an embedding file breaks of the law; some of its rows are encoded again and compared."""
     from laion_assets.stages.clip_embeddings.verify import verify_embedding_file
 
-    yield from verify_embedding_file(store, dataset.layout, partition, load_model()).problems
+    yield from verify_embedding_file(store, dataset.layout, EmbeddingNumber(partition), load_model()).problems

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ParquetNumber
 from laion_assets.orchestration.stage_parts import ModelLoader
 from laion_assets.stages.handles import DedupParquet
 from laion_assets.store.store import Store
@@ -17,9 +18,10 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
 
     layout = dataset.layout
     manifest = DedupParquet.of(dataset, (partition,)).manifest(partition)
-    path = DedupParquet.path(layout, partition)
-    shards = layout.shards_of_parquet(partition)
-    first, end = layout.uid_range(partition)
+    parquet_file = ParquetNumber(partition)
+    path = DedupParquet.path(layout, parquet_file)
+    shards = layout.shards_of_parquet(parquet_file)
+    first, end = layout.uid_range(parquet_file)
     rows, previous = 0, ""
     with store.open(path) as file:
         parquet = pq.ParquetFile(file)
@@ -45,7 +47,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
             rows += table.num_rows
     if rows != manifest.counts.rows_out:
         yield f"{path} has {rows} rows and its manifest says {manifest.counts.rows_out}"
-    yield from _reject_problems(store, DedupParquet.rejects_path(layout, partition), dict(manifest.counts.reasons))
+    yield from _reject_problems(store, DedupParquet.rejects_path(layout, parquet_file), dict(manifest.counts.reasons))
 
 
 def _reject_problems(store: Store, path: str, promised: dict[str, int]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import uid_of
+from laion_assets.dataset.layout import ParquetNumber, ShardNumber
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError
 from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.store.manifest import read_manifest
@@ -19,8 +20,8 @@ _UID = re.compile(r"[0-9a-f]{32}")
 class FoundRow:
     """A row, and where it is: parquet file, shard, and its number in the shard. `key` is img2dataset's."""
 
-    parquet: int
-    shard: int
+    parquet: ParquetNumber
+    shard: ShardNumber
     row: int
     key: str
     values: dict[str, Any]

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.links import partition_link
 from laion_assets.orchestration.ui.metadata_values import images, table, text
@@ -29,13 +30,12 @@ class ImageShardsIOManager(PartitionIOManager):
         """Success rate, pictures/s, links to its rows and embeddings, the history of retries, and a contact sheet."""
         layout = self.dataset.layout
         counts = manifest.counts
-        parquet, embedding = layout.parquet_of_shard(partition), layout.embedding_of_shard(partition)
+        shard = ShardNumber(partition)
+        parquet, embedding = layout.parquet_of_shard(shard), layout.embedding_of_shard(shard)
         metadata: Metadata = {
             DEDUP_PARQUET: partition_link(self.dataset, DEDUP_PARQUET, layout.parquet_key(parquet)),
             CLIP_EMBEDDINGS: partition_link(self.dataset, CLIP_EMBEDDINGS, layout.embedding_key(embedding)),
-            "rows_from": text(
-                f"row group {layout.row_group_of_shard(partition)} of {DedupParquet.path(layout, parquet)}"
-            ),
+            "rows_from": text(f"row group {layout.row_group_of_shard(shard)} of {DedupParquet.path(layout, parquet)}"),
         }
         if manifest.seconds:
             metadata["pictures_per_s"] = dg.MetadataValue.float(round(counts.rows_out / manifest.seconds, 2))
@@ -53,7 +53,7 @@ class ImageShardsIOManager(PartitionIOManager):
             from laion_assets.search.shard_images import shard_contact_sheet
 
             self._sheets += 1
-            sheet = shard_contact_sheet(self.store, ImageShards.path(layout, partition, ".tar"))
+            sheet = shard_contact_sheet(self.store, ImageShards.path(layout, shard, ".tar"))
             if sheet:
                 metadata["pictures"] = images([("pictures", "image/jpeg", sheet)])
         return metadata

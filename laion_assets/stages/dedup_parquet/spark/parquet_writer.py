@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_assets.dataset.identity import hex_column, rows_digest
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.errors import InvariantError
 from laion_assets.tables.columns import DEDUP_SCHEMA, REJECT_RUN, REJECTS_SCHEMA, ROW_RUN
 
@@ -30,7 +30,7 @@ REJECTS_ROW_GROUP = 10_000
 
 
 def write_groups(
-    batches: Iterable[pa.RecordBatch], rows: int, path: Path, layout: Layout, parquet: int
+    batches: Iterable[pa.RecordBatch], rows: int, path: Path, layout: Layout, parquet: ParquetNumber
 ) -> dict[str, str]:
     """Write a parquet file of one row group a shard; returns the digest of each shard's rows by shard key.
 

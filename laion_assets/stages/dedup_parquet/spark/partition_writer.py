@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.errors import CommitError
 from laion_assets.stages.dedup_parquet.rows.kept_row import ORDER, REJECT_ORDER
 from laion_assets.stages.dedup_parquet.rows.reasons import DUPLICATE
@@ -32,9 +32,9 @@ class PartitionWriter:
 
     store: Store
     layout: Layout
-    partitions: tuple[int, ...]
+    partitions: tuple[ParquetNumber, ...]
     settings: str
-    inputs: dict[int, str]
+    inputs: dict[ParquetNumber, str]
     range_bytes: int = RANGE_BYTES
 
     def write(self, position: int, batches: Iterable[pa.RecordBatch]) -> Manifest:

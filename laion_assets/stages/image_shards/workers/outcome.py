@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.store.manifest import Manifest
 
 
@@ -12,7 +13,7 @@ class ShardOutcome:
     Of a retry also how many of its rows were fetched again, and how many of these have a picture now.
     """
 
-    shard: int
+    shard: ShardNumber
     manifest: Manifest
     skipped: bool = False
     seconds: float = 0.0
@@ -44,7 +45,7 @@ class ShardOutcome:
 class ShardFailure:
     """One shard that was not published, and why. `kind` is the error's class name, or `WorkerDied`."""
 
-    shard: int
+    shard: ShardNumber
     key: str
     kind: str
     message: str
