@@ -133,6 +133,17 @@ def test_pages_named_in_code_comments_and_configuration_exist() -> None:
             assert (TOP / name).is_file(), f"{path}: {name}"
 
 
+def test_the_error_messages_of_the_troubleshooting_page_exist() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (TOP / "laion_assets").rglob("*.py"))
+    text = re.sub(r'"\n\s*f?"', "", sources)
+    page = text_of(TOP / "docs" / "operations" / "troubleshooting.md")
+    cells = re.findall(r"^\| (`.*?`) \| ", page, re.MULTILINE)
+    assert cells
+    for message in re.findall(r"`([^`]*\.\.\.[^`]*)`", " ".join(cells)):
+        for part in filter(None, (part.strip() for part in message.split("..."))):
+            assert part in text, f"{message}: {part}"
+
+
 def test_the_architecture_lists_every_stage_with_its_summary() -> None:
     page = text_of(TOP / "docs" / "architecture.md")
     rows = re.findall(r"^\| `(\w+)` \| ([A-Z].*) \|$", page, re.MULTILINE)
