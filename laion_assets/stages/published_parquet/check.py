@@ -10,7 +10,7 @@ from laion_assets.store.store import Store
 
 
 def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """Files that are gone or became others since the last look."""
+    """Yield files that were deleted or changed since the last observation."""
     from laion_assets.http.sources.dataset_policy import source_policy
     from laion_assets.stages.published_parquet.build import read_list
     from laion_assets.tables.published_files import open_published

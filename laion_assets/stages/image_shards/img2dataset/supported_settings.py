@@ -2,12 +2,9 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from laion_assets.errors import SettingError
-
-if TYPE_CHECKING:
-    from laion_assets.stages.image_shards.settings import ImageSettings
 
 UNSUPPORTED = {
     "robots_txt": "it never requests robots.txt",
@@ -22,8 +19,11 @@ UNSUPPORTED = {
 """Name of the setting, and why img2dataset cannot honour it."""
 
 
-def check_supported(images: "ImageSettings") -> None:
-    """Raise SettingError for a value other than the default of a setting in UNSUPPORTED, and for unsafe EXIF."""
+def check_supported(images: Any) -> None:
+    """Refuse settings of an `ImageSettings` that img2dataset cannot honour.
+
+    Raises SettingError for a value other than the default of a setting in UNSUPPORTED, and for unsafe EXIF.
+    """
     changed = [
         f"{name} is {value!r} ({UNSUPPORTED[name.rpartition('.')[2]]})"
         for name, value, default in _values(images, "images.")
