@@ -63,7 +63,7 @@ def attributes_model() -> type[BaseModel]:
         "DatasetAttributes",
         name=(str, Field(description="name of the dataset: letters, digits and underscores, a letter first")),
         description=(str, Field(default="", description="one line on the dataset for the Dagster UI")),
-        layout=(layout | str, Field(description="the counts of files and shards; they do not follow from the rows")),
+        layout=(layout, Field(description="the counts of files and shards; they do not follow from the rows")),
     )
 
 
@@ -76,7 +76,7 @@ def _group_model(kind: type, title: str, **own: Any) -> type[BaseModel]:
         elif field.name not in own and isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             group = _group_model(field.type, f"{field.type.__name__}Attributes")
             text = f"settings of {field.name}"
-            fields[field.name] = (group | None, Field(default=None, description=text))
+            fields[field.name] = (group, Field(default=None, description=text))
     return create_model(title, __base__=_Attributes, **fields)
 
 
@@ -109,12 +109,13 @@ def dataset_of(context: dg.ResolutionContext, model: BaseModel) -> Dataset:
     return _with_values(context, bare, values, "")
 
 
-def _layout(context: dg.ResolutionContext, values: Any) -> Layout:
-    if not isinstance(values, Mapping):
-        raise LayoutError(f"layout is {shown(values)} ({_where(context, 'layout')}): it must be a mapping of counts.")
+def _layout(context: dg.ResolutionContext, values: Mapping[str, Any]) -> Layout:
     counts: dict[str, Any] = {}
     for name, value in values.items():
         counts[name] = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+        if not isinstance(counts[name], int):
+            where = _where(context, f"layout.{name}")
+            raise LayoutError(f"layout.{name} is {shown(value)} (from {where}): it must be an integer.")
     return _located(context, "layout", lambda: Layout(**counts))
 
 
