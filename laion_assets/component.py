@@ -12,7 +12,6 @@ The attributes are the fields of `Dataset`, with the groups of settings as mappi
 """
 
 import dataclasses
-import warnings
 from pathlib import Path
 from typing import Self
 
@@ -21,9 +20,6 @@ from pydantic import BaseModel
 
 from laion_assets.component_attributes import attributes_model, dataset_of
 from laion_assets.dataset.dataset import Dataset
-
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 SCAFFOLD = """\
 # A dataset that runs offline: the source is a small embedded web site, the model a small CLIP. Replace both, and the
@@ -74,7 +70,7 @@ class DatasetComponent(dg.Component, dg.Resolvable):
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
-        """Owner-independent facts for the Dagster UI."""
+        """Describe the component for the Dagster UI."""
         return dg.ComponentTypeSpec(tags=["images", "datasets"], produces=["asset", "asset_check", "resource"])
 
     @classmethod

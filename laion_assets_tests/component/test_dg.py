@@ -37,7 +37,7 @@ def test_scaffolded_datasets_are_checked_and_listed(project: Project) -> None:
 def test_a_scaffolded_dataset_runs_offline(project: Project) -> None:
     done = project.dg("launch", "--assets", "key:cats/raw_csv")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list((project.folder / "data" / "cats" / "raw_csv").glob("*.csv"))
+    assert list((project.folder / "data" / "cats" / "raw_csv").rglob("*.csv"))
 
 
 def test_a_wrong_attribute_is_named_with_its_line(project: Project) -> None:
