@@ -30,12 +30,12 @@ def dataset_of(rows: int, root: str, cores: int, memory: str) -> Any:
 
     from laion_assets.dataset.dataset import LAION400M
     from laion_assets.dataset.layout import Layout
-    from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+    from laion_assets.dataset.settings.spark import SparkSettings
 
     shards = max(rows // 9_000, PARQUET_FILES)
-    metadata = MetadataSettings(master=f"local[{cores}]", driver_memory=memory)
+    spark = SparkSettings(master=f"local[{cores}]", driver_memory=memory)
     layout = Layout(PARQUET_FILES, shards, 1, 10_000)
-    return replace(LAION400M, name="crawl", root=root, layout=layout, metadata=metadata)
+    return replace(LAION400M, name="crawl", root=root, layout=layout, spark=spark)
 
 
 def ours(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def ours(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str, A
     from laion_assets.store.store import Store
 
     dataset = dataset_of(rows, root, cores, memory)
-    conf = {**dataset.metadata.spark_conf, "spark.local.dir": out}
-    spark = SparkResource(master=dataset.metadata.master, driver_memory=memory, conf=conf)
+    conf = {**dataset.spark.conf, "spark.local.dir": out}
+    spark = SparkResource(master=dataset.spark.master, driver_memory=memory, conf=conf)
     session = spark.session()
     try:
         started = time.monotonic()

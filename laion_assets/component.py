@@ -88,7 +88,7 @@ class DatasetComponent(dg.Component, dg.Resolvable):
 
         The executor and the loggers are those of the project.
         """
-        from laion_assets.definitions import build_definitions
+        from laion_assets.orchestration.definitions import build_definitions
 
         found = build_definitions(self.dataset)
         return dg.Definitions(assets=found.assets, asset_checks=found.asset_checks, resources=found.resources)

@@ -6,7 +6,7 @@
 import dagster as dg
 
 from laion_assets.dataset.dataset import DATASETS
-from laion_assets.definitions import build_definitions
+from laion_assets.orchestration.definitions import build_definitions
 
 
 @dg.definitions

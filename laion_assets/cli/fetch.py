@@ -6,20 +6,20 @@ from typing import Any
 
 import click
 
-from laion_assets.cli.dataset_option import chosen, dataset_option
+from laion_assets.cli.dataset_option import dataset_option, load_dataset
 from laion_assets.cli.output import echo, echo_json
 
 
-@click.command()
+@click.command(short_help="Dry-run one URL through the fetcher.")
 @click.argument("url")
 @dataset_option(default=None)
-@click.option("--json", "as_json", is_flag=True, help="Print the whole decision as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def fetch(url: str, name: str | None, as_json: bool) -> None:
-    """Dry-run one URL through the fetcher: fetch, check and resize it as for a shard; nothing is written.
+    """Dry-run one URL through the fetcher: fetch, check and resize it as for a shard. Nothing is written.
 
-    Without --dataset the strict policy applies: http and https, public addresses and ports 80 and 443 only. With a
-    dataset its settings apply, its `resolve` hosts included (the sample's site is started for the command).
-    The exit status is 0 for any outcome, also if the URL is refused.
+    Without --dataset the strict policy applies: http and https, public addresses, ports 80 and 443. With --dataset
+    the settings of the dataset apply, including its `resolve` hosts. For the sample, its web site is started.
+    The exit status is 0 for every outcome, also for a refused URL.
 
     \b
     laion-assets fetch http://127.0.0.1/secret.jpg --json         blocked_address
@@ -27,7 +27,7 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
     """
     from laion_assets.stages.image_shards.preview import preview_url
 
-    dataset = chosen(name) if name else None
+    dataset = load_dataset(name) if name else None
     with contextlib.ExitStack() as stack:
         if dataset is not None and dataset.uses_sample_site:
             from laion_assets.sample.running import running_site

@@ -1,4 +1,4 @@
-"""Which rows belong to which shard, and which shards to which parquet and embedding file: pure arithmetic.
+"""The layout: which rows are in which shard, and which shards are in which parquet and embedding file.
 
 With S shards, M parquet files and E embedding files, parquet file j holds shards [j*S//M, (j+1)*S//M) and embedding
 file i holds shards [i*S//E, (i+1)*S//E). The counts are declared by a dataset, never derived from row counts.
@@ -36,11 +36,11 @@ else:
     Numbers = Sequence
 
 SAMPLES_PER_SHARD_KEY = 10_000
-"""img2dataset pads a sample's key for this many samples a shard; always this, whatever a dataset's rows a shard."""
+"""img2dataset pads sample keys for this many samples per shard, whatever the rows per shard of a dataset."""
 SHARD_DIGITS = 5
-"""Digits of a shard's name, as img2dataset writes them: `00000.tar`."""
+"""Digits of a shard name in img2dataset: `00000.tar`."""
 HASH_BITS = 128
-"""Bits of a uid (md5); the hash space that parquet files share out."""
+"""Bits of a uid (md5). The parquet files divide this hash space."""
 MAX_SHARDS = 10**SHARD_DIGITS
 
 
@@ -69,10 +69,14 @@ class Layout:
                 f"{self.shards} shards: each needs at least one shard. Lower parquet_files or embedding_files."
             )
         if self.shards > MAX_SHARDS:
-            raise LayoutError(f"{self.shards} shards: shard names have {SHARD_DIGITS} digits, at most {MAX_SHARDS}.")
+            raise LayoutError(
+                f"{self.shards:,} shards are too many: shard names have {SHARD_DIGITS} digits. "
+                f"Use at most {MAX_SHARDS:,} shards."
+            )
         if not 1 <= self.rows_per_shard <= SAMPLES_PER_SHARD_KEY:
             raise LayoutError(
-                f"rows_per_shard is {self.rows_per_shard}: sample keys hold 1 to {SAMPLES_PER_SHARD_KEY} rows a shard."
+                f"rows_per_shard is {self.rows_per_shard}: it must be from 1 to {SAMPLES_PER_SHARD_KEY:,}, "
+                "because of the digits of sample keys."
             )
 
         first, end = self.window or (0, self.parquet_files)
@@ -123,7 +127,7 @@ class Layout:
         return shard - self.shards_of_parquet(self.parquet_of_shard(shard)).start
 
     def rows_of_shard(self, position: int, shards: int, rows: int) -> range:
-        """Rows of the shard at `position` among `shards` of a parquet file that has `rows` rows."""
+        """Return the rows of the shard at `position` of `shards` in a parquet file of `rows` rows."""
         return _slice(position, rows, shards)
 
     def check_rows(self, parquet: ParquetNumber, rows: int) -> None:
@@ -139,7 +143,7 @@ class Layout:
 
     @cached_property
     def _range_starts(self) -> list[int]:
-        """First uid, as an integer, of each parquet file's range: ceil(first_shard / shards * 2**128)."""
+        """The first uid, as an integer, of the range of each parquet file: ceil(first_shard / shards * 2**128)."""
         space = 1 << HASH_BITS
         firsts = [_slice(parquet, self.shards, self.parquet_files).start for parquet in range(self.parquet_files)]
         return [-(-(first * space) // self.shards) for first in firsts]
@@ -177,7 +181,7 @@ def _slice(part: int, total: int, parts: int) -> range:
 
 
 def _owner(item: int, total: int, parts: int) -> int:
-    """The part whose slice holds `item`: the inverse of `_slice`."""
+    """Return the part whose slice contains `item`: the inverse of `_slice`."""
     if not 0 <= item < total:
         raise LayoutError(f"Invalid shard number {item}: expected 0 to {total - 1}.")
     return ((item + 1) * parts - 1) // total

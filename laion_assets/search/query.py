@@ -120,7 +120,7 @@ class Searcher:
     @cached_property
     def model(self) -> "ClipModel":
         """The CLIP model, loaded when it is first needed."""
-        from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+        from laion_assets.stages.clip_embeddings.models.loading import load_model
 
         settings = self.dataset.embeddings
         return self._model or load_model(self.dataset.model, settings.device, settings.precision)

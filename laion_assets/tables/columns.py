@@ -24,7 +24,7 @@ DEDUP_SCHEMA = pa.schema(
 )
 """Columns of `dedup_parquet/KEY.parquet`.
 
-`HEIGHT` and `WIDTH` are stored as in the source, or exchanged where `metadata.width_height_swapped` says that the
+`HEIGHT` and `WIDTH` are stored as in the source, or exchanged where `dedup.width_height_swapped` says that the
 source has them swapped; `similarity` is in [-1, 1] or null; an empty field is null. `source_file` is relative to
 `raw_csv/`; `source_row` is the number of the record in its file, 1 for the first after the header, malformed records
 counted and blank lines not.

@@ -127,7 +127,7 @@ def pages_of(chunk: memoryview, meta: Any, long_bytes: int, max_page_bytes: int)
         if size > max_page_bytes:
             raise RefusedParquetError(
                 f"column {meta.path_in_schema} has a page of {size:,} bytes, stored in {stored:,}: more than "
-                f"metadata.limits.max_page_bytes, {max_page_bytes:,}",
+                f"dedup.limits.max_page_bytes, {max_page_bytes:,}",
                 "write it again with smaller pages, or raise the limit if you trust the file",
             )
         longest = 0

@@ -31,7 +31,7 @@ class TableLimits:
     )
 
     def __post_init__(self) -> None:
-        check_settings(self, "metadata.limits.")
+        check_settings(self, "dedup.limits.")
 
     def allowed_bytes(self, stored: int) -> int:
         """Bytes that a file, of which `stored` bytes were read, may decode to."""

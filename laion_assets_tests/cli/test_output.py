@@ -42,7 +42,7 @@ def _a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("LAION_ASSETS_ROOT", str(tmp_path))
 
 
-def test_search_prints_captions_and_urls_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_prints_one_line_for_each_caption_and_url(monkeypatch: pytest.MonkeyPatch) -> None:
     results = [result(text) for text in HOSTILE]
     monkeypatch.setattr(answer, "answer", lambda *_: results)
     lines, _ = printed("search", "x")
@@ -56,7 +56,7 @@ def result(text: str) -> SearchResult:
     return SearchResult(**{**fields, "similarity": 0.5})
 
 
-def test_trace_prints_a_row_s_values_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trace_prints_one_line_for_each_value(monkeypatch: pytest.MonkeyPatch) -> None:
     found = FoundRow(0, 0, 0, "000000000", {f"column {number}": text for number, text in enumerate(HOSTILE)})
     monkeypatch.setattr(uid_lookup, "find_uid", lambda *_: found)
     lines, _ = printed("trace", "0" * 32)
@@ -65,7 +65,7 @@ def test_trace_prints_a_row_s_values_as_one_line_each(monkeypatch: pytest.Monkey
     assert list(json.loads(as_json)["values"].values()) == list(HOSTILE)
 
 
-def test_fetch_prints_what_servers_sent_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_prints_one_line_for_each_text_from_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     from laion_assets.stages.image_shards import preview as decision
 
     made = {

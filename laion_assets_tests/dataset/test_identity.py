@@ -55,7 +55,7 @@ def _table(texts: list[str | None], numbers: list[float | None]) -> pa.Table:
     return pa.table({"text": pa.array(texts, pa.string()), "number": pa.array(numbers, pa.float64())})
 
 
-def test_a_digest_depends_on_values_alone(tmp_path) -> None:
+def test_digest_depends_only_on_values(tmp_path) -> None:
     table = _table(["a", None, "", "déjà"], [0.5, None, -1.0, 0.0])
     longer = _table(["x", "a", None, "", "déjà", "y"], [9.0, 0.5, None, -1.0, 0.0, 9.0])
     pq.write_table(table, tmp_path / "t.parquet", use_dictionary=True)
@@ -66,7 +66,7 @@ def test_a_digest_depends_on_values_alone(tmp_path) -> None:
         assert rows_digest(same) == rows_digest(table)
 
 
-def test_a_digest_sees_every_change() -> None:
+def test_digest_changes_with_every_value() -> None:
     table = _table(["a", None, "", "b"], [0.5, None, -1.0, 0.0])
     others = [
         _table(["a", "", "", "b"], [0.5, None, -1.0, 0.0]),
@@ -81,6 +81,6 @@ def test_a_digest_sees_every_change() -> None:
     assert len(digests) == len(others) + 1
 
 
-def test_the_digest_of_known_rows_never_changes() -> None:
+def test_digest_of_known_rows_does_not_change() -> None:
     """Manifests hold these digests: another value here makes every published parquet file stale."""
     assert rows_digest(_table(["a", None], [0.5, None])) == "40676af6e258e9b1e14a213bc1517339"

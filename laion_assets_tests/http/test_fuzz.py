@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from laion_assets.errors import SourceError
+from laion_assets.http.listings.listing import below
+from laion_assets.http.listings.listing_page import entries_of
 from laion_assets.http.messages.content_coding import StreamDecoder, content_coding
 from laion_assets.http.messages.dates import parse_date, retry_after_s
 from laion_assets.http.messages.framing import chunk_size, content_range, framing_of
@@ -28,8 +30,6 @@ from laion_assets.http.messages.validators import range_validator, valid_date, v
 from laion_assets.http.sources.async_connection import Connection, RateWindow, Response, read_plain
 from laion_assets.http.urls.target import follow, parse_target
 from laion_assets.reasons import Rejection
-from laion_assets.stages.raw_csv.sources.listing import below
-from laion_assets.stages.raw_csv.sources.listing_page import entries_of
 from laion_assets.stages.raw_csv.sources.url_list import _lines, _path_of, _plain
 
 BOUNDED = settings(

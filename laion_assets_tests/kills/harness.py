@@ -83,7 +83,8 @@ def kill_often(
     rows = [f"/{n}.jpg" for n in range(SHARDS * ROWS_A_SHARD)]
     good = {path: answer(jpeg(90 + n % 40, 80 + n % 30, n)) for n, path in enumerate(rows)}
     bad = {path: answer(b"", "503 Service Unavailable") for path in rows[::2]}
-    images = replace(IMAGES, processes=WORKERS, threads=2, deadline_s=20.0, connect_timeout_s=10.0)
+    limits = replace(IMAGES.fetch, deadline_s=20.0, connect_timeout_s=10.0)
+    images = replace(IMAGES, fetch=limits, processes=WORKERS, threads=2)
     with running(dict(good)) as site:
         urls = [(site.url(path), f"picture {path}") for path in rows]
         undisturbed = dataset_of(folder / "undisturbed", urls, site.resolve, SHARDS, images)
@@ -236,7 +237,7 @@ def _compare(work: Dataset, undisturbed: Dataset) -> None:
 def _facts(manifest: bytes) -> dict[str, object]:
     """A manifest without what a run's own course puts there: times, requests, and the stats file with its durations."""
     facts = json.loads(manifest)
-    for name in ("published_at", "seconds"):
+    for name in ("committed_at", "seconds"):
         del facts[name]
     facts["files"] = [one for one in facts["files"] if one["repeatable"]]
     facts["details"] = {name: facts["details"][name] for name in ("statuses", "original_sizes")}

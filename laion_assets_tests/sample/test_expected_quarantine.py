@@ -16,7 +16,7 @@ def test_rows_and_rejects_are_as_declared() -> None:
     uids: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for file in crawl.files:
-        for batch in rows_of_file(io.BytesIO(file.content), file.path, SAMPLE.metadata, positions):
+        for batch in rows_of_file(io.BytesIO(file.content), file.path, SAMPLE.dedup, positions):
             for row in batch.select(["digest", "reason"]).to_pylist():
                 if row["reason"] is None:
                     uids[row["digest"]] += 1

@@ -52,7 +52,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 @pytest.mark.parametrize("below", ["data", "data/deep", "."])
-def test_a_source_that_holds_the_root_is_read_without_the_outputs(
+def test_source_that_contains_the_root_is_read_without_the_outputs(
     dataset: Dataset, work: Path, scheme: str, below: str
 ) -> None:
     root = work / below
@@ -64,7 +64,7 @@ def test_a_source_that_holds_the_root_is_read_without_the_outputs(
     assert fetched(here) == ["in/crawl.csv"], "a second time, with outputs of its own there"
 
 
-def test_links_into_the_root_are_not_read_either(dataset: Dataset, work: Path, tmp_path: Path) -> None:
+def test_links_into_the_root_are_not_read(dataset: Dataset, work: Path, tmp_path: Path) -> None:
     root = tmp_path / "elsewhere"
     write_outputs(root, dataset.folder)
     (work / "data").symlink_to(root)
@@ -80,7 +80,7 @@ def test_links_into_the_root_are_not_read_either(dataset: Dataset, work: Path, t
 
 @pytest.mark.parametrize("below", ["", "/raw_csv"])
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_a_source_inside_the_dataset_s_own_folder_is_refused(
+def test_source_inside_the_folder_of_the_dataset_is_refused(
     dataset: Dataset, work: Path, below: str, scheme: str
 ) -> None:
     write_outputs(work, dataset.folder)
@@ -101,7 +101,7 @@ def test_published_files_are_found_beside_the_root_in_any_letter_case(dataset: D
     observe_published(here, Store.of(here), lines.append)
     names = ["in/PART2.PARQUET", "in/part1.parquet", "in/three[1]?.parquet"]
     assert [file.path for file in read_list(Store.of(here))] == names
-    assert f"{work}: 1 files that are not named .parquet are not read" in lines
+    assert f"{work}: skipped 1 files not named .parquet" in lines
     (work / "in [x]").mkdir()
     pq.write_table(pa.table({"URL": ["http://a.test/"], "TEXT": ["a"]}), work / "in [x]" / "a.parquet")
     observe_published(replace(here, published=(f"{work}/in [x]/*.parquet",)), Store.of(here), quiet)
@@ -120,13 +120,13 @@ def test_tables_are_read_in_any_letter_case_and_others_are_counted(dataset: Data
     assert fetched(here, lines.append) == ["PART2.CSV", "crawl.csv", "p.Parquet", "x.Csv.GZ"]
     assert reasons(here) == {"other_pattern": 2}
     assert "left out, other_pattern: 'notes.txt'" in lines
-    exact = replace(here, metadata=replace(here.metadata, pattern=r"(?-i:\.csv)$"))
+    exact = replace(here, csv=replace(here.csv, pattern=r"(?-i:\.csv)$"))
     assert fetched(exact) == ["crawl.csv"]
 
 
-def test_a_pattern_that_is_no_regular_expression_is_refused_by_its_setting(dataset: Dataset, work: Path) -> None:
-    with pytest.raises(SettingError, match=r"metadata\.pattern is '\*\.csv': it must be a regular expression"):
-        replace(dataset, source=str(work), metadata=replace(dataset.metadata, pattern="*.csv"))
+def test_invalid_regular_expression_is_refused_with_its_setting(dataset: Dataset, work: Path) -> None:
+    with pytest.raises(SettingError, match=r"csv\.pattern is '\*\.csv': it must be a valid Python regular expression"):
+        replace(dataset, source=str(work), csv=replace(dataset.csv, pattern="*.csv"))
 
 
 def test_pipes_folders_and_broken_links_named_like_tables_are_counted_not_opened(dataset: Dataset, work: Path) -> None:
@@ -143,30 +143,28 @@ NAMES = ["*.csv", "a*.csv", "a?.csv", "a[1].csv", "a1.csv", "ab.csv", "x#y.csv",
 
 
 @pytest.mark.parametrize("root", ["local", "remote"])
-def test_signs_of_patterns_in_the_names_of_objects_are_literal(
-    dataset: Dataset, object_store: str, root: str, tmp_path: Path
-) -> None:
+def test_wildcards_in_object_names_are_literal(dataset: Dataset, object_store: str, root: str, tmp_path: Path) -> None:
     there = f"{object_store}/literal-{root}"
     fs, base = fsspec.core.url_to_fs(there)
     for number, name in enumerate(NAMES):
         fs.pipe_file(f"{base}/in/{name}", b"%d|" % number + TABLE)
     where = f"{there}/data" if root == "remote" else dataset.root
     here = replace(dataset, source=there, root=where)
-    here = replace(here, metadata=replace(here.metadata, partial_folder=str(tmp_path / "partial")))
+    here = replace(here, csv=replace(here.csv, partial_folder=str(tmp_path / "partial")))
     store = Store.of(here)
     for _ in range(2):
         assert fetched(here) == sorted(f"in/{name}" for name in NAMES)
         for number, name in enumerate(NAMES):
             assert store.read_bytes(f"raw_csv/in/{name}") == b"%d|" % number + TABLE
     fs.rm_file(f"{base}/in/a*.csv")
-    gone = replace(here, metadata=replace(here.metadata, deleted_at_source="remove"))
+    gone = replace(here, csv=replace(here.csv, deleted_at_source="remove"))
     left = [name for name in NAMES if name != "a*.csv"]
     assert fetched(gone) == sorted(f"in/{name}" for name in left)
     assert all(store.size(f"raw_csv/in/{name}") for name in left), "nothing but the one file was deleted"
     assert store.size("raw_csv/in/a*.csv") is None
 
 
-def test_a_bucket_that_holds_the_root_is_read_without_the_outputs(
+def test_bucket_that_contains_the_root_is_read_without_the_outputs(
     dataset: Dataset, object_store: str, tmp_path: Path
 ) -> None:
     there = f"{object_store}/holds-root"
@@ -175,17 +173,17 @@ def test_a_bucket_that_holds_the_root_is_read_without_the_outputs(
     fs.pipe_file(f"{base}/data/other/manifests/raw_csv/whole.json", b"{}")
     fs.pipe_file(f"{base}/data/other/raw_csv/x.csv", TABLE)
     here = replace(dataset, source=there, root=f"{there}/data")
-    here = replace(here, metadata=replace(here.metadata, partial_folder=str(tmp_path / "partial")))
+    here = replace(here, csv=replace(here.csv, partial_folder=str(tmp_path / "partial")))
     for _ in range(2):
         assert fetched(here) == ["in/crawl.csv"]
     with pytest.raises(SettingError, match="own folder"):
         fetched(replace(here, source=f"{there}/data/{dataset.folder}"))
 
 
-def test_a_source_without_a_table_says_what_it_has(dataset: Dataset, tmp_path: Path) -> None:
+def test_source_without_a_table_lists_the_files_it_has(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "table.tsv").write_bytes(TABLE)
     with pytest.raises(
-        SourceError, match=r"has no file that matches metadata\.pattern.*left out, other_pattern: 'table\.tsv'"
+        SourceError, match=r"has no file that matches csv\.pattern.*left out, other_pattern: 'table\.tsv'"
     ):
         fetched(replace(dataset, source=str(tmp_path / "in")))

@@ -15,7 +15,7 @@ import pytest
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables import table_limits
 from laion_assets.tables.columns import MARK
 from laion_assets.tables.table_limits import TableLimits
@@ -29,14 +29,14 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.identity import Positions
 from laion_assets.tables.parquet_process import stop_idle_processes
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 import pyarrow.parquet
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 reasons, error = collections.Counter(), None
 try:
     with open(sys.argv[1], "rb") as file:
         positions = Positions(Layout(1, 1, 1, 100), [0])
-        for batch in parquet_rows_of_file(file, "bomb.parquet", MetadataSettings(), positions):
+        for batch in parquet_rows_of_file(file, "bomb.parquet", DedupSettings(), positions):
             reasons.update(str(reason) for reason in batch.column("reason").to_pylist())
 except SourceError as problem:
     error = str(problem)
@@ -65,7 +65,7 @@ def stored(columns: dict[str, Any], **options: Any) -> bytes:
 
 
 def read(content: bytes, limits: TableLimits | None = None) -> list[dict[str, Any]]:
-    settings = MetadataSettings(limits=limits or TableLimits())
+    settings = DedupSettings(limits=limits or TableLimits())
     batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", settings, Positions(ONE, [0]))
     return [row for batch in batches for row in batch.to_pylist()]
 
@@ -193,7 +193,7 @@ def test_a_file_that_cannot_be_read_to_its_end_is_not_called_damaged() -> None:
             return super().read(size)
 
     with pytest.raises(SourceError, match=r"p\.parquet cannot be read at byte \d+: the network is gone\."):
-        list(parquet_rows_of_file(Failing(content), "p.parquet", MetadataSettings(), Positions(ONE, [0])))
+        list(parquet_rows_of_file(Failing(content), "p.parquet", DedupSettings(), Positions(ONE, [0])))
 
 
 def test_a_damaged_byte_anywhere_is_rows_rejects_or_a_refusal(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_damaged_byte_anywhere_is_rows_rejects_or_a_refusal(tmp_path: Path) ->
 for path in sys.argv[1:]:
     try:
         with open(path, "rb") as file:
-            list(parquet_rows_of_file(file, path, MetadataSettings(), Positions(Layout(1, 1, 1, 100), [0])))
+            list(parquet_rows_of_file(file, path, DedupSettings(), Positions(Layout(1, 1, 1, 100), [0])))
     except SourceError as problem:
         assert path in str(problem)
 """

@@ -15,7 +15,7 @@ import pytest
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables import parquet_process
 from laion_assets.tables.parquet_process import ParquetReader, open_parquet
 from laion_assets.tables.table_limits import TableLimits
@@ -50,7 +50,7 @@ def stored(encoding: str, compression: str, version: str) -> bytes:
 
 
 def read(content: bytes) -> int:
-    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", MetadataSettings(), Positions(ONE, [0]))
+    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
     return sum(batch.num_rows for batch in batches)
 
 

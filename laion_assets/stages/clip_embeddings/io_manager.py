@@ -13,7 +13,7 @@ _EXAMPLE_ROWS = 5
 
 
 class ClipEmbeddingsIOManager(PartitionIOManager):
-    """Hands over `ClipEmbeddings`; shows the shards a file covers and its first rows."""
+    """Returns `ClipEmbeddings`; shows the shards of a file and its first rows."""
 
     asset = CLIP_EMBEDDINGS
 

@@ -19,11 +19,11 @@ from laion_assets.stages.dedup_parquet.inputs import Inputs, inputs_of
 from laion_assets.stages.dedup_parquet.progress import reported
 from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.dedup_parquet.spark.partition_writer import MAX_NAMED, PartitionWriter
+from laion_assets.stages.dedup_parquet.spark.session_conf import SESSION_CONF
 from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RANGE_BYTES
 from laion_assets.stages.dedup_parquet.spark.sorted_runs import RUN_BYTES, SortedRunBuilder
-from laion_assets.stages.dedup_parquet.spark.spark_settings import SESSION_CONF
 from laion_assets.stages.dedup_parquet.spark.task_memory import keep_freed_memory
 from laion_assets.stages.dedup_parquet.stage import STAGE
 from laion_assets.stages.handles import DEDUP_PARQUET
@@ -80,7 +80,7 @@ def left_out_lines(manifests: Sequence[Manifest]) -> Iterator[str]:
     for header, files in counts.most_common(MAX_NAMED):
         yield f"{files:,} files left out, {header}"
     if counts:
-        yield "metadata.separator splits a header, metadata.required_columns names the columns that it must have"
+        yield "dedup.separator splits a header, dedup.required_columns names the columns that it must have"
 
 
 def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, log: Callable[[str], None]) -> None:
@@ -100,9 +100,9 @@ def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, 
             "size": pa.array([size for group in groups for _, size in group], pa.int64()),
         }
     )
-    metadata = replace(dataset.metadata, where=dataset.metadata.where.loaded())
+    settings = replace(dataset.dedup, where=dataset.dedup.where.loaded())
     # Each task gets the paths of its group; all of them, with every task, would be tens of megabytes.
-    reader = _Reader(replace(source, files=()), metadata, dataset.layout, writer.partitions, RUN_BYTES)
+    reader = _Reader(replace(source, files=()), settings, dataset.layout, writer.partitions, RUN_BYTES)
     results = plan(session, files, len(groups), reader, writer)
     with reported(session, len(groups), len(writer.partitions), source.size, log), _own_errors():
         failures = [row for row in results.collect() if row.error]
@@ -158,7 +158,7 @@ class _Reader:
     """Reads a group's files in a Spark task."""
 
     source: Inputs
-    settings: MetadataSettings
+    settings: DedupSettings
     layout: Layout
     partitions: tuple[int, ...]
     run_bytes: int

@@ -11,7 +11,7 @@ from laion_assets.store.store import Store
 
 
 def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """What the parquet file and its rejects file break of the law and the layout."""
+    """Yield violations of the invariant and of the layout in a parquet file and its rejects file."""
     import pyarrow.parquet as pq
 
     from laion_assets.dataset.identity import rows_digest, uid_of
@@ -35,12 +35,12 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
             if table.num_rows != len(layout.rows_of_shard(position, len(shards), total)):
                 yield f"{path}: row group {position} (shard {key}) has {table.num_rows} rows, not its part of {total}"
             if rows_digest(table) != manifest.outputs.get(key):
-                yield f"{path}: row group {position} (shard {key}) is not what was published"
+                yield f"{path}: row group {position} (shard {key}) is not what was committed"
             for row in table.select(["uid", "URL", "TEXT"]).to_pylist():
                 if row["uid"] != uid_of(row["URL"], row["TEXT"]):
                     yield f"{path}: uid {row['uid']} is not the md5 of its url and caption"
                 if row["uid"] <= previous:
-                    yield f"{path}: uid {row['uid']} comes after {previous}: not sorted, or twice"
+                    yield f"{path}: uid {row['uid']} comes after {previous}: not sorted, or duplicate"
                 if not first <= int(row["uid"], 16) < end:
                     yield f"{path}: uid {row['uid']} belongs to another file's range"
                 previous = row["uid"]

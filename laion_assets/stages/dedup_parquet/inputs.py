@@ -7,12 +7,12 @@ from typing import IO
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
+from laion_assets.http.sources.dataset_policy import source_policy
 from laion_assets.http.sources.source_policy import SourcePolicy
-from laion_assets.stages.handles import PUBLISHED_PARQUET, RAW_CSV
-from laion_assets.stages.published_parquet.build import PublishedFile, open_published, read_list
-from laion_assets.stages.raw_csv.sources.dataset_policy import source_policy
+from laion_assets.stages.handles import PUBLISHED_PARQUET, RAW_CSV, PublishedParquet
 from laion_assets.store.manifest import WHOLE, Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
+from laion_assets.tables.published_files import PublishedFile, open_published, read_file_list
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,6 @@ def inputs_of(dataset: Dataset, store: Store) -> tuple[Manifest, Inputs]:
         raise IncompleteError(f"{asset} of {dataset.name} is not complete ({problem}): {action} it first.")
     if not dataset.published:
         return manifest, Inputs(store, tuple((entry.path, entry.size) for entry in manifest.files))
-    files = read_list(store)
+    files = read_file_list(store, manifest, PublishedParquet.LIST)
     sizes = tuple((each.path, each.size) for each in files)
     return manifest, Inputs(store, sizes, {each.path: each for each in files}, source_policy(dataset))

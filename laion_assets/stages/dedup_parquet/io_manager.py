@@ -14,12 +14,12 @@ _EXAMPLE_COLUMNS = ("uid", "URL", "TEXT", "NSFW", "similarity")
 
 
 class DedupParquetIOManager(PartitionIOManager):
-    """Hands over `DedupParquet`; shows the shards a file holds and its first rows."""
+    """Returns `DedupParquet`; shows the shards of a file and its first rows."""
 
     asset = DEDUP_PARQUET
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """The shards that this file's row groups become, a link to them, and example rows."""
+        """The shards of this file's row groups, a link to them, and example rows."""
         layout = self.dataset.layout
         shards = layout.shards_of_parquet(ParquetNumber(partition))
         rows = DedupParquet.of(self.dataset, (partition,)).shard_rows(shards.start).slice(0, _EXAMPLE_ROWS)

@@ -29,7 +29,7 @@ def build_image_shards(
     """Make these shards, each published the moment it is done; complete ones are skipped.
 
     With `retry`, values of Reason, complete ones get their rows that failed so fetched again. `spark` gives the
-    session that runs the tasks where `images.engine` is spark. `published` is called
+    session that runs the tasks where `images.distributor` is spark. `published` is called
     for each, in this thread, with its number and its manifest. A shard that fails does not stop the others, but
     `images.local_failure_shards` in a row that are refused for a local failure do. Raises ShardError at the end, naming
     those that failed and why, LocalFailureError where some were refused.
@@ -63,9 +63,9 @@ def build_image_shards(
     failures: list[ShardFailure] = []
     stopped = False
     try:
-        if dataset.images.engine == "spark":
+        if dataset.images.distributor == "spark":
             if spark is None:
-                raise SettingError("images.engine is spark, and no Spark session was given: set it to pool.")
+                raise SettingError("images.distributor is spark, and no Spark session was given: set it to pool.")
             run_shards_in_spark(tasks, spark(), finished, failed)
         else:
             run_shards(tasks, dataset.images.processes, finished, failed)

@@ -10,7 +10,7 @@ from laion_assets.store.store import Store
 
 
 def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """What a shard's tar and parquet break of the law, recounted member by member and row by row."""
+    """Yield violations of the invariant in a shard's tar and parquet file, counted member by member and row by row."""
     from laion_assets.stages.image_shards.shard.files import verify
 
     layout, shard = dataset.layout, ShardNumber(partition)
@@ -32,6 +32,6 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     counts = manifest.counts
     if (counts.rows_in, counts.rows_out, counts.reasons) != (counted.rows, counted.successes, counted.reasons):
         yield (
-            f"{parquet_path} holds {counted.rows} rows, {counted.successes} pictures and {counted.reasons}; its "
+            f"{parquet_path} holds {counted.rows} rows, {counted.successes} images and {counted.reasons}; its "
             f"manifest says {counts.rows_in}, {counts.rows_out} and {counts.reasons}"
         )

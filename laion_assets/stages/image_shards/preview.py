@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetched, Fetcher, Hop
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.urls.target import parse_target
 from laion_assets.reasons import Reason, Rejection
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -83,8 +82,7 @@ def preview_url(url: str, dataset: Dataset | None = None) -> Preview:
     globally reachable. A refused or failed URL is an outcome, not an error.
     """
     images = dataset.images if dataset is not None else ImageSettings()
-    named = (dataset.resolve, dataset.blocked_networks) if dataset is not None else ({}, ())
-    fetcher = Fetcher(FetchPolicy.of(images, *named))
+    fetcher = Fetcher(dataset.fetch_policy if dataset is not None else images.fetch)
     try:
         fetched = fetcher.fetch(url)
         preview = _describe(fetched, fetcher)
@@ -141,7 +139,7 @@ def _describe_hop(hop: Hop, fetcher: Fetcher) -> PreviewHop:
 
 def _read_verdicts(url: str, fetcher: Fetcher) -> tuple[tuple[AddressVerdict, ...], str]:
     """Return the guard's verdicts and the verdict of robots.txt, from the caches of the fetcher."""
-    policy, robots = fetcher.policy, "not asked: images.robots_txt is off"
+    policy, robots = fetcher.policy, "not asked: images.fetch.robots_txt is off"
     verdicts: list[tuple[str, str]] = []
     try:
         target = parse_target(url)

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
-from laion_assets.dataset.settings.checks import header_line, token
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.errors import SettingError
+from laion_assets.http.policy import FetchPolicy
 
 RESIZE_MODES = ("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest")
 _FILTERS = ("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4")
 ENCODE_FORMATS = ("jpg", "png", "webp")
 """And the suffixes of the images in a tar. All three are img2dataset's names."""
+LAION_ASSETS, IMG2DATASET = "laion_assets", "img2dataset"
+"""The engines."""
 
 
 @dataclass(frozen=True)
@@ -79,28 +81,7 @@ class ImageSettings:
     keep_personal_exif: bool = setting(
         False, "keep every EXIF tag in the column exif, place and device included", changes_bytes=True
     )
-    connect_timeout_s: float = setting(
-        5.0, "longest wait for a connection, and for a byte on it", unit="s", min=0.1, max=600.0
-    )
-    deadline_s: float = setting(
-        20.0, "longest time one URL may take, redirects and body included", unit="s", min=0.1, max=3_600.0
-    )
-    max_body_bytes: int = setting(
-        20_000_000, "a larger body is refused while it is read", unit="bytes", min=10_000, max=2_000_000_000
-    )
-    max_bytes_in_flight: int = setting(
-        256_000_000,
-        "memory for all bodies over 512 KiB that a worker process holds at once; further ones wait their turn",
-        unit="bytes",
-        min=20_000,
-        max=1_000_000_000_000,
-    )
-    min_bytes_per_s: int = setting(
-        1_000,
-        "an answer that brings less on average, 5 s after its first byte, is given up (`deadline`); 0: no least",
-        min=0,
-        max=1_000_000,
-    )
+    fetch: FetchPolicy = FetchPolicy()
     max_pixels: int = setting(
         100_000_000, "an image whose header declares more is refused", unit="pixels", min=4_096, max=1_000_000_000
     )
@@ -111,64 +92,6 @@ class ImageSettings:
         unit="s",
         min=0.1,
         max=3_600.0,
-    )
-    max_redirects: int = setting(10, "redirects followed for one URL, as many as urllib follows", min=0, max=50)
-    retries: int = setting(1, "further tries after a fault that may pass (reset, short body, DNS, 5xx)", min=0, max=10)
-    requests_per_host: int = setting(
-        6,
-        "parallel requests of a worker process to one host, as many as a browser's; further ones wait",
-        min=1,
-        max=1_000,
-    )
-    requests_per_address: int = setting(
-        24,
-        "parallel requests of a worker process to one address, whatever its hosts are called; further ones wait",
-        min=1,
-        max=10_000,
-    )
-    max_retry_after_s: float = setting(
-        30.0,
-        "a host whose Retry-After is longer is not waited for: its URLs end as `host_busy`",
-        unit="s",
-        min=0.0,
-        max=86_400.0,
-    )
-    host_wait_s: float = setting(
-        240.0,
-        "longest time that a URL waits for its host's other requests and rests (then `host_busy`) and for memory, "
-        "beside deadline_s; 64 threads at one host of 6 slow requests wait for 213 s at most",
-        unit="s",
-        min=0.1,
-        max=86_400.0,
-    )
-    idle_connections: int = setting(
-        128, "connections that a worker process keeps open for a host's next request; 0 closes each", min=0, max=10_000
-    )
-    allowed_ports: tuple[int, ...] = setting(
-        (80, 443), "ports a URL may name; the sites of `resolve` are exempt", min=1, max=65_535, non_empty=True
-    )
-    user_agent: str = setting(
-        "laion-assets/0.1 (+https://github.com/laion-assets/laion-assets)",
-        "User-Agent header: honest, with a contact",
-        check=header_line,
-    )
-    opt_out_directives: tuple[str, ...] = setting(
-        ("noai", "noimageai", "noindex", "noimageindex"),
-        "X-Robots-Tag directives that refuse us (img2dataset's); TDM-Reservation: 1 always does",
-        check=token,
-    )
-    opt_out_tokens: tuple[str, ...] = setting(
-        ("laion-assets", "img2dataset"), "bot names whose scoped X-Robots-Tag directives mean us", check=token
-    )
-    opt_out_usages: tuple[str, ...] = setting(
-        ("train-ai", "train-genai"),
-        "categories of the AIPREF header Content-Usage that refuse us with =n; train-genai is an earlier draft's",
-        check=token,
-    )
-    robots_txt: bool = setting(
-        False,
-        "fetch each host's robots.txt first and honour it (RFC 9309). Off, as in img2dataset: rows come from millions "
-        "of hosts, most asked for once, so it nearly doubles the requests and the time. On where that is worth it",
     )
     refuse_local_failures: bool = setting(
         True,
@@ -194,8 +117,16 @@ class ImageSettings:
         max=100_000,
     )
     engine: str = setting(
+        LAION_ASSETS,
+        "program that fetches and resizes: laion_assets, or img2dataset's own Downloader behind the same address "
+        "guard, but without the decoder's sandbox. docs/engines.md compares them",
+        choices=(LAION_ASSETS, IMG2DATASET),
+        changes_bytes=True,
+        in_digest_at_default=False,
+    )
+    distributor: str = setting(
         "pool",
-        "what makes the shards: pool (processes of this machine) or spark (metadata.master)",
+        "where shards are built: pool (processes on this machine) or spark (the cluster of spark.master)",
         choices=("pool", "spark"),
     )
     processes: int = setting(0, "worker processes; 0 means one a core", min=0, max=1_024)
@@ -204,16 +135,6 @@ class ImageSettings:
 
     def __post_init__(self) -> None:
         check_settings(self, "images.")
-        if self.deadline_s < self.connect_timeout_s:
-            raise SettingError(
-                f"images.deadline_s ({self.deadline_s}) is shorter than images.connect_timeout_s "
-                f"({self.connect_timeout_s}): raise the deadline or lower the timeout."
-            )
-        if self.max_bytes_in_flight < 2 * self.max_body_bytes:
-            raise SettingError(
-                f"images.max_bytes_in_flight ({self.max_bytes_in_flight}) must be at least twice images.max_body_bytes "
-                f"({self.max_body_bytes}): raise the first to {2 * self.max_body_bytes}, or lower the second."
-            )
         largest = min(self.max_pixels, self.max_image_area)
         if self.min_image_size**2 > largest:
             raise SettingError(
@@ -238,6 +159,10 @@ class ImageSettings:
             raise SettingError(
                 "images.skip_reencode re-encodes what needs it and images.disable_all_reencoding nothing: set one."
             )
+        if self.engine == IMG2DATASET:
+            from laion_assets.stages.image_shards.img2dataset.supported_settings import check_supported
+
+            check_supported(self)
         reserved = sorted(_RESERVED_COLUMNS.intersection(self.additional_columns))
         if reserved:
             raise SettingError(

@@ -11,12 +11,12 @@ from pathlib import Path
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.settings.field import digest_of
 from laion_assets.errors import SourceError
+from laion_assets.http.listings.listing import Listing
+from laion_assets.http.sources.background_loop import run_beside
 from laion_assets.processes.user import cache_folder
 from laion_assets.stages.handles import RAW_CSV
 from laion_assets.stages.raw_csv.inventory import Inventory, inventory
-from laion_assets.stages.raw_csv.sources.listing import Listing
 from laion_assets.stages.raw_csv.sources.source import open_source, source_url
-from laion_assets.stages.raw_csv.transfers.background_loop import run_beside
 from laion_assets.stages.raw_csv.transfers.parallel import FetchProgress, fetch_all
 from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
 from laion_assets.stages.raw_csv.transfers.transfer import Fetched
@@ -34,7 +34,7 @@ def fetch_raw_csv(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
     """Fetch the CSV files of the dataset's source and publish them as `raw_csv/...`, byte for byte.
 
     Files that are published already and did not change at the source are neither fetched nor read again; when none did,
-    and none came or went, the published manifest is returned as it is. `metadata.deleted_at_source` decides about files
+    and none came or went, the published manifest is returned as it is. `csv.deleted_at_source` decides about files
     that the source no longer has. Names that cannot be fetched are counted by reason. Raises SettingError without a
     source, SourceError when the source has no file that matches or a file cannot be fetched after the retries: then
     nothing is published, and what was fetched is kept for the next try.
@@ -44,11 +44,9 @@ def fetch_raw_csv(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
     earlier = recover(store, RAW_CSV)
     published, known = _published(store, earlier)
     with _partials(dataset, store) as partials:
-        listing, found = run_beside(lambda: _fetch(dataset, store, partials, known, log), dataset.metadata.downloads)
+        listing, found = run_beside(lambda: _fetch(dataset, store, partials, known, log), dataset.csv.downloads)
         is_same_source = earlier is not None and earlier.settings == settings
-        result = inventory(
-            listing, found, published, dataset.metadata.deleted_at_source if is_same_source else "remove"
-        )
+        result = inventory(listing, found, published, dataset.csv.deleted_at_source if is_same_source else "remove")
         for line in result.lines():
             log(line)
         if not result.kept and not result.fetched:
@@ -78,7 +76,7 @@ async def _fetch(
         listing = await source.list_files()
         if not listing.files:
             raise SourceError(
-                f"the source {dataset.source} has no file that matches metadata.pattern {dataset.metadata.pattern!r}: "
+                f"the source {dataset.source} has no file that matches csv.pattern {dataset.csv.pattern!r}: "
                 f"correct one of the two.{''.join(f' {remark}.' for remark in listing.remarks)}"
             )
         refuse_foreign_files(store, RAW_CSV, {WHOLE: [f"{RAW_CSV}/{listed.path}" for listed in listing.files]})
@@ -87,7 +85,7 @@ async def _fetch(
         about = "" if total is None else f", {total / 1e6:,.1f} MB"
         log(f"{len(listing.files):,} files at {dataset.source}{about}")
         progress.start(len(sizes), total)
-        return listing, await fetch_all(source, listing.files, partials, known, dataset.metadata, progress, log)
+        return listing, await fetch_all(source, listing.files, partials, known, dataset.csv, progress, log)
 
 
 def _published(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEntry], dict[str, Origin]]:
@@ -108,7 +106,7 @@ def _partials(dataset: Dataset, store: Store) -> Iterator[Partials]:
     """The folder of downloads in the making; for an object store one on this machine's disk."""
     folder = store.local_path(PARTIAL_FOLDER)
     if folder is None:
-        cache = Path(dataset.metadata.partial_folder or cache_folder() / "laion-assets").expanduser()
+        cache = Path(dataset.csv.partial_folder or cache_folder() / "laion-assets").expanduser()
         folder = cache / f"{dataset.folder}-{hashlib.sha256(store.url.encode()).hexdigest()[:16]}"
     partials = Partials(folder)
     try:

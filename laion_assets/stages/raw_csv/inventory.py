@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from laion_assets.errors import SettingError, SourceError
-from laion_assets.stages.raw_csv.sources.file_path import folders_of
-from laion_assets.stages.raw_csv.sources.listing import Listing
+from laion_assets.http.listings.file_path import folders_of
+from laion_assets.http.listings.listing import Listing
 from laion_assets.stages.raw_csv.transfers.transfer import Fetched
 from laion_assets.store.manifest import FileEntry
 
 POLICIES = ("keep", "remove", "refuse")
-"""What `metadata.deleted_at_source` may say."""
+"""What `csv.deleted_at_source` may say."""
 _MAX_NAMED = 10
 
 
@@ -51,7 +51,7 @@ def inventory(
     another policy.
     """
     if policy not in POLICIES:
-        raise SettingError(f"metadata.deleted_at_source is {policy!r}: it has to be one of {', '.join(POLICIES)}.")
+        raise SettingError(f"csv.deleted_at_source is {policy!r}: it has to be one of {', '.join(POLICIES)}.")
     kept: dict[str, FileEntry] = {}
     fetched: dict[str, Fetched] = {}
     reasons = Counter(listing.left_out)
@@ -79,7 +79,7 @@ def inventory(
     if gone and policy == "refuse":
         raise SourceError(
             f"{len(gone):,} published files are no longer at the source: {', '.join(sorted(gone)[:_MAX_NAMED])}. "
-            "Nothing was published. Set metadata.deleted_at_source to keep (they stay, flagged) or to remove."
+            "Nothing was published. Set csv.deleted_at_source to keep (they stay, flagged) or to remove."
         )
     deleted_at_source = frozenset(gone if policy == "keep" else ())
     kept |= {path: published[path] for path in deleted_at_source}

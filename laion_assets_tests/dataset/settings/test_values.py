@@ -1,4 +1,4 @@
-"""Values of the settings file and of variables: lists, maps, forms of texts, contradictions, and files of any kind."""
+"""Values of the settings file and of variables: lists, maps, text formats, contradictions, and invalid files."""
 
 import contextlib
 import json
@@ -43,46 +43,46 @@ def test_a_list_in_a_variable(text: str, items: tuple[str, ...]) -> None:
 def test_a_list_in_the_file(tmp_path: Path) -> None:
     assert settings_of(tmp_path, 'published = ["/a,b", "c"]').apply(SAMPLE).published == ("/a,b", "c")
     assert settings_of(tmp_path, '[sample]\npublished = "/data/a,b"').apply(SAMPLE).published == ("/data/a,b",)
-    assert settings_of(tmp_path, '[images]\nopt_out_tokens = "one"').apply(SAMPLE).images.opt_out_tokens == ("one",)
+    one = settings_of(tmp_path, '[images.fetch]\nopt_out_tokens = "one"').apply(SAMPLE)
+    assert one.images.fetch.opt_out_tokens == ("one",)
     with pytest.raises(SettingError, match=r'Write opt_out_tokens = \["one", "two"\]'):
-        settings_of(tmp_path, '[images]\nopt_out_tokens = "one, two"').apply(SAMPLE)
+        settings_of(tmp_path, '[images.fetch]\nopt_out_tokens = "one, two"').apply(SAMPLE)
 
 
 def test_a_map_has_dotted_names(tmp_path: Path) -> None:
-    toml = (
-        '[metadata.spark_conf]\n"spark.a" = "8g"\nspark.b.c = 4\nspark.d = true\n[resolve]\na.test = "127.0.0.1:80"\n'
-    )
+    toml = '[spark.conf]\n"spark.a" = "8g"\nspark.b.c = 4\nspark.d = true\n[resolve]\na.test = "127.0.0.1:80"\n'
     found = settings_of(tmp_path, toml).apply(SAMPLE)
-    assert found.metadata.spark_conf == {"spark.a": "8g", "spark.b.c": "4", "spark.d": "true"}
+    assert found.spark.conf == {"spark.a": "8g", "spark.b.c": "4", "spark.d": "true"}
     assert found.resolve == {"a.test": "127.0.0.1:80"}
 
 
 def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, "[metadata.where]\nmin_width = 3\n", LAION_ASSETS_METADATA_WHERE_MIN_WIDTH="")
-    assert settings.apply(SAMPLE).metadata.where.min_width is None
+    settings = settings_of(tmp_path, "[dedup.where]\nmin_width = 3\n", LAION_ASSETS_DEDUP_WHERE_MIN_WIDTH="")
+    assert settings.apply(SAMPLE).dedup.where.min_width is None
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("metadata.pattern", "(csv", "must be a regular expression of Python: missing )"),
-        ("metadata.pattern", "a{99999999999}", "must be a regular expression of Python"),
-        ("metadata.separator", "||", "must be one ASCII character"),
-        ("metadata.separator", "\n", "must be one ASCII character"),
-        ("metadata.driver_memory", "2 GB", "must be an integer and k, m, g or t without a space"),
-        ("metadata.driver_memory", "2GB", "such as 2g"),
-        ("metadata.driver_memory", "100m", "from 512m"),
-        ("metadata.driver_memory", "-2g", "such as 2g"),
-        ("metadata.master", "local[0]", "must be local[*]"),
-        ("metadata.master", "", "must be local[*]"),
-        ("metadata.deleted_at_source", "delete", "must be keep, remove or refuse"),
-        ("index.max_index_memory_usage", "16 buckets", "such as 200M or 16G"),
+        ("csv.pattern", "(csv", "must be a valid Python regular expression (missing )"),
+        ("csv.pattern", "a{99999999999}", "must be a valid Python regular expression"),
+        ("dedup.separator", "||", "must be one ASCII character"),
+        ("dedup.separator", "\n", "must be one ASCII character"),
+        ("spark.driver_memory", "2 GB", "must be an integer with k, m, g or t and no space"),
+        ("spark.driver_memory", "2GB", "for example 2g"),
+        ("spark.driver_memory", "100m", "from 512m"),
+        ("spark.driver_memory", "-2g", "for example 2g"),
+        ("spark.master", "local[0]", "must be local[*]"),
+        ("spark.master", "", "must be local[*]"),
+        ("csv.deleted_at_source", "delete", "must be keep, remove or refuse"),
+        ("index.max_index_memory_usage", "16 buckets", "for example 200M or 16G"),
         ("index.current_memory_available", "0G", "from 1K"),
         ("index.metric_type", "cosine", "must be ip or l2"),
         ("embeddings.device", "gpu", "must be auto, cpu, cuda or cuda:N"),
         ("embeddings.precision", "int8", "must be auto, fp32, bf16 or fp16"),
-        ("images.engine", "ray", "must be pool or spark"),
-        ("images.user_agent", "a\nb", "one line of printable ASCII"),
+        ("images.distributor", "ray", "must be pool or spark"),
+        ("images.engine", "curl", "must be laion_assets or img2dataset"),
+        ("images.fetch.user_agent", "a\nb", "one line of printable ASCII"),
         ("root", "", "must not be empty"),
         ("root", "a\0b", "without NUL"),
         ("root", "~nobody_of_this_name/x", "without ~"),
@@ -92,14 +92,14 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
         ("resolve", '{"*": 80}', "must be an IP address and a port"),
         ("resolve", "[1]", "must be a table"),
         ("resolve", "{", "from environment LAION_ASSETS_RESOLVE"),
-        ("images.allowed_ports", "", "must have at least one item"),
-        ("images.allowed_ports", "80,http", "each item must be an integer from 1 to 65,535"),
-        ("images.allowed_ports", "[80", "is not a JSON list"),
-        ("images.opt_out_tokens", '["a b"]', "must be one name"),
-        ("images.robots_txt", "yes", "must be true or false"),
+        ("images.fetch.allowed_ports", "", "must have at least one item"),
+        ("images.fetch.allowed_ports", "80,http", "each item must be an integer from 1 to 65,535"),
+        ("images.fetch.allowed_ports", "[80", "is not a JSON list"),
+        ("images.fetch.opt_out_tokens", '["a b"]', "must be one name"),
+        ("images.fetch.robots_txt", "yes", "must be true or false"),
     ],
 )
-def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) -> None:
+def test_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) -> None:
     variable = f"LAION_ASSETS_{setting.replace('.', '_').upper()}"
     with pytest.raises(SettingError) as raised:
         Settings({}, "", {variable: value}).apply(SAMPLE)
@@ -112,9 +112,9 @@ def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str
     ("toml", "said"),
     [
         ('[images]\nthreads = "8"', "must be an integer"),
-        ("[metadata]\ndriver_memory = 2", "must be text"),
-        ('[images]\nrobots_txt = "false"', "must be true or false"),
-        ("[images]\nrobots_txt = 1", "must be true or false"),
+        ("[spark]\ndriver_memory = 2", "must be text"),
+        ('[images.fetch]\nrobots_txt = "false"', "must be true or false"),
+        ("[images.fetch]\nrobots_txt = 1", "must be true or false"),
         ("root = []", "must be text"),
         ("published = 3", "must be a list"),
         ("published = [3]", "each item must be text"),
@@ -123,19 +123,21 @@ def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str
         ("resolve = {a = []}", "the value of 'a' must be text"),
     ],
 )
-def test_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, said: str) -> None:
+def test_value_of_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, said: str) -> None:
     with pytest.raises(SettingError, match=said) as raised:
         settings_of(tmp_path, toml).apply(SAMPLE)
     assert "settings.toml [" in str(raised.value)
 
 
 def test_settings_that_contradict_each_other_name_their_origins(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, "[images]\ndeadline_s = 1\n", LAION_ASSETS_IMAGES_CONNECT_TIMEOUT_S="2")
+    variable = "LAION_ASSETS_IMAGES_FETCH_CONNECT_TIMEOUT_S"
+    settings = settings_of(tmp_path, "[images.fetch]\ndeadline_s = 1\n", **{variable: "2"})
     with pytest.raises(SettingError) as raised:
         settings.apply(SAMPLE)
-    assert "raise the deadline or lower the timeout" in str(raised.value)
-    assert "images.connect_timeout_s comes from environment LAION_ASSETS_IMAGES_CONNECT_TIMEOUT_S." in str(raised.value)
-    assert f"images.deadline_s comes from {tmp_path / 'settings.toml'} [images.deadline_s]." in str(raised.value)
+    message = str(raised.value)
+    assert "Raise the deadline or lower the timeout" in message
+    assert f"images.fetch.connect_timeout_s comes from environment {variable}." in message
+    assert f"images.fetch.deadline_s comes from {tmp_path / 'settings.toml'} [images.fetch.deadline_s]." in message
 
 
 @pytest.mark.parametrize(
@@ -143,14 +145,14 @@ def test_settings_that_contradict_each_other_name_their_origins(tmp_path: Path) 
     [
         "[images]\nmin_image_size = 500\nmax_pixels = 5000\n",
         "[images]\nmin_image_size = 500\nmax_image_area = 5000\n",
-        "[images]\nmax_body_bytes = 1000000000\n",
+        "[images.fetch]\nmax_body_bytes = 1000000000\n",
         '[images]\nencode_format = "png"\n',
-        "[metadata]\nmax_caption_chars = 5\nwhere.min_caption_chars = 6\n",
-        "[metadata.where]\nmin_width = 5\nmax_width = 4\n",
+        "[dedup]\nmax_caption_chars = 5\nwhere.min_caption_chars = 6\n",
+        "[dedup.where]\nmin_width = 5\nmax_width = 4\n",
         '[embeddings]\ndevice = "cpu"\nprecision = "fp16"\n',
     ],
 )
-def test_settings_that_leave_nothing_are_refused(tmp_path: Path, toml: str) -> None:
+def test_settings_that_would_keep_no_row_are_refused(tmp_path: Path, toml: str) -> None:
     with pytest.raises(SettingError, match=r"comes from .*settings\.toml"):
         settings_of(tmp_path, toml).apply(SAMPLE)
 
@@ -184,7 +186,7 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, said
 
 
 @pytest.mark.timeout(10)
-def test_what_is_not_a_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_settings_file_that_is_not_a_regular_file_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name, said in (("fifo", "not a regular file"), (".", "is a folder")):
         with pytest.raises(SettingError, match=said):
@@ -208,7 +210,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = st.sampled_from([*FIELDS, "images", "sample", "mine", "metadata.where", "datasets", "a-b", ""])
+KEYS = st.sampled_from([*FIELDS, "images", "sample", "mine", "dedup.where", "datasets", "a-b", ""])
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
@@ -228,8 +230,8 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 @given(
     st.dictionaries(KEYS, VALUES, max_size=3), st.dictionaries(KEYS, st.text(max_size=8) | VALUES.map(str), max_size=2)
 )
-def test_only_setting_errors_come_of_any_values(tables: dict[str, Any], variables: dict[str, Any]) -> None:
-    """Tables as tomllib gives them, and variables with texts of all kinds, JSON included."""
+def test_any_values_raise_only_setting_errors(tables: dict[str, Any], variables: dict[str, Any]) -> None:
+    """Tables as tomllib returns them, and variables with any text, JSON included."""
     environment = {f"LAION_ASSETS_{name.replace('.', '_').upper()}": text for name, text in variables.items()}
     with contextlib.suppress(SettingError):
         found = Settings(nested(tables), "settings.toml", environment).explain(SAMPLE)
@@ -238,7 +240,7 @@ def test_only_setting_errors_come_of_any_values(tables: dict[str, Any], variable
 
 @hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60) | st.text(alphabet="[]{}=.,'\"\n ab1-_#", max_size=60).map(str.encode))
-def test_only_setting_errors_come_of_any_file(tmp_path: Path, content: bytes) -> None:
+def test_any_file_raises_only_setting_errors(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "settings.toml"
     file.write_bytes(content)
     with contextlib.suppress(SettingError):

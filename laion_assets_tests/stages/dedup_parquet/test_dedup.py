@@ -22,7 +22,7 @@ from laion_assets.stages.dedup_parquet import build as dedup
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet, group_files
 from laion_assets.stages.dedup_parquet.inputs import Inputs
 from laion_assets.stages.dedup_parquet.rows.row_filter import RowFilter
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.dedup_parquet.spark.partition_writer import PartitionWriter
 from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
 from laion_assets.stages.handles import DedupParquet
@@ -67,7 +67,7 @@ def messy_files(seed: int = 1) -> dict[str, bytes]:
 @pytest.fixture
 def crawl(dataset: Dataset) -> Dataset:
     """The sample over another layout, with the default settings of the stage."""
-    return replace(dataset, layout=LAYOUT, metadata=MetadataSettings())
+    return replace(dataset, layout=LAYOUT, dedup=DedupSettings())
 
 
 def sha256s(dataset: Dataset) -> dict[str, str]:
@@ -137,7 +137,7 @@ def test_rejects_can_be_read_back(crawl: Dataset, spark: Any) -> None:
 
 def test_filtered_rows_are_counted_and_found_again_and_do_not_win(crawl: Dataset, spark: Any) -> None:
     filters = RowFilter(max_similarity=0.315, nsfw=("unsure", ""))
-    crawl = replace(crawl, metadata=MetadataSettings(where=filters))
+    crawl = replace(crawl, dedup=DedupSettings(where=filters))
     publish_csvs(crawl, messy_files())
     manifests = build_dedup_parquet(spark, crawl, Store.of(crawl), range(3), quiet)
     assert sum(manifest.counts.rows_in for manifest in manifests) == 6 * 122 + 20
@@ -286,8 +286,8 @@ def test_partitions_that_are_there_are_not_made_again(crawl: Dataset, spark: Any
     altered.write_bytes(altered.read_bytes()[:-1] + b"x")
     again = build_dedup_parquet(spark, crawl, Store.of(crawl), range(3), quiet)
     assert [manifest.files for manifest in again] == [manifest.files for manifest in first]
-    assert again[0].published_at == first[0].published_at
-    changed = replace(crawl, metadata=replace(crawl.metadata, max_caption_chars=5))
+    assert again[0].committed_at == first[0].committed_at
+    changed = replace(crawl, dedup=replace(crawl.dedup, max_caption_chars=5))
     other = build_dedup_parquet(spark, changed, Store.of(crawl), range(3), quiet)
     assert other[0].settings != first[0].settings
 
@@ -319,7 +319,7 @@ def test_files_are_grouped_by_size_and_none_is_lost() -> None:
 
 def test_rows_cross_one_exchange_and_spark_sorts_none(crawl: Dataset, spark: Any) -> None:
     files = pa.table({"group": pa.array([0], pa.int32()), "path": ["a.csv"], "size": [1]})
-    reader = dedup._Reader(Inputs(Store.of(crawl), ()), crawl.metadata, LAYOUT, (0, 1, 2), dedup.RUN_BYTES)
+    reader = dedup._Reader(Inputs(Store.of(crawl), ()), crawl.dedup, LAYOUT, (0, 1, 2), dedup.RUN_BYTES)
     writer = PartitionWriter(Store.of(crawl), LAYOUT, (0, 1, 2), "", {})
     physical = dedup.plan(spark, files, 1, reader, writer)._jdf.queryExecution().sparkPlan().toString()
     steps = [line.strip(" +-:") for line in physical.splitlines()]

@@ -17,7 +17,7 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.store.manifest import Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
@@ -33,10 +33,10 @@ from laion_assets.store.store import Store
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.orchestration.resources.spark import SparkResource, end_jvm
 layout = Layout(**json.loads(sys.argv[4]))
-dataset = replace(SAMPLE, root=sys.argv[3], layout=layout, metadata=MetadataSettings())
+dataset = replace(SAMPLE, root=sys.argv[3], layout=layout, dedup=DedupSettings())
 session = SparkResource(master=sys.argv[1], driver_memory="512m", conf=json.loads(sys.argv[2])).session()
 build_dedup_parquet(session, dataset, Store.of(dataset), range(layout.parquet_files), print)
 end_jvm()
@@ -71,7 +71,7 @@ def test_an_object_store_gets_the_bytes_of_a_disk(
 ) -> None:
     for name in STORE_VARIABLES:
         monkeypatch.setitem(spark.sparkContext.environment, name, os.environ[name])
-    here = replace(dataset, layout=SMALL, metadata=MetadataSettings())
+    here = replace(dataset, layout=SMALL, dedup=DedupSettings())
     there = replace(here, root=f"{object_store}/local")
     for each in (here, there):
         publish_csvs(each, messy_files())
@@ -84,7 +84,7 @@ def test_an_object_store_gets_the_bytes_of_a_disk(
 def test_a_cluster_on_an_object_store_gives_the_bytes_of_one_process_on_a_disk(
     dataset: Dataset, spark: Any, spark_cluster: Cluster, object_store: str
 ) -> None:
-    here = replace(dataset, layout=SMALL, metadata=MetadataSettings())
+    here = replace(dataset, layout=SMALL, dedup=DedupSettings())
     publish_csvs(here, messy_files())
     build_dedup_parquet(spark, here, Store.of(here), range(3), quiet)
     there = replace(here, root=f"{object_store}/cluster")
@@ -103,7 +103,7 @@ def test_an_executor_killed_while_it_writes_leaves_no_marker_and_no_duplicates(
     lines = [f"{n}|https://h{n % 50}.test/{n}.jpg|caption {n} of many|20|10|?|UNLIKELY|0.3" for n in range(120_000)]
     parts = [lines[start : start + 20_000] for start in range(0, len(lines), 20_000)]
     files = {f"{number}.csv": HEADER + "\n".join(part).encode() for number, part in enumerate(parts)}
-    here = replace(dataset, layout=LARGE, metadata=MetadataSettings())
+    here = replace(dataset, layout=LARGE, dedup=DedupSettings())
     there = replace(here, root=str(tmp_path / "cluster"))
     publish_csvs(there, files)
     store = Store.of(there)

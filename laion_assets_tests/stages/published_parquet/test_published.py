@@ -18,19 +18,20 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError, SourceError
+from laion_assets.http.sources.dataset_policy import source_policy
 from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.orchestration.runs import materialize
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.handles import PUBLISHED_PARQUET, DedupParquet, PublishedParquet
-from laion_assets.stages.published_parquet.build import observe_published, open_published, read_list
-from laion_assets.stages.raw_csv.sources.dataset_policy import source_policy
+from laion_assets.stages.published_parquet.build import observe_published, read_list
 from laion_assets.stages.registry import pipeline_names
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
+from laion_assets.tables.published_files import open_published
 from laion_assets_tests.stages.dedup_parquet.tables import publish_csvs, quiet
 from laion_assets_tests.stages.dedup_parquet.test_dedup import messy_files, rows_of
 from laion_assets_tests.stages.dedup_parquet.test_dedup_cluster import STORE_VARIABLES
@@ -55,7 +56,7 @@ def shared(dataset: Dataset, tmp_path: Path) -> Dataset:
     (folder / "1.parquet").write_bytes(parquet(ROWS[5:]))
     (folder / "readme.txt").write_text("not a table")
     named = (str(tmp_path / "shared"),)
-    return replace(dataset, layout=LAYOUT, metadata=MetadataSettings(), published=named)
+    return replace(dataset, layout=LAYOUT, dedup=DedupSettings(), published=named)
 
 
 def observe(dataset: Dataset) -> Any:
@@ -65,7 +66,7 @@ def observe(dataset: Dataset) -> Any:
 def test_a_dataset_rebuilt_from_its_own_output_has_the_same_uids_and_winners(
     dataset: Dataset, tmp_path: Path, spark: Any
 ) -> None:
-    first = replace(dataset, layout=LAYOUT, metadata=MetadataSettings())
+    first = replace(dataset, layout=LAYOUT, dedup=DedupSettings())
     publish_csvs(first, messy_files())
     build_dedup_parquet(spark, first, Store.of(first), range(3), quiet)
     again = replace(first, root=str(tmp_path / "again"), published=(f"{Store.of(first).url}/dedup_parquet/*.parquet",))
@@ -98,7 +99,7 @@ def test_what_is_seen_is_written_down_and_looked_at_again(shared: Dataset) -> No
     changed = Path(shared.published[0]) / "part" / "1.parquet"
     changed.write_bytes(parquet(ROWS[4:]))
     with (
-        pytest.raises(IntegrityError, match=r"1\.parquet changed since it was looked at"),
+        pytest.raises(IntegrityError, match=r"1\.parquet changed since it was observed"),
         open_published(files[1], SourcePolicy()),
     ):
         pass
@@ -166,7 +167,7 @@ def test_files_in_an_object_store_are_read_in_place_and_watched(
     assert observe(remote).content == manifest.content
     fs.pipe_file(f"{base}/part/1.parquet", parquet(ROWS[4:]))
     with (
-        pytest.raises(IntegrityError, match=r"1\.parquet changed since it was looked at"),
+        pytest.raises(IntegrityError, match=r"1\.parquet changed since it was observed"),
         open_published(files[1], SourcePolicy()),
     ):
         pass
@@ -190,13 +191,13 @@ def test_what_cannot_be_read_is_refused_naming_the_file(shared: Dataset, name: s
 
 
 def test_names_that_lead_nowhere_or_are_not_clear_are_refused(shared: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no parquet file is"):
+    with pytest.raises(SourceError, match="No parquet files in"):
         observe(replace(shared, published=(str(tmp_path / "none"),)))
     part = f"{shared.published[0]}/part"
     other = tmp_path / "other"
     other.mkdir()
     (other / "0.parquet").write_bytes(parquet())
-    with pytest.raises(SourceError, match="have one name"):
+    with pytest.raises(SourceError, match="have the same name"):
         observe(replace(shared, published=(part, str(other))))
     with pytest.raises(SettingError, match="names no published parquet files"):
         observe(replace(shared, published=()))

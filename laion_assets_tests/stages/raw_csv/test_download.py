@@ -18,9 +18,9 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LeaseError, SettingError, SourceError
+from laion_assets.http.sources import retry
 from laion_assets.stages.handles import RawCsv
 from laion_assets.stages.raw_csv.build import PARTIAL_FOLDER, fetch_raw_csv
-from laion_assets.stages.raw_csv.transfers import retry
 from laion_assets.stages.raw_csv.transfers.partial_files import Download, Partials
 from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store
@@ -49,7 +49,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def crawl(dataset: Dataset, site: CsvSite) -> Dataset:
     """A dataset whose source is the site, with FILES on it."""
     site.files = dict(FILES)
-    return replace(dataset, source=site.url, metadata=replace(dataset.metadata, stall_timeout_s=2.0, retries=2))
+    return replace(dataset, source=site.url, csv=replace(dataset.csv, timeout_s=2.0, retries=2))
 
 
 def content(dataset: Dataset) -> dict[str, bytes]:
@@ -108,11 +108,11 @@ def test_files_deleted_at_the_source(crawl: Dataset, site: CsvSite, policy: str,
         del site.files["2021-02/a/b.csv"]
     else:
         site.statuses = {"2021-02/a/b.csv": [404]}
-    changed = replace(crawl, metadata=replace(crawl.metadata, deleted_at_source=policy))
+    changed = replace(crawl, csv=replace(crawl.csv, deleted_at_source=policy))
     said: list[str] = []
     if policy == "refuse":
         with pytest.raises(
-            SourceError, match=r"no longer at the source: 2021-02/a/b\.csv(.|\n)*metadata\.deleted_at_source"
+            SourceError, match=r"no longer at the source: 2021-02/a/b\.csv(.|\n)*csv\.deleted_at_source"
         ):
             fetch_raw_csv(changed, Store.of(crawl), said.append)
         assert set(content(crawl)) == TABLES
@@ -154,7 +154,7 @@ def test_a_file_that_became_a_folder_is_refused_and_then_mended(crawl: Dataset, 
 
 def test_files_of_another_source_do_not_count_as_deleted(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
-    other = replace(crawl, source=f"{site.url}2021-02/", metadata=replace(crawl.metadata, deleted_at_source="refuse"))
+    other = replace(crawl, source=f"{site.url}2021-02/", csv=replace(crawl.csv, deleted_at_source="refuse"))
     manifest = fetch_raw_csv(other, Store.of(crawl), quiet)
     assert set(content(other)) == {"a__b.csv", "a/b.csv", "deep/é.csv"}
     assert manifest.details["deleted_at_source"] == {}
@@ -247,7 +247,7 @@ def test_a_server_that_is_restarted_in_the_middle(
     monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.25)
     site.files = {f"{number}.csv": b"x" * 300_000 for number in range(40)}
     site.pace_s = 0.05
-    slowly = replace(crawl, metadata=replace(crawl.metadata, downloads=4))
+    slowly = replace(crawl, csv=replace(crawl.csv, downloads=4))
 
     def restart() -> None:
         site.__exit__()
@@ -306,12 +306,12 @@ def test_a_directory_page_may_be_gzipped_and_answer_203(crawl: Dataset, site: Cs
 def test_a_hundred_downloads_at_once_keep_their_connections(crawl: Dataset, site: CsvSite) -> None:
     site.files = {f"{number}.csv": b"x" * 1_000 for number in range(150)}
     site.hold_until = 100
-    patient = replace(crawl, metadata=replace(crawl.metadata, stall_timeout_s=30.0))
+    patient = replace(crawl, csv=replace(crawl.csv, timeout_s=30.0))
     fetch_raw_csv(patient, Store.of(patient), quiet)
     assert site.most_at_once == 100
     assert site.connections <= 116, "100 downloads and up to 16 pages"
     site.most_at_once, site.hold_until, site.pace_s = 0, 0, 0.005
-    few = replace(crawl, root=f"{crawl.root}-2", metadata=replace(crawl.metadata, connections_per_host=5))
+    few = replace(crawl, root=f"{crawl.root}-2", csv=replace(crawl.csv, connections_per_host=5))
     fetch_raw_csv(few, Store.of(few), quiet)
     assert site.most_at_once <= 5
 
@@ -393,7 +393,7 @@ def test_a_dribbling_server_is_given_up_on_time(crawl: Dataset, site: CsvSite, m
             time.sleep(0.05)
 
     monkeypatch.setattr(CsvSite, "_send", dribble)
-    slow = replace(crawl, metadata=replace(crawl.metadata, stall_timeout_s=0.5, retries=1))
+    slow = replace(crawl, csv=replace(crawl.csv, timeout_s=0.5, retries=1))
     started = time.monotonic()
     with pytest.raises(SourceError, match="bytes came in"):
         fetch_raw_csv(slow, Store.of(slow), quiet)
@@ -426,7 +426,7 @@ def test_a_store_that_is_no_local_disk_and_a_source_that_is_none(dataset: Datase
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/in/2021/a.csv", b"abc")
     remote = replace(dataset, source="memory://in", root=f"memory://{tmp_path.name}")
-    remote = replace(remote, metadata=replace(remote.metadata, partial_folder=str(tmp_path / "partial")))
+    remote = replace(remote, csv=replace(remote.csv, partial_folder=str(tmp_path / "partial")))
     first = fetch_raw_csv(remote, Store.of(remote), quiet)
     assert content(remote) == {"2021/a.csv": b"abc"}
     assert fetch_raw_csv(remote, Store.of(remote), quiet) == first
@@ -440,8 +440,8 @@ def test_an_object_store_as_source_and_root(dataset: Dataset, tmp_path: Path, ob
     files = {f"2021/{number}.csv": b"x" * number for number in range(1, 9)}
     for path, body in files.items():
         fs.pipe_file(f"{base}/in/{path}", body)
-    settings = replace(dataset.metadata, partial_folder=str(tmp_path / "partial"), retries=0)
-    crawl = replace(dataset, source=f"s3://{base}/in", root=f"s3://{base}/out", metadata=settings)
+    settings = replace(dataset.csv, partial_folder=str(tmp_path / "partial"), retries=0)
+    crawl = replace(dataset, source=f"s3://{base}/in", root=f"s3://{base}/out", csv=settings)
     first = fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert content(crawl) == files
     fs.pipe_file(f"{base}/in/2022/new.csv", b"new")
@@ -456,7 +456,7 @@ def test_an_object_store_as_source_and_root(dataset: Dataset, tmp_path: Path, ob
 
 def test_a_source_without_tables_or_without_a_name_is_refused(crawl: Dataset, site: CsvSite) -> None:
     site.files = {"readme.txt": b""}
-    with pytest.raises(SourceError, match=r"metadata\.pattern"):
+    with pytest.raises(SourceError, match=r"csv\.pattern"):
         fetch_raw_csv(crawl, Store.of(crawl), quiet)
     with pytest.raises(SettingError, match="source"):
         fetch_raw_csv(replace(crawl, source=""), Store.of(crawl), quiet)

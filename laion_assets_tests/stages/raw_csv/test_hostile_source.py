@@ -14,9 +14,9 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SourceError
+from laion_assets.http.sources import retry
 from laion_assets.stages.raw_csv.build import PARTIAL_FOLDER, fetch_raw_csv
 from laion_assets.stages.raw_csv.sources import url_list
-from laion_assets.stages.raw_csv.transfers import retry
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.dedup_parquet.tables import quiet
@@ -52,9 +52,9 @@ def inside() -> Iterator[Site]:
 
 @pytest.fixture
 def crawl(dataset: Dataset, evil: Site) -> Dataset:
-    metadata = replace(dataset.metadata, stall_timeout_s=1.0, retries=0, downloads=4)
+    settings = replace(dataset.csv, timeout_s=1.0, retries=0, downloads=4)
     return replace(
-        dataset, source="http://evil.test/csv/", resolve={"evil.test": f"127.0.0.1:{evil.port}"}, metadata=metadata
+        dataset, source="http://evil.test/csv/", resolve={"evil.test": f"127.0.0.1:{evil.port}"}, csv=settings
     )
 
 
@@ -143,7 +143,7 @@ def test_what_a_server_sent_is_sent_back_to_it_alone_and_only_if_it_is_well_form
         crawl = replace(
             crawl,
             resolve={**crawl.resolve, "victim.test": f"127.0.0.1:{victim.port}"},
-            metadata=replace(crawl.metadata, retries=1),
+            csv=replace(crawl.csv, retries=1),
         )
         headers = (f"ETag: {etag}", "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\x01")
 
@@ -239,7 +239,7 @@ def test_retry_after_may_say_anything(crawl: Dataset, evil: Site, value: str) ->
         raw(f"HTTP/1.1 503 Busy\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n".encode("latin-1"))(sock)
 
     evil.pages["/csv/bad.csv"] = busy
-    assert fetch(replace(crawl, metadata=replace(crawl.metadata, retries=1))).counts.rows_out == 2
+    assert fetch(replace(crawl, csv=replace(crawl.csv, retries=1))).counts.rows_out == 2
 
 
 def drip(start: bytes, piece: bytes) -> Any:
@@ -288,10 +288,10 @@ def flood(sock: Any) -> None:
 @pytest.mark.parametrize("kind", ["endless", "bomb"])
 def test_a_body_over_the_files_budget_is_refused_and_nothing_of_it_stays(crawl: Dataset, evil: Site, kind: str) -> None:
     evil.pages["/csv/bad.csv"] = flood if kind == "endless" else answer(zeros(50), "200 OK", "Content-Encoding: gzip")
-    bounded = replace(crawl, metadata=replace(crawl.metadata, max_file_bytes=1 << 20))
+    bounded = replace(crawl, csv=replace(crawl.csv, max_file_bytes=1 << 20))
     said: list[str] = []
     assert fetch(bounded, said.append).counts.reasons == {"too_large": 1}
-    assert any("bad.csv: too_large: the body: more than metadata.max_file_bytes" in line for line in said)
+    assert any("bad.csv: too_large: the body: more than csv.max_file_bytes" in line for line in said)
     assert sum(path.stat().st_size for path in Path(crawl.root).rglob("*") if path.is_file()) < 100_000
 
 
@@ -303,8 +303,8 @@ def test_a_body_that_expands_a_thousand_times_is_refused_long_before_the_budget(
 
 def test_a_run_over_its_budget_ends_by_name(crawl: Dataset, evil: Site) -> None:
     evil.pages["/csv/bad.csv"] = flood
-    with pytest.raises(SourceError, match=r"metadata\.max_run_bytes \(1,000,000 bytes\)"):
-        fetch(replace(crawl, metadata=replace(crawl.metadata, max_run_bytes=1_000_000)))
+    with pytest.raises(SourceError, match=r"csv\.max_run_bytes \(1,000,000 bytes\)"):
+        fetch(replace(crawl, csv=replace(crawl.csv, max_run_bytes=1_000_000)))
     assert sum(path.stat().st_size for path in Path(crawl.root).rglob("*") if path.is_file()) < 2_000_000
 
 
@@ -313,7 +313,7 @@ def test_lists_and_pages_that_expand_are_bounded(
     crawl: Dataset, evil: Site, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(url_list, "MAX_LIST_BYTES", 4 << 20)
-    monkeypatch.setattr("laion_assets.stages.raw_csv.sources.listing.MAX_PAGE_BYTES", 4 << 20)
+    monkeypatch.setattr("laion_assets.http.listings.listing.MAX_PAGE_BYTES", 4 << 20)
     bomb, headers = zeros(100), ("Content-Encoding: gzip",)
     evil.pages["/urls"] = answer(b"x" * (3 << 20)) if kind == "one line" else answer(
         bomb, "200 OK", *(headers if kind == "encoded list" else ())

@@ -7,7 +7,6 @@ encoded from a tar whose sha256 is not its manifest's.
 
 import functools
 import hashlib
-import importlib
 import json
 import mmap
 import multiprocessing
@@ -116,7 +115,7 @@ class Preparation:
     """
 
     def __init__(self, processes: int, imports: str = "") -> None:
-        """`imports` is a module that the processes import at once."""
+        """`imports` is the package that the processes import at once: `open_clip`, `clip` or none."""
         self.processes = processes
         self._pool: Executor = (
             ProcessPoolExecutor(
@@ -178,14 +177,16 @@ def _start_worker(parent: int) -> None:
     end_with(parent)
 
 
-def _import(module: str) -> None:
+def _import(package: str) -> None:
     time.sleep(0.1)  # so that each process takes one of these tasks
-    if module == "open_clip":
-        from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
+    if package == "open_clip":
+        from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
-        ensure_torchvision()
-    if module:
-        importlib.import_module(module)
+        import_open_clip()
+    elif package == "clip":
+        from laion_assets.stages.clip_embeddings.models.model_packages import import_clip
+
+        import_clip()
 
 
 def _prepare_in_worker(asked: ShardToPrepare, pickled: bytes) -> PreparedShard:

@@ -11,12 +11,12 @@ from laion_assets.stages.dedup_parquet.readers.csv_records import RecordReader, 
 from laion_assets.stages.dedup_parquet.readers.quarantine import Reject, file_mark, reject_rows
 from laion_assets.stages.dedup_parquet.rows.reasons import FileState, Reason, file_without
 from laion_assets.stages.dedup_parquet.rows.typed_rows import typed_rows
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.column_names import places_of
 
 
 def rows_of_file(
-    file: IO[bytes], source_file: str, settings: MetadataSettings, positions: Positions
+    file: IO[bytes], source_file: str, settings: DedupSettings, positions: Positions
 ) -> Iterator[pa.RecordBatch]:
     """Batches of ROW_SCHEMA: each record of the file as a row or a reject, and one mark for the file.
 

@@ -17,7 +17,7 @@ from laion_assets.stages.dedup_parquet.readers.csv_quotes import MAX_RECORD_BYTE
 from laion_assets.stages.dedup_parquet.readers.quarantine import Reject, file_mark, reject_rows
 from laion_assets.stages.dedup_parquet.rows.reasons import FileState, Reason
 from laion_assets.stages.dedup_parquet.rows.typed_rows import typed_rows
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import RAW_BYTES
 from laion_assets.tables.parquet_columns import NUMBERS, TextColumn, is_text
 from laion_assets.tables.parquet_process import ParquetReader, open_parquet
@@ -29,12 +29,12 @@ _PIECE_BYTES = 16 << 20
 
 
 def parquet_rows_of_file(
-    file: IO[bytes], source_file: str, settings: MetadataSettings, positions: Positions
+    file: IO[bytes], source_file: str, settings: DedupSettings, positions: Positions
 ) -> Iterator[pa.RecordBatch]:
     """Batches of ROW_SCHEMA: each row of the file as a row or a reject, and one mark for the file.
 
     A row of more bytes than a CSV's record may have is a reject, record_too_long. A file that expands beyond
-    `metadata.limits` ends in one reject, expansion_limit, for the rest of its rows. Raises SourceError naming the file
+    `dedup.limits` ends in one reject, expansion_limit, for the rest of its rows. Raises SourceError naming the file
     if it is corrupt or encrypted, if it has no URL or TEXT or two columns that could be either, or if a column is of a
     kind that cannot hold what its name says.
     """
@@ -43,7 +43,7 @@ def parquet_rows_of_file(
 
 
 def _all_rows(
-    parquet: ParquetReader, source_file: str, settings: MetadataSettings, positions: Positions
+    parquet: ParquetReader, source_file: str, settings: DedupSettings, positions: Positions
 ) -> Iterator[pa.RecordBatch]:
     number, decoded = 0, 0
     state: str = FileState.EMPTY
@@ -81,7 +81,7 @@ def _rows(
     numbers: np.ndarray,
     raw_of: Callable[[int], bytes],
     source_file: str,
-    settings: MetadataSettings,
+    settings: DedupSettings,
     positions: Positions,
 ) -> Iterator[pa.RecordBatch]:
     """These rows of a batch, and those of them that become rejects."""

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from laion_assets.stages.dedup_parquet.rows.column_bytes import ColumnBytes
 from laion_assets.stages.dedup_parquet.rows.reasons import Note, Reason
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import WANTED_COLUMNS
 
 MAX_SIDE_PX = 1_000_000
@@ -51,7 +51,7 @@ class Typed:
     reasons: dict[int, Reason]
 
 
-def normalise(tokens: dict[str, pa.Array], rows: int, settings: MetadataSettings) -> Typed:
+def normalise(tokens: dict[str, pa.Array], rows: int, settings: DedupSettings) -> Typed:
     """Typed columns from strings by column name (valid UTF-8, never null); a missing column counts as empty.
 
     With `width_height_swapped` the source's HEIGHT is stored as WIDTH and vice versa; notes name the stored column.
@@ -130,7 +130,7 @@ def similarity_of(text: str) -> tuple[float | None, Note]:
     return (value + 0.0, Note(0)) if -1.0 <= value <= 1.0 else (None, Note.SIMILARITY_OUT_OF_RANGE)
 
 
-def _urls(urls: pa.Array, settings: MetadataSettings, notes: np.ndarray, reasons: dict[int, Reason]) -> pa.Array:
+def _urls(urls: pa.Array, settings: DedupSettings, notes: np.ndarray, reasons: dict[int, Reason]) -> pa.Array:
     found = ColumnBytes.of(urls)
     plain = ~found.rows((found.content <= _SPACE) | (found.content >= _DELETE))
     plain &= (found.lengths <= settings.max_url_chars) & _numpy(pc.match_substring_regex(urls, _GOOD_HOST))
@@ -150,7 +150,7 @@ def _urls(urls: pa.Array, settings: MetadataSettings, notes: np.ndarray, reasons
     return _rewrite(urls, plain, is_fine, normal)
 
 
-def _captions(texts: pa.Array, settings: MetadataSettings, notes: np.ndarray, reasons: dict[int, Reason]) -> pa.Array:
+def _captions(texts: pa.Array, settings: DedupSettings, notes: np.ndarray, reasons: dict[int, Reason]) -> pa.Array:
     found = ColumnBytes.of(texts)
     plain = ~found.rows((found.content < _SPACE) | (found.content >= _DELETE))
     plain &= found.lengths <= settings.max_caption_chars

@@ -34,7 +34,7 @@ def file_without(column: str) -> str:
 
 
 class Filtered(StrEnum):
-    """Which of a dataset's filters (`metadata.where`) a sound row failed, the first in this order; counted each."""
+    """Which of a dataset's filters (`dedup.where`) a sound row failed, the first in this order; counted each."""
 
     WIDTH = "filtered_width"
     HEIGHT = "filtered_height"

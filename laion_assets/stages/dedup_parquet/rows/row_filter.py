@@ -25,7 +25,7 @@ class RowFilter:
     Bounds are inclusive. As in SQL's WHERE, a bound does not hold for a null: a row of unknown size or similarity is
     filtered where there is a bound on it. Exceptions: a null caption has the length 0; a null tag or licence is kept if
     the list has the empty string; a URL without a web host is in no domain, so it is never blocked and never allowed.
-    Width and height are those that are stored, so the true ones where `metadata.width_height_swapped` puts them right.
+    Width and height are those that are stored, so the true ones where `dedup.width_height_swapped` puts them right.
 
     Raises SettingError for bounds that no row can meet.
     """
@@ -95,12 +95,12 @@ class RowFilter:
     )
 
     def __post_init__(self) -> None:
-        check_settings(self, "metadata.where.")
+        check_settings(self, "dedup.where.")
         for low, high in _PAIRS:
             least, most = getattr(self, low), getattr(self, high)
             if least is not None and most is not None and least > most:
                 raise SettingError(
-                    f"metadata.where.{low} is {least} and metadata.where.{high} is {most}: no row can meet both. "
+                    f"dedup.where.{low} is {least} and dedup.where.{high} is {most}: no row can meet both. "
                     "Raise the second or lower the first."
                 )
         self._refuse_impossible_areas()
@@ -135,14 +135,14 @@ class RowFilter:
     def _refuse_impossible_areas(self) -> None:
         if self.max_area is not None and (self.min_width or 0) * (self.min_height or 0) > self.max_area:
             raise SettingError(
-                f"metadata.where.max_area is {self.max_area} and min_width x min_height is "
+                f"dedup.where.max_area is {self.max_area} and min_width x min_height is "
                 f"{(self.min_width or 0) * (self.min_height or 0)}: no row can meet both. Raise max_area."
             )
         if self.min_area is not None and self.max_width is not None and self.max_height is not None:
             largest = self.max_width * self.max_height
             if largest < self.min_area:
                 raise SettingError(
-                    f"metadata.where.min_area is {self.min_area} and max_width x max_height is {largest}: no row can "
+                    f"dedup.where.min_area is {self.min_area} and max_width x max_height is {largest}: no row can "
                     "meet both. Lower min_area."
                 )
 
@@ -155,7 +155,7 @@ class RowFilter:
             above = covering(normal_domain(domain, "allowed_domains"), blocked)
             if above is not None:
                 raise SettingError(
-                    f"metadata.where allows {domain} and blocks {above}: no row can meet both. Remove one of them."
+                    f"dedup.where allows {domain} and blocks {above}: no row can meet both. Remove one of them."
                 )
 
 
@@ -184,7 +184,7 @@ def normal_domain(text: str, setting_name: str) -> str:
     """A domain of a list as it is compared. Raises SettingError for what is no domain, such as a URL."""
     domain = normal_host(text.strip().removeprefix("*.").removeprefix("."))
     if not domain or any(sign in domain for sign in " /:@?#*|,") or ".." in domain:
-        raise SettingError(f"metadata.where.{setting_name} has {text!r}: write a domain, like example.org.")
+        raise SettingError(f"dedup.where.{setting_name} has {text!r}: write a domain, like example.org.")
     return domain
 
 
@@ -194,7 +194,7 @@ def _domains(listed: tuple[str, ...], setting_name: str) -> frozenset[str]:
         lines = _lines(each[1:], setting_name) if each.startswith("@") else [each]
         found.update(normal_domain(line, setting_name) for line in lines)
     if listed and not found:
-        raise SettingError(f"metadata.where.{setting_name} names lists with no domain in them: {', '.join(listed)}.")
+        raise SettingError(f"dedup.where.{setting_name} names lists with no domain in them: {', '.join(listed)}.")
     return frozenset(found)
 
 
@@ -208,7 +208,7 @@ def _lines(url: str, setting_name: str) -> list[str]:
 
     refuse_http_file_system("" if is_http(url) else url)
     if os.path.exists(url) and not os.path.isfile(url):  # a named pipe would have no writer
-        raise SettingError(f"metadata.where.{setting_name} names {url}, which is not a file.")
+        raise SettingError(f"dedup.where.{setting_name} names {url}, which is not a file.")
     try:
         if is_http(url):
             content = read_url(url, SourcePolicy(operator_urls=(url,)), _MAX_LIST_BYTES)
@@ -217,10 +217,10 @@ def _lines(url: str, setting_name: str) -> list[str]:
                 content = file.read(_MAX_LIST_BYTES + 1)
         text = content.decode("utf-8-sig")
     except Exception as error:
-        raise SettingError(f"metadata.where.{setting_name} names {url}, which cannot be read: {error}.") from error
+        raise SettingError(f"dedup.where.{setting_name} names {url}, which cannot be read: {error}.") from error
     if len(content) > _MAX_LIST_BYTES:
         raise SettingError(
-            f"metadata.where.{setting_name} names {url}, which has more than {_MAX_LIST_BYTES:,} bytes. Shorten it."
+            f"dedup.where.{setting_name} names {url}, which has more than {_MAX_LIST_BYTES:,} bytes. Shorten it."
         )
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
     return [line for line in lines if line]

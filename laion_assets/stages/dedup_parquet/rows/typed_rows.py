@@ -11,7 +11,7 @@ from laion_assets.stages.dedup_parquet.readers.quarantine import Reject
 from laion_assets.stages.dedup_parquet.rows.filtering import FILTERS, PASSED, filtered
 from laion_assets.stages.dedup_parquet.rows.normalise import normalise
 from laion_assets.stages.dedup_parquet.rows.reasons import Reason
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import REJECT, ROW, ROW_SCHEMA, WANTED_COLUMNS
 
 
@@ -20,7 +20,7 @@ def typed_rows(
     numbers: np.ndarray,
     raw: Callable[[int], bytes],
     source_file: str,
-    settings: MetadataSettings,
+    settings: DedupSettings,
     positions: Positions,
 ) -> tuple[pa.RecordBatch, list[Reject]]:
     """A batch of ROW_SCHEMA from n records, and those that were quarantined.

@@ -18,6 +18,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.processes import sandbox as decoder_sandbox
 from laion_assets.processes.parent_death import end_with
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -47,7 +48,7 @@ def main() -> None:
     """Serve until the parent closes the connection or ends."""
     connection, parent = int(sys.argv[1]), int(sys.argv[3])
     files = [int(file) for file in sys.argv[2].split(",")]
-    images = ImageSettings(**json.loads(sys.argv[4]))
+    images = _read_settings(sys.argv[4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -91,6 +92,11 @@ def main() -> None:
         os.write(connection, ANSWER.pack(image is not None, *numbers, len(content), exif_length))
 
 
+def _read_settings(text: str) -> ImageSettings:
+    values = json.loads(text)
+    return ImageSettings(**{**values, "fetch": FetchPolicy(**values["fetch"])})
+
+
 def cpu_bound_s(images: ImageSettings, pixels: int) -> float:
     """Seconds of CPU for an image of this many pixels."""
     return images.decode_cpu_s * max(1.0, pixels / PIXELS_AT_BOUND)
@@ -120,7 +126,7 @@ def _memory_bound(max_pixels: int) -> int:
 
 def _file_bound(images: ImageSettings) -> int:
     """Bytes of a shared file: the largest body, or the largest image with little compression."""
-    return max(images.max_body_bytes, 4 * images.max_pixels) + SHARED_BYTES
+    return max(images.fetch.max_body_bytes, 4 * images.max_pixels) + SHARED_BYTES
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.http.fetch import Fetched, Fetcher, shared_fetcher
 from laion_assets.http.fetch_queue import FetchQueue
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.resolver import Resolver
 from laion_assets.reasons import Reason
@@ -22,7 +21,7 @@ def asker(dataset: Dataset) -> Ask:
 
     A URL whose host asked for a pause is left out.
     """
-    policy = FetchPolicy.of(dataset.images, dataset.resolve)
+    policy = dataset.fetch_policy
 
     def ask(urls: Sequence[str]) -> dict[str, Reason]:
         shared = shared_fetcher(policy)
@@ -30,7 +29,7 @@ def asker(dataset: Dataset) -> Ask:
         found: dict[str, Reason] = {}
         if not urls:
             return found
-        fetcher = Fetcher(policy, Guard(policy.resolve, policy.allowed_ports, Resolver()))
+        fetcher = Fetcher(policy, Guard(policy.resolve, policy.allowed_ports, Resolver(), policy.blocked_networks))
         try:
             with FetchQueue(fetcher, urls, min(len(urls), dataset.images.threads)) as queue:
                 while len(found) < len(urls):

@@ -19,7 +19,6 @@ from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import ShardError
 from laion_assets.http.fetch import Fetched, shared_fetcher
 from laion_assets.http.fetch_queue import FetchQueue, Tally
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -63,7 +62,7 @@ def fetch_rows(
 
     started = time.time()
     images, layout = dataset.images, dataset.layout
-    carried = _carried(images, rows)
+    carried = carried_columns(images, rows)
     keys = [layout.sample_key(shard, position) for position in positions]
     folder.mkdir()
     files = {suffix: folder / f"{layout.shard_key(shard)}{suffix}" for suffix in SUFFIXES}
@@ -78,21 +77,23 @@ def fetch_rows(
             unreadable.add(place)
         watch.add(place, fetched, reason)
 
-    fetcher = shared_fetcher(FetchPolicy.of(images, dataset.resolve, dataset.blocked_networks))
+    fetcher = shared_fetcher(dataset.fetch_policy)
     tallies = []
     with Decoder(images) as decoder:
-        for places, threads in _passes(len(carried), images.threads, watch):
+        for places, threads in passes(len(carried), images.threads, watch):
             with FetchQueue(fetcher, [carried[place]["url"] for place in places], threads) as queue:
                 _drain(images, decoder, queue, places, add)
                 tallies.append(queue.tally.as_dict())
     failing = watch.finish()
     writer.close()
-    files["_stats.json"].write_text(json.dumps(_stats(Counter(outcomes.values()), started), indent=4), encoding="utf-8")
+    files["_stats.json"].write_text(
+        json.dumps(stats_of(Counter(outcomes.values()), started), indent=4), encoding="utf-8"
+    )
     tally = {name: sum(one[name] for one in tallies) for name in Tally().as_dict()}
     return FetchedRows(files, {**tally, "exif_unreadable": len(unreadable)}, failing)
 
 
-def _passes(rows: int, threads: int, watch: ShardWatch) -> Iterator[tuple[Sequence[int], int]]:
+def passes(rows: int, threads: int, watch: ShardWatch) -> Iterator[tuple[Sequence[int], int]]:
     """The places to fetch and the number of threads: all of them, then those that the watch wants again."""
     yield range(rows), threads
     if places := watch.again():
@@ -121,7 +122,7 @@ def _drain(
         left -= 1
 
 
-def _carried(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:
+def carried_columns(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:
     """What each row brings: uid, additional columns, caption, url."""
     additional = [name for name in images.additional_columns if name != "uid"]
     missing = [name for name in additional if name not in rows.column_names]
@@ -137,15 +138,15 @@ def _carried(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:
 
 def _failed(images: ImageSettings, fetched: Fetched) -> dict[str, Any]:
     """The columns behind the key of a row whose file did not come."""
-    return _columns(images, DOWNLOAD_STATUS, f"{fetched.reason.value}: {fetched.detail}")
+    return outcome_columns(images, DOWNLOAD_STATUS, f"{fetched.reason.value}: {fetched.detail}")
 
 
 def _resized(images: ImageSettings, body: bytes, answer: "Answer") -> tuple[dict[str, Any], Reason, bytes | None]:
     """The columns behind the key of a row whose file came, its reason, and its picture if it has one."""
     picture, width, height, original_width, original_height, error = answer.reencoded
     if error is not None:
-        return _columns(images, RESIZE_STATUS, error), Reason.of_message(RESIZE_STATUS, error), None
-    row = _columns(images, SUCCESS_STATUS, None)
+        return outcome_columns(images, RESIZE_STATUS, error), Reason.of_message(RESIZE_STATUS, error), None
+    row = outcome_columns(images, SUCCESS_STATUS, None)
     row |= {"width": width, "height": height, "original_width": original_width, "original_height": original_height}
     if images.extract_exif:
         row["exif"] = answer.exif
@@ -154,7 +155,7 @@ def _resized(images: ImageSettings, body: bytes, answer: "Answer") -> tuple[dict
     return row, Reason.SUCCESS, picture
 
 
-def _columns(images: ImageSettings, status: str, error: str | None) -> dict[str, Any]:
+def outcome_columns(images: ImageSettings, status: str, error: str | None) -> dict[str, Any]:
     """The columns behind the key, in their order, without values of a picture."""
     row: dict[str, Any] = {"status": status, "error_message": error}
     row |= dict.fromkeys(("width", "height", "original_width", "original_height"))
@@ -165,7 +166,7 @@ def _columns(images: ImageSettings, status: str, error: str | None) -> dict[str,
     return row
 
 
-def _stats(outcomes: "Counter[str]", started: float) -> dict[str, Any]:
+def stats_of(outcomes: "Counter[str]", started: float) -> dict[str, Any]:
     """img2dataset's stats; the counts of rows are put in later, recounted from the files."""
     ended = time.time()
     return {

@@ -22,7 +22,8 @@ from laion_assets.stages.image_shards.local_failures.failing_sites import site_o
 from laion_assets.stages.image_shards.local_failures.network_memory import network_memory
 from laion_assets.stages.image_shards.local_failures.watch import Evidence, ShardWatch
 from laion_assets.stages.image_shards.shard import tar_index
-from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, FetchedRows, fetch_rows
+from laion_assets.stages.image_shards.shard.engines import fetch_rows
+from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, FetchedRows
 from laion_assets.stages.image_shards.shard.files import verify
 from laion_assets.stages.image_shards.shard.merge import Merged, merge_shard, merge_stats
 from laion_assets.store.manifest import Counts, Manifest, read_manifest, sha256_of

@@ -18,7 +18,8 @@ from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
 from laion_assets.stages.image_shards.local_failures.network_memory import DETAIL, network_memory
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.shard import tar_index
-from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, fetch_rows
+from laion_assets.stages.image_shards.shard.engines import fetch_rows
+from laion_assets.stages.image_shards.shard.fetch import SUFFIXES
 from laion_assets.stages.image_shards.shard.files import ShardCounts, verify
 from laion_assets.stages.image_shards.shard.retry import retry_shard
 from laion_assets.stages.image_shards.stage import STAGE

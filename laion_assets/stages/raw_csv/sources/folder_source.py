@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from laion_assets.errors import SourceError
-from laion_assets.stages.raw_csv.sources.file_path import distinct_paths, is_safe
-from laion_assets.stages.raw_csv.sources.file_pattern import compile_pattern
-from laion_assets.stages.raw_csv.sources.listing import Listed, Listing
+from laion_assets.http.listings.file_path import distinct_paths, is_safe
+from laion_assets.http.listings.file_pattern import compile_pattern
+from laion_assets.http.listings.listing import Listed, Listing
+from laion_assets.http.sources.retry import TransientError, with_retries
 from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
-from laion_assets.stages.raw_csv.transfers.retry import TransientError, with_retries
 from laion_assets.stages.raw_csv.transfers.transfer import Fetched
 from laion_assets.store.own_outputs import OwnOutputs
 

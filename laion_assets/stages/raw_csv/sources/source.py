@@ -6,14 +6,13 @@ from typing import Protocol
 
 from laion_assets.dataset.dataset import SAMPLE_SITE, Dataset
 from laion_assets.errors import SettingError
+from laion_assets.http.listings.listing import Listed, Listing, list_http
 from laion_assets.http.sources.async_client import AsyncClient
+from laion_assets.http.sources.dataset_policy import LIST_PREFIX, source_policy
 from laion_assets.http.urls.places import is_http, refuse_http_file_system
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
-from laion_assets.stages.raw_csv.sources.dataset_policy import LIST_PREFIX, source_policy
+from laion_assets.stages.raw_csv.settings import CsvSettings
 from laion_assets.stages.raw_csv.sources.folder_source import FolderSource
-from laion_assets.stages.raw_csv.sources.listing import Listed, Listing, list_http
 from laion_assets.stages.raw_csv.sources.url_list import read_url_list
-from laion_assets.stages.raw_csv.transfers.background_loop import run_beside
 from laion_assets.stages.raw_csv.transfers.disk_budget import DiskBudget
 from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
 from laion_assets.stages.raw_csv.transfers.transfer import Fetched, Transfer
@@ -33,7 +32,7 @@ class Source(Protocol):
 class WebSource:
     """A tree of directory pages, or a list of URLs."""
 
-    def __init__(self, http: AsyncClient, place: str, settings: MetadataSettings, count: Callable[[int], None]) -> None:
+    def __init__(self, http: AsyncClient, place: str, settings: CsvSettings, count: Callable[[int], None]) -> None:
         self._http, self._place, self._settings, self._count = http, place, settings, count
         self._budget = DiskBudget(settings)
 
@@ -50,24 +49,13 @@ class WebSource:
 @contextlib.asynccontextmanager
 async def open_source(dataset: Dataset, count: Callable[[int], None]) -> AsyncIterator[Source]:
     """The dataset's source; `count` is told the bytes as they come. Raises SettingError without one."""
-    place, settings = source_url(dataset), dataset.metadata
+    place, settings = source_url(dataset), dataset.csv
     if is_http(place) or place.startswith(LIST_PREFIX):
         async with AsyncClient(source_policy(dataset)) as http:
             yield WebSource(http, place, settings, count)
     else:
         refuse_http_file_system(place)
         yield FolderSource(place, settings.pattern, settings.retries, OwnOutputs.of(dataset), count)
-
-
-def list_tree(dataset: Dataset, url: str, pattern: str) -> list[Listed]:
-    """The files of a tree of directory pages that match, for readers that fetch them in their own way."""
-    settings = dataset.metadata
-
-    async def read() -> Listing:
-        async with AsyncClient(source_policy(dataset)) as http:
-            return await list_http(http, url, pattern, settings.retries)
-
-    return run_beside(read, 1).files
 
 
 def source_url(dataset: Dataset) -> str:

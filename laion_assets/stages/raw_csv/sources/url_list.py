@@ -7,16 +7,16 @@ from itertools import chain
 from urllib.parse import unquote, urlsplit
 
 from laion_assets.errors import SourceError
+from laion_assets.http.listings.file_path import distinct_paths, is_safe, marked
+from laion_assets.http.listings.file_pattern import compile_pattern
+from laion_assets.http.listings.listing import MAX_FILES, Listed, Listing
 from laion_assets.http.messages.content_coding import StreamDecoder
 from laion_assets.http.sources.async_client import AsyncClient
 from laion_assets.http.sources.async_connection import read_plain
+from laion_assets.http.sources.retry import TRANSIENT_STATUSES, explain, transient, with_retries
 from laion_assets.http.urls.places import is_http, refuse_http_file_system
 from laion_assets.http.urls.target import DEFAULT_PORTS, parse_target
 from laion_assets.reasons import Rejection
-from laion_assets.stages.raw_csv.sources.file_path import distinct_paths, is_safe, marked
-from laion_assets.stages.raw_csv.sources.file_pattern import compile_pattern
-from laion_assets.stages.raw_csv.sources.listing import MAX_FILES, Listed, Listing
-from laion_assets.stages.raw_csv.transfers.retry import TRANSIENT_STATUSES, explain, transient, with_retries
 
 MAX_URL_CHARS = 8_192
 MAX_LIST_BYTES = 256 << 20

@@ -2,13 +2,13 @@
 
 from laion_assets.errors import SourceError
 from laion_assets.reasons import Reason, Rejection
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.raw_csv.settings import CsvSettings
 
 
 class DiskBudget:
     """Counts decoded bytes as they are written, of all files of a run together."""
 
-    def __init__(self, settings: MetadataSettings) -> None:
+    def __init__(self, settings: CsvSettings) -> None:
         self._max_file_bytes, self._max_run_bytes = settings.max_file_bytes, settings.max_run_bytes
         self._written = 0
 
@@ -27,9 +27,9 @@ class DiskBudget:
         self._written += more
         if self._written > self._max_run_bytes:
             raise SourceError(
-                f"the source brought more than metadata.max_run_bytes ({self._max_run_bytes:,} bytes) in this run. "
+                f"the source brought more than csv.max_run_bytes ({self._max_run_bytes:,} bytes) in this run. "
                 "Raise the setting if the source is that large; what came is kept for the next run."
             )
 
     def _too_large(self, what: str) -> Rejection:
-        return Rejection(Reason.TOO_LARGE, f"{what}: more than metadata.max_file_bytes ({self._max_file_bytes:,})")
+        return Rejection(Reason.TOO_LARGE, f"{what}: more than csv.max_file_bytes ({self._max_file_bytes:,})")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from laion_assets.errors import SourceError
+from laion_assets.http.listings.listing import Listed
 from laion_assets.progress import duration
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
-from laion_assets.stages.raw_csv.sources.listing import Listed
+from laion_assets.stages.raw_csv.settings import CsvSettings
 from laion_assets.stages.raw_csv.sources.source import Source
 from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
 from laion_assets.stages.raw_csv.transfers.transfer import Fetched
@@ -75,7 +75,7 @@ async def fetch_all(
     files: Sequence[Listed],
     partials: Partials,
     known: dict[str, Origin],
-    settings: MetadataSettings,
+    settings: CsvSettings,
     progress: FetchProgress,
     log: Callable[[str], None],
 ) -> dict[str, Fetched]:

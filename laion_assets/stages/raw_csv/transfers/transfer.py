@@ -5,23 +5,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from laion_assets.errors import LaionAssetsError, SourceError
+from laion_assets.http.listings.listing import Listed
 from laion_assets.http.messages.content_coding import StreamDecoder, content_coding
 from laion_assets.http.messages.framing import content_range, is_whole_range
 from laion_assets.http.messages.validators import is_validator, range_validator, valid_date, valid_etag
 from laion_assets.http.sources.async_client import AsyncClient
 from laion_assets.http.sources.async_connection import Response
-from laion_assets.http.urls.target import origin_of
-from laion_assets.reasons import Reason, Rejection
-from laion_assets.stages.raw_csv.sources.listing import Listed
-from laion_assets.stages.raw_csv.transfers.disk_budget import DiskBudget
-from laion_assets.stages.raw_csv.transfers.partial_files import Download, Held, Origin, Partials
-from laion_assets.stages.raw_csv.transfers.retry import (
+from laion_assets.http.sources.retry import (
     TRANSIENT_STATUSES,
     TransientError,
     explain,
     transient,
     with_retries,
 )
+from laion_assets.http.urls.target import origin_of
+from laion_assets.reasons import Reason, Rejection
+from laion_assets.stages.raw_csv.transfers.disk_budget import DiskBudget
+from laion_assets.stages.raw_csv.transfers.partial_files import Download, Held, Origin, Partials
 
 _PIECE_BYTES = 1 << 18
 _FREE_BYTES = 64 << 20

@@ -3,7 +3,7 @@
 import pytest
 
 from laion_assets.stages.dedup_parquet.build import left_out_lines
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.column_names import find_columns
 from laion_assets.tables.columns import WANTED_COLUMNS
 from laion_assets_tests.stages.dedup_parquet.tables import Read
@@ -61,7 +61,7 @@ def test_a_header_in_which_two_columns_could_be_one_leaves_the_file_out(names: d
 
 @pytest.mark.parametrize("name", ["LANGUAGE", "punsafe", "url hash", "ÜBER", "a.b", "URL", "width"])
 def test_any_column_may_be_required_and_files_without_it_are_left_out_and_counted(name: str) -> None:
-    settings = MetadataSettings(required_columns=(name,))
+    settings = DedupSettings(required_columns=(name,))
     header = "|".join(["URL", "TEXT", "WIDTH"])
     content = f"{header}|{name.swapcase()}\nhttp://a.test/1|a|5|x\nhttp://a.test/2|b|5|x\n".encode()
     assert len(Read(content, settings).rows) == 2 or name in ("URL", "width")
@@ -72,7 +72,7 @@ def test_any_column_may_be_required_and_files_without_it_are_left_out_and_counte
 
 
 def test_an_alias_meets_a_requirement() -> None:
-    settings = MetadataSettings(required_columns=("URL", "TEXT"))
+    settings = DedupSettings(required_columns=("URL", "TEXT"))
     assert Read(b"url|caption\nhttp://a.test/1|a\n", settings).captions == ["a"]
 
 
@@ -89,8 +89,8 @@ def test_files_that_are_left_out_say_which_header_they_have_and_which_setting_de
 
     first, second = left_out_lines([Said(), Said()])  # type: ignore[list-item]
     assert first == "6 files left out, file_without_url, header 'url,caption'"
-    assert "metadata.separator" in second
-    assert "metadata.required_columns" in second
+    assert "dedup.separator" in second
+    assert "dedup.required_columns" in second
 
 
 def test_places_of_names() -> None:

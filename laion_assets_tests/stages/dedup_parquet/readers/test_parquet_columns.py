@@ -14,7 +14,7 @@ from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
 from laion_assets.stages.dedup_parquet.rows.reasons import Note
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import MARK
 from laion_assets_tests.stages.dedup_parquet.tables import ONE
 
@@ -29,7 +29,7 @@ def stored(table: pa.Table, **options: Any) -> bytes:
 
 
 def read(content: bytes) -> list[dict[str, Any]]:
-    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", MetadataSettings(), Positions(ONE, [0]))
+    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
     rows = [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
     return sorted(rows, key=lambda row: row["source_row"])
 

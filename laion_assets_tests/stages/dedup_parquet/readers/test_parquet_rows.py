@@ -11,7 +11,7 @@ from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
 from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import MARK
 
 ROWS = [
@@ -35,7 +35,7 @@ def read(table: pa.Table | bytes) -> list[dict[str, object]]:
         pq.write_table(table, file)
         table = file.getvalue()
     positions = Positions(SAMPLE.layout, tuple(range(4)))
-    batches = parquet_rows_of_file(io.BytesIO(table), "part.parquet", MetadataSettings(), positions)
+    batches = parquet_rows_of_file(io.BytesIO(table), "part.parquet", DedupSettings(), positions)
     return [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
 
 
@@ -43,7 +43,7 @@ def test_a_parquet_file_and_a_csv_with_the_same_rows_agree() -> None:
     header = list(ROWS[0])
     lines = ["|".join(header), *("|".join(str(row[name]) for name in header) for row in ROWS)]
     positions = Positions(SAMPLE.layout, tuple(range(4)))
-    batches = rows_of_file(io.BytesIO("\n".join(lines).encode()), "part.parquet", MetadataSettings(), positions)
+    batches = rows_of_file(io.BytesIO("\n".join(lines).encode()), "part.parquet", DedupSettings(), positions)
     from_csv = [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
     assert read(pa.Table.from_pylist(ROWS)) == from_csv
     assert len(from_csv) == 50

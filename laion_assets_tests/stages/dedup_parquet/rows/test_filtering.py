@@ -15,7 +15,7 @@ from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.errors import SettingError
 from laion_assets.stages.dedup_parquet.rows.filtering import FILTERS, PASSED, filtered
 from laion_assets.stages.dedup_parquet.rows.row_filter import RowFilter
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.status import settings_digest
 from laion_assets_tests.stages.dedup_parquet.tables import Read, row, table
 
@@ -150,8 +150,8 @@ def test_a_list_of_domains_in_a_file(tmp_path: Path) -> None:
     assert where.loaded().blocked_domains == ("b.test", "c.test", "example.org")
 
     def digest(domains: tuple[str, ...]) -> str:
-        metadata = MetadataSettings(where=RowFilter(blocked_domains=domains))
-        return settings_digest(replace(SAMPLE, metadata=metadata), "dedup_parquet")
+        dedup = DedupSettings(where=RowFilter(blocked_domains=domains))
+        return settings_digest(replace(SAMPLE, dedup=dedup), "dedup_parquet")
 
     listed = digest((f"@{file}", "c.test"))
     assert listed == digest(("c.test", "example.org", "b.test")), "the list's content counts, not where it lies"
@@ -199,10 +199,10 @@ def test_a_list_that_cannot_be_read_is_refused_before_work() -> None:
 
 def test_filters_come_from_settings_and_make_parquet_files_stale(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text('[metadata.where]\nmin_width = 200\nnsfw = ["UNLIKELY", ""]\n')
-    environment = {"LAION_ASSETS_SETTINGS": str(file), "LAION_ASSETS_METADATA_WHERE_MIN_SIMILARITY": "0.3"}
+    file.write_text('[dedup.where]\nmin_width = 200\nnsfw = ["UNLIKELY", ""]\n')
+    environment = {"LAION_ASSETS_SETTINGS": str(file), "LAION_ASSETS_DEDUP_WHERE_MIN_SIMILARITY": "0.3"}
     dataset = Settings.load(environment).apply(SAMPLE)
-    assert dataset.metadata.where == RowFilter(min_width=200, nsfw=("UNLIKELY", ""), min_similarity=0.3)
+    assert dataset.dedup.where == RowFilter(min_width=200, nsfw=("UNLIKELY", ""), min_similarity=0.3)
     assert settings_digest(dataset, "dedup_parquet") != settings_digest(SAMPLE, "dedup_parquet")
     assert settings_digest(dataset, "raw_csv") == settings_digest(SAMPLE, "raw_csv")
 
@@ -210,7 +210,7 @@ def test_filters_come_from_settings_and_make_parquet_files_stale(tmp_path: Path)
 def test_filtered_rows_stay_in_the_range_of_their_uid_and_are_found_by_file_and_row() -> None:
     content = table([row(WIDTH="10"), row(WIDTH="900"), row(WIDTH=""), row(URL="nowhere", WIDTH="10")])
     plain = Read(content)
-    read = Read(content, MetadataSettings(where=RowFilter(min_width=100)))
+    read = Read(content, DedupSettings(where=RowFilter(min_width=100)))
     assert [(each["source_row"], each["reason"]) for each in read.rejects] == [
         (1, "filtered_width"),
         (3, "filtered_width"),
@@ -223,6 +223,6 @@ def test_filtered_rows_stay_in_the_range_of_their_uid_and_are_found_by_file_and_
 
 def test_width_height_swapped_are_stored_the_right_way_round_and_filtered_so() -> None:
     content = table([row(HEIGHT="190", WIDTH="143"), row(HEIGHT="143", WIDTH="x")])
-    read = Read(content, MetadataSettings(width_height_swapped=True, where=RowFilter(min_width=150)))
+    read = Read(content, DedupSettings(width_height_swapped=True, where=RowFilter(min_width=150)))
     assert [(each["WIDTH"], each["HEIGHT"]) for each in read.rows] == [(190, 143)]
     assert read.reasons == ["filtered_width"]

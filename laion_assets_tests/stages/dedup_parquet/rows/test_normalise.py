@@ -15,7 +15,7 @@ from laion_assets.stages.dedup_parquet.rows.normalise import (
     whole_number,
 )
 from laion_assets.stages.dedup_parquet.rows.reasons import Note, Reason
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
+from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets_tests.stages.dedup_parquet.tables import Read, row, table
 
 
@@ -132,7 +132,7 @@ def test_empty_captions_are_null_and_labels_are_trimmed() -> None:
     assert found["notes"] == Note.CAPTION_MISSING
 
 
-SHORT = MetadataSettings(max_url_chars=24, max_caption_chars=6)
+SHORT = DedupSettings(max_url_chars=24, max_caption_chars=6)
 NUMBERS = st.lists(st.text("0123456789.-+ e", max_size=22), max_size=12)
 
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urljoin, urlsplit
 
 from laion_assets.errors import SourceError
+from laion_assets.http.listings.file_path import distinct_paths, is_safe
+from laion_assets.http.listings.file_pattern import compile_pattern
+from laion_assets.http.listings.listing_page import Entry, entries_of
 from laion_assets.http.sources.async_client import AsyncClient
 from laion_assets.http.sources.async_connection import read_plain
+from laion_assets.http.sources.background_loop import run_beside
+from laion_assets.http.sources.retry import TRANSIENT_STATUSES, explain, transient, with_retries
+from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.reasons import Rejection
-from laion_assets.stages.raw_csv.sources.file_path import distinct_paths, is_safe
-from laion_assets.stages.raw_csv.sources.file_pattern import compile_pattern
-from laion_assets.stages.raw_csv.sources.listing_page import Entry, entries_of
-from laion_assets.stages.raw_csv.transfers.retry import TRANSIENT_STATUSES, explain, transient, with_retries
 
 MAX_DEPTH = 16
 """Folders below the source's own that are followed."""
@@ -53,12 +55,12 @@ class Listing:
 
 
 async def list_http(source: AsyncClient, url: str, pattern: str, retries: int) -> Listing:
-    """Files of a directory tree over HTTP whose path matches.
+    """List the files of a directory tree over HTTP whose path matches `pattern`.
 
-    A URL that matches the pattern itself is that one file. Names that do not match are left out as `other_pattern`,
-    names that are not safe as `unsafe_name`, deleted folders as `folder_deleted_at_source`, a folder that lists one of
-    its parents as `listing_loop`. Links out of the tree are ignored. Raises SourceError for a page that cannot be read,
-    naming it.
+    If the URL itself matches, it is the only file. Left out and counted are names that do not match (`other_pattern`),
+    unsafe names (`unsafe_name`), deleted folders (`folder_deleted_at_source`), folders that list one of their parents
+    (`listing_loop`) and folders below MAX_DEPTH (`too_deep`). Links to places outside the tree are ignored. Raises
+    SourceError naming a page that cannot be read.
     """
     match = compile_pattern(pattern)
     path = urlsplit(url).path
@@ -69,6 +71,16 @@ async def list_http(source: AsyncClient, url: str, pattern: str, retries: int) -
         return Listing([Listed(name, url)])
     root = url.split("#")[0].split("?")[0]
     return await _Tree(source, root if root.endswith("/") else f"{root}/", match, retries).walk()
+
+
+def list_tree(url: str, pattern: str, policy: SourcePolicy) -> list[Listed]:
+    """List the files of a directory tree over HTTP whose path matches, from synchronous code. Raises SourceError."""
+
+    async def read() -> Listing:
+        async with AsyncClient(policy) as client:
+            return await list_http(client, url, pattern, policy.retries)
+
+    return run_beside(read, 1).files
 
 
 class _Tree:

@@ -15,7 +15,7 @@ def source_policy(dataset: Dataset) -> SourcePolicy:
 
     Raises SourceError naming the setting whose URL is not one.
     """
-    settings = dataset.metadata
+    settings = dataset.csv
     named = dict.fromkeys(dataset.published, "published") | {dataset.source.removeprefix(LIST_PREFIX): "source"}
     urls = tuple(place for place in named if is_http(place))
     for url in urls:
@@ -30,7 +30,7 @@ def source_policy(dataset: Dataset) -> SourcePolicy:
         operator_urls=urls,
         blocked_networks=dataset.blocked_networks,
         allowed_ports=settings.allowed_ports,
-        timeout_s=settings.stall_timeout_s,
+        timeout_s=settings.timeout_s,
         min_bytes_per_s=settings.min_bytes_per_s,
         per_host=settings.connections_per_host,
         retries=settings.retries,

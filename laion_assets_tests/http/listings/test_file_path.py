@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_assets.stages.raw_csv.sources.file_path import MAX_NAME_BYTES, distinct_paths, is_safe
+from laion_assets.http.listings.file_path import MAX_NAME_BYTES, distinct_paths, is_safe
 
 
 @pytest.mark.parametrize("path", ["a.csv", "2021-01/a b.csv", "é/ü.csv", "..a/b..csv", "a~b.csv", "-rf", "C:/x.csv"])

@@ -76,7 +76,7 @@ def transient(response: Response) -> TransientError:
 
 _HINTS = {
     Reason.BLOCKED_ADDRESS: "A host of your own network must be named in the settings: source, published or resolve.",
-    Reason.BLOCKED_PORT: "Add the port to metadata.allowed_ports, or name the host in resolve.",
+    Reason.BLOCKED_PORT: "Add the port to csv.allowed_ports, or name the host in resolve.",
 }
 
 

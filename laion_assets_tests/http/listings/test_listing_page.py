@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from laion_assets.errors import SourceError
-from laion_assets.stages.raw_csv.sources.listing_page import Entry, entries_of
+from laion_assets.http.listings.listing_page import Entry, entries_of
 
 NGINX_HTML = """<html>
 <head><title>Index of /csv/</title></head>

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from laion_assets.errors import SourceError
+from laion_assets.http.listings.listing import Listing, below, list_http
+from laion_assets.http.sources import retry
 from laion_assets.http.sources.async_client import AsyncClient
 from laion_assets.http.sources.source_policy import SourcePolicy
-from laion_assets.stages.raw_csv.sources.listing import Listing, below, list_http
-from laion_assets.stages.raw_csv.transfers import retry
 from laion_assets_tests.stages.raw_csv.csv_site import CsvSite
 
 PATTERN = r"\.csv$"

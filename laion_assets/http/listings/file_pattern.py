@@ -6,7 +6,7 @@ from laion_assets.errors import SettingError
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """`metadata.pattern`, compiled to match in any letter case: `PART2.CSV` is a table as `part1.csv` is.
+    """`csv.pattern`, compiled to match in any letter case: `PART2.CSV` is a table as `part1.csv` is.
 
     Write `(?-i:...)` around what must match exactly. Raises SettingError for what is not a regular expression.
     """
@@ -14,5 +14,5 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise SettingError(
-            rf"metadata.pattern is {pattern!r}, which is not a regular expression ({error}). Example: \.csv$"
+            rf"csv.pattern is {pattern!r}, which is not a regular expression ({error}). Example: \.csv$"
         ) from error
