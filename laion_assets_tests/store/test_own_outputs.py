@@ -60,7 +60,7 @@ def test_a_source_that_holds_the_root_is_read_without_the_outputs(
     here = replace(dataset, root=f"{scheme}{root}", source=f"{scheme}{work}")
     lines: list[str] = []
     assert fetched(here, lines.append) == ["in/crawl.csv"]
-    assert any("files that this project wrote below" in line for line in lines)
+    assert any("files written by this project below" in line for line in lines)
     assert fetched(here) == ["in/crawl.csv"], "a second time, with outputs of its own there"
 
 
@@ -186,6 +186,6 @@ def test_a_source_without_a_table_says_what_it_has(dataset: Dataset, tmp_path: P
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "table.tsv").write_bytes(TABLE)
     with pytest.raises(
-        SourceError, match=r"has no file that matches csv\.pattern.*left out, other_pattern: 'table\.tsv'"
+        SourceError, match=r"No file of the source .* matches csv\.pattern.*left out, other_pattern: 'table\.tsv'"
     ):
         fetched(replace(dataset, source=str(tmp_path / "in")))
