@@ -30,7 +30,7 @@ from laion_assets.http.messages.validators import range_validator, valid_date, v
 from laion_assets.http.sources.async_connection import Connection, RateWindow, Response, read_plain
 from laion_assets.http.urls.target import follow, parse_target
 from laion_assets.reasons import Rejection
-from laion_assets.stages.raw_csv.sources.url_list import _split_lines, _path_of, _plain
+from laion_assets.stages.raw_csv.sources.url_list import _decode, _path_of, _split_lines
 
 BOUNDED = settings(
     max_examples=300, deadline=2_000, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
@@ -241,7 +241,7 @@ def test_a_page_has_links_or_is_refused_by_name(page: str, kind: str) -> None:
 @given(st.lists(URLS, max_size=5), st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 9), st.booleans())
 def test_a_list_is_read_line_by_line_however_it_is_cut(urls: list[str], end: str, step: int, packed: bool) -> None:
     content = end.join(urls).encode("utf-8", "replace")
-    pieces = list(_plain(gzip.compress(content), "x")) if packed else [content]
+    pieces = list(_decode(gzip.compress(content), "x")) if packed else [content]
     whole = b"".join(pieces)
     lines = list(_split_lines((whole[at : at + step] for at in range(0, len(whole), step)), "x"))
     expected = whole.removeprefix(b"\xef\xbb\xbf").splitlines()
