@@ -87,7 +87,7 @@ def test_a_source_inside_the_dataset_s_own_folder_is_refused(
     for setting in ("source", "published"):
         named = f"{scheme}{work}/{dataset.folder}{below}"
         here = replace(dataset, root=str(work), **{setting: (named,) if setting == "published" else named})
-        with pytest.raises(SettingError, match=f"{setting} is {named}, which lies in the dataset's own folder"):
+        with pytest.raises(SettingError, match=f"{setting} is {named}, inside of the dataset's own folder"):
             fetched(here) if setting == "source" else observe_published(here, Store.of(here), quiet)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables import table_limits
 from laion_assets.tables.columns import MARK
@@ -28,7 +28,7 @@ from laion_assets.errors import SourceError
 from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.identity import Positions
 from laion_assets.tables.parquet_process import stop_idle_processes
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 import pyarrow.parquet
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -36,7 +36,7 @@ reasons, error = collections.Counter(), None
 try:
     with open(sys.argv[1], "rb") as file:
         positions = Positions(Layout(1, 1, 1, 100), [0])
-        for batch in parquet_rows_of_file(file, "bomb.parquet", DedupSettings(), positions):
+        for batch in read_parquet_rows(file, "bomb.parquet", DedupSettings(), positions):
             reasons.update(str(reason) for reason in batch.column("reason").to_pylist())
 except SourceError as problem:
     error = str(problem)
@@ -66,7 +66,7 @@ def stored(columns: dict[str, Any], **options: Any) -> bytes:
 
 def read(content: bytes, limits: TableLimits | None = None) -> list[dict[str, Any]]:
     settings = DedupSettings(limits=limits or TableLimits())
-    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", settings, Positions(ONE, [0]))
+    batches = read_parquet_rows(io.BytesIO(content), "p.parquet", settings, Positions(ONE, [0]))
     return [row for batch in batches for row in batch.to_pylist()]
 
 
@@ -176,7 +176,7 @@ def test_a_footer_that_says_other_than_the_pages_is_refused() -> None:
 )
 def test_files_that_are_not_parquet_are_refused_with_their_name_and_what_to_do(content: bytes, said: str) -> None:
     with pytest.raises(
-        SourceError, match=rf"p\.parquet is not a readable parquet file \(.*{said}.*fetch it again, or remove"
+        SourceError, match=rf"p\.parquet is not a readable parquet file: .*{said}.*Fetch it again, or remove"
     ):
         read(content)
 
@@ -192,8 +192,8 @@ def test_a_file_that_cannot_be_read_to_its_end_is_not_called_damaged() -> None:
                 raise TimeoutError("the network is gone")
             return super().read(size)
 
-    with pytest.raises(SourceError, match=r"p\.parquet cannot be read at byte \d+: the network is gone\."):
-        list(parquet_rows_of_file(Failing(content), "p.parquet", DedupSettings(), Positions(ONE, [0])))
+    with pytest.raises(SourceError, match=r"Cannot read p\.parquet at byte \d+: the network is gone\."):
+        list(read_parquet_rows(Failing(content), "p.parquet", DedupSettings(), Positions(ONE, [0])))
 
 
 def test_a_damaged_byte_anywhere_is_rows_rejects_or_a_refusal(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_damaged_byte_anywhere_is_rows_rejects_or_a_refusal(tmp_path: Path) ->
 for path in sys.argv[1:]:
     try:
         with open(path, "rb") as file:
-            list(parquet_rows_of_file(file, path, DedupSettings(), Positions(Layout(1, 1, 1, 100), [0])))
+            list(read_parquet_rows(file, path, DedupSettings(), Positions(Layout(1, 1, 1, 100), [0])))
     except SourceError as problem:
         assert path in str(problem)
 """
@@ -221,7 +221,7 @@ for path in sys.argv[1:]:
 
 
 def test_structs_of_thrift_are_bounded_in_depth_and_length() -> None:
-    assert CompactReader(b"\x15\x02\x18\x03abc\x19\x25\x02\x04\x00").struct() == {1: 1, 2: b"abc", 3: [1, 2]}
+    assert CompactReader(b"\x15\x02\x18\x03abc\x19\x25\x02\x04\x00").read_struct() == {1: 1, 2: b"abc", 3: [1, 2]}
     for data in (
         b"",
         b"\x15",
@@ -231,7 +231,7 @@ def test_structs_of_thrift_are_bounded_in_depth_and_length() -> None:
         b"\x15" + b"\xff" * 20,
     ):
         with pytest.raises(ThriftError):
-            CompactReader(data).struct()
+            CompactReader(data).read_struct()
 
 
 def nested_footer(depth: int) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables import parquet_process
 from laion_assets.tables.parquet_process import ParquetReader, open_parquet
@@ -50,7 +50,7 @@ def stored(encoding: str, compression: str, version: str) -> bytes:
 
 
 def read(content: bytes) -> int:
-    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
+    batches = read_parquet_rows(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
     return sum(batch.num_rows for batch in batches)
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_ends_its_process_is_refused_by_name_and_the_next_one_is_rea
 
     with monkeypatch.context() as patch:
         patch.setattr(ParquetReader, "_answer", killed)
-        with pytest.raises(SourceError, match=r"p\.parquet is not a readable.*process that decodes it ended by signal"):
+        with pytest.raises(SourceError, match=r"p\.parquet is not a readable.*process that decodes it ended with signal"):
             read(content)
     assert read(content) == ROWS + 1
 

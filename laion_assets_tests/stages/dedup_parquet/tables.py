@@ -9,7 +9,7 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import Positions
 from laion_assets.dataset.layout import Layout
-from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
+from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import Counts, Manifest
@@ -38,11 +38,11 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = COLUMNS, e
 
 
 class Read:
-    """What `rows_of_file` makes of a file: `rows`, `rejects`, and the file's `state` and `header` by its mark."""
+    """What `read_csv_rows` makes of a file: `rows`, `rejects`, and the file's `state` and `header` by its mark."""
 
     def __init__(self, content: bytes, settings: DedupSettings | None = None) -> None:
         found = []
-        for batch in rows_of_file(io.BytesIO(content), "f.csv", settings or DedupSettings(), Positions(ONE, [0])):
+        for batch in read_csv_rows(io.BytesIO(content), "f.csv", settings or DedupSettings(), Positions(ONE, [0])):
             found += batch.to_pylist()
         found.sort(key=lambda each: each["source_row"])
         self.rows = [each for each in found if each["reason"] is None]

@@ -319,9 +319,9 @@ def test_files_are_grouped_by_size_and_none_is_lost() -> None:
 
 def test_rows_cross_one_exchange_and_spark_sorts_none(crawl: Dataset, spark: Any) -> None:
     files = pa.table({"group": pa.array([0], pa.int32()), "path": ["a.csv"], "size": [1]})
-    reader = dedup._Reader(Inputs(Store.of(crawl), ()), crawl.dedup, LAYOUT, (0, 1, 2), dedup.RUN_BYTES)
+    reader = dedup._ReadTask(Inputs(Store.of(crawl), ()), crawl.dedup, LAYOUT, (0, 1, 2), dedup.RUN_BYTES)
     writer = PartitionWriter(Store.of(crawl), LAYOUT, (0, 1, 2), "", {})
-    physical = dedup.plan(spark, files, 1, reader, writer)._jdf.queryExecution().sparkPlan().toString()
+    physical = dedup.plan_job(spark, files, 1, reader, writer)._jdf.queryExecution().sparkPlan().toString()
     steps = [line.strip(" +-:") for line in physical.splitlines()]
     written, gathered, read, grouped, *listed = [step.split("(")[0].split(" ")[0] for step in steps if step]
     # From the end: runs are written, gathered by partition, read from files; below, the list of files is dealt out.

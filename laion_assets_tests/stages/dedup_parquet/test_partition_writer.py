@@ -12,7 +12,7 @@ import pytest
 from laion_assets.dataset.identity import Positions
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import CommitError, InvariantError, LayoutError
-from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
+from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.dedup_parquet.spark.partition_writer import PartitionWriter
 from laion_assets.stages.dedup_parquet.spark.sorted_runs import SortedRunBuilder
@@ -28,7 +28,7 @@ def runs(count: int, run_bytes: int = 1_000_000) -> list[pa.RecordBatch]:
     rows = [row(URL=f"http://a.test/{number}", SAMPLE_ID=str(number)) for number in range(count)]
     content = table(rows + rows[::3]) + b"too|few\n"
     cutter, found = SortedRunBuilder(run_bytes), []
-    for batch in rows_of_file(io.BytesIO(content), "f.csv", DedupSettings(), Positions(LAYOUT, [0])):
+    for batch in read_csv_rows(io.BytesIO(content), "f.csv", DedupSettings(), Positions(LAYOUT, [0])):
         for start in range(0, batch.num_rows, 3):
             found += cutter.add(batch.slice(start, 3))
     return [*found, *cutter.finish()]

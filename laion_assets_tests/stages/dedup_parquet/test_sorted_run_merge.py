@@ -11,8 +11,8 @@ CHILD = '''
 import json, resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RunMerge
-from laion_assets.stages.dedup_parquet.spark.sorted_runs import _stream
+from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import SortedRunMerge
+from laion_assets.stages.dedup_parquet.spark.sorted_runs import _serialise
 from laion_assets.tables.columns import ROW_RUN
 from laion_assets.stages.dedup_parquet.rows.kept_row import ORDER
 
@@ -32,17 +32,17 @@ def run():
     columns = {"digest": pa.Array.from_buffers(pa.binary(16), RUN_ROWS, [None, pa.py_buffer(digests)]), "URL": urls,
                "source_file": pa.repeat("a.csv", RUN_ROWS), "source_row": pa.array(np.arange(RUN_ROWS))}
     arrays = [columns.get(field.name, pa.nulls(RUN_ROWS, field.type)) for field in ROW_RUN]
-    return _stream(pa.RecordBatch.from_arrays(arrays, schema=ROW_RUN))[0].as_buffer()
+    return _serialise(pa.RecordBatch.from_arrays(arrays, schema=ROW_RUN))[0].as_buffer()
 
-with RunMerge(folder / "rows.runs", (0, 1 << 128), ORDER, range_bytes) as merge:
+with SortedRunMerge(folder / "rows.runs", (0, 1 << 128), ORDER, range_bytes) as merge:
     for _ in range(runs):
         merge.add(run())
     size = (folder / "rows.runs").stat().st_size
     # What a process has of its own, and not the pages of the mapped file, which the kernel can drop.
     own = int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmData"))) << 10
     resource.setrlimit(resource.RLIMIT_DATA, (own + room, resource.RLIM_INFINITY))
-    unique, found, last = merge.distinct(), 0, b""
-    for batch in merge.rows(only_first=True):
+    unique, found, last = merge.count_distinct(), 0, b""
+    for batch in merge.merge(only_first=True):
         found += batch.num_rows
         assert last < batch["digest"][0].as_py()
         last = batch["digest"][-1].as_py()

@@ -179,8 +179,8 @@ def test_files_in_an_object_store_are_read_in_place_and_watched(
         ("part/2.parquet", b"PAR1 cut", r"2\.parquet is not a readable parquet file"),
         ("part/2.parquet", parquet()[:-5], r"2\.parquet is not a readable parquet file"),
         ("part/2.parquet", parquet([{"URL": "https://a.test/1.jpg"}]), r"2\.parquet has no column TEXT"),
-        ("part/2.parquet", parquet([{"URL": 1, "TEXT": "a"}]), "URL is int64, and has to be a string"),
-        ("part/2.parquet", parquet([{"URL": "x", "TEXT": "a", "WIDTH": [1]}]), "has to be a number or a string"),
+        ("part/2.parquet", parquet([{"URL": 1, "TEXT": "a"}]), "URL is int64, expected a string"),
+        ("part/2.parquet", parquet([{"URL": "x", "TEXT": "a", "WIDTH": [1]}]), "expected a number or a string"),
     ],
 )
 def test_what_cannot_be_read_is_refused_naming_the_file(shared: Dataset, name: str, content: bytes, said: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from laion_assets.stages.dedup_parquet.readers.csv_bytes import blocks
+from laion_assets.stages.dedup_parquet.readers.csv_bytes import read_blocks
 from laion_assets.stages.dedup_parquet.readers.csv_records import RecordReader
 from laion_assets.tables.table_limits import TableLimits
 from laion_assets_tests.stages.dedup_parquet.tables import HEADER, Read, row, table
@@ -111,12 +111,14 @@ def test_a_gzip_that_expands_too_far_is_cut_and_counted() -> None:
     limits = TableLimits(max_expansion=1)
     line = b"http://a.test/1|a|0.3\n"
     content = gzip.compress(b"URL|TEXT|similarity\n" + line * ((80 << 20) // len(line)))
-    reader = RecordReader(blocks(io.BytesIO(content), limits))
+    reader = RecordReader(read_blocks(io.BytesIO(content), limits))
     sound = sum(len(records.numbers) for records in reader.records())
     assert reader.broken == "expansion_limit"
     assert 60 << 20 < sound * len(line) <= 64 << 20
     plain = gzip.decompress(content)
-    assert sum(map(len, blocks(io.BytesIO(plain), limits))) == len(plain), "a file that is not compressed has no limit"
+    assert sum(map(len, read_blocks(io.BytesIO(plain), limits))) == len(plain), (
+        "a file that is not compressed has no limit"
+    )
 
 
 _PIECES = st.sampled_from(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from laion_assets.stages.dedup_parquet.build import left_out_lines
+from laion_assets.stages.dedup_parquet.build import summarise_left_out
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.column_names import find_columns
 from laion_assets.tables.columns import WANTED_COLUMNS
@@ -87,7 +87,7 @@ def test_files_that_are_left_out_say_which_header_they_have_and_which_setting_de
     class Said:
         details = {"left_out": {"file_without_url, header 'url,caption'": 3}}
 
-    first, second = left_out_lines([Said(), Said()])  # type: ignore[list-item]
+    first, second = summarise_left_out([Said(), Said()])  # type: ignore[list-item]
     assert first == "6 files left out, file_without_url, header 'url,caption'"
     assert "dedup.separator" in second
     assert "dedup.required_columns" in second

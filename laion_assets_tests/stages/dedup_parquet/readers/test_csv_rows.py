@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from laion_assets.stages.dedup_parquet.readers import csv_bytes
 from laion_assets.stages.dedup_parquet.readers.csv_quotes import MAX_RECORD_BYTES
-from laion_assets.stages.dedup_parquet.rows.reasons import Note
 from laion_assets.tables.columns import RAW_BYTES
+from laion_assets.tables.row_reasons import Note
 from laion_assets.tables.table_limits import TableLimits
 from laion_assets_tests.stages.dedup_parquet.tables import COLUMNS, HEADER, Read, row, table
 
@@ -107,7 +107,7 @@ def test_quotes_inside_an_unquoted_field_are_text() -> None:
 
 def test_memory_stays_bounded_by_an_open_quote_and_by_an_endless_line(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = []
-    of = csv_bytes.blocks
+    of = csv_bytes.read_blocks
     filler = b"x" * 1000 + b"\n"
     content = (
         HEADER + GOOD + b'1|http://a.test/1|"open|1\n' + filler * 9_000 + b"y" * (3 * MAX_RECORD_BYTES) + b"\n" + GOOD

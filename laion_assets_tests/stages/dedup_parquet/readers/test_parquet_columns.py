@@ -12,10 +12,10 @@ import pytest
 
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
-from laion_assets.stages.dedup_parquet.rows.reasons import Note
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import MARK
+from laion_assets.tables.row_reasons import Note
 from laion_assets_tests.stages.dedup_parquet.tables import ONE
 
 URLS = [f"https://a.test/{number}.jpg" for number in range(4)]
@@ -29,7 +29,7 @@ def stored(table: pa.Table, **options: Any) -> bytes:
 
 
 def read(content: bytes) -> list[dict[str, Any]]:
-    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
+    batches = read_parquet_rows(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
     rows = [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
     return sorted(rows, key=lambda row: row["source_row"])
 
@@ -40,7 +40,7 @@ def with_column(name: str, values: pa.Array) -> bytes:
 
 def test_a_column_name_twice_is_refused_with_file_and_column() -> None:
     twice = pa.Table.from_arrays([pa.array(["x"]), pa.array(["a"]), pa.array(["y"])], ["URL", "TEXT", "URL"])
-    with pytest.raises(SourceError, match=r"p\.parquet has several columns that could be URL: URL, URL"):
+    with pytest.raises(SourceError, match=r"p\.parquet has several columns for URL: URL, URL"):
         read(stored(twice))
     other = pa.Table.from_arrays(
         [pa.array(["http://a.test/"]), pa.array(["a"]), *[pa.array([1])] * 2], ["URL", "TEXT", "h", "h"]
@@ -58,7 +58,7 @@ def test_of_names_that_differ_in_case_the_exact_one_is_taken(names: list[str]) -
 
 
 def test_names_that_differ_in_case_alone_are_refused_without_an_exact_one() -> None:
-    with pytest.raises(SourceError, match=r"could be URL: url, Url\. Rename all but one"):
+    with pytest.raises(SourceError, match=r"columns for URL: url, Url\. Rename all but one"):
         read(stored(pa.table({"url": URLS, "Url": URLS, "TEXT": TEXTS})))
 
 
@@ -172,7 +172,7 @@ def test_columns_of_nulls_count_as_empty() -> None:
 )
 def test_kinds_that_cannot_hold_a_column_are_refused_with_file_and_column(name: str, values: pa.Array) -> None:
     table = pa.table({"URL": URLS, "TEXT": TEXTS} | {name: values})
-    with pytest.raises(SourceError, match=rf"p\.parquet: column {name} is .*, and has to be"):
+    with pytest.raises(SourceError, match=rf"p\.parquet: the type of column {name} is .*, expected a"):
         read(stored(table))
 
 

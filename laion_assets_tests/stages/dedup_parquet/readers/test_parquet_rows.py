@@ -9,8 +9,8 @@ import pytest
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
-from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import MARK
 
@@ -35,7 +35,7 @@ def read(table: pa.Table | bytes) -> list[dict[str, object]]:
         pq.write_table(table, file)
         table = file.getvalue()
     positions = Positions(SAMPLE.layout, tuple(range(4)))
-    batches = parquet_rows_of_file(io.BytesIO(table), "part.parquet", DedupSettings(), positions)
+    batches = read_parquet_rows(io.BytesIO(table), "part.parquet", DedupSettings(), positions)
     return [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
 
 
@@ -43,7 +43,7 @@ def test_a_parquet_file_and_a_csv_with_the_same_rows_agree() -> None:
     header = list(ROWS[0])
     lines = ["|".join(header), *("|".join(str(row[name]) for name in header) for row in ROWS)]
     positions = Positions(SAMPLE.layout, tuple(range(4)))
-    batches = rows_of_file(io.BytesIO("\n".join(lines).encode()), "part.parquet", DedupSettings(), positions)
+    batches = read_csv_rows(io.BytesIO("\n".join(lines).encode()), "part.parquet", DedupSettings(), positions)
     from_csv = [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
     assert read(pa.Table.from_pylist(ROWS)) == from_csv
     assert len(from_csv) == 50
@@ -73,7 +73,7 @@ def test_bad_rows_are_rejected_with_their_number_and_content() -> None:
         (b"PAR1 is not enough PAR1", "not a readable parquet file"),
         (b"", "not a readable parquet file"),
         (pa.table({"URL": ["https://example.org/a.jpg"]}), "no column TEXT"),
-        (pa.table({"URL": [1], "TEXT": ["a"]}), "has to be a string"),
+        (pa.table({"URL": [1], "TEXT": ["a"]}), "URL is int64, expected a string"),
     ],
 )
 def test_what_cannot_be_read_is_refused_naming_the_file(table: pa.Table | bytes, said: str) -> None:
