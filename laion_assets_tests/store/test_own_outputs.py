@@ -52,7 +52,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 @pytest.mark.parametrize("below", ["data", "data/deep", "."])
-def test_a_source_that_holds_the_root_is_read_without_the_outputs(
+def test_outputs_are_skipped_if_the_source_contains_the_root(
     dataset: Dataset, work: Path, scheme: str, below: str
 ) -> None:
     root = work / below
@@ -64,7 +64,7 @@ def test_a_source_that_holds_the_root_is_read_without_the_outputs(
     assert fetched(here) == ["in/crawl.csv"], "a second time, with outputs of its own there"
 
 
-def test_links_into_the_root_are_not_read_either(dataset: Dataset, work: Path, tmp_path: Path) -> None:
+def test_links_into_the_root_are_skipped(dataset: Dataset, work: Path, tmp_path: Path) -> None:
     root = tmp_path / "elsewhere"
     write_outputs(root, dataset.folder)
     (work / "data").symlink_to(root)
@@ -80,7 +80,7 @@ def test_links_into_the_root_are_not_read_either(dataset: Dataset, work: Path, t
 
 @pytest.mark.parametrize("below", ["", "/raw_csv"])
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_a_source_inside_the_dataset_s_own_folder_is_refused(
+def test_source_inside_of_the_dataset_s_own_folder_is_refused(
     dataset: Dataset, work: Path, below: str, scheme: str
 ) -> None:
     write_outputs(work, dataset.folder)
@@ -91,7 +91,7 @@ def test_a_source_inside_the_dataset_s_own_folder_is_refused(
             fetched(here) if setting == "source" else observe_published(here, Store.of(here), quiet)
 
 
-def test_published_files_are_found_beside_the_root_in_any_letter_case(dataset: Dataset, work: Path) -> None:
+def test_published_files_are_found_in_any_letter_case(dataset: Dataset, work: Path) -> None:
     write_outputs(work / "data", dataset.folder)
     write_outputs(work / "data", "other")
     for name in ("part1.parquet", "PART2.PARQUET", "three[1]?.parquet"):
@@ -124,7 +124,7 @@ def test_tables_are_read_in_any_letter_case_and_others_are_counted(dataset: Data
     assert fetched(exact) == ["crawl.csv"]
 
 
-def test_a_pattern_that_is_no_regular_expression_is_refused_by_its_setting(dataset: Dataset, work: Path) -> None:
+def test_invalid_pattern_is_refused_naming_the_setting(dataset: Dataset, work: Path) -> None:
     with pytest.raises(SettingError, match=r"csv\.pattern is '\*\.csv': it must be a regular expression"):
         replace(dataset, source=str(work), csv=replace(dataset.csv, pattern="*.csv"))
 
@@ -143,7 +143,7 @@ NAMES = ["*.csv", "a*.csv", "a?.csv", "a[1].csv", "a1.csv", "ab.csv", "x#y.csv",
 
 
 @pytest.mark.parametrize("root", ["local", "remote"])
-def test_signs_of_patterns_in_the_names_of_objects_are_literal(
+def test_pattern_characters_in_object_names_are_literal(
     dataset: Dataset, object_store: str, root: str, tmp_path: Path
 ) -> None:
     there = f"{object_store}/literal-{root}"
@@ -166,7 +166,7 @@ def test_signs_of_patterns_in_the_names_of_objects_are_literal(
     assert store.size("raw_csv/in/a*.csv") is None
 
 
-def test_a_bucket_that_holds_the_root_is_read_without_the_outputs(
+def test_outputs_are_skipped_if_the_bucket_contains_the_root(
     dataset: Dataset, object_store: str, tmp_path: Path
 ) -> None:
     there = f"{object_store}/holds-root"
@@ -182,7 +182,7 @@ def test_a_bucket_that_holds_the_root_is_read_without_the_outputs(
         fetched(replace(here, source=f"{there}/data/{dataset.folder}"))
 
 
-def test_a_source_without_a_table_says_what_it_has(dataset: Dataset, tmp_path: Path) -> None:
+def test_source_without_matching_files_is_refused_with_the_left_out_names(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "table.tsv").write_bytes(TABLE)
     with pytest.raises(

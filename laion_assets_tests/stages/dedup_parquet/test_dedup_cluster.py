@@ -66,7 +66,7 @@ def contents(dataset: Dataset) -> dict[str, str]:
     return {entry.path: entry.sha256 for manifest in manifests(dataset) if manifest for entry in manifest.files}
 
 
-def test_an_object_store_gets_the_bytes_of_a_disk(
+def test_object_store_gets_the_same_bytes_as_a_disk(
     dataset: Dataset, spark: Any, object_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in STORE_VARIABLES:
@@ -81,7 +81,7 @@ def test_an_object_store_gets_the_bytes_of_a_disk(
 
 
 @pytest.mark.cluster
-def test_a_cluster_on_an_object_store_gives_the_bytes_of_one_process_on_a_disk(
+def test_cluster_on_an_object_store_writes_the_same_bytes_as_one_process_on_a_disk(
     dataset: Dataset, spark: Any, spark_cluster: Cluster, object_store: str
 ) -> None:
     here = replace(dataset, layout=SMALL, dedup=DedupSettings())
@@ -97,7 +97,7 @@ def test_a_cluster_on_an_object_store_gives_the_bytes_of_one_process_on_a_disk(
 
 
 @pytest.mark.cluster
-def test_an_executor_killed_while_it_writes_leaves_no_marker_and_no_duplicates(
+def test_killed_executor_leaves_no_manifest_and_no_duplicates(
     dataset: Dataset, spark: Any, spark_cluster: Cluster, tmp_path: Path
 ) -> None:
     lines = [f"{n}|https://h{n % 50}.test/{n}.jpg|caption {n} of many|20|10|?|UNLIKELY|0.3" for n in range(120_000)]

@@ -14,7 +14,7 @@ PLACES = {name: place for place, name in enumerate(HEADER)}
 @given(st.lists(st.text('ab|"\r ', max_size=14), max_size=8), st.sampled_from(["\n", "\r\n"]))
 @settings(max_examples=400, deadline=None)
 @example(['a|"b ""c"" d"|e', '"|"|""|""""', 'a|"b"c|d"', '"a|b|c', 'a"|"b|c', "a|b|c", '"a""|"|b|c'], "\n")
-def test_a_simple_line_is_the_record_that_the_careful_parser_reads(texts: list[str], end: str) -> None:
+def test_simple_line_has_the_fields_that_parse_record_reads(texts: list[str], end: str) -> None:
     data = "".join(text + end for text in texts).encode()
     lines = Lines.of(data, True)
     fields = LineFields.of(lines, b"|", len(HEADER))
@@ -41,7 +41,7 @@ def test_pandas_quotes_are_simple() -> None:
     assert columns["NSFW"].to_pylist() == ["e", '"', "z"]
 
 
-def test_lines_that_are_no_text_are_found() -> None:
+def test_lines_with_invalid_text_are_found() -> None:
     data = b"plain\ncaf\xe9\ncaf\xc3\xa9\nnul\0\n\xed\xa0\x80\nlast"
     found = Lines.of(data, True).find_text_faults()
     assert found == {1: Reason.INVALID_UTF8, 3: Reason.NUL_BYTE, 4: Reason.INVALID_UTF8}
@@ -62,7 +62,7 @@ def test_lines_that_are_no_text_are_found() -> None:
         b"\xc3",
     ]
 )
-def test_lines_are_text_where_each_of_them_decodes(texts: list[bytes]) -> None:
+def test_lines_are_valid_text_if_they_decode(texts: list[bytes]) -> None:
     whole = [text.replace(b"\n", b"").replace(b"\r", b"") for text in texts]
     lines = Lines.of(b"".join(text + b"\n" for text in whole), True)
     expected = {line: why for line, text in enumerate(whole) if (why := find_text_fault(text))}

@@ -110,13 +110,13 @@ WHERE = st.fixed_dictionaries(
 
 @settings(max_examples=150, deadline=None)
 @given(rows=st.lists(ROWS, max_size=12), where=WHERE)
-def test_every_filter_is_the_rule_for_one_row(rows: list[Row], where: dict[str, object]) -> None:
+def test_vectorised_filters_agree_with_the_rule_for_one_row(rows: list[Row], where: dict[str, object]) -> None:
     filters = RowFilter(**where)  # type: ignore[arg-type]
     if filters.is_set:
         assert reasons(rows, filters) == [reason_of(each, filters) for each in rows]
 
 
-def test_without_a_filter_nothing_is_looked_at() -> None:
+def test_without_a_filter_no_column_is_read() -> None:
     assert find_filtered({}, 3, RowFilter()) is None
 
 
@@ -173,13 +173,13 @@ def test_a_list_of_domains_in_a_file(tmp_path: Path) -> None:
         ({"blocked_domains": ("https://b.test/",)}, "Invalid domain"),
     ],
 )
-def test_what_no_row_can_meet_is_refused(where: dict[str, object], said: str) -> None:
+def test_bounds_that_no_row_can_meet_are_refused(where: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said):
         RowFilter(**where)  # type: ignore[arg-type]
 
 
 @pytest.mark.timeout(10)
-def test_a_list_has_a_byte_order_mark_or_is_no_file(tmp_path: Path) -> None:
+def test_list_may_have_a_byte_order_mark_and_must_be_a_file(tmp_path: Path) -> None:
     file = tmp_path / "list.txt"
     file.write_bytes(b"\xef\xbb\xbfexample.org\n")
     assert RowFilter(blocked_domains=(f"@{file}",)).blocked == {"example.org"}
@@ -192,7 +192,7 @@ def test_a_list_has_a_byte_order_mark_or_is_no_file(tmp_path: Path) -> None:
         RowFilter(blocked_domains=(f"@{file}",)).load_lists()
 
 
-def test_a_list_that_cannot_be_read_is_refused_before_work() -> None:
+def test_unreadable_list_is_refused() -> None:
     with pytest.raises(SettingError, match="Cannot read"):
         RowFilter(blocked_domains=("@/nowhere/list.txt",)).load_lists()
 
@@ -207,7 +207,7 @@ def test_filters_come_from_settings_and_make_parquet_files_stale(tmp_path: Path)
     assert settings_digest(dataset, "raw_csv") == settings_digest(SAMPLE, "raw_csv")
 
 
-def test_filtered_rows_stay_in_the_range_of_their_uid_and_are_found_by_file_and_row() -> None:
+def test_filtered_rows_are_rejects_in_the_partition_of_their_uid() -> None:
     content = table([row(WIDTH="10"), row(WIDTH="900"), row(WIDTH=""), row(URL="nowhere", WIDTH="10")])
     plain = Read(content)
     read = Read(content, DedupSettings(where=RowFilter(min_width=100)))
@@ -221,7 +221,7 @@ def test_filtered_rows_stay_in_the_range_of_their_uid_and_are_found_by_file_and_
     assert read.rows == [plain.rows[1]]
 
 
-def test_width_height_swapped_are_stored_the_right_way_round_and_filtered_so() -> None:
+def test_swapped_width_and_height_are_corrected_before_the_filters() -> None:
     content = table([row(HEIGHT="190", WIDTH="143"), row(HEIGHT="143", WIDTH="x")])
     read = Read(content, DedupSettings(width_height_swapped=True, where=RowFilter(min_width=150)))
     assert [(each["WIDTH"], each["HEIGHT"]) for each in read.rows] == [(190, 143)]

@@ -120,7 +120,7 @@ def test_urls_are_normalised_and_other_schemes_stay_for_the_image_stage(url: str
         ("http://a.test/" + "x" * 10_000, "url_too_long"),
     ],
 )
-def test_a_url_that_cannot_be_one_quarantines_its_row(url: str, reason: str) -> None:
+def test_invalid_url_quarantines_its_row(url: str, reason: str) -> None:
     read = Read(table([row(), row(URL=url), row()]))
     assert read.reasons == [reason]
     assert len(read.rows) == 2
@@ -144,7 +144,7 @@ def typed(**columns: list[str]):
 
 @given(NUMBERS)
 @settings(max_examples=300, deadline=None)
-def test_a_column_of_numbers_is_read_as_each_number_is(texts: list[str]) -> None:
+def test_number_columns_agree_with_the_scalar_rule(texts: list[str]) -> None:
     texts = [*texts, "0", "007", "1000000", "1000001", "0.5", "0..5", "0.", "9" * 18, "9" * 19, "0.3318949043750763"]
     found = typed(SAMPLE_ID=texts, WIDTH=texts, similarity=texts)
     expected = [parse_whole_number(text, -(1 << 63), (1 << 63) - 1) for text in texts]
@@ -162,7 +162,7 @@ def test_a_column_of_numbers_is_read_as_each_number_is(texts: list[str]) -> None
     st.sampled_from(["http://", "HTTPS://", ""]),
 )
 @settings(max_examples=300, deadline=None)
-def test_a_column_of_urls_is_read_as_each_url_is(ends: list[str], scheme: str) -> None:
+def test_url_columns_agree_with_the_scalar_rule(ends: list[str], scheme: str) -> None:
     urls = [scheme + end for end in ends]
     found = typed(URL=urls)
     stored = [url.strip(" \t\n\r\f\v").replace(" ", "%20") for url in urls]
@@ -173,7 +173,7 @@ def test_a_column_of_urls_is_read_as_each_url_is(ends: list[str], scheme: str) -
 
 @given(st.lists(st.text("ab\n\t\x00\x1f\x7f\x85\u202e\u2066\u200eé写", max_size=9), max_size=12))
 @settings(max_examples=300, deadline=None)
-def test_a_column_of_captions_is_read_as_each_caption_is(captions: list[str]) -> None:
+def test_caption_columns_agree_with_the_scalar_rule(captions: list[str]) -> None:
     found = typed(URL=["http://a/"] * len(captions), TEXT=captions)
     expected = [normalise_caption(caption)[0] for caption in captions]
     assert found.columns["TEXT"].to_pylist() == [text or None for text in expected]
@@ -184,7 +184,7 @@ def test_a_column_of_captions_is_read_as_each_caption_is(captions: list[str]) ->
         assert notes & normalise_caption(caption)[1] == normalise_caption(caption)[1]
 
 
-def test_labels_are_trimmed_and_odd_ones_noted() -> None:
+def test_labels_are_trimmed_and_invalid_ones_noted() -> None:
     labels = ["?", " ? ", "", "a\x01b", "x" * 1_001, "?"]
     found = typed(URL=["http://a/"] * 6, LICENSE=labels, NSFW=labels[::-1])
     assert found.columns["LICENSE"].to_pylist() == ["?", "?", None, None, None, "?"]
