@@ -236,7 +236,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, default=cores, help="Spark's and DuckDB's threads (all)")
     parser.add_argument("--memory", default=f"{max(cores, 2)}g", help="of Spark's driver, of DuckDB (1 GB a core)")
     parser.add_argument("--limit", type=float, default=3_600, help="longest run, in seconds")
-    parser.add_argument("--folder", help="folder for the crawl and what is made of it (a temporary one)")
+    parser.add_argument("--folder", help="folder for the crawl and all outputs (default: a temporary folder)")
     parser.add_argument("--keep", action="store_true", help="leave the folder, so that the next run finds its crawl")
     return parser.parse_args()
 

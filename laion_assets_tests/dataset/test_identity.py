@@ -1,4 +1,4 @@
-"""uids, their ranges, and the digest of rows."""
+"""uids, their partitions, and the digest of rows."""
 
 import hashlib
 
@@ -82,5 +82,5 @@ def test_digest_changes_with_every_value() -> None:
 
 
 def test_the_digest_of_known_rows_never_changes() -> None:
-    """Manifests hold these digests: another value here makes every published parquet file stale."""
+    """Manifests store these digests: another value makes all committed parquet files stale."""
     assert rows_digest(_table(["a", None], [0.5, None])) == "40676af6e258e9b1e14a213bc1517339"

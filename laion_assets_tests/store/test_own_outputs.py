@@ -1,4 +1,4 @@
-"""Which files of a source are read: tables in any letter case, regular files, never what this project wrote itself."""
+"""The files of a source that are read: regular files in any letter case, never this project's own outputs."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ TABLE = b"URL|TEXT|similarity\nhttp://a.test/1.jpg|one|0.3\n"
 
 
 def fetched(dataset: Dataset, log: Callable[[str], None] = quiet) -> list[str]:
-    """The files of raw_csv, below it."""
+    """Return the files of raw_csv, relative to it."""
     manifest = fetch_raw_csv(dataset, Store.of(dataset), log)
     return sorted(entry.path.removeprefix("raw_csv/") for entry in manifest.files)
 
@@ -31,7 +31,7 @@ def reasons(dataset: Dataset) -> dict[str, int]:
 
 
 def write_outputs(root: Path, name: str) -> None:
-    """What a dataset's folder holds after a run."""
+    """Write files like those of a dataset's folder after a run."""
     for path in (
         "raw_csv/old.csv",
         "dedup_parquet/00.parquet",
@@ -44,7 +44,7 @@ def write_outputs(root: Path, name: str) -> None:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A folder with a table in it, where a project's root is, too."""
+    """A folder with a table and with a project's root."""
     (tmp_path / "work" / "in").mkdir(parents=True)
     (tmp_path / "work" / "in" / "crawl.csv").write_bytes(TABLE)
     return tmp_path / "work"

@@ -1,4 +1,4 @@
-"""Small parquet files that would expand to gigabytes, or overflow the reader's stack, end in a refusal or a count."""
+"""Small parquet files that expand to gigabytes or overflow the reader's stack are refused or counted."""
 
 import io
 import json
@@ -195,7 +195,7 @@ def test_read_error_is_not_reported_as_damage() -> None:
 
 
 def test_file_with_one_damaged_byte_is_read_or_refused(tmp_path: Path) -> None:
-    """In a process of its own, for the reader is C++."""
+    """Runs in a separate process, because the reader is C++."""
     columns = {"URL": [f"http://a.test/{n}" for n in range(50)], "TEXT": ["x", "y"] * 25, "WIDTH": list(range(50))}
     content = stored(columns, compression="none")
     for number in range(0, len(content), 211):
@@ -233,7 +233,7 @@ def test_thrift_structs_are_limited_in_depth_and_length() -> None:
 
 
 def nested_footer(depth: int) -> bytes:
-    """A parquet file without rows whose schema is a chain of groups."""
+    """Return a parquet file without rows, with a deeply nested schema."""
 
     def varint(number: int) -> bytes:
         return (b"" if number < 128 else bytes([number & 127 | 128])) + (

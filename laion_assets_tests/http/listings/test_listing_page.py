@@ -62,7 +62,7 @@ SIZES = [-1, 20481, 7]
 
 
 def names(page: str, kind: str = "text/html") -> list[str]:
-    """The links of a page that are no parents and sort no columns; percent signs in capitals, `&` as it is."""
+    """Return the links of a page without parents and sorting links, percent-encodings in upper case."""
     hrefs = [entry.href for entry in parse_links(page, kind, "http://h/csv/")]
     hrefs = [href.replace("%d1%8f", "%D1%8F").replace("%26", "&") for href in hrefs]
     return [href for href in hrefs if not href.startswith(("?", "/", ".."))]

@@ -1,4 +1,4 @@
-"""dedup_parquet with a real Spark: the law, the winner, and the same bytes however it is made."""
+"""dedup_parquet with a real Spark: the row-count invariant, the kept row, and the same bytes in every build."""
 
 import hashlib
 import random
@@ -35,7 +35,7 @@ LAYOUT = Layout(parquet_files=3, shards=7, embedding_files=2, rows_per_shard=250
 
 
 def messy_files(seed: int = 1) -> dict[str, bytes]:
-    """CSV files with drifting headers, duplicates over files, and malformed lines."""
+    """CSV files with different headers, duplicates across files, and malformed lines."""
     rng = random.Random(seed)
     files = {}
     for number in range(6):
@@ -66,19 +66,19 @@ def messy_files(seed: int = 1) -> dict[str, bytes]:
 
 @pytest.fixture
 def crawl(dataset: Dataset) -> Dataset:
-    """The sample over another layout, with the default settings of the stage."""
+    """The sample with another layout and the default settings of the stage."""
     return replace(dataset, layout=LAYOUT, dedup=DedupSettings())
 
 
 def sha256s(dataset: Dataset) -> dict[str, str]:
-    """sha256 of every published file of the stage."""
+    """Return the sha256 of each committed file of the stage."""
     root = Path(Store.of(dataset).url)
     files = [*root.glob("dedup_parquet/*"), *root.glob("dedup_rejects/*")]
     return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
-    """All published rows, in order."""
+    """Return all committed rows, in order."""
     handle, store = DedupParquet.of(dataset), Store.of(dataset)
     paths = [handle.path(dataset.layout, number) for number in handle.partitions]
     return [each for path in paths for each in pq.read_table(store.address(path)).to_pylist()]
@@ -150,7 +150,7 @@ def test_filtered_rows_are_counted_and_never_kept(crawl: Dataset, spark: Any) ->
         assert {each["reason"] for each in dropped} == {"filtered_similarity", "filtered_nsfw"}
         assert {(each["raw"], each["raw_bytes"]) for each in dropped} == {(b"", 0)}
         assert all(each["source_file"] in messy_files() and each["source_row"] > 0 for each in dropped)
-    # Each uid also came with a similarity of 0.32 or null: filtered before the winner is chosen, such a row loses.
+    # Each uid also came with a similarity of 0.32 or null: such a row is filtered before the kept row is chosen.
     assert {each["similarity"] for each in rows_of(crawl)} == {0.3, 0.31}
 
 
@@ -215,7 +215,7 @@ def test_bytes_do_not_depend_on_file_order_parallelism_or_partitions(
 
 
 def test_kept_row_does_not_depend_on_file_names(crawl: Dataset, spark: Any) -> None:
-    """Each later row beats the ones before: nulls last, then similarity, SAMPLE_ID, and the other columns."""
+    """Each later row is preferred: nulls last, then by similarity, SAMPLE_ID and the other columns."""
     better = [
         row(similarity="", SAMPLE_ID="", HEIGHT="", WIDTH="", LICENSE="", NSFW="", TEXT=""),
         row(similarity="", SAMPLE_ID="", HEIGHT="", WIDTH="", LICENSE="", NSFW="UNSURE", TEXT=""),

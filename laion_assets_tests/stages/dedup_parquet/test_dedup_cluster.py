@@ -47,14 +47,14 @@ LARGE = Layout(parquet_files=3, shards=24, embedding_files=2, rows_per_shard=10_
 
 
 def arguments(cluster: Cluster, dataset: Dataset) -> list[str]:
-    """What the driver is told. The object store's address reaches the executors as any of their environment does."""
+    """Return the driver's arguments. The executors get the object store's address as environment variables."""
     told = {f"spark.executorEnv.{name}": os.environ[name] for name in STORE_VARIABLES if name in os.environ}
     layout = {name: getattr(dataset.layout, name) for name in dataset.layout.__dataclass_fields__}
     return [json.dumps({**cluster.conf, **told}), dataset.root, json.dumps(layout)]
 
 
 def manifests(dataset: Dataset) -> list[Manifest | None]:
-    """The manifests of the stage, whose files have been read again and agree with them."""
+    """Return the manifests of the stage, after their files were verified."""
     store, layout = Store.of(dataset), dataset.layout
     found = [read_manifest(store, DEDUP_PARQUET, layout.parquet_key(each)) for each in range(layout.parquet_files)]
     assert all(manifest and disagreement(store, manifest, hashes=True) is None for manifest in found)
@@ -62,7 +62,7 @@ def manifests(dataset: Dataset) -> list[Manifest | None]:
 
 
 def contents(dataset: Dataset) -> dict[str, str]:
-    """sha256 of each published file."""
+    """Return the sha256 of each committed file."""
     return {entry.path: entry.sha256 for manifest in manifests(dataset) if manifest for entry in manifest.files}
 
 

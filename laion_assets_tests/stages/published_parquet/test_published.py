@@ -1,4 +1,4 @@
-"""Starting from published parquet files: read where they lie, the same contract after, and changes are noticed."""
+"""Datasets that start from published parquet files: read in place, the same output, changes are noticed."""
 
 import io
 import json
@@ -114,7 +114,7 @@ def test_invalid_list_with_a_valid_manifest_is_refused(shared: Dataset, content:
         transaction.commit(Counts(1, 1), settings="s", inputs="")
     with pytest.raises(IntegrityError, match="is not a list of files"):
         read_list(store)
-    assert observe(shared).content, "it is listed anew"
+    assert observe(shared).content, "an altered list is written again"
 
 
 def test_file_with_a_new_date_and_the_same_footer_is_read(shared: Dataset) -> None:
@@ -142,7 +142,7 @@ def test_files_are_read_over_http_in_place(shared: Dataset, site: CsvSite) -> No
 def test_files_in_an_object_store_are_read_in_place(
     shared: Dataset, object_store: str, spark: Any, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
-    """The same rows as from a folder, by Spark's workers too; a file that is put anew is noticed."""
+    """Spark's workers read the same rows as from a folder. A replaced file is noticed."""
     for name in STORE_VARIABLES:
         monkeypatch.setitem(spark.sparkContext.environment, name, os.environ[name])
     there = f"{object_store}/published{len(named)}"

@@ -56,14 +56,14 @@ class FolderSource:
             listing.files.append(Listed(places[path], name, self._origins[name].size))
         return listing
 
-    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
+    async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:
         """Copy one file into `partials`, unless it is there, or committed, with the same size and date or entity tag.
 
         Raises SourceError naming the file after the retries.
         """
         origin = self._origins[listed.url]
-        if published and origin.same_as(published):
-            return Fetched("unchanged", published)
+        if committed and origin.same_as(committed):
+            return Fetched("unchanged", committed)
         held = partials.held(listed.path)
         if held and held.sha256 and origin.same_as(held.origin):
             return Fetched("fetched", origin, 0, held.size, held.sha256)

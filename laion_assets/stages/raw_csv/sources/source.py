@@ -25,7 +25,7 @@ class Source(Protocol):
     async def list_files(self) -> Listing:
         """List the files that match the pattern. Raises SourceError."""
 
-    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
+    async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:
         """Fetch one file into `partials`, unless the committed version is current. Raises SourceError."""
 
 
@@ -42,8 +42,8 @@ class WebSource:
             return await read_url_list(self._http, self._place.removeprefix(LIST_PREFIX), pattern, retries)
         return await list_http(self._http, self._place, pattern, retries)
 
-    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
-        return await Transfer(self._http, listed, partials, published, self._budget, self._count).run()
+    async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:
+        return await Transfer(self._http, listed, partials, committed, self._budget, self._count).run()
 
 
 @contextlib.asynccontextmanager

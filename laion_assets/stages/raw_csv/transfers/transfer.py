@@ -56,12 +56,12 @@ class Transfer:
         client: AsyncClient,
         listed: Listed,
         partials: Partials,
-        published: Origin | None,
+        committed: Origin | None,
         budget: DiskBudget,
         count: Callable[[int], None],
     ) -> None:
         self._client, self._listed, self._partials = client, listed, partials
-        self._published, self._budget, self._count = published, budget, count
+        self._committed, self._budget, self._count = committed, budget, count
         self.received = 0
 
     async def run(self) -> Fetched:
@@ -88,7 +88,7 @@ class Transfer:
         held = partials.held(path)
         whole = held if held is not None and held.sha256 else None
         begun = held if held is not None and not whole and held.size and is_validator(held.validator) else None
-        known = whole.origin if whole else begun.origin if begun else self._published
+        known = whole.origin if whole else begun.origin if begun else self._committed
         conditions = known.conditions if known else {}
         if begun:
             conditions = {"Range": f"bytes={begun.size}-", "If-Range": begun.validator}

@@ -1,4 +1,4 @@
-"""Every byte of a CSV file is in a row, in a reject or in the header, whatever the file holds."""
+"""Every byte of a CSV file is in a row, in a reject or in the header."""
 
 import gzip
 import io
@@ -18,7 +18,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def records_of(pieces: list[bytes]) -> tuple[list[str] | None, list[bytes]]:
-    """The header of a file, and its records and rejects as they are in the file, in order."""
+    """Return the header of a file, and the bytes of its records and rejects in order."""
     reader = RecordReader(pieces)
     found: dict[int, bytes] = {}
     for records in reader.records():
@@ -136,7 +136,7 @@ _PIECES = st.sampled_from(
 @example([b'"', b"\r", b"\n", b'"'], 2)
 @example([b"URL|TEXT", b"\n", b"http://a.test/1|b\r", b"http://a.test/1|b\r"], 7)
 def test_no_byte_of_a_file_is_lost_or_read_twice(pieces: list[bytes], size: int) -> None:
-    """Header and records, put together, are the file but for line ends; wherever blocks end."""
+    """Header and records together are the file without line ends, for all block boundaries."""
     content = b"".join(pieces)
     header, found = records_of([content[start : start + size] for start in range(0, len(content), size)])
     assert (header, found) == records_of([content])

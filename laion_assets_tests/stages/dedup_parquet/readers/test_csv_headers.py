@@ -1,4 +1,4 @@
-"""Headers of CSV files: the names that parquet files may have, required columns of any name, and what is left out."""
+"""Headers of CSV files: all column names of parquet files, required columns, and files that are left out."""
 
 import pytest
 
@@ -21,7 +21,7 @@ VALUES = {
 
 
 def one_row(names: dict[str, str], extra: str = "") -> bytes:
-    """A CSV of one row whose columns have other names."""
+    """Return a CSV file of one row with other column names."""
     header = [names.get(name, name) for name in VALUES]
     return f"{'|'.join(header)}{extra}\n{'|'.join(VALUES.values())}{'|x' if extra else ''}\n".encode()
 

@@ -1,4 +1,4 @@
-"""Vector code reads simple lines as the careful parser reads them."""
+"""Vector code reads simple lines like `parse_record`."""
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st

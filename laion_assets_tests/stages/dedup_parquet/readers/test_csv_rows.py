@@ -1,4 +1,4 @@
-"""Reading crawl CSVs: a record is kept whole, or quarantined with its reason; nothing else happens to it."""
+"""Reader of CSV files: each record becomes a row, or is quarantined with a reason."""
 
 import gzip
 import io
@@ -195,7 +195,7 @@ _texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_fro
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(_texts, st.sampled_from(["http://a.test/x", "https://b.test/?y=1|2"])), max_size=12))
 def test_all_files_that_pandas_writes_are_read_back(rows: list[tuple[str, str]]) -> None:
-    """Every caption comes back that a writer of the dialect can write; also a bare CR, which it leaves unquoted."""
+    """All captions that pandas can write are read back, including a bare CR, which it does not quote."""
     read = Read(table([row(TEXT=caption, URL=url) for caption, url in rows]))
     assert len(read.rows) + len(read.rejects) == len(rows)
     for found in read.rows:

@@ -1,4 +1,4 @@
-"""Every kind of parquet column is read, costs one row, or is refused with the names of file and column."""
+"""All types of parquet columns: values are read or rejected, unsuitable types are refused naming file and column."""
 
 import decimal
 import io

@@ -1,4 +1,4 @@
-"""Rows of a parquet file have the identity and the values that the same rows of a CSV have."""
+"""Rows of a parquet file have the same uid and values as the same rows of a CSV file."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""`where`: each filter against the rule for one row, domains by labels, and what no row can meet is refused."""
+"""Row filters: agreement with the rule for one row, domains by labels, bounds that no row can meet."""
 
 import os
 from dataclasses import replace
@@ -32,7 +32,7 @@ Row = dict[str, object]
 
 
 def reasons(rows: list[Row], where: RowFilter) -> list[str | None]:
-    """The reason of each row, None where it passes."""
+    """Return the reason of each row, None if it passes."""
     columns = {name: pa.array([each.get(name) for each in rows], kind) for name, kind in TYPES.items()}
     found = find_filtered(columns, len(rows), where)
     assert found is not None
@@ -40,7 +40,7 @@ def reasons(rows: list[Row], where: RowFilter) -> list[str | None]:
 
 
 def reason_of(row: dict[str, object], where: RowFilter) -> str | None:
-    """The rule for one row, written out."""
+    """Apply the rule to one row."""
 
     def outside(value: float | None, least: float | None, most: float | None) -> bool:
         if least is None and most is None:

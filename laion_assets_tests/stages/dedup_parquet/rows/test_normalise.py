@@ -1,4 +1,4 @@
-"""Odd values: null with a note, normalised, or quarantined with a reason."""
+"""Invalid values: set to null with a note, normalised, or quarantined with a reason."""
 
 import math
 
@@ -137,7 +137,7 @@ NUMBERS = st.lists(st.text("0123456789.-+ e", max_size=22), max_size=12)
 
 
 def typed(**columns: list[str]):
-    """What `normalise` makes of these columns."""
+    """Normalise the given columns."""
     (rows,) = {len(texts) for texts in columns.values()}
     return normalise({name: pa.array(texts, pa.string()) for name, texts in columns.items()}, rows, SHORT)
 
