@@ -136,11 +136,11 @@ def _cosines(dataset: Any, store: Any, asked: argparse.Namespace) -> dict[str, f
     """Our vectors against Pillow's transform and fp32, and against each other's neighbours."""
     import torch
 
-    from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
     from laion_assets.stages.clip_embeddings.models.loading import load_model
     from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
     from laion_assets.stages.clip_embeddings.shard_reader import read_shard
     from laion_assets.stages.handles import ClipEmbeddings, ImageShards
+    from laion_assets.tables.vector_file import open_vectors
 
     reference = load_model(asked.model, asked.device, "fp32")
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY
 from laion_assets.errors import IntegrityError, ModelError, QueryError
 from laion_assets.search.metadata_rows import MetadataRows
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.handles import ImageShards, KnnIndices
-from laion_assets.stages.image_shards.settings import ENCODE_FORMATS
 from laion_assets.stages.knn_indices.details import IndexDetails
 from laion_assets.stages.knn_indices.index_file import opened_index
 from laion_assets.stages.knn_indices.vectors import MODALITIES

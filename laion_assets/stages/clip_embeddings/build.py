@@ -11,13 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import InvariantError, ModelError
 from laion_assets.progress import Progress
-from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
-from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, no_direction
+from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, no_direction_error
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.clip_embeddings.pipeline.embedding_writer import EmbeddingWriter
 from laion_assets.stages.clip_embeddings.pipeline.finished_groups import FinishedGroups, describe_group
@@ -30,9 +29,11 @@ from laion_assets.stages.clip_embeddings.stage import STAGE
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import State, require_complete, state_before_run
+from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import Transaction, open_transaction
+from laion_assets.tables.vector_file import open_vectors
 
 UNDECODABLE = "undecodable"
 """The reason of a sample whose image no longer decodes."""
@@ -46,16 +47,9 @@ KINDS = ("img_emb", "text_emb", "metadata")
 """The files of an embedding partition, by clip-retrieval's folder names."""
 
 
-class Built(NamedTuple):
-    """A committed partition, and whether this call made it (False: it was complete already)."""
-
-    manifest: Manifest
-    made: bool
-
-
 def build_embedding_file(
     dataset: Dataset, store: Store, embedding: int, model: ClipModel, log: Callable[[str], None]
-) -> Built:
+) -> BuildResult:
     """Encode the shards of embedding file `embedding` in order and commit them as a partition of `clip_embeddings`.
 
     Skips the partition if it is complete, intact, and made by today's model from today's shards. A killed run continues
@@ -79,7 +73,7 @@ def build_embedding_file(
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{CLIP_EMBEDDINGS} {key}: already complete, {current.counts.rows_out:,} rows")
-        return Built(current, made=False)
+        return BuildResult(current, was_built=False)
     if current is not None:
         log(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {state.reason}")
     finished = FinishedGroups(store, layout, embedding, None if state.state is State.DAMAGED else current)
@@ -90,7 +84,7 @@ def build_embedding_file(
         counts = Counts(work.rows, rows, {reason: count for reason, count in work.dropped.items() if count})
         manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=work.details())
     finished.clear()
-    return Built(manifest, made=True)
+    return BuildResult(manifest, was_built=True)
 
 
 class _EmbeddingFile:
@@ -230,7 +224,7 @@ class _EmbeddingFile:
             if found:
                 self.log(f"{len(found)} {what}: {', '.join(found[:10])}")
         if self.dropped[NO_DIRECTION] > max(1, MAX_NO_DIRECTION * self.rows):
-            raise no_direction(self.model.identity, "sample", aimless, self.rows)
+            raise no_direction_error(self.model.identity, "sample", aimless, self.rows)
 
 
 def _staged(transaction: Transaction, dataset: Dataset, embedding: int) -> list[Path]:

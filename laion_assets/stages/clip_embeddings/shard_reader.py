@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IntegrityError
 from laion_assets.stages.handles import ImageShards
-from laion_assets.stages.image_shards.settings import ENCODE_FORMATS
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
 

@@ -18,7 +18,6 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IndexBuildError, InvariantError
-from laion_assets.stages.clip_embeddings.build import Built
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, KNN_INDICES, ClipEmbeddings
 from laion_assets.stages.kept_rows import require_rows
 from laion_assets.stages.knn_indices.autofaiss_index import build_with_autofaiss
@@ -30,6 +29,7 @@ from laion_assets.stages.knn_indices.stage import STAGE
 from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, check_bytes, opened_vectors
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import state_before_run
+from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import WHOLE, Counts, FileEntry, Manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import Transaction, open_transaction
@@ -37,7 +37,7 @@ from laion_assets.store.transaction import Transaction, open_transaction
 METADATA_FOLDER = f"{KNN_INDICES}/metadata"
 
 
-def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) -> Built:
+def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) -> BuildResult:
     """Build, measure and publish the image and the text index of a dataset.
 
     Does nothing if they are published, undamaged and from today's settings and embeddings. Every input is held against
@@ -52,7 +52,7 @@ def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{KNN_INDICES}: already complete, {current.counts.rows_out:,} vectors")
-        return Built(current, made=False)
+        return BuildResult(current, was_built=False)
     if current is not None:
         log(f"{KNN_INDICES}: rebuilding, because {state.reason}")
     if embeddings.rows == 0:
@@ -84,7 +84,7 @@ def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
         )
         counts = Counts(embeddings.rows, min(details[name]["ntotal"] for name in MODALITIES))
         manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=details)
-    return Built(manifest, made=True)
+    return BuildResult(manifest, was_built=True)
 
 
 def _build(

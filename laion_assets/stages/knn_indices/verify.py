@@ -5,7 +5,6 @@ from typing import Any
 
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError
-from laion_assets.stages.clip_embeddings.embedding_file import read_shape
 from laion_assets.stages.handles import ClipEmbeddings, KnnIndices
 from laion_assets.stages.knn_indices.coherence import Embeddings, model_and_width
 from laion_assets.stages.knn_indices.details import IndexDetails, footer_sha256
@@ -14,6 +13,7 @@ from laion_assets.stages.knn_indices.recall import sampled
 from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, opened_vectors
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
+from laion_assets.tables.vector_file import read_shape
 
 SAME = 0.999
 """Cosine from which two vectors count as the same picture or caption."""

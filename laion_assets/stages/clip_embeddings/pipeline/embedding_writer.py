@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IntegrityError
-from laion_assets.stages.clip_embeddings.embedding_file import VectorWriter
 from laion_assets.stages.clip_embeddings.metadata_file import MetadataWriter
 from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import PreparedShard
+from laion_assets.tables.vector_file import VectorWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa

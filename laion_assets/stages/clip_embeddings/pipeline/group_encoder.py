@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from laion_assets.stages.clip_embeddings.models.clip_model import MIN_NORM, ClipModel
-from laion_assets.stages.clip_embeddings.models.text_tower import caption_lengths, cut_length
+from laion_assets.stages.clip_embeddings.models.text_tower import caption_lengths, truncated_length
 from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors
 from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import PixelBatch
 
@@ -61,7 +61,7 @@ class GroupEncoder:
             part = slice(start, start + batch_size * _CAPTIONS_PER_IMAGE)
             length = tokens.shape[1]
             if lengths is not None:
-                length = cut_length(int(lengths[order[part][-1]]), length)
+                length = truncated_length(int(lengths[order[part][-1]]), length)
             with self._timing("encode"):
                 self._texts[rows[part]] = self._model.text_vectors(ordered[part, :length])
 

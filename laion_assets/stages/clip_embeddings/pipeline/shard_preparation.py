@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IntegrityError
 from laion_assets.processes.parent_death import end_with
-from laion_assets.stages.clip_embeddings.models.captions import cleaned
+from laion_assets.stages.clip_embeddings.models.captions import clean_caption
 from laion_assets.stages.clip_embeddings.pipeline.open_tar import file_identity
 from laion_assets.stages.clip_embeddings.pipeline.tar_members import (
     SampleMembers,
@@ -36,7 +37,6 @@ from laion_assets.stages.clip_embeddings.pipeline.tar_members import (
 )
 from laion_assets.stages.clip_embeddings.shard_reader import AGAIN, MEMBERS, first_difference, read_shard
 from laion_assets.stages.handles import ImageShards
-from laion_assets.stages.image_shards.settings import ENCODE_FORMATS
 from laion_assets.store.manifest import FileEntry, Manifest, sha256_of
 from laion_assets.store.store import Store
 
@@ -276,7 +276,7 @@ def _read_caption(asked: ShardToPrepare, mapped: mmap.mmap | None, sample: Sampl
         if json.loads(mapped[offset : offset + size])["key"] != sample.key:
             raise ValueError("another key")
         offset, size = sample.members["txt"]
-        return cleaned(mapped[offset : offset + size].decode("utf-8"))
+        return clean_caption(mapped[offset : offset + size].decode("utf-8"))
     except (ValueError, KeyError, TypeError) as error:
         _refuse(asked, f"member {sample.key}.json or .txt is damaged: {error}")
 
