@@ -147,7 +147,7 @@ def _cosines(dataset: Any, store: Any, asked: argparse.Namespace) -> dict[str, f
     torch.backends.cudnn.allow_tf32 = False
     shards = ImageShards(store, dataset.layout, (0,))
     samples = list(read_shard(store, dataset.layout, 0, shards.manifest(0)))[:_COMPARED]
-    images = torch.stack([reference.preprocess(decode_image(sample.picture)) for sample in samples])
+    images = torch.stack([reference.preprocess(decode_image(sample.image)) for sample in samples])
     ours = {
         kind: np.array(open_vectors(store.local_path(ClipEmbeddings.path(dataset.layout, 0, kind))), dtype=np.float32)
         for kind in ("img_emb", "text_emb")

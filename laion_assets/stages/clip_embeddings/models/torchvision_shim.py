@@ -1,8 +1,8 @@
 """Make `import torchvision` work beside a torch without CUDA.
 
-The torchvision wheel from PyPI links its compiled operators against CUDA libraries. If those cannot be loaded, importing
-torchvision fails, because it registers meta kernels for two operators that were never declared. Declaring them before
-the import is enough: this project, open_clip and clip-retrieval never call them.
+The torchvision wheel from PyPI links its compiled operators against CUDA libraries. If those cannot be loaded,
+importing torchvision fails, because it registers meta kernels for two operators that were never declared. Declaring
+them before the import is enough: this project, open_clip and clip-retrieval never call them.
 """
 
 import importlib.util
