@@ -9,7 +9,7 @@ from laion_assets.sample.clip.batches import ATTRIBUTE_SIZES, UNKNOWN, attribute
 from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION, clip_retrieval_name, register
 from laion_assets.sample.scenes import draw_scene, is_held_out
 
-PICTURES = 200
+IMAGES = 200
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_the_weights_are_small_and_half_precision() -> None:
 
 
 def test_published_evaluation_reaches_its_targets(figures: dict) -> None:
-    assert figures["pictures"] == 1_000
+    assert figures["images"] == 1_000
     assert figures["held_out"]["recall_at_1"] >= 0.8
     assert figures["held_out"]["recall_at_10"] >= 0.99
     assert figures["swapped_pairs"]["caption_accuracy"] >= 0.9
@@ -37,21 +37,21 @@ def test_published_evaluation_reaches_its_targets(figures: dict) -> None:
 
 
 def test_evaluation_can_be_reproduced(figures: dict) -> None:
-    """Among fewer pictures recall@1 can only rise, up to the noise of 200 questions."""
+    """Among fewer images recall@1 can only rise, up to the noise of 200 questions."""
     from laion_assets.sample.clip.evaluate import Encoder, distinct_scenes, pipeline_jpeg, recalls
 
-    scenes = distinct_scenes(PICTURES, held_out=True)
+    scenes = distinct_scenes(IMAGES, held_out=True)
     assert all(is_held_out(scene) for scene in scenes)
     encoder = Encoder(CHECKPOINT)
-    pictures = encoder.pictures([pipeline_jpeg(scene, number) for number, scene in enumerate(scenes)])
+    images = encoder.images([pipeline_jpeg(scene, number) for number, scene in enumerate(scenes)])
     captions = encoder.captions([scene.caption for scene in scenes])
-    assert pictures.shape == captions.shape == (PICTURES, 128)
-    assert np.allclose(np.linalg.norm(pictures, axis=1), 1, atol=1e-5)
-    measured = recalls(captions @ pictures.T)
+    assert images.shape == captions.shape == (IMAGES, 128)
+    assert np.allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+    measured = recalls(captions @ images.T)
     assert measured["recall_at_1"] >= figures["held_out"]["recall_at_1"] - 0.05
     assert measured["recall_at_10"] >= figures["held_out"]["recall_at_10"] - 0.02
     swapped = encoder.captions([scene.swapped.caption for scene in scenes])
-    apart = ((pictures * captions).sum(1) > (pictures * swapped).sum(1)).mean()
+    apart = ((images * captions).sum(1) > (images * swapped).sum(1)).mean()
     assert apart == pytest.approx(figures["swapped_pairs"]["caption_accuracy"], abs=0.06)
 
 
@@ -98,10 +98,10 @@ def test_image_has_the_same_embedding_in_any_batch_and_mode() -> None:
 
 def test_batches_are_a_function_of_seed_and_step_and_hold_nothing_held_out() -> None:
     batch, again = make_batch(3, 7, 8), make_batch(3, 7, 8)
-    assert np.array_equal(batch.pictures, again.pictures)
+    assert np.array_equal(batch.images, again.images)
     assert batch.captions == again.captions
     assert batch.captions != make_batch(3, 8, 8).captions
-    assert batch.pictures.shape == (64, 64, 64, 3)
+    assert batch.images.shape == (64, 64, 64, 3)
     assert batch.truth.diagonal().all()
     assert batch.seen.shape == batch.said.shape == (64, len(ATTRIBUTE_SIZES))
     assert all(column.max() < size for column, size in zip(batch.seen.T, ATTRIBUTE_SIZES, strict=True))

@@ -1,21 +1,21 @@
-"""The sample's CLIP under its public names: an architecture that open_clip can build and a checkpoint beside it.
+"""The CLIP model of the sample: an architecture for open_clip, and a checkpoint.
 
-open_clip knows architectures by process, so `register` has to run in each process that loads the model. A local
-checkpoint gets open_clip's default preprocessing at the architecture's image size: bicubic resize of the shorter side
-to 64 pixels, centre crop, OpenAI's mean and standard deviation. The model is trained for exactly that.
+open_clip registers architectures per process, so `register` must run in each process that loads the model. A local
+checkpoint gets open_clip's default preprocessing at the image size of the architecture: bicubic resize of the shorter
+of width and height to 64 pixels, centre crop, OpenAI's mean and standard deviation. The model is trained for that.
 """
 
 from pathlib import Path
 
 ARCHITECTURE = "laion-assets-sample"
-"""Name of the architecture; open_clip takes it from the stem of the configuration file."""
+"""The name of the architecture. open_clip derives it from the name of the configuration file."""
 CONFIGURATION = Path(__file__).with_name(f"{ARCHITECTURE}.json")
 CHECKPOINT = Path(__file__).with_name("weights.safetensors")
 EVALUATION = Path(__file__).with_name("evaluation.json")
 
 
 def register() -> None:
-    """Make `ARCHITECTURE` known to open_clip in this process; calling it again does nothing."""
+    """Register `ARCHITECTURE` with open_clip in this process. Further calls do nothing."""
     from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
 
     ensure_torchvision()
@@ -26,5 +26,5 @@ def register() -> None:
 
 
 def clip_retrieval_name(checkpoint: Path = CHECKPOINT) -> str:
-    """The model as clip-retrieval names it: `open_clip:ARCHITECTURE//absolute/path/weights.safetensors`."""
+    """Return the clip-retrieval name of the model: `open_clip:ARCHITECTURE//absolute/path/weights.safetensors`."""
     return f"open_clip:{ARCHITECTURE}/{Path(checkpoint).absolute()}"

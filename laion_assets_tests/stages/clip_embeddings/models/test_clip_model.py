@@ -158,9 +158,9 @@ def test_a_hugging_face_folder_is_a_model(tmp_path) -> None:
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = CLIPConfig.from_text_vision_configs(
-        CLIPConfig(text_config=small | {"eos_token_id": 49407}).text_config,
-        CLIPConfig(vision_config=small | {"image_size": 32, "patch_size": 8}).vision_config,
+    config = CLIPConfig(
+        text_config=small | {"eos_token_id": 49407},
+        vision_config=small | {"image_size": 32, "patch_size": 8},
         projection_dim=16,
     )
     torch.manual_seed(0)
