@@ -1,4 +1,4 @@
-"""What the crawl declares of its rows is what the project's own CSV reader finds in its files."""
+"""The CSV reader finds the rows and rejects that the crawl declares."""
 
 import io
 from collections import Counter

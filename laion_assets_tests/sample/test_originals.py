@@ -1,4 +1,4 @@
-"""Every form of a good image decodes to the image that was drawn, and encodes to the same bytes again."""
+"""Every format decodes to the drawn image and encodes to the same bytes again."""
 
 import io
 

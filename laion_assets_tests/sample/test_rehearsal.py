@@ -1,4 +1,4 @@
-"""The rehearsal's crawl fills each shard of the full layout with one or two rows; each has its image or a 404."""
+"""The crawl of the rehearsal has one or two rows for each shard of the full layout, each with an image or a 404."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The embedded web site over real HTTP: its listing, its images and each of its faults."""
+"""The embedded web site over real HTTP: listing, images and faults."""
 
 import hashlib
 import http.client
@@ -45,7 +45,7 @@ def get(site: RunningSite, url: str, timeout: float = 5, **headers: str) -> tupl
 
 
 def talk(site: RunningSite, page: Page, seconds: float) -> bytes:
-    """What arrives within some seconds after a request, until the end or a reset."""
+    """Return the bytes received within some seconds after a request, until the end or a reset."""
     parts = urlsplit(page.url)
     received, end = b"", time.monotonic() + seconds
     with socket.create_connection(("127.0.0.1", site.port)) as connection:
