@@ -106,8 +106,8 @@ def test_batches_are_a_function_of_seed_and_step_and_hold_nothing_held_out() -> 
     assert batch.captions != make_batch(3, 8, 8).captions
     assert batch.images.shape == (64, 64, 64, 3)
     assert batch.truth.diagonal().all()
-    assert batch.seen.shape == batch.said.shape == (64, len(ATTRIBUTE_SIZES))
-    assert all(column.max() < size for column, size in zip(batch.seen.T, ATTRIBUTE_SIZES, strict=True))
+    assert batch.image_attributes.shape == batch.caption_attributes.shape == (64, len(ATTRIBUTE_SIZES))
+    assert all(column.max() < size for column, size in zip(batch.image_attributes.T, ATTRIBUTE_SIZES, strict=True))
 
 
 def test_attributes_describe_what_an_image_shows() -> None:

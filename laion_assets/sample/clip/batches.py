@@ -41,14 +41,15 @@ _LEFT_OUT = ((), (1,), (4, 7, 10, 13), (1, 4, 7, 10, 13), range(14), range(14))
 class Batch:
     """`images` (n, 64, 64, 3) uint8; `captions` n sentences; `truth` (n, n) bool, [i, j]: caption j is true for i.
 
-    `seen` and `said` (n, 14) int64 are the attributes that an image shows and its caption names; see `attributes`.
+    `image_attributes` and `caption_attributes` (n, 14) int64 are shown by an image and named by its caption; see
+    `attributes`.
     """
 
     images: np.ndarray
     captions: list[str]
     truth: np.ndarray
-    seen: np.ndarray
-    said: np.ndarray
+    image_attributes: np.ndarray
+    caption_attributes: np.ndarray
 
 
 def make_batch(seed: int, step: int, groups: int) -> Batch:
@@ -69,11 +70,11 @@ def make_batch(seed: int, step: int, groups: int) -> Batch:
     held = [set(scene.captions) | set(scene.inverted.captions) for scene in scenes]
     truth = np.array([[core in sentences for core in cores] for sentences in held])
     captions = [PREFIXES[int(rng.integers(len(PREFIXES)))] + core for core in cores]
-    seen = np.array([attributes(scene) for scene in scenes])
-    said = seen.copy()
+    shown = np.array([attributes(scene) for scene in scenes])
+    named = shown.copy()
     for place in range(len(scenes)):
-        said[place, list(_LEFT_OUT[forms[place // 2]])] = UNKNOWN
-    return Batch(np.stack([training_image(scene, rng) for scene in scenes]), captions, truth, seen, said)
+        named[place, list(_LEFT_OUT[forms[place // 2]])] = UNKNOWN
+    return Batch(np.stack([training_image(scene, rng) for scene in scenes]), captions, truth, shown, named)
 
 
 def attributes(scene: Scene) -> list[int]:

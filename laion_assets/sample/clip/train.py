@@ -168,7 +168,7 @@ def _train_step(model: Any, optimizer: torch.optim.Optimizer, tokenizer: Tokeniz
         captions = model.encode_text(tokenizer(batch.captions), normalize=True)
     scale = model.logit_scale.exp()
     loss = contrastive_loss(images.float(), captions.float(), scale, torch.from_numpy(batch.truth))
-    for embeddings, attributes in ((images, batch.seen), (captions, batch.said)):
+    for embeddings, attributes in ((images, batch.image_attributes), (captions, batch.caption_attributes)):
         loss = loss + ATTRIBUTE_WEIGHT * attribute_loss(model.attribute_head, embeddings.float(), attributes)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
