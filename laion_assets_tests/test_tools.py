@@ -92,3 +92,14 @@ def test_failed_audit_is_reported(tmp_path: Path) -> None:
     command = [sys.executable, TOP / "tools" / "audit.py", "--pip-audit", program, "requirements.lock"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=TOP)
     assert (done.returncode, "no network" in done.stdout) == (2, True)
+
+
+def test_make_help_lists_every_target_except_programs() -> None:
+    makefile = (TOP / "Makefile").read_text(encoding="utf-8")
+    described = set(re.findall(r"^([a-z-]+):.*?## \S", makefile, re.MULTILINE))
+    programs = set(re.findall(r"^(\w+):\n\t@\.ci/apt-install ", makefile, re.MULTILINE))
+    (phony,) = re.findall(r"^\.PHONY:((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
+    assert set(phony.replace("\\", " ").split()) == described | programs
+    assert set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE)) == described | programs
+    assert {"help", "demo", "test", "lint", "bench-images"} <= described
+    assert {"java", "chromium"} <= programs
