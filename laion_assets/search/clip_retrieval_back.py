@@ -76,10 +76,10 @@ class _SafeImages:
 
         from laion_assets.stages.image_shards.decoding.decoder_process import reencode
 
-        picture, *_, error = reencode(self._images, stream.read())
-        if picture is None or error is not None:
-            raise QueryError(f"The query's image cannot be used: {error}.")
-        return Image.open(io.BytesIO(picture)).convert("RGB")
+        image = reencode(self._images, stream.read())
+        if image.content is None:
+            raise QueryError(f"The query's image cannot be used: {image.error_message}.")
+        return Image.open(io.BytesIO(image.content)).convert("RGB")
 
 
 def _fetched(dataset: Dataset, url: str) -> bytes:
