@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from laion_assets.cli.status import status
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.errors import LocalFailureError
-from laion_assets.orchestration.checks.up_to_date import outcome
+from laion_assets.orchestration.checks.up_to_date import summarize
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.local_failure_notes import note_local_failures, note_path
 from laion_assets.store.store import Store
@@ -40,7 +40,7 @@ def test_status_counts_them_and_says_what_to_check(root):
 
 
 def test_the_check_warns_and_a_committed_or_damaged_note_is_gone(root):
-    result = outcome(DatasetStatus(root).states("image_shards"), "all")
+    result = summarize(DatasetStatus(root).states("image_shards"), "all")
     assert not result.passed
     assert "2 not committed because of local failures" in (result.description or "")
     assert result.metadata["local_failures"].value == 2
@@ -48,6 +48,6 @@ def test_the_check_warns_and_a_committed_or_damaged_note_is_gone(root):
     with note_local_failures(store, "image_shards", "00003"):
         pass
     store.write_bytes(note_path("image_shards", "00007"), b"{")
-    result = outcome(DatasetStatus(root).states("image_shards"), "all")
+    result = summarize(DatasetStatus(root).states("image_shards"), "all")
     assert result.passed
     assert result.metadata["local_failures"].value == 0

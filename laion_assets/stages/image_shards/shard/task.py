@@ -20,12 +20,14 @@ from laion_assets.stages.image_shards.shard import tar_index
 from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, fetch_rows
 from laion_assets.stages.image_shards.shard.files import ShardCounts, verify
 from laion_assets.stages.image_shards.shard.retry import retry_shard
+from laion_assets.stages.image_shards.stage import STAGE
 from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
-from laion_assets.stages.status import inputs_digest, settings_digest
+from laion_assets.stages.stage import inputs_digest
+from laion_assets.stages.status import state_before_run
 from laion_assets.store.local_failure_notes import note_local_failures
-from laion_assets.store.manifest import Counts, Manifest, disagreement, read_manifest
+from laion_assets.store.manifest import Counts, Manifest, read_manifest
 from laion_assets.store.store import Store
-from laion_assets.store.transaction import open_transaction, recover
+from laion_assets.store.transaction import open_transaction
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,16 +60,12 @@ class ShardTask:
         """
         started = time.monotonic()
         store = Store.of(self.dataset)
-        before = recover(store, IMAGE_SHARDS, self.key)
         parquet = self._read_source()
         inputs = inputs_digest(self.key, [parquet])
-        settings = settings_digest(self.dataset, IMAGE_SHARDS)
-        complete = (
-            before is not None
-            and (before.settings, before.inputs) == (settings, inputs)
-            and disagreement(store, before) is None
-        )
-        if before is not None and complete and not self.force:
+        settings = STAGE.settings_digest(self.dataset)
+        state = state_before_run(store, STAGE, IMAGE_SHARDS, self.key, settings, inputs)
+        before = state.manifest
+        if before is not None and state.is_complete and not self.force:
             if self.retry and set(before.counts.reasons) & set(self.retry):
                 return self._retry(store, before, parquet, started)
             return ShardOutcome(self.shard, before, True, _seconds_since(started))
