@@ -105,7 +105,7 @@ def manifests(hostile: Dataset, asset: str) -> list[Manifest]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_ends_well_within_its_bounds(folder: Path, report: dict[str, Any], stage: str) -> None:
+def test_a_stage_stays_within_its_limits(folder: Path, report: dict[str, Any], stage: str) -> None:
     used = report[stage]
     assert used["status"] == 0, (folder / f"{stage}.log").read_text()[-3_000:]
     assert used["seconds"] < LIMIT_S
@@ -114,7 +114,7 @@ def test_a_stage_ends_well_within_its_bounds(folder: Path, report: dict[str, Any
     assert used["disk"] < DISK_BYTES[stage]
 
 
-def test_the_watch_sees_what_must_not_be(report: dict[str, Any]) -> None:
+def test_the_network_watch_detects_forbidden_connections(report: dict[str, Any]) -> None:
     assert {(METADATA, "tcp", 80), ("127.0.0.1", "tcp", 80), ("::1", "tcp", 80), ("10.0.0.1", "tcp", 22)} <= {
         tuple(each) for each in report["control"]
     }
@@ -135,7 +135,7 @@ def allowed(stage: str, crawl: HostileCrawl) -> Callable[[str, str, int], bool]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_nothing_but_the_name_server_and_public_hosts_is_asked(
+def test_only_the_name_server_and_public_hosts_are_contacted(
     report: dict[str, Any], crawl: HostileCrawl, stage: str
 ) -> None:
     check = allowed(stage, crawl)
@@ -145,12 +145,12 @@ def test_nothing_but_the_name_server_and_public_hosts_is_asked(
         assert any(ipaddress.ip_address(address) in PUBLIC for address, *_ in asked if ":" not in address)
 
 
-def test_nothing_that_lies_inside_is_stored(hostile: Dataset) -> None:
+def test_no_content_of_private_hosts_is_stored(hostile: Dataset) -> None:
     for path in Path(hostile.root).rglob("*"):
         assert not path.is_file() or b"SECRET|" not in path.read_bytes(), path
 
 
-def test_every_file_of_the_source_is_fetched_or_has_its_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
+def test_every_source_file_is_fetched_or_has_a_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
     (manifest,) = manifests(hostile, "raw_csv")
     assert manifest.counts.rows_in == len(crawl.files) + len(crawl.pages)
     assert {entry.path for entry in manifest.files} == {f"raw_csv/{name}" for name in crawl.files}
@@ -161,7 +161,7 @@ def test_every_file_of_the_source_is_fetched_or_has_its_reason(hostile: Dataset,
     }  # fmt: skip
 
 
-def test_every_row_of_the_files_is_kept_or_has_its_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
+def test_every_row_is_kept_or_has_a_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
     reasons: Counter[str] = Counter()
     kept: list[str] = []
     for number, manifest in enumerate(manifests(hostile, "dedup_parquet")):
@@ -175,7 +175,7 @@ def test_every_row_of_the_files_is_kept_or_has_its_reason(hostile: Dataset, craw
     assert set(absurd) <= set(ABSURD_URLS)
 
 
-def test_every_row_of_the_shards_has_its_image_or_a_reason_of_its_kind(hostile: Dataset, crawl: HostileCrawl) -> None:
+def test_every_row_of_the_shards_has_an_image_or_an_expected_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
     found: dict[str, Reason] = {}
     for manifest in manifests(hostile, "image_shards"):
         table = pq.read_table(Path(hostile.root) / hostile.name / "image_shards" / f"{manifest.key}.parquet")
@@ -192,6 +192,6 @@ def test_every_row_of_the_shards_has_its_image_or_a_reason_of_its_kind(hostile: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_invariants_hold(hostile: Dataset, stage: str) -> None:
+def test_the_row_count_invariants_hold(hostile: Dataset, stage: str) -> None:
     numbers = tuple(stage_named(stage).handle.numbers(hostile.layout))
     assert verify(hostile, stage, numbers, lambda: pytest.fail("no model is needed")) == {}

@@ -1,4 +1,4 @@
-"""The img2dataset program itself, on the same ordinary rows and pages: what it gives is what a shard has to give."""
+"""The img2dataset program on the same ordinary rows and pages gives the same rows and samples as a shard."""
 
 import io
 import json
@@ -43,7 +43,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """(stock parquet, stock tar, our parquet, our tar)."""
+    """Return (img2dataset's parquet, its tar, our parquet, our tar)."""
     folder = tmp_path_factory.mktemp("oracle")
     with running(PAGES) as site:
         rows = [(f"http://127.0.0.1:{site.port}{path}", f"caption of {path} é") for path in PATHS]
@@ -68,7 +68,7 @@ def members(tar):
         return {info.name: archive.extractfile(info).read() for info in archive}
 
 
-def test_columns_order_and_types_are_img2datasets_with_a_reason_behind(both):
+def test_columns_equal_img2datasets_followed_by_the_reason(both):
     stock, ours = pq.read_schema(io.BytesIO(both[0])), pq.read_schema(io.BytesIO(both[2]))
     assert [(field.name, field.type) for field in ours][:-1] == [(field.name, field.type) for field in stock]
     assert ours.names[-1] == "reason"
