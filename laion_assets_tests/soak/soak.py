@@ -4,8 +4,8 @@
 
 This is one run of the worker pool with the same workers throughout. Memory, threads, file descriptors and child
 processes of this process and of each worker are sampled every few seconds into `artifacts/soak.csv`, with a plot beside
-it. The first quarter is warm-up. The run fails if a process's median of the last quarter exceeds that of the second quarter
-by more than GROWTH, if a shard failed, or if a worker was lost.
+it. The first quarter is warm-up. The run fails if a process's median of the last quarter exceeds that of the second
+quarter by more than GROWTH, if a shard failed, or if a worker was lost.
 """
 
 import argparse

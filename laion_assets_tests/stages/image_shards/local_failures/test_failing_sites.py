@@ -101,7 +101,7 @@ def test_a_site_is_a_registrable_domain_or_an_address(host, site):
 @pytest.mark.parametrize("size", [4, 250])
 def test_no_shard_without_a_local_failure_is_refused(size, bench):
     for name, web in bench.WEBS.items():
-        assert bench.refused_honest(web, size, 20, seed=1) == 0, name
+        assert bench.count_false_alarms(web, size, 20, seed=1) == 0, name
 
 
 @pytest.mark.parametrize("size", [4, 250])
@@ -109,6 +109,6 @@ def test_no_shard_without_a_local_failure_is_refused(size, bench):
 @pytest.mark.parametrize("fault", ["refused", "captive portal", "TLS without CA", "connect timeouts"])
 def test_shards_with_a_local_failure_lose_no_row(fault, first, size, bench):
     for shape in (f"{fault}, the whole shard", "refused from 90 % on"):
-        share, lost, asked = bench.detected(bench.SHAPES[shape], size, 10, first, seed=2)
+        share, lost, asked = bench.measure_detection(bench.SHAPES[shape], size, 10, first, seed=2)
         assert (share, lost) == (1.0, 0.0)
         assert 0 < asked <= size
