@@ -3,8 +3,8 @@
     python bench/local_failures.py [--shards 1000] [--large 200] [--faulty 200]
 
 The detection is the project's own (`ShardWatch`), on a simulated web: 40,000 sites, a share of them dead with the
-failures of the real web, 20 large hosts with a tenth of the rows, dead pages on live sites, and timeouts that end late. No network
-is used. Prints two tables and a JSON object as the last line. Ends with status 1 if a good shard is refused.
+failures of the real web, 20 large hosts with a tenth of the rows, dead pages on live sites, and timeouts that end late.
+No network is used. Prints two tables and a JSON object as the last line. Ends with status 1 if a good shard is refused.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""A pipeline in a network namespace where the DNS server and every host attack: counted rows, bounds, no way inward.
+"""A pipeline in a network namespace with a hostile DNS server and hostile hosts: counts, limits, no private requests.
 
-The namespace's every address answers, also loopback, private networks and metadata services, so that a request that
-should not be sent would be served with a secret; nftables notes it in any case. Once more than half of the rows are at
-healthy hosts, and detection of local failures is on; once all hosts are hostile, and it is off.
+Every address in the namespace responds, also loopback, private networks and metadata services. They would respond to a
+forbidden request with a secret, and nftables records it. The pipeline runs once with more than half of the rows at
+healthy hosts and with detection of local failures, and once with hostile hosts only and without detection.
 """
 
 import ipaddress
@@ -43,28 +43,27 @@ from laion_assets_tests.hostile.stage import (
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(1_200)]
 
 PROCESS_MIB = 320
-"""A process of Python: 160 MiB of imports, as much for bodies and one image. The largest of the sample has 210."""
+"""Memory limit of a Python process: 160 MiB for imports, and as much for bodies and one image. The sample's has 210."""
 TREE_MIB = {"raw_csv": 300, "dedup_parquet": 1_500, "image_shards": 800}
-"""All processes of a stage together: two workers with a decoder each; a JVM of 1 GiB with its Python workers."""
+"""Memory limit of all processes of a stage: two workers with a decoder each; a JVM of 1 GiB with Python workers."""
 DISK_BYTES = {
     "raw_csv": DOWNLOADS * MAX_FILE_BYTES + 10_000_000,
     "dedup_parquet": 30_000_000,
     "image_shards": 30_000_000,
 }
-"""The store, staging, temporary files and Dagster's own. A download holds no more than a file may have, and is removed
-when it is refused."""
+"""Disk limits for the store, staging, temporary files and Dagster. A refused download is deleted."""
 REACHED_BY_REDIRECT = ("dns-rebind-99.test",)
 
 
 @pytest.fixture(scope="module", params=[HEALTHY, HOSTILE])
 def hosts(request: pytest.FixtureRequest) -> str:
-    """Whether there are healthy hosts beside the hostile ones."""
+    """Whether there are healthy hosts in addition to the hostile ones."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, hosts: str) -> Path:
-    """The folder of a whole run."""
+    """Run all stages and return their folder."""
     folder = tmp_path_factory.mktemp("hostile")
     for name in ("temporary", "dagster_home"):
         (folder / name).mkdir()

@@ -1,4 +1,4 @@
-"""Kills at random moments leave nothing that a rerun does not put right; `make test-kills` does it 200 times."""
+"""After kills at random moments, a rerun gives the same bytes. `make test-kills` runs 200 kills."""
 
 from pathlib import Path
 
