@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export NO_ALBUMENTATIONS_UPDATE := 1
 export WANDB_MODE := disabled
-# Dagster at 41,455 partitions: one transaction for many events, one planned event a run (docs/operations.md, Rehearsal).
+# Dagster at 41,455 partitions: one transaction for many events, one planned event a run (docs/operations/production.md).
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 

@@ -20,8 +20,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.embedding_shards import bench_dataset
-from laion_assets.sample.clip.model import clip_retrieval_name, register
-from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
+from laion_assets.sample.clip.model import ARCHITECTURE, clip_retrieval_name
+from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
 
 def _make_importable() -> None:
@@ -30,8 +30,7 @@ def _make_importable() -> None:
     package = types.ModuleType("clip_retrieval")
     package.__path__ = list(importlib.util.find_spec("clip_retrieval").submodule_search_locations)
     sys.modules["clip_retrieval"] = package
-    ensure_torchvision()
-    register()
+    import_open_clip(ARCHITECTURE)
 
 
 _make_importable()

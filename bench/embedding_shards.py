@@ -65,13 +65,12 @@ def make_weights(model: str, folder: Path) -> str:
     """
     if model == "sample-clip":
         return model
-    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
-
-    ensure_torchvision()
-    import open_clip
     import torch
     from safetensors.torch import save_file
 
+    from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
+
+    open_clip = import_open_clip(model)
     torch.manual_seed(7)
     made = open_clip.create_model(model)
     with torch.no_grad():

@@ -23,7 +23,7 @@ def measure_ours(asked: argparse.Namespace) -> dict[str, Any]:
     import dataclasses
 
     from laion_assets.stages.clip_embeddings.build import build_embedding_file
-    from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+    from laion_assets.stages.clip_embeddings.models.loading import load_model
     from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
     from laion_assets.store.store import Store
 
@@ -96,7 +96,7 @@ def measure_model(asked: argparse.Namespace) -> dict[str, Any]:
     """The encoder alone, on random images and captions that lie on the device."""
     import torch
 
-    from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+    from laion_assets.stages.clip_embeddings.models.loading import load_model
 
     model = load_model(asked.model, asked.device, asked.precision)
     context = model.tokenize(["a"]).shape[1]
@@ -137,7 +137,7 @@ def _cosines(dataset: Any, store: Any, asked: argparse.Namespace) -> dict[str, f
     import torch
 
     from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
-    from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+    from laion_assets.stages.clip_embeddings.models.loading import load_model
     from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
     from laion_assets.stages.clip_embeddings.shard_reader import read_shard
     from laion_assets.stages.handles import ClipEmbeddings, ImageShards

@@ -1,4 +1,7 @@
-"""The two engines of `bench/images.py`: our shard tasks in our worker pool, and img2dataset as in the recipe.
+"""The engines of `bench/images.py`: our shard tasks in our worker pool, with either engine, and img2dataset alone as in
+the recipe.
+
+The peer is the program alone: it is not slowed down by our guard, verification and commit.
 
 Each run is a separate program, so that the CPU time of all its processes can be measured. A rate counts from the first
 shard's start to the last one's end. The start-up before (imports, once per process) is measured separately, by a run of
@@ -13,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from image_rows import Rows
@@ -21,7 +24,8 @@ from image_warm_up import WarmUp
 
 from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 
-OURS, STOCK = "ours", "img2dataset"
+OURS, STOCK, ENGINE = "ours", "img2dataset", "engine"
+"""ENGINE is ours with `images.engine` img2dataset and the recipe's threads."""
 RECIPE_THREADS = 128
 QUIET_ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled", "OPENCV_LOG_LEVEL": "ERROR"}
 """For img2dataset: albumentations checks for updates on import, and wandb requires an account."""
@@ -64,8 +68,13 @@ def prepare(side: str, rows: Rows, resolve: dict[str, str], folder: Path, proces
     """Write the rows and the settings for a run of one engine into a new folder."""
     folder.mkdir(parents=True)
     order: dict[str, object] = {"side": side, "processes": processes, "folder": str(folder), "shards": len(rows.shards)}
-    if side == OURS:
-        (folder / "dataset.pickle").write_bytes(pickle.dumps(rows.commit(folder / "data", resolve)))
+    if side != STOCK:
+        dataset = rows.commit(folder / "data", resolve)
+        if side == ENGINE:
+            limits = replace(dataset.images.fetch, retries=0)
+            images = replace(dataset.images, engine="img2dataset", threads=RECIPE_THREADS, fetch=limits)
+            dataset = replace(dataset, images=images)
+        (folder / "dataset.pickle").write_bytes(pickle.dumps(dataset))
     else:
         order["rows"] = str(rows.write_parquet(folder / "rows"))
     (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
@@ -73,7 +82,7 @@ def prepare(side: str, rows: Rows, resolve: dict[str, str], folder: Path, proces
 
 def output_folder(side: str, folder: Path) -> Path:
     """Return the folder of a run's tar and parquet files."""
-    return folder / "data" / "bench" / "image_shards" if side == OURS else folder / "images"
+    return folder / "data" / "bench" / "image_shards" if side != STOCK else folder / "images"
 
 
 def run_program(command: list[str], ca_file: Path, cores: list[int], log: Path) -> Used:
@@ -152,5 +161,5 @@ def _run_stock(order: dict) -> dict[str, float]:
 
 if __name__ == "__main__":
     order = json.loads((Path(sys.argv[1]) / "order.json").read_text(encoding="utf-8"))
-    times = (_run_ours if order["side"] == OURS else _run_stock)(order)
+    times = (_run_stock if order["side"] == STOCK else _run_ours)(order)
     (Path(sys.argv[1]) / "times.json").write_text(json.dumps(times), encoding="utf-8")

@@ -22,6 +22,12 @@ class WarmUp:
         import pyarrow.parquet  # noqa: F401
 
         import laion_assets.stages.image_shards.shard.writer  # noqa: F401
+
+        if self.images.engine == "img2dataset":
+            from laion_assets.stages.image_shards.img2dataset.bounded_resizer import BoundedResizer
+
+            BoundedResizer(self.images)
+            return ShardOutcome(self.shard, None, True, 0.0)  # type: ignore[arg-type]
         from laion_assets.stages.image_shards.decoding.decoder_process import Decoder
 
         with Decoder(self.images):

@@ -5,6 +5,9 @@ and over https with a test CA. Both engines run alternately with the recipe's se
 img2dataset with 128 threads per process, ours with its default settings), with one process per core. Ours has the
 address guard on, and verifies and commits each shard.
 
+With --engine a third engine runs in each round: our shard task with images.engine = "img2dataset", to show the cost of
+guard, verification and commit around img2dataset's own code. The ratio stays ours against the program alone.
+
 images/s: from the first shard's start to the last one's end. CPU: user and system time of all processes of an engine,
 without its start-up and without nginx. The outputs are compared; differences end the program with status 1.
 """
@@ -23,7 +26,7 @@ import click
 import image_sides
 from image_outputs import Comparison, compare, join
 from image_rows import Rows, make_rows
-from image_sides import OURS, STOCK, Run
+from image_sides import ENGINE, OURS, STOCK, Run
 from image_steps import describe_steps, measure_steps
 from photo_site import PhotoSite, running
 from photographs import Photo, make_photos
@@ -40,10 +43,12 @@ MAX_STEP_ROWS = {"http": 1_000, "https": 300}
 class Bench:
     """The runs of one benchmark, with their site, photos, working folder and progress."""
 
-    def __init__(self, site: PhotoSite, photos: list[Photo], work: Path, progress: Progress) -> None:
-        self.site, self.photos, self.work, self.progress = site, photos, work, progress
+    def __init__(
+        self, site: PhotoSite, photos: list[Photo], work: Path, progress: Progress, sides: tuple[str, ...] = SIDES
+    ) -> None:
+        self.site, self.photos, self.work, self.progress, self.sides = site, photos, work, progress, sides
         self.nginx_ms: dict[tuple[str, str], float] = {}
-        self.start_up_s = dict.fromkeys(SIDES, 0.0)
+        self.start_up_s = dict.fromkeys(sides, 0.0)
         self._runs = 0
 
     def rows(self, scheme: str, count: int, shards: int) -> Rows:
@@ -64,32 +69,32 @@ class Bench:
         """Measure `start_up_s`: the minimum CPU of runs with one image per process."""
         for _ in range(rounds):
             rows = self.rows(scheme, len(cores), len(cores))
-            for side in SIDES:
+            for side in self.sides:
                 cpu_s = self.run(side, scheme, rows, cores).used.cpu_s
                 self.start_up_s[side] = min(cpu_s, self.start_up_s[side] or cpu_s)
 
     def alternate(self, scheme: str, rows: Rows, cores: list[int], rounds: int) -> tuple[dict, Comparison]:
         """Run both engines alternately, in alternating order. Return the scheme's fields and the comparison."""
-        runs: dict[str, list[Run]] = {side: [] for side in SIDES}
+        runs: dict[str, list[Run]] = {side: [] for side in self.sides}
         for number in range(rounds):
-            for side in SIDES if number % 2 == 0 else SIDES[::-1]:
+            for side in self.sides if number % 2 == 0 else self.sides[::-1]:
                 runs[side].append(self.run(side, scheme, rows, cores))
         return self._report(scheme, runs), compare(runs[OURS][-1].folder, runs[STOCK][-1].folder)
 
     def _report(self, scheme: str, runs: dict[str, list[Run]]) -> dict[str, float]:
-        rate = {side: statistics.median(run.rate for run in runs[side]) for side in SIDES}
+        rate = {side: statistics.median(run.rate for run in runs[side]) for side in self.sides}
         cpu = {
             side: statistics.median(
                 max(run.used.cpu_s - self.start_up_s[side], MIN_CPU_S) * 1e3 / run.images for run in runs[side]
             )
-            for side in SIDES
+            for side in self.sides
         }
-        peak = {side: max(run.used.peak_mib for run in runs[side]) for side in SIDES}
+        peak = {side: max(run.used.peak_mib for run in runs[side]) for side in self.sides}
         images = runs[OURS][0].images
         click.echo(f"\n{scheme}: {images:,} images per run, medians of {len(runs[OURS])} rounds, CPU without nginx")
         heads = ("images/s", "CPU ms/image", "start-up CPU s", "nginx ms/image", "peak MiB/process")
         click.echo(f"{'':12}" + "".join(f"{head:>18}" for head in heads) + "   images/s of each round")
-        for side in SIDES:
+        for side in self.sides:
             figures = f"{rate[side]:18,.0f}{cpu[side]:18.2f}{self.start_up_s[side]:18.1f}"
             figures += f"{self.nginx_ms[scheme, side]:18.2f}{peak[side]:18,.0f}"
             click.echo(f"{side:12}{figures}   " + " ".join(f"{run.rate:,.0f}" for run in runs[side]))
@@ -104,6 +109,8 @@ class Bench:
             "peer_peak_mib": peak[STOCK],
             "images": images,
         }
+        if ENGINE in self.sides:
+            fields |= {"engine": rate[ENGINE], "engine_cpu_ms": cpu[ENGINE], "engine_peak_mib": peak[ENGINE]}
         click.echo(f"{'ratio':12}{fields['ratio']:18.2f}{fields['cpu_ratio']:18.2f}")
         return {name: round(value, 3) for name, value in fields.items()}
 
@@ -141,23 +148,25 @@ class Bench:
 @click.option("--start-up-rounds", default=2, help="Runs that measure the start-up; 0: it is included in the CPU.")
 @click.option("--growth/--no-growth", default=True, help="Also measure on 1, 2, 4 ... cores (one round).")
 @click.option("--steps/--no-steps", default=True, help="Also measure time and CPU by step (one process).")
+@click.option("--engine/--no-engine", default=False, help="Also measure our engine img2dataset.")
 @click.option("--cores", "max_cores", type=click.IntRange(min=1), help="Cores to use  [default: all]")
 @click.option("--seed", default=400, help="Seed of the photos and of the rows.")
 def main(
     count: int, https_count: int, rounds: int, scheme: str, photo_count: int, hosts: int, start_up_rounds: int,
-    growth: bool, steps: bool, max_cores: int | None, seed: int,
+    growth: bool, steps: bool, engine: bool, max_cores: int | None, seed: int,
 ) -> None:  # fmt: skip
     cores = sorted(os.sched_getaffinity(0))[:max_cores]
     counts = {"http": count, "https": https_count}
     schemes = list(counts) if scheme == "both" else [scheme]
-    total = 2 * (start_up_rounds + rounds * len(schemes) + (len(fewer_cores(len(cores))) if growth else 0))
+    sides = (*SIDES, ENGINE) if engine else SIDES
+    total = len(sides) * (start_up_rounds + rounds * len(schemes)) + 2 * len(fewer_cores(len(cores))) * growth
     result: dict[str, Any] = {"bench": "images", "machine": _describe_machine(cores), "rounds": rounds}
     comparisons = []
     with tempfile.TemporaryDirectory(prefix="bench-images-") as folder:
         work = Path(folder)
         photos = _make_photos(work / "photos", photo_count, seed)
         with running(work / "photos", work / "nginx", hosts, max(1, len(cores) // 4)) as site:
-            bench = Bench(site, photos, work, Progress(_log, "runs", total, every_s=0.0))
+            bench = Bench(site, photos, work, Progress(_log, "runs", total, every_s=0.0), sides)
             bench.start_up(schemes[0], cores, start_up_rounds)
             for each in schemes:
                 rows = bench.rows(each, counts[each] * len(cores), SHARDS_PER_PROCESS * len(cores))

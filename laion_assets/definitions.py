@@ -1,57 +1,14 @@
-"""Everything that a dataset's code location holds.
+"""The code locations of `workspace.yaml`, one for each built-in dataset.
 
 Importing this module imports neither torch, pyspark, img2dataset nor faiss: a code location loads in seconds.
 """
 
-import warnings
-
 import dagster as dg
 
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+from laion_assets.dataset.dataset import LAION400M, REHEARSAL, SAMPLE
+from laion_assets.orchestration.definitions import build_definitions
 
-from laion_assets.dataset.dataset import LAION400M, REHEARSAL, SAMPLE, Dataset  # noqa: E402
-from laion_assets.dataset.settings.resolution import configured  # noqa: E402
-from laion_assets.orchestration.checks.row_counts import row_count_checks  # noqa: E402
-from laion_assets.orchestration.checks.up_to_date import up_to_date_checks  # noqa: E402
-from laion_assets.orchestration.declaration import io_manager_key  # noqa: E402
-from laion_assets.orchestration.resources.clip_model import ClipModelResource  # noqa: E402
-from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource  # noqa: E402
-from laion_assets.orchestration.resources.run_log import run_log  # noqa: E402
-from laion_assets.orchestration.resources.spark import SparkResource  # noqa: E402
-from laion_assets.orchestration.stage_parts import load_asset, load_io_manager  # noqa: E402
-from laion_assets.stages.registry import stages_of  # noqa: E402
-
-
-def build_definitions(dataset: Dataset) -> dg.Definitions:
-    """Return the assets, checks, IO managers and resources of a dataset.
-
-    Applies the settings file and the environment to the dataset first. Raises SettingError.
-    """
-    dataset = configured(dataset)
-    stages = stages_of(dataset)
-    return dg.Definitions(
-        assets=[load_asset(stage, dataset) for stage in stages],
-        asset_checks=[*row_count_checks(dataset), *up_to_date_checks(dataset)],
-        resources={
-            **{io_manager_key(stage): load_io_manager(stage, dataset) for stage in stages},
-            "spark": SparkResource(
-                master=dataset.metadata.master,
-                driver_memory=dataset.metadata.driver_memory,
-                conf=dataset.metadata.spark_conf,
-            ),
-            "clip_model": ClipModelResource(
-                model=dataset.model,
-                device=dataset.embeddings.device,
-                precision=dataset.embeddings.precision,
-                reader_processes=dataset.embeddings.reader_processes,
-            ),
-            "crawl_site": CrawlSiteResource(),
-        },
-        loggers={"console": run_log},
-        # A run has one stage: its step runs in the run's own process, which starts the workers, the JVM or the site.
-        executor=dg.in_process_executor,
-    )
+__all__ = ["build_definitions", "laion400m", "rehearsal", "sample"]
 
 
 @dg.definitions

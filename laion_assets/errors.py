@@ -1,38 +1,38 @@
-"""Every error this project raises on purpose.
+"""All errors that this project raises deliberately.
 
     LaionAssetsError
-    ├── SettingError            a setting is missing, malformed or contradicts another
+    ├── SettingError            a setting is missing, malformed, or contradicts another
     ├── LayoutError             rows or partitions do not fit the declared layout
     ├── SourceError             a source of CSVs or parquet files cannot be read
-    ├── CommitError
-    │   ├── ConservationError   rows in != rows out + rows dropped for named reasons
-    │   ├── ClaimError          another live publisher holds the partition
-    │   ├── ReplacedError       another run published the partition that this one adds to
+    ├── CommitError             a partition cannot be committed
+    │   ├── InvariantError      rows in != rows out + rows dropped for named reasons
+    │   ├── LeaseError          another live process holds the lease of the partition
+    │   ├── ReplacedError       another run committed the partition that this one adds to
     │   └── IntegrityError      files on disk disagree with their manifest
-    │       └── StoreError      a path leads out of the store, or something that is not ours is in the way
-    ├── IncompleteError         partitions a stage needs are not published
+    │       └── StoreError      a path outside of the store, or a file that this program did not write
+    ├── IncompleteError         partitions that a stage needs are not committed
     ├── EmptyStageError         a stage kept no row
-    ├── ForeignError            partitions handed in do not belong to this dataset or run
-    ├── ShardError             a shard could not be made for reasons of our own side
-    │   └── LocalFailureError     failures come from this machine or its network, not from the sites
-    ├── SparkError              Spark cannot start: Java, Python or a setting is not what it needs
+    ├── ForeignError            partitions of another dataset or run
+    ├── ShardError              a shard cannot be built
+    │   └── LocalFailureError   rows failed because of this machine or its network, not the sites
+    ├── SparkError              Spark cannot start: wrong Java, Python or setting
     ├── ModelError              a CLIP model cannot be loaded, or is not the expected one
     ├── EmbeddingError          vectors that are not finite, or files of another dtype or width
-    ├── IndexBuildError         autofaiss gave no index
-    └── QueryError              a search that cannot be answered
+    ├── IndexBuildError         autofaiss returned no index
+    └── QueryError              an invalid search
 
-Each message says what is wrong, where (file, row, partition, setting) and what to do now. All are picklable: they
-are built from one string, because they cross process pools and Spark.
+Each message says what happened, where (file, row, partition, setting) and how to fix it. All errors are built from one
+string, so that they can be pickled: they cross process pools and Spark.
 """
 
 from laion_assets.plain_text import one_line
 
 
 class LaionAssetsError(Exception):
-    """Base of all deliberate errors; the command line prints its message without a traceback.
+    """Base class of all deliberate errors. The command line prints the message without a traceback.
 
-    A message quotes what strangers wrote (URLs, file names, headers): it is one line of visible characters, so that it
-    can be shown in a terminal, in a log and in the Dagster UI.
+    A message may quote untrusted text (URLs, file names, headers). It is therefore one line of visible characters, safe
+    for a terminal, a log and the Dagster UI.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -40,7 +40,7 @@ class LaionAssetsError(Exception):
 
 
 class SettingError(LaionAssetsError):
-    """A setting is missing, malformed or contradicts another; the message names the setting."""
+    """A setting is missing, malformed, or contradicts another. The message names the setting."""
 
 
 class LayoutError(LaionAssetsError):
@@ -48,23 +48,23 @@ class LayoutError(LaionAssetsError):
 
 
 class SourceError(LaionAssetsError):
-    """A source of CSVs or parquet files cannot be read; the message names the URL or file."""
+    """A source of CSVs or parquet files cannot be read. The message names the URL or file."""
 
 
 class CommitError(LaionAssetsError):
-    """A partition could not be published."""
+    """A partition cannot be committed."""
 
 
 class InvariantError(CommitError):
-    """Rows in differ from rows out plus the rows dropped for named reasons: nothing was published."""
+    """Rows in differ from rows out plus rows dropped for named reasons. Nothing was committed."""
 
 
 class LeaseError(CommitError):
-    """Another live publisher holds this partition."""
+    """Another live process holds the lease of the partition."""
 
 
 class ReplacedError(CommitError):
-    """The partition is no longer the one that this publication was made from: another run published it meanwhile."""
+    """Another run committed the partition after this transaction read it."""
 
 
 class IntegrityError(CommitError):
@@ -72,44 +72,44 @@ class IntegrityError(CommitError):
 
 
 class StoreError(IntegrityError):
-    """A path leads out of the store, or something that this program did not put there is in the way."""
+    """A path leads out of the store, or a file that this program did not write is in the way."""
 
 
 class IncompleteError(LaionAssetsError):
-    """Partitions that a stage needs are not published; the message names them."""
+    """Partitions that a stage needs are not committed. The message names them."""
 
 
 class EmptyStageError(LaionAssetsError):
-    """A stage kept no row; the message names the stage that lost them and the reasons."""
+    """A stage kept no row. The message names the stage that dropped the rows, and the reasons."""
 
 
 class ForeignError(LaionAssetsError):
-    """Partitions handed to a stage do not belong to its dataset or run."""
+    """Partitions passed to a stage do not belong to its dataset or run."""
 
 
 class ShardError(LaionAssetsError):
-    """A shard could not be made for reasons of our own side (resolver down, disk full), not the web's."""
+    """A shard cannot be built, for example because the resolver is down or the disk is full."""
 
 
 class LocalFailureError(ShardError):
-    """Rows of a shard failed because of this machine or its network (DNS, CAs, portal, CPU): it is not committed."""
+    """Rows of a shard failed because of this machine or its network (DNS, CAs, portal, CPU). It is not committed."""
 
 
 class SparkError(LaionAssetsError):
-    """Spark cannot start: Java, Python or a setting is not what it needs; the message says which."""
+    """Spark cannot start: Java, Python or a setting is wrong. The message says which."""
 
 
 class ModelError(LaionAssetsError):
-    """A CLIP model cannot be loaded, or is another one than the neighbours were made with."""
+    """A CLIP model cannot be loaded, or is not the one that the other partitions were built with."""
 
 
 class EmbeddingError(LaionAssetsError):
-    """Vectors that are not finite, or an embedding file of another dtype, width or row count."""
+    """Vectors are not finite, or an embedding file has another dtype, width or row count."""
 
 
 class IndexBuildError(LaionAssetsError):
-    """autofaiss gave no index; the message repeats why."""
+    """autofaiss returned no index. The message repeats its reason."""
 
 
 class QueryError(LaionAssetsError):
-    """A search that cannot be answered; the message says which argument is wrong."""
+    """An invalid search. The message says which argument is wrong."""

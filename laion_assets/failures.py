@@ -1,7 +1,7 @@
-"""What a person reads of a failure: this project's own sentence first, a library's error only where it adds something.
+"""Failure messages: the sentence of this project first, the error of a library only if it adds something.
 
-A failed run is a chain of errors: Dagster's wrapper, ours, and the library's error that ours was raised from. The
-sentence that helps (file, URL, setting, what to do) is in the outermost of our errors.
+A failed run is a chain of errors: Dagster's wrapper, ours, and the library error that ours was raised from. The useful
+sentence (file, URL, setting, fix) is in the outermost of our errors.
 """
 
 import functools
@@ -26,7 +26,7 @@ _DETAIL_CHARS = 300
 class Link:
     """One error of a chain: its qualified class name, and its text without the name.
 
-    `was_handled`: the error before it was raised while this one was handled, not from it.
+    `was_handled`: the previous error of the chain was raised while this one was handled, not from this one.
     """
 
     kind: str
@@ -35,12 +35,12 @@ class Link:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is an error of this project."""
+        """Whether this is an error of this project."""
         return self.kind.startswith(_OWN)
 
     @property
     def detail(self) -> str:
-        """Class and text in one line of bounded length: of a longer text the first line and the last."""
+        """Class and text in one line of bounded length. Of a longer text, the first and the last line."""
         name = self.kind.rpartition(".")[2]
         lines = [line.strip() for line in self.text.splitlines() if line.strip()]
         text = " ... ".join(dict.fromkeys((lines[0], lines[-1]))) if lines else ""
@@ -48,44 +48,44 @@ class Link:
 
     @classmethod
     def parse(cls, formatted: str, was_handled: bool) -> "Link":
-        """The link from Python's text of an exception: `module.Class: text`, notes included."""
+        """Parse an exception as Python formats it: `module.Class: text`, notes included."""
         first, newline, notes = formatted.strip().partition("\n")
         kind, _, text = first.partition(":")
         return cls(kind, f"{text.strip()}{newline}{notes}".strip(), was_handled)
 
 
 def explain(error: "BaseException | SerializableErrorInfo") -> str:
-    """Return one paragraph that says what went wrong: the text of the outermost of our errors, and its cause.
+    """Return one paragraph that says what failed: the text of the outermost of our errors, and its cause.
 
-    The cause is appended only where our text does not repeat it. Without an error of ours, the innermost error.
+    The cause is appended only if our text does not repeat it. Without an error of ours, return the innermost error.
     """
-    chain = list(_links(error) if isinstance(error, BaseException) else _stored_links(error))
-    outermost = next((place for place, link in enumerate(chain) if link.is_own), None)
+    chain = list(_walk(error) if isinstance(error, BaseException) else _walk_stored(error))
+    outermost = next((position for position, link in enumerate(chain) if link.is_own), None)
     if outermost is None:
-        return _caused(chain)[-1].detail
+        return _take_causes(chain)[-1].detail
     text = chain[outermost].text
-    for cause in _caused(chain[outermost:])[1:]:
-        if _adds(cause, text):
+    for cause in _take_causes(chain[outermost:])[1:]:
+        if _adds_to(cause, text):
             return f"{text.rstrip('.')}. Cause: {cause.text if cause.is_own else cause.detail}"
     return text
 
 
 def is_interrupt(error: "SerializableErrorInfo") -> bool:
-    """Whether a run ended by Ctrl-C or by a signal, whatever was raised meanwhile."""
+    """Whether a run was ended by Ctrl-C or a signal, whatever else was raised."""
     return any(
         link.kind.rpartition(".")[2] in ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
-        for link in _stored_links(error)
+        for link in _walk_stored(error)
     )
 
 
 def own_errors_first(function: FunctionT) -> FunctionT:
-    """Make the failure of a step lead with our sentence in the Dagster UI, as `dagster.Failure` does.
+    """Decorate a function that Dagster calls so that the Dagster UI shows our sentence first.
 
-    For what Dagster calls: assets, checks, and the methods of IO managers. Our error is the cause of the Failure.
+    For assets, checks and the methods of IO managers. The function raises `dagster.Failure`, with our error as cause.
     """
 
     @functools.wraps(function)
-    def called(*arguments: object, **named: object) -> object:
+    def call(*arguments: object, **named: object) -> object:
         try:
             return function(*arguments, **named)
         except LaionAssetsError as error:
@@ -93,31 +93,31 @@ def own_errors_first(function: FunctionT) -> FunctionT:
 
             raise dg.Failure(explain(error)) from error
 
-    return called  # type: ignore[return-value]
+    return call  # type: ignore[return-value]
 
 
-def _caused(chain: list[Link]) -> list[Link]:
-    """The first error of a chain and those that it was raised from."""
+def _take_causes(chain: list[Link]) -> list[Link]:
+    """Return the first error of a chain and those that it was raised from."""
     return [chain[0], *itertools.takewhile(lambda link: not link.was_handled, chain[1:])]
 
 
-def _adds(cause: Link, text: str) -> bool:
-    """Whether a cause says something that `text` does not: neither repeated in it, nor a wrapper around it."""
-    said = cause.text.rstrip(".") or cause.detail
-    first = said.splitlines()[0].strip().rstrip(".")
+def _adds_to(cause: Link, text: str) -> bool:
+    """Whether a cause adds something to `text`: it is neither repeated in the text, nor a wrapper around it."""
+    message = cause.text.rstrip(".") or cause.detail
+    first = message.splitlines()[0].strip().rstrip(".")
     return not (first in text or text in cause.text)
 
 
-def _links(error: BaseException | None, was_handled: bool = False) -> Iterator[Link]:
+def _walk(error: BaseException | None, was_handled: bool = False) -> Iterator[Link]:
     if error is not None:
         yield Link.parse("".join(traceback.format_exception_only(error)), was_handled)
         if error.__cause__ is not None:
-            yield from _links(error.__cause__)
+            yield from _walk(error.__cause__)
         elif not error.__suppress_context__:
-            yield from _links(error.__context__, True)
+            yield from _walk(error.__context__, True)
 
 
-def _stored_links(error: "SerializableErrorInfo | None", was_handled: bool = False) -> Iterator[Link]:
+def _walk_stored(error: "SerializableErrorInfo | None", was_handled: bool = False) -> Iterator[Link]:
     if error is not None:
         yield Link.parse(error.message, was_handled)
-        yield from _stored_links(error.cause) if error.cause is not None else _stored_links(error.context, True)
+        yield from _walk_stored(error.cause) if error.cause is not None else _walk_stored(error.context, True)

@@ -1,19 +1,19 @@
-"""Progress of long work: one line now and then, with rate and time left."""
+"""Progress of long work: a log line every few seconds, with the rate and the time left."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _MIN_ELAPSED_S = 0.1
-"""A rate over less time than this says nothing."""
+"""No rate is logged before this time: it would be meaningless."""
 
 
 @dataclass
 class Progress:
-    """Counts finished work and says so at most every `every_s` seconds, through any function that takes a line.
+    """Count finished work and log a line at most every `every_s` seconds.
 
-    `noun` names the unit ("shards"); `rate_noun` a finer one for the rate ("images"). An ETA is given once there is a
-    rate to give it from.
+    `log` is any function that takes a line. `noun` names the unit ("shards"). `rate_noun` names a finer unit for the
+    rate ("images"), counted in `fine`. The time left is logged as soon as a unit is done.
     """
 
     log: Callable[[str], None]
@@ -27,7 +27,7 @@ class Progress:
     _last: float = 0.0
 
     def add(self, done: int = 1, fine: int = 0, note: str = "") -> None:
-        """Count `done` further units (and `fine` of the finer ones), and say so if it is time."""
+        """Count `done` more units and `fine` more of the finer ones, and log a line if it is due."""
         self.done += done
         self.fine += fine
         now = time.monotonic()
@@ -36,13 +36,13 @@ class Progress:
             self.log(self.line(note))
 
     def line(self, note: str = "") -> str:
-        """The progress line as it stands."""
+        """Return the current progress line."""
         elapsed = max(time.monotonic() - self._started, 1e-9)
         percent = 100 * self.done / self.total if self.total else 100.0
         parts = [f"{self.done:,}/{self.total:,} {self.noun} ({percent:.0f} %)"]
-        counted, noun = (self.fine, self.rate_noun) if self.rate_noun else (self.done, self.noun)
-        if counted and elapsed >= _MIN_ELAPSED_S:
-            rate = counted / elapsed
+        count, noun = (self.fine, self.rate_noun) if self.rate_noun else (self.done, self.noun)
+        if count and elapsed >= _MIN_ELAPSED_S:
+            rate = count / elapsed
             parts.append(f"{rate:,.0f} {noun}/s" if rate >= 10 else f"{rate:.1f} {noun}/s")
         if self.done < self.total and self.done:
             parts.append(f"{duration((self.total - self.done) * elapsed / self.done)} left")
@@ -52,7 +52,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A duration as people say it: `48 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`."""
+    """Format a duration: `48 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`."""
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"

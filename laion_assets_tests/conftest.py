@@ -60,7 +60,7 @@ def spark() -> Iterator[Any]:
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     from pyspark.sql import SparkSession
 
-    from laion_assets.stages.dedup_parquet.spark.spark_settings import SPARK_CONF
+    from laion_assets.orchestration.resources.spark import SPARK_CONF
 
     builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "2g")
     for name, value in SPARK_CONF.items():

@@ -71,7 +71,7 @@ def hostile_manifest(dataset: Dataset, asset: str) -> Manifest:
         Counts(len(HOSTILE), 0, dict.fromkeys(HOSTILE, 1)),
         "",
         "",
-        published_at=HOSTILE[0],
+        committed_at=HOSTILE[0],
         seconds=1.0,
         details=details,
     )

@@ -81,7 +81,7 @@ def test_every_mapping_is_total_and_monotone(dataset: Dataset, asset: str, befor
 
 
 @pytest.mark.parametrize("dataset", [LAION400M, SAMPLE], ids=lambda dataset: dataset.name)
-def test_statistics_are_made_of_all_partitions_of_what_they_count(dataset: Dataset) -> None:
+def test_statistics_depend_on_all_partitions_of_their_asset(dataset: Dataset) -> None:
     definitions = build_definitions(dataset)
     graph = definitions.resolve_asset_graph()
     for asset, counted in STATISTICS.items():
@@ -104,13 +104,13 @@ def test_partition_keys_have_one_width_and_only_digits(asset: str) -> None:
             assert all(key.isdigit() for key in keys)
 
 
-def test_every_asset_says_what_it_is(dataset: Dataset) -> None:
+def test_every_asset_has_a_description(dataset: Dataset) -> None:
     for definition in build_definitions(dataset).assets or []:
         assert isinstance(definition, dg.AssetsDefinition)
         assert len(next(iter(definition.descriptions_by_key.values()))) > 200
 
 
-def test_every_asset_that_is_a_table_shows_its_columns_and_what_they_mean(dataset: Dataset) -> None:
+def test_every_table_asset_describes_its_columns(dataset: Dataset) -> None:
     for asset in build_definitions(dataset).assets or []:
         assert isinstance(asset, dg.AssetsDefinition)
         (metadata,) = asset.metadata_by_key.values()

@@ -61,7 +61,7 @@ def test_text_is_read_and_written_with_an_encoding(path: Path) -> None:
         "NamedTemporaryFile('w')",
     ],
 )
-def test_the_check_sees_each_way_to_open_text(source: str) -> None:
+def test_check_finds_each_way_to_open_text(source: str) -> None:
     assert opened_without_encoding(source) == [1]
 
 
@@ -77,5 +77,5 @@ def test_the_check_sees_each_way_to_open_text(source: str) -> None:
         "os.open(path, flags)",
     ],
 )
-def test_the_check_lets_bytes_and_encodings_pass(source: str) -> None:
+def test_check_accepts_bytes_and_encodings(source: str) -> None:
     assert opened_without_encoding(source) == []

@@ -75,7 +75,7 @@ def raising(error: BaseException) -> Callable[[], object]:
 
 @pytest.mark.parametrize("foreign", FOREIGN)
 @pytest.mark.parametrize("kind", OWN)
-def test_every_error_of_ours_leads_and_its_cause_follows(kind: str, foreign: str) -> None:
+def test_our_error_comes_first_and_its_cause_follows(kind: str, foreign: str) -> None:
     make, appended = FOREIGN[foreign]
     expected = f"{SENTENCE.rstrip('.')}. Cause: {appended}"
     assert explain(raised_from(own(kind), make())) == expected
@@ -107,7 +107,7 @@ def test_a_cause_that_our_sentence_repeats_is_left_out() -> None:
     assert explain(own()) == SENTENCE
 
 
-def test_an_error_that_was_handled_is_no_cause() -> None:
+def test_handled_error_is_not_shown_as_cause() -> None:
     def handled() -> None:
         try:
             raise KeyError("an older try")
@@ -143,7 +143,7 @@ class FailingTask:
         raise raised_from(own(), OSError(111, "Connection refused"))
 
 
-def test_a_worker_s_failure_names_our_sentence_and_its_cause() -> None:
+def test_failure_of_a_worker_has_our_sentence_and_its_cause() -> None:
     failure = pickle.loads(pickle.dumps(result_of(FailingTask())))
     assert failure.message == f"{SENTENCE.rstrip('.')}. Cause: ConnectionRefusedError: [Errno 111] Connection refused"
 

@@ -55,7 +55,7 @@ def test_every_control_surrogate_and_line_separator_is_escaped() -> None:
     assert shown == []
 
 
-def test_ordinary_text_of_any_script_stays_as_it_is() -> None:
+def test_ordinary_text_of_any_script_is_unchanged() -> None:
     text = "Ein Bild: 写真 صورة תמונה रोटी ❤️ ½ – 100 %, a_b (c) #1 [x] & <y>\u00a0z"
     assert one_line(text) == text
     assert rendered(for_markdown(text)) == text
@@ -75,7 +75,7 @@ def test_long_text_ends_with_an_ellipsis() -> None:
         st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_json_means_the_same_and_shows_no_invisible_character(value: object) -> None:
+def test_json_keeps_its_value_and_shows_no_invisible_character(value: object) -> None:
     document = for_json(json.dumps(value, indent=2, ensure_ascii=False))
     assert json.loads(document) == value
     assert not INVISIBLE.search(document.replace("\n", ""))

@@ -15,7 +15,7 @@ def test_a_line_has_the_count_the_rate_and_the_time_left() -> None:
     assert lines == ["1/4 shards (25 %), 25 images/s, 30 s left"]
 
 
-def test_the_last_line_says_how_long_it_took_and_notes_are_kept() -> None:
+def test_last_line_has_the_duration_and_the_note() -> None:
     lines: list[str] = []
     progress = Progress(lines.append, "shards", 1, every_s=60.0)
     progress._started = time.monotonic() - 4
@@ -23,7 +23,7 @@ def test_the_last_line_says_how_long_it_took_and_notes_are_kept() -> None:
     assert lines == ["1/1 shards (100 %), 0.2 shards/s, took 4 s, 1 was complete already"]
 
 
-def test_lines_come_at_most_so_often_and_no_rate_is_made_up_from_an_instant() -> None:
+def test_lines_are_rate_limited_and_no_rate_is_computed_from_an_instant() -> None:
     lines: list[str] = []
     progress = Progress(lines.append, "files", 1_000, every_s=60.0)
     for _ in range(999):
@@ -36,5 +36,5 @@ def test_lines_come_at_most_so_often_and_no_rate_is_made_up_from_an_instant() ->
     ("seconds", "said"),
     [(0, "0 s"), (48.2, "48 s"), (200, "3 min 20 s"), (7_500, "2 h 05 min"), (274_000, "3 d 4 h")],
 )
-def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
+def test_durations_are_readable(seconds: float, said: str) -> None:
     assert duration(seconds) == said

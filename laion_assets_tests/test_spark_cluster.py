@@ -40,7 +40,7 @@ with standalone_cluster(Path(sys.argv[1]), workers=1) as cluster:
 """
 
 
-def test_nothing_outlives_a_test_run_that_is_killed(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_cluster_ends_when_the_test_run_is_killed(tmp_path) -> None:  # type: ignore[no-untyped-def]
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, env=environment())
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 2, done.stderr

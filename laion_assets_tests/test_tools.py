@@ -36,7 +36,7 @@ def test_every_locked_package_has_one_version_and_hashes(name: str) -> None:
     assert len(names) == len(set(names))
 
 
-def test_torch_is_locked_once_for_cpus_and_once_as_the_index_has_it() -> None:
+def test_torch_is_locked_once_for_cpus_and_once_for_cuda() -> None:
     found = [re.findall(r"^torch==\S+", (TOP / name).read_text(), re.MULTILINE) for name in LOCKS]
     assert found == [[], ["torch==2.13.0+cpu"], ["torch==2.13.0"]]
     assert loaded("lock").is_of("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "torch", "2.13.0+cpu")
@@ -73,7 +73,7 @@ def test_files_that_python_3_11_installs_are_locked(file: str, installable: bool
         ([{"name": "a", "version": "1", "vulns": [{"id": "CVE-1999-2", "fix_versions": ["2"]}]}], 1, "a 1: CVE-1999-2"),
     ],
 )
-def test_an_audit_names_unknown_advisories_and_says_when_it_checked_nothing(
+def test_audit_names_unknown_advisories_and_reports_when_it_checked_nothing(
     tmp_path: Path, dependencies: list[dict[str, Any]], status: int, said: str
 ) -> None:
     page, program = tmp_path / "page.md", tmp_path / "pip-audit"
@@ -85,7 +85,7 @@ def test_an_audit_names_unknown_advisories_and_says_when_it_checked_nothing(
     assert (done.returncode, said in done.stdout) == (status, True), done.stdout + done.stderr
 
 
-def test_an_audit_that_fails_is_no_success(tmp_path: Path) -> None:
+def test_failed_audit_is_reported(tmp_path: Path) -> None:
     program = tmp_path / "pip-audit"
     program.write_text(f"#!{sys.executable}\nraise SystemExit('no network')\n")
     program.chmod(0o755)

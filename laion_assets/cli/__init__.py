@@ -1,6 +1,6 @@
 """The command line `laion-assets`.
 
-Exit status: 0 done, 1 failed (the message says what, where and what to do), 2 wrong usage, 130 ended by Ctrl-C.
+Exit status: 0 success, 1 failure (the message says what failed, where, and how to fix it), 2 wrong usage, 130 Ctrl-C.
 """
 
 import atexit
@@ -42,22 +42,23 @@ Start here:
   laion-assets demo                                 the whole pipeline on the embedded sample, offline
   laion-assets search --dataset sample "a red circle left of a blue square"
   laion-assets status --dataset sample              complete, stale and missing partitions
-  laion-assets statistics --dataset sample          counts and quantiles; where the report is
+  laion-assets statistics --dataset sample          counts, quantiles, and the path of the HTML report
 \b
 Then your own data:
   laion-assets settings --dataset laion400m         every setting, its value and its origin
   laion-assets fetch https://example.org/a.jpg      dry-run one URL
   laion-assets materialize --dataset laion400m dedup_parquet
 \b
-Settings come from laion-assets.toml here (or the file LAION_ASSETS_SETTINGS names) and from LAION_ASSETS_...
-variables; files go below the setting `root` (./data). Exit status: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C.
+Settings come from ./laion-assets.toml (or the file named by LAION_ASSETS_SETTINGS) and from LAION_ASSETS_...
+variables. Files are written below the setting `root` (./data).
+Exit status: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C.
 """
 
 
 @click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, "--version", "-V", prog_name="laion-assets")
 def cli() -> None:
-    """The group of all commands."""
+    """Group all commands."""
 
 
 for command in (demo, materialize, status, statistics, search, fetch, trace, settings):
@@ -65,10 +66,10 @@ for command in (demo, materialize, status, statistics, search, fetch, trace, set
 
 
 def main() -> None:
-    """Entry point: run a command, then end the process with its exit status.
+    """Run a command, then end the process with its exit status. The entry point of `laion-assets`.
 
-    The interpreter is not finalized: a thread of pyarrow's pool that drops its last reference to a Python file at that
-    moment asks for the lock of an interpreter that is gone, and the process aborts (SIGABRT) after its output.
+    The interpreter is not finalized. A thread of pyarrow's pool may drop its last reference to a Python file during
+    finalization. It then requests the lock of an interpreter that no longer exists, and the process aborts (SIGABRT).
     """
     use_utf8()
     status: str | int | None = 0
@@ -76,12 +77,12 @@ def main() -> None:
         run_command()
     except SystemExit as ended:
         status = ended.code
-    except KeyboardInterrupt:  # a second Ctrl-C, before the first one's handler had begun
+    except KeyboardInterrupt:  # a second Ctrl-C before the handler of the first one started
         status = 130
     except BaseException:
         traceback.print_exc()
         status = 1
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # cleaning up is short; a Ctrl-C in it would print its traceback
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C during the short cleanup would print a traceback
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -90,41 +91,41 @@ def main() -> None:
 
 
 def run_command() -> NoReturn:
-    """Run the command that `sys.argv` names; errors become one sentence, and SystemExit has the status."""
-    # A script's background jobs start with SIGINT ignored; Dagster gives SIGTERM the same fate after its first run,
-    # so that `kill` would no longer end us.
+    """Run the command in `sys.argv`. Print an error as one sentence, and raise SystemExit with the exit status."""
+    # Background jobs of a script start with SIGINT ignored. Dagster then also ignores SIGTERM after its first run, and
+    # `kill` would no longer end this process.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        sys.exit(cli(standalone_mode=False))  # the status of click's Exit; a command itself returns None
+        sys.exit(cli(standalone_mode=False))  # click's Exit has a status; a command returns None
     except click.ClickException as error:
         echo_usage_error(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _interrupted()
+        _exit_interrupted()
     except LaionAssetsError as error:
-        _failed(explain(error))
+        _exit_failed(explain(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _failed(describe(error))
+        _exit_failed(describe(error))
     except Exception as error:
         if type(error).__name__ == "DagsterExecutionInterruptedError":
-            _interrupted()
+            _exit_interrupted()
         echo_traceback(error)
         sys.exit(1)
 
 
-def _failed(sentence: str) -> NoReturn:
+def _exit_failed(sentence: str) -> NoReturn:
     echo(f"laion-assets: {sentence}", fg="red", err=True)
     sys.exit(1)
 
 
-def _interrupted() -> NoReturn:
+def _exit_interrupted() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     echo(err=True)
     echo(
-        "laion-assets: interrupted; every finished partition is kept, the same command goes on from there.",
+        "laion-assets: interrupted. Every committed partition is kept. Run the same command again to continue.",
         fg="yellow",
         err=True,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from laion_assets.cli.dataset_option import chosen
+from laion_assets.cli.dataset_option import load_dataset
 from laion_assets.cli.output import echo
 from laion_assets.cli.report import print_report
 from laion_assets.orchestration.instance import dagster_home
@@ -14,19 +14,19 @@ from laion_assets.progress import duration
 QUERY = "a small red circle left of a large blue square"
 
 
-@click.command()
-@click.option("--query", default=QUERY, show_default=True, help="The example query that the new index answers.")
+@click.command(short_help="Run the whole pipeline on the embedded sample, offline.")
+@click.option("--query", default=QUERY, show_default=True, help="Example query for the new index.")
 def demo(query: str) -> None:
     """Run the whole pipeline on the embedded sample, offline: from crawl CSVs to a search result.
 
-    Starts a small web site on loopback, materializes the assets of the dataset `sample` through Dagster runs
-    (`make dev` shows them), prints the input, output and dropped rows of each stage, and writes the results of an
-    example query as a contact sheet (PNG). Takes a few minutes the first time; complete partitions are not run again.
+    Starts a small web site on loopback. Materializes the assets of the dataset `sample` in Dagster runs (`make dev`
+    shows them). Prints the input, output and dropped rows of each stage. Writes the results of an example query as a
+    contact sheet (PNG). The first run takes a few minutes. Complete partitions are not run again.
     """
     from laion_assets.orchestration.runs import materialize
 
     started = time.monotonic()
-    dataset = chosen("sample")
+    dataset = load_dataset("sample")
     echo(f"files:            {dataset.root}/{dataset.name}")
     echo(f"Dagster instance: {dagster_home()}")
     echo()
@@ -48,4 +48,4 @@ def demo(query: str) -> None:
     echo(f"report:           {store.address(REPORT)}")
     ran = sum(report.ran for report in reports)
     echo(f"took {duration(time.monotonic() - started)}, {ran} partitions run")
-    echo("next: `make dev` opens the graph in the Dagster UI; `laion-assets --help` shows the rest")
+    echo("next: `make dev` opens the graph in the Dagster UI; `laion-assets --help` lists all commands")

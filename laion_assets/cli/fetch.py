@@ -1,25 +1,25 @@
 """`laion-assets fetch`."""
 
 import contextlib
-import dataclasses
+from dataclasses import asdict
 from typing import Any
 
 import click
 
-from laion_assets.cli.dataset_option import chosen, dataset_option
+from laion_assets.cli.dataset_option import dataset_option, load_dataset
 from laion_assets.cli.output import echo, echo_json
 
 
-@click.command()
+@click.command(short_help="Dry-run one URL through the fetcher.")
 @click.argument("url")
 @dataset_option(default=None)
-@click.option("--json", "as_json", is_flag=True, help="Print the whole outcome as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON.")
 def fetch(url: str, name: str | None, as_json: bool) -> None:
-    """Dry-run one URL through the fetcher: fetch, check and resize it as for a shard; nothing is written.
+    """Dry-run one URL through the fetcher: fetch, check and resize it as for a shard. Nothing is written.
 
-    Without --dataset the strict policy applies: http and https, public addresses and ports 80 and 443 only. With a
-    dataset its settings apply, its `resolve` hosts included (the sample's site is started for the command).
-    The exit status is 0 for any outcome, also if the URL is refused.
+    Without --dataset the strict policy applies: http and https, public addresses, ports 80 and 443. With --dataset
+    the settings of the dataset apply, including its `resolve` hosts. For the sample, its web site is started.
+    The exit status is 0 for every outcome, also for a refused URL.
 
     \b
     laion-assets fetch http://127.0.0.1/secret.jpg --json         blocked_address
@@ -27,25 +27,25 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
     """
     from laion_assets.stages.image_shards.preview import preview_url
 
-    dataset = chosen(name) if name else None
+    dataset = load_dataset(name) if name else None
     with contextlib.ExitStack() as stack:
         if dataset is not None and dataset.uses_sample_site:
             from laion_assets.sample.running import running_site
 
             dataset = dataset.with_resolve(stack.enter_context(running_site()).resolve)
-        preview = dataclasses.asdict(preview_url(url, dataset))
+        decision = asdict(preview_url(url, dataset))
     if as_json:
-        echo_json(preview)
+        echo_json(decision)
         return
-    good = preview["status"] == "success"
-    headline = "success" if good else f"{preview['status']}: {preview['reason']}"
+    good = decision["status"] == "success"
+    headline = "success" if good else f"{decision['status']}: {decision['reason']}"
     echo(headline, fg="green" if good else "yellow", bold=True)
-    for key, value in preview.items():
+    for key, value in decision.items():
         if key not in ("status", "reason", "hops", "consent") and value not in (None, ""):
             echo(f"  {key:<16} {value}")
-    for line in preview["consent"]:
+    for line in decision["consent"]:
         echo(f"  {'consent':<16} {line}")
-    for number, hop in enumerate(preview["hops"], 1):
+    for number, hop in enumerate(decision["hops"], 1):
         _print_hop(number, hop)
 
 

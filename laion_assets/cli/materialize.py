@@ -2,7 +2,7 @@
 
 import click
 
-from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.dataset_option import dataset_option, load_dataset, print_root
 from laion_assets.cli.output import echo
 from laion_assets.cli.report import print_report
 from laion_assets.errors import SettingError
@@ -10,64 +10,71 @@ from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 from laion_assets.stages.registry import STAGES, stage_names
 
+_ASSETS = [stage.name for stage in STAGES]
 
-@click.command()
-@click.argument("assets", nargs=-1, type=click.Choice([stage.name for stage in STAGES]))
+
+@click.command(
+    short_help="Run the partitions that are not complete.", epilog=f"ASSETS: one or more of {', '.join(_ASSETS)}."
+)
+@click.argument("assets", nargs=-1, metavar="[ASSETS]...", type=click.Choice(_ASSETS))
 @dataset_option()
 @click.option(
     "--partitions",
-    "span",
+    "partition_range",
     metavar="FIRST..LAST",
-    help="Only these partition numbers, both included: 0..103. With one asset only.",
+    help="Run only these partition numbers, both ends included, for example 0..103. Needs exactly one asset.",
 )
 @click.option(
     "--retry",
     "retry",
     metavar="failed|retryable|REASON,...",
-    help="With image_shards alone: fetch failed rows of finished shards again, and only these.",
+    help="Only for image_shards: fetch failed rows of complete shards again. No other rows are fetched.",
 )
 @click.option(
     "--remove-old-layout",
     is_flag=True,
-    help="First remove the partitions of another layout (other numbers of shards or files), by their manifests.",
+    help="First remove partitions of another layout (other numbers of shards or files). Needs their manifests.",
 )
 def materialize(
-    assets: tuple[str, ...], name: str, span: str | None, retry: str | None, remove_old_layout: bool
+    assets: tuple[str, ...], name: str, partition_range: str | None, retry: str | None, remove_old_layout: bool
 ) -> None:
     """Run the partitions of ASSETS that are not complete (all assets by default), in order.
 
     Complete partitions are not run again. The runs appear in the Dagster UI (make dev). Ctrl-C keeps every
-    committed partition; the same command continues from there.
+    committed partition. Run the same command again to continue.
 
     \b
     --retry failed           all failures except permanent ones (404, 410, 451, refused by the guard)
-    --retry retryable        what may well pass: DNS, connection, deadline, 429, 5xx, own faults
-    --retry dns_failure,...  rows with these reasons; settled ones have to be named
-    Pictures that are there stay byte for byte. Rows whose owner opted out are never fetched again.
+    --retry retryable        temporary failures: DNS, connection, deadline, 429, 5xx, local failures
+    --retry dns_failure,...  rows with these reasons; permanent failures must be named
+    Images already in the shard keep their bytes. Opted-out rows are never fetched again.
     """
     from laion_assets.orchestration.runs import materialize as run
 
-    within = _span(span)
-    if within is not None and len(assets) != 1:
-        raise click.UsageError("--partitions goes with exactly one asset.")
+    numbers = _parse_range(partition_range)
+    if numbers is not None and len(assets) != 1:
+        raise click.UsageError("--partitions needs exactly one asset: materialize image_shards --partitions 0..103.")
     if retry is not None and assets != (IMAGE_SHARDS,):
-        raise click.UsageError("--retry goes with image_shards alone: materialize image_shards --retry ...")
-    reasons = _reasons(retry)
-    dataset = chosen(name)
+        raise click.UsageError("--retry needs image_shards as the only asset: materialize image_shards --retry failed.")
+    reasons = _parse_reasons(retry)
+    dataset = load_dataset(name)
     stages = stage_names(dataset)
     if foreign := [asset for asset in assets if asset not in stages]:
-        kind = "published parquet files" if dataset.published else "CSVs"
-        raise click.UsageError(f"{name} starts from {kind}: it has {', '.join(stages)}, and no {foreign[0]}.")
+        start = "published parquet files" if dataset.published else "CSVs"
+        raise click.UsageError(
+            f"The dataset {name} has no asset {foreign[0]}, because it starts from {start}. "
+            f"Choose from {', '.join(stages)}."
+        )
     print_root(dataset)
     if remove_old_layout:
         from laion_assets.stages import stored_layout
 
         removed = stored_layout.remove_old_layout(dataset, echo)
-        echo(f"{removed:,} partitions of other layouts removed")
-    run(dataset, [stage for stage in stages if not assets or stage in assets], within, print_report, reasons)
+        echo(f"removed {removed:,} partitions of other layouts")
+    run(dataset, [stage for stage in stages if not assets or stage in assets], numbers, print_report, reasons)
 
 
-def _reasons(text: str | None) -> tuple[str, ...]:
+def _parse_reasons(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
     try:
@@ -75,18 +82,22 @@ def _reasons(text: str | None) -> tuple[str, ...]:
     except SettingError as error:
         raise click.BadParameter(str(error)) from None
     if not reasons:
-        raise click.BadParameter(f"--retry {text!r} names no reason: use failed, retryable or reasons.")
+        raise click.BadParameter(
+            f"--retry {text!r} names no reason. Use failed, retryable, or a list such as dns_failure,http_429."
+        )
     return reasons
 
 
-def _span(text: str | None) -> range | None:
+def _parse_range(text: str | None) -> range | None:
     if text is None:
         return None
     first, dots, last = text.partition("..")
     try:
         numbers = range(int(first), int(last if dots else first) + 1)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no span of partition numbers such as 0..103.") from None
+        raise click.BadParameter(
+            f"Invalid partition range {text!r}. Expected FIRST..LAST, for example 0..103."
+        ) from None
     if not numbers:
-        raise click.BadParameter(f"{text!r} is an empty span: the first number has to come first.")
+        raise click.BadParameter(f"Empty partition range {text!r}. FIRST must not be greater than LAST.")
     return numbers

@@ -1,4 +1,4 @@
-"""What a stage did, for the terminal."""
+"""The report of a finished stage, for the terminal."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def print_report(report: "StageReport") -> None:
-    """One stage: partitions run, rows in and out, and what was dropped for which reason."""
+    """Print one stage: partitions run, rows in and out, and dropped rows by reason."""
     unit = stage_named(report.asset).unit
     if report.ran:
         work = f"{report.ran} of {report.partitions} partitions run in {duration(report.seconds)}"
@@ -22,11 +22,11 @@ def print_report(report: "StageReport") -> None:
     if report.reasons:
         dropped = sorted(report.reasons.items(), key=lambda item: (-item[1], item[0]))
         lines = [f"{count:,} {reason}" for reason, count in dropped]
-        for number, line in enumerate(_wrapped(lines)):
+        for number, line in enumerate(_wrap(lines)):
             echo(f"{'':<20}{'' if number else 'dropped:':<9}{line}", dim=True)
 
 
-def _wrapped(items: list[str], width: int = 92) -> list[str]:
+def _wrap(items: list[str], width: int = 92) -> list[str]:
     lines = [""]
     for item in items:
         piece = item if not lines[-1] else f", {item}"

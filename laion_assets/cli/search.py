@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.dataset_option import dataset_option, load_dataset, print_root
 from laion_assets.cli.output import echo, echo_json
 
 
@@ -32,7 +32,7 @@ def search(text: str, name: str, k: int, modality: str, sheet: Path | None, as_j
     """
     from laion_assets.search.answer import answer, answer_with_sheet
 
-    dataset = chosen(name)
+    dataset = load_dataset(name)
     print_root(dataset)
     results = (
         answer(dataset, text, k, modality) if sheet is None else answer_with_sheet(dataset, text, k, sheet, modality)

@@ -2,7 +2,7 @@
 
 import click
 
-from laion_assets.cli.dataset_option import dataset_option, declared
+from laion_assets.cli.dataset_option import dataset_option, parse_dataset
 from laion_assets.cli.output import echo, echo_json
 from laion_assets.dataset.dataset import DATASETS
 from laion_assets.dataset.settings.names import FILE_VARIABLE
@@ -12,31 +12,31 @@ from laion_assets.orchestration.instance import DEFAULT_HOME, HOME_VARIABLE
 from laion_assets.processes import sandbox as decoder_sandbox
 
 
-@click.command()
+@click.command(short_help="Print every setting, its value and its origin.")
 @dataset_option(default=None)
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON: value, origin, unit, allowed values and meaning by name."
+    "--json", "as_json", is_flag=True, help="Print JSON: value, origin, unit, allowed values and help of each setting."
 )
-@click.option("--markdown", is_flag=True, help="Print docs/settings.md: the declaration of every setting.")
+@click.option("--markdown", is_flag=True, help="Print the reference of all settings, docs/settings.md.")
 def settings(name: str | None, as_json: bool, markdown: bool) -> None:
     """Print every setting, its value, its origin and the allowed values.
 
-    A setting such as images.threads of the dataset sample is taken from, first found wins:
+    A setting is looked up in this order, and the first value found is used. For images.threads of the dataset sample:
 
     \b
       LAION_ASSETS_SAMPLE_IMAGES_THREADS   in the environment
       LAION_ASSETS_IMAGES_THREADS          in the environment
-      [sample.images] threads              in the settings file, laion-assets.toml here
+      [sample.images] threads              in the settings file (./laion-assets.toml)
       [images] threads                     in the settings file
-      the dataset's own declaration
+      the default of the dataset
     """
     if markdown:
         for line in reference().splitlines():
             echo(line)
         return
     loaded = Settings.load()
-    chosen = [declared(name)] if name else list(DATASETS.values())
-    explained = {dataset.name: (loaded.apply(dataset), loaded.explain(dataset)) for dataset in chosen}
+    datasets = [parse_dataset(name)] if name else list(DATASETS.values())
+    explained = {dataset.name: (loaded.apply(dataset), loaded.explain(dataset)) for dataset in datasets}
     if as_json:
         content = {
             key: {
@@ -53,15 +53,15 @@ def settings(name: str | None, as_json: bool, markdown: bool) -> None:
         }
         echo_json(content)
         return
-    exists = "read" if loaded.file else "not there"
-    echo(f"settings file: {loaded.file_name} ({exists}; {FILE_VARIABLE} names another)", dim=True)
-    echo(f"Dagster instance: {HOME_VARIABLE}, else {DEFAULT_HOME} here", dim=True)
+    exists = "found" if loaded.file else "not found"
+    echo(f"settings file: {loaded.file_name} ({exists}; set {FILE_VARIABLE} to use another)", dim=True)
+    echo(f"Dagster instance: {HOME_VARIABLE}, or ./{DEFAULT_HOME}", dim=True)
     echo(f"decoder sandbox on this machine: {decoder_sandbox.available()}", dim=True)
-    for variable, owner in loaded.variables_of_others(chosen[0]).items():
-        echo(f"{variable}: for a dataset {owner}, which this command does not know", fg="yellow")
+    for variable, owner in loaded.variables_of_others(datasets[0]).items():
+        echo(f"{variable}: ignored, it is for the dataset {owner}, which is not declared here", fg="yellow")
     for key, (dataset, found) in explained.items():
         echo()
-        echo(f"{key}  (files below {dataset.root.rstrip('/')}/{key})", bold=True)
+        echo(f"{key}  (files in {dataset.root.rstrip('/')}/{key})", bold=True)
         for one in found:
             value = f"{one.value} {one.unit}".strip() if one.value not in ("", {}, (), None) else "-"
             changed = not one.origin.startswith("dataset ")

@@ -1,19 +1,38 @@
 """`laion-assets status`."""
 
 from collections import Counter
+from dataclasses import asdict, dataclass
 
 import click
 
-from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.dataset_option import dataset_option, load_dataset, print_root
 from laion_assets.cli.output import echo, echo_json
 from laion_assets.stages.registry import stage_names
 from laion_assets.stages.status import DatasetStatus, PartitionState, State
 from laion_assets.stages.stored_layout import describe_old, old_partitions
 
-_STATES = (State.COMPLETE, State.STALE, State.MISSING, State.DAMAGED)
+MAX_LISTED = 5
+"""Stale and damaged partitions that are listed for each asset."""
 
 
-@click.command()
+@dataclass(frozen=True)
+class AssetSummary:
+    """Partitions of one asset by state, and rows and bytes of the committed ones.
+
+    `local_failures` counts those of the missing partitions that a run did not commit because of local failures.
+    """
+
+    complete: int
+    stale: int
+    missing: int
+    damaged: int
+    local_failures: int
+    total: int
+    rows: int
+    bytes: int
+
+
+@click.command(short_help="Count complete, stale, missing and damaged partitions.")
 @dataset_option()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: counts by asset.")
 @click.option("--check", is_flag=True, help="Exit with status 1 unless every partition is complete.")
@@ -22,68 +41,76 @@ def status(name: str, as_json: bool, check: bool) -> None:
 
     \b
     complete  its manifest agrees with the files, the settings and the inputs
-    stale     settings or inputs changed since it was built; shown, never rebuilt by itself
+    stale     settings or inputs changed since it was built; never rebuilt automatically
     missing   not committed
     damaged   committed, but its files or its manifest are missing, truncated or altered
-    Partitions of another layout than the dataset's are named below the table (old_layout in JSON).
+    Partitions of another layout than the dataset's are listed below the table (old_layout in JSON).
     """
-    dataset = chosen(name)
+    dataset = load_dataset(name)
     print_root(dataset)
     freshness = DatasetStatus(dataset)
     states = {asset: freshness.states(asset) for asset in stage_names(dataset)}
     old = old_partitions(dataset, freshness.store)
     if as_json:
-        counts = {asset: {**summary(found), "old_layout": len(old.get(asset, ()))} for asset, found in states.items()}
-        echo_json(counts)
+        echo_json(
+            {
+                asset: {**asdict(summarize(found)), "old_layout": len(old.get(asset, ()))}
+                for asset, found in states.items()
+            }
+        )
     else:
         _print_table(states)
         if old:
-            echo(f"  of another layout: {describe_old(old)}. materialize --remove-old-layout removes", fg="yellow")
+            echo(
+                f"  partitions of another layout: {describe_old(old)}. "
+                "To remove them, run: laion-assets materialize --remove-old-layout",
+                fg="yellow",
+            )
     if check and (old or any(not state.is_complete for found in states.values() for state in found)):
         raise SystemExit(1)
 
 
-def summary(states: list[PartitionState]) -> dict[str, int]:
-    """Number of partitions by state, the total, and rows and bytes of those that are published.
-
-    `local_failures` are those of the missing that a run refused to commit.
-    """
-    counted = Counter(state.state for state in states)
+def summarize(states: list[PartitionState]) -> AssetSummary:
+    """Count the partitions of one asset by state, and the rows and bytes of those that are committed."""
+    counts = Counter(state.state for state in states)
     manifests = [state.manifest for state in states if state.manifest is not None]
-    return {
-        **{state: counted[state] for state in _STATES},
-        "local_failures": sum(state.local_failure for state in states),
-        "total": len(states),
-        "rows": sum(manifest.counts.rows_out for manifest in manifests),
-        "bytes": sum(manifest.size for manifest in manifests),
-    }
+    return AssetSummary(
+        complete=counts[State.COMPLETE],
+        stale=counts[State.STALE],
+        missing=counts[State.MISSING],
+        damaged=counts[State.DAMAGED],
+        local_failures=sum(state.local_failure for state in states),
+        total=len(states),
+        rows=sum(manifest.counts.rows_out for manifest in manifests),
+        bytes=sum(manifest.size for manifest in manifests),
+    )
 
 
 def _print_table(states: dict[str, list[PartitionState]]) -> None:
     echo(f"{'asset':<20}{'complete':>16}{'stale':>8}{'missing':>9}{'damaged':>9}{'rows out':>14}{'size':>10}")
     for asset, found in states.items():
-        one = summary(found)
+        summary = summarize(found)
         line = (
-            f"{asset:<20}{one['complete']:>8,} / {one['total']:<6,}{one['stale']:>7,}{one['missing']:>9,}"
-            f"{one['damaged']:>9,}{one['rows']:>14,}{_size(one['bytes']):>10}"
+            f"{asset:<20}{summary.complete:>8,} / {summary.total:<6,}{summary.stale:>7,}{summary.missing:>9,}"
+            f"{summary.damaged:>9,}{summary.rows:>14,}{_format_size(summary.bytes):>10}"
         )
-        echo(line, fg="green" if one["complete"] == one["total"] else None)
+        echo(line, fg="green" if summary.complete == summary.total else None)
     for asset, found in states.items():
-        refused = [state for state in found if state.local_failure]
-        if refused:
+        failed = [state for state in found if state.local_failure]
+        if failed:
             echo(
-                f"  {asset}: the last run is incomplete, {len(refused):,} partitions were not committed because of "
-                f"local failures. {refused[0].reason}. Then run them again.",
+                f"  {asset}: the last run is incomplete, {len(failed):,} partitions were not committed because of "
+                f"local failures. {failed[0].reason}. Then run them again.",
                 fg="red",
             )
-        odd = [state for state in found if state.state in (State.STALE, State.DAMAGED)]
-        for state in odd[:5]:
+        outdated = [state for state in found if state.state in (State.STALE, State.DAMAGED)]
+        for state in outdated[:MAX_LISTED]:
             echo(f"  {asset} {state.key} is {state.state}: {state.reason}", fg="yellow")
-        if len(odd) > 5:
-            echo(f"  {asset}: {len(odd) - 5:,} more", fg="yellow")
+        if len(outdated) > MAX_LISTED:
+            echo(f"  {asset}: {len(outdated) - MAX_LISTED:,} more", fg="yellow")
 
 
-def _size(size: float) -> str:
+def _format_size(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000 or unit == "TB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -2,23 +2,24 @@
 
 import click
 
-from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
+from laion_assets.cli.dataset_option import dataset_option, load_dataset, print_root
 from laion_assets.cli.output import echo, echo_json
 from laion_assets.store.store import Store
 
 
-@click.command()
+@click.command(short_help="Locate a row by its uid.")
 @click.argument("uid")
 @dataset_option()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: where the row is, and its values.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the location of the row, and its values.")
 def trace(uid: str, name: str, as_json: bool) -> None:
     """Locate the row with this UID: parquet file, shard, sample key, source file and row.
 
-    Reads one footer and one row group, whatever the size of the dataset. Exits with 1 if there is no such row.
+    Reads one parquet footer and one row group, whatever the size of the dataset. Exits with status 1 if no row has
+    this uid.
     """
     from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
 
-    dataset = chosen(name)
+    dataset = load_dataset(name)
     found = find_uid(dataset, Store.of(dataset), uid)
     if as_json:
         echo_json(found and {**found.__dict__})

@@ -1,4 +1,4 @@
-"""UTF-8 whatever the locale: arguments, settings, file names and output are the same bytes everywhere."""
+"""UTF-8 in every locale: arguments, settings, file names and output are the same bytes everywhere."""
 
 import codecs
 import io
@@ -11,11 +11,11 @@ PROGRAM = "laion-assets"
 
 
 def use_utf8() -> None:
-    """Start this program again in Python's UTF-8 mode where the locale has another encoding; print what cannot be
-    encoded as an escape.
+    """Restart this program in Python's UTF-8 mode if the locale has another encoding.
 
-    Names of files, arguments and the encoding of worker processes are decided when Python starts, so nothing less than
-    a new start changes them. Only the installed program starts again, not a Python that imported it.
+    Python fixes the encoding of file names, arguments and worker processes at its start, so only a restart changes it.
+    Only the installed program restarts, not another program that imports this module. Characters that the output
+    encoding lacks are printed as escapes.
     """
     encodings = {codecs.lookup(name).name for name in (sys.getfilesystemencoding(), locale.getencoding())}
     is_program = [Path(argument).name for argument in sys.orig_argv[1:2]] == [PROGRAM]

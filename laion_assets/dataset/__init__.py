@@ -1,1 +1,1 @@
-"""A dataset as a value: its declared counts, its settings, and the identity of its rows."""
+"""Datasets: declared counts, settings, and the identity of rows."""

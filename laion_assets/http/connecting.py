@@ -37,7 +37,7 @@ def connect(
     Raises Rejection: `connect_failure`, `no_route`, `local_failure`, `deadline`, `tls_failure`.
     """
     started = time.monotonic()
-    sock, endpoint = _first_to_answer(endpoints, clock)
+    sock, endpoint = connect_socket(endpoints, clock)
     hop.address = str(endpoint)
     connected = time.monotonic()
     hop.connect_s = connected - started
@@ -56,7 +56,8 @@ def _keep_session(sessions: TlsSessions, host: str, endpoint: Endpoint, sock: so
     sessions.keep(host, endpoint, cast(ssl.SSLSocket, sock))
 
 
-def _first_to_answer(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socket.socket, Endpoint]:
+def connect_socket(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socket.socket, Endpoint]:
+    """Return a socket connected to the first endpoint that answers. Raises Rejection."""
     failure: Rejection | None = None
     for endpoint in endpoints:
         family = socket.AF_INET6 if endpoint.address.version == 6 else socket.AF_INET

@@ -1,4 +1,4 @@
-"""The Dagster instance: the folder that the page, the daemon and runs from a shell share."""
+"""The Dagster instance: the folder that the Dagster UI, the daemon and runs from a shell share."""
 
 import os
 from collections.abc import Iterator
@@ -18,23 +18,23 @@ MANY_PARTITIONS = {
     "DAGSTER_EVENT_BATCH_SIZE": "1000",
     "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
 }
-"""What keeps Dagster quick at 41,455 partitions: batches of events, and one planned event a run."""
+"""Environment for 41,455 partitions: events in batches, and one planned event a run."""
 _MINIMAL_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 
 def dagster_home() -> Path:
-    """The instance's folder: DAGSTER_HOME, or `dagster_home` here; made, with telemetry off, if it is not there.
+    """Return the folder of the instance: DAGSTER_HOME, or `dagster_home` in the current directory.
 
-    Raises SettingError for a folder that cannot be written.
+    Creates it, with telemetry off, if it does not exist. Raises SettingError for a folder that cannot be written.
     """
     home = Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).absolute()
     if set(str(home)) & set("%?"):
         raise SettingError(
-            f"Dagster's folder: {home} has a % or ? in its path, which Dagster's database addresses cannot hold. "
+            f"The Dagster home {home} has a % or ? in its path, which Dagster's database URLs cannot contain. "
             f"Set {HOME_VARIABLE} to another folder."
         )
-    if not (home / "dagster.yaml").exists():  # one that is there may keep everything in a database
-        require_writable(home, "Dagster's folder", f"Set {HOME_VARIABLE} to a folder that can be written.")
+    if not (home / "dagster.yaml").exists():  # an existing one may store everything in a database
+        require_writable(home, HOME_VARIABLE, f"Set {HOME_VARIABLE} to a writable folder.")
         (home / "dagster.yaml").write_text(_MINIMAL_INSTANCE, encoding="utf-8")
     os.environ[HOME_VARIABLE] = str(home)
     for name, value in MANY_PARTITIONS.items():
@@ -44,9 +44,9 @@ def dagster_home() -> Path:
 
 @contextmanager
 def instance() -> Iterator["dg.DagsterInstance"]:
-    """The Dagster instance of `dagster_home()`.
+    """Open the Dagster instance of `dagster_home()`.
 
-    Raises SettingError where it cannot be opened, LaionAssetsError where its database fails later (a full disk).
+    Raises SettingError if it cannot be opened, LaionAssetsError if its database fails later (a full disk).
     """
     import dagster as dg
     from sqlalchemy.exc import OperationalError
@@ -65,6 +65,6 @@ def instance() -> Iterator["dg.DagsterInstance"]:
             yield opened
         except OperationalError as error:
             raise LaionAssetsError(
-                f"Dagster's database (instance {home}) failed: {error.orig}. Correct that (free disk space, or start "
-                "the database) and run the command again; committed partitions are kept."
+                f"Dagster's database (instance {home}) failed: {error.orig}. Free disk space or start the "
+                "database, then run the command again; committed partitions are kept."
             ) from error

@@ -89,7 +89,7 @@ def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
         "rows_out": dg.MetadataValue.int(counts.rows_out),
         "bytes": dg.MetadataValue.int(manifest.size),
         "seconds": dg.MetadataValue.float(manifest.seconds),
-        "committed_at": text(manifest.published_at),
+        "committed_at": text(manifest.committed_at),
         "root": dg.MetadataValue.path(store.url),
         "files": file_table(manifest),
     }

@@ -9,11 +9,12 @@ from collections.abc import Iterable
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import PartitionKey
 from laion_assets.errors import LayoutError
 from laion_assets.stages.registry import stage_named
 
 
-def partition_keys(dataset: Dataset, asset: str) -> list[str]:
+def partition_keys(dataset: Dataset, asset: str) -> list[PartitionKey]:
     """The partition keys of an asset in order: fixed width, digits only."""
     return stage_named(asset).handle.keys(dataset.layout)
 

@@ -65,7 +65,7 @@ def materialize(
     complete shards that have such rows. `on_report` is called after each asset. Raises LaionAssetsError if a run fails;
     committed partitions are kept, and a second call continues from there.
     """
-    from laion_assets.definitions import build_definitions
+    from laion_assets.orchestration.definitions import build_definitions
 
     definitions = build_definitions(dataset)
     dataset = configured(dataset)

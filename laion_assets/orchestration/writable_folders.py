@@ -1,4 +1,4 @@
-"""Whether the folders that a command writes to can be written, looked at before the work begins."""
+"""Check before the work that the folders of a command can be written."""
 
 import os
 import tempfile
@@ -15,7 +15,7 @@ def require_root(dataset: Dataset) -> None:
     """Refuse a root on a local disk that cannot be written. Raises SettingError."""
     folder = Store.of(dataset).local_root
     if folder is not None:
-        require_writable(folder, "root", "Set root (LAION_ASSETS_ROOT) to a folder that can be written.")
+        require_writable(folder, "root", "Set root (LAION_ASSETS_ROOT) to a writable folder.")
 
 
 def require_folder(dataset: Dataset) -> None:
@@ -25,30 +25,28 @@ def require_folder(dataset: Dataset) -> None:
         if folder.is_dir():
             return
         if os.path.lexists(folder):
-            raise SettingError(
-                f"root: {folder} is not a folder. Set root (LAION_ASSETS_ROOT) to a folder that can be written."
-            )
+            raise SettingError(f"root: {folder} is not a folder. Set root (LAION_ASSETS_ROOT) to a writable folder.")
 
 
 def require_writable(folder: Path, setting: str, fix: str) -> None:
-    """Make a folder if it is not there, and write to it once. Raises SettingError naming the setting and the fix."""
+    """Create a folder if it does not exist, and write to it. Raises SettingError naming the setting and the fix."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(_PROBE)
             probe.flush()
     except FileExistsError as error:
-        raise SettingError(f"{setting}: {folder} is a file, and a folder is needed. {fix}") from error
+        raise SettingError(f"{setting}: {folder} is a file, not a folder. {fix}") from error
     except (OSError, UnicodeEncodeError) as error:
         raise SettingError(f"{setting}: {folder} cannot be written: {reason_of(error)}. {fix}") from error
 
 
 def reason_of(error: Exception) -> str:
-    """An error of the system in its own words, without number and path."""
+    """Return the system's message for an error, without number and path."""
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
 
 def describe(error: OSError) -> str:
-    """One line for an error of the system that nobody expected: what, where, and what may help."""
+    """Return one line for an unexpected error of the system: what, where, and what to check."""
     where = f"{error.filename}: " if isinstance(error.filename, str) else ""
     return f"{where}{reason_of(error)}. Check the disk, the permissions and the setting root (laion-assets settings)."

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY
+from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, ModelError, QueryError
 from laion_assets.search.metadata_rows import MetadataRows
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
@@ -44,7 +44,7 @@ class SearchResult:
     caption: str
     url: str
     similarity: float
-    shard: int
+    shard: ShardNumber
     row: int
     nsfw: str | None = None
 
@@ -120,7 +120,7 @@ class Searcher:
     @cached_property
     def model(self) -> "ClipModel":
         """The CLIP model, loaded when it is first needed."""
-        from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+        from laion_assets.stages.clip_embeddings.models.loading import load_model
 
         settings = self.dataset.embeddings
         return self._model or load_model(self.dataset.model, settings.device, settings.precision)
@@ -179,7 +179,7 @@ class Searcher:
             caption=fields["caption"] or "",
             url=fields["url"] or "",
             similarity=similarity if self._details.metric == "ip" else 1 - similarity / 2,
-            shard=int(key) // SAMPLES_PER_SHARD_KEY,
+            shard=ShardNumber(int(key) // SAMPLES_PER_SHARD_KEY),
             row=row,
             nsfw=fields.get("NSFW"),
         )

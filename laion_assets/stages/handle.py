@@ -6,10 +6,10 @@ The work of a stage takes the handle of the stage before it, and nothing else of
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, Numbers, PartitionKey
 from laion_assets.errors import IncompleteError
 from laion_assets.store.manifest import WHOLE, Manifest, read_manifest
 from laion_assets.store.store import Store
@@ -36,17 +36,17 @@ class Handle:
         return cls(Store.of(dataset), layout, tuple(cls.numbers(layout)) if partitions is None else partitions)
 
     @staticmethod
-    def numbers(layout: Layout) -> range:
+    def numbers(layout: Layout) -> Numbers[int]:
         """The numbers of the stage's partitions."""
-        return range(1)
+        return cast("Numbers[int]", range(1))
 
     @staticmethod
-    def key(layout: Layout, partition: int) -> str:
+    def key(layout: Layout, partition: int) -> PartitionKey:
         """The partition key of a partition number."""
-        return WHOLE
+        return PartitionKey(WHOLE)
 
     @classmethod
-    def keys(cls, layout: Layout) -> list[str]:
+    def keys(cls, layout: Layout) -> list[PartitionKey]:
         """The partition keys in order: fixed width, digits only."""
         return [cls.key(layout, number) for number in cls.numbers(layout)]
 

@@ -48,7 +48,7 @@ class Stage:
     """Reference to a function from a Dataset to the Arrow schema of its table, shown in the Dagster UI."""
     upstream: "Callable[[Dataset], Stage] | None" = None
     """The stage before it; None for a source."""
-    reads: Callable[[Layout, int], range] | None = None
+    reads: Callable[[Layout, int], Sequence[int]] | None = None
     """The partitions of the stage before that a partition reads; None: all of them."""
     is_partitioned: bool = False
     partitions_per_run: Callable[[Dataset], int] | None = None
@@ -82,7 +82,7 @@ class Stage:
         """Digest of the settings that change the bytes of the stage's files, as the dataset has them now."""
         return digest_of([self.name, self.byte_settings(dataset)])
 
-    def upstream_partitions(self, dataset: Dataset, partition: int) -> "tuple[Stage | None, range]":
+    def upstream_partitions(self, dataset: Dataset, partition: int) -> "tuple[Stage | None, Sequence[int]]":
         """The stage before, and the numbers of its partitions that this partition reads."""
         if self.upstream is None:
             return None, NOTHING

@@ -8,7 +8,7 @@ nothing is rebuilt because of it.
 import contextlib
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -158,13 +158,13 @@ class DatasetStatus:
             self._noted[asset] = noted_keys(self.store, asset)
         return read_note(self.store, asset, key) if key in self._noted[asset] else ""
 
-    def _read_ahead(self, handle: type[Handle], partitions: range) -> None:
+    def _read_ahead(self, handle: type[Handle], partitions: Sequence[int]) -> None:
         """Read manifests and file sizes, in threads if the first reads mostly waited for a disk or a network.
 
         Without waits, threads would only contend for the interpreter's lock and take twice the time.
         """
 
-        def read(part: range) -> None:
+        def read(part: Sequence[int]) -> None:
             for partition in part:
                 with contextlib.suppress(IntegrityError):  # `state` raises it again
                     manifest = self._manifest(handle, partition)

@@ -146,7 +146,7 @@ def _remove(store: Store, asset: str, key: str, layout: Layout) -> None:
         for entry in manifest.files if manifest else ():
             store.delete_file(entry.path)
         store.delete_file(manifest_path(asset, key))
-        held.is_committed = False
+        held.has_moved_files = False
 
 
 def _keys(dataset: Dataset) -> Iterator[tuple[str, set[str]]]:

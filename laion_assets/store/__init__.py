@@ -1,1 +1,1 @@
-"""The store of a dataset, on a disk or an object store: manifests, leases and atomic commits."""
+"""The store of a dataset, on a local disk or an object store: manifests, leases and atomic commits."""

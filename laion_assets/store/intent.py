@@ -1,10 +1,10 @@
-"""The intent of a publication: what is about to be moved, written down before the first file moves.
+"""The intent of a commit: the planned moves, written before the first file is moved.
 
     staging/ASSET/KEY/intent.json    {"transaction": NAME, "manifest": {...}, "superseded": [PATH, ...]}
 
-Whoever finds one finishes it, so it is believed only as far as this program could have written it: the attempt is a
-name in the partition's own staging folder, the manifest is this partition's, and every path lies in a folder of its
-asset.
+Any process that finds an intent finishes it. So it is accepted only if this program could have written it: the
+transaction is a folder name in the staging folder of the partition, the manifest belongs to the partition, and every
+path is in a folder of its asset.
 """
 
 import json
@@ -21,9 +21,9 @@ INTENT = "intent.json"
 
 @dataclass(frozen=True)
 class Intent:
-    """A publication whose files are all staged in `staging/ASSET/KEY/attempt`, and the manifest that it ends in.
+    """A commit whose files are all staged in `staging/ASSET/KEY/TRANSACTION`, and its new manifest.
 
-    `superseded` are files of the manifest before that the new one does not have: they are deleted.
+    `superseded` are files of the previous manifest that the new manifest does not name. They are deleted.
     """
 
     transaction: str
@@ -31,7 +31,7 @@ class Intent:
     superseded: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
-        """The intent as it is stored."""
+        """Serialize the intent for storage."""
         fields = {
             "transaction": self.transaction,
             "manifest": json.loads(self.manifest.to_json()),
@@ -41,20 +41,20 @@ class Intent:
 
 
 def staging_of(asset: str, key: str) -> str:
-    """The folder of a partition's attempts and of its intent."""
+    """Return the folder of the transactions and the intent of a partition."""
     return f"staging/{asset}/{key}"
 
 
 def intent_path(asset: str, key: str) -> str:
-    """Where the intent of a partition is."""
+    """Return the path of the intent of a partition."""
     return f"{staging_of(asset, key)}/{INTENT}"
 
 
 def read_intent(store: Store, asset: str, key: str) -> Intent | None:
-    """The intent of a partition, None where there is none.
+    """Read the intent of a partition. Returns None if there is none.
 
-    Raises ValueError where it was torn by a loss of power: then nothing that was published was touched, for it is made
-    durable before that. Raises StoreError naming the file where this program did not write it so.
+    Raises ValueError for an intent truncated by a power loss. No committed file was touched in that case, because the
+    intent is durable before the first move. Raises StoreError naming a file that this program did not write.
     """
     path = intent_path(asset, key)
     try:
@@ -62,29 +62,30 @@ def read_intent(store: Store, asset: str, key: str) -> Intent | None:
     except FileNotFoundError:
         return None
     try:
-        return _intent(parse_object(content), asset, key)
+        return _parse_intent(parse_object(content), asset, key)
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise
     except (ValueError, IntegrityError) as error:
         raise StoreError(
-            f"{store.address(path)} is not an intent that this program wrote ({error}): it is not carried out and "
-            f"nothing changed. Remove {store.address(staging_of(asset, key))}, then materialize {asset} {key} again."
+            f"{store.address(path)} is not an intent that this program wrote ({error}). It was not carried out, "
+            f"and nothing was changed. Remove {store.address(staging_of(asset, key))}, then materialize {asset} {key} "
+            "again."
         ) from error
 
 
-def _intent(fields: dict[str, object], asset: str, key: str) -> Intent:
+def _parse_intent(fields: dict[str, object], asset: str, key: str) -> Intent:
     transaction, stored = fields.pop("transaction", None), fields.pop("manifest", None)
     superseded = fields.pop("superseded", [])
     if fields or not isinstance(stored, dict) or not isinstance(superseded, list):
-        raise ValueError("it has other fields than attempt, manifest and superseded")
+        raise ValueError("its fields are not transaction, manifest and superseded")
     if not isinstance(transaction, str) or "/" in checked_path(transaction) or transaction == INTENT:
-        raise ValueError("its attempt is not a name")
+        raise ValueError("its transaction is not a folder name")
     manifest = Manifest.from_fields(stored)
     if (manifest.asset, manifest.key) != (asset, key):
-        raise ValueError(f"it is of {manifest.asset} {manifest.key}")
+        raise ValueError(f"it belongs to {manifest.asset} {manifest.key}")
     folders = folders_of_asset(asset)
     if not all(isinstance(path, str) and checked_path(path).startswith(folders) for path in superseded):
-        raise ValueError("it supersedes what is not a file of its asset")
+        raise ValueError("it supersedes a path that is not a file of its asset")
     if set(superseded) & {entry.path for entry in manifest.files}:
         raise ValueError("it supersedes files of its own manifest")
     return Intent(transaction, manifest, tuple(superseded))

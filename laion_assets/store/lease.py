@@ -1,12 +1,13 @@
-"""Claims: at most one publisher of a partition at a time, and a dead one's successor can take over.
+"""Leases: at most one process commits a partition at a time, and the lease of a dead process can be taken over.
 
-    leases/ASSET/KEY/000007    {"owner": ..., "host": ..., "has_published": ...}, after it {"has_published": ...}
+    leases/ASSET/KEY/000007    {"holder": ..., "host": ..., "has_moved_files": ...}; {"has_moved_files": ...} if
+    released
 
-A claim is a numbered file, created exclusively; the holder of a partition is who created the highest number. Whoever
-finds the highest number released, or its owner dead, creates the next one. Numbers are never used again (a released
-claim stays as a tombstone until the next one replaces it, and tells whether files of the partition were ever moved),
-so a slow contender cannot win with an old number. Claims do not wait for the disk: a loss of power that takes them
-takes their owners, too.
+A lease is a numbered file, created exclusively. The holder is the process that created the highest number. A process
+that finds the highest number released, or its holder dead, creates the next number. Numbers are never reused, so a slow
+contender cannot win with an old number. A released lease stays as a tombstone until the next one replaces it. It
+records whether files of the partition were ever moved into place. Leases do not wait for the disk: a power loss that
+deletes them also ends their holders.
 """
 
 import contextlib
@@ -25,112 +26,120 @@ from laion_assets.store.store import Store
 from laion_assets.store.stored_json import parse_object
 
 LEASE_S = 900.0
-"""A claim from another host counts as abandoned after this; publishing moves finished files and takes seconds."""
+"""A lease held on another host expires after this time. A commit only moves finished files and takes seconds."""
 _POLL_S = 0.2
 _MAX_BYTES = 4_096
 _MAX_NUMBER = 10**12 - 1
 _is_number = re.compile("[0-9]{6,12}").fullmatch
-_owner_name = re.compile("([0-9a-f]+)-([0-9a-z]+)-([0-9]{1,9})-([0-9.]{0,20})-([0-9]{1,12})").fullmatch
-_LIVING: set[str] = set()
-"""What this process holds now, claims and attempts: others of its name are leftovers of its own failures."""
+_match_holder = re.compile("([0-9a-f]+)-([0-9a-z]+)-([0-9]{1,9})-([0-9.]{0,20})-([0-9]{1,12})").fullmatch
+_ACTIVE: set[str] = set()
+"""Tokens of the leases and transactions that are active in this process. Others with its id were left by failures."""
 
 
 @dataclass
 class Lease:
-    """A claim that is held. `has_published` is set before files of the partition are moved, and stays so for ever."""
+    """A held lease. `has_moved_files` is set before files of the partition are moved, and is kept by later leases."""
 
     number: int
-    is_committed: bool
+    has_moved_files: bool
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The highest claim of a partition: its number (0 if there is none), and who holds it, if anybody does."""
+class _LeaseFile:
+    """The highest lease of a partition: its number (0 if there is none), and its holder (empty if released)."""
 
     number: int
-    owner: str = ""
+    holder: str = ""
     host: str = ""
-    is_committed: bool = False
+    has_moved_files: bool = False
 
 
 @contextlib.contextmanager
 def lease(store: Store, asset: str, key: str, wait_s: float = 60.0) -> Iterator[Lease]:
-    """Hold the partition while the body runs.
+    """Hold the lease of a partition while the body runs.
 
-    Raises ClaimError when a live owner keeps it for longer than `wait_s`, StoreError where a claim is not a file.
+    Raises LeaseError if a live holder keeps it for longer than `wait_s`, StoreError if a lease is not a file.
     """
     folder = f"leases/{asset}/{key}"
     deadline = time.monotonic() + wait_s
-    with _living() as token:
-        yield from _held(store, folder, token, asset, key, deadline)
+    with _activate_token() as token:
+        held = _wait_for_lease(store, folder, token, f"{asset} {key}", deadline)
+        try:
+            yield held
+        finally:
+            released = json.dumps({"has_moved_files": held.has_moved_files}).encode()
+            store.write_bytes(f"{folder}/{held.number:06d}", released, durable=False)
 
 
-def is_committed(store: Store, asset: str, key: str) -> bool:
-    """Whether files of the partition may have been moved into place at any time, by this program."""
-    return _highest(store, f"leases/{asset}/{key}").is_committed
+def has_moved_files(store: Store, asset: str, key: str) -> bool:
+    """Whether this program may ever have moved files of the partition into place."""
+    return _read_highest(store, f"leases/{asset}/{key}").has_moved_files
 
 
-def _held(store: Store, folder: str, token: str, asset: str, key: str, deadline: float) -> Iterator[Lease]:
+def _wait_for_lease(store: Store, folder: str, token: str, partition: str, deadline: float) -> Lease:
     while (held := _try_lease(store, folder, token)) is None:
         if time.monotonic() > deadline:
-            found = _highest(store, folder)
-            owner = _Owner.named(found.owner)
-            who = f"process {owner.pid} on {found.host}" if owner else "another process"
+            current = _read_highest(store, folder)
+            holder = _Holder.parse(current.holder)
+            who = f"process {holder.pid} on {current.host}" if holder else "another process"
             raise LeaseError(
-                f"{asset} {key} is being published by {who}: wait for it, or end it; "
-                f"the claim is {store.address(folder)}."
+                f"{partition} is being committed by {who}. Wait for it, or end it. "
+                f"The lease is in {store.address(folder)}."
             )
         time.sleep(_POLL_S)
-    try:
-        yield held
-    finally:
-        released = json.dumps({"has_published": held.is_committed}).encode()
-        store.write_bytes(f"{folder}/{held.number:06d}", released, durable=False)
+    return held
 
 
 def _try_lease(store: Store, folder: str, token: str) -> Lease | None:
-    found = _highest(store, folder)
-    if is_alive(found.owner):
+    current = _read_highest(store, folder)
+    if is_alive(current.holder):
         return None
-    held = Lease(found.number + 1, found.is_committed)
+    held = Lease(current.number + 1, current.has_moved_files)
     if held.number > _MAX_NUMBER:
-        raise LeaseError(f"{store.address(folder)} is used up: remove this folder when nothing runs.")
-    content = {"owner": _Owner.here(token).name, "host": socket.gethostname(), "has_published": held.is_committed}
+        raise LeaseError(f"{store.address(folder)} has no free lease number. Remove this folder while nothing runs.")
+    content = {
+        "holder": _Holder.this_process(token).name,
+        "host": socket.gethostname(),
+        "has_moved_files": held.has_moved_files,
+    }
     if not store.create(f"{folder}/{held.number:06d}", json.dumps(content).encode()):
         return None
-    if _highest(store, folder).number != held.number:
+    if _read_highest(store, folder).number != held.number:
         store.delete(f"{folder}/{held.number:06d}")
         return None
-    for number in _numbers(store, folder):
+    for number in _list_numbers(store, folder):
         if number < held.number:
             store.delete(f"{folder}/{number:06d}")
     return held
 
 
-def _numbers(store: Store, folder: str) -> list[int]:
-    """The numbers of the claims; names that are not a claim's are left alone."""
+def _list_numbers(store: Store, folder: str) -> list[int]:
+    """List the numbers of the leases. Other file names are ignored."""
     return [int(name) for name in store.names(folder) if _is_number(name) and f"{int(name):06d}" == name]
 
 
-def _highest(store: Store, folder: str) -> _Found:
-    """The highest claim. A claim that was torn by a loss of power, or changed by somebody, is held by nobody."""
-    number = max(_numbers(store, folder), default=0)
+def _read_highest(store: Store, folder: str) -> _LeaseFile:
+    """Read the highest lease. One that a power loss truncated, or that someone changed, counts as released."""
+    number = max(_list_numbers(store, folder), default=0)
     if not number:
-        return _Found(0)
+        return _LeaseFile(0)
     try:
         fields = parse_object(store.read_bytes(f"{folder}/{number:06d}", _MAX_BYTES))
     except (FileNotFoundError, ValueError):
-        return _Found(number, is_committed=True)
-    owner, host = (fields.get(name, "") for name in ("owner", "host"))
-    if not isinstance(owner, str) or not isinstance(host, str):
-        return _Found(number, is_committed=True)
-    # One that ends with its owner's death may have moved files; claims of earlier versions do not say.
-    return _Found(number, owner, host, bool(owner) or fields.get("has_published") is not False)
+        return _LeaseFile(number, has_moved_files=True)
+    holder, host = (fields.get(name, "") for name in ("holder", "host"))
+    if not isinstance(holder, str) or not isinstance(host, str):
+        return _LeaseFile(number, has_moved_files=True)
+    # A holder that died without releasing the lease may have moved files.
+    return _LeaseFile(number, holder, host, bool(holder) or fields.get("has_moved_files") is not False)
 
 
 @dataclass(frozen=True)
-class _Owner:
-    """Who holds a claim or makes an attempt: the process and the start of the machine it runs on, never used again."""
+class _Holder:
+    """The process that holds a lease or a transaction.
+
+    `token` is random. `machine` identifies the host and its boot, `pid` and `started` the process, `at` the Unix time.
+    """
 
     token: str
     machine: str
@@ -139,60 +148,60 @@ class _Owner:
     at: int
 
     @classmethod
-    def here(cls, token: str) -> "_Owner":
+    def this_process(cls, token: str) -> "_Holder":
         pid = os.getpid()
-        return cls(token, _machine(), pid, _started(pid), int(time.time()))
+        return cls(token, _machine_id(), pid, _process_start(pid), int(time.time()))
 
     @classmethod
-    def named(cls, name: str) -> "_Owner | None":
-        """The owner that a name tells of; None where it is no owner's."""
-        found = _owner_name(name)
-        if found is None:
+    def parse(cls, name: str) -> "_Holder | None":
+        """Parse the name of a holder. Returns None if it is not one."""
+        match = _match_holder(name)
+        if match is None:
             return None
-        token, machine, pid, started, at = found.groups()
+        token, machine, pid, started, at = match.groups()
         return cls(token, machine, int(pid), started, int(at))
 
     @property
     def name(self) -> str:
         return f"{self.token}-{self.machine}-{self.pid}-{self.started}-{self.at}"
 
-    def may_live(self) -> bool:
-        """Whether it may still be at work; on another machine, until its lease ends."""
-        if self.machine != _machine():
-            return abs(time.time() - self.at) <= LEASE_S  # One from the future would never end.
+    def may_be_alive(self) -> bool:
+        """Whether the process may still be working. On another machine, until its lease expires."""
+        if self.machine != _machine_id():
+            return abs(time.time() - self.at) <= LEASE_S  # abs: a time in the future would never expire
         if self.pid == os.getpid():
-            return self.token in _LIVING  # else given up, and that could not be written down: the disk was full
-        return self.started != "" and _started(self.pid) == self.started
+            return self.token in _ACTIVE  # else abandoned, and its release could not be written: the disk was full
+        return self.started != "" and _process_start(self.pid) == self.started
 
 
 @contextlib.contextmanager
-def living_name() -> Iterator[str]:
-    """A name for a folder that says whose it is: this process, alive for as long as the block lasts.
+def holder_name() -> Iterator[str]:
+    """Return a folder name that identifies this process. `is_alive` is true for it while the body runs.
 
-    A folder is there with its name at once; a file in it that names its owner may be left unwritten by a kill.
+    A folder gets its name when it is created. A file in it that names the process could be missing after a kill.
     """
-    with _living() as token:
-        yield _Owner.here(token).name
+    with _activate_token() as token:
+        yield _Holder.this_process(token).name
 
 
 def is_alive(name: str) -> bool:
-    """Whether the process that made this name may still be at work; not where it is none of `living_name`'s."""
-    owner = _Owner.named(name)
-    return owner is not None and owner.may_live()
+    """Whether the process of a `holder_name` may still be working. False for other names."""
+    holder = _Holder.parse(name)
+    return holder is not None and holder.may_be_alive()
 
 
 @contextlib.contextmanager
-def _living() -> Iterator[str]:
+def _activate_token() -> Iterator[str]:
     token = secrets.token_hex(8)
-    _LIVING.add(token)
+    _ACTIVE.add(token)
     try:
         yield token
     finally:
-        _LIVING.discard(token)
+        _ACTIVE.discard(token)
 
 
 def boot_id() -> str:
-    """What names this start of the machine (Linux); empty where nothing does."""
+    """Return the id of the current boot of the machine (Linux). Empty on other systems."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
@@ -200,14 +209,14 @@ def boot_id() -> str:
         return ""
 
 
-def _machine() -> str:
+def _machine_id() -> str:
     return hashlib.sha256(f"{socket.gethostname()} {boot_id()}".encode()).hexdigest()[:12]
 
 
-def _started(pid: int) -> str:
-    """Seconds from the machine's start to the process's, empty if there is none: a pid is given to others later.
+def _process_start(pid: int) -> str:
+    """Return the start of a process, in seconds since boot. Empty if there is no such process.
 
-    Not the time of day: the system clock may be set while the process runs.
+    It tells a process from a later one with the same pid. The time of day would change when the system clock is set.
     """
     import psutil
 

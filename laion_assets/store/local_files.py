@@ -1,7 +1,7 @@
-"""Files of a store on a local disk: symbolic links are never followed, and only regular files are opened.
+"""Files of a store on a local disk. Symbolic links are never followed, and only regular files are opened.
 
-A link in the place of a file or of a folder would make the store read, overwrite or delete something elsewhere. A named
-pipe in the place of a manifest would make it wait without end. Links above the store's own folder are the operator's.
+A link in place of a file or folder would make the store read, overwrite or delete something elsewhere. A named pipe in
+place of a manifest would block the reader forever. Links above the folder of the store belong to the operator.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ _KINDS = (
 
 
 def open_regular(path: str) -> int:
-    """A descriptor of a regular file, for reading. Raises FileNotFoundError, and StoreError for anything else."""
+    """Open a regular file for reading and return its descriptor. Raises FileNotFoundError and StoreError."""
     try:
         descriptor = os.open(path, _OPEN)
     except NotADirectoryError as error:
@@ -41,29 +41,29 @@ def open_regular(path: str) -> int:
 
 
 def read_regular(path: str, limit: int | None) -> bytes:
-    """The content of a regular file. Raises FileNotFoundError, and StoreError where it has more than `limit` bytes."""
+    """Read a regular file. Raises FileNotFoundError, and StoreError for a file of more than `limit` bytes."""
     descriptor = open_regular(path)
     try:
         size = os.fstat(descriptor).st_size
         if limit is not None and size > limit:
-            raise StoreError(too_large(path, size, limit))
+            raise StoreError(too_large_message(path, size, limit))
         content = os.read(descriptor, size + 1)
         if len(content) == size:
             return content
-        with os.fdopen(os.dup(descriptor), "rb") as file:  # More than one read gives, or it grew meanwhile.
+        with os.fdopen(os.dup(descriptor), "rb") as file:  # More than one read returns, or the file grew.
             file.seek(0)
             return file.read() if limit is None else file.read(limit)
     finally:
         os.close(descriptor)
 
 
-def too_large(where: str, size: int, limit: int) -> str:
-    """What is said of a file over its limit."""
-    return f"{where} has {size:,} bytes, and at most {limit:,} are read: this program did not write it. Remove it."
+def too_large_message(where: str, size: int, limit: int) -> str:
+    """Return the error message for a file over its limit."""
+    return f"{where} has {size:,} bytes, more than the limit of {limit:,}. This program did not write it. Remove it."
 
 
 def kind_of(path: str) -> str:
-    """What is at a path: `missing`, `a symbolic link`, `a folder`, ..."""
+    """Return what is at a path: `missing`, `a symbolic link`, `a folder`, ..."""
     try:
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -72,15 +72,15 @@ def kind_of(path: str) -> str:
 
 
 def not_a_file(path: str) -> StoreError:
-    """The refusal of what is not a regular file."""
+    """Build the error for a path that is not a regular file."""
     return StoreError(
-        f"{path} is {kind_of(path)} and not a file, so it was neither read nor changed. Move it away, then "
-        "materialize the partition again."
+        f"{path} is {kind_of(path)}, not a file. It was neither read nor changed. Move it away, then materialize the "
+        "partition again."
     )
 
 
 def refuse_links(root: str, folder: str) -> bool:
-    """Raise StoreError if one of the folders below `root` on the way to `folder` is a link; whether all are there."""
+    """Return whether all folders from `root` down to `folder` exist. Raises StoreError if one of them is a link."""
     at = root
     for part in folder.split("/") if folder else ():
         at = f"{at}/{part}"
@@ -90,9 +90,9 @@ def refuse_links(root: str, folder: str) -> bool:
             return False
         if stat.S_ISLNK(mode):
             raise StoreError(
-                f"{at} is a symbolic link, and links inside of a store are not followed: a file behind it could lie "
-                "anywhere. Replace it by the folder itself, mount the other disk there (mount --bind), or let the "
-                "setting `root` name the other disk."
+                f"{at} is a symbolic link, and links inside a store are not followed, because they may lead anywhere. "
+                "Replace it with the folder itself, mount the other disk there (mount --bind), or set `root` to a "
+                "folder on the other disk."
             )
         if not stat.S_ISDIR(mode):
             return False
@@ -100,15 +100,15 @@ def refuse_links(root: str, folder: str) -> bool:
 
 
 def make_folder(folder: str) -> None:
-    """Make a folder and those above it. Raises StoreError where one of them is something else."""
+    """Create a folder and its parents. Raises StoreError if one of them is not a folder."""
     try:
         os.makedirs(folder, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise StoreError(f"{error.filename} is not a folder, and files belong below it. Move it away.") from error
+        raise StoreError(f"{error.filename} is not a folder, but files must be stored in it. Move it away.") from error
 
 
 def replace(source: str, target: str) -> None:
-    """Move a file over what is at `target`; a link there is replaced, not followed. Raises StoreError for a folder."""
+    """Move a file to `target`. A file or link there is replaced. Raises StoreError for a folder there."""
     try:
         os.replace(source, target)
     except (IsADirectoryError, NotADirectoryError) as error:
@@ -116,7 +116,7 @@ def replace(source: str, target: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Delete a file, a link (not what it leads to) or a folder with all it holds; nothing where there is none."""
+    """Delete a file, a link (not its target) or a folder with its content. Does nothing if the path is missing."""
     kind = kind_of(path)
     if kind == "a folder":
         shutil.rmtree(path, ignore_errors=True)
@@ -128,7 +128,7 @@ def remove(path: str) -> None:
 
 
 def write_beside(target: Path, content: bytes, durable: bool) -> Path:
-    """Write a new file beside `target`, to be moved over it; `durable` waits for the disk."""
+    """Write a temporary file next to `target`, to be moved over it. `durable` waits for the disk."""
     make_folder(str(target.parent))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     with temporary.open("xb") as file:
@@ -140,7 +140,7 @@ def write_beside(target: Path, content: bytes, durable: bool) -> Path:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable (POSIX: a rename is, once its folder is synced)."""
+    """Make the names in a folder durable. POSIX: a rename is durable once its folder is synced."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -149,7 +149,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def sync_disk_of(folder: Path) -> None:
-    """Make everything written to the folder's file system durable: syncfs(2), where there is none sync(2)."""
+    """Make everything written to the file system of a folder durable: syncfs(2), or sync(2) where that is missing."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:

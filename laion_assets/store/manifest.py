@@ -1,7 +1,8 @@
-"""The manifest of a published partition: what files it has, what they came from, and what was dropped and why.
+"""The manifest of a committed partition: its files, its inputs, and its dropped rows by reason.
 
-Manifests live at `manifests/ASSET/KEY.json` in the dataset's store, apart from the artefacts (a foreign json among the
-tars breaks img2dataset). A partition is complete if and only if its manifest is there and agrees with the files.
+Manifests are at `manifests/ASSET/KEY.json` in the store of the dataset, apart from the artefacts, because a foreign
+json file among the tars breaks img2dataset. A partition is complete if and only if its manifest exists and agrees with
+its files.
 """
 
 import dataclasses
@@ -21,19 +22,19 @@ FORMAT = 1
 WHOLE = "all"
 """The partition key of an asset without partitions."""
 MAX_MANIFEST_BYTES = 16 << 20
-"""A larger manifest is not read: that of a parquet file of `laion400m` has 100 KB."""
+"""A larger manifest is not read. The manifest of a parquet file of `laion400m` has 100 KB."""
 _MAX_BYTES = {"raw_csv": 512 << 20}
-"""Except of `raw_csv`, which names hundreds of thousands of files and what their source said of each."""
+"""Exceptions: `raw_csv` names hundreds of thousands of files, with the version of each at its source."""
 _CHUNK_BYTES = 1 << 20
 _INDENTED_BELOW = 1_000
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One published file: path relative to the store, size in bytes, sha256 in hex.
+    """One committed file: path relative to the store, size in bytes, sha256 in hex.
 
-    `repeatable` is False for files that record the run itself (img2dataset's stats with their durations): two runs
-    over the same input give them other bytes.
+    `repeatable` is False for files that record the run itself, such as img2dataset's stats with durations. Two runs
+    over the same input write different bytes for them.
     """
 
     path: str
@@ -44,30 +45,31 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Counts:
-    """The law of conservation of one partition: rows_in = rows_out + sum(reasons)."""
+    """The row-count invariant of one partition: rows_in = rows_out + sum(reasons)."""
 
     rows_in: int
     rows_out: int
     reasons: dict[str, int] = field(default_factory=dict)
 
     def check(self, where: str) -> None:
-        """Raises ConservationError unless the counts add up and none is negative."""
+        """Raise InvariantError unless the counts add up and none is negative."""
         dropped = sum(self.reasons.values())
         if self.rows_in != self.rows_out + dropped or min(self.rows_in, self.rows_out, *self.reasons.values(), 0) < 0:
             raise InvariantError(
                 f"{where}: {self.rows_in} rows in, {self.rows_out} out and {dropped} dropped by reason "
-                f"{self.reasons}: {self.rows_in - self.rows_out - dropped} unaccounted for. Nothing was published; "
-                "this is a defect of the stage, please report it with the run's log."
+                f"{self.reasons}: {self.rows_in - self.rows_out - dropped} unaccounted for. Nothing was committed. "
+                "This is a bug in the stage. Please report it with the log of the run."
             )
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a published partition is.
+    """The record of a committed partition.
 
-    `settings` is the digest of the settings that change bytes, `inputs` the digest of the rows or files it read.
-    `outputs` gives, by downstream key, the digest of the part that this key reads (a parquet file: one a shard), so
-    that a change of one row group makes one shard stale and not all. `details` holds further facts for people.
+    `settings` is the digest of the settings that change bytes. `inputs` is the digest of the rows or files that were
+    read. `outputs` has, by downstream key, the digest of the part that this key reads. For a parquet file this is one
+    digest per shard, so that a change of one row group makes one shard stale and not all. `details` has further facts
+    for people. `committed_at` is an ISO 8601 time with time zone. `seconds` is the duration of the transaction.
     """
 
     asset: str
@@ -78,48 +80,48 @@ class Manifest:
     inputs: str
     outputs: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
-    published_at: str = ""
+    committed_at: str = ""
     seconds: float = 0.0
 
     @property
     def content(self) -> str:
-        """Digest of the repeatable files: equal for two runs that gave the same bytes."""
+        """The digest of the repeatable files. Equal for two runs that wrote the same bytes."""
         listed = sorted((entry.path, entry.sha256) for entry in self.files if entry.repeatable)
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:32]
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The size of all files, in bytes."""
         return sum(entry.size for entry in self.files)
 
     def entry(self, suffix: str) -> FileEntry:
-        """The one file whose path ends so. Raises IntegrityError if there is none."""
+        """Return the file whose path ends with `suffix`. Raises IntegrityError if there is none."""
         for entry in self.files:
             if entry.path.endswith(suffix):
                 return entry
-        raise IntegrityError(f"the manifest of {self.asset} {self.key} names no file that ends in {suffix!r}.")
+        raise IntegrityError(f"The manifest of {self.asset} {self.key} has no file that ends in {suffix!r}.")
 
     def to_json(self) -> bytes:
-        """The manifest as it is stored."""
+        """Serialize the manifest for storage."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields |= {"format": FORMAT, "files": [vars(entry) for entry in self.files], "counts": vars(self.counts)}
-        # Indented for people; raw_csv's hundreds of thousands of files are for programs, and ten times faster without.
+        # Indented for people. The hundreds of thousands of files of raw_csv are written ten times faster without.
         indent = 1 if len(self.files) < _INDENTED_BELOW else None
         return json.dumps(fields, indent=indent, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, content: bytes, where: str) -> "Manifest":
-        """The manifest from its stored form. Raises IntegrityError naming `where` and what is wrong with it."""
+        """Parse a stored manifest. Raises IntegrityError naming `where` and the problem."""
         try:
             return cls.from_fields(parse_object(content))
         except (ValueError, StoreError) as error:
-            raise _damaged(where, error) from error
+            raise _damaged_error(where, error) from error
 
     @classmethod
     def from_fields(cls, stored: dict[str, Any]) -> "Manifest":
-        """The manifest from its parsed form. Raises ValueError for anything that `to_json` would not have written."""
+        """Build a manifest from parsed JSON. Raises ValueError for content that `to_json` never writes."""
         if stored.pop("format", None) != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}, the one that this version reads")
+            raise ValueError(f"its format is not {FORMAT}, the only one that this version reads")
         asset, files = stored.get("asset"), stored.get("files")
         if type(asset) is not str:
             raise ValueError("its asset is not text")
@@ -127,47 +129,47 @@ class Manifest:
             raise ValueError("its files are not a list")
         folders = folders_of_asset(asset)
         try:
-            stored["files"] = entries = tuple([_entry(entry, folders) for entry in files])
-            stored["counts"] = _counts(stored["counts"])
+            stored["files"] = entries = tuple([_parse_entry(entry, folders) for entry in files])
+            stored["counts"] = _parse_counts(stored["counts"])
             manifest = cls(**stored)
         except (TypeError, KeyError) as error:  # "... got an unexpected keyword argument 'x'"
-            raise ValueError(f"its fields are others: {str(error).partition('() ')[2] or error}") from error
+            raise ValueError(f"its fields are wrong: {str(error).partition('() ')[2] or error}") from error
         if len({entry.path for entry in entries}) != len(entries):
-            raise ValueError("it names a file twice")
-        texts = (manifest.key, manifest.settings, manifest.inputs, manifest.published_at)
+            raise ValueError("it has a duplicate file")
+        texts = (manifest.key, manifest.settings, manifest.inputs, manifest.committed_at)
         if tuple(map(type, texts)) != (str, str, str, str):
-            raise ValueError("its key, settings, inputs or published_at is not text")
+            raise ValueError("its key, settings, inputs or committed_at is not text")
         if type(manifest.outputs) is not dict or type(manifest.details) is not dict:
-            raise ValueError("its outputs or its details are not an object")
+            raise ValueError("its outputs or details are not an object")
         if type(manifest.seconds) not in (float, int) or not 0 <= manifest.seconds <= MAX_COUNT:
-            raise ValueError("its seconds are not a number of seconds")
+            raise ValueError("its seconds are not a valid duration")
         for digest in manifest.outputs.values():
             if type(digest) is not str:
-                raise ValueError("an output's digest is not text")
+                raise ValueError("the digest of an output is not text")
         check_values(manifest.details)
-        if manifest.published_at and datetime.fromisoformat(manifest.published_at).tzinfo is None:
-            raise ValueError("its published_at has no time zone")
+        if manifest.committed_at and datetime.fromisoformat(manifest.committed_at).tzinfo is None:
+            raise ValueError("its committed_at has no time zone")
         return manifest
 
 
-def _damaged(where: str, error: Exception) -> IntegrityError:
-    return IntegrityError(f"{where} is damaged ({error}): materialize this partition again, which replaces it.")
+def _damaged_error(where: str, error: Exception) -> IntegrityError:
+    return IntegrityError(f"{where} is damaged ({error}). Materialize this partition again, which replaces it.")
 
 
-def _entry(stored: Any, folders: tuple[str, ...]) -> FileEntry:
-    """One file of a manifest, whose path lies in one of the asset's folders. Raises ValueError and StoreError."""
+def _parse_entry(stored: Any, folders: tuple[str, ...]) -> FileEntry:
+    """Parse a file of a manifest. Its path must be in a folder of the asset. Raises ValueError and StoreError."""
     entry = FileEntry(**stored)
     path, size, sha256 = entry.path, entry.size, entry.sha256
     if type(path) is not str or not checked_path(path).startswith(folders):
         raise ValueError(f"it names {str(path)[:200]!r}, which is not a path in {' or '.join(folders)}")
     if type(size) is not int or not 0 <= size <= MAX_COUNT or type(entry.repeatable) is not bool:
-        raise ValueError(f"the size of {path} is not a number of bytes, or its repeatable not true or false")
+        raise ValueError(f"the size of {path} is not a number of bytes, or its repeatable is not true or false")
     if type(sha256) is not str or len(sha256) != 64 or len(bytes.fromhex(sha256)) != 32:
         raise ValueError(f"the sha256 of {path} is {str(sha256)[:80]!r}")
     return entry
 
 
-def _counts(stored: Any) -> Counts:
+def _parse_counts(stored: Any) -> Counts:
     counts = Counts(**stored)
     if type(counts.reasons) is not dict:
         raise ValueError("its reasons are not an object")
@@ -176,22 +178,22 @@ def _counts(stored: Any) -> Counts:
         if type(number) is not int or not 0 <= number <= MAX_COUNT:
             raise ValueError(f"a count of rows is {str(number)[:80]!r}")
     if 2 * counts.rows_in != sum(rows):
-        raise ValueError(f"{counts.rows_in} rows in are not {counts.rows_out} rows out and those dropped by reason")
+        raise ValueError(f"{counts.rows_in} rows in are not {counts.rows_out} rows out plus rows dropped by reason")
     return counts
 
 
 def manifest_path(asset: str, key: str) -> str:
-    """Where the manifest of a partition lives in the store."""
+    """Return the path of the manifest of a partition."""
     return f"manifests/{asset}/{key}.json"
 
 
 def manifest_limit(asset: str) -> int:
-    """The bytes that a manifest of the asset has at most."""
+    """Return the maximum size of a manifest of the asset, in bytes."""
     return _MAX_BYTES.get(asset, MAX_MANIFEST_BYTES)
 
 
 def read_manifest(store: Store, asset: str, key: str) -> Manifest | None:
-    """The manifest of a partition, None where there is none. Raises IntegrityError for a damaged or misplaced one."""
+    """Read the manifest of a partition. Returns None if there is none. Raises IntegrityError for a damaged one."""
     path = manifest_path(asset, key)
     try:
         content = store.read_bytes(path, manifest_limit(asset))
@@ -200,46 +202,50 @@ def read_manifest(store: Store, asset: str, key: str) -> Manifest | None:
     try:
         manifest = Manifest.from_fields(parse_object(content))
     except (ValueError, StoreError) as error:
-        raise _damaged(store.address(path), error) from error
+        raise _damaged_error(store.address(path), error) from error
     if manifest.asset != asset or manifest.key != key:
-        raise IntegrityError(f"{store.address(path)} is the manifest of {manifest.asset} {manifest.key}, misplaced.")
+        raise IntegrityError(
+            f"{store.address(path)} is misplaced: it is the manifest of {manifest.asset} {manifest.key}. Move it away, "
+            f"then materialize {asset} {key} again."
+        )
     return manifest
 
 
 def disagreement(store: Store, manifest: Manifest, *, hashes: bool = False) -> str | None:
-    """Why the files do not agree with their manifest, None if they do: by size, with `hashes` also by sha256."""
+    """Return why the files disagree with their manifest, or None. Compares sizes, with `hashes` also sha256."""
     try:
         sizes = store.sizes(entry.path for entry in manifest.files)
-    except StoreError as error:  # A folder on the way is a symbolic link.
+    except StoreError as error:  # a folder of the path is a symbolic link
         return str(error)
     for entry in manifest.files:
         size = sizes[entry.path]
         if size is None:
             return store.problem_at(entry.path)
         if size != entry.size:
-            return f"{store.address(entry.path)} has {size} bytes and its manifest says {entry.size}"
+            return f"{store.address(entry.path)} has {size} bytes, but its manifest says {entry.size}"
         if hashes:
             with store.open(entry.path) as file:
                 if sha256_of(file) != entry.sha256:
-                    return f"{store.address(entry.path)} was altered: its sha256 is not the manifest's"
+                    return f"{store.address(entry.path)} was altered: its sha256 differs from its manifest"
     return None
 
 
-def read_published(store: Store, entry: FileEntry, limit: int = MAX_MANIFEST_BYTES) -> bytes:
-    """The content of a small published file. Raises IntegrityError unless it is what its manifest says."""
+def read_committed_file(store: Store, entry: FileEntry, limit: int = MAX_MANIFEST_BYTES) -> bytes:
+    """Read a small committed file of at most `limit` bytes. Raises IntegrityError if it differs from its manifest."""
     try:
         content = store.read_bytes(entry.path, limit)
     except FileNotFoundError:
-        raise IntegrityError(f"{store.address(entry.path)} is missing: materialize its asset again.") from None
+        raise IntegrityError(f"{store.address(entry.path)} is missing. Materialize its asset again.") from None
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise IntegrityError(
-            f"{store.address(entry.path)} was altered, its sha256 is not the manifest's: materialize its asset again."
+            f"{store.address(entry.path)} was altered: its sha256 differs from its manifest. Materialize its asset "
+            "again."
         )
     return content
 
 
 def sha256_of(file: IO[bytes]) -> str:
-    """sha256 in hex of the rest of an open file, read in pieces."""
+    """Return the sha256, in hex, of the rest of an open file. Reads in chunks."""
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)
@@ -247,6 +253,6 @@ def sha256_of(file: IO[bytes]) -> str:
 
 
 def entry_of(local: Path, path: str, repeatable: bool = True) -> FileEntry:
-    """The entry of a local file that is to be published at `path`."""
+    """Build the entry of a local file that will be committed at `path`."""
     with local.open("rb") as file:
         return FileEntry(path, local.stat().st_size, sha256_of(file), repeatable)

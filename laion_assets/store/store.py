@@ -1,10 +1,10 @@
-"""A dataset's folder on a local disk or an object store, with the few operations that commits need.
+"""The folder of a dataset on a local disk or an object store, with the few operations that commits need.
 
-Atomic replacement and exclusive creation are what the rest relies on: on a local disk they are rename and link, on an
-object store a put and a conditional put (`If-None-Match: *`, which S3 has had since 2024).
+Commits rely on atomic replacement and exclusive creation. On a local disk they are rename and link. On an object store
+they are a put and a conditional put (`If-None-Match: *`, supported by S3 since 2024).
 
-Every path passes `Store._at`, which refuses what leads out of the store; on a local disk no symbolic link below the
-store's folder is followed (`store/local_files.py`).
+Every path passes `Store._resolve`, which refuses paths that lead out of the store. On a local disk, no symbolic link
+below the folder of the store is followed (`store/local_files.py`).
 """
 
 import contextlib
@@ -34,53 +34,53 @@ from laion_assets.store.local_files import (
     remove,
     replace,
     sync_disk_of,
-    too_large,
+    too_large_message,
     write_beside,
 )
 from laion_assets.store.paths import checked_path
 
 SHARED = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
-"""The artefacts that a subset has in common with the whole."""
-_BOOKS = frozenset(("manifests", "leases", "staging"))
-"""The folders of the commit, each with a folder for every artefact."""
+"""The artefacts that a subset shares with the whole dataset."""
+_COMMIT_FOLDERS = frozenset(("manifests", "leases", "staging"))
+"""Folders of the commit protocol. Each has a folder for every artefact."""
 _PARALLEL_PUTS = 32
-_LISTED_FROM = 32
-"""So many files of an object store are looked up by a listing, not one by one."""
-_SYNCED_FROM = 32
-"""So many files are made durable by one sync of their disk; an fsync each would wait for the disk each time."""
+_MIN_FILES_FOR_LISTING = 32
+"""From this number of files on, an object store is listed. Fewer files are looked up one by one."""
+_MIN_FILES_FOR_SYNC = 32
+"""From this number of files on, the disk is synced once. An fsync for each file would wait for the disk each time."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """Files by their path relative to `url`, a local path or an fsspec URL. Picklable; opens its file system lazily."""
+    """Files by their path relative to `url`, a local path or an fsspec URL. Picklable. Opens its file system lazily."""
 
     url: str
     subset: str = ""
-    """The subset whose store this is: what it does not share with the whole lies below `subsets/NAME/`."""
+    """The name of the subset. Files that it does not share with the whole dataset are below `subsets/NAME/`."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Store":
-        """The store of a dataset: the folder `root/name`, of a subset that of the whole."""
+        """Return the store of a dataset: the folder `root/name`. A subset uses the folder of the whole dataset."""
         return cls(f"{dataset.root.rstrip('/')}/{dataset.folder}", dataset.name if dataset.part_of else "")
 
-    def _at(self, path: str) -> str:
-        """Where a path of this store lies below `url`. Raises StoreError for a path that leads out of it."""
+    def _resolve(self, path: str) -> str:
+        """Return a path of this store relative to `url`. Raises StoreError for a path that leads out of it."""
         checked_path(path)
         if not self.subset:
             return path
         first, _, rest = path.partition("/")
-        artefact = rest.partition("/")[0] if first in _BOOKS else first
+        artefact = rest.partition("/")[0] if first in _COMMIT_FOLDERS else first
         return path if artefact in SHARED else f"subsets/{self.subset}/{path}"
 
-    def _local(self, path: str, *, is_folder: bool = False) -> str:
-        """The path on the local disk, for a change. Raises StoreError if a symbolic link is on the way to it."""
-        at = self._at(path)
+    def _local_target(self, path: str, *, is_folder: bool = False) -> str:
+        """Return the local path for a write. Raises StoreError if one of its folders is a symbolic link."""
+        at = self._resolve(path)
         refuse_links(str(self._local_base), at if is_folder else at.rpartition("/")[0])
         return f"{self._local_base}/{at}"
 
-    def _local_read(self, path: str) -> str:
-        """As `_local`, for reading: a folder is looked at once for each Store value; a status reads 160,000 files."""
-        at = self._at(path) if self.subset else checked_path(path)
+    def _local_source(self, path: str) -> str:
+        """Return the local path for a read. Checks each folder once per Store value: a status reads 160,000 files."""
+        at = self._resolve(path) if self.subset else checked_path(path)
         folder = at.rpartition("/")[0]
         if folder not in self._seen_folders and refuse_links(str(self._local_base), folder):
             self._seen_folders.add(folder)
@@ -88,16 +88,16 @@ class Store:
 
     @cached_property
     def _seen_folders(self) -> set[str]:
-        """Folders on the local disk that were there, and no symbolic links."""
+        """Local folders that were checked: they exist and are not symbolic links."""
         return set()
 
     def local_path(self, path: str) -> Path | None:
-        """The path on a local disk, None where the store is not on one. Raises StoreError as every change does."""
-        return None if self.local_root is None else Path(self._local(path, is_folder=True))
+        """Return the path on the local disk, None if the store is not on one. Raises StoreError for a link in it."""
+        return None if self.local_root is None else Path(self._local_target(path, is_folder=True))
 
     @cached_property
     def local_root(self) -> Path | None:
-        """The folder when the store is on a local disk, else None."""
+        """The folder if the store is on a local disk, else None."""
         if "://" not in self.url:
             return Path(self.url)
         return Path(self.url.removeprefix("file://")) if self.url.startswith("file://") else None
@@ -116,124 +116,125 @@ class Store:
         return fs, base.rstrip("/")
 
     def address(self, path: str) -> str:
-        """The full path or URL of a file, for messages and for libraries that take URLs."""
-        return f"{self.url.rstrip('/')}/{self._at(path)}" if path else self.url
+        """Return the full path or URL of a file, for messages and for libraries that take URLs."""
+        return f"{self.url.rstrip('/')}/{self._resolve(path)}" if path else self.url
 
     @cached_property
     def _local_base(self) -> str | None:
-        """`local_root` as text: joining texts is ten times as fast as joining paths, and a status joins 160,000."""
+        """`local_root` as text. Joining strings is ten times as fast as joining paths, and a status joins 160,000."""
         return None if self.local_root is None else str(self.local_root)
 
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
-        """The file's content. Raises FileNotFoundError, and StoreError where it is not a file or over `limit` bytes."""
+        """Read a file. Raises FileNotFoundError, and StoreError if it is not a file or has more than `limit` bytes."""
         if self._local_base is not None:
-            return read_regular(self._local_read(path), limit)
+            return read_regular(self._local_source(path), limit)
         fs, base = self._remote
-        where = f"{base}/{self._at(path)}"
+        where = f"{base}/{self._resolve(path)}"
         if limit is None:
             return cast(bytes, fs.cat_file(where))
         try:
             content = cast(bytes, fs.cat_file(where, start=0, end=limit + 1))
         except OSError as error:
-            if error.errno == errno.EINVAL and self.size(path) == 0:  # S3 has no range of an empty object.
+            if error.errno == errno.EINVAL and self.size(path) == 0:  # S3 has no range of an empty object
                 return b""
             raise
         if len(content) > limit:
-            raise StoreError(too_large(self.address(path), self.size(path) or len(content), limit))
+            raise StoreError(too_large_message(self.address(path), self.size(path) or len(content), limit))
         return content
 
     def open(self, path: str) -> IO[bytes]:
-        """The file, open for reading at random positions. Raises FileNotFoundError, and StoreError for no file."""
+        """Open a file for random reads. Raises FileNotFoundError, and StoreError if it is not a file."""
         if self._local_base is not None:
-            return open(self._local_read(path), "rb", opener=lambda name, _: open_regular(name))
+            return open(self._local_source(path), "rb", opener=lambda name, _: open_regular(name))
         fs, base = self._remote
-        return cast(IO[bytes], fs.open(f"{base}/{self._at(path)}", "rb"))
+        return cast(IO[bytes], fs.open(f"{base}/{self._resolve(path)}", "rb"))
 
     def size(self, path: str) -> int | None:
-        """The file's size in bytes, None where there is no such file; `problem_at` says what is there instead."""
+        """Return the size of a file in bytes, None if there is no file. `problem_at` says what is there instead."""
         try:
             if self._local_base is not None:
-                found = os.lstat(self._local_read(path))
-                return found.st_size if stat.S_ISREG(found.st_mode) else None
+                status = os.lstat(self._local_source(path))
+                return status.st_size if stat.S_ISREG(status.st_mode) else None
             fs, base = self._remote
-            return cast(int, fs.info(f"{base}/{self._at(path)}")["size"])
+            return cast(int, fs.info(f"{base}/{self._resolve(path)}")["size"])
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def problem_at(self, path: str) -> str:
-        """Why `size` found no file: it is missing, or something else is in its place."""
-        kind = kind_of(self._local_read(path)) if self._local_base is not None else "missing"
+        """Return why `size` found no file: it is missing, or something else is in its place."""
+        kind = kind_of(self._local_source(path)) if self._local_base is not None else "missing"
         return f"{self.address(path)} is {kind}{'' if kind == 'missing' else ' and not a file'}"
 
     def check_target(self, path: str) -> None:
-        """Raise StoreError if a file cannot be moved to the path: a link is on the way, or a folder or pipe there."""
+        """Raise StoreError if no file can be moved to the path, because a link, folder or pipe is in the way."""
         if self._local_base is not None:
-            target = self._local(path)
+            target = self._local_target(path)
             if kind_of(target) not in ("missing", "a file", "a symbolic link"):
                 raise not_a_file(target)
 
-    def taken(self, paths: Iterable[str]) -> list[str]:
-        """Those of the paths at which anything is."""
+    def find_existing(self, paths: Iterable[str]) -> list[str]:
+        """Return those of the paths that exist."""
         paths = list(paths)
-        if self._local_base is not None or len(paths) < _LISTED_FROM:
-            return [path for path in paths if self.is_taken(path)]
+        if self._local_base is not None or len(paths) < _MIN_FILES_FOR_LISTING:
+            return [path for path in paths if self.exists(path)]
         sizes = self.sizes(paths)
         return [path for path in paths if sizes[path] is not None]
 
-    def is_taken(self, path: str) -> bool:
-        """Whether anything is at the path, be it a file, a folder or a link."""
+    def exists(self, path: str) -> bool:
+        """Whether a file, folder or link is at the path."""
         if self._local_base is not None:
-            return os.path.lexists(self._local_read(path))
+            return os.path.lexists(self._local_source(path))
         return self.size(path) is not None
 
     def sizes(self, paths: Iterable[str]) -> dict[str, int | None]:
-        """The size of each file, None where there is none; an object store is asked a listing a thousand files."""
+        """Return the size of each file, None if it is missing. An object store is listed if there are many files."""
         if (base := self._local_base) is not None:
             seen, sizes = self._seen_folders, dict[str, int | None]()
-            for path in paths:  # As `size`, without its calls: a status asks for 120,000.
-                at = self._at(path) if self.subset else checked_path(path)
+            for path in paths:  # as `size`, without its calls: a status looks up 120,000 files
+                at = self._resolve(path) if self.subset else checked_path(path)
                 if at.rpartition("/")[0] not in seen:
                     sizes[path] = self.size(path)
                     continue
                 try:
-                    found_at = os.lstat(f"{base}/{at}")
-                    sizes[path] = found_at.st_size if stat.S_ISREG(found_at.st_mode) else None
+                    status = os.lstat(f"{base}/{at}")
+                    sizes[path] = status.st_size if stat.S_ISREG(status.st_mode) else None
                 except (FileNotFoundError, NotADirectoryError):
                     sizes[path] = None
             return sizes
         paths = list(paths)
-        if len(paths) < _LISTED_FROM:
+        if len(paths) < _MIN_FILES_FOR_LISTING:
             return {path: self.size(path) for path in paths}
         fs, base = self._remote
         found: dict[str, int] = {}
-        for top in {self._at(path).removesuffix(path) + path.partition("/")[0] for path in paths}:
+        for top in {self._resolve(path).removesuffix(path) + path.partition("/")[0] for path in paths}:
             with contextlib.suppress(FileNotFoundError):
                 listed = fs.find(f"{base}/{top}", detail=True)
                 found |= {name.removeprefix(f"{base}/"): info["size"] for name, info in listed.items()}
-        return {path: found.get(self._at(path)) for path in paths}
+        return {path: found.get(self._resolve(path)) for path in paths}
 
     def names(self, folder: str) -> list[str]:
-        """Sorted names of the files and folders directly in `folder`; none where there is no such folder."""
+        """Return the sorted names of the files and folders in `folder`. Empty if there is no such folder."""
         try:
             if self.local_root is not None:
-                return sorted(os.listdir(self._local(folder, is_folder=True)))
+                return sorted(os.listdir(self._local_target(folder, is_folder=True)))
             fs, base = self._remote
             return sorted(
-                entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(f"{base}/{self._at(folder)}", detail=False)
+                entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(f"{base}/{self._resolve(folder)}", detail=False)
             )
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def write_bytes(self, path: str, content: bytes, *, durable: bool = True) -> None:
-        """Replace the file as a whole: a reader sees the old content or the new, never a part.
+        """Replace a file atomically: a reader gets the old content or the new, never a part.
 
-        `durable`: also after a loss of power; what only living processes read does not wait for the disk.
+        `durable` waits for the disk, so that this also holds after a power loss. Files that only live processes read
+        do not need it.
         """
         if self.local_root is None:
             fs, base = self._remote
-            fs.pipe_file(f"{base}/{self._at(path)}", content)
+            fs.pipe_file(f"{base}/{self._resolve(path)}", content)
             return
-        target = Path(self._local(path))
+        target = Path(self._local_target(path))
         temporary = write_beside(target, content, durable)
         try:
             replace(str(temporary), str(target))
@@ -244,15 +245,15 @@ class Store:
             fsync_folder(target.parent)
 
     def create(self, path: str, content: bytes) -> bool:
-        """Create the file with this content if it does not exist; whether this call created it. Not durable."""
+        """Create a file if it does not exist, and return whether this call created it. Not durable."""
         if self.local_root is None:
             fs, base = self._remote
             try:
-                fs.pipe_file(f"{base}/{self._at(path)}", content, mode="create")
+                fs.pipe_file(f"{base}/{self._resolve(path)}", content, mode="create")
             except FileExistsError:
                 return False
             return True
-        target = Path(self._local(path))
+        target = Path(self._local_target(path))
         temporary = write_beside(target, content, durable=False)
         try:
             os.link(temporary, target)
@@ -263,21 +264,21 @@ class Store:
         return True
 
     def move_in(self, source: Path, path: str) -> None:
-        """Move a local file into the store, durably, replacing what is there."""
+        """Move a local file into the store, durably. Replaces what is there."""
         if self.local_root is None:
             fs, base = self._remote
-            fs.put_file(str(source), f"{base}/{self._at(path)}")
+            fs.put_file(str(source), f"{base}/{self._resolve(path)}")
             source.unlink()
             return
         with self._move_local(source, path).open("rb") as file:
             os.fsync(file.fileno())
 
     def _move_local(self, source: Path, path: str) -> Path:
-        target = Path(self._local(path))
+        target = Path(self._local_target(path))
         make_folder(str(target.parent))
         try:
             replace(str(source), str(target))
-        except OSError:  # From another disk.
+        except OSError:  # the source is on another disk
             temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
             shutil.copyfile(source, temporary)
             replace(str(temporary), str(target))
@@ -285,21 +286,21 @@ class Store:
         return target
 
     def move_all_in(self, sources: Mapping[str, Path]) -> None:
-        """Move many local files into the store, by their new path: puts run in parallel, a disk is synced once."""
+        """Move local files into the store, by their new path. Puts run in parallel, a local disk is synced once."""
         if self.local_root is None:
             with ThreadPoolExecutor(_PARALLEL_PUTS, thread_name_prefix="put") as pool:
                 list(pool.map(self.move_in, sources.values(), sources))
-        elif len(sources) < _SYNCED_FROM:
+        elif len(sources) < _MIN_FILES_FOR_SYNC:
             for path, source in sources.items():
                 self.move_in(source, path)
         else:
             for path, source in sources.items():
-                if source != self.local_root / self._at(path):
+                if source != self.local_root / self._resolve(path):
                     self._move_local(source, path)
             sync_disk_of(self.local_root)
 
     def move_all(self, targets: Mapping[str, str]) -> None:
-        """Move many files inside the store, each to its new path, replacing what is there."""
+        """Move files inside the store, each to its new path. Replaces what is there."""
         if self.local_root is None:
             with ThreadPoolExecutor(_PARALLEL_PUTS, thread_name_prefix="move") as pool:
                 list(pool.map(self.move, targets, targets.values()))
@@ -308,14 +309,14 @@ class Store:
             self.move(source, target)
 
     def move(self, source: str, target: str) -> None:
-        """Move a file inside the store, replacing what is there."""
+        """Move a file inside the store. Replaces what is there."""
         if self.local_root is None:
             fs, base = self._remote
-            # Not `copy`, which would take a `*` in a name for a pattern.
-            fs.cp_file(f"{base}/{self._at(source)}", f"{base}/{self._at(target)}")
-            fs.rm_file(f"{base}/{self._at(source)}")
+            # Not `copy`: it reads a `*` in a name as a pattern.
+            fs.cp_file(f"{base}/{self._resolve(source)}", f"{base}/{self._resolve(target)}")
+            fs.rm_file(f"{base}/{self._resolve(source)}")
             return
-        origin, destination = self._local(source), self._local(target)
+        origin, destination = self._local_target(source), self._local_target(target)
         try:
             replace(origin, destination)
         except FileNotFoundError:
@@ -323,40 +324,40 @@ class Store:
             replace(origin, destination)
 
     def sync(self, folders: Iterable[str]) -> None:
-        """Make the moves into these folders durable; an object store's puts are so already."""
+        """Make the moves into these folders durable. Puts of an object store already are."""
         if self.local_root is not None:
             for folder in sorted(set(folders)):
-                fsync_folder(Path(self._local(folder, is_folder=True)))
+                fsync_folder(Path(self._local_target(folder, is_folder=True)))
 
     def delete(self, path: str) -> None:
-        """Delete a file or a folder with all it holds; nothing happens where there is none."""
+        """Delete a file, or a folder with its content. Does nothing if the path is missing."""
         if self.local_root is not None:
-            remove(self._local(path))
+            remove(self._local_target(path))
             return
         fs, base = self._remote
-        # Not `rm`, which would take a `*` in a name for a pattern.
+        # Not `rm`: it reads a `*` in a name as a pattern.
         with contextlib.suppress(FileNotFoundError), ThreadPoolExecutor(_PARALLEL_PUTS, "delete") as pool:
-            list(pool.map(fs.rm_file, fs.find(f"{base}/{self._at(path)}")))
+            list(pool.map(fs.rm_file, fs.find(f"{base}/{self._resolve(path)}")))
 
     def delete_file(self, path: str) -> None:
-        """Delete a file; nothing happens where there is none, or a folder."""
+        """Delete a file. Does nothing if it is missing or a folder."""
         if self._local_base is not None:
             with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                os.unlink(self._local(path))
+                os.unlink(self._local_target(path))
             return
         fs, base = self._remote
         with contextlib.suppress(FileNotFoundError):
-            fs.rm_file(f"{base}/{self._at(path)}")
+            fs.rm_file(f"{base}/{self._resolve(path)}")
 
     @contextlib.contextmanager
     def local_copy(self, path: str) -> Iterator[Path]:
-        """A local path with the file's content: the file itself on a local disk, else a copy for the time being."""
+        """Return a local path of a file: the file itself on a local disk, else a copy while the body runs."""
         if self.local_root is not None:
-            os.close(open_regular(self._local_read(path)))
-            yield self.local_root / self._at(path)
+            os.close(open_regular(self._local_source(path)))
+            yield self.local_root / self._resolve(path)
             return
         fs, base = self._remote
         with tempfile.TemporaryDirectory(prefix="laion-assets-") as folder:
             copy = Path(folder) / path.rsplit("/", 1)[-1]
-            fs.get_file(f"{base}/{self._at(path)}", str(copy))
+            fs.get_file(f"{base}/{self._resolve(path)}", str(copy))
             yield copy

@@ -1,6 +1,6 @@
-"""Reading the JSON that the store keeps for itself: manifests, intents, claims, the layout.
+"""The internal JSON files of the store: manifests, intents, leases, the layout.
 
-These files may be damaged, or changed by somebody. What this program would not have written is refused here with a
+These files may be damaged, or someone may have changed them. Content that this program never writes is refused with a
 ValueError that says why: duplicate keys, NaN, huge numbers, deep nesting, lone surrogates, unknown fields, wrong types.
 """
 
@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from typing import Any
 
 MAX_COUNT = 1 << 53
-"""The largest number of rows or bytes that is believed."""
+"""The largest number of rows or bytes that is accepted."""
 _MAX_DEPTH = 16
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse_object(content: bytes) -> dict[str, Any]:
-    """The JSON object that is the whole content.
+    """Parse content that must be one JSON object.
 
-    Raises UnicodeDecodeError or json.JSONDecodeError (both ValueErrors) where it is not JSON, as of a file that was cut
-    by a loss of power, and other ValueErrors where it is JSON that this program would not have written.
+    Raises UnicodeDecodeError or json.JSONDecodeError (both ValueErrors) for content that is not JSON, such as a file
+    truncated by a power loss. Raises other ValueErrors for JSON that this program never writes.
     """
     try:
         value = _DECODER.decode(content.decode())
@@ -34,7 +34,7 @@ def parse_object(content: bytes) -> dict[str, Any]:
 
 
 def check_values(value: dict[str, Any] | list[Any], depth: int = 0) -> None:
-    """Refuse nesting that this program never writes, and numbers that are not finite. Raises ValueError."""
+    """Raise ValueError for nesting that this program never writes, and for numbers that are not finite."""
     if depth > _MAX_DEPTH:
         raise ValueError("it is nested too deeply")
     items: Iterable[Any] = value.values() if isinstance(value, dict) else value
@@ -43,18 +43,18 @@ def check_values(value: dict[str, Any] | list[Any], depth: int = 0) -> None:
         if kind is dict or kind is list:
             check_values(item, depth + 1)
         elif kind is float and not math.isfinite(item):
-            raise ValueError("it holds a number that is not finite")
+            raise ValueError("it has a number that is not finite")
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in an object")
-    return found
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("an object has a duplicate key")
+    return value
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"it holds {name}")
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it has the constant {name}")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)

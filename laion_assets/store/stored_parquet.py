@@ -1,4 +1,4 @@
-"""Opening a published parquet file: what is wrong with it is said with its name."""
+"""Committed parquet files: errors name the damaged file."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from laion_assets.store.store import Store
 
 @contextlib.contextmanager
 def open_parquet(store: Store, manifest: Manifest, path: str) -> Iterator[IO[bytes]]:
-    """The parquet file `path` of a partition, open for reading while the body runs.
+    """Open the parquet file `path` of a partition for reading.
 
-    Raises IntegrityError naming the file if it has another size than its manifest says, and where pyarrow cannot read
-    it in the body: then it was altered.
+    Raises IntegrityError naming the file if its size differs from its manifest, or if pyarrow cannot read it while the
+    body runs. In both cases the file was altered.
     """
     import pyarrow as pa
 
@@ -22,18 +22,18 @@ def open_parquet(store: Store, manifest: Manifest, path: str) -> Iterator[IO[byt
     where = store.address(path)
     size = store.size(path)
     if size is None:
-        raise IntegrityError(f"{store.problem_at(path)}: {_again(manifest)}")
+        raise IntegrityError(f"{store.problem_at(path)}. {_fix(manifest)}")
     if size != entry.size:
-        raise IntegrityError(f"{where} has {size} bytes and its manifest says {entry.size}: {_again(manifest)}")
+        raise IntegrityError(f"{where} has {size} bytes, but its manifest says {entry.size}. {_fix(manifest)}")
     try:
         with store.open(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # The disk or the network; pyarrow's own OSErrors have no number.
-        said = " ".join(str(error).split())
-        raise IntegrityError(f"{where} cannot be read ({said}): {_again(manifest)}") from error
+            raise  # An error of the disk or the network; pyarrow's own OSErrors have no number.
+        reason = " ".join(str(error).split())
+        raise IntegrityError(f"{where} cannot be read ({reason}). {_fix(manifest)}") from error
 
 
-def _again(manifest: Manifest) -> str:
-    return f"materialize partition {manifest.key} of {manifest.asset} again."
+def _fix(manifest: Manifest) -> str:
+    return f"Materialize partition {manifest.key} of {manifest.asset} again."

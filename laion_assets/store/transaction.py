@@ -1,15 +1,17 @@
-"""Publishing a partition: staged files, then an intent, then the moves, and last of all the manifest.
+"""The commit of a partition: files are staged, then the intent is written, then files are moved, last the manifest.
 
-    staging/ASSET/KEY/ATTEMPT/...   files in the making, on the store's own disk (a temporary folder for object stores);
-                                    the attempt's name says whose it is
-    staging/ASSET/KEY/intent.json   the manifest to be, once all files are staged: from here on it rolls forward
-    manifests/ASSET/KEY.json        the partition is complete
+    staging/ASSET/KEY/TRANSACTION/...   staged files, on the disk of the store (a temporary folder for object stores);
+                                        the name of the transaction identifies its process
+    staging/ASSET/KEY/intent.json       the new manifest, once all files are staged; from here on the commit rolls
+    forward manifests/ASSET/KEY.json            the partition is complete
 
-A file at the partition's paths that no manifest of it names and no publication of it can have left is somebody else's:
-the commit is refused. Files that the manifest before named and the new one does not are deleted by the commit.
+A commit is refused if a file at a path of the partition is foreign: no manifest of the partition names it, and no
+commit of the partition can have left it. A commit deletes files of the previous manifest that the new manifest does not
+name.
 
-A process killed before the intent leaves only staging, which the next attempt removes. One killed after it is rolled
-forward by whoever looks at the partition next, so old and new files are never mixed under one manifest.
+A process killed before the intent leaves only staged files, and the next transaction removes them. A commit killed
+after the intent is rolled forward by the next process that opens the partition. So old and new files are never mixed
+under one manifest.
 """
 
 import contextlib
@@ -25,7 +27,7 @@ from typing import Any
 from laion_assets.errors import IntegrityError, ReplacedError, StoreError
 from laion_assets.store.foreign_files import foreign_files_error
 from laion_assets.store.intent import INTENT, Intent, intent_path, read_intent, staging_of
-from laion_assets.store.lease import Lease, is_alive, lease, living_name
+from laion_assets.store.lease import Lease, holder_name, is_alive, lease
 from laion_assets.store.manifest import (
     WHOLE,
     Counts,
@@ -38,38 +40,38 @@ from laion_assets.store.manifest import (
 )
 from laion_assets.store.store import Store
 
-_BEGUN_INTENT = f".{INTENT}."
-"""What a kill leaves of an intent that was being written."""
+_PARTIAL_INTENT = f".{INTENT}."
+"""Prefix of the temporary file that a kill leaves while an intent is written."""
 
 
 class Transaction:
-    """One attempt to publish a partition; made by `publication()`."""
+    """One try to commit a partition. Opened by `open_transaction`."""
 
-    def __init__(self, store: Store, asset: str, key: str, transaction: str, folder: Path) -> None:
+    def __init__(self, store: Store, asset: str, key: str, name: str, folder: Path) -> None:
         self.store = store
         self.asset = asset
         self.key = key
         self.folder = folder
         self.manifest: Manifest | None = None
-        self._attempt = transaction
+        self._name = name
         self._staged: dict[str, tuple[Path, bool]] = {}
         self._hashed: dict[str, FileEntry] = {}
         self._kept: dict[str, FileEntry] = {}
         self._started = time.monotonic()
 
     def stage(self, path: str, *, repeatable: bool = True) -> Path:
-        """A local path to write the file that is to be published at `path` (relative to the store)."""
+        """Return the local path to write the file that will be committed at `path` (relative to the store)."""
         staged = self.folder / _staged_name(path)
         self._staged[path] = (staged, repeatable)
         return staged
 
     def stage_hashed(self, entry: FileEntry) -> Path:
-        """As `stage`, for a file whose size and sha256 were taken while it was written: it is not read again."""
+        """Stage a file whose size and sha256 are computed while it is written. It is not read again."""
         self._hashed[entry.path] = entry
         return self.stage(entry.path, repeatable=entry.repeatable)
 
     def keep(self, entry: FileEntry) -> None:
-        """A file of the partition's current manifest that stays as it is: neither copied nor read."""
+        """Keep a file of the current manifest unchanged. It is neither copied nor read."""
         self._kept[entry.path] = entry
 
     def commit(
@@ -82,33 +84,34 @@ class Transaction:
         details: dict[str, Any] | None = None,
         replaces: Manifest | None = None,
     ) -> Manifest:
-        """Check the law, publish every staged file and put the manifest.
+        """Check the row-count invariant, commit every staged file and write the manifest.
 
-        If another run published the same partition from the same inputs and settings meanwhile, its files stay and
-        its manifest is returned. `replaces` is the manifest that the staged files were made from, where they add to
-        a partition: nothing is published unless it still stands, and where they hold nothing new only the manifest's
-        details are put. Raises ConservationError, IntegrityError for a staged file that was never written or a kept
-        one that is no longer published, StoreError for a file in the way that this program did not make,
-        ReplacedError and ClaimError.
+        If another run has committed the same bytes from the same inputs and settings, its files stay, and its manifest
+        is returned. `replaces` is for files that add to a committed partition: the manifest that they were built from.
+        Nothing is committed unless it is still the current manifest. If the files are unchanged, only the details of
+        the manifest are written.
+
+        Raises InvariantError, IntegrityError for a staged file that was not written or a kept file that is no longer
+        committed, StoreError for a foreign file at a path of the partition, ReplacedError and LeaseError.
         """
         counts.check(f"{self.asset} {self.key}")
         missing = [path for path, (staged, _) in self._staged.items() if not staged.exists()]
         if missing:
-            raise IntegrityError(f"{self.asset} {self.key}: staged but never written: {', '.join(missing)}.")
-        made = [
+            raise IntegrityError(f"{self.asset} {self.key}: files were staged but never written: {', '.join(missing)}.")
+        staged_files = [
             self._hashed.get(path) or entry_of(staged, path, repeatable)
             for path, (staged, repeatable) in self._staged.items()
         ]
         manifest = Manifest(
             asset=self.asset,
             key=self.key,
-            files=tuple(sorted((*made, *self._kept.values()), key=lambda entry: entry.path)),
+            files=tuple(sorted((*staged_files, *self._kept.values()), key=lambda entry: entry.path)),
             counts=counts,
             settings=settings,
             inputs=inputs,
             outputs=outputs or {},
             details=details or {},
-            published_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            committed_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self._started, 3),
         )
         with lease(self.store, self.asset, self.key) as held:
@@ -116,7 +119,7 @@ class Transaction:
             current = _readable_manifest(self.store, self.asset, self.key)
             if replaces is not None and current != replaces:
                 raise ReplacedError(
-                    f"{self.asset} {self.key} was published by another run while this one added to it: nothing was "
+                    f"{self.asset} {self.key} was committed by another run while this run added to it. Nothing was "
                     "changed. Run it again."
                 )
             if (
@@ -131,83 +134,83 @@ class Transaction:
                 self.manifest = current
                 return current
             self._check_kept(current)
-            self._check_free(current, held)
+            self._check_foreign(current, held)
             staging = staging_of(self.asset, self.key)
-            moves = {f"{staging}/{self._attempt}/{staged.name}": staged for staged, _ in self._staged.values()}
+            moves = {f"{staging}/{self._name}/{staged.name}": staged for staged, _ in self._staged.values()}
             self.store.move_all_in(moves)
-            # Where nothing is replaced, a loss of power may take the intent: the partition is only made once more.
+            # If nothing is replaced, a power loss may take the intent: the partition is then only built once more.
             replacing = current is not None
             if replacing:
-                self.store.sync([f"{staging}/{self._attempt}"])
-            before = {entry.path for entry in current.files} if current is not None else set()
-            superseded = tuple(sorted(before - {entry.path for entry in manifest.files}))
-            intent = Intent(self._attempt, manifest, superseded)
-            held.is_committed = True
+                self.store.sync([f"{staging}/{self._name}"])
+            previous = {entry.path for entry in current.files} if current is not None else set()
+            superseded = tuple(sorted(previous - {entry.path for entry in manifest.files}))
+            intent = Intent(self._name, manifest, superseded)
+            held.has_moved_files = True
             self.store.write_bytes(intent_path(self.asset, self.key), intent.to_json(), durable=replacing)
             _roll_forward(self.store, self.asset, self.key)
         self.manifest = manifest
         return manifest
 
-    def _check_free(self, current: Manifest | None, held: Lease) -> None:
-        """Refuse to replace files that this program did not make, before anything is moved. Raises StoreError."""
+    def _check_foreign(self, current: Manifest | None, held: Lease) -> None:
+        """Refuse to replace foreign files, before anything is moved. Raises StoreError."""
         if current is None and (
-            held.is_committed or self.store.is_taken(manifest_path(self.asset, self.key))  # A damaged manifest.
+            held.has_moved_files or self.store.exists(manifest_path(self.asset, self.key))  # a damaged manifest
         ):
             return
         ours = {entry.path for entry in current.files} if current is not None else set()
-        taken = self.store.taken(path for path in self._staged if path not in ours)
-        if taken:
-            raise foreign_files_error(self.store, self.asset, taken)
+        existing = self.store.find_existing(path for path in self._staged if path not in ours)
+        if existing:
+            raise foreign_files_error(self.store, self.asset, existing)
 
     def _check_kept(self, current: Manifest | None) -> None:
-        """Refuse kept files that the manifest of this moment does not promise, before anything is moved."""
+        """Refuse kept files that the current manifest does not name, before anything is moved."""
         if not self._kept:
             return
-        promised = {entry.path: entry for entry in current.files} if current is not None else {}
+        committed = {entry.path: entry for entry in current.files} if current is not None else {}
         sizes = self.store.sizes(self._kept)
         for path, entry in self._kept.items():
-            if promised.get(path) != entry or sizes[path] != entry.size:
+            if committed.get(path) != entry or sizes[path] != entry.size:
                 raise IntegrityError(
-                    f"{self.asset} {self.key}: {self.store.address(path)} was to stay as it is, and another run "
-                    "changed it meanwhile. Nothing was published: run it again."
+                    f"{self.asset} {self.key}: this run keeps {self.store.address(path)}, but another run changed it. "
+                    "Nothing was committed. Run it again."
                 )
 
 
 @contextlib.contextmanager
 def open_transaction(store: Store, asset: str, key: str = WHOLE) -> Iterator[Transaction]:
-    """An attempt to publish a partition; its staging folder is removed at the end, whatever happens in the body."""
-    with living_name() as transaction, contextlib.ExitStack() as stack:
-        local = store.local_path(f"staging/{asset}/{key}/{transaction}")
+    """Open a transaction to commit a partition. Its staging folder is removed at the end, also after an error."""
+    with holder_name() as name, contextlib.ExitStack() as stack:
+        local = store.local_path(f"staging/{asset}/{key}/{name}")
         try:
             if local is None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="laion-assets-")))
             else:
                 folder = local
                 _make_staging(local)
-            yield Transaction(store, asset, key, transaction, folder)
+            yield Transaction(store, asset, key, name, folder)
         finally:
-            _clear(store, asset, key, transaction)
+            _remove_staging(store, asset, key, name)
             if local is not None:
                 with contextlib.suppress(OSError):
                     local.parent.rmdir()
 
 
 def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
-    """Finish a publication that was killed midway, remove what dead attempts left, and return the manifest, if any.
+    """Finish a killed commit, remove staging folders of dead transactions, and return the manifest, if any.
 
-    Call it before deciding whether a partition has to be made. A damaged manifest counts as none.
+    Call it before deciding whether a partition must be built. A damaged manifest counts as none.
     """
     staging = staging_of(asset, key)
     names = store.names(staging)
-    begun = [name for name in names if name.startswith(_BEGUN_INTENT)]
-    if INTENT in names or begun:
-        with lease(store, asset, key) as held:  # intents are written by who holds it
-            held.is_committed = True
-            for name in begun:
+    partial = [name for name in names if name.startswith(_PARTIAL_INTENT)]
+    if INTENT in names or partial:
+        with lease(store, asset, key) as held:  # only the holder of the lease writes an intent
+            held.has_moved_files = True
+            for name in partial:
                 store.delete(f"{staging}/{name}")
             _roll_forward(store, asset, key)
     for name in names:
-        if name != INTENT and name not in begun and not is_alive(name):
+        if name != INTENT and name not in partial and not is_alive(name):
             store.delete(f"{staging}/{name}")
     if (local := store.local_path(staging)) is not None:
         with contextlib.suppress(OSError):
@@ -216,42 +219,42 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
 
 
 def _staged_name(path: str) -> str:
-    """One name for each path, never longer than a file name may be, that ends as the path does."""
+    """Return a unique file name for a path: short enough for any file system, with the ending of the path."""
     return f"{hashlib.sha256(path.encode()).hexdigest()[:24]}-{path.rpartition('/')[2][-50:]}"
 
 
 def _make_staging(folder: Path) -> None:
-    """Make an attempt's folder; another attempt may be removing the parent at this moment."""
+    """Create the folder of a transaction. Another transaction may be removing the parent at the same time."""
     for _ in range(100):
         with contextlib.suppress(FileNotFoundError):
             folder.mkdir(parents=True, exist_ok=True)
             return
-    raise IntegrityError(f"{folder} cannot be made: something keeps removing it.")
+    raise IntegrityError(f"{folder} cannot be created: another process keeps removing it.")
 
 
-def _clear(store: Store, asset: str, key: str, transaction: str) -> None:
-    """Remove an attempt's staging, unless an intent still needs it."""
+def _remove_staging(store: Store, asset: str, key: str, name: str) -> None:
+    """Remove the staging folder of a transaction, unless an intent still needs it."""
     with contextlib.suppress(ValueError, StoreError):
         intent = read_intent(store, asset, key)
-        if intent is not None and intent.transaction == transaction:
+        if intent is not None and intent.transaction == name:
             return
-    store.delete(f"{staging_of(asset, key)}/{transaction}")
+    store.delete(f"{staging_of(asset, key)}/{name}")
 
 
 def _roll_forward(store: Store, asset: str, key: str) -> None:
-    """Finish the moves that an intent promises. The caller holds the claim. Raises IntegrityError, StoreError."""
+    """Finish the moves of an intent. The caller holds the lease. Raises IntegrityError, StoreError."""
     try:
         intent = read_intent(store, asset, key)
-    except ValueError:  # a loss of power left its name alone, so nothing that was published was touched
+    except ValueError:  # a power loss left only its name, so no committed file was touched
         store.delete(intent_path(asset, key))
         return
     if intent is None:
         return
     manifest, folder = intent.manifest, f"{staging_of(asset, key)}/{intent.transaction}"
-    waiting = set(store.names(folder))
-    staged = {_staged_name(entry.path): entry.path for entry in manifest.files}
-    sources = {path: f"{folder}/{name}" for name, path in staged.items() if name in waiting}
-    problem = _obstacle(store, manifest, sources)
+    staged_names = set(store.names(folder))
+    targets = {_staged_name(entry.path): entry.path for entry in manifest.files}
+    sources = {path: f"{folder}/{name}" for name, path in targets.items() if name in staged_names}
+    problem = _find_obstacle(store, manifest, sources)
     if problem is None:
         for path in sources:
             store.check_target(path)
@@ -266,27 +269,27 @@ def _roll_forward(store: Store, asset: str, key: str) -> None:
     store.delete(intent_path(asset, key))
     store.delete(folder)
     if problem is not None:
-        raise IntegrityError(f"{asset} {key} was left half published and cannot be finished: {problem}. Run it again.")
+        raise IntegrityError(f"An interrupted commit of {asset} {key} cannot be finished: {problem}. Run it again.")
 
 
-def _obstacle(store: Store, manifest: Manifest, sources: dict[str, str]) -> str | None:
-    """Why an intent cannot be finished, found out before what is published is touched; None if it can.
+def _find_obstacle(store: Store, manifest: Manifest, sources: dict[str, str]) -> str | None:
+    """Return why an intent cannot be finished, None if it can. Runs before a committed file is touched.
 
-    `sources` are the staged files by the path they go to; the others are in place already.
+    `sources` are the staged files by their target path. The other files are in place already.
     """
-    places = {entry.path: sources.get(entry.path, entry.path) for entry in manifest.files}
-    sizes = store.sizes(places.values())
+    locations = {entry.path: sources.get(entry.path, entry.path) for entry in manifest.files}
+    sizes = store.sizes(locations.values())
     for entry in manifest.files:
-        place = places[entry.path]
-        if sizes[place] is None:
-            return store.problem_at(place)
-        if sizes[place] != entry.size:
-            return f"{store.address(place)} has {sizes[place]} bytes, and {entry.size} are promised"
+        location = locations[entry.path]
+        if sizes[location] is None:
+            return store.problem_at(location)
+        if sizes[location] != entry.size:
+            return f"{store.address(location)} has {sizes[location]} bytes, but its manifest says {entry.size}"
     return None
 
 
 def _readable_manifest(store: Store, asset: str, key: str) -> Manifest | None:
-    """The manifest, None where there is none or a damaged one. Raises StoreError for what is not a file."""
+    """Read the manifest. Returns None if it is missing or damaged. Raises StoreError if it is not a file."""
     try:
         return read_manifest(store, asset, key)
     except StoreError:

@@ -103,14 +103,14 @@ def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
         (["materialize", "--dataset", "sample", "--partitions", "0..3"], 2, "exactly one asset"),
         (["materialize", "image_shards", "--partitions", "x"], 2, "0..103"),
         (["materialize", "image_shards", "--partitions", "23..99"], 1, "0..23"),
-        (["materialize", "image_shards", "raw_csv", "--retry", "failed"], 2, "image_shards alone"),
+        (["materialize", "image_shards", "raw_csv", "--retry", "failed"], 2, "image_shards as the only asset"),
         (["materialize", "image_shards", "--retry", "opted_out"], 2, "never fetched again"),
         (["materialize", "image_shards", "--retry", "dns"], 2, "dns_failure"),
         (["status", "--dataset", "nothing"], 2, "nothing"),
         (["search", "--k", "0", "x"], 2, "range"),
         (["nonsense"], 2, "nonsense"),
         (["trace", "abc"], 1, "'abc'"),
-        (["trace", "0" * 32], 1, "dedup_parquet 00 is not published"),
+        (["trace", "0" * 32], 1, "dedup_parquet 00 is not committed"),
         (["statistics"], 1, "statistics"),
         (["settings", "--dataset", "nothing"], 2, "nothing"),
         (["fetch"], 2, "URL"),
@@ -124,7 +124,7 @@ def test_errors_are_one_clear_message(run: Callable[..., Done], arguments: list[
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_command_of_a_shell_ends_with_its_status_and_one_message(tmp_path: Path) -> None:
+def test_unknown_command_exits_with_status_2_and_one_message(tmp_path: Path) -> None:
     done = command(tmp_path, "nonsense", check=False)
     assert done.returncode == 2
     assert "nonsense" in done.stderr
@@ -151,7 +151,9 @@ def test_trace_of_an_unknown_uid_ends_with_status_1(
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["statistics"], ["search", "x"], ["materialize", "raw_csv"]])
-def test_a_root_that_is_a_file_is_one_sentence(run: Callable[..., Done], tmp_path: Path, arguments: list[str]) -> None:
+def test_root_that_is_a_file_is_reported_in_one_sentence(
+    run: Callable[..., Done], tmp_path: Path, arguments: list[str]
+) -> None:
     (tmp_path / "data").write_text("a file")
     done = run(*arguments)
     assert done.returncode == 1
@@ -159,7 +161,7 @@ def test_a_root_that_is_a_file_is_one_sentence(run: Callable[..., Done], tmp_pat
     assert "Traceback" not in done.stderr
 
 
-def test_a_process_ends_without_an_abort_whatever_pyarrow_s_threads_hold(tmp_path: Path) -> None:
+def test_process_exits_without_abort_while_pyarrow_threads_hold_python_files(tmp_path: Path) -> None:
     """A thread of pyarrow's pool drops the last reference to a Python file; 10 of 40 processes aborted so."""
     path = tmp_path / "a.parquet"
     columns = {f"c{number}": list(range(1_000)) for number in range(12)}
@@ -192,13 +194,13 @@ command.main()
         ("not a url", "invalid_url"),
     ],
 )
-def test_fetch_refuses_what_the_strict_policy_refuses(run: Callable[..., Done], url: str, reason: str) -> None:
+def test_fetch_applies_the_strict_policy(run: Callable[..., Done], url: str, reason: str) -> None:
     decision = json.loads(run("fetch", url, "--json").stdout)
     assert decision["status"] == "failed_to_download"
     assert decision["reason"] == reason
 
 
-def test_fetch_with_a_dataset_reaches_its_site(tmp_path: Path) -> None:
+def test_fetch_with_a_dataset_reaches_the_site_of_the_dataset(tmp_path: Path) -> None:
     from laion_assets.sample.crawl import crawl_rows
 
     url = next(row.url for row in crawl_rows() if row.expected == "success")
@@ -207,7 +209,7 @@ def test_fetch_with_a_dataset_reaches_its_site(tmp_path: Path) -> None:
     assert (decision["width"], decision["height"]) == (256, 256)
 
 
-def test_fetch_tells_a_person_each_hop(run: Callable[..., Done]) -> None:
+def test_fetch_prints_each_hop(run: Callable[..., Done]) -> None:
     said = run("fetch", "http://127.0.0.1/a.jpg").stdout.splitlines()
     assert said[0] == "failed_to_download: blocked_address"
     (place,) = [place for place, line in enumerate(said) if line.split()[:2] == ["hop", "1"]]
@@ -215,7 +217,7 @@ def test_fetch_tells_a_person_each_hop(run: Callable[..., Done]) -> None:
     assert said[place + 1].strip() == "127.0.0.1: is not globally reachable (loopback)"
 
 
-def test_the_command_is_quick_to_answer() -> None:
+def test_importing_the_cli_imports_no_heavy_library() -> None:
     heavy = ("torch", "dagster", "pyspark", "faiss")
     code = f"import laion_assets.cli, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

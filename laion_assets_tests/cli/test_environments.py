@@ -32,7 +32,7 @@ READING = (["status"], ["search", "x"], ["trace", "0" * 32])
 )
 def test_a_command_prints_the_same_bytes_in_every_locale(tmp_path: Path, arguments: list[str]) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text('[metadata]\nspark_conf = {"spark.app.label" = "数据 ☃"}\n', encoding="utf-8")
+    file.write_text('[spark]\nconf = {"spark.app.label" = "数据 ☃"}\n', encoding="utf-8")
     kept = {name: value for name, value in environment(tmp_path).items() if not name.startswith(("LC_", "LANG"))}
     kept |= {"LAION_ASSETS_SETTINGS": str(file), "LAION_ASSETS_ROOT": str(tmp_path / "数据")}
     printed = []
@@ -47,7 +47,7 @@ def test_a_command_prints_the_same_bytes_in_every_locale(tmp_path: Path, argumen
 
 @pytest.mark.parametrize("arguments", [*WRITING, *READING], ids=" ".join)
 @pytest.mark.parametrize("place", ["a file", "no folder can be made", "an unknown scheme", "a web server"])
-def test_a_root_that_cannot_be_used_is_one_sentence(
+def test_unusable_root_is_reported_in_one_sentence(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, arguments: list[str]
 ) -> None:
     (tmp_path / "file").touch()
@@ -80,7 +80,7 @@ def test_a_root_that_cannot_be_used_is_one_sentence(
         ("{tmp}/a?b", "has a % or ? in its path"),
     ],
 )
-def test_a_dagster_home_that_cannot_be_used_is_one_sentence(
+def test_unusable_dagster_home_is_reported_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, said: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -91,7 +91,9 @@ def test_a_dagster_home_that_cannot_be_used_is_one_sentence(
     assert "Set DAGSTER_HOME to" in str(raised.value)
 
 
-def test_an_instance_that_cannot_be_opened_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instance_that_cannot_be_opened_is_reported_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     (tmp_path / "dagster.yaml").write_text("storage: {nonsense: 3}\n")
     with pytest.raises(SettingError, match=r"cannot be opened: .*Correct .*dagster\.yaml"), instance():
@@ -104,7 +106,7 @@ def test_an_instance_that_cannot_be_opened_is_one_sentence(tmp_path: Path, monke
         pass
 
 
-def test_a_full_database_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_database_is_reported_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     full = OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full"))
     with (
@@ -116,7 +118,7 @@ def test_a_full_database_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("call", ["mkdir", "write"])
-def test_what_the_system_refuses_is_told_in_its_words(
+def test_system_errors_are_reported_in_the_words_of_the_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str
 ) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
@@ -131,7 +133,7 @@ def test_what_the_system_refuses_is_told_in_its_words(
     assert str(raised.value) == f"root: {tmp_path / 'a'} cannot be written: {os.strerror(code)}. Set it."
 
 
-def test_an_unexpected_error_of_the_system_is_one_line() -> None:
+def test_unexpected_system_error_is_reported_in_one_line() -> None:
     said = describe(OSError(errno.ENOTDIR, "x", "/a/b"))
     assert said.startswith("/a/b: Not a directory. Check the disk")
     assert describe(OSError("of a library")).startswith("of a library. Check")
@@ -148,7 +150,7 @@ def test_a_file_url_is_a_path_and_other_roots_are_known_schemes(tmp_path: Path) 
         ("file://data", "write it as file:///folder"),
         ("s33://x", "did you mean s3"),
         ("dropbox://x", "package that is not installed"),
-        ("http://example.org/", "a web server cannot be written"),
+        ("http://example.org/", "web servers cannot be written to"),
     ):
         with pytest.raises(SettingError, match=said):
             root(wrong)

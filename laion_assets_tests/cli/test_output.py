@@ -1,6 +1,5 @@
 """What strangers wrote reaches a terminal as visible characters, and a script as exact JSON."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -43,7 +42,7 @@ def _a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("LAION_ASSETS_ROOT", str(tmp_path))
 
 
-def test_search_prints_captions_and_urls_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_prints_one_line_for_each_caption_and_url(monkeypatch: pytest.MonkeyPatch) -> None:
     results = [result(text) for text in HOSTILE]
     monkeypatch.setattr(answer, "answer", lambda *_: results)
     lines, _ = printed("search", "x")
@@ -57,7 +56,7 @@ def result(text: str) -> SearchResult:
     return SearchResult(**{**fields, "similarity": 0.5})
 
 
-def test_trace_prints_a_row_s_values_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trace_prints_one_line_for_each_value(monkeypatch: pytest.MonkeyPatch) -> None:
     found = FoundRow(0, 0, 0, "000000000", {f"column {number}": text for number, text in enumerate(HOSTILE)})
     monkeypatch.setattr(uid_lookup, "find_uid", lambda *_: found)
     lines, _ = printed("trace", "0" * 32)
@@ -66,36 +65,30 @@ def test_trace_prints_a_row_s_values_as_one_line_each(monkeypatch: pytest.Monkey
     assert list(json.loads(as_json)["values"].values()) == list(HOSTILE)
 
 
-def test_fetch_prints_what_servers_sent_as_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    from laion_assets.stages.image_shards import preview
-    from laion_assets.stages.image_shards.preview import HopPreview, UrlPreview
+def test_fetch_prints_one_line_for_each_text_from_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from laion_assets.stages.image_shards import preview as decision
 
-    outcome = UrlPreview(
-        url=HOSTILE[0],
-        status=HOSTILE[1],
-        reason=HOSTILE[25],
-        detail=HOSTILE[2],
-        final_url=HOSTILE[3],
-        hops=tuple(
-            HopPreview(text, None, 200, ({"address": text, "verdict": text},), text, False, {text: 0.1})
+    made = {
+        "status": HOSTILE[0],
+        "reason": HOSTILE[25],
+        **{f"key {number}": text for number, text in enumerate(HOSTILE)},
+        "consent": list(HOSTILE),
+        "hops": [
+            {
+                "url": text,
+                "http_status": text,
+                "robots_txt": text,
+                "addresses": [{"address": text, "verdict": text}],
+                "seconds": {text: 0.1},
+            }
             for text in HOSTILE
-        ),
-        consent=tuple(HOSTILE),
-        http_status=200,
-        bytes=1,
-        wire_bytes=1,
-        original_width=None,
-        original_height=None,
-        width=None,
-        height=None,
-        seconds=0.1,
-        attempts=1,
-    )
-    monkeypatch.setattr(preview, "preview_url", lambda *_: outcome)
+        ],
+    }
+    monkeypatch.setattr(decision, "decide", lambda *_: made)
     lines, _ = printed("fetch", "http://a.test/")
-    assert len(lines) == 1 + 8 + len(HOSTILE) * (1 + 4) + 1
+    assert len(lines) == 1 + len(HOSTILE) * (1 + 1 + 4) + 1
     _, as_json = printed("fetch", "http://a.test/", "--json")
-    assert json.loads(as_json) == json.loads(json.dumps(dataclasses.asdict(outcome)))
+    assert json.loads(as_json) == made
 
 
 def test_statistics_prints_domains_and_licences_as_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def root(tmp_path, monkeypatch):
     return dataset
 
 
-def test_status_counts_them_and_says_what_to_check(root):
+def test_status_counts_local_failures_and_says_what_to_check(root):
     said = CliRunner().invoke(status, ["--dataset", "sample"])
     assert said.exit_code == 0
     assert "the last run is incomplete, 2 partitions were not committed because of local failures" in said.output
@@ -39,7 +39,7 @@ def test_status_counts_them_and_says_what_to_check(root):
     assert CliRunner().invoke(status, ["--dataset", "sample", "--check"]).exit_code == 1
 
 
-def test_the_check_warns_and_a_committed_or_damaged_note_is_gone(root):
+def test_check_warns_of_local_failures_until_the_shard_is_committed(root):
     result = summarize(DatasetStatus(root).states("image_shards"), "all")
     assert not result.passed
     assert "2 not committed because of local failures" in (result.description or "")

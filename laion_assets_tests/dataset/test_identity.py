@@ -1,4 +1,4 @@
-"""uids, their ranges, and the digest of rows."""
+"""uids, their partitions, and the digest of rows."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ from laion_assets.dataset.identity import (
 from laion_assets.dataset.layout import Layout
 
 
-def test_a_uid_is_the_md5_of_url_nul_caption() -> None:
+def test_uid_is_the_md5_of_url_nul_and_caption() -> None:
     assert uid_of("http://a/", "b") == hashlib.md5(b"http://a/\0b").hexdigest()
     assert uid_of("http://a/", None) == uid_of("http://a/", "") == hashlib.md5(b"http://a/\0").hexdigest()
     urls, captions = pa.array(["x", "http://a/", "http://a/"]), pa.array(["y", "b", None])
@@ -31,7 +31,7 @@ def test_a_uid_is_the_md5_of_url_nul_caption() -> None:
 
 
 @given(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=20))
-def test_halves_sort_as_the_bytes_do(digests: list[bytes]) -> None:
+def test_halves_sort_like_the_bytes(digests: list[bytes]) -> None:
     high, low = halves(digest_column(digest_array(digests)).slice(1))
     assert [int(first) << 64 | int(last) for first, last in zip(high, low, strict=True)] == [
         int.from_bytes(digest, "big") for digest in digests[1:]
@@ -55,7 +55,7 @@ def _table(texts: list[str | None], numbers: list[float | None]) -> pa.Table:
     return pa.table({"text": pa.array(texts, pa.string()), "number": pa.array(numbers, pa.float64())})
 
 
-def test_a_digest_depends_on_values_alone(tmp_path) -> None:
+def test_digest_depends_only_on_values(tmp_path) -> None:
     table = _table(["a", None, "", "déjà"], [0.5, None, -1.0, 0.0])
     longer = _table(["x", "a", None, "", "déjà", "y"], [9.0, 0.5, None, -1.0, 0.0, 9.0])
     pq.write_table(table, tmp_path / "t.parquet", use_dictionary=True)
@@ -66,7 +66,7 @@ def test_a_digest_depends_on_values_alone(tmp_path) -> None:
         assert rows_digest(same) == rows_digest(table)
 
 
-def test_a_digest_sees_every_change() -> None:
+def test_digest_changes_with_every_value() -> None:
     table = _table(["a", None, "", "b"], [0.5, None, -1.0, 0.0])
     others = [
         _table(["a", "", "", "b"], [0.5, None, -1.0, 0.0]),
@@ -81,6 +81,6 @@ def test_a_digest_sees_every_change() -> None:
     assert len(digests) == len(others) + 1
 
 
-def test_the_digest_of_known_rows_never_changes() -> None:
+def test_digest_of_known_rows_does_not_change() -> None:
     """Manifests hold these digests: another value here makes every published parquet file stale."""
     assert rows_digest(_table(["a", None], [0.5, None])) == "40676af6e258e9b1e14a213bc1517339"

@@ -1,4 +1,4 @@
-"""Layout: pure arithmetic, so laws over all values rather than examples."""
+"""The layout: properties of its arithmetic over all values."""
 
 import itertools
 import math
@@ -99,14 +99,14 @@ def test_counts_that_are_not_integers_are_refused(wrong: Any) -> None:
 
 @st.composite
 def subsets(draw: st.DrawFn) -> tuple[Layout, Layout]:
-    """A layout and one of some of its parquet files."""
+    """A layout, and a subset of its parquet files."""
     whole = draw(layouts())
     first = draw(st.integers(0, whole.parquet_files - 1))
     return whole, replace(whole, window=(first, draw(st.integers(first + 1, whole.parquet_files))))
 
 
 @given(subsets())
-def test_a_subset_has_the_whole_s_shards_and_each_of_them_once(pair: tuple[Layout, Layout]) -> None:
+def test_subset_has_each_shard_of_its_parquet_files_once(pair: tuple[Layout, Layout]) -> None:
     whole, subset = pair
     shards = [shard for parquet in subset.parquet_numbers for shard in whole.shards_of_parquet(parquet)]
     assert list(subset.shard_numbers) == shards

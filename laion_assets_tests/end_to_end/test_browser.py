@@ -134,7 +134,7 @@ def test_a_shard_of_laion400m_leads_to_its_rows_and_to_its_embedding_file(
     page.goto(f"{dagster.url}/assets/laion400m/image_shards?view=partitions&partition={shard:05d}")
     row_group = metadata(page, "rows_from")
     expect(row_group).to_contain_text(f"row group {shard} of dedup_parquet/00.parquet", timeout=PATIENCE_MS)
-    for label in ("rows_in", "rows_out", "bytes", "pictures_per_s", "success_rate"):
+    for label in ("rows_in", "rows_out", "bytes", "images_per_s", "success_rate"):
         expect(metadata(page, label)).to_be_visible(timeout=PATIENCE_MS)
     shoot(page, "shard-laion400m")
     for label, key, sign in (("dedup_parquet", "00", "shards"), ("clip_embeddings", "000", "000")):
@@ -151,7 +151,7 @@ def test_a_shard_shows_its_counts_reasons_and_pictures(dagster: DagsterPage, pag
     page.goto(f"{dagster.url}/assets/sample/image_shards?view=partitions&partition=00003")
     expect(page.get_by_text("dropped_by_reason")).to_be_visible(timeout=PATIENCE_MS)
     shoot(page, "shard")
-    metadata(page, "pictures").get_by_text("[Show Markdown]").click()
+    metadata(page, "images").get_by_text("[Show Markdown]").click()
     picture = page.locator("img[src^='data:image/jpeg']")
     expect(picture).to_be_visible(timeout=PATIENCE_MS)
     assert picture.evaluate("image => image.naturalWidth") > 100

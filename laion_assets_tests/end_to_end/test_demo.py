@@ -176,7 +176,7 @@ def test_ctrl_c_keeps_finished_shards_and_leaves_no_process(demo: Demo, tmp_path
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=15)[1]
     assert process.returncode == 130, said
-    assert "every finished partition is kept" in said
+    assert "Every committed partition is kept" in said
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
     dataset = replace(SAMPLE, root=str(tmp_path / "data"))

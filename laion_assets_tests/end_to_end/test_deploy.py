@@ -169,7 +169,7 @@ def test_a_run_whose_code_server_was_killed_is_started_again_and_makes_only_what
 
     def complete() -> dict[str, str]:
         states = DatasetStatus(dataset).states("image_shards")
-        return {state.key: state.manifest.published_at for state in states if state.manifest is not None}
+        return {state.key: state.manifest.committed_at for state in states if state.manifest is not None}
 
     backfill = served.page.backfill("sample", ["image_shards"], [f"{shard:05d}" for shard in shards])
     wait_until(complete, 180, 0.1)

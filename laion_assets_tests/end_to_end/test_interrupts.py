@@ -44,7 +44,7 @@ def test_ctrl_c_ends_with_status_130_and_without_tracebacks(demo: Demo, tmp_path
         time.sleep(0.1)
     rest = process.communicate(timeout=30)[0]
     assert process.returncode == 130, rest
-    assert "interrupted; every finished partition is kept" in rest
+    assert "interrupted. Every committed partition is kept" in rest
     assert "Traceback" not in rest
     assert "Error" not in rest
     _, alive = psutil.wait_procs(children, timeout=10)

@@ -16,7 +16,8 @@ from laion_assets.dataset.dataset import SAMPLE, SAMPLE_MODEL, Dataset
 from laion_assets.errors import IncompleteError, LaionAssetsError
 from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
-from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, load_model
+from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
+from laion_assets.stages.clip_embeddings.models.loading import load_model
 from laion_assets.stages.handles import (
     CLIP_EMBEDDINGS,
     DEDUP_PARQUET,

@@ -78,7 +78,7 @@ def test_it_can_be_searched(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("sample:3..9", "the dataset has 0..3"), ("sample:b", "is no subset"), ("samples", "is no dataset")],
+    [("sample:3..9", "the dataset has 0..3"), ("sample:b", "Invalid subset"), ("samples", "Unknown dataset")],
 )
 def test_a_subset_that_cannot_be_is_refused(name: str, said: str, tmp_path: Path) -> None:
     done = command(tmp_path, "status", "--dataset", name, check=False)

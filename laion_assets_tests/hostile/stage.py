@@ -9,9 +9,10 @@ from pathlib import Path
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.settings.spark import SparkSettings
 from laion_assets.http.policy import FetchPolicy
-from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 from laion_assets.stages.image_shards.settings import ImageSettings
+from laion_assets.stages.raw_csv.settings import CsvSettings
 
 DOWNLOADS = 8
 MAX_FILE_BYTES = 8_000_000
@@ -33,15 +34,15 @@ def hostile_dataset(folder: Path, healthy: bool) -> Dataset:
         root=str(folder / "data"),
         source="http://crawl.test/csv/",
         layout=Layout(parquet_files=2, shards=SHARDS, embedding_files=1, rows_per_shard=1_000),
-        metadata=MetadataSettings(
-            stall_timeout_s=3.0,
+        csv=CsvSettings(
+            timeout_s=3.0,
             retries=1,
             downloads=DOWNLOADS,
             connections_per_host=DOWNLOADS,
             max_file_bytes=MAX_FILE_BYTES,
             max_run_bytes=MAX_RUN_BYTES,
-            driver_memory="1g",
         ),
+        spark=SparkSettings(driver_memory="1g"),
         images=ImageSettings(
             fetch=FetchPolicy(
                 connect_timeout_s=3.0,

@@ -237,7 +237,7 @@ def _check_result(work: Dataset, undisturbed: Dataset) -> None:
 def _read_facts(manifest: bytes) -> dict[str, object]:
     """Return a manifest without times, requests and the stats file, which differ between runs."""
     facts = json.loads(manifest)
-    for name in ("published_at", "seconds"):
+    for name in ("committed_at", "seconds"):
         del facts[name]
     facts["files"] = [one for one in facts["files"] if one["repeatable"]]
     facts["details"] = {name: facts["details"][name] for name in ("statuses", "original_sizes")}

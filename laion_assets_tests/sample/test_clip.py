@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from laion_assets.sample.clip.batches import ATTRIBUTE_SIZES, UNKNOWN, attributes, make_batch
-from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION, clip_retrieval_name, register
+from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION, clip_retrieval_name
 from laion_assets.sample.scenes import draw_scene, is_held_out
+from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
 PICTURES = 200
 
@@ -27,7 +28,7 @@ def test_the_weights_are_small_and_half_precision() -> None:
         assert weights.get_slice("token_embedding.weight").get_shape()[0] == 49_408
 
 
-def test_the_published_figures_reach_the_aim(figures: dict) -> None:
+def test_published_evaluation_reaches_its_targets(figures: dict) -> None:
     assert figures["pictures"] == 1_000
     assert figures["held_out"]["recall_at_1"] >= 0.8
     assert figures["held_out"]["recall_at_10"] >= 0.99
@@ -36,7 +37,7 @@ def test_the_published_figures_reach_the_aim(figures: dict) -> None:
     assert figures["untrained"]["recall_at_10"] < 0.05
 
 
-def test_the_figures_can_be_measured_again(figures: dict) -> None:
+def test_evaluation_can_be_reproduced(figures: dict) -> None:
     """Among fewer pictures recall@1 can only rise, up to the noise of 200 questions."""
     from laion_assets.sample.clip.evaluate import Encoder, distinct_scenes, pipeline_jpeg, recalls
 
@@ -55,7 +56,7 @@ def test_the_figures_can_be_measured_again(figures: dict) -> None:
     assert apart == pytest.approx(figures["swapped_pairs"]["caption_accuracy"], abs=0.06)
 
 
-def test_the_preprocessing_is_the_one_of_training() -> None:
+def test_preprocessing_is_the_same_as_in_training() -> None:
     from PIL import Image
 
     from laion_assets.sample.clip.evaluate import Encoder
@@ -66,11 +67,11 @@ def test_the_preprocessing_is_the_one_of_training() -> None:
     assert np.allclose(preprocessed.numpy(), to_input(pixels[None])[0].numpy(), atol=1e-5)
 
 
-def test_clip_retrievals_loader_takes_the_name_and_gives_the_same_model() -> None:
+def test_all_clip_loads_the_same_model_by_its_name() -> None:
     from laion_assets.sample.clip.evaluate import Encoder
 
-    register()
-    register()
+    import_open_clip(ARCHITECTURE)
+    import_open_clip(ARCHITECTURE)
     from all_clip import load_clip
 
     name = clip_retrieval_name()
@@ -82,7 +83,7 @@ def test_clip_retrievals_loader_takes_the_name_and_gives_the_same_model() -> Non
     assert np.dot(theirs / np.linalg.norm(theirs), ours) > 0.9999
 
 
-def test_a_picture_has_the_same_embedding_in_any_batch_and_mode() -> None:
+def test_image_has_the_same_embedding_in_any_batch_and_mode() -> None:
     """clip-retrieval never switches a model to evaluation: nothing in it may depend on the batch."""
     import torch
 
@@ -107,7 +108,7 @@ def test_batches_are_a_function_of_seed_and_step_and_hold_nothing_held_out() -> 
     assert all(column.max() < size for column, size in zip(batch.seen.T, ATTRIBUTE_SIZES, strict=True))
 
 
-def test_attributes_are_what_a_picture_shows() -> None:
+def test_attributes_describe_what_an_image_shows() -> None:
     for number in range(50):
         scene = draw_scene(np.random.default_rng(number))
         assert attributes(scene) == attributes(scene.inverted)

@@ -27,7 +27,7 @@ def text_of(file: CsvFile) -> str:
     return content.decode("utf-8-sig")
 
 
-def test_counts(crawl: Crawl) -> None:
+def test_counts_add_up(crawl: Crawl) -> None:
     counts = crawl.counts
     assert counts["unique"] == PAGES <= 5_400
     assert 6_300 <= counts["raw"] <= 6_700
@@ -36,7 +36,7 @@ def test_counts(crawl: Crawl) -> None:
     assert sum(page.expected == "success" for page in crawl.pages) > 4_900
 
 
-def test_each_fault_and_form_is_there_as_often_as_declared(crawl: Crawl) -> None:
+def test_each_fault_and_format_is_as_frequent_as_declared(crawl: Crawl) -> None:
     kinds = crawl.kinds
     assert all(kinds[fault.kind] == fault.pages for fault in FAULTS)
     assert all(kinds[form] == count for form, (count, _, _) in FORMS.items() if form != "jpeg")
@@ -55,7 +55,7 @@ def test_hosts_are_many_and_one_is_busy(crawl: Crawl) -> None:
     assert hosts["photos-07.test"] > 0.25 * PAGES
 
 
-def test_headers_drift(crawl: Crawl) -> None:
+def test_csv_headers_differ_between_files(crawl: Crawl) -> None:
     headers = {file.columns for file in crawl.files if file.columns}
     assert len(headers) >= 10
     assert COLUMNS in headers
@@ -74,7 +74,7 @@ def test_headers_drift(crawl: Crawl) -> None:
     }
 
 
-def test_sound_files_read_back_as_their_records(crawl: Crawl) -> None:
+def test_well_formed_files_are_read_back_as_their_records(crawl: Crawl) -> None:
     read = 0
     for file in crawl.files:
         if file.malformed or file.trait == "empty":
@@ -90,7 +90,7 @@ def test_sound_files_read_back_as_their_records(crawl: Crawl) -> None:
     assert read > 1_000
 
 
-def test_height_and_width_are_swapped_as_published(crawl: Crawl) -> None:
+def test_height_and_width_are_swapped_as_in_the_published_tables(crawl: Crawl) -> None:
     record = next(r for f in crawl.files for r in f.records if r.page >= 0 and r.fields["WIDTH"].isdigit())
     page = crawl.pages[record.page]
     assert (record.fields["HEIGHT"], record.fields["WIDTH"]) == tuple(map(str, page.size))
@@ -111,7 +111,7 @@ def test_a_smaller_crawl_is_the_beginning_of_the_full_one() -> None:
         crawl_rows(0)
 
 
-def test_two_processes_make_the_same_bytes(crawl: Crawl) -> None:
+def test_two_processes_build_the_same_bytes(crawl: Crawl) -> None:
     code = (
         "import hashlib; from laion_assets.sample.crawl import build_crawl;"
         "print(hashlib.sha256(b''.join(f.path.encode() + f.content for f in build_crawl().files)).hexdigest())"
@@ -120,7 +120,7 @@ def test_two_processes_make_the_same_bytes(crawl: Crawl) -> None:
     assert other == hashlib.sha256(b"".join(f.path.encode() + f.content for f in crawl.files)).hexdigest()
 
 
-def test_importing_the_sample_brings_no_heavy_library() -> None:
+def test_importing_the_sample_imports_no_heavy_library() -> None:
     heavy = ("torch", "open_clip", "pyspark", "img2dataset", "faiss", "dagster", "pyarrow")
     modules = ", ".join(f"laion_assets.sample.{name}" for name in ("running", "site", "crawl", "clip.model"))
     code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"

@@ -14,7 +14,7 @@ PIXELS = render(draw_scene(np.random.default_rng(0)), 200, 150)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_form_shows_the_picture(form: str) -> None:
+def test_every_format_decodes_to_the_image(form: str) -> None:
     _, media, encode = FORMS[form]
     body = encode(PIXELS)
     assert body == encode(PIXELS)
@@ -35,7 +35,7 @@ def test_the_deep_png_has_sixteen_bits() -> None:
     assert np.array_equal(samples[..., ::-1] // 257, PIXELS)
 
 
-def test_exif_says_what_it_should() -> None:
+def test_exif_has_orientation_and_location() -> None:
     with Image.open(io.BytesIO(FORMS["exif_rotated"][2](PIXELS))) as rotated:
         assert rotated.size == (150, 200)
         assert rotated.getexif()[0x0112] == 6
@@ -51,7 +51,7 @@ def test_the_palette_has_a_transparent_corner() -> None:
     assert alpha[-1, -1] == 255
 
 
-def test_the_bomb_is_small_and_huge() -> None:
+def test_decompression_bomb_has_few_bytes_and_many_pixels() -> None:
     body = bomb_png()
     assert len(body) < 200_000
     assert int.from_bytes(body[16:20], "big") * int.from_bytes(body[20:24], "big") == 30_000**2

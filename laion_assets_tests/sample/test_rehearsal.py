@@ -17,7 +17,7 @@ from laion_assets.sample.running import running_site
 from laion_assets.stages.raw_csv.sources.source import source_url
 
 
-def test_the_layout_is_laion400m_s() -> None:
+def test_layout_is_that_of_laion400m() -> None:
     assert replace(REHEARSAL.layout, rows_per_shard=LAION400M.layout.rows_per_shard) == LAION400M.layout
 
 
@@ -47,7 +47,7 @@ def test_every_shard_gets_one_or_two_rows() -> None:
 
 
 @pytest.mark.parametrize(("row", "reason"), [(1, Reason.SUCCESS), (61_999, Reason.SUCCESS), (97, Reason.HTTP_404)])
-def test_the_site_serves_a_row_s_picture_or_none(row: int, reason: Reason) -> None:
+def test_site_serves_the_image_of_a_row_or_404(row: int, reason: Reason) -> None:
     with running_site(pages=1) as site:
         fetched = fetch(rehearsal.url_of(row), REHEARSAL.with_resolve(site.resolve).fetch_policy)
     assert fetched.reason is reason
@@ -55,5 +55,5 @@ def test_the_site_serves_a_row_s_picture_or_none(row: int, reason: Reason) -> No
         assert Image.open(io.BytesIO(fetched.body)).size == (rehearsal.SIDE, rehearsal.SIDE)
 
 
-def test_its_source_is_the_site_s_second_listing() -> None:
+def test_source_is_the_second_listing_of_the_site() -> None:
     assert source_url(REHEARSAL) == "http://crawl.test/rehearsal/"

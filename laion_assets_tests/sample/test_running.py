@@ -34,7 +34,7 @@ def gone_within(process_id: int, seconds: float) -> bool:
     return not alive(process_id)
 
 
-def test_it_listens_on_loopback_only_and_ends_with_the_block() -> None:
+def test_site_listens_only_on_loopback_and_ends_with_the_block() -> None:
     with running_site(pages=10) as site:
         assert site.source == "http://crawl.test/laion400m/"
         assert site.resolve == {"*.test": f"127.0.0.1:{site.port}"}
@@ -56,7 +56,7 @@ with running.running_site(pages=10):
 """
 
 
-def test_it_starts_from_an_installed_package_whose_neighbour_has_the_name_of_a_standard_module(tmp_path: Path) -> None:
+def test_site_starts_from_an_installed_package_beside_a_module_with_a_standard_name(tmp_path: Path) -> None:
     installed = tmp_path / "site-packages"
     package = Path(running.__file__).parents[1]
     shutil.copytree(package, installed / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
@@ -69,14 +69,14 @@ def test_it_starts_from_an_installed_package_whose_neighbour_has_the_name_of_a_s
     assert done.stdout.startswith(str(installed))
 
 
-def test_it_ends_with_a_block_that_fails() -> None:
+def test_site_ends_when_the_block_raises() -> None:
     with pytest.raises(RuntimeError, match="halfway"), running_site(pages=10) as site:
         raise RuntimeError("halfway")
     assert not alive(site.process_id)
 
 
 @pytest.mark.parametrize("pipe_held", [False, True], ids=["pipe closed", "pipe held by a sibling"])
-def test_it_dies_with_a_killed_parent(pipe_held: bool) -> None:
+def test_site_ends_when_its_parent_is_killed(pipe_held: bool) -> None:
     """Also where a forked sibling survives and holds the pipe's other end open."""
     fork = "pid = os.fork()\n    if not pid: time.sleep(30); os._exit(0)\n" if pipe_held else "pid = 0\n"
     code = (
@@ -101,7 +101,7 @@ def test_it_dies_with_a_killed_parent(pipe_held: bool) -> None:
         parent.stdout.close()
 
 
-def test_sigterm_ends_it_within_a_second() -> None:
+def test_site_ends_on_sigterm() -> None:
     command = [sys.executable, "-m", "laion_assets.sample.site", "--pages", "10"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -112,7 +112,7 @@ def test_sigterm_ends_it_within_a_second() -> None:
             assert process.wait(1) == 0
 
 
-def test_a_site_that_does_not_start_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_site_that_does_not_start_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "START_TIMEOUT_S", 5.0)
     with pytest.raises(SourceError, match="did not start"), running_site(pages=0):
         pass

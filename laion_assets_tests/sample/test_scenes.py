@@ -32,7 +32,7 @@ def test_the_caption_is_plain_words() -> None:
     assert RED_BLUE.inverted.captions[3] == "a blue square right of a red circle"
 
 
-def test_the_world_is_rich_enough() -> None:
+def test_scenes_have_enough_shapes_colours_and_relations() -> None:
     assert len(SHAPES) >= 6
     assert len(COLOURS) >= 8
     assert len(SIZES) >= 2
@@ -41,7 +41,7 @@ def test_the_world_is_rich_enough() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (256, 256), (320, 200), (200, 320), (4_000, 2), (1, 1)])
-def test_a_picture_has_the_size_asked_for_and_is_the_same_again(width: int, height: int) -> None:
+def test_image_has_the_requested_size_and_is_reproducible(width: int, height: int) -> None:
     for scene in SCENES[:5]:
         pixels = render(scene, width, height)
         assert pixels.shape == (height, width, 3)
@@ -49,7 +49,7 @@ def test_a_picture_has_the_size_asked_for_and_is_the_same_again(width: int, heig
         assert np.array_equal(pixels, render(scene, width, height))
 
 
-def test_another_seed_is_another_picture() -> None:
+def test_another_seed_draws_another_image() -> None:
     assert not np.array_equal(render(RED_BLUE, 64, 64), render(replace(RED_BLUE, seed=1), 64, 64))
 
 
@@ -98,7 +98,7 @@ def test_held_out_combinations_are_the_same_told_from_either_object() -> None:
     assert share == pytest.approx(1 / HELD_OUT_SHARE, abs=0.03)
 
 
-def test_scenes_can_be_drawn_from_either_side() -> None:
+def test_scenes_can_be_drawn_from_training_or_held_out_combinations() -> None:
     rng = np.random.default_rng(3)
     assert all(is_held_out(draw_scene(rng, held_out=True)) for _ in range(50))
     assert not any(is_held_out(draw_scene(rng, held_out=False)) for _ in range(50))

@@ -77,7 +77,7 @@ def test_the_listing_is_nginx_like_and_leads_to_every_file(site: RunningSite) ->
         assert int(headers["content-length"]) == len(file.content)
 
 
-def test_ranges_and_conditions(site: RunningSite) -> None:
+def test_ranges_and_conditional_requests_are_answered(site: RunningSite) -> None:
     file = build_crawl().files[0]
     url = site.source + file.path
     status, headers, body = get(site, url, Range="bytes=10-19")
@@ -106,7 +106,7 @@ def test_unknown_hosts_and_paths_are_not_found(site: RunningSite) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_good_pictures_come_as_drawn(site: RunningSite, form: str) -> None:
+def test_images_are_served_as_drawn(site: RunningSite, form: str) -> None:
     page = BY_KIND[form]
     status, headers, body = get(site, page.url)
     assert (status, headers["content-type"]) == (200, FORMS[form][1])
@@ -135,14 +135,14 @@ STATUSES = {
 
 
 @pytest.mark.parametrize(("kind", "status"), STATUSES.items())
-def test_statuses(site: RunningSite, kind: str, status: int) -> None:
+def test_fault_pages_have_their_http_status(site: RunningSite, kind: str, status: int) -> None:
     answered, headers, _ = get(site, BY_KIND[kind].url)
     assert answered == status
     assert "location" not in headers
     assert headers.get("retry-after") == ("1" if status in (429, 503) else None)
 
 
-def test_redirects(site: RunningSite) -> None:
+def test_redirects_lead_where_declared(site: RunningSite) -> None:
     def location(kind: str) -> str:
         status, headers, _ = get(site, BY_KIND[kind].url)
         assert status == 302
@@ -176,14 +176,14 @@ OPT_OUTS = {
 
 
 @pytest.mark.parametrize("kind", OPT_OUTS)
-def test_opt_out_headers_come_with_the_picture(site: RunningSite, kind: str) -> None:
+def test_opt_out_headers_are_sent_with_the_image(site: RunningSite, kind: str) -> None:
     status, headers, body = get(site, BY_KIND[kind].url)
     name, value = OPT_OUTS[kind]
     assert (status, headers[name]) == (200, value)
     assert body.startswith(b"\xff\xd8")
 
 
-def test_bodies_that_are_no_pictures(site: RunningSite) -> None:
+def test_bodies_of_broken_images_are_as_declared(site: RunningSite) -> None:
     status, headers, body = get(site, BY_KIND["html"].url)
     assert (status, headers["content-type"]) == (200, "image/jpeg")
     assert body.startswith(b"<!DOCTYPE html>")
@@ -203,7 +203,7 @@ def test_bodies_that_are_no_pictures(site: RunningSite) -> None:
     assert len(get(site, BY_KIND["bomb"].url)[2]) < 200_000
 
 
-def test_oversized_bodies(site: RunningSite) -> None:
+def test_oversized_bodies_are_announced_or_chunked(site: RunningSite) -> None:
     announced = talk(site, BY_KIND["oversized_announced"], 0.5)
     assert f"Content-Length: {OVERSIZED_BYTES}\r\n".encode() in announced
     _, headers, body = get(site, BY_KIND["oversized_chunked"].url)
@@ -212,7 +212,7 @@ def test_oversized_bodies(site: RunningSite) -> None:
     assert len(body) > 10_000_000
 
 
-def test_bodies_that_break_off(site: RunningSite) -> None:
+def test_truncated_responses_end_early(site: RunningSite) -> None:
     with pytest.raises(http.client.IncompleteRead):
         get(site, BY_KIND["short_body"].url)
     with pytest.raises(ConnectionResetError):
@@ -221,7 +221,7 @@ def test_bodies_that_break_off(site: RunningSite) -> None:
         get(site, BY_KIND["reset_mid_body"].url)
 
 
-def test_slow_kinds_do_not_end(site: RunningSite) -> None:
+def test_slow_faults_do_not_end(site: RunningSite) -> None:
     kinds = [fault.kind for fault in FAULTS if fault.slow]
     with ThreadPoolExecutor(len(kinds)) as pool:
         heard = dict(zip(kinds, pool.map(lambda kind: talk(site, BY_KIND[kind], 2.5), kinds), strict=True))
@@ -235,7 +235,7 @@ def test_slow_kinds_do_not_end(site: RunningSite) -> None:
     assert 100_000 < len(heard["endless_body"]) < 3_000_000
 
 
-def test_tls_is_not_spoken(site: RunningSite) -> None:
+def test_tls_handshake_fails(site: RunningSite) -> None:
     with socket.create_connection(("127.0.0.1", site.port), timeout=5) as connection:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             ssl.create_default_context().wrap_socket(connection, server_hostname="photos-01.test")
@@ -257,7 +257,7 @@ def test_other_methods_and_long_heads_are_refused(site: RunningSite) -> None:
             assert received[: len(answer)] == answer
 
 
-def test_connections_are_kept_and_many_at_once(site: RunningSite) -> None:
+def test_many_connections_are_kept_alive(site: RunningSite) -> None:
     pages = [page for page in PAGES if page.kind == "jpeg" and " " not in page.url][:240]
 
     def fetch(some: list[Page]) -> list[bytes]:
@@ -277,7 +277,7 @@ def test_connections_are_kept_and_many_at_once(site: RunningSite) -> None:
     assert all(body.startswith(b"\xff\xd8") for body in bodies)
 
 
-def test_another_process_gives_the_same_bytes(site: RunningSite) -> None:
+def test_another_process_serves_the_same_bytes(site: RunningSite) -> None:
     pages = [page for page in PAGES[:400] if page.expected == "success" and page.kind != "redirect"][:60]
 
     def digest(running: RunningSite) -> str:

@@ -11,19 +11,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.search.query import Searcher
-from laion_assets.stages.clip_embeddings.build import build_embedding_file
-from laion_assets.stages.clip_embeddings.models.clip_model import load_model
-from laion_assets.stages.knn_indices.build import build_indices
-from laion_assets.store.store import Store
-from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture, publish_shard, small_dataset
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture
 
 COMMAND = [sys.executable, "-m", "laion_assets.search.clip_retrieval_back"]
 SERVE = """
@@ -37,19 +32,6 @@ serve(replace(small_dataset(root), model=SAMPLE_MODEL), "127.0.0.1", int(port))
 """
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Twenty images, embedded and indexed with the sample's model."""
-    made = replace(small_dataset(tmp_path_factory.mktemp("back")), model=SAMPLE_MODEL)
-    model = load_model(SAMPLE_MODEL, device="cpu")
-    for shard in range(LAYOUT.shards):
-        publish_shard(made, shard, 5)
-    for embedding in range(LAYOUT.embedding_files):
-        build_embedding_file(made, Store.of(made), embedding, model, lambda line: None)
-    build_indices(made, Store.of(made), lambda line: None)
-    return made
-
-
 def ask(url: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=30) as answer:
@@ -57,15 +39,15 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
 
 
 @pytest.fixture(scope="module")
-def back(dataset: Dataset) -> Iterator[str]:
+def back(sample_model_dataset: Dataset) -> Iterator[str]:
     """The URL of the running service."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = Path(dataset.root) / "log"
+    log = Path(sample_model_dataset.root) / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, dataset.root, str(port)],
+            [sys.executable, "-c", SERVE, sample_model_dataset.root, str(port)],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
@@ -87,10 +69,10 @@ def back(dataset: Dataset) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_a_text_is_answered_as_our_search_answers(back: str, dataset: Dataset, modality: str) -> None:
+def test_a_text_is_answered_as_our_search_answers(back: str, sample_model_dataset: Dataset, modality: str) -> None:
     query = {"modality": modality, "num_images": 5, "num_result_ids": 5, "indice_name": "small", "deduplicate": False}
     theirs = ask(f"{back}/knn-service", {**query, "text": "a red circle"})
-    ours = Searcher(dataset).search("a red circle", k=5, modality=modality)
+    ours = Searcher(sample_model_dataset).search("a red circle", k=5, modality=modality)
     assert [found["uid"] for found in theirs] == [found.uid for found in ours]
 
 

@@ -388,7 +388,7 @@ def test_a_complete_asset_costs_one_listing_a_run(tmp_path: Path, monkeypatch: p
     prepare_store(dataset, IMAGE_SHARDS, range(3))
     calls: list[str] = []
     counted: dict[str, Callable[..., object]] = {}
-    for name in ("names", "size", "is_taken", "read_bytes"):
+    for name in ("names", "size", "exists", "read_bytes"):
         counted[name] = getattr(Store, name)
 
         def call(self: Store, *args: object, name: str = name, **more: object) -> object:
@@ -406,7 +406,7 @@ def test_the_command_line_names_and_removes_another_layout(tmp_path: Path, monke
     for key in ("00023", "00024"):
         publish(store, IMAGE_SHARDS, key, SAMPLE.layout)
     shown = CliRunner().invoke(cli, ["status", "-d", "sample"])
-    assert "of another layout: image_shards 00024 (1)" in shown.output
+    assert "partitions of another layout: image_shards 00024 (1)" in shown.output
     counted = CliRunner().invoke(cli, ["status", "-d", "sample", "--json", "--check"])
     assert json.loads(counted.stdout)[IMAGE_SHARDS]["old_layout"] == 1
     assert counted.exit_code == 1

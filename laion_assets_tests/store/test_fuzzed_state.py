@@ -1,4 +1,4 @@
-"""Whatever a manifest, an intent or a claim holds, reading it ends in the value or in our own error."""
+"""Any content of a manifest, an intent or a lease is either read, or refused with one of our errors."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ values = st.recursive(
 
 
 def places_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to every value inside of a JSON value."""
+    """The path to every value inside a JSON value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path] * bool(path) + [place for key, item in inner for place in places_in(item, (*path, key))]
 
@@ -80,7 +80,7 @@ def changed(draw: st.DrawFn, stored: bytes) -> bytes:
 
 
 def check_manifest(manifest: Manifest) -> None:
-    """What was accepted is what this program writes, and leads nowhere else."""
+    """Check that an accepted manifest is one that this program writes, and that its paths stay inside the store."""
     assert Manifest.from_json(manifest.to_json(), "here") == manifest
     for entry in manifest.files:
         assert checked_path(entry.path).startswith(folders_of_asset(manifest.asset))
@@ -112,7 +112,7 @@ def test_any_content_of_an_intent_is_read_dropped_or_refused(content: bytes) -> 
     store.write_bytes(intent_path(ASSET, KEY), content)
     try:
         intent = read_intent(store, ASSET, KEY)
-    except (StoreError, json.JSONDecodeError, UnicodeDecodeError):  # The last two: torn, and dropped.
+    except (StoreError, json.JSONDecodeError, UnicodeDecodeError):  # the last two: truncated, and dropped
         return
     assert intent is not None
     check_manifest(intent.manifest)
@@ -123,28 +123,28 @@ def test_any_content_of_an_intent_is_read_dropped_or_refused(content: bytes) -> 
 @settings(max_examples=100, deadline=None)
 @given(
     st.from_regex("[0-9]{5,8}", fullmatch=True) | st.text(min_size=1, max_size=12).filter(lambda name: "/" not in name),
-    st.binary(max_size=60) | values.map(lambda value: json.dumps({"owner": value, "host": value}).encode()),
+    st.binary(max_size=60) | values.map(lambda value: json.dumps({"holder": value, "host": value}).encode()),
 )
-def test_any_claim_is_read_or_ignored(name: str, content: bytes) -> None:
-    store = Store("memory://fuzzed-claim")
+def test_any_lease_is_read_or_ignored(name: str, content: bytes) -> None:
+    store = Store("memory://fuzzed-lease")
     store.delete("leases")
     try:
         store.write_bytes(f"leases/{ASSET}/{KEY}/{name}", content)
-    except StoreError:  # a name that no store of ours has
+    except StoreError:  # not a valid file name of a store
         return
     with lease(store, ASSET, KEY, wait_s=0.0) as held:
         assert held.number >= 1
 
 
 @given(st.text())
-def test_any_name_of_an_attempt_has_an_owner_or_none(name: str) -> None:
+def test_any_folder_name_has_a_live_holder_or_none(name: str) -> None:
     assert is_alive(name) in (True, False)
 
 
 @given(
     st.text(max_size=80) | st.lists(st.sampled_from(["..", ".", "", "a", "b c", "\\", "\0"]), max_size=6).map("/".join)
 )
-def test_a_path_is_inside_or_refused(path: str) -> None:
+def test_any_path_is_inside_the_store_or_refused(path: str) -> None:
     try:
         checked_path(path)
     except StoreError:
@@ -155,7 +155,7 @@ def test_a_path_is_inside_or_refused(path: str) -> None:
     assert len(inside.parts) > 2
 
 
-def test_a_manifest_survives_its_own_form() -> None:
+def test_manifest_is_equal_after_writing_and_reading() -> None:
     assert Manifest.from_json(MANIFEST.to_json(), "here") == MANIFEST
     store = Store("memory://fuzzed-manifest")
     store.write_bytes(manifest_path(ASSET, KEY), replace(MANIFEST, outputs={}).to_json())

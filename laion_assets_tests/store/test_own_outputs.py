@@ -1,4 +1,4 @@
-"""Which files of a source are read: tables in any letter case, regular files, never what this project wrote itself."""
+"""The files of a source that are read: regular files in any letter case, never this project's own outputs."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ TABLE = b"URL|TEXT|similarity\nhttp://a.test/1.jpg|one|0.3\n"
 
 
 def fetched(dataset: Dataset, log: Callable[[str], None] = quiet) -> list[str]:
-    """The files of raw_csv, below it."""
+    """Return the files of raw_csv, relative to it."""
     manifest = fetch_raw_csv(dataset, Store.of(dataset), log)
     return sorted(entry.path.removeprefix("raw_csv/") for entry in manifest.files)
 
@@ -31,7 +31,7 @@ def reasons(dataset: Dataset) -> dict[str, int]:
 
 
 def write_outputs(root: Path, name: str) -> None:
-    """What a dataset's folder holds after a run."""
+    """Write files like those of a dataset's folder after a run."""
     for path in (
         "raw_csv/old.csv",
         "dedup_parquet/00.parquet",
@@ -44,7 +44,7 @@ def write_outputs(root: Path, name: str) -> None:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A folder with a table in it, where a project's root is, too."""
+    """A folder with a table and with a project's root."""
     (tmp_path / "work" / "in").mkdir(parents=True)
     (tmp_path / "work" / "in" / "crawl.csv").write_bytes(TABLE)
     return tmp_path / "work"
@@ -52,7 +52,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 @pytest.mark.parametrize("below", ["data", "data/deep", "."])
-def test_a_source_that_holds_the_root_is_read_without_the_outputs(
+def test_source_that_contains_the_root_is_read_without_the_outputs(
     dataset: Dataset, work: Path, scheme: str, below: str
 ) -> None:
     root = work / below
@@ -60,11 +60,11 @@ def test_a_source_that_holds_the_root_is_read_without_the_outputs(
     here = replace(dataset, root=f"{scheme}{root}", source=f"{scheme}{work}")
     lines: list[str] = []
     assert fetched(here, lines.append) == ["in/crawl.csv"]
-    assert any("files that this project wrote below" in line for line in lines)
+    assert any("files written by this project below" in line for line in lines)
     assert fetched(here) == ["in/crawl.csv"], "a second time, with outputs of its own there"
 
 
-def test_links_into_the_root_are_not_read_either(dataset: Dataset, work: Path, tmp_path: Path) -> None:
+def test_links_into_the_root_are_not_read(dataset: Dataset, work: Path, tmp_path: Path) -> None:
     root = tmp_path / "elsewhere"
     write_outputs(root, dataset.folder)
     (work / "data").symlink_to(root)
@@ -80,18 +80,18 @@ def test_links_into_the_root_are_not_read_either(dataset: Dataset, work: Path, t
 
 @pytest.mark.parametrize("below", ["", "/raw_csv"])
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_a_source_inside_the_dataset_s_own_folder_is_refused(
+def test_source_inside_the_folder_of_the_dataset_is_refused(
     dataset: Dataset, work: Path, below: str, scheme: str
 ) -> None:
     write_outputs(work, dataset.folder)
     for setting in ("source", "published"):
         named = f"{scheme}{work}/{dataset.folder}{below}"
         here = replace(dataset, root=str(work), **{setting: (named,) if setting == "published" else named})
-        with pytest.raises(SettingError, match=f"{setting} is {named}, which lies in the dataset's own folder"):
+        with pytest.raises(SettingError, match=f"{setting} is {named}, inside of the dataset's own folder"):
             fetched(here) if setting == "source" else observe_published(here, Store.of(here), quiet)
 
 
-def test_published_files_are_found_beside_the_root_in_any_letter_case(dataset: Dataset, work: Path) -> None:
+def test_published_files_are_found_in_any_letter_case(dataset: Dataset, work: Path) -> None:
     write_outputs(work / "data", dataset.folder)
     write_outputs(work / "data", "other")
     for name in ("part1.parquet", "PART2.PARQUET", "three[1]?.parquet"):
@@ -101,7 +101,7 @@ def test_published_files_are_found_beside_the_root_in_any_letter_case(dataset: D
     observe_published(here, Store.of(here), lines.append)
     names = ["in/PART2.PARQUET", "in/part1.parquet", "in/three[1]?.parquet"]
     assert [file.path for file in read_list(Store.of(here))] == names
-    assert f"{work}: 1 files that are not named .parquet are not read" in lines
+    assert f"{work}: skipped 1 files not named .parquet" in lines
     (work / "in [x]").mkdir()
     pq.write_table(pa.table({"URL": ["http://a.test/"], "TEXT": ["a"]}), work / "in [x]" / "a.parquet")
     observe_published(replace(here, published=(f"{work}/in [x]/*.parquet",)), Store.of(here), quiet)
@@ -120,13 +120,13 @@ def test_tables_are_read_in_any_letter_case_and_others_are_counted(dataset: Data
     assert fetched(here, lines.append) == ["PART2.CSV", "crawl.csv", "p.Parquet", "x.Csv.GZ"]
     assert reasons(here) == {"other_pattern": 2}
     assert "left out, other_pattern: 'notes.txt'" in lines
-    exact = replace(here, metadata=replace(here.metadata, pattern=r"(?-i:\.csv)$"))
+    exact = replace(here, csv=replace(here.csv, pattern=r"(?-i:\.csv)$"))
     assert fetched(exact) == ["crawl.csv"]
 
 
-def test_a_pattern_that_is_no_regular_expression_is_refused_by_its_setting(dataset: Dataset, work: Path) -> None:
-    with pytest.raises(SettingError, match=r"metadata\.pattern is '\*\.csv': it must be a regular expression"):
-        replace(dataset, source=str(work), metadata=replace(dataset.metadata, pattern="*.csv"))
+def test_invalid_regular_expression_is_refused_with_its_setting(dataset: Dataset, work: Path) -> None:
+    with pytest.raises(SettingError, match=r"csv\.pattern is '\*\.csv': it must be a valid Python regular expression"):
+        replace(dataset, source=str(work), csv=replace(dataset.csv, pattern="*.csv"))
 
 
 def test_pipes_folders_and_broken_links_named_like_tables_are_counted_not_opened(dataset: Dataset, work: Path) -> None:
@@ -143,30 +143,28 @@ NAMES = ["*.csv", "a*.csv", "a?.csv", "a[1].csv", "a1.csv", "ab.csv", "x#y.csv",
 
 
 @pytest.mark.parametrize("root", ["local", "remote"])
-def test_signs_of_patterns_in_the_names_of_objects_are_literal(
-    dataset: Dataset, object_store: str, root: str, tmp_path: Path
-) -> None:
+def test_wildcards_in_object_names_are_literal(dataset: Dataset, object_store: str, root: str, tmp_path: Path) -> None:
     there = f"{object_store}/literal-{root}"
     fs, base = fsspec.core.url_to_fs(there)
     for number, name in enumerate(NAMES):
         fs.pipe_file(f"{base}/in/{name}", b"%d|" % number + TABLE)
     where = f"{there}/data" if root == "remote" else dataset.root
     here = replace(dataset, source=there, root=where)
-    here = replace(here, metadata=replace(here.metadata, partial_folder=str(tmp_path / "partial")))
+    here = replace(here, csv=replace(here.csv, partial_folder=str(tmp_path / "partial")))
     store = Store.of(here)
     for _ in range(2):
         assert fetched(here) == sorted(f"in/{name}" for name in NAMES)
         for number, name in enumerate(NAMES):
             assert store.read_bytes(f"raw_csv/in/{name}") == b"%d|" % number + TABLE
     fs.rm_file(f"{base}/in/a*.csv")
-    gone = replace(here, metadata=replace(here.metadata, deleted_at_source="remove"))
+    gone = replace(here, csv=replace(here.csv, deleted_at_source="remove"))
     left = [name for name in NAMES if name != "a*.csv"]
     assert fetched(gone) == sorted(f"in/{name}" for name in left)
     assert all(store.size(f"raw_csv/in/{name}") for name in left), "nothing but the one file was deleted"
     assert store.size("raw_csv/in/a*.csv") is None
 
 
-def test_a_bucket_that_holds_the_root_is_read_without_the_outputs(
+def test_bucket_that_contains_the_root_is_read_without_the_outputs(
     dataset: Dataset, object_store: str, tmp_path: Path
 ) -> None:
     there = f"{object_store}/holds-root"
@@ -175,17 +173,17 @@ def test_a_bucket_that_holds_the_root_is_read_without_the_outputs(
     fs.pipe_file(f"{base}/data/other/manifests/raw_csv/whole.json", b"{}")
     fs.pipe_file(f"{base}/data/other/raw_csv/x.csv", TABLE)
     here = replace(dataset, source=there, root=f"{there}/data")
-    here = replace(here, metadata=replace(here.metadata, partial_folder=str(tmp_path / "partial")))
+    here = replace(here, csv=replace(here.csv, partial_folder=str(tmp_path / "partial")))
     for _ in range(2):
         assert fetched(here) == ["in/crawl.csv"]
     with pytest.raises(SettingError, match="own folder"):
         fetched(replace(here, source=f"{there}/data/{dataset.folder}"))
 
 
-def test_a_source_without_a_table_says_what_it_has(dataset: Dataset, tmp_path: Path) -> None:
+def test_source_without_a_table_lists_the_files_it_has(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "table.tsv").write_bytes(TABLE)
     with pytest.raises(
-        SourceError, match=r"has no file that matches metadata\.pattern.*left out, other_pattern: 'table\.tsv'"
+        SourceError, match=r"No file of the source .* matches csv\.pattern.*left out, other_pattern: 'table\.tsv'"
     ):
         fetched(replace(dataset, source=str(tmp_path / "in")))

@@ -1,4 +1,4 @@
-"""A damaged parquet file of a stage is refused by its name, whoever reads it."""
+"""A damaged parquet file of a stage is refused with its name, whatever reads it."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from laion_assets_tests.stages.image_shards.shards import dataset_of
 
 ROWS = [(f"http://a.test/{number}.jpg", f"a caption of row {number}") for number in range(40)]
 UID = uid_of(*ROWS[5])
-AGAIN = r"00\.parquet .*materialize partition 00 of dedup_parquet again"
+AGAIN = r"00\.parquet .*Materialize partition 00 of dedup_parquet again"
 Use = Callable[[Dataset], object]
 USES: dict[str, Use] = {
     "trace": lambda dataset: find_uid(dataset, Store.of(dataset), UID),
@@ -41,7 +41,7 @@ def path_of(dataset: Dataset) -> Path:
     return found
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -56,15 +56,15 @@ def flip_end(path: Path) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("damage", [cut, flip_footer, flip_end, Path.unlink], ids=lambda damage: damage.__name__)
-def test_a_damaged_parquet_file_is_named(dataset: Dataset, use: str, damage: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("damage", [truncate, flip_footer, flip_end, Path.unlink], ids=lambda damage: damage.__name__)
+def test_damaged_parquet_file_is_named(dataset: Dataset, use: str, damage: Callable[[Path], None]) -> None:
     damage(path_of(dataset))
     with pytest.raises(IntegrityError, match=AGAIN) as raised:
         USES[use](dataset)
     assert "\n" not in str(raised.value)
 
 
-def test_an_altered_caption_is_not_shown_by_its_uid(dataset: Dataset) -> None:
+def test_altered_caption_is_refused_by_its_uid(dataset: Dataset) -> None:
     found = find_uid(dataset, Store.of(dataset), UID)
     assert found is not None
     assert found.values["TEXT"] == "a caption of row 5"

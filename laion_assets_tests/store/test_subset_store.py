@@ -1,4 +1,4 @@
-"""A subset's store: the whole's files up to the shards, its own after them."""
+"""The store of a subset: files up to the shards are shared with the whole dataset, later files are its own."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,9 @@ SUBSET = SAMPLE.subset(range(0, 2))
     ],
 )
 @pytest.mark.parametrize("root", ["{tmp}", "memory://subset"])
-def test_files_lie_with_the_whole_or_below_subsets(path: str, where: str, root: str, tmp_path: Path) -> None:
+def test_shared_files_are_with_the_whole_dataset_and_others_below_subsets(
+    path: str, where: str, root: str, tmp_path: Path
+) -> None:
     root = root.format(tmp=tmp_path)
     whole, part = Store.of(replace(SAMPLE, root=root)), Store.of(replace(SUBSET, root=root))
     part.write_bytes(path, b"content")

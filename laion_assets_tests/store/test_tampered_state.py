@@ -1,4 +1,4 @@
-"""Stored state that somebody changed: a refusal by name each time, and nothing outside of the store is touched."""
+"""Tampered state in the store: each change is refused with its file name, and no file outside the store changes."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ Change = Callable[[dict[str, Any]], None]
 
 @pytest.fixture(autouse=True)
 def canary(tmp_path: Path) -> Iterator[Path]:
-    """A folder beside the dataset's, which no test may change."""
+    """A folder beside the one of the dataset. No test may change it."""
     folder = tmp_path / "canary"
     folder.mkdir()
     (folder / "precious.txt").write_text("precious", encoding="utf-8")
@@ -77,8 +77,8 @@ def put(*keys: str | int, value: object) -> Change:
     return change
 
 
-def publish(dataset: Dataset) -> None:
-    """What a run that makes the shard anew does."""
+def rebuild(dataset: Dataset) -> None:
+    """Rebuild the shard as a run does."""
     recover(Store.of(dataset), IMAGE_SHARDS, KEY)
     publish_shard(dataset, 1, ROWS[1] + 1)
 
@@ -97,7 +97,7 @@ def search(dataset: Dataset) -> None:
 
 
 def states(dataset: Dataset) -> dict[str, list[str]]:
-    """What `laion-assets status` reads."""
+    """The states that `laion-assets status` prints."""
     freshness = DatasetStatus(dataset)
     return {asset: [state.state for state in freshness.states(asset)] for asset in stage_names(dataset)}
 
@@ -126,9 +126,9 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
     "path is absolute": (put("files", 0, "path", value="/etc/passwd"), "not a path inside"),
     "path of another asset": (put("files", 0, "path", value="raw_csv/a.csv"), "not a path in image_shards"),
     "path of a manifest": (put("files", 0, "path", value="manifests/raw_csv/all.json"), "not a path in image_shards"),
-    "a file twice": (lambda d: d["files"].append(d["files"][0]), "twice"),
+    "a file twice": (lambda d: d["files"].append(d["files"][0]), "duplicate file"),
     "files is an object": (put("files", value={}), "files are not a list"),
-    "an entry is a list": (put("files", 0, value=[1]), "fields are others"),
+    "an entry is a list": (put("files", 0, value=[1]), "fields are wrong"),
     "an entry has another field": (put("files", 0, "mode", value="0777"), "mode"),
     "an entry lacks its sha256": (lambda d: d["files"][0].pop("sha256"), "sha256"),
     "sha256 is short": (put("files", 0, "sha256", value="00"), "the sha256 of"),
@@ -140,16 +140,16 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
     "rows do not add up": (put("counts", "rows_in", value=10**6), "1000000 rows in are not"),
     "reasons is a list": (put("counts", "reasons", value=[1]), "reasons are not an object"),
     "reasons have texts": (put("counts", "reasons", value={"a": "b"}), "a count of rows is 'b'"),
-    "counts is a list": (put("counts", value=[]), "fields are others"),
-    "details is a list": (put("details", value=[]), "outputs or its details"),
-    "details is null": (put("details", value=None), "outputs or its details"),
+    "counts is a list": (put("counts", value=[]), "fields are wrong"),
+    "details is a list": (put("details", value=[]), "outputs or details"),
+    "details is null": (put("details", value=None), "outputs or details"),
     "details are nested 100 deep": (put("details", "x", value=json.loads("[" * 100 + "]" * 100)), "too deeply"),
     "details hold 1e999": (put("details", "x", value=float("inf")), "Infinity"),
-    "outputs is null": (put("outputs", value=None), "outputs or its details"),
-    "outputs have numbers": (put("outputs", value={"00001": 5}), "output's digest"),
-    "published_at is 5": (put("published_at", value=5), "is not text"),
-    "published_at is yesterday": (put("published_at", value="yesterday"), "isoformat"),
-    "published_at has no zone": (put("published_at", value="0001-01-01T00:00:00"), "no time zone"),
+    "outputs is null": (put("outputs", value=None), "outputs or details"),
+    "outputs have numbers": (put("outputs", value={"00001": 5}), "digest of an output"),
+    "committed_at is 5": (put("committed_at", value=5), "is not text"),
+    "committed_at is yesterday": (put("committed_at", value="yesterday"), "isoformat"),
+    "committed_at has no zone": (put("committed_at", value="0001-01-01T00:00:00"), "no time zone"),
     "seconds is text": (put("seconds", value="x"), "its seconds"),
     "seconds are negative": (put("seconds", value=-1), "its seconds"),
     "settings is null": (put("settings", value=None), "is not text"),
@@ -164,7 +164,7 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("label", SHARD_MANIFESTS)
-def test_a_tampered_manifest_is_damaged_by_name_and_replaced_by_a_new_run(built: Dataset, label: str) -> None:
+def test_tampered_manifest_is_reported_as_damaged_and_replaced_by_a_new_run(built: Dataset, label: str) -> None:
     change, said = SHARD_MANIFESTS[label]
     edit(place(built), change)
     state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
@@ -174,7 +174,7 @@ def test_a_tampered_manifest_is_damaged_by_name_and_replaced_by_a_new_run(built:
     states(built)
     with pytest.raises(IncompleteError, match=KEY):
         encode(built)
-    publish(built)
+    rebuild(built)
     assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
 
@@ -185,7 +185,7 @@ CONTENTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda p: p.write_bytes(b""), "damaged"),
     "a list": (lambda p: p.write_bytes(b"[]"), "not a JSON object"),
     "a number of 5,000 digits": (lambda p: p.write_bytes(b'{"format":' + b"9" * 5_000 + b"}"), "damaged"),
-    "a key twice": (lambda p: p.write_bytes(p.read_bytes().replace(b"{", b'{"key": "00001", ', 1)), "twice"),
+    "a key twice": (lambda p: p.write_bytes(p.read_bytes().replace(b"{", b'{"key": "00001", ', 1)), "duplicate key"),
     "a float that is too large": (lambda p: edit_text(p, '"seconds": ', '"seconds": 1e999, "x": '), "damaged"),
 }
 
@@ -195,12 +195,12 @@ def edit_text(path: Path, before: str, after: str) -> None:
 
 
 @pytest.mark.parametrize("label", CONTENTS)
-def test_a_manifest_of_odd_content_is_damaged_and_replaced(built: Dataset, label: str) -> None:
+def test_malformed_manifest_is_reported_as_damaged_and_replaced_by_a_new_run(built: Dataset, label: str) -> None:
     change, said = CONTENTS[label]
     change(place(built))
     state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
     assert (state.state, said in state.reason) == ("damaged", True)
-    publish(built)
+    rebuild(built)
     assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
 
@@ -229,7 +229,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_a_manifest_s_file_is_refused_at_once(built: Dataset, kind: str) -> None:
+def test_manifest_that_is_not_a_file_is_refused_without_blocking(built: Dataset, kind: str) -> None:
     make, said = KINDS[kind]
     place(built).unlink()
     make(place(built))
@@ -237,22 +237,22 @@ def test_what_is_not_a_manifest_s_file_is_refused_at_once(built: Dataset, kind: 
     state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
     assert (state.state, said in state.reason) == ("damaged", True)
     states(built)
-    for use in (encode, publish):
-        with pytest.raises(IntegrityError if use is publish else IncompleteError, match=said):
+    for use in (encode, rebuild):
+        with pytest.raises(IntegrityError if use is rebuild else IncompleteError, match=said):
             use(built)
     assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("where", ["staging/image_shards/00001/intent.json", "leases/image_shards/00001/000009"])
-def test_what_is_not_an_intent_s_or_a_claim_s_file_is_refused_at_once(built: Dataset, kind: str, where: str) -> None:
+def test_intent_or_lease_that_is_not_a_file_is_refused_without_blocking(built: Dataset, kind: str, where: str) -> None:
     make, said = KINDS[kind]
     path = root(built) / where
     path.parent.mkdir(parents=True, exist_ok=True)
     make(path)
     started = time.monotonic()
     with pytest.raises(StoreError, match=said):
-        publish(built)
+        rebuild(built)
     assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
     assert time.monotonic() - started < 5
 
@@ -277,48 +277,51 @@ def plant(dataset: Dataset) -> None:
 
 
 INTENTS: dict[str, tuple[Callable[[Dataset], object], str]] = {
-    "attempt outside": (lambda d: intent(d, "../../../../canary"), "not a path inside"),
-    "attempt empty": (lambda d: intent(d, ""), "not a path inside"),
-    "attempt ..": (lambda d: intent(d, ".."), "not a path inside"),
-    "attempt of two parts": (lambda d: intent(d, "a/b"), "attempt is not a name"),
-    "attempt a number": (lambda d: intent(d, 5), "attempt is not a name"),
-    "attempt the intent": (lambda d: intent(d, "intent.json"), "attempt is not a name"),
+    "transaction outside": (lambda d: intent(d, "../../../../canary"), "not a path inside"),
+    "transaction empty": (lambda d: intent(d, ""), "not a path inside"),
+    "transaction ..": (lambda d: intent(d, ".."), "not a path inside"),
+    "transaction of two parts": (lambda d: intent(d, "a/b"), "transaction is not a folder name"),
+    "transaction a number": (lambda d: intent(d, 5), "transaction is not a folder name"),
+    "transaction the intent": (lambda d: intent(d, "intent.json"), "transaction is not a folder name"),
     "writes outside": (plant, "not a path inside"),
-    "of another partition": (lambda d: intent(d, "a1", put("key", value="00002")), "it is of image_shards 00002"),
+    "of another partition": (lambda d: intent(d, "a1", put("key", value="00002")), "it belongs to image_shards 00002"),
     "of another asset": (
         lambda d: intent(d, "a1", lambda m: m.update(asset=RAW_CSV, files=[])),
-        "it is of raw_csv",
+        "it belongs to raw_csv",
     ),
     "a manifest of wrong types": (lambda d: intent(d, "a1", put("settings", value=None)), "settings"),
-    "another field": (lambda d: intent(d, "a1", more=1), "other fields"),
+    "another field": (lambda d: intent(d, "a1", more=1), "its fields are not"),
     "supersedes outside": (lambda d: intent(d, "a1", superseded=[OUTSIDE]), "not a path inside"),
     "supersedes another asset's": (lambda d: intent(d, "a1", superseded=["raw_csv/a"]), "supersedes"),
     "supersedes its own": (lambda d: intent(d, "a1", superseded=[f"image_shards/{KEY}.tar"]), "supersedes"),
     "supersedes a number": (lambda d: intent(d, "a1", superseded=[5]), "supersedes"),
     "a list": (lambda d: intent(d, "a1").write_bytes(b"[]"), "not a JSON object"),
-    "without attempt": (lambda d: intent(d, "a1").write_bytes(b'{"manifest":{}}'), "attempt is not a name"),
+    "without transaction": (
+        lambda d: intent(d, "a1").write_bytes(b'{"manifest":{}}'),
+        "transaction is not a folder name",
+    ),
     "nested": (lambda d: intent(d, "a1").write_bytes(b"[" * 100_000), "too deeply"),
 }
 
 
 @pytest.mark.parametrize("label", INTENTS)
-def test_a_tampered_intent_is_not_carried_out(built: Dataset, label: str) -> None:
+def test_tampered_intent_is_not_carried_out(built: Dataset, label: str) -> None:
     tamper, said = INTENTS[label]
     before = read_manifest(Store.of(built), IMAGE_SHARDS, KEY)
     tamper(built)
     with pytest.raises(StoreError, match=said) as raised:
-        publish(built)
+        rebuild(built)
     assert "not an intent that this program wrote" in str(raised.value)
     assert "Remove " in str(raised.value)
     assert read_manifest(Store.of(built), IMAGE_SHARDS, KEY) == before
     assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
 
-CLAIMS = {
+LEASES = {
     "a list": ("000007", "[1]"),
-    "owner a number": ("000007", '{"owner": 5, "host": "h"}'),
-    "owner of huge numbers": ("000007", json.dumps({"owner": f"aa-bb-{'9' * 30}-1.0-{'9' * 12}", "host": "h"})),
-    "from the future": ("000007", json.dumps({"owner": f"aa-bbbbbbbbbbbb-1-1.00-{10**10}", "host": "h"})),
+    "holder a number": ("000007", '{"holder": 5, "host": "h"}'),
+    "holder of huge numbers": ("000007", json.dumps({"holder": f"aa-bb-{'9' * 30}-1.0-{'9' * 12}", "host": "h"})),
+    "from the future": ("000007", json.dumps({"holder": f"aa-bbbbbbbbbbbb-1-1.00-{10**10}", "host": "h"})),
     "nested": ("000007", "[" * 4_000),
     "not JSON": ("000007", "\0\0\0"),
     "number of 30 digits": ("9" * 30, "{}"),
@@ -328,18 +331,20 @@ CLAIMS = {
 }
 
 
-@pytest.mark.parametrize("label", CLAIMS)
-def test_a_tampered_claim_is_held_by_nobody(built: Dataset, label: str) -> None:
-    name, content = CLAIMS[label]
+@pytest.mark.parametrize("label", LEASES)
+def test_tampered_lease_counts_as_released(built: Dataset, label: str) -> None:
+    name, content = LEASES[label]
     folder = root(built) / f"leases/{IMAGE_SHARDS}/{KEY}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(content, encoding="utf-8")
-    publish(built)
+    rebuild(built)
     assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
 
 @pytest.mark.parametrize("folder", ["image_shards", "manifests", "manifests/image_shards", "staging", "leases"])
-def test_a_folder_that_is_a_link_is_not_followed(built: Dataset, canary: Path, folder: str, tmp_path: Path) -> None:
+def test_folder_that_is_a_symbolic_link_is_not_followed(
+    built: Dataset, canary: Path, folder: str, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     at = root(built) / folder
     at.mkdir(exist_ok=True)
@@ -347,21 +352,21 @@ def test_a_folder_that_is_a_link_is_not_followed(built: Dataset, canary: Path, f
     at.symlink_to(elsewhere)
     before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
     with pytest.raises(StoreError, match=f"{folder} is a symbolic link"):
-        publish(built)
+        rebuild(built)
     state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
     if folder not in ("staging", "leases"):
         assert (state.state, f"{folder} is a symbolic link" in state.reason) == ("damaged", True)
     assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
 
 
-def test_links_above_the_store_are_the_operator_s(built: Dataset, tmp_path: Path) -> None:
+def test_links_above_the_store_are_followed(built: Dataset, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     linked = replace(built, root=str(tmp_path / "link"))
-    publish(linked)
+    rebuild(linked)
     assert DatasetStatus(linked).state(IMAGE_SHARDS, 1).state == "complete"
 
 
-def test_a_changed_manifest_of_raw_csv_deletes_nothing_elsewhere(built: Dataset, tmp_path: Path) -> None:
+def test_tampered_manifest_of_raw_csv_deletes_no_file_outside_of_the_store(built: Dataset, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "a.csv").write_bytes(b"url,caption\n")
@@ -378,7 +383,9 @@ def test_a_changed_manifest_of_raw_csv_deletes_nothing_elsewhere(built: Dataset,
 
 
 @pytest.mark.parametrize("details", [{"origins": [1]}, {"origins": {"raw_csv/a.csv": 5}, "deleted_at_source": 3}])
-def test_odd_details_of_raw_csv_only_fetch_again(built: Dataset, tmp_path: Path, details: dict[str, Any]) -> None:
+def test_malformed_details_of_raw_csv_only_cause_a_new_fetch(
+    built: Dataset, tmp_path: Path, details: dict[str, Any]
+) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "a.csv").write_bytes(b"url,caption\n")
@@ -407,7 +414,7 @@ INDEX_MANIFESTS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("label", INDEX_MANIFESTS)
-def test_a_tampered_manifest_of_the_indices_is_refused_by_a_search(built: Dataset, label: str) -> None:
+def test_search_refuses_a_tampered_manifest_of_the_indices(built: Dataset, label: str) -> None:
     change, said = INDEX_MANIFESTS[label]
     edit(place(built, KNN_INDICES, "all"), change)
     with pytest.raises(IntegrityError, match=said):
@@ -415,7 +422,7 @@ def test_a_tampered_manifest_of_the_indices_is_refused_by_a_search(built: Datase
     states(built)
 
 
-def test_the_manifest_of_another_asset_is_no_index(built: Dataset) -> None:
+def test_search_refuses_the_manifest_of_another_asset(built: Dataset) -> None:
     shutil.copy(place(built), place(built, KNN_INDICES, "all"))
     with pytest.raises(IntegrityError, match="misplaced"):
         search(built)
@@ -446,23 +453,23 @@ def swap(path: Path) -> None:
     path.write_bytes(content)
 
 
-DAMAGES = {"a byte flipped": flip, "cut in half": halve, "a symbolic link": link}
+DAMAGES = {"a byte flipped": flip, "truncated": halve, "a symbolic link": link}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("path", [f"image_shards/{KEY}.tar", f"image_shards/{KEY}.parquet"])
-def test_a_damaged_shard_makes_no_embeddings(built: Dataset, damage: str, path: str) -> None:
+def test_embeddings_are_not_built_from_a_damaged_shard(built: Dataset, damage: str, path: str) -> None:
     DAMAGES[damage](root(built) / path)
     if damage != "a byte flipped":
         assert states(built)[IMAGE_SHARDS][1] == "damaged"
-    place(built, "clip_embeddings", "0").unlink()  # so that no vector is there to be used again
+    place(built, "clip_embeddings", "0").unlink()  # so that no vector can be reused
     with pytest.raises((IncompleteError, IntegrityError), match=f"{KEY}"):
         encode(built)
 
 
 @pytest.mark.parametrize("kind", ["img_emb", "text_emb"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_vectors_make_no_index(built: Dataset, damage: str, kind: str) -> None:
+def test_index_is_not_built_from_damaged_vectors(built: Dataset, damage: str, kind: str) -> None:
     DAMAGES[damage](root(built) / f"clip_embeddings/{kind}/{kind}_0.npy")
     edit(place(built, KNN_INDICES, "all"), put("inputs", value="x"))
     before = place(built, KNN_INDICES, "all").read_bytes()
@@ -472,7 +479,7 @@ def test_damaged_vectors_make_no_index(built: Dataset, damage: str, kind: str) -
     assert place(built, KNN_INDICES, "all").read_bytes() == before
 
 
-def test_damaged_metadata_makes_no_index(built: Dataset) -> None:
+def test_index_is_not_built_from_damaged_metadata(built: Dataset) -> None:
     flip(root(built) / "clip_embeddings/metadata/metadata_1.parquet")
     edit(place(built, KNN_INDICES, "all"), put("inputs", value="x"))
     with pytest.raises(EmbeddingError, match=r"metadata_1\.parquet was altered"):
@@ -480,7 +487,7 @@ def test_damaged_metadata_makes_no_index(built: Dataset) -> None:
 
 
 METADATA: dict[str, tuple[Callable[[Path], object], str]] = {
-    "cut in half": (halve, "another size"),
+    "truncated": (halve, "another size"),
     "a symbolic link": (link, "it is missing"),
     "swapped with another": (swap, "another size"),
     "its footer flipped": (lambda path: flip(path, -20), "footer"),
@@ -489,7 +496,7 @@ METADATA: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("label", METADATA)
-def test_a_search_reads_no_metadata_but_the_published(built: Dataset, label: str) -> None:
+def test_search_refuses_damaged_metadata(built: Dataset, label: str) -> None:
     change, said = METADATA[label]
     change(root(built) / "knn_indices/metadata/metadata_0.parquet")
     with pytest.raises(IntegrityError, match=rf"metadata_0\.parquet is not.*{said}"):
@@ -497,8 +504,8 @@ def test_a_search_reads_no_metadata_but_the_published(built: Dataset, label: str
     assert not verify_indices(Store.of(built), LAYOUT).ok
 
 
-def test_metadata_of_the_same_size_with_other_rows_is_refused(built: Dataset) -> None:
-    """The swap that sizes do not show: the captions of the same file in another order."""
+def test_search_refuses_metadata_of_the_same_size_with_other_rows(built: Dataset) -> None:
+    """Sizes do not show a change of the captions of a file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -520,18 +527,18 @@ def test_metadata_of_the_same_size_with_other_rows_is_refused(built: Dataset) ->
     edit(manifest, resize)
     with pytest.raises(IntegrityError, match="footer is another"):
         search(built)
-    edit(manifest, lambda fields: fields["details"].pop("inputs"))  # As an earlier version wrote it.
+    edit(manifest, lambda fields: fields["details"].pop("inputs"))  # as written before inputs were recorded
     with pytest.raises(IntegrityError, match=r"its uid .* is not that of its url and caption"):
         search(built)
 
 
-def test_metadata_of_an_index_of_an_earlier_version_is_read(built: Dataset) -> None:
+def test_metadata_of_an_index_without_recorded_inputs_is_read(built: Dataset) -> None:
     edit(place(built, KNN_INDICES, "all"), lambda fields: fields["details"].pop("inputs"))
     search(built)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_index_is_opened_by_nobody(built: Dataset, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_index_is_never_opened(built: Dataset, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import faiss
 
     DAMAGES[damage](root(built) / "knn_indices/image.index")
@@ -547,7 +554,7 @@ def test_a_damaged_index_is_opened_by_nobody(built: Dataset, damage: str, monkey
 
 @pytest.fixture
 def crawl(bare: Dataset, tmp_path: Path) -> Dataset:
-    """A dataset with one CSV in a folder as its source, not fetched yet."""
+    """A dataset whose source is a folder with one CSV, not fetched yet."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a.csv").write_bytes(b"url,caption\n")
     return replace(bare, source=str(tmp_path / "source"))
@@ -558,7 +565,7 @@ def fetch(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a file of 1 GB"])
-def test_what_is_not_the_journal_of_downloads_is_refused_at_once(crawl: Dataset, kind: str) -> None:
+def test_download_journal_that_is_not_a_file_is_refused(crawl: Dataset, kind: str) -> None:
     make, said = KINDS[kind]
     path = root(crawl) / PARTIAL_FOLDER / "journal"
     path.parent.mkdir(parents=True)
@@ -577,7 +584,7 @@ JOURNALS = [
 
 
 @pytest.mark.parametrize("event", [*map(json.dumps, JOURNALS), "[" * 100_000])
-def test_an_odd_journal_of_downloads_only_fetches_again(crawl: Dataset, event: str) -> None:
+def test_malformed_download_journal_only_causes_a_new_fetch(crawl: Dataset, event: str) -> None:
     folder = root(crawl) / PARTIAL_FOLDER
     folder.mkdir(parents=True)
     (folder / "journal").write_text(event + "\n", encoding="utf-8")
@@ -586,7 +593,7 @@ def test_an_odd_journal_of_downloads_only_fetches_again(crawl: Dataset, event: s
     assert (root(crawl) / "raw_csv/a.csv").read_bytes() == b"url,caption\n"
 
 
-def test_downloads_follow_no_link(crawl: Dataset, canary: Path) -> None:
+def test_downloads_do_not_follow_a_symbolic_link(crawl: Dataset, canary: Path) -> None:
     folder = root(crawl) / PARTIAL_FOLDER
     folder.mkdir(parents=True)
     (folder / hashlib.md5(b"a.csv").hexdigest()).symlink_to(canary / "precious.txt")
@@ -594,7 +601,7 @@ def test_downloads_follow_no_link(crawl: Dataset, canary: Path) -> None:
     assert (root(crawl) / "raw_csv/a.csv").read_bytes() == b"url,caption\n"
 
 
-def test_a_folder_of_downloads_that_is_a_link_is_refused(crawl: Dataset, tmp_path: Path) -> None:
+def test_download_folder_that_is_a_symbolic_link_is_refused(crawl: Dataset, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     folder = root(crawl) / PARTIAL_FOLDER
     folder.parent.mkdir(parents=True)
@@ -605,7 +612,7 @@ def test_a_folder_of_downloads_that_is_a_link_is_refused(crawl: Dataset, tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{", b'[{"path": 5}]', b'[{"name": "x"}]'])
-def test_an_altered_list_of_published_files_is_refused_and_made_anew(bare: Dataset, content: bytes) -> None:
+def test_altered_list_of_published_files_is_refused_and_rebuilt(bare: Dataset, content: bytes) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -629,7 +636,7 @@ def test_an_altered_list_of_published_files_is_refused_and_made_anew(bare: Datas
     assert [file.rows for file in read_list(store)] == [1]
 
 
-def test_altered_figures_are_not_shown(bare: Dataset) -> None:
+def test_altered_statistics_are_not_shown(bare: Dataset) -> None:
     store = Store.of(bare)
     with open_transaction(store, DATASET_STATISTICS) as transaction:
         transaction.stage("statistics/dataset_statistics.json").write_bytes(b"{}")
@@ -640,9 +647,9 @@ def test_altered_figures_are_not_shown(bare: Dataset) -> None:
         read_summaries(store)
 
 
-def test_a_report_of_somebody_is_not_overwritten(bare: Dataset) -> None:
+def test_foreign_report_is_not_overwritten(bare: Dataset) -> None:
     store = Store.of(bare)
-    store.write_bytes("statistics/report.html", b"of somebody")
+    store.write_bytes("statistics/report.html", b"foreign")
     with pytest.raises(StoreError, match=r"would overwrite .*report\.html"):
         build_statistics(bare, store, DATASET_STATISTICS, lambda line: None)
-    assert store.read_bytes("statistics/report.html") == b"of somebody"
+    assert store.read_bytes("statistics/report.html") == b"foreign"

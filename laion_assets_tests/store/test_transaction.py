@@ -3,17 +3,19 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from laion_assets.errors import IntegrityError, InvariantError, LeaseError
 from laion_assets.store import transaction as transaction_module
-from laion_assets.store.lease import LEASE_S, is_alive, lease, living_name
+from laion_assets.store.lease import LEASE_S, holder_name, is_alive, lease
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction, recover
@@ -28,7 +30,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(f"{request.getfixturevalue('object_store')}/{tmp_path.name}")
 
 
-def publish(store: Store, tar: bytes, parquet: bytes = b"rows", *, settings: str = "s", inputs: str = "i") -> Manifest:
+def commit(store: Store, tar: bytes, parquet: bytes = b"rows", *, settings: str = "s", inputs: str = "i") -> Manifest:
     with open_transaction(store, ASSET, KEY) as transaction:
         transaction.stage(f"image_shards/{KEY}.tar").write_bytes(tar)
         transaction.stage(f"image_shards/{KEY}.parquet").write_bytes(parquet)
@@ -39,37 +41,74 @@ def staged(store: Store) -> list[str]:
     return store.names(f"staging/{ASSET}/{KEY}")
 
 
-def test_a_published_partition_has_its_files_and_agrees_with_its_manifest(store: Store) -> None:
-    manifest = publish(store, b"tar")
+def test_committed_partition_has_its_files_and_agrees_with_its_manifest(store: Store) -> None:
+    manifest = commit(store, b"tar")
     assert read_manifest(store, ASSET, KEY) == manifest
     assert store.read_bytes(f"image_shards/{KEY}.tar") == b"tar"
     assert disagreement(store, manifest, hashes=True) is None
     assert staged(store) == []
 
 
-def test_an_intent_that_a_loss_of_power_left_empty_is_dropped(store: Store) -> None:
-    before = publish(store, b"old", b"old rows")
+def test_empty_intent_after_a_power_loss_is_dropped(store: Store) -> None:
+    before = commit(store, b"old", b"old rows")
     store.write_bytes(f"staging/{ASSET}/{KEY}/intent.json", b"")
     assert recover(store, ASSET, KEY) == before
-    assert publish(store, b"new", b"new rows", settings="other").settings == "other"
+    assert commit(store, b"new", b"new rows", settings="other").settings == "other"
     assert staged(store) == []
 
 
-@pytest.mark.parametrize(("replacing", "waits"), [(False, 5), (True, 8)])
-def test_a_publication_waits_for_the_disk_only_where_something_could_be_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool, waits: int
+@pytest.mark.parametrize("replacing", [False, True], ids=["first commit", "replacing commit"])
+def test_power_loss_at_any_step_leaves_the_old_or_the_new_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool
 ) -> None:
-    store = Store(str(tmp_path / "store"))
-    if replacing:
-        publish(store, b"old", b"old rows")
-    synced = []
+    """After a power loss, files have their content only if they were synced to the disk; others are empty."""
+    root = tmp_path / "store"
+    store, synced, snapshots = Store(str(root)), set[tuple[int, ...]](), list[Path]()
     fsync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(fsync(descriptor)))
-    publish(store, b"new", b"new rows", settings="other")
-    assert len(synced) == waits
+
+    def identity(status: os.stat_result) -> tuple[int, ...]:
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def sync(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(identity(os.fstat(descriptor)))
+
+    def lose_power() -> None:
+        copy = tmp_path / f"after-step-{len(snapshots)}"
+        shutil.copytree(root, copy)
+        for path in root.rglob("*"):
+            if path.is_file() and identity(path.stat()) not in synced:
+                (copy / path.relative_to(root)).write_bytes(b"")
+        snapshots.append(copy)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    if replacing:
+        commit(store, b"old", b"old rows", settings="old")
+    for name in ("write_bytes", "move_in", "move", "sync", "delete"):
+        step = getattr(Store, name)
+
+        def call(self: Store, *arguments: Any, step: Any = step, **options: Any) -> Any:
+            result = step(self, *arguments, **options)
+            lose_power()
+            return result
+
+        monkeypatch.setattr(Store, name, call)
+    commit(store, b"new", b"new rows", settings="new")
+    monkeypatch.undo()
+    assert len(snapshots) > 8
+    found = set()
+    for copy in snapshots:
+        survivor = Store(str(copy))
+        manifest = recover(survivor, ASSET, KEY)
+        found.add(manifest and manifest.settings)
+        if manifest is not None:
+            tar = survivor.read_bytes(f"image_shards/{KEY}.tar").decode()
+            assert (tar, disagreement(survivor, manifest, hashes=True)) == (manifest.settings, None)
+        assert commit(survivor, b"next", settings="next").settings == "next"
+    assert found == ({"old", "new"} if replacing else {None, "new"})
 
 
-def test_counts_that_do_not_add_up_publish_nothing(store: Store) -> None:
+def test_violated_row_count_invariant_commits_nothing(store: Store) -> None:
     with open_transaction(store, ASSET, KEY) as transaction:
         transaction.stage(f"image_shards/{KEY}.tar").write_bytes(b"tar")
         with pytest.raises(InvariantError, match=f"{ASSET} {KEY}: 3 rows in, 2 out and 0 dropped"):
@@ -79,7 +118,7 @@ def test_counts_that_do_not_add_up_publish_nothing(store: Store) -> None:
     assert staged(store) == []
 
 
-def test_a_staged_file_that_was_never_written_publishes_nothing(store: Store) -> None:
+def test_staged_file_that_was_not_written_commits_nothing(store: Store) -> None:
     with open_transaction(store, ASSET, KEY) as transaction:
         transaction.stage(f"image_shards/{KEY}.tar")
         with pytest.raises(IntegrityError, match="never written"):
@@ -87,21 +126,21 @@ def test_a_staged_file_that_was_never_written_publishes_nothing(store: Store) ->
     assert read_manifest(store, ASSET, KEY) is None
 
 
-def test_a_second_publication_replaces_the_first_as_a_whole(store: Store) -> None:
-    publish(store, b"old", b"old rows")
-    manifest = publish(store, b"new", b"new rows", settings="other")
+def test_second_commit_replaces_all_files_of_the_first(store: Store) -> None:
+    commit(store, b"old", b"old rows")
+    manifest = commit(store, b"new", b"new rows", settings="other")
     assert read_manifest(store, ASSET, KEY) == manifest
     assert disagreement(store, manifest, hashes=True) is None
 
 
-def test_the_same_bytes_published_again_keep_the_first_manifest(store: Store) -> None:
-    first = publish(store, b"tar")
-    assert publish(store, b"tar") == first
+def test_committing_the_same_bytes_again_keeps_the_first_manifest(store: Store) -> None:
+    first = commit(store, b"tar")
+    assert commit(store, b"tar") == first
 
 
-def test_kept_files_stay_where_they_are_beside_new_ones(store: Store) -> None:
-    """raw_csv grows by files: the old ones are neither staged nor read again."""
-    first = publish(store, b"tar")
+def test_kept_files_stay_unchanged_beside_new_files(store: Store) -> None:
+    """raw_csv grows by files. Old files are neither staged nor read again."""
+    first = commit(store, b"tar")
     kept, new = first.entry(".tar"), FileEntry(f"image_shards/{KEY}.csv", 3, sha256(b"new").hexdigest())
     with open_transaction(store, ASSET, KEY) as transaction:
         transaction.keep(kept)
@@ -112,18 +151,18 @@ def test_kept_files_stay_where_they_are_beside_new_ones(store: Store) -> None:
     assert disagreement(store, manifest, hashes=True) is None
 
 
-def test_a_kept_file_that_is_no_longer_published_stops_the_publication(store: Store) -> None:
-    kept = publish(store, b"tar").entry(".tar")
-    newer = publish(store, b"other tar")
+def test_commit_fails_if_another_run_replaced_a_kept_file(store: Store) -> None:
+    kept = commit(store, b"tar").entry(".tar")
+    newer = commit(store, b"other tar")
     with open_transaction(store, ASSET, KEY) as transaction:
         transaction.keep(kept)
-        with pytest.raises(IntegrityError, match="another run changed it meanwhile"):
+        with pytest.raises(IntegrityError, match="another run changed it"):
             transaction.commit(Counts(1, 1), settings="s", inputs="i")
     assert read_manifest(store, ASSET, KEY) == newer
 
 
-def test_many_files_are_published_as_few_are(store: Store) -> None:
-    """Above 32 files an object store is listed, and a disk is synced once."""
+def test_many_files_are_committed_like_few_files(store: Store) -> None:
+    """From 32 files on, an object store is listed, and a disk is synced once."""
     with open_transaction(store, ASSET, KEY) as transaction:
         for number in range(40):
             transaction.stage(f"image_shards/{KEY}/{number}.csv").write_bytes(b"%d" % number)
@@ -134,7 +173,7 @@ def test_many_files_are_published_as_few_are(store: Store) -> None:
     assert "7.csv is missing" in str(disagreement(store, manifest))
 
 
-def test_a_manifest_of_hundreds_of_thousands_of_files_is_written_and_read_in_seconds() -> None:
+def test_manifest_of_200_000_files_is_written_and_read_in_seconds() -> None:
     files = tuple(
         FileEntry(f"raw_csv/2021-{number % 100:02d}/{number}.csv", number, "0" * 64) for number in range(200_000)
     )
@@ -145,10 +184,8 @@ def test_a_manifest_of_hundreds_of_thousands_of_files_is_written_and_read_in_sec
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2])
-def test_a_publish_that_dies_midway_is_rolled_forward(
-    store: Store, moves: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(store, b"old", b"old rows")
+def test_interrupted_commit_is_rolled_forward(store: Store, moves: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(store, b"old", b"old rows")
     done = 0
     move = Store.move
 
@@ -168,7 +205,7 @@ def test_a_publish_that_dies_midway_is_rolled_forward(
     monkeypatch.setattr(Store, "move", dying_move)
     monkeypatch.setattr(Store, "write_bytes", dying_write)
     with pytest.raises(OSError, match="the disk went away"):
-        publish(store, b"new", b"new rows", settings="other")
+        commit(store, b"new", b"new rows", settings="other")
     monkeypatch.undo()
     if store.local_root is None:
         monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", os.environ.get("FSSPEC_S3_ENDPOINT_URL", ""))
@@ -186,13 +223,13 @@ def test_a_publish_that_dies_midway_is_rolled_forward(
     ("damage", "said"),
     [
         (lambda path: path.unlink(), "is missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes and its manifest says 3"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes, but its manifest says 3"),
         (lambda path: path.write_bytes(b"tbr"), "altered"),
     ],
 )
-def test_missing_cut_and_altered_files_are_named(tmp_path: Path, damage, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_missing_truncated_and_altered_files_are_named(tmp_path: Path, damage, said: str) -> None:  # type: ignore[no-untyped-def]
     store = Store(str(tmp_path))
-    manifest = publish(store, b"tar")
+    manifest = commit(store, b"tar")
     damage(tmp_path / "image_shards" / f"{KEY}.tar")
     problem = disagreement(store, manifest, hashes=True)
     assert problem is not None
@@ -201,28 +238,28 @@ def test_missing_cut_and_altered_files_are_named(tmp_path: Path, damage, said: s
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2}', b'{"format": 1, "asset": "x"}', b"[]", b"null"])
-def test_a_damaged_manifest_is_refused_and_recovered_as_missing(tmp_path: Path, content: bytes) -> None:
+def test_damaged_manifest_is_refused_and_counts_as_missing(tmp_path: Path, content: bytes) -> None:
     store = Store(str(tmp_path))
-    publish(store, b"tar")
+    commit(store, b"tar")
     store.write_bytes(f"manifests/{ASSET}/{KEY}.json", content)
     with pytest.raises(IntegrityError, match="damaged"):
         read_manifest(store, ASSET, KEY)
     assert recover(store, ASSET, KEY) is None
 
 
-def _publish_and_die(url: str, ready) -> None:  # type: ignore[no-untyped-def]
+def _commit_until_roll_forward(url: str, ready) -> None:  # type: ignore[no-untyped-def]
     def stop(*_: object) -> None:
         ready.set()
         time.sleep(60)
 
     transaction_module._roll_forward = stop  # type: ignore[assignment]
-    publish(Store(url), b"tar")
+    commit(Store(url), b"tar")
 
 
-def test_a_killed_owner_s_claim_is_taken_over_and_its_staging_removed(tmp_path: Path) -> None:
+def test_lease_of_a_killed_process_is_taken_over_and_its_staging_removed(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    process = context.Process(target=_publish_and_die, args=(str(tmp_path), ready))
+    process = context.Process(target=_commit_until_roll_forward, args=(str(tmp_path), ready))
     process.start()
     assert ready.wait(30)
     with pytest.raises(LeaseError, match=str(process.pid)), lease(Store(str(tmp_path)), ASSET, KEY, wait_s=0.3):
@@ -232,10 +269,10 @@ def test_a_killed_owner_s_claim_is_taken_over_and_its_staging_removed(tmp_path: 
     store = Store(str(tmp_path))
     recover(store, ASSET, KEY)
     assert staged(store) == []
-    assert publish(store, b"tar").counts.rows_out == 2
+    assert commit(store, b"tar").counts.rows_out == 2
 
 
-def _publish_and_die_after_the_moves(url: str, ready) -> None:  # type: ignore[no-untyped-def]
+def _commit_until_the_intent(url: str, ready) -> None:  # type: ignore[no-untyped-def]
     def write(self: Store, path: str, content: bytes, **options: bool) -> None:
         if path.endswith("intent.json"):
             ready.set()
@@ -244,48 +281,48 @@ def _publish_and_die_after_the_moves(url: str, ready) -> None:  # type: ignore[n
 
     write_bytes = Store.write_bytes
     Store.write_bytes = write  # type: ignore[method-assign]
-    publish(Store(url), b"tar")
+    commit(Store(url), b"tar")
 
 
-def test_what_a_killed_publisher_had_moved_without_an_intent_is_removed(store: Store) -> None:
+def test_staged_files_of_a_process_killed_before_its_intent_are_removed(store: Store) -> None:
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    process = context.Process(target=_publish_and_die_after_the_moves, args=(store.url, ready))
+    process = context.Process(target=_commit_until_the_intent, args=(store.url, ready))
     process.start()
     assert ready.wait(30)
     assert staged(store)
     recover(store, ASSET, KEY)
-    assert staged(store), "its owner lives"
+    assert staged(store), "its process is alive"
     os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]
     process.join()
     assert recover(store, ASSET, KEY) is None
     assert staged(store) == []
-    assert publish(store, b"tar").counts.rows_out == 2
+    assert commit(store, b"tar").counts.rows_out == 2
 
 
 def _named(started: float, pid: int, at: float, machine: str) -> str:
     return f"0123456789abcdef-{machine}-{pid}-{started:.2f}-{at:.0f}"
 
 
-def test_whatever_a_kill_left_in_staging_is_removed_and_nothing_of_the_living(tmp_path: Path) -> None:
+def test_staging_of_dead_processes_is_removed_and_of_live_processes_kept(tmp_path: Path) -> None:
     store, now = Store(str(tmp_path)), time.time()
     staging = tmp_path / f"staging/{ASSET}/{KEY}"
-    with living_name() as ours:
+    with holder_name() as ours:
         machine = ours.split("-")[1]
         parent = psutil.Process(os.getppid())
         started = parent.create_time() - psutil.boot_time()
         alive = [ours, _named(started, parent.pid, now, machine), _named(1.0, 1, now, "another")]
         dead = [
-            _named(started - 1, parent.pid, now, machine),  # its process id was given to another since
+            _named(started - 1, parent.pid, now, machine),  # another process has its pid now
             _named(1.0, 2**22 + 1, now, machine),
             _named(1.0, 1, now - LEASE_S - 10, "another"),
-            ours.replace(ours[:16], "f" * 16),  # of this process, which gave it up
+            ours.replace(ours[:16], "f" * 16),  # abandoned by this process
             "0a1b2c3d4e5f",
         ]
         for number, name in enumerate([*alive, *dead]):
             (staging / name).mkdir(parents=True)
             if number % 2:
-                (staging / name / "picture.tar").write_bytes(b"")
+                (staging / name / "image.tar").write_bytes(b"")
         (staging / ".intent.json.0a1b2c3d").write_bytes(b'{"attem')
         assert recover(store, ASSET, KEY) is None
         assert staged(store) == sorted(alive)
@@ -293,8 +330,8 @@ def test_whatever_a_kill_left_in_staging_is_removed_and_nothing_of_the_living(tm
     assert staged(store) == sorted(alive[1:])
 
 
-def test_an_owner_lives_on_when_the_clock_of_its_machine_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    with living_name() as ours:
+def test_holder_counts_as_alive_after_a_change_of_the_system_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    with holder_name() as ours:
         _, machine, _, _, at = ours.split("-")
         parent = psutil.Process(os.getppid())
         name = _named(parent.create_time() - psutil.boot_time(), parent.pid, float(at), machine)
@@ -305,15 +342,15 @@ def test_an_owner_lives_on_when_the_clock_of_its_machine_is_set(monkeypatch: pyt
         assert is_alive(name)
 
 
-def _publish_often(url: str, content: bytes, times: int) -> None:
+def _commit_often(url: str, content: bytes, times: int) -> None:
     for number in range(times):
-        publish(Store(url), content * 1000, content, settings=f"{content!r}{number}")
+        commit(Store(url), content * 1000, content, settings=f"{content!r}{number}")
 
 
-def test_two_publishers_at_once_end_in_one_consistent_state(tmp_path: Path) -> None:
+def test_concurrent_commits_end_in_one_consistent_state(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=_publish_often, args=(str(tmp_path), content, 25)) for content in (b"a", b"b", b"c")
+        context.Process(target=_commit_often, args=(str(tmp_path), content, 25)) for content in (b"a", b"b", b"c")
     ]
     for process in processes:
         process.start()
@@ -327,9 +364,9 @@ def test_two_publishers_at_once_end_in_one_consistent_state(tmp_path: Path) -> N
     assert staged(store) == []
 
 
-def test_the_manifest_is_json_that_a_person_can_read(tmp_path: Path) -> None:
+def test_manifest_is_json_with_counts_and_files(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    publish(store, b"tar")
+    commit(store, b"tar")
     content = json.loads((tmp_path / "manifests" / ASSET / f"{KEY}.json").read_text())
     assert content["counts"] == {"rows_in": 3, "rows_out": 2, "reasons": {"http_404": 1}}
     assert content["files"][1]["path"] == f"image_shards/{KEY}.tar"

@@ -1,1 +1,1 @@
-"""Settings: how a field is declared and checked, and where its value comes from."""
+"""Settings: their declaration, their checks, and the lookup of their values."""

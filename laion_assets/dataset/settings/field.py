@@ -1,4 +1,4 @@
-"""How a stage declares a setting with its bounds, and the digest of those settings that change bytes."""
+"""The declaration of a setting with its bounds, and the digest of the settings that change bytes."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any
 from laion_assets.errors import SettingError
 
 Check = Callable[[str], str | None]
-"""Returns what a text must be where it is not ("must be ..."), else None."""
+"""A function that returns None for a valid text, else what the text must be ("must be ...")."""
 
 
 def setting(
@@ -26,15 +26,18 @@ def setting(
     non_empty: bool = False,
     holds_commas: bool = False,
     changes_bytes: bool = False,
+    in_digest_at_default: bool = True,
 ) -> Any:
-    """A dataclass field that is a setting.
+    """Declare a setting as a dataclass field.
 
-    `help` is what `laion-assets settings` prints. `min` and `max`, both included, bound a number, and each number of a
-    list; every numeric setting declares both (`max=inf`: there is no upper bound). `choices` are the texts that are
-    allowed. `check` judges a text, each item of a list, or each value of a map. `non_empty` refuses an empty text, list
-    or item. `holds_commas`: a text in the settings file in place of a list is one item, commas included.
-    `changes_bytes`: artefacts made with another value have other bytes, so they are stale; settings of speed
-    (processes, batch sizes, devices) do not change bytes. Raises TypeError for a number without bounds.
+    `help` is printed by `laion-assets settings`. `min` and `max` (inclusive) bound a number, or each number of a list.
+    Every numeric setting declares both; `max=inf` means no upper bound. `choices` are the allowed texts. `check`
+    validates a text, each item of a list, or each value of a map. `non_empty` refuses an empty text, list or item.
+    `holds_commas`: if the settings file has a text instead of a list, it is one item, commas included. `changes_bytes`:
+    another value makes artefacts stale, because their bytes differ. Settings for speed (processes, batch sizes,
+    devices) do not change bytes. `in_digest_at_default=False` is for a setting that was added later: the digest
+    includes it only where it is not the default, so that older partitions stay complete. Raises TypeError for a number
+    without bounds.
     """
     first = default[0] if isinstance(default, tuple) and default else default
     if isinstance(first, int | float) and not isinstance(first, bool) and (min is None or max is None):
@@ -49,6 +52,7 @@ def setting(
         "non_empty": non_empty,
         "holds_commas": holds_commas,
         "changes_bytes": changes_bytes,
+        "in_digest_at_default": in_digest_at_default,
     }
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
@@ -56,7 +60,7 @@ def setting(
 
 
 def kind_of(field: "dataclasses.Field[Any]") -> tuple[type, type, bool]:
-    """The type of a setting, the type of its items (the same where it has none), and whether it may be None."""
+    """Return the type of a setting, the type of its items (the same if it has none), and whether it may be None."""
     kind: Any = field.type
     optional = isinstance(kind, types.UnionType)
     if optional:
@@ -66,7 +70,7 @@ def kind_of(field: "dataclasses.Field[Any]") -> tuple[type, type, bool]:
 
 
 def allowed_values(field: "dataclasses.Field[Any]") -> str:
-    """What the declaration of a setting allows, in words: `1 to 4,096`, `pool or spark`; empty where anything is."""
+    """Return the allowed values in words, such as `1 to 4,096` or `pool or spark`. Empty if every value is allowed."""
     low, high, choices = (field.metadata[name] for name in ("min", "max", "choices"))
     if choices:
         return f"{', '.join(choices[:-1])} or {choices[-1]}"
@@ -76,7 +80,7 @@ def allowed_values(field: "dataclasses.Field[Any]") -> str:
 
 
 def problem_of(field: "dataclasses.Field[Any]", value: Any) -> str | None:
-    """What a value of a setting must be where it is not, None for an allowed value."""
+    """Return None for an allowed value of a setting, else what the value must be."""
     base, item, optional = kind_of(field)
     if value is None and optional:
         return None
@@ -100,7 +104,7 @@ def problem_of(field: "dataclasses.Field[Any]", value: Any) -> str | None:
 
 
 def check_settings(group: Any, prefix: str) -> None:
-    """Refuse values of a settings dataclass that its fields do not allow. Raises SettingError naming the setting."""
+    """Raise SettingError, naming the setting, for a value that a settings dataclass does not allow."""
     for field in dataclasses.fields(group):
         if "help" in field.metadata:
             value = getattr(group, field.name)
@@ -110,7 +114,7 @@ def check_settings(group: Any, prefix: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as an error shows it: its repr, at most 100 characters."""
+    """Format a value for an error message: its repr, at most 100 characters."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an int of more digits than Python prints, a list nested too deeply
@@ -119,16 +123,17 @@ def shown(value: Any) -> str:
 
 
 def byte_settings(settings: Any) -> dict[str, Any]:
-    """The values of the fields of a settings dataclass that change bytes, by name."""
+    """Return the settings of a dataclass that change bytes, by name."""
     return {
-        field.name: getattr(settings, field.name)
+        field.name: value
         for field in dataclasses.fields(settings)
         if field.metadata.get("changes_bytes")
+        and ((value := getattr(settings, field.name)) != field.default or field.metadata["in_digest_at_default"])
     }
 
 
 def digest_of(value: Any) -> str:
-    """32 hex digits over any JSON value; keys are sorted, so equal values have equal digests in every process."""
+    """Return a digest of a JSON value, 32 hex digits. Keys are sorted, so that equal values have equal digests."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -158,7 +163,7 @@ def _scalar_problem(field: "dataclasses.Field[Any]", kind: type, value: Any, che
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text is free of lone surrogates, which Python makes of bytes that are not in the locale's encoding."""
+    """Whether a text has no lone surrogates. Python decodes bytes outside of the locale's encoding to surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

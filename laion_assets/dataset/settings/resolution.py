@@ -1,14 +1,14 @@
-"""Where each setting's value comes from: environment, settings file, the dataset's declaration, or the default.
+"""The lookup of settings: in the environment, the settings file, the dataset and its defaults.
 
-A setting `images.threads` of the dataset `sample` is looked up, first found wins, as
+The setting `images.threads` of the dataset `sample` has the first value found in this order:
     1. LAION_ASSETS_SAMPLE_IMAGES_THREADS in the environment
     2. LAION_ASSETS_IMAGES_THREADS in the environment
     3. [sample.images] threads in the settings file
     4. [images] threads in the settings file
-    5. what the dataset declares
-A subset of a dataset has the settings of the whole, unless one is given for its own name.
-The settings file is `laion-assets.toml` in the current directory, or the file that LAION_ASSETS_SETTINGS names.
-The same rules hold for the Dagster UI, its daemon, runs and the command line.
+    5. the declaration of the dataset
+A subset has the settings of the whole dataset, unless a setting names the subset itself.
+The settings file is `laion-assets.toml` in the current directory, or the file named by LAION_ASSETS_SETTINGS.
+The Dagster UI, its daemon, runs and the command line follow the same rules.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ DEFAULT_FILE = "laion-assets.toml"
 
 @dataclass(frozen=True)
 class Resolved:
-    """One setting: its dotted name, value, where it came from, what it means and which values are allowed."""
+    """One setting: its dotted name, value, origin, help, unit and allowed values."""
 
     name: str
     value: Any
@@ -58,19 +58,21 @@ class Settings:
         path = Path(named or DEFAULT_FILE)
         content = read_settings_file(path)
         if content is None and named:
-            raise SettingError(f"{FILE_VARIABLE} names {path}, which does not exist: create it or unset the name.")
+            raise SettingError(
+                f"{FILE_VARIABLE} names {path}, which does not exist. Create the file, or unset the variable."
+            )
         return cls(content or {}, str(path), environment)
 
     def apply(self, dataset: Dataset) -> Dataset:
-        """The dataset with every setting resolved; `root` becomes absolute. Raises SettingError."""
+        """Return the dataset with every setting resolved and an absolute `root`. Raises SettingError."""
         return self._apply(dataset)[0]
 
     def explain(self, dataset: Dataset) -> list[Resolved]:
-        """Each setting of the dataset with value and origin, in the order of declaration."""
+        """Return each setting of the dataset with its value and origin, in the order of declaration."""
         return self._apply(dataset)[1]
 
     def variables_of_others(self, dataset: Dataset) -> dict[str, str]:
-        """The variables of datasets unknown here, and their names. Raises SettingError for unknown settings."""
+        """Return the variables of unknown datasets, by variable. Raises SettingError for unknown settings."""
         known = self._known_names(dataset)
         known.check_file(self.file, self.file_name)
         owners = {name: known.check_variable(name) for name in sorted(self.environment) if name.startswith(PREFIX)}
@@ -83,7 +85,7 @@ class Settings:
         if not isinstance(named, list) or not all(isinstance(name, str) and is_dataset_name(name) for name in named):
             raise SettingError(f"{self.file_name} sets {DATASETS_KEY} to {shown(named)}: it must be a list of names.")
         if wrong:
-            raise SettingError(f"{PREFIX}{DATASETS_KEY.upper()} has {shown(wrong[0])}: it is not a dataset's name.")
+            raise SettingError(f"{PREFIX}{DATASETS_KEY.upper()} has {shown(wrong[0])}: it is not a valid dataset name.")
         return KnownNames([*named, *given, *filter(None, (dataset.name, dataset.part_of))])
 
     def _apply(self, dataset: Dataset) -> tuple[Dataset, list[Resolved]]:
@@ -122,7 +124,7 @@ class Settings:
             raise SettingError(" ".join([str(error), *sources])) from error
 
     def _look_up(self, datasets: tuple[str, ...], name: str) -> tuple[Any, str | None, bool]:
-        """The value, where it was found (None: nowhere) and whether it is a variable's text."""
+        """Return the value, its origin (None if it is not set), and whether it is the text of a variable."""
         variable = name.replace(".", "_").upper()
         for candidate in [*(f"{PREFIX}{dataset.upper()}_{variable}" for dataset in datasets), f"{PREFIX}{variable}"]:
             if candidate in self.environment:
@@ -141,24 +143,24 @@ def _absolute(root: str, origin: str) -> str:
         return str(Path(root).expanduser().absolute())
     except (RuntimeError, OSError) as error:
         raise SettingError(
-            f"root is {shown(root)} (from {origin}): {error} Give an absolute path, without ~."
+            f"root is {shown(root)} (from {origin}): {error} Use an absolute path, without ~."
         ) from error
 
 
 def _check_scheme(root: str, origin: str) -> None:
-    """Refuse a URL that no fsspec file system can write, without importing the file system."""
+    """Raise SettingError for a URL that no fsspec file system can write. Imports no file system."""
     from fsspec.registry import known_implementations, registry
 
     scheme = root.partition("://")[0]
     known = known_implementations.get(scheme)
     problem = ""
     if scheme in ("http", "https"):
-        problem = "a web server cannot be written"
+        problem = "web servers cannot be written to"
     elif known is None and scheme not in registry:
         near = difflib.get_close_matches(scheme, known_implementations, 3)
-        problem = f"{scheme!r} is not a scheme that fsspec knows{f' (did you mean {near[0]}?)' if near else ''}"
+        problem = f"fsspec has no scheme {scheme!r}{f' (did you mean {near[0]}?)' if near else ''}"
     elif known is not None and scheme not in registry and not _is_installed(known["class"].partition(".")[0]):
-        problem = f"its file system needs a package that is not installed: {known.get('err', known['class'])}"
+        problem = f"its file system requires a package that is not installed: {known.get('err', known['class'])}"
     elif scheme == "file":
         problem = "write it as file:///folder or as a path"
     if problem:
@@ -177,5 +179,5 @@ def _names(message: str, setting: str) -> bool:
 
 
 def configured(dataset: Dataset) -> Dataset:
-    """The dataset as the settings file and the environment have it."""
+    """Return the dataset with the settings of the settings file and the environment. Raises SettingError."""
     return Settings.load().apply(dataset)

@@ -1,11 +1,11 @@
-"""The values of the settings file and the environment as the types of their settings.
+"""Conversion of values from the settings file and the environment to the types of settings.
 
-In the file a value has its TOML type. In a variable everything is text:
-    number   digits, with or without a sign, a decimal point, an exponent
-    true, false, 1, 0
-    list     items between commas (`\\,` is a comma and `\\\\` a backslash in an item), or a JSON list
+In the file a value has its TOML type. In a variable every value is text:
+    number   digits, with an optional sign, decimal point and exponent
+    boolean  true, false, 1 or 0
+    list     items separated by commas (`\\,` is a comma and `\\\\` a backslash in an item), or a JSON list
     map      a JSON object
-An optional setting is unset by an empty text.
+An empty text unsets an optional setting.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ _DECIMAL = re.compile(
 
 
 def convert(name: str, raw: Any, field: "dataclasses.Field[Any]", origin: str, *, is_text: bool) -> Any:
-    """The value of a setting, from TOML or (`is_text`) a variable. Raises SettingError naming setting and origin."""
+    """Convert a value from TOML or, with `is_text`, from a variable. Raises SettingError naming setting and origin."""
     base, item, optional = kind_of(field)
     if optional and raw == "":
         return None
@@ -45,7 +45,7 @@ def convert(name: str, raw: Any, field: "dataclasses.Field[Any]", origin: str, *
 
 
 def split_list(text: str) -> list[str]:
-    """The items of a text: those between commas, stripped, without the empty ones; a backslash keeps a comma."""
+    """Split a text at commas. Items are stripped, empty items are dropped, and a backslash escapes a comma."""
     items, item, escaped = [], "", False
     for character in text:
         if escaped:
@@ -71,7 +71,7 @@ def _list(name: str, raw: Any, is_text: bool, field: "dataclasses.Field[Any]") -
         try:
             return json.loads(raw)
         except ValueError as error:
-            raise ValueError(f"it begins with [ and is not a JSON list: {error}") from error
+            raise ValueError(f"it starts with [ but is not a JSON list: {error}") from error
     if "," in raw and not field.metadata["holds_commas"]:
         items = json.dumps(split_list(raw), ensure_ascii=False)
         raise ValueError(f"it must be a list. Write {name.rpartition('.')[2]} = {items}")
@@ -79,7 +79,7 @@ def _list(name: str, raw: Any, is_text: bool, field: "dataclasses.Field[Any]") -
 
 
 def _scalar(kind: type, raw: Any, is_text: bool) -> Any:
-    """The value where it is one of the kind; what is not one stays, for `problem_of` to refuse."""
+    """Convert a scalar. Values of another type are returned unchanged, and `problem_of` refuses them."""
     if kind in (int, float):
         if is_text and isinstance(raw, str):
             text = raw.strip().lower()
@@ -98,7 +98,7 @@ def _scalar(kind: type, raw: Any, is_text: bool) -> Any:
 
 
 def _map(raw: Any, prefix: str = "") -> Any:
-    """A map of texts. Tables in tables are dotted names: TOML reads `spark.executor.memory = "8g"` as three tables."""
+    """Convert a map of texts. Nested tables become dotted names: TOML reads `spark.executor.memory` as three tables."""
     if not isinstance(raw, Mapping):
         return raw
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The CLIP model as a Dagster resource: the GPU's, where there is one."""
+"""The CLIP model as a Dagster resource, on a GPU if there is one."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from pydantic import PrivateAttr
 
 
 class ClipModelResource(dg.ConfigurableResource):
-    """A CLIP model by clip-retrieval's name, loaded when first asked for and freed with the run."""
+    """A CLIP model by clip-retrieval's name, loaded on first use and freed at the end of the run."""
 
     model: str
     device: str = "auto"
@@ -16,15 +16,15 @@ class ClipModelResource(dg.ConfigurableResource):
     _loaded: Any = PrivateAttr(default=None)
 
     def load(self) -> Any:
-        """The loaded `ClipModel`. Raises ModelError."""
+        """Return the loaded `ClipModel`. Raises ModelError."""
         if self._loaded is None:
-            from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+            from laion_assets.stages.clip_embeddings.models.loading import load_model
 
             self._loaded = load_model(self.model, self.device, self.precision, self.reader_processes)
         return self._loaded
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Free the model's memory, the GPU's too."""
+        """Free the memory of the model, also on the GPU."""
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None

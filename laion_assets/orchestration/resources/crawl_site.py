@@ -1,4 +1,4 @@
-"""The web that a dataset's URLs live in: the real one, or the embedded site for as long as a run needs it."""
+"""The embedded web site of the sample as a Dagster resource: it runs while a run needs it."""
 
 import contextlib
 from typing import Any
@@ -16,7 +16,7 @@ class CrawlSiteResource(dg.ConfigurableResource):
     _site: Any = PrivateAttr(default=None)
 
     def attach(self, dataset: Dataset) -> Dataset:
-        """The dataset, able to reach its web: with the running site's address in `resolve` where it needs one."""
+        """Return the dataset, with the address of the running site in `resolve` if it uses the embedded site."""
         if not dataset.uses_sample_site:
             return dataset
         if self._site is None:
@@ -27,7 +27,7 @@ class CrawlSiteResource(dg.ConfigurableResource):
         return dataset.with_resolve(self._site.resolve)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """End the site."""
+        """Stop the site."""
         if self._stack is not None:
             self._stack.close()
             self._stack = self._site = None

@@ -1,4 +1,4 @@
-"""The console log of a run: a person's lines, not the framework's events."""
+"""The console log of a run: one readable line for each message, without Dagster's events."""
 
 import logging
 import sys
@@ -14,16 +14,16 @@ class _Line(logging.Formatter):
         step = (meta.get("step_key") or "").split("__")[-1]
         message = meta.get("orig_message") or record.getMessage()
         level = "" if record.levelno <= logging.INFO else f"{record.levelname}: "
-        # Every line of a message but the first is marked as one, so that no text can forge a message of its own.
+        # Mark continuation lines, so that no quoted text can forge a message.
         first, *more = (one_line(line) for line in message.split("\n"))
         head = f"{self.formatTime(record, '%H:%M:%S')}  {step:<18} {level}{first}"
         return "\n".join([head, *(f"{'':<8}  {'':<18} | {line}" for line in more)])
 
 
 def _is_shown(record: logging.LogRecord) -> bool:
-    """Leave out Dagster's lines on a failed run: whoever started the run prints the error, once.
+    """Filter Dagster's lines about a failed run: the command that started the run prints the error, once.
 
-    Dagster's own log of the run keeps them: steps that fail, steps that depend on them, the run.
+    Dagster's own log of the run keeps them.
     """
     meta = getattr(record, "dagster_meta", {})
     event = meta.get("dagster_event")
@@ -32,7 +32,7 @@ def _is_shown(record: logging.LogRecord) -> bool:
     return not (meta.get("orig_message") or "").startswith("Dependencies for step ")
 
 
-@dg.logger(config_schema={}, description="One line a message: time, stage, what was said.")
+@dg.logger(config_schema={}, description="One line for each message: time, stage, message.")
 def run_log(context: dg.InitLoggerContext) -> logging.Logger:
     """Dagster's console logger, without the run id and event names in each line."""
     logger = logging.Logger("laion_assets.run", logging.INFO)

@@ -1,4 +1,4 @@
-"""Spark as a Dagster resource, for any master, started when first asked for and ended with the run."""
+"""Spark as a Dagster resource, for any master, started on first use and stopped at the end of the run."""
 
 import contextlib
 import logging
@@ -23,13 +23,30 @@ _STOP_S = 3.0
 _LOG_TAIL_CHARS = 2_000
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
+SPARK_CONF: dict[str, str] = {
+    # The run's log has our own progress lines instead.
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+    # The data in the exchange is already compressed.
+    "spark.shuffle.compress": "false",
+    # The JVM moves few large values: G1 would start a cycle for every few of them, and C2 does not pay off.
+    _JAVA_OPTIONS: "-XX:+UseParallelGC -XX:TieredStopAtLevel=1",
+    # Spark's default checksum (Adler-32) is computed byte by byte, CRC32C by the processor.
+    "spark.shuffle.checksum.algorithm": "CRC32C",
+    # One writer per parquet file. Retries only help when an executor is lost.
+    "spark.speculation": "false",
+    "spark.task.maxFailures": "4",
+}
+"""Spark configuration of every session. The dataset's `spark.conf` overrides it."""
+
 
 class SparkResource(dg.ConfigurableResource):
     """A Spark session built by dagster-pyspark's `LazyPySparkResource`.
 
-    dagster-pyspark imports pyspark, so it is imported in `session()`: a code location stays fast to load. Neither of
-    its resources stops what it started; this one stops the session and ends the JVM when the run ends, however it ends.
-    Python workers run this interpreter; where the executors have another, set `spark.pyspark.python` in `conf`.
+    `session()` imports dagster-pyspark, which imports pyspark, so that a code location loads fast. dagster-pyspark's
+    resources do not stop Spark; this one stops the session and the JVM when the run ends, also if it fails. Python
+    workers use this interpreter; if the executors have another one, set `spark.pyspark.python` in `conf`.
     """
 
     master: str
@@ -39,12 +56,10 @@ class SparkResource(dg.ConfigurableResource):
     _lazy: Any = PrivateAttr(default=None)
 
     def session(self) -> Any:
-        """The run's SparkSession. Raises SparkError where Java, Python or a setting is not what Spark needs."""
+        """Return the run's SparkSession. Raises SparkError if Java, Python or a setting does not suit Spark."""
         if self._lazy is None:
             self._check_needs()
             from dagster_pyspark import LazyPySparkResource
-
-            from laion_assets.stages.dedup_parquet.spark.spark_settings import SPARK_CONF
 
             self._lazy = LazyPySparkResource(
                 spark_config={
@@ -58,7 +73,7 @@ class SparkResource(dg.ConfigurableResource):
             )
             logging.getLogger().addFilter(_is_not_py4j)
             try:
-                with _jvm_noise_kept_apart(), _interrupts_kept():
+                with _jvm_stderr_in_file(), _interrupt_handler_kept():
                     return self._lazy.spark_session
             except BaseException:
                 self._lazy = None
@@ -66,29 +81,29 @@ class SparkResource(dg.ConfigurableResource):
         return self._lazy.spark_session
 
     def _check_needs(self) -> None:
-        """Look at Java and Python before anything starts, and tell PySpark which interpreter its workers run."""
+        """Check Java and Python before anything starts, and set the interpreter of PySpark's workers."""
         check_java()
         check_spark_home()
         given = "PYSPARK_PYTHON" in os.environ
-        # The only place where PySpark looks, outside of spark-submit, for the workers' interpreter.
+        # Outside spark-submit, PySpark reads the workers' interpreter only from here.
         python = os.environ.setdefault("PYSPARK_PYTHON", self.conf.get("spark.pyspark.python", sys.executable))
         if self.master.startswith("local"):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-            check_python(python, "PYSPARK_PYTHON" if given else "spark.pyspark.python in metadata.spark_conf")
+            check_python(python, "PYSPARK_PYTHON" if given else "spark.pyspark.python in spark.conf")
         name_user()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Stop the session and end the JVM; the next run starts its own."""
+        """Stop the session and the JVM; the next run starts its own."""
         if self._lazy is not None:
             self._lazy = None
             end_jvm()
 
 
 @contextlib.contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """Keep the run's own handler of Ctrl-C: a SparkContext replaces it by one that asks the JVM to cancel all jobs.
+def _interrupt_handler_kept() -> Iterator[None]:
+    """Keep the run's handler of Ctrl-C: a SparkContext replaces it by one that asks the JVM to cancel all jobs.
 
-    That handler calls the JVM from within the call that it interrupts, and fails. The run ends the JVM instead.
+    That handler calls the JVM from within the call that it interrupts, and fails. The run stops the JVM instead.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -99,16 +114,16 @@ def _interrupts_kept() -> Iterator[None]:
 
 
 def _is_not_py4j(record: logging.LogRecord) -> bool:
-    """Drop the tracebacks that Py4J writes to the root logger: it raises the same errors, too."""
+    """Filter the tracebacks that Py4J writes to the root logger: it also raises these errors."""
     return "py4j" not in Path(record.pathname).parts
 
 
 @contextlib.contextmanager
-def _jvm_noise_kept_apart() -> Iterator[None]:
-    """Let the JVM inherit a file as its standard error; what a failed start said there goes into a SparkError.
+def _jvm_stderr_in_file() -> Iterator[None]:
+    """Give the JVM a file as its standard error; if the start fails, a SparkError quotes it.
 
-    A started JVM keeps what it inherited: its warnings, and the tracebacks of its Python workers, which the driver's
-    exception repeats, stay out of the run's log.
+    A started JVM keeps that file: its warnings, and the tracebacks of its Python workers, which the driver's exception
+    repeats, stay out of the run's log.
     """
     with tempfile.NamedTemporaryFile(prefix="laion-assets-jvm-", suffix=".log") as log:
         kept = os.dup(2)
@@ -120,7 +135,7 @@ def _jvm_noise_kept_apart() -> Iterator[None]:
             error.add_note(f"The JVM logged: {logged[-_LOG_TAIL_CHARS:]}")
             raise SparkError(
                 f"Spark did not start: {_first_problem(logged) or str(error).strip()[:500]}. "
-                "Check metadata.master, metadata.driver_memory and metadata.spark_conf."
+                "Check spark.master, spark.driver_memory and spark.conf."
             ) from error
         finally:
             os.dup2(kept, 2)
@@ -128,7 +143,7 @@ def _jvm_noise_kept_apart() -> Iterator[None]:
 
 
 def _with_temporary_folder(conf: dict[str, str]) -> dict[str, str]:
-    """The configuration with Python's temporary folder as the JVM's, which does not look at TMPDIR."""
+    """Return the configuration with Python's temporary folder for the JVM, which ignores TMPDIR."""
     folder = tempfile.gettempdir()
     if folder == "/tmp":  # noqa: S108
         return conf
@@ -136,7 +151,7 @@ def _with_temporary_folder(conf: dict[str, str]) -> dict[str, str]:
 
 
 def _first_problem(logged: str) -> str:
-    """The line of a JVM's log that says why it did not start, empty where there is none."""
+    """Return the line of a JVM's log with the reason why it did not start, empty if there is none."""
     lines = [line.strip() for line in logged.splitlines()]
     marks = ("Exception in thread", "Error: ", "Error occurred", "Caused by:", "Invalid ", "Unrecognized ", "[ERROR")
     found = next((line for line in lines if line.startswith(marks)), "")
@@ -144,9 +159,9 @@ def _first_problem(logged: str) -> str:
 
 
 def end_jvm() -> None:
-    """Stop the active Spark session, if any, and end its JVM within seconds, also when it no longer answers.
+    """Stop the active Spark session, if any, and end its JVM within seconds, even if it no longer responds.
 
-    A JVM that was still starting ends by itself: it reads our end of a pipe.
+    A JVM that is still starting ends by itself when our end of its pipe closes.
     """
     from pyspark import SparkContext
     from pyspark.sql import SparkSession

@@ -1,6 +1,6 @@
-"""What Spark needs of the machine, looked at before it starts: Java, this release of Spark, one Python.
+"""Check what Spark requires before it starts: Java, this release of Spark, one Python.
 
-Without it the JVM ends with a stack trace, or a worker does in the middle of a job, in words that name no setting.
+Without the checks, the JVM or a worker fails with a stack trace that names no setting.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from laion_assets.errors import SparkError
 
 MIN_JAVA = 17
-"""The oldest Java that Spark 4.1 runs on."""
+"""The oldest Java that Spark 4.1 supports."""
 _TIMEOUT_S = 60
 
 
@@ -24,7 +24,7 @@ def check_java() -> None:
         java, origin = str(Path(home) / "bin" / "java"), f"JAVA_HOME is {home}"
         fix = f"Set JAVA_HOME to the folder of a Java {MIN_JAVA} or later, or unset it."
         if not os.access(java, os.X_OK) or Path(java).is_dir():
-            raise SparkError(f"Spark needs Java. {origin}, and there is no program bin/java. {fix}")
+            raise SparkError(f"Spark needs Java. {origin}, which has no program bin/java. {fix}")
     else:
         java, origin = shutil.which("java") or "", "The first java of PATH is "
         fix = f"Install Java {MIN_JAVA} (apt-get install openjdk-17-jre-headless), or set JAVA_HOME to its folder."
@@ -63,7 +63,7 @@ def check_python(python: str, origin: str) -> None:
     program = shutil.which(python)
     if program is None:
         raise SparkError(f"{origin} is {python!r}, which is not a program. {fix}")
-    if os.path.abspath(program) == os.path.abspath(sys.executable):  # not their targets: an environment is a link
+    if os.path.abspath(program) == os.path.abspath(sys.executable):  # an environment's python is a link
         return
     code = "import sys; print('%d.%d' % sys.version_info[:2]); import laion_assets, pyarrow"
     printed = _output([program, "-c", code]).strip()

@@ -1,6 +1,6 @@
-"""Links from a partition's metadata to other partitions' places in the same Dagster page.
+"""Links from a partition's metadata to other partitions in the same Dagster UI.
 
-They begin at the page's root, so they hold for any host and port; only under a `--path-prefix` they do not.
+They start at the root of the UI, so they work with any host and port, but not with a `--path-prefix`.
 """
 
 from urllib.parse import quote
@@ -11,14 +11,14 @@ from laion_assets.dataset.dataset import Dataset
 
 
 def partition_link(dataset: Dataset, asset: str, key: str) -> dg.UrlMetadataValue:
-    """The page of one partition of an asset of this dataset."""
+    """Return a link to one partition of an asset of this dataset."""
     return dg.MetadataValue.url(f"{_partitions(dataset, asset)}&partition={quote(key)}")
 
 
 def range_link(dataset: Dataset, asset: str, first: str, last: str) -> dg.UrlMetadataValue:
-    """The partitions of an asset with those from `first` to `last` selected and the first one opened."""
-    chosen = first if first == last else f"[{first}...{last}]"
-    return dg.MetadataValue.url(f"{_partitions(dataset, asset)}&partition={quote(first)}&default_range={chosen}")
+    """Return a link to the partitions `first` to `last` of an asset, selected, with the first one open."""
+    selection = first if first == last else f"[{first}...{last}]"
+    return dg.MetadataValue.url(f"{_partitions(dataset, asset)}&partition={quote(first)}&default_range={selection}")
 
 
 def _partitions(dataset: Dataset, asset: str) -> str:

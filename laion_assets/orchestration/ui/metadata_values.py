@@ -1,8 +1,8 @@
-"""What the Dagster UI shows of a partition or a check: text, tables and images, each made here and nowhere else.
+"""Metadata values for the Dagster UI: text, tables and images. They are built here and nowhere else.
 
-The UI shows text, paths, JSON and the cells of tables as they are. It renders `MetadataValue.md` and every description
-as markdown: it fetches the images in it, and its links work. So data goes into text and tables, markdown holds only
-`data:` URLs of images that we drew, and a description passes `description`.
+The UI shows text, paths, JSON and table cells unchanged. It renders `MetadataValue.md` and every description as
+markdown: it loads images and activates links. So data goes into text and tables, markdown contains only `data:` URLs of
+images that we drew, and descriptions are escaped by `description`.
 """
 
 import base64
@@ -16,18 +16,18 @@ import dagster as dg
 from laion_assets.plain_text import for_markdown, one_line
 
 CELL_CHARS = 300
-"""A cell of a table or a text is cut to this many characters: the event log keeps it for ever."""
+"""Longer table cells and texts are truncated: the event log keeps them permanently."""
 _EXACT = 2**53
-"""Numbers up to this are exact in a browser, which reads no NaN and no infinity."""
+"""Numbers up to this are exact in a browser, which cannot parse NaN and infinity."""
 
 
 def text(value: object) -> dg.TextMetadataValue:
-    """One line of plain text."""
+    """Return one line of plain text."""
     return dg.MetadataValue.text(one_line(value, CELL_CHARS))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 50) -> dg.TableMetadataValue:
-    """The first `limit` rows as a table; a last row says how many more there are."""
+    """Return the first `limit` rows as a table; a last row counts the others."""
     left = iter(rows)
     shown = [[_cell(value) for value in row] for row in islice(left, limit)]
     more = sum(1 for _ in left)
@@ -43,12 +43,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], limit: int =
 
 
 def json_value(value: Any) -> dg.JsonMetadataValue:
-    """A dict or list as JSON, every string in it one line."""
+    """Return a dict or list as JSON, with every string on one line."""
     return dg.MetadataValue.json(_plain(value))
 
 
 def images(drawn: Iterable[tuple[str, str, bytes]]) -> dg.MarkdownMetadataValue:
-    """Images that we drew, below each other: title, media type (`image/png`) and bytes of each."""
+    """Return images that we drew, one below the other: title, media type (`image/png`) and bytes of each."""
     return dg.MetadataValue.md(
         "\n\n".join(
             f"**{for_markdown(title)}**\n\n![](data:{media_type};base64,{base64.b64encode(data).decode()})"
@@ -58,7 +58,7 @@ def images(drawn: Iterable[tuple[str, str, bytes]]) -> dg.MarkdownMetadataValue:
 
 
 def description(value: object) -> str:
-    """The description of a materialization or of a check's result."""
+    """Return the escaped description of a materialization or of a check's result."""
     return for_markdown(value)
 
 

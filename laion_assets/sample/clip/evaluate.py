@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 
 from laion_assets.sample.clip.batches import training_picture
-from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION, register
+from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION
 from laion_assets.sample.originals import jpeg
 from laion_assets.sample.pages import original_size
 from laion_assets.sample.scenes import Scene, draw_scene, render
+from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
 PICTURES = 1_000
 SEED = 1_000_003
@@ -117,9 +118,7 @@ class Encoder:
     """A CLIP of `ARCHITECTURE` through open_clip's public loader; `weights` None is the untrained model."""
 
     def __init__(self, weights: Path | None):
-        register()
-        import open_clip
-
+        open_clip = import_open_clip(ARCHITECTURE)
         name = None if weights is None else str(weights.absolute())
         self.model, _, self.preprocess = open_clip.create_model_and_transforms(ARCHITECTURE, pretrained=name)
         self.model.eval()

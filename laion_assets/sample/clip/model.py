@@ -1,8 +1,9 @@
 """The sample's CLIP under its public names: an architecture that open_clip can build and a checkpoint beside it.
 
-open_clip knows architectures by process, so `register` has to run in each process that loads the model. A local
-checkpoint gets open_clip's default preprocessing at the architecture's image size: bicubic resize of the shorter side
-to 64 pixels, centre crop, OpenAI's mean and standard deviation. The model is trained for exactly that.
+open_clip keeps its list of architectures per process, so each process that loads the model registers it first, with
+`import_open_clip(ARCHITECTURE)`. A local checkpoint gets open_clip's default preprocessing at the architecture's image
+size: bicubic resize of the shorter side to 64 px, centre crop, OpenAI's mean and standard deviation. The model is
+trained for exactly that.
 """
 
 from pathlib import Path
@@ -12,17 +13,6 @@ ARCHITECTURE = "laion-assets-sample"
 CONFIGURATION = Path(__file__).with_name(f"{ARCHITECTURE}.json")
 CHECKPOINT = Path(__file__).with_name("weights.safetensors")
 EVALUATION = Path(__file__).with_name("evaluation.json")
-
-
-def register() -> None:
-    """Make `ARCHITECTURE` known to open_clip in this process; calling it again does nothing."""
-    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
-
-    ensure_torchvision()
-    import open_clip
-
-    if ARCHITECTURE not in open_clip.list_models():
-        open_clip.add_model_config(CONFIGURATION)
 
 
 def clip_retrieval_name(checkpoint: Path = CHECKPOINT) -> str:

@@ -29,10 +29,11 @@ from laion_assets.sample.clip.batches import (
     make_captions,
     training_picture,
 )
-from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, register
+from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT
 from laion_assets.sample.clip.objective import attribute_loss, contrastive_loss
 from laion_assets.sample.clip.vocabulary import SparseVocabulary
 from laion_assets.sample.scenes import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, SIZES, draw_scene
+from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 """n captions to (n, 24) int64 tokens."""
@@ -78,9 +79,7 @@ def train(steps: int, until: int, learning_rate: float, seed: int, threads: int,
     torch.set_num_threads(threads)
     # The flash kernel's backward pass is slower than plain matrix products for 65 tokens on a CPU.
     torch.backends.cuda.enable_flash_sdp(False)
-    register()
-    import open_clip
-
+    open_clip = import_open_clip(ARCHITECTURE)
     torch.manual_seed(seed)
     model = open_clip.create_model(ARCHITECTURE)
     tokenizer = open_clip.get_tokenizer(ARCHITECTURE)

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import declaration, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
+from laion_assets.orchestration.resource_keys import with_resources_of
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.clip_embeddings.stage import STAGE
@@ -22,6 +24,7 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """Return `clip_embeddings` of a dataset."""
 
     @dg.asset(**declaration(STAGE, dataset))
+    @with_resources_of(dataset)
     @own_errors_first
     def clip_embeddings(
         context: dg.AssetExecutionContext, image_shards: ImageShards, clip_model: ClipModelResource
@@ -34,7 +37,8 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
         prepare_store(dataset, CLIP_EMBEDDINGS, partitions, log)
         with Reporting(context, ClipEmbeddingsIOManager(dataset), partitions) as report:
             for partition in partitions:
-                built = build_embedding_file(dataset, Store.of(dataset), partition, clip_model.load(), log)
+                number = EmbeddingNumber(partition)
+                built = build_embedding_file(dataset, Store.of(dataset), number, clip_model.load(), log)
                 report(partition, built.manifest)
         return reported_output(ClipEmbeddings.of(dataset, partitions))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import EmbeddingNumber, ShardNumber
 from laion_assets.errors import InvariantError, ModelError
 from laion_assets.progress import Progress
 from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
@@ -54,7 +55,7 @@ class Built(NamedTuple):
 
 
 def build_embedding_file(
-    dataset: Dataset, store: Store, embedding: int, model: ClipModel, log: Callable[[str], None]
+    dataset: Dataset, store: Store, embedding: EmbeddingNumber, model: ClipModel, log: Callable[[str], None]
 ) -> Built:
     """Encode the shards of embedding file `embedding` in order and commit them as a partition of `clip_embeddings`.
 
@@ -100,9 +101,9 @@ class _EmbeddingFile:
         self,
         dataset: Dataset,
         store: Store,
-        embedding: int,
+        embedding: EmbeddingNumber,
         model: ClipModel,
-        manifests: dict[int, Manifest],
+        manifests: dict[ShardNumber, Manifest],
         finished: FinishedGroups,
         log: Callable[[str], None],
     ) -> None:
@@ -233,11 +234,11 @@ class _EmbeddingFile:
             raise no_direction(self.model.identity, "sample", aimless, self.rows)
 
 
-def _staged(transaction: Transaction, dataset: Dataset, embedding: int) -> list[Path]:
+def _staged(transaction: Transaction, dataset: Dataset, embedding: EmbeddingNumber) -> list[Path]:
     return [transaction.stage(ClipEmbeddings.path(dataset.layout, embedding, kind)) for kind in KINDS]
 
 
-def _count_rows(transaction: Transaction, dataset: Dataset, embedding: int, width: int) -> int:
+def _count_rows(transaction: Transaction, dataset: Dataset, embedding: EmbeddingNumber, width: int) -> int:
     """Rows of the three staged files, counted from the files. Raises ConservationError unless they are equal."""
     import pyarrow.parquet as pq
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import EmbeddingNumber, Layout, Numbers, PartitionKey
 from laion_assets.stages.handle import Handle
 
 CLIP_EMBEDDINGS = "clip_embeddings"
@@ -12,15 +12,17 @@ CLIP_EMBEDDINGS = "clip_embeddings"
 class ClipEmbeddings(Handle):
     """clip-retrieval's `img_emb/img_emb_0.npy`, `text_emb/text_emb_0.npy`, `metadata/metadata_0.parquet`."""
 
+    partitions: tuple[EmbeddingNumber, ...]
+
     asset = CLIP_EMBEDDINGS
 
     @staticmethod
-    def numbers(layout: Layout) -> range:
+    def numbers(layout: Layout) -> Numbers[EmbeddingNumber]:
         return layout.embedding_numbers
 
     @staticmethod
-    def key(layout: Layout, partition: int) -> str:
-        return layout.embedding_key(partition)
+    def key(layout: Layout, partition: int) -> PartitionKey:
+        return layout.embedding_key(EmbeddingNumber(partition))
 
     @classmethod
     def paths(cls, layout: Layout, key: str) -> tuple[str, ...]:
@@ -28,7 +30,7 @@ class ClipEmbeddings(Handle):
         return (*vectors, f"{CLIP_EMBEDDINGS}/metadata/metadata_{key}.parquet")
 
     @staticmethod
-    def path(layout: Layout, partition: int, kind: str) -> str:
+    def path(layout: Layout, partition: EmbeddingNumber, kind: str) -> str:
         """Path of an embedding file, relative to the store; kind `img_emb`, `text_emb` or `metadata`."""
         suffix = "parquet" if kind == "metadata" else "npy"
         return f"{CLIP_EMBEDDINGS}/{kind}/{kind}_{layout.embedding_key(partition)}.{suffix}"

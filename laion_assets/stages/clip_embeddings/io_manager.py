@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.links import range_link
 from laion_assets.orchestration.ui.metadata_values import table, text
@@ -12,7 +13,7 @@ _EXAMPLE_ROWS = 5
 
 
 class ClipEmbeddingsIOManager(PartitionIOManager):
-    """Hands over `ClipEmbeddings`; shows the shards a file covers and its first rows."""
+    """Returns `ClipEmbeddings`; shows the shards of a file and its first rows."""
 
     asset = CLIP_EMBEDDINGS
 
@@ -21,7 +22,8 @@ class ClipEmbeddingsIOManager(PartitionIOManager):
         import pyarrow.parquet as pq
 
         layout = self.dataset.layout
-        shards = layout.shards_of_embedding(partition)
+        embedding = EmbeddingNumber(partition)
+        shards = layout.shards_of_embedding(embedding)
         first, last = layout.shard_key(shards[0]), layout.shard_key(shards[-1])
         metadata: Metadata = {
             IMAGE_SHARDS: range_link(self.dataset, IMAGE_SHARDS, first, last),
@@ -35,7 +37,7 @@ class ClipEmbeddingsIOManager(PartitionIOManager):
         if manifest.seconds:
             rate = manifest.counts.rows_out / manifest.seconds
             metadata["samples_per_s"] = dg.MetadataValue.float(round(rate, 2))
-        with self.store.open(ClipEmbeddings.path(layout, partition, "metadata")) as file:
+        with self.store.open(ClipEmbeddings.path(layout, embedding, "metadata")) as file:
             parquet = pq.ParquetFile(file)
             names = [
                 name for name in ("image_path", "uid", "caption", "similarity") if name in parquet.schema_arrow.names

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ShardNumber
 from laion_assets.errors import IntegrityError
 from laion_assets.stages.handles import ImageShards
 from laion_assets.stages.image_shards.settings import ENCODE_FORMATS
@@ -35,7 +35,7 @@ class ShardSample:
     fields: dict[str, Any]
 
 
-def read_shard(store: Store, layout: Layout, shard: int, manifest: Manifest) -> Iterator[ShardSample]:
+def read_shard(store: Store, layout: Layout, shard: ShardNumber, manifest: Manifest) -> Iterator[ShardSample]:
     """The samples of a shard in the order of its tar; memory holds one at a time.
 
     Raises IntegrityError naming shard and member as soon as the tar is seen to be cut, altered, or to lack or double a
@@ -67,7 +67,7 @@ def read_shard(store: Store, layout: Layout, shard: int, manifest: Manifest) -> 
         raise IntegrityError(f"{where}: altered, its sha256 is not the manifest's{_why(store, layout, shard)}")
 
 
-def tar_keys(store: Store, layout: Layout, shard: int) -> list[str]:
+def tar_keys(store: Store, layout: Layout, shard: ShardNumber) -> list[str]:
     """The keys of a shard's pictures in the order of the tar, doubled ones twice; a damaged end is left out."""
     keys = []
     try:
@@ -82,7 +82,7 @@ def tar_keys(store: Store, layout: Layout, shard: int) -> list[str]:
     return keys
 
 
-def success_keys(store: Store, layout: Layout, shard: int) -> list[str]:
+def success_keys(store: Store, layout: Layout, shard: ShardNumber) -> list[str]:
     """The keys that a shard's parquet lists with the status `success`, in its order. Raises FileNotFoundError."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -167,7 +167,7 @@ def _sample(key: str, members: dict[str, bytes], where: str) -> ShardSample:
     return ShardSample(key, uid, members[pictures[0]], caption, fields)
 
 
-def _why(store: Store, layout: Layout, shard: int) -> str:
+def _why(store: Store, layout: Layout, shard: ShardNumber) -> str:
     """The end of a message: what the members say against the shard's parquet, and what to do."""
     try:
         difference = first_difference(success_keys(store, layout, shard), tar_keys(store, layout, shard))

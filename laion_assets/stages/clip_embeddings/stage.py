@@ -3,6 +3,7 @@
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.image_shards.stage import STAGE as IMAGE_SHARDS
@@ -42,7 +43,7 @@ STAGE = Stage(
     kinds=("pytorch", "numpy"),
     pool="gpu",
     upstream=lambda dataset: IMAGE_SHARDS,
-    reads=lambda layout, embedding: layout.shards_of_embedding(embedding),
+    reads=lambda layout, embedding: layout.shards_of_embedding(EmbeddingNumber(embedding)),
     is_partitioned=True,
     partitions_per_run=lambda dataset: dataset.embeddings.files_per_run,
 )

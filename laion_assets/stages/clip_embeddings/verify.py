@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from laion_assets.dataset.layout import SHARD_DIGITS, Layout
+from laion_assets.dataset.layout import SHARD_DIGITS, EmbeddingNumber, Layout, ShardNumber
 from laion_assets.errors import EmbeddingError, IntegrityError, ModelError
 from laion_assets.stages.clip_embeddings.build import KINDS, NO_DIRECTION, UNDECODABLE
 from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
@@ -55,7 +55,7 @@ class EmbeddingVerification:
 
 
 def verify_embedding_file(
-    store: Store, layout: Layout, embedding: int, model: "ClipModel | None" = None, rows: int = 8
+    store: Store, layout: Layout, embedding: EmbeddingNumber, model: "ClipModel | None" = None, rows: int = 8
 ) -> EmbeddingVerification:
     """Recount one published embedding file; with a model, encode `rows` of its rows again (0: all) and compare.
 
@@ -153,7 +153,7 @@ def _metadata_keys(store: Store, path: str, problems: list[str]) -> list[str] | 
         return None
 
 
-def _successes(store: Store, layout: Layout, embedding: int, problems: list[str]) -> tuple[int, list[str]]:
+def _successes(store: Store, layout: Layout, embedding: EmbeddingNumber, problems: list[str]) -> tuple[int, list[str]]:
     """Successes of the file's shards by their parquet files, and their keys in order."""
     expected: list[str] = []
     for shard in layout.shards_of_embedding(embedding):
@@ -185,7 +185,7 @@ def _chosen(count: int, wanted: int) -> list[int]:
 def _compared(
     store: Store,
     layout: Layout,
-    embedding: int,
+    embedding: EmbeddingNumber,
     model: "ClipModel",
     keys: list[str],
     chosen: list[int],
@@ -225,7 +225,7 @@ def _compared(
 
 
 def _encoded_again(
-    store: Store, layout: Layout, shard: int, model: "ClipModel", rows_of: dict[str, int]
+    store: Store, layout: Layout, shard: ShardNumber, model: "ClipModel", rows_of: dict[str, int]
 ) -> Iterator[tuple[int, "np.ndarray", "np.ndarray"]]:
     """(row, picture's vector, caption's vector) of the shard's samples among `rows_of`; the whole tar is verified."""
     import torch

@@ -4,22 +4,24 @@ from collections import Counter
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ParquetNumber
 from laion_assets.orchestration.stage_parts import ModelLoader
 from laion_assets.stages.handles import DedupParquet
 from laion_assets.store.store import Store
 
 
 def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """What the parquet file and its rejects file break of the law and the layout."""
+    """Yield violations of the invariant and of the layout in a parquet file and its rejects file."""
     import pyarrow.parquet as pq
 
     from laion_assets.dataset.identity import rows_digest, uid_of
 
     layout = dataset.layout
     manifest = DedupParquet.of(dataset, (partition,)).manifest(partition)
-    path = DedupParquet.path(layout, partition)
-    shards = layout.shards_of_parquet(partition)
-    first, end = layout.uid_range(partition)
+    parquet_file = ParquetNumber(partition)
+    path = DedupParquet.path(layout, parquet_file)
+    shards = layout.shards_of_parquet(parquet_file)
+    first, end = layout.uid_range(parquet_file)
     rows, previous = 0, ""
     with store.open(path) as file:
         parquet = pq.ParquetFile(file)
@@ -33,19 +35,19 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
             if table.num_rows != len(layout.rows_of_shard(position, len(shards), total)):
                 yield f"{path}: row group {position} (shard {key}) has {table.num_rows} rows, not its part of {total}"
             if rows_digest(table) != manifest.outputs.get(key):
-                yield f"{path}: row group {position} (shard {key}) is not what was published"
+                yield f"{path}: row group {position} (shard {key}) is not what was committed"
             for row in table.select(["uid", "URL", "TEXT"]).to_pylist():
                 if row["uid"] != uid_of(row["URL"], row["TEXT"]):
                     yield f"{path}: uid {row['uid']} is not the md5 of its url and caption"
                 if row["uid"] <= previous:
-                    yield f"{path}: uid {row['uid']} comes after {previous}: not sorted, or twice"
+                    yield f"{path}: uid {row['uid']} comes after {previous}: not sorted, or duplicate"
                 if not first <= int(row["uid"], 16) < end:
                     yield f"{path}: uid {row['uid']} belongs to another file's range"
                 previous = row["uid"]
             rows += table.num_rows
     if rows != manifest.counts.rows_out:
         yield f"{path} has {rows} rows and its manifest says {manifest.counts.rows_out}"
-    yield from _reject_problems(store, DedupParquet.rejects_path(layout, partition), dict(manifest.counts.reasons))
+    yield from _reject_problems(store, DedupParquet.rejects_path(layout, parquet_file), dict(manifest.counts.reasons))
 
 
 def _reject_problems(store: Store, path: str, promised: dict[str, int]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, Numbers, ParquetNumber, PartitionKey, ShardNumber
 from laion_assets.stages.handle import Handle
 from laion_assets.store.manifest import FileEntry, Manifest
 from laion_assets.store.store import Store
@@ -21,31 +21,33 @@ DEDUP_PARQUET = "dedup_parquet"
 class DedupParquet(Handle):
     """Unique rows, sorted by uid, one row group a shard: `dedup_parquet/KEY.parquet`, `dedup_rejects/KEY.parquet`."""
 
+    partitions: tuple[ParquetNumber, ...]
+
     asset = DEDUP_PARQUET
 
     @staticmethod
-    def numbers(layout: Layout) -> range:
+    def numbers(layout: Layout) -> Numbers[ParquetNumber]:
         return layout.parquet_numbers
 
     @staticmethod
-    def key(layout: Layout, partition: int) -> str:
-        return layout.parquet_key(partition)
+    def key(layout: Layout, partition: int) -> PartitionKey:
+        return layout.parquet_key(ParquetNumber(partition))
 
     @classmethod
     def paths(cls, layout: Layout, key: str) -> tuple[str, ...]:
         return f"{DEDUP_PARQUET}/{key}.parquet", f"dedup_rejects/{key}.parquet"
 
     @staticmethod
-    def path(layout: Layout, partition: int) -> str:
+    def path(layout: Layout, partition: ParquetNumber) -> str:
         """Path of a parquet file, relative to the store."""
         return f"{DEDUP_PARQUET}/{layout.parquet_key(partition)}.parquet"
 
     @staticmethod
-    def rejects_path(layout: Layout, partition: int) -> str:
+    def rejects_path(layout: Layout, partition: ParquetNumber) -> str:
         """Path of a parquet file's quarantined rows, relative to the store."""
         return f"dedup_rejects/{layout.parquet_key(partition)}.parquet"
 
-    def shard_rows(self, shard: int, manifest: Manifest | None = None) -> "pa.Table":
+    def shard_rows(self, shard: ShardNumber, manifest: Manifest | None = None) -> "pa.Table":
         """Return the rows of one shard. Reads a single row group.
 
         With the `manifest` of its parquet file the footer is cached for the next shard: it describes 1,296 row groups

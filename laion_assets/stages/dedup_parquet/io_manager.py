@@ -1,5 +1,6 @@
 """The IO manager of the deduplicated parquet files."""
 
+from laion_assets.dataset.layout import ParquetNumber
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.links import range_link
 from laion_assets.orchestration.ui.metadata_values import table, text
@@ -13,14 +14,14 @@ _EXAMPLE_COLUMNS = ("uid", "URL", "TEXT", "NSFW", "similarity")
 
 
 class DedupParquetIOManager(PartitionIOManager):
-    """Hands over `DedupParquet`; shows the shards a file holds and its first rows."""
+    """Returns `DedupParquet`; shows the shards of a file and its first rows."""
 
     asset = DEDUP_PARQUET
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """The shards that this file's row groups become, a link to them, and example rows."""
+        """The shards of this file's row groups, a link to them, and example rows."""
         layout = self.dataset.layout
-        shards = layout.shards_of_parquet(partition)
+        shards = layout.shards_of_parquet(ParquetNumber(partition))
         rows = DedupParquet.of(self.dataset, (partition,)).shard_rows(shards.start).slice(0, _EXAMPLE_ROWS)
         examples = [[_short(value) for value in row.values()] for row in rows.select(_EXAMPLE_COLUMNS).to_pylist()]
         first, last = layout.shard_key(shards[0]), layout.shard_key(shards[-1])

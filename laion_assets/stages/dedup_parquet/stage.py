@@ -18,7 +18,7 @@ Keep one row for each pair of URL and caption, with Spark.
 
 Columns are aligned by name, since the files' headers differ. Malformed rows are quarantined with their reason. Of all
 rows with the same `uid` (md5 of URL and caption) the one with the highest similarity is kept, then the lowest
-SAMPLE_ID. The dataset's filters (`metadata.where`) apply before that; a filtered row is counted by its filter.
+SAMPLE_ID. The dataset's filters (`dedup.where`) apply before that; a filtered row is counted by its filter.
 
 * **Partition**: one range of the uid's hash space, sorted by uid; the same input gives the same bytes, built alone or
   not
@@ -30,7 +30,7 @@ SAMPLE_ID. The dataset's filters (`metadata.where`) apply before that; a filtere
 
 def byte_settings(dataset: Dataset) -> dict[str, Any]:
     """How rows are read and normalized, the filters, and the partition counts; filters and limits only where set."""
-    settings, layout = dataset.metadata, dataset.layout
+    settings, layout = dataset.dedup, dataset.layout
     values = {**settings_of(settings), "uid": UID_VERSION, "layout": [layout.parquet_files, layout.shards]}
     if settings.where.is_set:
         values["where"] = settings.where.values()

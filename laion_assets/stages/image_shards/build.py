@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import LocalFailureError, SettingError, ShardError
 from laion_assets.progress import Progress
 from laion_assets.stages.handles import IMAGE_SHARDS
@@ -28,8 +29,8 @@ def build_image_shards(
     """Build these shards. Each is committed as soon as it is done; complete shards are skipped.
 
     With `retry` (values of Reason), the rows of complete shards that failed for these reasons are fetched again.
-    `spark` returns the session that runs the tasks if `images.engine` is spark. `on_commit` is called for each shard,
-    in this thread, with its number and manifest. Other shards go on when a shard fails, but the run stops after
+    `spark` returns the session that runs the tasks if `images.distributor` is spark. `on_commit` is called for each
+    shard, in this thread, with its number and manifest. Other shards go on when a shard fails, but the run stops after
     `images.local_failure_shards` consecutive local failures. At the end raises ShardError with the failed shards and
     the reasons, or LocalFailureError if there were local failures.
     """
@@ -58,13 +59,13 @@ def build_image_shards(
 
     if retry:
         log(_describe_retry(dataset, shards, retry))
-    tasks = [ShardTask(dataset, shard, retry=retry) for shard in shards]
+    tasks = [ShardTask(dataset, ShardNumber(shard), retry=retry) for shard in shards]
     failures: list[ShardFailure] = []
     stopped = False
     try:
-        if dataset.images.engine == "spark":
+        if dataset.images.distributor == "spark":
             if spark is None:
-                raise SettingError("images.engine is spark, but there is no Spark session. Set it to pool.")
+                raise SettingError("images.distributor is spark, but there is no Spark session. Set it to pool.")
             run_shards_in_spark(tasks, spark(), on_done, on_failure)
         else:
             run_shards(tasks, dataset.images.processes, on_done, on_failure)

@@ -3,22 +3,23 @@
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.orchestration.stage_parts import ModelLoader
 from laion_assets.stages.handles import DedupParquet, ImageShards
 from laion_assets.store.store import Store
 
 
 def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """What a shard's tar and parquet break of the law, recounted member by member and row by row."""
+    """Yield violations of the invariant in a shard's tar and parquet file, counted member by member and row by row."""
     from laion_assets.stages.image_shards.shard.files import verify
 
-    layout = dataset.layout
+    layout, shard = dataset.layout, ShardNumber(partition)
     manifest = ImageShards.of(dataset, (partition,)).manifest(partition)
-    tar_path = ImageShards.path(layout, partition, ".tar")
-    parquet_path = ImageShards.path(layout, partition, ".parquet")
+    tar_path = ImageShards.path(layout, shard, ".tar")
+    parquet_path = ImageShards.path(layout, shard, ".parquet")
     rows = DedupParquet.of(dataset, ())
-    source = rows.manifest(layout.parquet_of_shard(partition))
-    expected = rows.shard_rows(partition, source).column("uid").to_pylist()
+    source = rows.manifest(layout.parquet_of_shard(shard))
+    expected = rows.shard_rows(shard, source).column("uid").to_pylist()
     with store.open(tar_path) as tar, store.open(parquet_path) as parquet:
         counted = verify(tar, parquet, tar_path)
     found = list(counted.uids)
@@ -31,6 +32,6 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     counts = manifest.counts
     if (counts.rows_in, counts.rows_out, counts.reasons) != (counted.rows, counted.successes, counted.reasons):
         yield (
-            f"{parquet_path} holds {counted.rows} rows, {counted.successes} pictures and {counted.reasons}; its "
+            f"{parquet_path} holds {counted.rows} rows, {counted.successes} images and {counted.reasons}; its "
             f"manifest says {counts.rows_in}, {counts.rows_out} and {counts.reasons}"
         )

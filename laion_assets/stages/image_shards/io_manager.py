@@ -3,6 +3,7 @@
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.links import partition_link
 from laion_assets.orchestration.ui.metadata_values import images, table, text
@@ -10,14 +11,14 @@ from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SH
 from laion_assets.store.manifest import Manifest
 
 SHEETS_A_RUN = 24
-"""Contact sheets are put into the event log of the first shards of a run only: each is some 20 KB there."""
+"""Shards of a run whose contact sheet goes into the event log: each takes about 20 KB there."""
 
 RETRIES_SHOWN = 10
-"""The last retries of a shard, in its metadata; the manifest has all."""
+"""Retries of a shard in its metadata, the last ones; the manifest has all."""
 
 
 class ImageShardsIOManager(PartitionIOManager):
-    """Hands over `ImageShards`; shows a contact sheet of pictures that are tagged UNLIKELY to be unsafe."""
+    """Returns `ImageShards`; shows a contact sheet of images that are tagged UNLIKELY to be unsafe."""
 
     asset = IMAGE_SHARDS
 
@@ -26,19 +27,18 @@ class ImageShardsIOManager(PartitionIOManager):
         self._sheets = 0
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """Success rate, pictures/s, links to its rows and embeddings, the history of retries, and a contact sheet."""
+        """Success rate, images/s, links to its rows and embeddings, the history of retries, and a contact sheet."""
         layout = self.dataset.layout
         counts = manifest.counts
-        parquet, embedding = layout.parquet_of_shard(partition), layout.embedding_of_shard(partition)
+        shard = ShardNumber(partition)
+        parquet, embedding = layout.parquet_of_shard(shard), layout.embedding_of_shard(shard)
         metadata: Metadata = {
             DEDUP_PARQUET: partition_link(self.dataset, DEDUP_PARQUET, layout.parquet_key(parquet)),
             CLIP_EMBEDDINGS: partition_link(self.dataset, CLIP_EMBEDDINGS, layout.embedding_key(embedding)),
-            "rows_from": text(
-                f"row group {layout.row_group_of_shard(partition)} of {DedupParquet.path(layout, parquet)}"
-            ),
+            "rows_from": text(f"row group {layout.row_group_of_shard(shard)} of {DedupParquet.path(layout, parquet)}"),
         }
         if manifest.seconds:
-            metadata["pictures_per_s"] = dg.MetadataValue.float(round(counts.rows_out / manifest.seconds, 2))
+            metadata["images_per_s"] = dg.MetadataValue.float(round(counts.rows_out / manifest.seconds, 2))
         if counts.rows_in:
             metadata["success_rate"] = dg.MetadataValue.float(round(counts.rows_out / counts.rows_in, 4))
         if retries := manifest.details.get("retries"):
@@ -53,9 +53,9 @@ class ImageShardsIOManager(PartitionIOManager):
             from laion_assets.search.shard_images import shard_contact_sheet
 
             self._sheets += 1
-            sheet = shard_contact_sheet(self.store, ImageShards.path(layout, partition, ".tar"))
+            sheet = shard_contact_sheet(self.store, ImageShards.path(layout, shard, ".tar"))
             if sheet:
-                metadata["pictures"] = images([("pictures", "image/jpeg", sheet)])
+                metadata["images"] = images([("images", "image/jpeg", sheet)])
         return metadata
 
 

@@ -1,6 +1,6 @@
-"""Dry run of one URL: fetched, checked and resized as a row of a shard, without writing anything."""
+"""Dry run of one URL: how the fetcher handles it, without writing anything."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.http.clock import Clock
@@ -13,27 +13,48 @@ CONSENT_HEADERS = ("x-robots-tag", "tdm-reservation", "tdm-policy", "content-usa
 
 
 @dataclass(frozen=True)
-class HopPreview:
-    """One request, the first or after a redirect.
+class AddressVerdict:
+    """An IP address of a host, and whether the guard allows it."""
 
-    `addresses` has a dict for every address of the host, with `address` and the guard's `verdict`. `robots_txt` is the
-    result of the site's robots.txt. `seconds` are by phase, None for a phase that did not happen.
+    address: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class HopSeconds:
+    """Seconds of a request by phase; None for a phase that did not happen. `waited` is the time in the host's queue."""
+
+    dns: float | None = None
+    waited: float | None = None
+    connect: float | None = None
+    tls: float | None = None
+    first_byte: float | None = None
+    body: float | None = None
+
+
+@dataclass(frozen=True)
+class PreviewHop:
+    """One request: the URL or a redirect of it.
+
+    `address` is the endpoint of the connection, `addresses` are those of the host with the guard's verdicts.
+    `robots_txt` is the verdict of the site's robots.txt.
     """
 
     url: str
     address: str | None
     http_status: int | None
-    addresses: tuple[dict[str, str], ...]
+    addresses: tuple[AddressVerdict, ...]
     robots_txt: str
     connection_reused: bool
-    seconds: dict[str, float | None]
+    seconds: HopSeconds
 
 
 @dataclass(frozen=True)
-class UrlPreview:
-    """The outcome of one URL. Sizes in pixels and bytes, times in seconds; None for what there is not.
+class Preview:
+    """The outcome of one URL. Sizes are in pixels and bytes, None where no image was decoded.
 
-    `status` is img2dataset's, `reason` the value of a `Reason`. `consent` has the opt-out headers of the last response.
+    `status` is img2dataset's (`success`, `failed_to_download` or `failed_to_resize`), `reason` the value of a `Reason`.
+    `consent` holds the opt-out headers of the last response, such as `x-robots-tag: noai`.
     """
 
     url: str
@@ -41,7 +62,7 @@ class UrlPreview:
     reason: str
     detail: str
     final_url: str
-    hops: tuple[HopPreview, ...] = field(repr=False)
+    hops: tuple[PreviewHop, ...]
     consent: tuple[str, ...]
     http_status: int | None
     bytes: int
@@ -54,17 +75,17 @@ class UrlPreview:
     attempts: int
 
 
-def preview_url(url: str, dataset: Dataset | None = None) -> UrlPreview:
-    """Fetch one URL and resize its image exactly as a shard does.
+def preview_url(url: str, dataset: Dataset | None = None) -> Preview:
+    """Fetch, check and resize the image at one URL, as for a shard. Nothing is written.
 
-    With a dataset its image settings, `resolve` and blocked networks apply. Without, the strict defaults apply:
-    globally reachable addresses only.
+    With a dataset its image settings and `resolve` apply. Without, the strict defaults apply: only addresses that are
+    globally reachable. A refused or failed URL is an outcome, not an error.
     """
     images = dataset.images if dataset is not None else ImageSettings()
     fetcher = Fetcher(dataset.fetch_policy if dataset is not None else images.fetch)
     try:
         fetched = fetcher.fetch(url)
-        preview = _preview(fetched, fetcher)
+        preview = _describe(fetched, fetcher)
     finally:
         fetcher.close()
     if fetched.reason is not Reason.SUCCESS:
@@ -84,14 +105,14 @@ def preview_url(url: str, dataset: Dataset | None = None) -> UrlPreview:
     )
 
 
-def _preview(fetched: Fetched, fetcher: Fetcher) -> UrlPreview:
-    return UrlPreview(
+def _describe(fetched: Fetched, fetcher: Fetcher) -> Preview:
+    return Preview(
         url=fetched.url,
         status=fetched.reason.status,
         reason=fetched.reason.value,
         detail=fetched.detail,
         final_url=fetched.final_url,
-        hops=tuple(_preview_hop(hop, fetcher) for hop in fetched.hops),
+        hops=tuple(_describe_hop(hop, fetcher) for hop in fetched.hops),
         consent=tuple(f"{name}: {value}" for name, value in fetched.headers if name in CONSENT_HEADERS),
         http_status=fetched.status,
         bytes=len(fetched.body),
@@ -105,30 +126,23 @@ def _preview(fetched: Fetched, fetcher: Fetcher) -> UrlPreview:
     )
 
 
-def _preview_hop(hop: Hop, fetcher: Fetcher) -> HopPreview:
-    phases = {
-        "dns": hop.dns_s,
-        "waited": hop.waited_s,
-        "connect": hop.connect_s,
-        "tls": hop.tls_s,
-        "first_byte": hop.first_byte_s,
-        "body": hop.body_s,
-    }
+def _describe_hop(hop: Hop, fetcher: Fetcher) -> PreviewHop:
+    phases = (hop.dns_s, hop.waited_s, hop.connect_s, hop.tls_s, hop.first_byte_s, hop.body_s)
     addresses, robots = _read_verdicts(hop.url, fetcher)
-    return HopPreview(
+    return PreviewHop(
         url=hop.url,
         address=hop.address,
         http_status=hop.status,
         addresses=addresses,
         robots_txt=robots,
         connection_reused=hop.reused,
-        seconds={phase: None if seconds is None else round(seconds, 6) for phase, seconds in phases.items()},
+        seconds=HopSeconds(*(None if seconds is None else round(seconds, 6) for seconds in phases)),
     )
 
 
-def _read_verdicts(url: str, fetcher: Fetcher) -> tuple[tuple[dict[str, str], ...], str]:
-    """Return the guard's verdicts and the result of robots.txt, from the caches that the fetch has filled."""
-    policy, robots = fetcher.policy, "not requested: images.fetch.robots_txt is off"
+def _read_verdicts(url: str, fetcher: Fetcher) -> tuple[tuple[AddressVerdict, ...], str]:
+    """Return the guard's verdicts and the verdict of robots.txt, from the caches of the fetcher."""
+    policy, robots = fetcher.policy, "not asked: images.fetch.robots_txt is off"
     verdicts: list[tuple[str, str]] = []
     try:
         target = parse_target(url)
@@ -138,5 +152,5 @@ def _read_verdicts(url: str, fetcher: Fetcher) -> tuple[tuple[dict[str, str], ..
             rules = fetcher.robots.rules(target, clock)
             robots = rules.refusal(target.path, policy.opt_out_usages) or "allowed"
     except Rejection as rejection:
-        robots = f"not requested ({rejection})" if not verdicts else str(rejection)
-    return tuple({"address": address, "verdict": verdict} for address, verdict in verdicts), robots
+        robots = f"not asked ({rejection})" if not verdicts else str(rejection)
+    return tuple(AddressVerdict(address, verdict) for address, verdict in verdicts), robots

@@ -10,6 +10,8 @@ RESIZE_MODES = ("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest
 _FILTERS = ("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4")
 ENCODE_FORMATS = ("jpg", "png", "webp")
 """Output formats, which are also the suffixes of the images in a tar. The three lists use img2dataset's names."""
+LAION_ASSETS, IMG2DATASET = "laion_assets", "img2dataset"
+"""The engines."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,16 @@ class ImageSettings:
         max=100_000,
     )
     engine: str = setting(
+        LAION_ASSETS,
+        "program that fetches and resizes: laion_assets, or img2dataset's own Downloader behind the same address "
+        "guard, but without the decoder's sandbox. docs/engines.md compares them",
+        choices=(LAION_ASSETS, IMG2DATASET),
+        changes_bytes=True,
+        in_digest_at_default=False,
+    )
+    distributor: str = setting(
         "pool",
-        "what makes the shards: pool (processes of this machine) or spark (metadata.master)",
+        "where shards are built: pool (processes on this machine) or spark (the cluster of spark.master)",
         choices=("pool", "spark"),
     )
     processes: int = setting(0, "worker processes; 0: one per core", min=0, max=1_024)
@@ -158,6 +168,10 @@ class ImageSettings:
                 "images.skip_reencode and images.disable_all_reencoding exclude each other: the first re-encodes the "
                 "images that need it, the second none. Set only one."
             )
+        if self.engine == IMG2DATASET:
+            from laion_assets.stages.image_shards.img2dataset.supported_settings import check_supported
+
+            check_supported(self)
         reserved = sorted(_RESERVED_COLUMNS.intersection(self.additional_columns))
         if reserved:
             raise SettingError(

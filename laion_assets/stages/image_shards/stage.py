@@ -3,7 +3,7 @@
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ShardNumber
 from laion_assets.dataset.settings.field import byte_settings as settings_of
 from laion_assets.stages.dedup_parquet.stage import STAGE as DEDUP_PARQUET
 from laion_assets.stages.image_shards.handle import ImageShards
@@ -33,7 +33,7 @@ def byte_settings(dataset: Dataset) -> dict[str, Any]:
 
 def parquet_of_shard(layout: Layout, shard: int) -> range:
     """The parquet file that holds the shard's rows."""
-    parquet = layout.parquet_of_shard(shard)
+    parquet = layout.parquet_of_shard(ShardNumber(shard))
     return range(parquet, parquet + 1)
 
 

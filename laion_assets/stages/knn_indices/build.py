@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import EmbeddingNumber, Layout
 from laion_assets.errors import IndexBuildError, InvariantError
 from laion_assets.stages.clip_embeddings.build import Built
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, KNN_INDICES, ClipEmbeddings
@@ -132,7 +132,7 @@ def _build(
 
 
 def _stage_metadata(
-    store: Store, transaction: Transaction, layout: Layout, partition: int, manifest: Manifest
+    store: Store, transaction: Transaction, layout: Layout, partition: EmbeddingNumber, manifest: Manifest
 ) -> dict[str, str]:
     """Stage the metadata of an embedding file, if it is the published one; returns the digests of the file's inputs."""
     paths = {kind: ClipEmbeddings.path(layout, partition, kind) for kind in (*FOLDERS.values(), "metadata")}

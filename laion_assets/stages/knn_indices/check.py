@@ -8,7 +8,7 @@ from laion_assets.store.store import Store
 
 
 def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """What the indices break of the law."""
+    """Yield violations of the invariant in the indices."""
     from laion_assets.stages.knn_indices.verify import verify_indices
 
     yield from verify_indices(store, dataset.layout).problems

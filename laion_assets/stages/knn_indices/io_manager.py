@@ -8,14 +8,14 @@ from laion_assets.store.manifest import Manifest
 
 
 class KnnIndicesIOManager(PartitionIOManager):
-    """Hands over `KnnIndices`; shows what was measured of each index."""
+    """Returns `KnnIndices`; shows the measurements of each index."""
 
     asset = KNN_INDICES
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """The measured facts of each index, and what both were made of."""
+        """The measurements of each index, and the model and embeddings of both."""
         return {
             one_line(name): json_value(value) if isinstance(value, dict | list) else text(value)
             for name, value in manifest.details.items()
-            if name != "inputs"  # Digests of every embedding file: for programs.
+            if name != "inputs"  # digests of every embedding file, for programs
         }

@@ -10,9 +10,10 @@ from laion_assets.store.store import Store
 
 
 def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """Files that are gone or became others since the last look."""
-    from laion_assets.stages.published_parquet.build import open_published, read_list
-    from laion_assets.stages.raw_csv.sources.dataset_policy import source_policy
+    """Yield files that were deleted or changed since the last observation."""
+    from laion_assets.http.sources.dataset_policy import source_policy
+    from laion_assets.stages.published_parquet.build import read_list
+    from laion_assets.tables.published_files import open_published
 
     manifest = PublishedParquet.of(dataset).manifest(partition)
     files = read_list(store)

@@ -11,7 +11,7 @@ _SHOWN = 50
 
 
 class PublishedParquetIOManager(PartitionIOManager):
-    """Hands over `PublishedParquet`; shows what the last look saw."""
+    """Returns `PublishedParquet`; shows the files of the last observation."""
 
     asset = PUBLISHED_PARQUET
 

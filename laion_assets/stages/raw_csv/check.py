@@ -10,7 +10,7 @@ from laion_assets.store.store import Store
 
 
 def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """Files that are missing, cut or altered."""
+    """Yield files that are missing, truncated or altered."""
     manifest = RawCsv.of(dataset).manifest(partition)
     problem = disagreement(store, manifest, hashes=True)
     if problem:

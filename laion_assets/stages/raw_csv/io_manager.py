@@ -1,4 +1,4 @@
-"""The IO manager of the fetched crawl CSVs."""
+"""The IO manager of the downloaded crawl CSVs."""
 
 import dagster as dg
 
@@ -12,12 +12,12 @@ _NAMED = 20
 
 
 class RawCsvIOManager(PartitionIOManager):
-    """Hands over `RawCsv`."""
+    """Returns `RawCsv`."""
 
     asset = RAW_CSV
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """What the last fetch that published found, against the one before, and what the source no longer has."""
+        """Files by change since the commit before, and files deleted at source."""
         changes = manifest.details.get("changes", {})
         metadata: Metadata = {
             f"files_{one_line(change)}": dg.MetadataValue.int(count) for change, count in changes.items()

@@ -21,7 +21,7 @@ killed download resumes where it stopped, and unchanged files are not downloaded
 
 def byte_settings(dataset: Dataset) -> dict[str, Any]:
     """The settings that select the files."""
-    return {"source": dataset.source, "pattern": dataset.metadata.pattern}
+    return {"source": dataset.source, "pattern": dataset.csv.pattern}
 
 
 STAGE = Stage(

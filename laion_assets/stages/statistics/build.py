@@ -20,14 +20,14 @@ from laion_assets.stages.statistics.report import report_page
 from laion_assets.stages.statistics.summary import dataset_summary, image_summary
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.foreign_files import foreign_files_error
-from laion_assets.store.lease import is_committed
+from laion_assets.store.lease import has_moved_files
 from laion_assets.store.manifest import (
     WHOLE,
     Counts,
     Manifest,
     manifest_path,
+    read_committed_file,
     read_manifest,
-    read_published,
 )
 from laion_assets.store.store import Store
 from laion_assets.store.stored_json import parse_object
@@ -80,10 +80,10 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, log: Callable[[
 
 def _check_report(store: Store) -> None:
     """Raise StoreError for a report that this program did not write: no statistics were ever published here."""
-    if not store.is_taken(REPORT):
+    if not store.exists(REPORT):
         return
     for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
-        if store.is_taken(manifest_path(asset, WHOLE)) or is_committed(store, asset, WHOLE):
+        if store.exists(manifest_path(asset, WHOLE)) or has_moved_files(store, asset, WHOLE):
             return
     raise foreign_files_error(store, "the report", [REPORT])
 
@@ -101,7 +101,7 @@ def read_summary(store: Store, manifest: Manifest) -> dict[str, Any]:
     """The figures of a published statistics asset. Raises IntegrityError unless they are what its manifest says."""
     entry = manifest.entry(Statistics.summary_path(manifest.asset))
     try:
-        return parse_object(read_published(store, entry))
+        return parse_object(read_committed_file(store, entry))
     except ValueError as error:
         raise IntegrityError(
             f"{store.address(entry.path)} is not a JSON object ({error}): materialize {manifest.asset} again."

@@ -29,7 +29,7 @@ _PER_ROW = (
 
 
 def find_dataset_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """Where the counts of the rows differ from the manifests of `dedup_parquet`."""
+    """Yield differences between the counts of the rows and the manifests of `dedup_parquet`."""
     manifest = DatasetStatistics.of(dataset).manifest(partition)
     if problem := disagreement(store, manifest, hashes=True):
         yield problem
@@ -43,7 +43,7 @@ def find_dataset_problems(dataset: Dataset, store: Store, partition: int, load_m
 
 
 def find_image_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """Where the counts of the pictures differ from the manifests of `image_shards`."""
+    """Yield differences between the counts of the images and the manifests of `image_shards`."""
     manifest = ImageStatistics.of(dataset).manifest(partition)
     if problem := disagreement(store, manifest, hashes=True):
         yield problem
@@ -66,7 +66,7 @@ def find_image_problems(dataset: Dataset, store: Store, partition: int, load_mod
 
 
 def _counted(store: Store, asset: str) -> dict[str, dict[str | None, int]]:
-    """Rows by measure and value, of the published counts; domains summed up, for there are millions."""
+    """Read rows by measure and value from the committed counts; all values but reasons are added up."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 

@@ -11,10 +11,10 @@ _TOP = 20
 
 
 class _StatisticsIOManager(PartitionIOManager):
-    """Hands over the figures; shows the plots and the first domains."""
+    """Returns the figures; shows the plots and the most frequent domains."""
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """The report's place, every plot, and tables of what has names."""
+        """The path of the report, every plot, and a table of domains."""
         from laion_assets.stages.statistics.build import REPORT, read_charts, read_summary
 
         summary = read_summary(self.store, manifest)
@@ -33,12 +33,12 @@ class _StatisticsIOManager(PartitionIOManager):
 
 
 class DatasetStatisticsIOManager(_StatisticsIOManager):
-    """Hands over `DatasetStatistics`."""
+    """Returns `DatasetStatistics`."""
 
     asset = DATASET_STATISTICS
 
 
 class ImageStatisticsIOManager(_StatisticsIOManager):
-    """Hands over `ImageStatistics`."""
+    """Returns `ImageStatistics`."""
 
     asset = IMAGE_STATISTICS

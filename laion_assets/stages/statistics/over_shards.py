@@ -49,7 +49,7 @@ def shard_table(manifests: Iterable[Manifest]) -> pa.Table:
             "pictures": manifest.counts.rows_out,
             "bytes": manifest.size,
             "seconds": manifest.seconds,
-            "published_at": manifest.published_at,
+            "published_at": manifest.committed_at,
             "reasons": sorted(manifest.counts.reasons.items()),
         }
         for manifest in manifests

@@ -5,7 +5,7 @@ hundred, so that there are 400 parts and not 41,455.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ParquetNumber, ShardNumber
 from laion_assets.dataset.settings.field import digest_of
 from laion_assets.stages.handles import IMAGE_SHARDS, IMAGE_STATISTICS, DedupParquet, ImageShards
 from laion_assets.stages.registry import stage_named
@@ -44,9 +44,11 @@ def parts_of(dataset: Dataset, store: Store, asset: str) -> list[Part]:
     layout = dataset.layout
     upstream = {int(manifest.key): manifest for manifest in committed_upstream(dataset, store, asset)}
     if asset == IMAGE_STATISTICS:
-        ranges = [(layout.embedding_key(i), layout.shards_of_embedding(i)) for i in layout.embedding_numbers]
+        ranges: list[tuple[str, Sequence[int]]] = [
+            (layout.embedding_key(i), layout.shards_of_embedding(i)) for i in layout.embedding_numbers
+        ]
     else:
-        ranges = [(layout.parquet_key(j), range(j, j + 1)) for j in layout.parquet_numbers]
+        ranges = [(layout.parquet_key(j), (j,)) for j in layout.parquet_numbers]
     found = [Part(key, tuple(upstream[number] for number in numbers if number in upstream)) for key, numbers in ranges]
     return [part for part in found if part.manifests]
 
@@ -85,9 +87,9 @@ def count_partition(store: Store, layout: Layout, manifest: Manifest, counter: C
     columns: tuple[str, ...]
     number = int(manifest.key)
     if manifest.asset == IMAGE_SHARDS:
-        path, columns, count = ImageShards.path(layout, number, ".parquet"), SHARD_COLUMNS, count_pictures
+        path, columns, count = ImageShards.path(layout, ShardNumber(number), ".parquet"), SHARD_COLUMNS, count_pictures
     else:
-        path, columns, count = DedupParquet.path(layout, number), DEDUP_COLUMNS, count_rows
+        path, columns, count = DedupParquet.path(layout, ParquetNumber(number)), DEDUP_COLUMNS, count_rows
     rows = 0
     with open_parquet(store, manifest, path) as file:
         for table in _row_groups(pq.ParquetFile(file), columns):

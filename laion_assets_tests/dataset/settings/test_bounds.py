@@ -1,4 +1,4 @@
-"""Every setting of every dataset: bounds are declared, hold at both ends, and are refused beyond them in our words."""
+"""Bounds of all numeric settings: they are declared, accepted at both ends, and enforced beyond with our messages."""
 
 import dataclasses
 import math
@@ -36,7 +36,7 @@ def values(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def apply(tmp_path: Path, name: str, toml: str) -> Any:
-    """The value of a setting that a file gives; a list's is its only item."""
+    """Return the value of a setting from a file. Of a list, return its only item."""
     table, _, key = name.rpartition(".")
     value = f"[{toml}]" if kind_of(FIELDS[name])[0] is tuple else toml
     file = tmp_path / "settings.toml"
@@ -59,7 +59,7 @@ def test_every_setting_of_every_dataset_has_a_declaration_that_holds() -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_every_number_has_bounds_that_are_accepted(name: str) -> None:
-    """By the declaration of the setting alone: a bound may contradict another setting, which is another test."""
+    """Checks only the declaration of the setting. A bound may contradict another setting, which is another test."""
     field = NUMBERS[name]
     low, high = field.metadata["min"], field.metadata["max"]
     assert low is not None, f"{name} has no bounds: declare setting(..., min=, max=)"
@@ -81,9 +81,9 @@ COMPANIONS = {
     "images.fetch.connect_timeout_s": {"images.fetch.deadline_s": 3_600},
     "images.fetch.deadline_s": {"images.fetch.connect_timeout_s": 0.1},
     "images.encode_quality": {"images.encode_format": "webp"},
-    "metadata.where.min_caption_chars": {"metadata.max_caption_chars": 1_000_000},
+    "dedup.where.min_caption_chars": {"dedup.max_caption_chars": 1_000_000},
 }
-"""What has to be set as well for a bound not to contradict another setting."""
+"""Settings that must be changed together with a bound, so that they do not contradict it."""
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -96,7 +96,7 @@ def test_every_bound_of_a_number_can_be_set(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_every_number_refuses_what_is_out_of_its_bounds_or_not_a_number(tmp_path: Path, name: str) -> None:
+def test_every_number_refuses_values_out_of_bounds_and_other_types(tmp_path: Path, name: str) -> None:
     low, high = NUMBERS[name].metadata["min"], NUMBERS[name].metadata["max"]
     wrong = ["nan", "-inf", "true", '"many"', '"8"', "[]", "{}", "2024-01-01", str(low - 1)]
     if math.isfinite(high):
@@ -106,18 +106,18 @@ def test_every_number_refuses_what_is_out_of_its_bounds_or_not_a_number(tmp_path
     for value in wrong:
         with pytest.raises(SettingError) as raised:
             apply(tmp_path, name, value)
-        said = str(raised.value)
-        assert said.startswith(f"{name} is "), said
-        assert "settings.toml" in said
-        assert "must be a" in said
-        assert f"{int(low):,}" in said
+        message = str(raised.value)
+        assert message.startswith(f"{name} is "), message
+        assert "settings.toml" in message
+        assert "must be a" in message
+        assert f"{int(low):,}" in message
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize(
     "text", ["nan", "-inf", "true", "many", "-99999999999", "1e400", "0x10", "１", "9" * 5000, " "]
 )
-def test_every_number_refuses_what_a_variable_has_of_another_kind(name: str, text: str) -> None:
+def test_every_number_refuses_a_variable_that_is_not_a_valid_number(name: str, text: str) -> None:
     if text == "1e400" and math.isinf(NUMBERS[name].metadata["max"]):
         return
     variable = f"LAION_ASSETS_{name.replace('.', '_').upper()}"
@@ -128,7 +128,7 @@ def test_every_number_refuses_what_a_variable_has_of_another_kind(name: str, tex
     assert len(str(raised.value)) < 400
 
 
-def test_a_number_without_bounds_cannot_be_declared() -> None:
+def test_declaring_a_number_without_bounds_fails() -> None:
     for default in (1, 0.5, (80, 443)):
         with pytest.raises(TypeError, match="has no bounds"):
             setting(default, "a number")
@@ -141,7 +141,7 @@ def test_a_number_without_bounds_cannot_be_declared() -> None:
         problem_of(dataclasses.fields(Group)[0], 3)
 
 
-def test_integral_numbers_are_integers_and_others_are_not_cut(tmp_path: Path) -> None:
+def test_integral_floats_become_integers_and_others_are_refused(tmp_path: Path) -> None:
     assert repr(apply(tmp_path, "images.threads", "2.0")) == "2"
     assert repr(apply(tmp_path, "images.fetch.max_body_bytes", "2e7")) == "20000000"
     assert repr(apply(tmp_path, "images.max_aspect_ratio", "20")) == "20.0"
@@ -151,14 +151,14 @@ def test_integral_numbers_are_integers_and_others_are_not_cut(tmp_path: Path) ->
         Settings({}, "", {"LAION_ASSETS_IMAGES_THREADS": "2.9"}).apply(SAMPLE)
 
 
-def test_what_python_declares_is_checked_as_well() -> None:
+def test_values_set_in_python_are_checked() -> None:
     for wrong in (0, -1, 2.5, True, "8", None, float("nan")):
         with pytest.raises(SettingError, match=r"images\.threads"):
             dataclasses.replace(SAMPLE.images, threads=wrong)
 
 
 @pytest.mark.parametrize("name", DIGESTS)
-def test_the_digests_of_the_built_in_datasets_stay(name: str) -> None:
-    """Another digest makes every partition that exists stale. The model's digest is that of its weights."""
+def test_settings_digests_of_the_built_in_datasets_do_not_change(name: str) -> None:
+    """A changed digest makes every existing partition stale. The digest of the model is that of its weights."""
     assets = ("raw_csv", "dedup_parquet", "image_shards", "dataset_statistics", "knn_indices")
     assert [settings_digest(DATASETS[name], asset) for asset in assets] == DIGESTS[name].split()

@@ -1,4 +1,4 @@
-"""Names of settings, sections and variables: a name is a setting, a documented variable, or an error."""
+"""Names of settings, sections and variables: each is a setting, a documented variable, or an error."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def settings_of(tmp_path: Path, toml: str = "", **environment: str) -> Settings:
         ("LAION_ASSETS_LAION400MM_SOURCE", "laion400m"),
         ("LAION_ASSETS_SETINGS", "LAION_ASSETS_SETTINGS"),
         ("LAION_ASSETS_images_threads", "LAION_ASSETS_IMAGES_THREADS"),
-        ("LAION_ASSETS_METADATA_WHERE_ROOT", None),
+        ("LAION_ASSETS_DEDUP_WHERE_ROOT", None),
         ("LAION_ASSETS_", None),
         ("LAION_ASSETS_ROOT_", "LAION_ASSETS_ROOT"),
     ],
@@ -43,7 +43,7 @@ def test_a_misspelt_variable_is_an_error_with_the_nearest_names(variable: str, n
     with pytest.raises(SettingError) as raised:
         Settings({}, "", {variable: "3"}).apply(SAMPLE)
     assert variable in str(raised.value)
-    assert near is None or near in str(raised.value).removeprefix(f"The environment has {variable}")
+    assert near is None or near in str(raised.value).removeprefix(f"Unknown environment variable {variable}")
 
 
 def test_variables_of_other_datasets_and_documented_ones_are_no_errors() -> None:
@@ -63,7 +63,7 @@ def test_variables_of_other_datasets_and_documented_ones_are_no_errors() -> None
     assert settings.apply(MINE).resolve == {"*": "127.0.0.1:80"}
 
 
-def test_a_dataset_s_name_near_a_known_one_can_be_named(tmp_path: Path) -> None:
+def test_dataset_name_close_to_a_known_one_can_be_declared(tmp_path: Path) -> None:
     variable = {"LAION_ASSETS_SAMPLE2_IMAGES_THREADS": "3"}
     with pytest.raises(SettingError, match="LAION_ASSETS_DATASETS"):
         Settings({}, "", variable).apply(SAMPLE)
@@ -104,7 +104,7 @@ def test_sections_of_own_datasets_and_of_subsets_are_read(tmp_path: Path) -> Non
             "[sampel.images]\nthreads = 3\n",
             "has a section [sampel]: 'sampel' is not a known dataset. Did you mean sample",
         ),
-        ("[metadata.wher]\nmin_width = 3\n", "metadata.wher.min_width, which is not a setting"),
+        ("[dedup.wher]\nmin_width = 3\n", "dedup.wher.min_width, which is not a setting"),
         ("images = 3\n", "sets images: it must be a table, [images]"),
         ("[sample]\nimages = 3\n", "sets sample.images: it must be a table"),
         ("[sample]\ndatasets = []\n", "sample.datasets, which is not a setting"),
@@ -113,7 +113,7 @@ def test_sections_of_own_datasets_and_of_subsets_are_read(tmp_path: Path) -> Non
         ("[layout]\nshards = 3\n", "layout"),
     ],
 )
-def test_what_is_not_a_setting_in_the_file_is_named_with_the_nearest(tmp_path: Path, toml: str, said: str) -> None:
+def test_unknown_setting_in_the_file_is_reported_with_the_nearest_name(tmp_path: Path, toml: str, said: str) -> None:
     with pytest.raises(SettingError) as raised:
         settings_of(tmp_path, toml).apply(SAMPLE)
     assert said in str(raised.value)
@@ -141,22 +141,22 @@ BAD = [
 
 
 @pytest.mark.parametrize("name", [*BAD, *sorted(RESERVED_NAMES), "Images", "ROOT"])
-def test_a_name_that_is_not_a_dataset_s_is_refused_before_dagster_sees_it(name: str) -> None:
+def test_invalid_dataset_name_is_refused(name: str) -> None:
     with pytest.raises(SettingError, match="Invalid dataset name"):
         replace(SAMPLE, name=name)
 
 
 @pytest.mark.parametrize("name", ["a", "mine", "Mine_2", "type", "context", "x" * 64, "a__b"])
-def test_any_other_name_has_a_graph_and_subsets(name: str) -> None:
+def test_any_valid_name_has_a_graph_and_subsets(name: str) -> None:
     dataset = replace(SAMPLE, name=name)
     for each in (dataset, dataset.subset(range(0, 2))):
         assert build_definitions(each).get_repository_def().asset_graph.get_all_asset_keys()
 
 
-def test_the_reference_in_docs_is_that_of_the_declarations() -> None:
+def test_settings_page_is_up_to_date() -> None:
     written = (Path(__file__).parents[3] / "docs" / "settings.md").read_text(encoding="utf-8")
     assert written == reference(), "run: laion-assets settings --markdown > docs/settings.md"
 
 
-def test_reserved_names_are_those_of_settings() -> None:
+def test_setting_names_are_reserved() -> None:
     assert {name.partition(".")[0] for name in FIELDS} <= RESERVED_NAMES

@@ -1,4 +1,4 @@
-"""Settings: where a value comes from, and what is refused."""
+"""The lookup of settings: the order of sources, and invalid values."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_the_first_of_environment_file_and_declaration_wins(tmp_path: Path) -> N
     assert origin(settings, "images.fetch.retries")[1] == "dataset sample"
 
 
-def test_a_dataset_s_setting_leaves_the_other_dataset_alone(tmp_path: Path) -> None:
+def test_setting_of_one_dataset_does_not_change_another(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, LAION_ASSETS_LAION400M_SOURCE="https://example.org/csv/")
     assert settings.apply(LAION400M).source == "https://example.org/csv/"
     assert settings.apply(SAMPLE).source == SAMPLE.source
@@ -59,12 +59,12 @@ def test_maps_and_lists_are_read_from_text(tmp_path: Path) -> None:
         ("", {"LAION_ASSETS_IMAGES_FETCH_DEADLINE_S": "0.1"}, "deadline_s"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, toml: str, environment: dict[str, str], named: str) -> None:
+def test_invalid_setting_is_named(tmp_path: Path, toml: str, environment: dict[str, str], named: str) -> None:
     with pytest.raises(SettingError, match=named):
         settings_of(tmp_path, toml, **environment).apply(SAMPLE)
 
 
-def test_a_settings_file_that_is_named_has_to_exist(tmp_path: Path) -> None:
+def test_named_settings_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="does not exist"):
         Settings.load({"LAION_ASSETS_SETTINGS": str(tmp_path / "none.toml")})
 

@@ -1,4 +1,4 @@
-"""Values of the settings file and of variables: lists, maps, forms of texts, contradictions, and files of any kind."""
+"""Values of the settings file and of variables: lists, maps, text formats, contradictions, and invalid files."""
 
 import contextlib
 import json
@@ -50,39 +50,38 @@ def test_a_list_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_map_has_dotted_names(tmp_path: Path) -> None:
-    toml = (
-        '[metadata.spark_conf]\n"spark.a" = "8g"\nspark.b.c = 4\nspark.d = true\n[resolve]\na.test = "127.0.0.1:80"\n'
-    )
+    toml = '[spark.conf]\n"spark.a" = "8g"\nspark.b.c = 4\nspark.d = true\n[resolve]\na.test = "127.0.0.1:80"\n'
     found = settings_of(tmp_path, toml).apply(SAMPLE)
-    assert found.metadata.spark_conf == {"spark.a": "8g", "spark.b.c": "4", "spark.d": "true"}
+    assert found.spark.conf == {"spark.a": "8g", "spark.b.c": "4", "spark.d": "true"}
     assert found.resolve == {"a.test": "127.0.0.1:80"}
 
 
 def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, "[metadata.where]\nmin_width = 3\n", LAION_ASSETS_METADATA_WHERE_MIN_WIDTH="")
-    assert settings.apply(SAMPLE).metadata.where.min_width is None
+    settings = settings_of(tmp_path, "[dedup.where]\nmin_width = 3\n", LAION_ASSETS_DEDUP_WHERE_MIN_WIDTH="")
+    assert settings.apply(SAMPLE).dedup.where.min_width is None
 
 
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("metadata.pattern", "(csv", "must be a regular expression of Python: missing )"),
-        ("metadata.pattern", "a{99999999999}", "must be a regular expression of Python"),
-        ("metadata.separator", "||", "must be one ASCII character"),
-        ("metadata.separator", "\n", "must be one ASCII character"),
-        ("metadata.driver_memory", "2 GB", "must be an integer and k, m, g or t without a space"),
-        ("metadata.driver_memory", "2GB", "such as 2g"),
-        ("metadata.driver_memory", "100m", "from 512m"),
-        ("metadata.driver_memory", "-2g", "such as 2g"),
-        ("metadata.master", "local[0]", "must be local[*]"),
-        ("metadata.master", "", "must be local[*]"),
-        ("metadata.deleted_at_source", "delete", "must be keep, remove or refuse"),
-        ("index.max_index_memory_usage", "16 buckets", "such as 200M or 16G"),
+        ("csv.pattern", "(csv", "must be a valid Python regular expression (missing )"),
+        ("csv.pattern", "a{99999999999}", "must be a valid Python regular expression"),
+        ("dedup.separator", "||", "must be one ASCII character"),
+        ("dedup.separator", "\n", "must be one ASCII character"),
+        ("spark.driver_memory", "2 GB", "must be an integer with k, m, g or t and no space"),
+        ("spark.driver_memory", "2GB", "for example 2g"),
+        ("spark.driver_memory", "100m", "from 512m"),
+        ("spark.driver_memory", "-2g", "for example 2g"),
+        ("spark.master", "local[0]", "must be local[*]"),
+        ("spark.master", "", "must be local[*]"),
+        ("csv.deleted_at_source", "delete", "must be keep, remove or refuse"),
+        ("index.max_index_memory_usage", "16 buckets", "for example 200M or 16G"),
         ("index.current_memory_available", "0G", "from 1K"),
         ("index.metric_type", "cosine", "must be ip or l2"),
         ("embeddings.device", "gpu", "must be auto, cpu, cuda or cuda:N"),
         ("embeddings.precision", "int8", "must be auto, fp32, bf16 or fp16"),
-        ("images.engine", "ray", "must be pool or spark"),
+        ("images.distributor", "ray", "must be pool or spark"),
+        ("images.engine", "curl", "must be laion_assets or img2dataset"),
         ("images.fetch.user_agent", "a\nb", "one line of printable ASCII"),
         ("root", "", "must not be empty"),
         ("root", "a\0b", "without NUL"),
@@ -100,7 +99,7 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
         ("images.fetch.robots_txt", "yes", "must be true or false"),
     ],
 )
-def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) -> None:
+def test_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) -> None:
     variable = f"LAION_ASSETS_{setting.replace('.', '_').upper()}"
     with pytest.raises(SettingError) as raised:
         Settings({}, "", {variable: value}).apply(SAMPLE)
@@ -113,7 +112,7 @@ def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str
     ("toml", "said"),
     [
         ('[images]\nthreads = "8"', "must be an integer"),
-        ("[metadata]\ndriver_memory = 2", "must be text"),
+        ("[spark]\ndriver_memory = 2", "must be text"),
         ('[images.fetch]\nrobots_txt = "false"', "must be true or false"),
         ("[images.fetch]\nrobots_txt = 1", "must be true or false"),
         ("root = []", "must be text"),
@@ -124,7 +123,7 @@ def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str
         ("resolve = {a = []}", "the value of 'a' must be text"),
     ],
 )
-def test_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, said: str) -> None:
+def test_value_of_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, said: str) -> None:
     with pytest.raises(SettingError, match=said) as raised:
         settings_of(tmp_path, toml).apply(SAMPLE)
     assert "settings.toml [" in str(raised.value)
@@ -148,12 +147,12 @@ def test_settings_that_contradict_each_other_name_their_origins(tmp_path: Path) 
         "[images]\nmin_image_size = 500\nmax_image_area = 5000\n",
         "[images.fetch]\nmax_body_bytes = 1000000000\n",
         '[images]\nencode_format = "png"\n',
-        "[metadata]\nmax_caption_chars = 5\nwhere.min_caption_chars = 6\n",
-        "[metadata.where]\nmin_width = 5\nmax_width = 4\n",
+        "[dedup]\nmax_caption_chars = 5\nwhere.min_caption_chars = 6\n",
+        "[dedup.where]\nmin_width = 5\nmax_width = 4\n",
         '[embeddings]\ndevice = "cpu"\nprecision = "fp16"\n',
     ],
 )
-def test_settings_that_leave_nothing_are_refused(tmp_path: Path, toml: str) -> None:
+def test_settings_that_would_keep_no_row_are_refused(tmp_path: Path, toml: str) -> None:
     with pytest.raises(SettingError, match=r"comes from .*settings\.toml"):
         settings_of(tmp_path, toml).apply(SAMPLE)
 
@@ -187,7 +186,7 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, said
 
 
 @pytest.mark.timeout(10)
-def test_what_is_not_a_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_settings_file_that_is_not_a_regular_file_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name, said in (("fifo", "not a regular file"), (".", "is a folder")):
         with pytest.raises(SettingError, match=said):
@@ -211,7 +210,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = st.sampled_from([*FIELDS, "images", "sample", "mine", "metadata.where", "datasets", "a-b", ""])
+KEYS = st.sampled_from([*FIELDS, "images", "sample", "mine", "dedup.where", "datasets", "a-b", ""])
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
@@ -231,8 +230,8 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 @given(
     st.dictionaries(KEYS, VALUES, max_size=3), st.dictionaries(KEYS, st.text(max_size=8) | VALUES.map(str), max_size=2)
 )
-def test_only_setting_errors_come_of_any_values(tables: dict[str, Any], variables: dict[str, Any]) -> None:
-    """Tables as tomllib gives them, and variables with texts of all kinds, JSON included."""
+def test_any_values_raise_only_setting_errors(tables: dict[str, Any], variables: dict[str, Any]) -> None:
+    """Tables as tomllib returns them, and variables with any text, JSON included."""
     environment = {f"LAION_ASSETS_{name.replace('.', '_').upper()}": text for name, text in variables.items()}
     with contextlib.suppress(SettingError):
         found = Settings(nested(tables), "settings.toml", environment).explain(SAMPLE)
@@ -241,7 +240,7 @@ def test_only_setting_errors_come_of_any_values(tables: dict[str, Any], variable
 
 @hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60) | st.text(alphabet="[]{}=.,'\"\n ab1-_#", max_size=60).map(str.encode))
-def test_only_setting_errors_come_of_any_file(tmp_path: Path, content: bytes) -> None:
+def test_any_file_raises_only_setting_errors(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "settings.toml"
     file.write_bytes(content)
     with contextlib.suppress(SettingError):

@@ -121,7 +121,7 @@ def test_a_start_that_fails_is_told_in_one_sentence() -> None:
     """In a process of its own: a JVM is shared by all sessions of a process."""
     done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True)
     assert done.stdout.startswith("Spark did not start: "), done.stdout + done.stderr
-    assert "metadata.spark_conf" in done.stdout
+    assert "spark.conf" in done.stdout
     assert len(done.stdout.splitlines()) == 1
 
 

@@ -23,7 +23,9 @@ from PIL import Image
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
-from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, load_model
+from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
+from laion_assets.stages.clip_embeddings.models.loading import load_model
+from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.knn_indices.build import build_indices
@@ -62,11 +64,7 @@ WORDS = ("red", "blue", "tree", "Straße", "星の夜", "🐶 dog", "کتاب", 
 
 def register() -> None:
     """Make the tests' architecture known to open_clip in this process."""
-    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
-
-    ensure_torchvision()
-    import open_clip
-
+    open_clip = import_open_clip()
     if CONFIGURATION.stem not in open_clip.list_models():
         open_clip.add_model_config(CONFIGURATION)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError, ModelError
 from laion_assets.stages.clip_embeddings.build import Built, build_embedding_file
-from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+from laion_assets.stages.clip_embeddings.models.loading import load_model
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
 from laion_assets.store.manifest import read_manifest

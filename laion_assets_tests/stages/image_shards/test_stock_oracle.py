@@ -1,4 +1,4 @@
-"""The img2dataset program on the same ordinary rows and pages gives the same rows and samples as a shard."""
+"""The img2dataset program on the same ordinary rows and pages: both engines build the same rows and samples."""
 
 import io
 import json
@@ -42,8 +42,8 @@ if __name__ == "__main__":
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """Return (img2dataset's parquet, its tar, our parquet, our tar)."""
+def stock(tmp_path_factory):
+    """Yield the running site, the rows, and the parquet and tar of the img2dataset program."""
     folder = tmp_path_factory.mktemp("oracle")
     with running(PAGES) as site:
         rows = [(f"http://127.0.0.1:{site.port}{path}", f"caption of {path} é") for path in PATHS]
@@ -54,13 +54,20 @@ def both(tmp_path_factory):
             [sys.executable, str(script), str(folder / "rows.parquet"), str(folder / "stock")],
             check=True, capture_output=True, env={**os.environ, **QUIET_ENVIRONMENT}, timeout=120,
         )  # fmt: skip
-        resolve = {"127.0.0.1": f"127.0.0.1:{site.port}"}
-        images = replace(IMAGES, fetch=replace(IMAGES.fetch, deadline_s=5.0), exact_pixels=True)
-        dataset = dataset_of(folder, rows, resolve, images=images)
-        ShardTask(dataset, 0).run()
+        files = {path.name: path.read_bytes() for path in (folder / "stock").iterdir()}
+        yield site, rows, files["00000.parquet"], files["00000.tar"]
+
+
+@pytest.fixture(scope="module", params=["laion_assets", "img2dataset"])
+def both(stock, request, tmp_path_factory):
+    """(stock parquet, stock tar, our parquet, our tar), ours by each engine."""
+    site, rows, *files = stock
+    resolve = {"127.0.0.1": f"127.0.0.1:{site.port}"}
+    images = replace(IMAGES, fetch=replace(IMAGES.fetch, deadline_s=5.0), exact_pixels=True, engine=request.param)
+    dataset = dataset_of(tmp_path_factory.mktemp(request.param), rows, resolve, images=images)
+    ShardTask(dataset, 0).run()
     ours = published(dataset)
-    stock = {path.name: path.read_bytes() for path in (folder / "stock").iterdir()}
-    return stock["00000.parquet"], stock["00000.tar"], ours["00000.parquet"], ours["00000.tar"]
+    return *files, ours["00000.parquet"], ours["00000.tar"]
 
 
 def members(tar):

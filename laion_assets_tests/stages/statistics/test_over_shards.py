@@ -15,7 +15,7 @@ def manifest(shard: int, good: int = 7, second: int = 0, seconds: float = 2.0, *
     files = (FileEntry(f"image_shards/{shard:05d}.tar", 1_000 * good, "0" * 64),)
     counts = Counts(good + sum(reasons.values()), good, reasons)
     at = f"2026-01-01T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}+00:00"
-    return Manifest("image_shards", f"{shard:05d}", files, counts, "s", "i", published_at=at, seconds=seconds)
+    return Manifest("image_shards", f"{shard:05d}", files, counts, "s", "i", committed_at=at, seconds=seconds)
 
 
 def titles(manifests: Iterable[Manifest]) -> list[str]:

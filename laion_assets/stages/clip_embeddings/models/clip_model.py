@@ -1,25 +1,16 @@
-"""CLIP models by clip-retrieval's names, giving float32 vectors of norm 1.
+"""A loaded CLIP model: encodes images and captions as float32 vectors of norm 1."""
 
-Models are built by all_clip, the loader of clip-retrieval, so that a name means the same here and there. Two things
-differ: weights that cannot be had are a ModelError with the way out, and `precision` decides the arithmetic (all_clip
-alone takes bfloat16 on every GPU).
-"""
-
-import os
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from laion_assets.dataset.dataset import SAMPLE_MODEL
-from laion_assets.errors import EmbeddingError, ModelError
+from laion_assets.errors import EmbeddingError
 from laion_assets.stages.clip_embeddings.models.captions import cleaned
 from laion_assets.stages.clip_embeddings.models.cuda_graph import record_graph
 from laion_assets.stages.clip_embeddings.models.preprocessing import read_preprocessing
 from laion_assets.stages.clip_embeddings.models.text_tower import short_text_encoder
-from laion_assets.stages.clip_embeddings.models.tokenizer import Tokenizer, openai_tokenize
-from laion_assets.stages.clip_embeddings.models.weights import weights_identity
-from laion_assets.stages.clip_embeddings.pipeline.decoder_pool import DecoderPool, decoder_processes
-from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, is_picklable, reader_processes
+from laion_assets.stages.clip_embeddings.models.tokenizer import Tokenizer
+from laion_assets.stages.clip_embeddings.pipeline.decoder_pool import DecoderPool
+from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -209,79 +200,3 @@ def no_direction(model: str, noun: str, names: Sequence[str], rows: int) -> Embe
         f"{', '.join(names[:10])}{' and more' if len(names) > 10 else ''}. Check the weights, and set "
         "embeddings.precision to fp32 or bf16 if it is fp16."
     )
-
-
-def load_model(name: str, device: str = "auto", precision: str = "auto", readers: int = 0) -> ClipModel:
-    """The model of this name: `ViT-B/32`, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint`, `hf_clip:DIR`,
-    `sample-clip`.
-
-    `device` is `auto`, `cpu`, `cuda` or `cuda:N`. `precision` is `auto` (fp32 on a CPU, fp16 on a GPU), `fp32` (whose
-    matrix products on a GPU use TF32, as all_clip sets it), `bf16` or `fp16`, to which the weights are cast. `readers`
-    are the processes that prepare shards for it (`reader_processes`); with any, processes decode, too. Raises
-    ModelError if the weights cannot be loaded, or the device is not there.
-    """
-    # Before torch is loaded: its OpenMP threads otherwise wait for the next product by burning their cores, which
-    # beside other work on two cores (fetching, decoding) doubled and tripled the CPU of an embedding file.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-    import torch
-
-    from laion_assets.sample.clip.model import ARCHITECTURE, clip_retrieval_name, register
-    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
-
-    ensure_torchvision()
-    identity = weights_identity(name)
-    place = _device(device)
-    if precision == "auto":
-        precision = "fp32" if place == "cpu" else "fp16"
-    if precision != "fp32" and place == "cpu":
-        raise ModelError(
-            f"embeddings.precision is {precision} and the device is a CPU. Set embeddings.precision to auto or fp32."
-        )
-    readers = reader_processes(readers, place != "cpu")
-    preparation = Preparation(readers, "clip" if name[:1].isupper() else "open_clip") if readers else None
-    decoders = DecoderPool(decoder_processes(readers)) if readers else None
-    known_as = clip_retrieval_name() if name == SAMPLE_MODEL else name
-    if known_as.startswith(f"open_clip:{ARCHITECTURE}/"):
-        register()
-    with warnings.catch_warnings():
-        # clip-anytorch imports pkg_resources, which says at length that it will go; setup.cfg pins what still has it.
-        warnings.simplefilter("ignore", UserWarning)
-        from all_clip.main import load_clip_without_warmup
-
-    try:
-        # Past the cache, which would hold every model ever loaded in this process.
-        model, preprocess, tokenizer = load_clip_without_warmup.__wrapped__(known_as, False, place, None)
-    except Exception as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0][:300] if lines else type(error).__name__
-        raise ModelError(
-            f"the model {name} cannot be loaded: {type(error).__name__}: {reason}. Weights named by a tag are fetched "
-            "once from their hub: allow that, copy the hub's cache to this machine, or set the dataset's model to "
-            "local weights, open_clip:ARCH//absolute/path or hf_clip:DIR."
-        ) from error
-    # OpenAI's models come in float16 on a GPU, and all_clip's wrappers cast by themselves; `precision` decides here.
-    model = getattr(model, "inner_model", model).float().eval().requires_grad_(False)
-    if not hasattr(model, "encode_image"):
-        model.encode_image, model.encode_text = model.get_image_features, model.get_text_features
-    if not known_as.startswith(("open_clip:", "ja_clip:", "nm:")):
-        tokenizer = openai_tokenize
-    if preparation is not None and not is_picklable(tokenizer):
-        preparation.close()
-        preparation = None
-    if precision != "fp32":
-        model = model.to({"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
-    return ClipModel(identity, model, preprocess, tokenizer, place, precision, preparation, decoders)
-
-
-def _device(device: str) -> str:
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"embeddings.device is {device!r}, which is not there: {reason}. Use auto or cpu.") from error
-    return device

@@ -4,11 +4,10 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-import laion_assets
 from laion_assets.dataset.dataset import SAMPLE_MODEL
 from laion_assets.errors import ModelError
+from laion_assets.sample.clip.model import CHECKPOINT
 
-SAMPLE_CHECKPOINT = Path(laion_assets.__file__).parent / "sample" / "clip" / "weights.safetensors"
 _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Weights of a Hugging Face folder, in the order in which transformers looks for them."""
 
@@ -16,7 +15,7 @@ _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 def checkpoint_of(model: str) -> Path | None:
     """The local weights file a model name points to, None for models named by a hub's tag."""
     if model == SAMPLE_MODEL:
-        return SAMPLE_CHECKPOINT
+        return CHECKPOINT
     if model.startswith("open_clip:") and "//" in model:
         return Path("/" + model.split("//", 1)[1])
     if model.startswith("hf_clip:/"):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import EmbeddingNumber, Layout
 from laion_assets.errors import EmbeddingError
 from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
 from laion_assets.stages.clip_embeddings.metadata_file import SIMILARITY
@@ -31,7 +31,7 @@ _KINDS = ("img_emb", "text_emb", "metadata")
 class FinishedGroups:
     """The finished groups of one embedding file, by `group_digest`."""
 
-    def __init__(self, store: Store, layout: Layout, embedding: int, committed: Manifest | None) -> None:
+    def __init__(self, store: Store, layout: Layout, embedding: EmbeddingNumber, committed: Manifest | None) -> None:
         """`committed` is the manifest of the file that is to be replaced, if its files agree with it."""
         self._folder = store.local_path(f"partial/{CLIP_EMBEDDINGS}/{layout.embedding_key(embedding)}")
         self._committed = _CommittedGroups(store, layout, embedding, committed)
@@ -70,7 +70,7 @@ class FinishedGroups:
 class _CommittedGroups:
     """Groups of the committed file; those that lost a row are not offered, for the file does not say which."""
 
-    def __init__(self, store: Store, layout: Layout, embedding: int, manifest: Manifest | None) -> None:
+    def __init__(self, store: Store, layout: Layout, embedding: EmbeddingNumber, manifest: Manifest | None) -> None:
         paths = [store.local_path(ClipEmbeddings.path(layout, embedding, kind)) for kind in _KINDS]
         self._paths = [path for path in paths if path is not None]
         self._starts: dict[str, tuple[int, int]] = {}

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ShardNumber
 from laion_assets.store.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class GroupVectors:
 _ARRAYS = ("images", "texts", "similarity", "kept", "undecodable")
 
 
-def groups_of(layout: Layout, shards: Sequence[int], batch_size: int) -> list[tuple[int, ...]]:
+def groups_of(layout: Layout, shards: Sequence[ShardNumber], batch_size: int) -> list[tuple[ShardNumber, ...]]:
     """The groups of an embedding file's shards, in order."""
     at_once = max(1, batch_size // layout.rows_per_shard)
     return [tuple(shards[start : start + at_once]) for start in range(0, len(shards), at_once)]

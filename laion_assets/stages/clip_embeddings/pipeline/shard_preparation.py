@@ -7,7 +7,6 @@ encoded from a tar whose sha256 is not its manifest's.
 
 import functools
 import hashlib
-import importlib
 import json
 import mmap
 import multiprocessing
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.layout import Layout, ShardNumber
 from laion_assets.errors import IntegrityError
 from laion_assets.processes.parent_death import end_with
 from laion_assets.stages.clip_embeddings.models.captions import cleaned
@@ -57,7 +56,7 @@ class ShardToPrepare:
 
     store: Store
     layout: Layout
-    shard: int
+    shard: ShardNumber
     manifest: Manifest
     samples: bool = True
 
@@ -72,7 +71,7 @@ class PreparedShard:
     the tar is a copy of a remote one, to be removed after use.
     """
 
-    shard: int
+    shard: ShardNumber
     keys: list[str]
     table: "pa.Table"
     path: Path | None = None
@@ -116,7 +115,7 @@ class Preparation:
     """
 
     def __init__(self, processes: int, imports: str = "") -> None:
-        """`imports` is a module that the processes import at once."""
+        """`imports` is the package that the processes import at once: `open_clip`, `clip` or none."""
         self.processes = processes
         self._pool: Executor = (
             ProcessPoolExecutor(
@@ -178,14 +177,16 @@ def _start_worker(parent: int) -> None:
     end_with(parent)
 
 
-def _import(module: str) -> None:
+def _import(package: str) -> None:
     time.sleep(0.1)  # so that each process takes one of these tasks
-    if module == "open_clip":
-        from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
+    if package == "open_clip":
+        from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
-        ensure_torchvision()
-    if module:
-        importlib.import_module(module)
+        import_open_clip()
+    elif package == "clip":
+        from laion_assets.stages.clip_embeddings.models.model_packages import import_clip
+
+        import_clip()
 
 
 def _prepare_in_worker(asked: ShardToPrepare, pickled: bytes) -> PreparedShard:

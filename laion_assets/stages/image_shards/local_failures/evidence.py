@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import LaionAssetsError
 from laion_assets.stages.handles import DedupParquet
 from laion_assets.stages.image_shards.local_failures.failing_sites import site_of
@@ -16,7 +17,7 @@ _OTHER_SHARDS = 200
 """Maximum row groups to read for other URLs; enough even with four rows each."""
 
 
-def evidence_of(dataset: Dataset, shard: int, memory: NetworkMemory) -> Evidence:
+def evidence_of(dataset: Dataset, shard: ShardNumber, memory: NetworkMemory) -> Evidence:
     """Return the evidence for a shard that this process fetches."""
     images = dataset.images
     return Evidence(
@@ -29,7 +30,7 @@ def evidence_of(dataset: Dataset, shard: int, memory: NetworkMemory) -> Evidence
     )
 
 
-def other_urls(dataset: Dataset, shard: int) -> Iterator[str]:
+def other_urls(dataset: Dataset, shard: ShardNumber) -> Iterator[str]:
     """Yield URLs of the nearest shards in the same parquet file, one per site."""
     layout = dataset.layout
     shards = layout.shards_of_parquet(layout.parquet_of_shard(shard))

@@ -4,6 +4,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import IntegrityError
 from laion_assets.stages.handles import IMAGE_SHARDS
 from laion_assets.stages.image_shards.local_failures.failing_sites import mean_share
@@ -43,7 +44,7 @@ class NetworkMemory:
 _memories: OrderedDict[tuple[str, str], NetworkMemory] = OrderedDict()
 
 
-def network_memory(dataset: Dataset, shard: int) -> NetworkMemory:
+def network_memory(dataset: Dataset, shard: ShardNumber) -> NetworkMemory:
     """Return the process's memory for a dataset. A new one starts with the shares of committed neighbouring shards."""
     key = (dataset.root, dataset.folder)
     if key not in _memories:
@@ -54,12 +55,12 @@ def network_memory(dataset: Dataset, shard: int) -> NetworkMemory:
     return _memories[key]
 
 
-def _read_committed_shares(dataset: Dataset, shard: int) -> list[tuple[float, int]]:
+def _read_committed_shares(dataset: Dataset, shard: ShardNumber) -> list[tuple[float, int]]:
     store, layout = Store.of(dataset), dataset.layout
     found = []
     for number in range(max(0, shard - _NEIGHBOURS), min(layout.shards, shard + _NEIGHBOURS)):
         try:
-            manifest = read_manifest(store, IMAGE_SHARDS, layout.shard_key(number))
+            manifest = read_manifest(store, IMAGE_SHARDS, layout.shard_key(ShardNumber(number)))
         except IntegrityError:
             continue
         if manifest is not None and DETAIL in manifest.details:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import IntegrityError, InvariantError, ReplacedError
 from laion_assets.reasons import Reason
 from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
@@ -21,7 +22,8 @@ from laion_assets.stages.image_shards.local_failures.failing_sites import site_o
 from laion_assets.stages.image_shards.local_failures.network_memory import network_memory
 from laion_assets.stages.image_shards.local_failures.watch import Evidence, ShardWatch
 from laion_assets.stages.image_shards.shard import tar_index
-from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, FetchedRows, fetch_rows
+from laion_assets.stages.image_shards.shard.engines import fetch_rows
+from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, FetchedRows
 from laion_assets.stages.image_shards.shard.files import verify
 from laion_assets.stages.image_shards.shard.merge import Merged, merge_shard, merge_stats
 from laion_assets.store.manifest import Counts, Manifest, read_manifest, sha256_of
@@ -35,7 +37,7 @@ _MERGES = 20
 
 
 def retry_shard(
-    dataset: Dataset, store: Store, shard: int, rows: "pa.Table", before: Manifest, reasons: tuple[str, ...]
+    dataset: Dataset, store: Store, shard: ShardNumber, rows: "pa.Table", before: Manifest, reasons: tuple[str, ...]
 ) -> tuple[Manifest, Merged]:
     """Fetch the shard's `rows` that failed for `reasons` again, merge them into the shard and commit it.
 
@@ -65,7 +67,7 @@ def retry_shard(
     raise ReplacedError(f"Other runs committed shard {key} {_MERGES} times during this retry. Run the retry again.")
 
 
-def _evidence(dataset: Dataset, shard: int, urls: list[str], reasons: list[str]) -> Evidence:
+def _evidence(dataset: Dataset, shard: ShardNumber, urls: list[str], reasons: list[str]) -> Evidence:
     """Return the evidence for a retry. URLs of the shard's images are URLs that worked."""
     memory = network_memory(dataset, shard)
     for url, reason in zip(urls, reasons, strict=True):
@@ -78,7 +80,7 @@ def _evidence(dataset: Dataset, shard: int, urls: list[str], reasons: list[str])
 def _commit_merged(
     dataset: Dataset,
     store: Store,
-    shard: int,
+    shard: ShardNumber,
     rows: "pa.Table",
     before: Manifest,
     retried: dict[str, int],
@@ -129,7 +131,9 @@ def _describe_retry(retried: dict[str, int], merged: Merged, fetched: FetchedRow
 
 
 @contextlib.contextmanager
-def _open_committed(dataset: Dataset, store: Store, shard: int, manifest: Manifest) -> Iterator[dict[str, IO[bytes]]]:
+def _open_committed(
+    dataset: Dataset, store: Store, shard: ShardNumber, manifest: Manifest
+) -> Iterator[dict[str, IO[bytes]]]:
     """Open the shard's committed files, by suffix, and check that they are unchanged since the commit.
 
     Raises ReplacedError if another run has replaced them, IntegrityError if they were altered.

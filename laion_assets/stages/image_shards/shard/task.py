@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY
+from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, InvariantError, LocalFailureError, ShardError
 from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
 from laion_assets.stages.image_shards.local_failures.network_memory import DETAIL, network_memory
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.shard import tar_index
-from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, fetch_rows
+from laion_assets.stages.image_shards.shard.engines import fetch_rows
+from laion_assets.stages.image_shards.shard.fetch import SUFFIXES
 from laion_assets.stages.image_shards.shard.files import ShardCounts, verify
 from laion_assets.stages.image_shards.shard.retry import retry_shard
 from laion_assets.stages.image_shards.stage import STAGE
@@ -42,7 +43,7 @@ class ShardTask:
     """
 
     dataset: Dataset
-    shard: int
+    shard: ShardNumber
     force: bool = False
     retry: tuple[str, ...] = ()
 

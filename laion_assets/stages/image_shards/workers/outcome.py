@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.store.manifest import Manifest
 
 
@@ -12,7 +13,7 @@ class ShardOutcome:
     After a retry also the number of rows that were fetched again, and how many of these have an image now.
     """
 
-    shard: int
+    shard: ShardNumber
     manifest: Manifest
     skipped: bool = False
     seconds: float = 0.0
@@ -44,7 +45,7 @@ class ShardOutcome:
 class ShardFailure:
     """A shard that was not committed, and the error. `kind` is the error's class name, or `WorkerDied`."""
 
-    shard: int
+    shard: ShardNumber
     key: str
     kind: str
     message: str

@@ -18,6 +18,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Protocol, cast
 
+from laion_assets.dataset.layout import ShardNumber
 from laion_assets.failures import explain
 from laion_assets.processes.parent_death import import_path
 from laion_assets.stages.image_shards.workers.outcome import ShardFailure, ShardOutcome
@@ -32,7 +33,7 @@ class Task(Protocol):
     """A picklable task for one shard, from a module that a worker can import, such as `ShardTask`."""
 
     @property
-    def shard(self) -> int:
+    def shard(self) -> ShardNumber:
         """The shard's number."""
 
     @property

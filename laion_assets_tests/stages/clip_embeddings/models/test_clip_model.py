@@ -9,9 +9,10 @@ from PIL import Image
 
 from laion_assets.errors import EmbeddingError, ModelError
 from laion_assets.stages.clip_embeddings.models.captions import cleaned
-from laion_assets.stages.clip_embeddings.models.clip_model import load_model
+from laion_assets.stages.clip_embeddings.models.loading import load_model
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image as decoded
+from laion_assets_tests.stages.clip_embeddings.models.tiny_models import hugging_face_folder
 from laion_assets_tests.stages.clip_embeddings.small_dataset import model_name, picture, random_model
 
 CAPTIONS = [
@@ -155,21 +156,7 @@ def test_a_device_that_is_not_there_is_a_model_error() -> None:
 
 
 def test_a_hugging_face_folder_is_a_model(tmp_path) -> None:
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
-
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = CLIPConfig.from_text_vision_configs(
-        CLIPConfig(text_config=small | {"eos_token_id": 49407}).text_config,
-        CLIPConfig(vision_config=small | {"image_size": 32, "patch_size": 8}).vision_config,
-        projection_dim=16,
-    )
-    torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(tmp_path)
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path)
-    (tmp_path / "vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2}')
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "CLIPTokenizer"}')
-    model = load_model(f"hf_clip:{tmp_path}", device="cpu")
+    model = load_model(hugging_face_folder(tmp_path), device="cpu")
     batch = torch.stack([model.preprocess(Image.new("RGB", (64, 48), colour)) for colour in ("red", "blue")])
     assert batch.shape == (2, 3, 32, 32)
     assert model.encode_images(batch).shape == (2, model.width) == (2, 16)

@@ -47,7 +47,7 @@ def test_shards_built_in_spark_equal_those_of_one_process(spark, tmp_path):
         here, there = (dataset_of(tmp_path / name, rows, site.resolve, shards=3) for name in ("here", "there"))
         for shard in range(3):
             ShardTask(here, shard).run()
-        there = replace(there, images=replace(there.images, engine="spark", threads=1))
+        there = replace(there, images=replace(there.images, distributor="spark", threads=1))
         build_image_shards(there, range(3), str, lambda shard, _: committed.append(shard), spark=lambda: spark)
     assert sorted(committed) == [0, 1, 2]
     assert published(there) == published(here)
@@ -57,7 +57,7 @@ def test_shards_refused_for_local_failures_stop_the_run_in_spark(spark, tmp_path
     rows = [(f"http://h{n}.test/{n}.jpg", str(n)) for n in range(48)]
     with running(dict.fromkeys((f"/{n}.jpg" for n in range(48)), answer(b"<html>Log in.</html>"))) as site:
         dataset = dataset_of(tmp_path, rows, site.resolve, shards=6)
-        dataset = replace(dataset, images=replace(dataset.images, engine="spark"))
+        dataset = replace(dataset, images=replace(dataset.images, distributor="spark"))
         with pytest.raises(LocalFailureError, match=r"stopped early: 3 of 6 shards .* captive portal"):
             build_image_shards(dataset, range(6), str, spark=lambda: spark)
     states = DatasetStatus(dataset).states(IMAGE_SHARDS)
@@ -83,7 +83,7 @@ def test_shards_built_in_spark_while_an_executor_is_killed_equal_those_of_one_pr
         for shard in range(SHARDS):
             ShardTask(here, shard).run()
         there = dataset_of(tmp_path / "there", rows, site.resolve, shards=SHARDS)
-        there = replace(there, images=replace(there.images, engine="spark", threads=1))
+        there = replace(there, images=replace(there.images, distributor="spark", threads=1))
         failing = [Stub(100), Stub(101, "exit"), Stub(102), Stub(103, "raise"), Stub(104)]
         (tmp_path / "task").write_bytes(pickle.dumps((there, failing)))
         command = spark_cluster.command(DRIVER, str(tmp_path / "task"), json.dumps(spark_cluster.conf))

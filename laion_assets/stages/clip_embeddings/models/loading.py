@@ -1,0 +1,78 @@
+"""Loading a CLIP model by its clip-retrieval name.
+
+A name means the same model as in clip-retrieval. Two things differ: weights that cannot be loaded are a ModelError that
+says how to fix it, and `precision` decides the arithmetic (clip-retrieval uses bfloat16 on every GPU that has it).
+"""
+
+import os
+
+from laion_assets.dataset.dataset import SAMPLE_MODEL
+from laion_assets.errors import ModelError
+from laion_assets.sample.clip.model import clip_retrieval_name
+from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
+from laion_assets.stages.clip_embeddings.models.weights import weights_identity
+from laion_assets.stages.clip_embeddings.pipeline.decoder_pool import DecoderPool, decoder_processes
+from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, is_picklable, reader_processes
+
+
+def load_model(name: str, device: str = "auto", precision: str = "auto", readers: int = 0) -> ClipModel:
+    """Load the model of this name: `ViT-B/32`, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint`, `hf_clip:DIR`,
+    `sample-clip`.
+
+    `device` is `auto`, `cpu`, `cuda` or `cuda:N`. `precision` is `auto` (fp32 on a CPU, fp16 on a GPU), `fp32`, `bf16`
+    or `fp16`; the weights are cast to it. With open_clip, fp32 matrix products on a GPU use TF32, as in clip-retrieval.
+    `readers` is the number of processes that prepare shards for the model (`reader_processes`); with any, images are
+    decoded in processes, too. Raises ModelError if the weights cannot be loaded or the device does not exist.
+    """
+    # Set before torch is imported: its OpenMP threads otherwise spin while they wait for the next product. Beside other
+    # work on two cores (fetching, decoding) that doubled and tripled the CPU time of an embedding file.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+    import torch
+
+    from laion_assets.stages.clip_embeddings.models.model_packages import build_model
+
+    identity = weights_identity(name)
+    place = _find_device(device)
+    if precision == "auto":
+        precision = "fp32" if place == "cpu" else "fp16"
+    if precision != "fp32" and place == "cpu":
+        raise ModelError(
+            f"embeddings.precision is {precision} and the device is a CPU. Set embeddings.precision to auto or fp32."
+        )
+    readers = reader_processes(readers, place != "cpu")
+    preparation = Preparation(readers, "clip" if name[:1].isupper() else "open_clip") if readers else None
+    decoders = DecoderPool(decoder_processes(readers)) if readers else None
+    try:
+        model, preprocess, tokenizer = build_model(clip_retrieval_name() if name == SAMPLE_MODEL else name, place)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0][:300] if lines else type(error).__name__
+        raise ModelError(
+            f"The model {name} cannot be loaded: {type(error).__name__}: {reason}. Weights named by a tag are "
+            "downloaded once from their hub: allow that, copy the hub's cache to this machine, or set the dataset's "
+            "model to local weights, open_clip:ARCH//absolute/path or hf_clip:DIR."
+        ) from error
+    # OpenAI's models are float16 on a GPU; `precision` decides here.
+    model = model.float().eval().requires_grad_(False)
+    if preparation is not None and not is_picklable(tokenizer):
+        preparation.close()
+        preparation = None
+    if precision != "fp32":
+        model = model.to({"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+    return ClipModel(identity, model, preprocess, tokenizer, place, precision, preparation, decoders)
+
+
+def _find_device(device: str) -> str:
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"The device {device!r} (embeddings.device) is not available: {reason}. Use auto or cpu."
+        ) from error
+    return device

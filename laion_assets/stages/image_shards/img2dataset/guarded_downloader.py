@@ -1,0 +1,48 @@
+"""img2dataset's Downloader with our opener in the place of `urllib.request.urlopen`."""
+
+import functools
+import importlib.metadata
+import importlib.util
+import logging
+import os
+from types import ModuleType, SimpleNamespace
+
+from laion_assets.errors import ShardError
+from laion_assets.http.urllib_opener.opener import GuardedOpener, Request
+
+VERSION = "1.47.0"
+"""Another version may open connections in another way, past the guard."""
+_log = logging.getLogger(__name__)
+_MODULE = "img2dataset.downloader"
+_ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled"}
+"""albumentations looks for a newer version when it is imported, wandb for an account: neither is ours to ask for."""
+
+
+def guarded_module(opener: GuardedOpener) -> ModuleType:
+    """Return a copy of the module `img2dataset.downloader` of its own that opens URLs with `opener`.
+
+    The module in `sys.modules` is not changed, so that openers of several shards do not meet, and a thread that is
+    still fetching for a shard that failed keeps its guard. Raises ShardError for another version of img2dataset.
+    """
+    installed = importlib.metadata.version("img2dataset")
+    if installed != VERSION:
+        raise ShardError(
+            f"img2dataset {installed} is installed, and images.engine = img2dataset can guard the connections of "
+            f"{VERSION} only. Install img2dataset=={VERSION}, or set images.engine to laion_assets."
+        )
+    os.environ.update(_ENVIRONMENT)
+    _warn_once()
+    spec = importlib.util.find_spec(_MODULE)
+    if spec is None or spec.loader is None:
+        raise ShardError(f"{_MODULE} cannot be imported: install img2dataset=={VERSION}.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.urllib = SimpleNamespace(  # type: ignore[attr-defined]
+        request=SimpleNamespace(Request=Request, urlopen=opener.open)
+    )
+    return module
+
+
+@functools.cache
+def _warn_once() -> None:
+    _log.warning("decoder sandbox: none, images.engine is img2dataset, which decodes images in this process")

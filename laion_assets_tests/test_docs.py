@@ -1,0 +1,204 @@
+"""The documentation names files, modules, settings, commands and links that exist."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from laion_assets.cli import cli
+from laion_assets.dataset.dataset import DATASETS
+from laion_assets.dataset.settings.names import FIELDS
+from laion_assets.stages.registry import STAGES, stages_of
+from laion_assets_tests.conftest import TOP
+
+PAGES = [
+    *(TOP / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    TOP / "bench" / "README.md",
+    TOP / "deploy" / "README.md",
+    *sorted((TOP / "docs").rglob("*.md")),
+]
+SOURCES = (TOP, TOP / "laion_assets", TOP / "laion_assets_tests")
+READER_FILES = {"mine.py"}
+"""Files that a reader makes."""
+NAMING_PAGES = {".py", ".yaml", ".toml", ".conf", ".example"}
+NOT_SETTINGS = re.compile(r"^spark\.(local|pyspark|executor|driver|yarn|kubernetes)\.|\.(py|json|parquet|npy|index)$")
+"""Spark's own configuration and files, which look like settings."""
+SECTIONS = {name.rpartition(".")[0] for name in FIELDS} - {""}
+FIRST_NAMES = {section.partition(".")[0] for section in SECTIONS} | {"metadata"}
+"""First parts of the names of settings; `metadata` was one."""
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+
+
+@cache
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """Return the anchors of a page's headings, by GitHub's rule."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ +(.+?) *$", _without_code_blocks(text_of(page)), re.MULTILINE):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        number = sum(1 for other in found if re.fullmatch(rf"{re.escape(slug)}(-\d+)?", other))
+        found.add(f"{slug}-{number}" if number else slug)
+    return frozenset(found)
+
+
+@cache
+def file_names() -> frozenset[str]:
+    """Return the names of all Python files of the project."""
+    folders = (TOP / "laion_assets", TOP / "laion_assets_tests", TOP / "bench", TOP / "tools")
+    return frozenset(path.name for folder in folders for path in folder.rglob("*.py"))
+
+
+@each_page
+def test_relative_links_and_their_anchors_exist(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", _without_code_blocks(text_of(page))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@each_page
+def test_named_files_of_the_package_exist(page: Path) -> None:
+    for name in re.findall(r"\blaion_assets(?:_tests)?/[\w./<>-]*", text_of(page)):
+        pattern = re.sub(r"<\w+>", "*", name.rstrip("."))
+        assert any(TOP.glob(pattern.rstrip("/"))), name
+
+
+@each_page
+def test_named_python_files_exist(page: Path) -> None:
+    for name in re.findall(r"`([\w/.-]+\.py)(?:::?\w+)?`", text_of(page)):
+        if "/" in name:
+            assert any((folder / name).is_file() for folder in (*SOURCES, page.parent)), name
+        else:
+            assert name in file_names() | READER_FILES, name
+
+
+@each_page
+def test_named_modules_and_their_attributes_exist(page: Path) -> None:
+    for name in re.findall(r"\blaion_assets(?:_tests)?(?:\.[A-Za-z_]\w*)+", text_of(page)):
+        parts = name.split(".")
+        path = TOP
+        while parts and (path / parts[0]).is_dir():
+            path /= parts.pop(0)
+        if parts and (path / f"{parts[0]}.py").is_file():
+            path /= f"{parts.pop(0)}.py"
+        source = path if path.is_file() else path / "__init__.py"
+        assert len(parts) <= 1, name
+        assert not parts or re.search(rf"\b{parts[0]}\b", source.read_text(encoding="utf-8")), name
+
+
+@each_page
+def test_named_settings_exist(page: Path) -> None:
+    for name in re.findall(r"`([a-z_]+(?:\.[a-z_0-9]+)+)(?: = [^`]*)?`", text_of(page)):
+        if name.partition(".")[0] in FIRST_NAMES and not NOT_SETTINGS.search(name):
+            assert name in FIELDS or name in SECTIONS, name
+
+
+@each_page
+def test_settings_in_toml_examples_exist(page: Path) -> None:
+    for block in re.findall(r"^```toml\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE):
+        found = [_setting_name(name) for name in _leaves(tomllib.loads(block))]
+        assert found
+        for name in found:
+            assert name in FIELDS, name
+
+
+@each_page
+def test_named_commands_and_make_targets_exist(page: Path) -> None:
+    for name in re.findall(r"(?:`|^ {4}|^\$ )laion-assets ([a-z]+)", text_of(page), re.MULTILINE):
+        assert name in cli.commands, name
+    makefile = (TOP / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`make ([a-z-]+)", text_of(page)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_pages_named_in_code_comments_and_configuration_exist() -> None:
+    folders = ("laion_assets", "bench", "deploy", "dagster_home", "tools")
+    files = [path for folder in folders for path in (TOP / folder).rglob("*") if path.suffix in NAMING_PAGES]
+    for path in [*files, TOP / "Makefile", TOP / "setup.cfg", TOP / "pyproject.toml"]:
+        for name in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8", errors="replace")):
+            assert (TOP / name).is_file(), f"{path}: {name}"
+
+
+def test_the_error_messages_of_the_troubleshooting_page_exist() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (TOP / "laion_assets").rglob("*.py"))
+    text = re.sub(r'"\n\s*f?"', "", sources)
+    page = text_of(TOP / "docs" / "operations" / "troubleshooting.md")
+    cells = re.findall(r"^\| (`.*?`) \| ", page, re.MULTILINE)
+    assert cells
+    for message in re.findall(r"`([^`]*\.\.\.[^`]*)`", " ".join(cells)):
+        for part in filter(None, (part.strip() for part in message.split("..."))):
+            assert part in text, f"{message}: {part}"
+
+
+def test_the_architecture_lists_every_stage_with_its_summary() -> None:
+    page = text_of(TOP / "docs" / "architecture.md")
+    rows = re.findall(r"^\| `(\w+)` \| ([A-Z].*) \|$", page, re.MULTILINE)
+    assert rows == [(stage.name, stage.summary) for stage in STAGES]
+
+
+def test_the_architecture_lists_every_dataset_with_its_partitions() -> None:
+    page = text_of(TOP / "docs" / "architecture.md")
+    header = re.search(r"^\| partitions \| (.*) \|$", page, re.MULTILINE)
+    assert header
+    columns = header[1].replace("`", "").split(" | ")
+    for name, dataset in DATASETS.items():
+        counts = {stage.name: len(stage.handle.numbers(dataset.layout)) for stage in stages_of(dataset)}
+        assert f"| `{name}` | {' | '.join(f'{counts[column]:,}' for column in columns)} |" in page
+
+
+def test_the_architecture_names_every_folder() -> None:
+    page = text_of(TOP / "docs" / "architecture.md")
+    folders = {path.parent.name for path in (TOP / "laion_assets").glob("*/__init__.py")}
+    table = set(re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE))
+    assert table == folders
+    blocks = re.findall(r"^```\w*\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    diagram = next(block for block in blocks if "\u250c" in block)
+    assert folders - {"stages"} <= set(re.findall(r"\w+", diagram))
+
+
+def test_the_index_lists_every_page() -> None:
+    listed = set(re.findall(r"\]\(([^)#]+)\)", text_of(TOP / "docs" / "README.md")))
+    pages = {str(page.relative_to(TOP / "docs")) for page in (TOP / "docs").rglob("*.md")}
+    assert {page for page in pages if not page.startswith("decisions/")} - {"README.md"} <= listed
+
+
+def test_the_index_of_decisions_lists_every_decision() -> None:
+    folder = TOP / "docs" / "decisions"
+    listed = set(re.findall(r"\]\(([^)#/]+)\)", text_of(folder / "README.md")))
+    records = {page.name: text_of(page) for page in folder.glob("*.md") if page.name != "README.md"}
+    assert listed == set(records)
+    for name, text in records.items():
+        assert re.search(r"^Date: 20\d\d-\d\d-\d\d$", text, re.MULTILINE), name
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], name
+
+
+def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and _setting_name(name) not in FIELDS:
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name
+
+
+def _setting_name(name: str) -> str:
+    """Return the name of a setting without its dataset."""
+    owner, _, rest = name.partition(".")
+    return rest if owner in DATASETS else name
+
+
+def _without_code_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
