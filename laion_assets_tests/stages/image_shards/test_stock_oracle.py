@@ -1,4 +1,4 @@
-"""The img2dataset program itself, on the same ordinary rows and pages: both engines must build the same shard."""
+"""The img2dataset program on the same ordinary rows and pages: both engines build the same rows and samples."""
 
 import io
 import json
@@ -43,7 +43,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory):
-    """The running site, the rows, and the parquet and tar of the img2dataset program."""
+    """Yield the running site, the rows, and the parquet and tar of the img2dataset program."""
     folder = tmp_path_factory.mktemp("oracle")
     with running(PAGES) as site:
         rows = [(f"http://127.0.0.1:{site.port}{path}", f"caption of {path} é") for path in PATHS]
@@ -75,7 +75,7 @@ def members(tar):
         return {info.name: archive.extractfile(info).read() for info in archive}
 
 
-def test_columns_order_and_types_are_img2datasets_with_a_reason_behind(both):
+def test_columns_equal_img2datasets_followed_by_the_reason(both):
     stock, ours = pq.read_schema(io.BytesIO(both[0])), pq.read_schema(io.BytesIO(both[2]))
     assert [(field.name, field.type) for field in ours][:-1] == [(field.name, field.type) for field in stock]
     assert ours.names[-1] == "reason"
