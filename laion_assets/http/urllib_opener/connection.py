@@ -22,7 +22,7 @@ _NOT_IN_A_HOST = frozenset("@/\\?#%")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a connection may do, and the visit that it belongs to."""
+    """The policy and guard of a connection, and the visit that it belongs to."""
 
     policy: FetchPolicy
     guard: Guard
@@ -59,7 +59,7 @@ class GuardedConnection(http.client.HTTPConnection):
         self.sock = BoundedSocket(sock, visit, rate)
 
     def _target(self) -> Target:
-        """The host and port that `http.client` parsed: so no difference between two parsers matters."""
+        """Return the host and port that `http.client` parsed: a difference between two URL parsers has no effect."""
         if not _NOT_IN_A_HOST.isdisjoint(self.host):
             raise Rejection(Reason.INVALID_URL, "the host is not a host name")
         host = f"[{self.host}]" if ":" in self.host else self.host
