@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY
 from laion_assets.http.fetch import Fetched
 from laion_assets.http.fetch_queue import Tally
 from laion_assets.http.policy import FetchPolicy
@@ -31,9 +32,6 @@ from laion_assets.stages.image_shards.shard.writer import ShardWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_ROWS_PER_KEY = 10_000
-"""img2dataset's number_sample_per_shard: its keys are then the numbers of the rows."""
 
 
 def fetch_rows(
@@ -78,6 +76,7 @@ def fetch_rows(
             column_list=list(carried_column_names(images)),
             **_options(images),
         )
+        # In shard 0 img2dataset's key of a row is its number.
         downloader.download_shard((0, str(_write_arrow(chosen, schema, images, folder / "rows.arrow"))))
         collector.finish()
     failing = watch.finish()
@@ -98,7 +97,7 @@ def _options(images: ImageSettings) -> dict[str, Any]:
         "save_caption": True,
         "extract_exif": images.extract_exif,
         "timeout": images.connect_timeout_s,
-        "number_sample_per_shard": _ROWS_PER_KEY,
+        "number_sample_per_shard": SAMPLES_PER_SHARD_KEY,
         "oom_shard_count": 5,
         "compute_hash": None if images.compute_hash == "none" else images.compute_hash,
         "verify_hash_type": None,
