@@ -24,7 +24,7 @@ from typing import Any
 os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])  # laion_assets_tests is not installed
 sys.path.insert(0, os.environ["PYTHONPATH"])
 
-from graph_backfill import STAGES, backfill_all
+from graph_backfill import PIPELINE, backfill_all
 from graph_bookkeeping import ms_per_partition
 from graph_load import load_seconds
 from graph_page import page_latencies
@@ -102,7 +102,7 @@ def _measured(name: str, storage: Storage) -> dict[str, Any]:
 def _print_table(found: dict[str, dict[str, Any]]) -> None:
     rows = [("", *found)]
     rows.append(("whole backfill, minutes", *(f"{each['backfill_s'] / 60:.1f}" for each in found.values())))
-    for stage in STAGES:
+    for stage in PIPELINE:
         seconds = [each["stages"][stage]["seconds"] for each in found.values()]
         rows += [(f"  {stage}, s", *(f"{each:.0f}" for each in seconds))]
     created = (each["stages"]["image_shards"]["created_s"] for each in found.values())

@@ -4,8 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from laion_assets.stages.handles import STAGES
+from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.stages.registry import pipeline_names
 from laion_assets_tests.end_to_end.dagster_ui import BACKFILL, DagsterPage
+
+PIPELINE = pipeline_names(SAMPLE)
 
 LIMIT_S = 3_600
 _EVERY_S = 2.0
@@ -21,7 +24,7 @@ def backfill_all(page: DagsterPage, dataset: str, log: Callable[[str], None]) ->
 
     Raises RuntimeError unless the backfill ends complete, TimeoutError after LIMIT_S.
     """
-    backfill = page.backfill(dataset, list(STAGES))
+    backfill = page.backfill(dataset, list(PIPELINE))
     started = said = time.monotonic()
     while (status := _status(page, backfill)) in ("REQUESTED", "CANCELING", "FAILING"):
         if time.monotonic() - started > LIMIT_S:
@@ -37,11 +40,11 @@ def backfill_all(page: DagsterPage, dataset: str, log: Callable[[str], None]) ->
 
 def progress(page: DagsterPage, dataset: str) -> str:
     """Partitions that are materialized, of how many, by stage."""
-    nodes = page.graphql(_PROGRESS, keys=[{"path": [dataset, stage]} for stage in STAGES])["assetNodes"]
+    nodes = page.graphql(_PROGRESS, keys=[{"path": [dataset, stage]} for stage in PIPELINE])["assetNodes"]
     counts = {node["assetKey"]["path"][-1]: node["partitionStats"] for node in nodes}
     return ", ".join(
         f"{stage} {counts[stage]['numMaterialized']:,}/{counts[stage]['numPartitions']:,}"
-        for stage in STAGES
+        for stage in PIPELINE
         if counts[stage] is not None
     )
 
@@ -53,7 +56,7 @@ def _status(page: DagsterPage, backfill: str) -> str:
 def _stages(dataset: str, runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """`seconds` is from the creation of a stage's first run to the end of its last."""
     found = {}
-    for stage in STAGES:
+    for stage in PIPELINE:
         own = [run for run in runs if [dataset, stage] in [key["path"] for key in run["assetSelection"]]]
         created = [run["creationTime"] for run in own]
         if own:

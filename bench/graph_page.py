@@ -5,7 +5,11 @@ import time
 
 from graph_storages import Storage
 
-from laion_assets.stages.handles import IMAGE_SHARDS, STAGES
+from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.registry import pipeline_names
+
+PIPELINE = pipeline_names(SAMPLE)
 
 _PARTITIONS_PAGE = """query PartitionHealth($key: AssetKeyInput!) {
   assetNodeOrError(assetKey: $key) { ... on AssetNode {
@@ -32,7 +36,7 @@ def page_latencies(storage: Storage) -> dict[str, float]:
     other questions.
     """
     key = {"path": [storage.dataset.name, IMAGE_SHARDS]}
-    keys = [{"path": [storage.dataset.name, stage]} for stage in STAGES]
+    keys = [{"path": [storage.dataset.name, stage]} for stage in PIPELINE]
     storage.fresh_page()
 
     def partitions() -> float:

@@ -71,7 +71,8 @@ def prepare(side: str, rows: Rows, resolve: dict[str, str], folder: Path, proces
     if side != STOCK:
         dataset = rows.publish(folder / "data", resolve)
         if side == ENGINE:
-            images = replace(dataset.images, engine="img2dataset", threads=RECIPE_THREADS, retries=0)
+            fetch = replace(dataset.images.fetch, retries=0)
+            images = replace(dataset.images, engine="img2dataset", threads=RECIPE_THREADS, fetch=fetch)
             dataset = replace(dataset, images=images)
         (folder / "dataset.pickle").write_bytes(pickle.dumps(dataset))
     else:

@@ -12,12 +12,12 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.stages.handles import (
     CLIP_EMBEDDINGS,
     DATASET_STATISTICS,
-    HANDLES,
     IMAGE_STATISTICS,
     PUBLISHED_PARQUET,
     ClipEmbeddings,
     PublishedParquet,
 )
+from laion_assets.stages.registry import stage_named
 from laion_assets.stages.statistics.build import build_statistics
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, read_manifest
 from laion_assets.store.store import Store
@@ -62,11 +62,11 @@ def publish_hostile(dataset: Dataset) -> Dataset:
 
 def hostile_manifest(dataset: Dataset, asset: str) -> Manifest:
     """A manifest of the asset's partition 0 whose every text is hostile."""
-    committed = read_manifest(Store.of(dataset), asset, HANDLES[asset].key(dataset.layout, 0))
+    committed = read_manifest(Store.of(dataset), asset, stage_named(asset).handle.key(dataset.layout, 0))
     details = DETAILS if asset != CLIP_EMBEDDINGS else dict.fromkeys(("model", "device"), HOSTILE[1])
     return Manifest(
         asset,
-        HANDLES[asset].key(dataset.layout, 0),
+        stage_named(asset).handle.key(dataset.layout, 0),
         (*(FileEntry(name, 1, "0" * 64) for name in HOSTILE), *(committed.files if committed else ())),
         Counts(len(HOSTILE), 0, dict.fromkeys(HOSTILE, 1)),
         "",

@@ -14,12 +14,17 @@ from laion_assets.orchestration.partitions import partition_keys, upstream_mappi
 from laion_assets.stages.handles import (
     CLIP_EMBEDDINGS,
     DEDUP_PARQUET,
-    HANDLES,
     IMAGE_SHARDS,
     KNN_INDICES,
-    STAGES,
-    STATISTICS,
 )
+from laion_assets.stages.registry import pipeline_names, stage_named, stages_of
+
+PIPELINE = pipeline_names(SAMPLE)
+STATISTICS = {
+    stage.name: stage.upstream(SAMPLE).name
+    for stage in stages_of(SAMPLE)
+    if stage.reads_incomplete_input and stage.upstream
+}
 
 TOP = Path(__file__).parent.parent
 HEAVY = ("torch", "pyspark", "img2dataset", "faiss", "autofaiss", "open_clip", "cv2", "pandas", "matplotlib")
@@ -51,11 +56,11 @@ def test_the_graph_has_the_declared_assets_and_partitions(dataset: Dataset) -> N
     layout = dataset.layout
     sizes = {
         asset: len(definition.get_partition_keys()) if (definition := graph.get(key).partitions_def) else 1
-        for asset in STAGES
+        for asset in PIPELINE
         for key in [dg.AssetKey([dataset.name, asset])]
     }
     assert list(sizes.values()) == [1, layout.parquet_files, layout.shards, layout.embedding_files, 1]
-    for before, after in itertools.pairwise(STAGES):
+    for before, after in itertools.pairwise(PIPELINE):
         assert graph.get(dg.AssetKey([dataset.name, after])).parent_keys == {dg.AssetKey([dataset.name, before])}
 
 
@@ -89,11 +94,11 @@ def test_statistics_are_made_of_all_partitions_of_what_they_count(dataset: Datas
         }
 
 
-@pytest.mark.parametrize("asset", STAGES)
+@pytest.mark.parametrize("asset", PIPELINE)
 def test_partition_keys_have_one_width_and_only_digits(asset: str) -> None:
     for dataset in (LAION400M, SAMPLE):
         keys = partition_keys(dataset, asset)
-        assert len(set(keys)) == len(HANDLES[asset].numbers(dataset.layout))
+        assert len(set(keys)) == len(stage_named(asset).handle.numbers(dataset.layout))
         if len(keys) > 1:
             assert {len(key) for key in keys} == {len(keys[0])}
             assert all(key.isdigit() for key in keys)

@@ -1,6 +1,7 @@
 """`laion-assets fetch`."""
 
 import contextlib
+import dataclasses
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from laion_assets.cli.output import echo, echo_json
 @click.command()
 @click.argument("url")
 @dataset_option(default=None)
-@click.option("--json", "as_json", is_flag=True, help="Print the whole decision as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole outcome as JSON.")
 def fetch(url: str, name: str | None, as_json: bool) -> None:
     """Dry-run one URL through the fetcher: fetch, check and resize it as for a shard; nothing is written.
 
@@ -24,7 +25,7 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
     laion-assets fetch http://127.0.0.1/secret.jpg --json         blocked_address
     laion-assets fetch file:///etc/passwd --json                  unsupported_scheme
     """
-    from laion_assets.stages.image_shards.preview import decide
+    from laion_assets.stages.image_shards.preview import preview_url
 
     dataset = chosen(name) if name else None
     with contextlib.ExitStack() as stack:
@@ -32,19 +33,19 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
             from laion_assets.sample.running import running_site
 
             dataset = dataset.with_resolve(stack.enter_context(running_site()).resolve)
-        decision = decide(url, dataset)
+        preview = dataclasses.asdict(preview_url(url, dataset))
     if as_json:
-        echo_json(decision)
+        echo_json(preview)
         return
-    good = decision["status"] == "success"
-    headline = "success" if good else f"{decision['status']}: {decision['reason']}"
+    good = preview["status"] == "success"
+    headline = "success" if good else f"{preview['status']}: {preview['reason']}"
     echo(headline, fg="green" if good else "yellow", bold=True)
-    for key, value in decision.items():
+    for key, value in preview.items():
         if key not in ("status", "reason", "hops", "consent") and value not in (None, ""):
             echo(f"  {key:<16} {value}")
-    for line in decision["consent"]:
+    for line in preview["consent"]:
         echo(f"  {'consent':<16} {line}")
-    for number, hop in enumerate(decision["hops"], 1):
+    for number, hop in enumerate(preview["hops"], 1):
         _print_hop(number, hop)
 
 

@@ -6,12 +6,13 @@ from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.output import echo
 from laion_assets.cli.report import print_report
 from laion_assets.errors import SettingError
-from laion_assets.stages.handles import IMAGE_SHARDS, PUBLISHED_PARQUET, STAGES, STATISTICS, assets_of
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
+from laion_assets.stages.registry import STAGES, stage_names
 
 
 @click.command()
-@click.argument("assets", nargs=-1, type=click.Choice((PUBLISHED_PARQUET, *STAGES, *STATISTICS)))
+@click.argument("assets", nargs=-1, type=click.Choice([stage.name for stage in STAGES]))
 @dataset_option()
 @click.option(
     "--partitions",
@@ -53,7 +54,7 @@ def materialize(
         raise click.UsageError("--retry goes with image_shards alone: materialize image_shards --retry ...")
     reasons = _reasons(retry)
     dataset = chosen(name)
-    stages = assets_of(dataset)
+    stages = stage_names(dataset)
     if foreign := [asset for asset in assets if asset not in stages]:
         kind = "published parquet files" if dataset.published else "CSVs"
         raise click.UsageError(f"{name} starts from {kind}: it has {', '.join(stages)}, and no {foreign[0]}.")

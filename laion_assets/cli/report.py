@@ -4,16 +4,15 @@ from typing import TYPE_CHECKING
 
 from laion_assets.cli.output import echo
 from laion_assets.progress import duration
+from laion_assets.stages.registry import stage_named
 
 if TYPE_CHECKING:
     from laion_assets.orchestration.runs import StageReport
 
-UNITS = {"raw_csv": "files", "published_parquet": "files"}
-
 
 def print_report(report: "StageReport") -> None:
     """One stage: partitions run, rows in and out, and what was dropped for which reason."""
-    unit = UNITS.get(report.asset, "rows")
+    unit = stage_named(report.asset).unit
     if report.ran:
         work = f"{report.ran} of {report.partitions} partitions run in {duration(report.seconds)}"
     else:

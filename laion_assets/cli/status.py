@@ -6,11 +6,11 @@ import click
 
 from laion_assets.cli.dataset_option import chosen, dataset_option, print_root
 from laion_assets.cli.output import echo, echo_json
-from laion_assets.stages.handles import assets_of
-from laion_assets.stages.status import DatasetStatus, PartitionState
-from laion_assets.stages.stored_layout import described, old_partitions
+from laion_assets.stages.registry import stage_names
+from laion_assets.stages.status import DatasetStatus, PartitionState, State
+from laion_assets.stages.stored_layout import describe_old, old_partitions
 
-_STATES = ("complete", "stale", "missing", "damaged")
+_STATES = (State.COMPLETE, State.STALE, State.MISSING, State.DAMAGED)
 
 
 @click.command()
@@ -30,7 +30,7 @@ def status(name: str, as_json: bool, check: bool) -> None:
     dataset = chosen(name)
     print_root(dataset)
     freshness = DatasetStatus(dataset)
-    states = {asset: freshness.states(asset) for asset in assets_of(dataset)}
+    states = {asset: freshness.states(asset) for asset in stage_names(dataset)}
     old = old_partitions(dataset, freshness.store)
     if as_json:
         counts = {asset: {**summary(found), "old_layout": len(old.get(asset, ()))} for asset, found in states.items()}
@@ -38,8 +38,8 @@ def status(name: str, as_json: bool, check: bool) -> None:
     else:
         _print_table(states)
         if old:
-            echo(f"  of another layout: {described(old)}. materialize --remove-old-layout removes", fg="yellow")
-    if check and (old or any(state.state != "complete" for found in states.values() for state in found)):
+            echo(f"  of another layout: {describe_old(old)}. materialize --remove-old-layout removes", fg="yellow")
+    if check and (old or any(not state.is_complete for found in states.values() for state in found)):
         raise SystemExit(1)
 
 
@@ -76,7 +76,7 @@ def _print_table(states: dict[str, list[PartitionState]]) -> None:
                 f"local failures. {refused[0].reason}. Then run them again.",
                 fg="red",
             )
-        odd = [state for state in found if state.state in ("stale", "damaged")]
+        odd = [state for state in found if state.state in (State.STALE, State.DAMAGED)]
         for state in odd[:5]:
             echo(f"  {asset} {state.key} is {state.state}: {state.reason}", fg="yellow")
         if len(odd) > 5:

@@ -11,6 +11,7 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.settings.checks import address_and_port, ip_network
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.errors import LayoutError, SettingError
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -108,6 +109,11 @@ class Dataset:
             part_of=self.name,
         )
 
+    @property
+    def fetch_policy(self) -> FetchPolicy:
+        """What a fetch of the rows' URLs may do: `images.fetch`, with this dataset's `resolve` and blocked networks."""
+        return replace(self.images.fetch, resolve=self.resolve, blocked_networks=self.blocked_networks)
+
     def with_resolve(self, extra: dict[str, str]) -> "Dataset":
         """This dataset with further `resolve` entries; they win over equal patterns."""
         return replace(self, resolve={**self.resolve, **extra})
@@ -137,7 +143,9 @@ SAMPLE = Dataset(
     source=SAMPLE_SITE,
     model=SAMPLE_MODEL,
     metadata=MetadataSettings(width_height_swapped=True),
-    images=ImageSettings(connect_timeout_s=3.0, deadline_s=5.0, max_body_bytes=10_000_000, threads=32),
+    images=ImageSettings(
+        fetch=FetchPolicy(connect_timeout_s=3.0, deadline_s=5.0, max_body_bytes=10_000_000), threads=32
+    ),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=6),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
 )
@@ -151,9 +159,7 @@ REHEARSAL = Dataset(
     model=SAMPLE_MODEL,
     images=ImageSettings(
         image_size=64,
-        connect_timeout_s=3.0,
-        deadline_s=10.0,
-        max_body_bytes=1_000_000,
+        fetch=FetchPolicy(connect_timeout_s=3.0, deadline_s=10.0, max_body_bytes=1_000_000),
         processes=4,  # a shard of one picture mostly waits for the disk
         threads=4,
         shards_per_run=4_200,

@@ -17,7 +17,7 @@ from laion_assets.http.http_connection import HttpConnection, Rate
 from laion_assets.http.memory_budget import MemoryBudget, Reservation, return_large_blocks
 from laion_assets.http.messages.request import request_bytes
 from laion_assets.http.messages.response_headers import ResponseHeaders
-from laion_assets.http.policy import FetchPolicy
+from laion_assets.http.policy import MIN_RATE_GRACE_S, FetchPolicy
 from laion_assets.http.response_policy import check_response, check_robots_response
 from laion_assets.http.tls import TlsSessions
 from laion_assets.http.urls.guard import Guard
@@ -97,7 +97,7 @@ class Fetcher:
         self.guard = guard or Guard(policy.resolve, policy.allowed_ports, blocked_networks=policy.blocked_networks)
         self.pool = ConnectionPool(policy.idle_connections)
         self.gate = HostLimiter(policy.requests_per_host, policy.requests_per_address, policy.max_retry_after_s)
-        self.budget = MemoryBudget(max(policy.max_bytes_in_flight, 2 * policy.max_body_bytes))
+        self.budget = MemoryBudget(policy.max_bytes_in_flight)
         self.sessions = TlsSessions()
         self.robots = RobotsCache(self._robots_txt)
 
@@ -280,7 +280,7 @@ class _Attempt:
         hop.address = str(endpoint)
         self.head = None
         keep = False
-        connection.begin(self.clock, Rate(policy.min_bytes_per_s, policy.min_rate_grace_s))
+        connection.begin(self.clock, Rate(policy.min_bytes_per_s, MIN_RATE_GRACE_S))
         try:
             keep = self.fetcher.pool.expects(target.scheme, target.host)
             connection.send(self._request_bytes(target, keep))

@@ -117,7 +117,7 @@ class HostLimiter:
             if mine.is_set():  # the slot was handed over: `running` counts it already
                 return
             place.waiting.remove(mine)
-        raise Rejection(Reason.HOST_BUSY, "its host's other requests took longer than images.host_wait_s allows")
+        raise Rejection(Reason.HOST_BUSY, "its host's other requests took longer than images.fetch.host_wait_s allows")
 
     def _leave(self, key: Hashable) -> None:
         with self._lock:

@@ -67,7 +67,7 @@ class MemoryBudget:
                 return
             self._waiting.remove(mine)
             self._serve()
-        raise Rejection(Reason.LOCAL_FAILURE, "no memory for a large body within images.host_wait_s")
+        raise Rejection(Reason.LOCAL_FAILURE, "no memory for a large body within images.fetch.host_wait_s")
 
     def give(self, size: int) -> None:
         """Give bytes back."""

@@ -1,4 +1,4 @@
-"""What every asset of the graph declares alike: key, partitions, IO manager, edge to the asset before."""
+"""What every asset of the graph declares: key, partitions, backfill policy, IO manager, and the edge to its input."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,12 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LayoutError
-from laion_assets.orchestration.partitions import partitions_a_run, partitions_def, partitions_of_run, upstream_mapping
+from laion_assets.orchestration.partitions import partitions_def, partitions_of_run, upstream_mapping
+from laion_assets.orchestration.stage_parts import load_columns
+from laion_assets.orchestration.ui.column_schemas import table_schema
 from laion_assets.plain_text import one_line
-from laion_assets.stages.handles import HANDLES, SOURCES, stages_of
+from laion_assets.stages.registry import stage_named
+from laion_assets.stages.stage import Stage
 
 
 def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
@@ -17,42 +20,49 @@ def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
     return dg.AssetKey([dataset.name, asset])
 
 
-def declaration(dataset: Dataset, asset: str, *, kinds: set[str], description: str, **more: Any) -> dict[str, Any]:
-    """Keyword arguments of `@dg.asset`."""
-    definition = partitions_def(dataset, asset)
-    covered = partitions_a_run(dataset, asset)
-    if covered < len(HANDLES[asset].numbers(dataset.layout)):
-        policy = dg.BackfillPolicy.multi_run(covered)
-    else:
-        policy = dg.BackfillPolicy.single_run()
+def common_declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
+    """Keyword arguments of `@dg.asset` and `@dg.observable_source_asset`."""
+    schema = load_columns(stage, dataset)
     return {
-        "key": asset_key(dataset, asset),
+        "key": asset_key(dataset, stage.name),
         "group_name": dataset.name,
-        "kinds": kinds,
-        "description": description,
-        "partitions_def": definition,
-        "backfill_policy": policy if definition is not None else None,
-        "io_manager_key": f"{asset}_io_manager",
-        **more,
+        "description": stage.description,
+        "io_manager_key": io_manager_key(stage),
+        "metadata": {} if schema is None else {"dagster/column_schema": table_schema(schema)},
     }
 
 
-def edge(dataset: Dataset, asset: str) -> dict[str, dg.AssetIn]:
-    """The input of an asset: the asset before it, with the mapping between their partitions.
+def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
+    """Keyword arguments of `@dg.asset`.
 
-    It has the name of the asset before, `source` where that is one of several.
+    The input is called like the stage before it, or `source` where that is a source. A stage that reads incomplete
+    input has no input to load: it depends on all partitions of the stage before.
     """
-    stages = stages_of(dataset)
-    before = stages[stages.index(asset) - 1]
-    return {
-        "source" if before in SOURCES else before: dg.AssetIn(
-            key=asset_key(dataset, before), partition_mapping=upstream_mapping(dataset, asset)
-        )
-    }
+    arguments = {**common_declaration(stage, dataset), "kinds": set(stage.kinds), "pool": stage.pool}
+    if stage.is_partitioned:
+        covered, total = stage.run_size(dataset), len(stage.handle.numbers(dataset.layout))
+        single = dg.BackfillPolicy.single_run()
+        arguments["partitions_def"] = partitions_def(dataset, stage.name)
+        arguments["backfill_policy"] = single if covered >= total else dg.BackfillPolicy.multi_run(covered)
+    if stage.upstream is None:
+        return arguments
+    before, mapping = stage.upstream(dataset), upstream_mapping(dataset, stage.name)
+    key = asset_key(dataset, before.name)
+    if stage.reads_incomplete_input:
+        return {**arguments, "deps": [dg.AssetDep(key, partition_mapping=mapping)]}
+    name = "source" if before.upstream is None else before.name
+    return {**arguments, "ins": {name: dg.AssetIn(key=key, partition_mapping=mapping)}}
+
+
+def io_manager_key(stage: Stage) -> str:
+    """The resource key of a stage's IO manager."""
+    return f"{stage.name}_io_manager"
 
 
 def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: str) -> tuple[int, ...]:
     """Return the partition numbers that this run covers, in order. Raises LayoutError where it names none."""
+    if not stage_named(asset).is_partitioned:
+        return (0,)
     numbers = partitions_of_run(dataset, asset, context.run)
     if numbers is None:
         raise LayoutError(
@@ -63,5 +73,5 @@ def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: s
 
 
 def run_logger(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Callable[[str], None]:
-    """A function that puts one line into the run's log, whatever the text that it quotes holds."""
+    """Return a function that logs one line in the run, whatever text it quotes."""
     return lambda line: context.log.info(one_line(line))

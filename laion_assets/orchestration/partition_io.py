@@ -1,4 +1,4 @@
-"""What the IO managers share: they verify, describe and hand over handles, and never move data."""
+"""What the IO managers share: they verify and describe partitions and return handles. They never move data."""
 
 from typing import Any
 
@@ -10,8 +10,9 @@ from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.partitions import partition_numbers
 from laion_assets.orchestration.ui.metadata_values import table, text
 from laion_assets.plain_text import one_line
-from laion_assets.stages.handles import HANDLES, Handle
+from laion_assets.stages.handle import Handle
 from laion_assets.stages.kept_rows import require_rows
+from laion_assets.stages.registry import stage_named
 from laion_assets.stages.status import require_complete
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
@@ -20,11 +21,11 @@ Metadata = dict[str, dg.MetadataValue]
 
 
 class PartitionIOManager(dg.IOManager):
-    """Hands over a handle of exactly the partitions a run covers.
+    """Returns a handle over exactly the partitions of a run.
 
-    On the way out it verifies that every one of them is published; the asset has reported each one when it was done,
-    with what `metadata_of` says of it. On the way in it sorts the keys (Dagster gives them in hash order) and refuses
-    the incomplete by name.
+    For an output it verifies that each of them is committed; the asset has reported each one with the metadata of
+    `metadata_of`. For an input it sorts the keys (Dagster passes them in hash order) and refuses incomplete ones by
+    name.
     """
 
     asset = ""
@@ -34,7 +35,7 @@ class PartitionIOManager(dg.IOManager):
         self.store = Store.of(dataset)
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """Metadata of one partition beside the counts; the artefact's own IO manager adds to it."""
+        """Metadata of one partition beside the counts; the IO manager of the stage adds to it."""
         return {}
 
     @own_errors_first
@@ -43,7 +44,7 @@ class PartitionIOManager(dg.IOManager):
         EmptyStageError where the whole stage kept no row.
         """
         expected = self._partitions(context)
-        if type(obj) is not HANDLES[self.asset] or obj.store != self.store or obj.partitions != expected:
+        if type(obj) is not stage_named(self.asset).handle or obj.store != self.store or obj.partitions != expected:
             raise ForeignError(
                 f"the run covers {len(expected)} partitions of {self.dataset.name}/{self.asset} and its asset returned "
                 f"{type(obj).__name__} over {len(obj.partitions)} in {obj.store.url}: return the handle of the run's "
@@ -61,7 +62,7 @@ class PartitionIOManager(dg.IOManager):
         context.log.info(one_line(f"{count:,} partition{'s' if count != 1 else ''} verified, {rows:,} rows"))
 
     def metadata_of(self, partition: int, manifest: Manifest) -> Metadata:
-        """What a person sees of a published partition in the page."""
+        """Metadata of a committed partition in the Dagster UI."""
         return {**counts_metadata(self.store, manifest), **self.describe(partition, manifest)}
 
     @own_errors_first
@@ -69,7 +70,7 @@ class PartitionIOManager(dg.IOManager):
         """Return a handle over the partitions that the run reads. Fails by IncompleteError naming what is missing, and
         by EmptyStageError where the stage before kept no row.
         """
-        handle = HANDLES[self.asset].of(self.dataset, self._partitions(context))
+        handle = stage_named(self.asset).handle.of(self.dataset, self._partitions(context))
         require_complete(self.dataset, handle)
         require_rows(self.dataset, self.asset)
         return handle
@@ -88,7 +89,7 @@ def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
         "rows_out": dg.MetadataValue.int(counts.rows_out),
         "bytes": dg.MetadataValue.int(manifest.size),
         "seconds": dg.MetadataValue.float(manifest.seconds),
-        "published_at": text(manifest.published_at),
+        "committed_at": text(manifest.published_at),
         "root": dg.MetadataValue.path(store.url),
         "files": file_table(manifest),
     }

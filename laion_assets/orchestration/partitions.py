@@ -1,7 +1,7 @@
 """Dagster's partitions and mappings of a dataset, from its layout.
 
-Two static definitions with no mapping between them would be joined by equal keys, silently: every edge of the graph
-names its mapping here.
+Dagster joins two static definitions without a mapping by equal keys, silently: every edge of the graph names its
+mapping here.
 """
 
 from collections.abc import Iterable
@@ -10,17 +10,12 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LayoutError
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, KNN_INDICES
-from laion_assets.stages.status import upstream_partitions
-
-PARTITIONED = (DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS)
-"""The assets that have partitions."""
+from laion_assets.stages.registry import stage_named
 
 
 def partition_keys(dataset: Dataset, asset: str) -> list[str]:
     """The partition keys of an asset in order: fixed width, digits only."""
-    handle = HANDLES[asset]
-    return [handle.key(dataset.layout, number) for number in handle.numbers(dataset.layout)]
+    return stage_named(asset).handle.keys(dataset.layout)
 
 
 def partition_numbers(dataset: Dataset, asset: str, keys: Iterable[str]) -> tuple[int, ...]:
@@ -28,9 +23,10 @@ def partition_numbers(dataset: Dataset, asset: str, keys: Iterable[str]) -> tupl
 
     Raises LayoutError for a key that the asset does not have.
     """
-    if asset not in PARTITIONED:
+    stage, layout = stage_named(asset), dataset.layout
+    if not stage.is_partitioned:
         return (0,)
-    handle, layout = HANDLES[asset], dataset.layout
+    handle = stage.handle
     numbers = handle.numbers(layout)
     found = []
     for key in keys:
@@ -73,40 +69,26 @@ def partitions_of_run(dataset: Dataset, asset: str, run: dg.DagsterRun) -> tuple
 
 def all_partitions(dataset: Dataset, asset: str) -> tuple[int, ...]:
     """Return the numbers of all partitions of an asset."""
-    return tuple(HANDLES[asset].numbers(dataset.layout))
+    return tuple(stage_named(asset).handle.numbers(dataset.layout))
 
 
 def partitions_def(dataset: Dataset, asset: str) -> dg.StaticPartitionsDefinition | None:
     """The asset's partitions definition, None for an asset without partitions."""
-    return dg.StaticPartitionsDefinition(partition_keys(dataset, asset)) if asset in PARTITIONED else None
+    return dg.StaticPartitionsDefinition(partition_keys(dataset, asset)) if stage_named(asset).is_partitioned else None
 
 
 def upstream_mapping(dataset: Dataset, asset: str) -> dg.PartitionMapping | None:
-    """How an asset's partitions come from those of the asset before; None where that one has no partitions."""
-    if asset == KNN_INDICES:
-        return dg.AllPartitionMapping()
-    if asset not in (IMAGE_SHARDS, CLIP_EMBEDDINGS):
+    """How an asset's partitions map to those of the asset before; None where that one has no partitions."""
+    stage = stage_named(asset)
+    before = None if stage.upstream is None else stage.upstream(dataset)
+    if before is None or not before.is_partitioned:
         return None
+    if not stage.is_partitioned:
+        return dg.AllPartitionMapping()
     layout = dataset.layout
-    handle = HANDLES[asset]
     downstream: dict[str, set[str]] = {}
-    for number in handle.numbers(layout):
-        before, upstream = upstream_partitions(handle, dataset, number)
-        assert before is not None
+    for number in stage.handle.numbers(layout):
+        _, upstream = stage.upstream_partitions(dataset, number)
         for other in upstream:
-            downstream.setdefault(before.key(layout, other), set()).add(handle.key(layout, number))
+            downstream.setdefault(before.handle.key(layout, other), set()).add(stage.handle.key(layout, number))
     return dg.StaticPartitionMapping(downstream)
-
-
-def partitions_a_run(dataset: Dataset, asset: str) -> int:
-    """How many partitions of an asset one run covers at most.
-
-    All of `dedup_parquet`: each of its partitions reads every CSV, so that a second run would read them again.
-    """
-    match asset:
-        case "image_shards":
-            return dataset.images.shards_per_run
-        case "clip_embeddings":
-            return dataset.embeddings.files_per_run
-        case _:
-            return len(HANDLES[asset].numbers(dataset.layout))

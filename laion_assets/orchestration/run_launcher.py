@@ -1,51 +1,54 @@
-"""Dagster's default run launcher, with which run monitoring also sees that a run's process is gone.
+"""Dagster's default run launcher, extended so that run monitoring detects that a run's process is gone.
 
-Left alone, a dead run is noticed by its code server and by nobody else: where both were killed (a machine that went
-down, a container that was replaced), the run stays "started", and its pool is taken, for ever. Here the daemon asks
-the code server of each started run, every `run_monitoring.poll_interval_seconds`, whether it has that run.
+By default only the code server notices a dead run. Where both were killed (a machine that went down, a container that
+was replaced), the run stays "started" and keeps its slot in the pool permanently. Here the daemon asks the code server
+of each started run, every `run_monitoring.poll_interval_seconds`, whether it still has that run.
 """
 
 import time
 
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
-from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
-from dagster._core.storage.dagster_run import DagsterRun
-from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
-from dagster._serdes import deserialize_value
+from laion_assets.orchestration.private_dagster import (
+    CanCancelExecutionRequest,
+    CanCancelExecutionResult,
+    CheckRunHealthResult,
+    DagsterRun,
+    DagsterUserCodeUnreachableError,
+    DefaultRunLauncher,
+    WorkerStatus,
+    deserialize_value,
+)
 
 UNREACHABLE_S = 300.0
-"""How long a code server may be silent until its runs count as dead: busy or restarting is not dead."""
+"""How long a code server may be unreachable before its runs count as dead: it may be busy or restarting."""
 ANSWER_TIMEOUT_S = 10
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Runs are processes of their code server, as ever; `run_launcher` in `dagster.yaml` names this class."""
+    """Starts runs as processes of their code server; `run_launcher` in `dagster.yaml` names this class."""
 
-    _silent_since: dict[str, float] | None = None
+    _unreachable_since: dict[str, float] | None = None
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Yes: that is what this class adds."""
+        """True: this class adds it."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether the code server that started the run still has it; a silent server is waited for a while."""
+        """Ask the code server that started the run whether it still has it. Waits UNREACHABLE_S for the server."""
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "the run ended, or was not handed to a code server")
-        silent = self._silent_since = self._silent_since or {}
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "the run ended, or no code server has it yet")
+        unreachable = self._unreachable_since = self._unreachable_since or {}
         try:
-            asked = CanCancelExecutionRequest(run_id=run.run_id)
-            answer = client.can_cancel_execution(asked, timeout=ANSWER_TIMEOUT_S)
+            request = CanCancelExecutionRequest(run_id=run.run_id)
+            answer = client.can_cancel_execution(request, timeout=ANSWER_TIMEOUT_S)
         except DagsterUserCodeUnreachableError:
-            waited = time.monotonic() - silent.setdefault(run.run_id, time.monotonic())
-            if waited < UNREACHABLE_S:
-                return CheckRunHealthResult(WorkerStatus.RUNNING, f"its code server is silent for {waited:.0f} s")
-            return CheckRunHealthResult(WorkerStatus.FAILED, f"its code server is silent for {waited:.0f} s")
-        silent.pop(run.run_id, None)
+            waited = time.monotonic() - unreachable.setdefault(run.run_id, time.monotonic())
+            status = WorkerStatus.RUNNING if waited < UNREACHABLE_S else WorkerStatus.FAILED
+            return CheckRunHealthResult(status, f"its code server has been unreachable for {waited:.0f} s")
+        unreachable.pop(run.run_id, None)
         if deserialize_value(answer, CanCancelExecutionResult).can_cancel:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
-            WorkerStatus.FAILED, "its code server has started anew since: the run's process is gone"
+            WorkerStatus.FAILED, "its code server has restarted since: the run's process is gone"
         )

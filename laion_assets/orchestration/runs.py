@@ -1,6 +1,6 @@
-"""Dagster runs started from a shell, in the instance that the Dagster page shows.
+"""Dagster runs started from a shell or a script, in the instance that the Dagster UI shows.
 
-Runs cover what is not complete, in as few ranges as there can be; complete partitions inside of them are skipped.
+Runs cover the partitions that are not complete in as few ranges as possible; they skip complete partitions inside them.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +14,10 @@ from laion_assets.dataset.settings.resolution import configured
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.failures import explain, is_interrupt
 from laion_assets.orchestration.instance import instance
-from laion_assets.orchestration.output_mirrors import output_mirrors_in_own_groups
-from laion_assets.orchestration.partitions import PARTITIONED, partitions_a_run
+from laion_assets.orchestration.private_dagster import output_mirrors_in_own_groups
 from laion_assets.orchestration.writable_folders import require_root
-from laion_assets.stages.handles import HANDLES, IMAGE_SHARDS, PUBLISHED_PARQUET, assets_of
 from laion_assets.stages.kept_rows import require_rows
+from laion_assets.stages.registry import stage_named, stage_names
 from laion_assets.stages.status import DatasetStatus, PartitionState
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a stage did: partitions it has, those that were run, and rows in, out and dropped over all of them."""
+    """What a stage did: its partitions, how many were run, and rows in, out and dropped over all partitions."""
 
     asset: str
     partitions: int
@@ -40,9 +39,9 @@ class StageReport:
 
 
 def covering_ranges(numbers: list[int], width: int) -> list[tuple[int, int]]:
-    """First and last of as few spans of at most `width` numbers as hold all of `numbers`, which ascend.
+    """Return first and last of as few ranges of at most `width` numbers as cover all `numbers`, which ascend.
 
-    Spans may hold other numbers, too: a run skips what is complete, and a run for each hole would be far too many.
+    Ranges may cover other numbers, too: a run skips complete partitions, and a run for each gap would be far too many.
     """
     ranges: list[tuple[int, int]] = []
     for number in numbers:
@@ -60,11 +59,11 @@ def materialize(
     on_report: Callable[[StageReport], None] = lambda report: None,
     retry: tuple[str, ...] = (),
 ) -> list[StageReport]:
-    """Run what is not complete of these assets (all if None), one after the other, in the instance of `dagster_home()`.
+    """Run the incomplete partitions of these assets (all if None), in order, in the instance of `dagster_home()`.
 
-    With `within`, only the partitions of these numbers. With `retry`, reasons, what is run of `image_shards` are the
-    complete shards with rows that failed so, and nothing else of it. `on_report` is called as each asset is done.
-    Raises LaionAssetsError where a run fails; finished partitions stay, and a second call goes on from there.
+    With `within`, only partitions of these numbers. With `retry`, reasons of failed rows, `image_shards` runs only over
+    complete shards that have such rows. `on_report` is called after each asset. Raises LaionAssetsError if a run fails;
+    committed partitions are kept, and a second call continues from there.
     """
     from laion_assets.definitions import build_definitions
 
@@ -73,9 +72,9 @@ def materialize(
     require_root(dataset)
     reports = []
     with instance() as opened, output_mirrors_in_own_groups():
-        for asset in assets_of(dataset) if assets is None else assets:
-            asked = retry if asset == IMAGE_SHARDS else ()
-            reports.append(materialize_stage(dataset, definitions, asset, opened, within, asked))
+        for asset in stage_names(dataset) if assets is None else assets:
+            reasons = retry if stage_named(asset).can_retry_rows else ()
+            reports.append(materialize_stage(dataset, definitions, asset, opened, within, reasons))
             on_report(reports[-1])
     return reports
 
@@ -88,8 +87,9 @@ def materialize_stage(
     within: range | None = None,
     retry: tuple[str, ...] = (),
 ) -> StageReport:
-    """Run the partitions of one asset that are not complete, or those to be retried; see `materialize`."""
-    numbers = HANDLES[asset].numbers(dataset.layout)
+    """Run the incomplete partitions of one asset, or those to retry; see `materialize`."""
+    stage = stage_named(asset)
+    numbers = stage.handle.numbers(dataset.layout)
     if within is not None and not (within[0] in numbers and within[-1] in numbers):
         raise LayoutError(
             f"{dataset.name}/{asset} has the partitions {numbers[0]}..{numbers[-1]}, not {within[0]}..{within[-1]}."
@@ -97,14 +97,14 @@ def materialize_stage(
     before = dict(zip(numbers, DatasetStatus(dataset).states(asset), strict=True))
     todo = [number for number, state in before.items() if _is_due(state, retry)]
     todo = [number for number in todo if within is None or number in within]
-    if asset == PUBLISHED_PARQUET:
-        todo = [0]  # Nobody tells us when the files of others change: look each time.
+    if stage.is_observed:
+        todo = list(numbers)
     if not todo and not retry:
-        require_rows(dataset, asset)  # as its run did
+        require_rows(dataset, asset)  # as a run does
     job = definitions.resolve_implicit_global_asset_job_def()
     run_ids = []
-    for first, last in covering_ranges(todo, partitions_a_run(dataset, asset)):
-        tags = _range_tags(before[first], before[last]) if asset in PARTITIONED else {}
+    for first, last in covering_ranges(todo, stage.run_size(dataset)):
+        tags = _range_tags(before[first], before[last]) if stage.is_partitioned else {}
         result = job.execute_in_process(
             instance=opened,
             asset_selection=[dg.AssetKey([dataset.name, asset])],
@@ -114,7 +114,7 @@ def materialize_stage(
         )
         run_ids.append(result.run_id)
         if not result.success:
-            error = _failure(result)
+            error = _first_error(result)
             if error is not None and is_interrupt(error):
                 raise KeyboardInterrupt
             why = "see its log in the Dagster UI." if error is None else explain(error)
@@ -123,16 +123,16 @@ def materialize_stage(
         failed = [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
         if failed:
             raise LaionAssetsError(
-                f"{dataset.name}/{asset} is published and its check {failed[0].check_name} failed: "
-                f"{failed[0].description}. Run {result.run_id} in the Dagster page names the problems."
+                f"{dataset.name}/{asset} is committed and its check {failed[0].check_name} failed: "
+                f"{failed[0].description}. Run {result.run_id} in the Dagster UI names the problems."
             )
     return _report(dataset, asset, len(todo), tuple(run_ids), opened)
 
 
 def _is_due(state: PartitionState, retry: tuple[str, ...]) -> bool:
     if not retry:
-        return state.state != "complete"
-    return state.state == "complete" and bool(state.manifest and set(retry) & set(state.manifest.counts.reasons))
+        return not state.is_complete
+    return state.is_complete and bool(state.manifest and set(retry) & set(state.manifest.counts.reasons))
 
 
 def _run_config(dataset: Dataset, asset: str, retry: tuple[str, ...]) -> dict[str, Any]:
@@ -149,8 +149,8 @@ def _range_tags(first: PartitionState, last: PartitionState) -> dict[str, str]:
     }
 
 
-def _failure(result: dg.ExecuteInProcessResult) -> "SerializableErrorInfo | None":
-    """The error of the step that failed first."""
+def _first_error(result: dg.ExecuteInProcessResult) -> "SerializableErrorInfo | None":
+    """Return the error of the step that failed first."""
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error is not None:
             return event.step_failure_data.error

@@ -76,18 +76,17 @@ class _SafeImages:
 
         from laion_assets.stages.image_shards.decoding.decoder_process import reencode
 
-        picture, *_, error = reencode(self._images, stream.read())
-        if picture is None or error is not None:
-            raise QueryError(f"The query's image cannot be used: {error}.")
-        return Image.open(io.BytesIO(picture)).convert("RGB")
+        image = reencode(self._images, stream.read())
+        if image.content is None:
+            raise QueryError(f"The query's image cannot be used: {image.error_message}.")
+        return Image.open(io.BytesIO(image.content)).convert("RGB")
 
 
 def _fetched(dataset: Dataset, url: str) -> bytes:
     from laion_assets.http.fetch import shared_fetcher
-    from laion_assets.http.policy import FetchPolicy
     from laion_assets.reasons import Reason
 
-    fetched = shared_fetcher(FetchPolicy.of(dataset.images, dataset.resolve)).fetch(url)
+    fetched = shared_fetcher(dataset.fetch_policy).fetch(url)
     if fetched.reason is not Reason.SUCCESS:
         raise QueryError(f"The query's image URL was not fetched: {fetched.reason.value} ({fetched.detail}).")
     return fetched.body

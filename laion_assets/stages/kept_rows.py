@@ -1,11 +1,11 @@
-"""Whether a stage kept any row: one rule for every stage, judged from the manifests of its committed partitions.
+"""Whether a stage kept any row: one rule for every stage, from the manifests of its committed partitions.
 
-A stage fails if all of its committed partitions together took rows and kept none. One partition proves nothing about
-its stage: a shard whose images are all gone is valid and empty, also when it is the first one made. So the rule needs
-two partitions that took rows, or every partition of the stage. A stage that took no rows is not to blame: the stage
-before it is asked, back to the source.
+A stage fails if all of its committed partitions together read rows and kept none. One partition proves nothing about
+its stage: a shard whose images are all deleted is valid and empty, even if it is the first one built. So the rule needs
+two partitions that read rows, or every partition of the stage. If a stage read no rows, the rule applies to the stage
+before it, back to the source.
 
-The partitions stay committed: they say what was dropped and why, and with `allow_empty` no work is done twice.
+The partitions stay committed: they record what was dropped and why, and with `allow_empty` no work is repeated.
 """
 
 from collections import Counter
@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmptyStageError, IntegrityError
-from laion_assets.stages.handles import HANDLES, SOURCES
-from laion_assets.stages.status import upstream_partitions
+from laion_assets.stages.registry import stage_named
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
 
@@ -25,7 +24,7 @@ FIX = (
 
 
 @dataclass
-class _Lost:
+class _Loss:
     """What a stage without a kept row took: rows by reason, and over how many partitions."""
 
     declared: int
@@ -42,7 +41,8 @@ class _Lost:
 
 def require_rows(dataset: Dataset, asset: str) -> None:
     """Refuse a stage that kept no row. Raises EmptyStageError naming the stage that lost the rows, and its reasons."""
-    lost = None if dataset.allow_empty or asset in SOURCES else _lost(dataset, asset)
+    stage = stage_named(asset)
+    lost = None if dataset.allow_empty or stage.upstream is None else _find_loss(dataset, asset)
     if lost is None or not lost.committed:
         return
     if lost.rows:
@@ -52,19 +52,19 @@ def require_rows(dataset: Dataset, asset: str) -> None:
             named = f"{reasons} and {more} more reasons" if more > 0 else reasons
             raise EmptyStageError(f"{dataset.name}/{asset} kept 0 of {lost.rows:,} rows: {named}. {FIX}")
         return
-    before, _ = upstream_partitions(HANDLES[asset], dataset, HANDLES[asset].numbers(dataset.layout)[0])
-    assert before is not None
-    if before.asset not in SOURCES:
-        require_rows(dataset, before.asset)
+    assert stage.upstream is not None
+    before = stage.upstream(dataset)
+    if before.upstream is not None:
+        require_rows(dataset, before.name)
     elif lost.is_conclusive:
-        raise EmptyStageError(f"{dataset.name}/{asset} found no rows in the files of {before.asset}. {FIX}")
+        raise EmptyStageError(f"{dataset.name}/{asset} found no rows in the files of {before.name}. {FIX}")
 
 
-def _lost(dataset: Dataset, asset: str) -> _Lost | None:
+def _find_loss(dataset: Dataset, asset: str) -> _Loss | None:
     """What the committed partitions took, None as soon as one of them kept a row. A damaged manifest is left out."""
-    handle, store = HANDLES[asset], Store.of(dataset)
+    handle, store = stage_named(asset).handle, Store.of(dataset)
     numbers = handle.numbers(dataset.layout)
-    lost = _Lost(declared=len(numbers))
+    lost = _Loss(declared=len(numbers))
     for number in numbers:
         try:
             manifest = read_manifest(store, asset, handle.key(dataset.layout, number))

@@ -1,8 +1,8 @@
-"""Which partitions are complete, stale or missing, from manifests alone.
+"""Which partitions are complete, stale, missing or damaged, from manifests.
 
-Each stage's expected digests are written down here once: stages record them when they publish, status and checks
-compare them later. Stale means: made with other settings, or from other rows, than today's. It is shown and never
-acted on.
+A stage records the digests of its settings and inputs in the manifest when it commits; status, checks and reruns
+compare them with the digests of today. Stale means built with other settings or from other inputs. It is shown, and
+nothing is rebuilt because of it.
 """
 
 import contextlib
@@ -11,113 +11,95 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.settings.field import byte_settings, digest_of
 from laion_assets.errors import IncompleteError, IntegrityError
-from laion_assets.stages.clip_embeddings.models.weights import weights_identity
-from laion_assets.stages.handles import (
-    CLIP_EMBEDDINGS,
-    HANDLES,
-    IMAGE_SHARDS,
-    SOURCES,
-    STATISTICS,
-    Handle,
-    stages_of,
-)
+from laion_assets.stages.handle import Handle
+from laion_assets.stages.registry import stage_named
+from laion_assets.stages.stage import Stage, inputs_digest
 from laion_assets.store.local_failure_notes import noted_keys, read_note
 from laion_assets.store.manifest import Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
-from laion_assets.tables.table_limits import TableLimits
-
-UID_VERSION = 1
-"""Raised when the identity or order of rows changes, so that older parquet files count as stale."""
-STATISTICS_VERSION = 2
-"""Raised when other things are counted, or otherwise."""
-EMBEDDING_VERSION = 3
-"""Raised when the bytes of embedding files change for the same model and shards."""
+from laion_assets.store.transaction import recover
 
 _READERS, _READ_AT_ONCE = 8, 256
-"""Threads that read manifests ahead where the disk is slow, and how many each takes at once."""
+"""Threads that read manifests ahead where the disk is slow, and how many manifests each reads at once."""
+
+
+class State(StrEnum):
+    """The state of a partition."""
+
+    COMPLETE = "complete"
+    STALE = "stale"
+    MISSING = "missing"
+    DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
 class PartitionState:
-    """State of one partition: `complete`, `stale`, `missing` or `damaged`, and why where it is not complete.
+    """State of one partition, and why where it is not complete.
 
-    `local_failure`: it is missing because the last run refused to commit it, for a fault of its machine or network; the
-    reason says what was seen.
+    `local_failure`: it is missing because the last run did not commit it, for a failure of its machine or network; the
+    reason says what was observed.
     """
 
     asset: str
     key: str
-    state: str
+    state: State
     reason: str = ""
     manifest: Manifest | None = None
     local_failure: bool = False
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether a rerun skips the partition."""
+        return self.state is State.COMPLETE
+
+
+def compare(manifest: Manifest, settings: str, inputs: str | None, problem: str | None) -> PartitionState:
+    """Return the state of a committed partition: the one rule by which a partition is complete.
+
+    `settings` and `inputs` are the digests of today; None for `inputs` that cannot be known. `problem` is what
+    `disagreement` found between the manifest and its files.
+    """
+    if problem is not None:
+        return PartitionState(manifest.asset, manifest.key, State.DAMAGED, problem, manifest)
+    if manifest.settings != settings:
+        return PartitionState(manifest.asset, manifest.key, State.STALE, "settings changed", manifest)
+    if inputs is not None and manifest.inputs != inputs:
+        return PartitionState(manifest.asset, manifest.key, State.STALE, "inputs changed", manifest)
+    return PartitionState(manifest.asset, manifest.key, State.COMPLETE, "", manifest)
+
+
+def state_before_run(store: Store, stage: Stage, name: str, key: str, settings: str, inputs: str) -> PartitionState:
+    """Roll an interrupted commit forward, then return the partition's state: a run skips it if it is complete.
+
+    `name` is the stage's, or `NAME_parts` of its partial results. Compares the sha256 of every file where the stage
+    asks for it, else the sizes. A damaged manifest counts as missing.
+    """
+    manifest = recover(store, name, key)
+    if manifest is None:
+        return PartitionState(name, key, State.MISSING, "not committed")
+    return compare(manifest, settings, inputs, disagreement(store, manifest, hashes=stage.hashes_before_skip))
+
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
-    """Digest of the settings that change the bytes of an artefact, as the dataset has them today."""
-    layout = dataset.layout
-    match asset:
-        case "raw_csv":
-            values: dict[str, object] = {"source": dataset.source, "pattern": dataset.metadata.pattern}
-        case "published_parquet":
-            values = {"published": list(dataset.published)}
-        case "dedup_parquet":
-            counts = [layout.parquet_files, layout.shards]
-            values = {**byte_settings(dataset.metadata), "uid": UID_VERSION, "layout": counts}
-            if dataset.metadata.where.is_set:
-                values["where"] = dataset.metadata.where.values()
-            if dataset.metadata.limits != TableLimits():
-                values["limits"] = byte_settings(dataset.metadata.limits)
-        case "image_shards":
-            values = byte_settings(dataset.images)
-        case "dataset_statistics" | "image_statistics":
-            values = {"version": STATISTICS_VERSION, "layout": [layout.shards, layout.embedding_files]}
-        case "clip_embeddings":
-            values = {"model": weights_identity(dataset.model), "format": EMBEDDING_VERSION}
-        case _:
-            values = byte_settings(dataset.index)
-    return digest_of([asset, values])
-
-
-def inputs_digest(layout_key: str, upstream: list[Manifest]) -> str:
-    """Digest of what a partition reads: of the one part made for it, else of all upstream contents in order."""
-    if len(upstream) == 1 and layout_key in upstream[0].outputs:
-        return upstream[0].outputs[layout_key]
-    return digest_of([[manifest.key, manifest.content] for manifest in upstream])
+    """Digest of the settings that change the bytes of a stage's files, as the dataset has them now."""
+    return stage_named(asset).settings_digest(dataset)
 
 
 def committed_upstream(dataset: Dataset, store: Store, asset: str) -> list[Manifest]:
-    """The manifests of what an asset of statistics counts, in order; unpublished partitions are left out."""
-    handle = HANDLES[STATISTICS[asset]]
-    keys = [handle.key(dataset.layout, number) for number in handle.numbers(dataset.layout)]
-    found = [read_manifest(store, handle.asset, key) for key in keys]
+    """The manifests of the committed partitions of the stage before, in order."""
+    before, numbers = stage_named(asset).upstream_partitions(dataset, 0)
+    if before is None:
+        return []
+    found = [read_manifest(store, before.name, before.handle.key(dataset.layout, number)) for number in numbers]
     return [manifest for manifest in found if manifest is not None]
 
 
-def upstream_partitions(handle: type[Handle], dataset: Dataset, partition: int) -> tuple[type[Handle] | None, range]:
-    """The artefact before, and which of its partitions this one reads."""
-    layout = dataset.layout
-    if handle.asset in SOURCES:
-        return None, range(0)
-    if handle.asset in STATISTICS:
-        counted = HANDLES[STATISTICS[handle.asset]]
-        return counted, counted.numbers(layout)
-    stages = stages_of(dataset)
-    before = HANDLES[stages[stages.index(handle.asset) - 1]]
-    if handle.asset == IMAGE_SHARDS:
-        parquet = layout.parquet_of_shard(partition)
-        return before, range(parquet, parquet + 1)
-    if handle.asset == CLIP_EMBEDDINGS:
-        return before, layout.shards_of_embedding(partition)
-    return before, before.numbers(layout)
-
-
 class DatasetStatus:
-    """The states of a dataset's partitions; reads each manifest once and keeps it."""
+    """The states of a dataset's partitions. Reads each manifest once and caches it."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -129,68 +111,62 @@ class DatasetStatus:
 
     def state(self, asset: str, partition: int) -> PartitionState:
         """The state of one partition."""
-        handle = HANDLES[asset]
+        handle = stage_named(asset).handle
         key = handle.key(self.dataset.layout, partition)
         try:
             manifest = self._manifest(handle, partition)
         except IntegrityError as error:
-            return PartitionState(asset, key, "damaged", str(error))
+            return PartitionState(asset, key, State.DAMAGED, str(error))
         if manifest is None:
-            note = self._local_failure(asset, key)
-            return PartitionState(asset, key, "missing", note or "not published", local_failure=bool(note))
-        looked = (asset, partition)
-        problem = self._problems.pop(looked) if looked in self._problems else disagreement(self.store, manifest)
-        if problem is not None:
-            return PartitionState(asset, key, "damaged", problem, manifest)
+            note = self._read_local_failure(asset, key)
+            return PartitionState(asset, key, State.MISSING, note or "not committed", local_failure=bool(note))
+        known = (asset, partition)
+        problem = self._problems.pop(known) if known in self._problems else disagreement(self.store, manifest)
         if asset not in self._settings:
             self._settings[asset] = settings_digest(self.dataset, asset)
-        if manifest.settings != self._settings[asset]:
-            return PartitionState(asset, key, "stale", "made with other settings", manifest)
-        expected = self.expected_inputs(asset, partition)
-        if expected is not None and manifest.inputs != expected:
-            return PartitionState(asset, key, "stale", "made from other rows", manifest)
-        return PartitionState(asset, key, "complete", "", manifest)
+        return compare(manifest, self._settings[asset], self.expected_inputs(asset, partition), problem)
 
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""
-        partitions = HANDLES[asset].numbers(self.dataset.layout)
-        with _uncollected():
-            self._read_ahead(HANDLES[asset], partitions)
+        handle = stage_named(asset).handle
+        partitions = handle.numbers(self.dataset.layout)
+        with _garbage_collector_off():
+            self._read_ahead(handle, partitions)
             return [self.state(asset, partition) for partition in partitions]
 
     def expected_inputs(self, asset: str, partition: int) -> str | None:
-        """Digest of what the partition would read today, None where something of it is not published."""
-        handle = HANDLES[asset]
-        before, partitions = upstream_partitions(handle, self.dataset, partition)
+        """Digest of the current inputs of the partition; None for a source and where an input is not committed."""
+        stage = stage_named(asset)
+        before, partitions = stage.upstream_partitions(self.dataset, partition)
         if before is None:
             return None
         upstream = []
         for number in partitions:
             try:
-                manifest = self._manifest(before, number)
+                manifest = self._manifest(before.handle, number)
             except IntegrityError:
                 return None
             if manifest is not None:
                 upstream.append(manifest)
-            elif asset not in STATISTICS:  # They count what there is.
+            elif not stage.reads_incomplete_input:
                 return None
-        return inputs_digest(handle.key(self.dataset.layout, partition), upstream)
+        return inputs_digest(stage.handle.key(self.dataset.layout, partition), upstream)
 
-    def _local_failure(self, asset: str, key: str) -> str:
-        """The local failure for which the last run refused to commit the partition; empty if there was none."""
+    def _read_local_failure(self, asset: str, key: str) -> str:
+        """Return why the last run did not commit the partition: a local failure; empty if there was none."""
         if asset not in self._noted:
             self._noted[asset] = noted_keys(self.store, asset)
         return read_note(self.store, asset, key) if key in self._noted[asset] else ""
 
     def _read_ahead(self, handle: type[Handle], partitions: range) -> None:
-        """Read manifests and sizes of files: in threads where the first of them mostly waited for a disk or a network.
+        """Read manifests and file sizes, in threads if the first reads mostly waited for a disk or a network.
 
-        Where nothing waits, threads would only take the interpreter's lock from each other: twice the time.
+        Without waits, threads would only contend for the interpreter's lock and take twice the time.
         """
 
         def read(part: range) -> None:
             for partition in part:
-                with contextlib.suppress(IntegrityError):  # raised again by who asks for its state
+                with contextlib.suppress(IntegrityError):  # `state` raises it again
                     manifest = self._manifest(handle, partition)
                     if manifest is not None:
                         self._problems[handle.asset, partition] = disagreement(self.store, manifest)
@@ -211,8 +187,8 @@ class DatasetStatus:
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would look through a growing heap of manifests again and again."""
+def _garbage_collector_off() -> Iterator[None]:
+    """Switch the garbage collector off: it would scan a growing heap of manifests again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -223,16 +199,16 @@ def _uncollected() -> Iterator[None]:
 
 
 def require_complete(dataset: Dataset, handle: Handle) -> None:
-    """Refuse partitions that are not published or whose files disagree with their manifests.
+    """Refuse partitions that are not committed or whose files disagree with their manifests.
 
-    Stale ones pass: they are consistent, only older than today's settings. Raises IncompleteError naming up to ten.
+    Stale partitions pass: they are consistent, only older than the settings. Raises IncompleteError naming up to ten.
     """
     problems = []
     for partition in handle.partitions:
         key = handle.key(handle.layout, partition)
         try:
             manifest = read_manifest(handle.store, handle.asset, key)
-            problem = "not published" if manifest is None else disagreement(handle.store, manifest)
+            problem = "not committed" if manifest is None else disagreement(handle.store, manifest)
         except IntegrityError as error:
             problem = str(error)
         if problem:

@@ -16,13 +16,7 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IntegrityError, LayoutError
-from laion_assets.stages.handles import (
-    DATASET_STATISTICS,
-    HANDLES,
-    IMAGE_STATISTICS,
-    assets_of,
-    partition_paths,
-)
+from laion_assets.stages.registry import partition_paths, stage_named, stages_of
 from laion_assets.store.foreign_files import refuse_foreign_files
 from laion_assets.store.intent import INTENT, staging_of
 from laion_assets.store.lease import lease
@@ -51,7 +45,7 @@ def prepare_store(
         old = old_partitions(dataset, store)
         if old:
             raise LayoutError(
-                f"{dataset.name} has partitions of another layout in {store.url}: {described(old)}. The dataset "
+                f"{dataset.name} has partitions of another layout in {store.url}: {describe_old(old)}. The dataset "
                 f"now has {_in_words(record_of(dataset.layout))}. Readers of a whole folder would read both. Nothing "
                 "was changed. Set the layout back, choose another root (setting `root`), or remove these partitions: "
                 f"laion-assets materialize --dataset {dataset.name} --remove-old-layout (in Python: "
@@ -64,7 +58,7 @@ def prepare_store(
             )
         content = json.dumps({"format": _FORMAT, **record_of(dataset.layout)}).encode()
         store.write_bytes(RECORD, content)
-    key_of = HANDLES[asset].key
+    key_of = stage_named(asset).handle.key
     keys = [key_of(dataset.layout, number) for number in partitions]
     refuse_foreign_files(store, asset, {key: partition_paths(asset, key, dataset.layout) for key in keys})
 
@@ -115,7 +109,7 @@ def remove_old_layout(dataset: Dataset, log: Callable[[str], None] = lambda line
     store = Store.of(dataset)
     old = old_partitions(dataset, store)
     if old:
-        log(f"removing {described(old)}")
+        log(f"removing {describe_old(old)}")
     removed = 0
     for asset, keys in old.items():
         for key in keys:
@@ -124,7 +118,7 @@ def remove_old_layout(dataset: Dataset, log: Callable[[str], None] = lambda line
     return removed
 
 
-def described(old: dict[str, list[str]]) -> str:
+def describe_old(old: dict[str, list[str]]) -> str:
     """The partitions in words: `image_shards 00003, 00004 (2)`."""
     return "; ".join(
         f"{asset} {', '.join(keys[:_NAMED])}{', ...' if len(keys) > _NAMED else ''} ({len(keys):,})"
@@ -157,13 +151,11 @@ def _remove(store: Store, asset: str, key: str, layout: Layout) -> None:
 
 def _keys(dataset: Dataset) -> Iterator[tuple[str, set[str]]]:
     """Each asset with the keys that it has; the files that a subset shares are those of the whole."""
-    for asset in assets_of(dataset):
-        layout = replace(dataset.layout, window=None) if asset in SHARED else dataset.layout
-        handle = HANDLES[asset]
-        yield asset, {handle.key(layout, number) for number in handle.numbers(layout)}
-    layout = dataset.layout
-    yield f"{DATASET_STATISTICS}_parts", {layout.parquet_key(number) for number in layout.parquet_numbers}
-    yield f"{IMAGE_STATISTICS}_parts", {layout.embedding_key(number) for number in layout.embedding_numbers}
+    for stage in stages_of(dataset):
+        layout = replace(dataset.layout, window=None) if stage.name in SHARED else dataset.layout
+        yield stage.name, set(stage.handle.keys(layout))
+        if stage.parts is not None:
+            yield f"{stage.name}_parts", set(stage.parts(dataset.layout))
 
 
 def _in_words(record: dict[str, Any]) -> str:

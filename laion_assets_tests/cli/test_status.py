@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from laion_assets.cli.status import status
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.errors import LocalFailureError
-from laion_assets.orchestration.checks.up_to_date import outcome
+from laion_assets.orchestration.checks.up_to_date import summarize
 from laion_assets.stages.status import DatasetStatus
-from laion_assets.store.local_failure_notes import local_failures_noted, note_path
+from laion_assets.store.local_failure_notes import note_local_failures, note_path
 from laion_assets.store.store import Store
 
 
@@ -23,7 +23,7 @@ def root(tmp_path, monkeypatch):
     dataset = replace(SAMPLE, root=str(tmp_path))
     store = Store.of(dataset)
     for key in ("00003", "00007"):
-        with pytest.raises(LocalFailureError), local_failures_noted(store, "image_shards", key):
+        with pytest.raises(LocalFailureError), note_local_failures(store, "image_shards", key):
             raise LocalFailureError("40 sites failed: check the resolver (DNS) of this machine")
     return dataset
 
@@ -40,14 +40,14 @@ def test_status_counts_them_and_says_what_to_check(root):
 
 
 def test_the_check_warns_and_a_committed_or_damaged_note_is_gone(root):
-    result = outcome(DatasetStatus(root).states("image_shards"), "all")
+    result = summarize(DatasetStatus(root).states("image_shards"), "all")
     assert not result.passed
     assert "2 not committed because of local failures" in (result.description or "")
     assert result.metadata["local_failures"].value == 2
     store = Store.of(root)
-    with local_failures_noted(store, "image_shards", "00003"):
+    with note_local_failures(store, "image_shards", "00003"):
         pass
     store.write_bytes(note_path("image_shards", "00007"), b"{")
-    result = outcome(DatasetStatus(root).states("image_shards"), "all")
+    result = summarize(DatasetStatus(root).states("image_shards"), "all")
     assert result.passed
     assert result.metadata["local_failures"].value == 0

@@ -14,10 +14,14 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from laion_assets.dataset.dataset import LAION400M, SAMPLE
-from laion_assets.stages.handles import STAGES, STATISTICS, ImageShards
+from laion_assets.stages.handles import ImageShards
+from laion_assets.stages.registry import pipeline_names, stage_names
 from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import TOP, Demo, command
 from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page
+
+PIPELINE = pipeline_names(SAMPLE)
+STATISTICS = [name for name in stage_names(SAMPLE) if name not in PIPELINE]
 
 pytestmark = pytest.mark.browser
 
@@ -95,7 +99,7 @@ def metadata(page: Page, label: str) -> Locator:
 def test_the_lineage_shows_the_five_assets_in_their_order(dagster: DagsterPage, page: Page, name: str) -> None:
     page.goto(f"{dagster.url}/locations/__repository__@{name}/asset-groups/{name}/lineage")
     places = []
-    for asset in STAGES:
+    for asset in PIPELINE:
         node = page.get_by_text(asset, exact=True).first
         expect(node).to_be_visible(timeout=PATIENCE_MS)
         box = node.bounding_box()
@@ -105,7 +109,7 @@ def test_the_lineage_shows_the_five_assets_in_their_order(dagster: DagsterPage, 
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("asset", [*STAGES, *STATISTICS])
+@pytest.mark.parametrize("asset", [*PIPELINE, *STATISTICS])
 def test_an_asset_s_page_explains_its_stage(dagster: DagsterPage, page: Page, asset: str) -> None:
     page.goto(f"{dagster.url}/assets/laion400m/{asset}?view=overview")
     expect(page.get_by_text("Description").first).to_be_visible(timeout=PATIENCE_MS)

@@ -20,14 +20,15 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
-from laion_assets.definitions import IO_MANAGERS
 from laion_assets.errors import SourceError
-from laion_assets.orchestration.checks import row_counts as recount_module
 from laion_assets.orchestration.checks.row_counts import row_count_checks
 from laion_assets.orchestration.declaration import run_logger
 from laion_assets.orchestration.reporting import materialization
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
+from laion_assets.orchestration.stage_parts import load_io_manager
+from laion_assets.stages import registry
 from laion_assets.stages.handles import IMAGE_SHARDS, RAW_CSV
+from laion_assets.stages.registry import STAGES
 from laion_assets.stages.statistics.build import REPORT
 from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
@@ -38,7 +39,7 @@ from laion_assets_tests.hostile_text import HOSTILE, LEAK, LIMIT
 
 pytestmark = pytest.mark.browser
 
-HOSTILE_ASSETS = sorted({manager.asset for manager in IO_MANAGERS})
+HOSTILE_ASSETS = sorted(stage.name for stage in STAGES)
 CONTROL = "control"
 DEFINITIONS = """
 from dataclasses import replace
@@ -84,8 +85,9 @@ class Web:
 
 def events(dataset: Dataset, instance: dg.DagsterInstance) -> str:
     """Put hostile metadata, results of checks, log lines and an error into an instance. Returns the failed run's id."""
-    for manager in IO_MANAGERS:
-        found = materialization(manager(dataset), 0, hostile_manifest(dataset, manager.asset), True)
+    for stage in STAGES:
+        manager = load_io_manager(stage, dataset)
+        found = materialization(manager, 0, hostile_manifest(dataset, stage.name), True)
         instance.report_runless_asset_event(found)
     raw = dg.MetadataValue.md("\n\n".join(HOSTILE[:2]))
     instance.report_runless_asset_event(dg.AssetMaterialization(CONTROL, metadata={"raw": raw}))
@@ -119,7 +121,8 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
             yield from HOSTILE[:2]
             raise SourceError(HOSTILE[0])
 
-        patched.setitem(recount_module.VERIFIERS, RAW_CSV, (problems, HOSTILE[0]))
+        patched.setattr(registry, "STAGES", [replace(STAGES[0], invariant=HOSTILE[0]), *STAGES[1:]])
+        patched.setattr("laion_assets.stages.raw_csv.check.find_problems", problems)
         dataset = publish_hostile(replace(SAMPLE, root=str(home / "data")))
         with dg.DagsterInstance.from_config(str(home / "dagster_home")) as instance:
             run_id = events(dataset, instance)

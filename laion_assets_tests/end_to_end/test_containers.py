@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import pytest
 
 from laion_assets.dataset.dataset import SAMPLE
-from laion_assets.stages.handles import IMAGE_SHARDS, STAGES
+from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.registry import pipeline_names
 from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, wait_until
 from laion_assets_tests.end_to_end.deployment import DEPLOY
+
+PIPELINE = pipeline_names(SAMPLE)
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(3_600)]
 MANIFESTS = f"/data/sample/manifests/{IMAGE_SHARDS}"
@@ -72,7 +75,7 @@ def test_all_services_are_healthy_and_the_page_has_all_datasets(containers: Cont
 
 
 def test_the_graph_completes_although_its_container_is_replaced(containers: Containers) -> None:
-    backfill = containers.page.backfill("sample", list(STAGES))
+    backfill = containers.page.backfill("sample", list(PIPELINE))
     wait_until(lambda: len(containers.manifests()) >= 3, 600)
     containers.compose("kill", "code_sample")
     containers.compose("rm", "--force", "code_sample")
@@ -84,7 +87,9 @@ def test_the_graph_completes_although_its_container_is_replaced(containers: Cont
     left = containers.sample("sh", "-c", "find /data/sample/staging -type f")
     assert not left, f"left in staging: {left}"
     states = json.loads(containers.sample("laion-assets", "status", "--dataset", "sample", "--json"))
-    assert {asset: states[asset]["complete"] for asset in STAGES} == {asset: states[asset]["total"] for asset in STAGES}
+    assert {asset: states[asset]["complete"] for asset in PIPELINE} == {
+        asset: states[asset]["total"] for asset in PIPELINE
+    }
     runs = containers.page.graphql(RUNS)["runsOrError"]["results"]
     of_shards = {run["status"] for run in runs if {"path": ["sample", IMAGE_SHARDS]} in run["assetSelection"]}
     assert of_shards == {"FAILURE", "SUCCESS"}, "the run that was killed, and the one that went on"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
+from laion_assets.dataset.dataset import SAMPLE, SAMPLE_MODEL, Dataset
 from laion_assets.errors import IncompleteError, LaionAssetsError
 from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
@@ -20,15 +20,16 @@ from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, loa
 from laion_assets.stages.handles import (
     CLIP_EMBEDDINGS,
     DEDUP_PARQUET,
-    HANDLES,
     IMAGE_SHARDS,
-    STAGES,
     ClipEmbeddings,
     ImageShards,
 )
 from laion_assets.stages.knn_indices.build import build_indices
+from laion_assets.stages.registry import pipeline_names, stage_named
 from laion_assets.stages.status import DatasetStatus, require_complete
 from laion_assets.store.store import Store
+
+PIPELINE = pipeline_names(SAMPLE)
 
 Copy = Callable[..., Dataset]
 
@@ -60,16 +61,16 @@ def rewrite_tar(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]
 
 
 def problem(dataset: Dataset, asset: str, partition: int) -> str:
-    found = verify(dataset, asset, tuple(HANDLES[asset].numbers(dataset.layout)), sample_model)
-    key = HANDLES[asset].key(dataset.layout, partition)
+    found = verify(dataset, asset, tuple(stage_named(asset).handle.numbers(dataset.layout)), sample_model)
+    key = stage_named(asset).handle.key(dataset.layout, partition)
     assert list(found) == [key], f"exactly partition {key} breaks the law, the check says {found}"
     return " / ".join(found[key])
 
 
-@pytest.mark.parametrize("asset", STAGES)
+@pytest.mark.parametrize("asset", PIPELINE)
 def test_an_unbroken_dataset_keeps_every_law(asset: str, sample_copy: Copy) -> None:
     dataset = sample_copy()
-    assert verify(dataset, asset, tuple(HANDLES[asset].numbers(dataset.layout)), sample_model) == {}
+    assert verify(dataset, asset, tuple(stage_named(asset).handle.numbers(dataset.layout)), sample_model) == {}
 
 
 def test_a_dropped_tar_member(sample_copy: Copy) -> None:
@@ -162,7 +163,7 @@ def test_a_removed_shard_is_named_by_the_stage_downstream(sample_copy: Copy) -> 
         build_embedding_file(dataset, Store.of(dataset), EMBEDDING, sample_model(), print)
     with pytest.raises(IncompleteError, match="00005"):
         require_complete(dataset, ImageShards.of(dataset))
-    with pytest.raises(IncompleteError, match=r"clip_embeddings of sample is incomplete: 1 \(not published\)"):
+    with pytest.raises(IncompleteError, match=r"clip_embeddings of sample is incomplete: 1 \(not committed\)"):
         build_indices(dataset, Store.of(dataset), print)
 
 

@@ -43,6 +43,6 @@ def test_parquet_shards_and_an_embedding_file_then_the_index_refuses(
     assert sum(state.manifest.counts.rows_out for state in shards[:104] if state.manifest) > 0
     embeddings = freshness.states("clip_embeddings")
     assert [state.key for state in embeddings if state.state == "complete"] == ["000"]
-    with pytest.raises(LaionAssetsError, match=r"001 \(not published\)"):
+    with pytest.raises(LaionAssetsError, match=r"001 \(not committed\)"):
         materialize_stage(laion400m, definitions, "knn_indices", instance)
     assert freshness.state("knn_indices", 0).state == "missing"

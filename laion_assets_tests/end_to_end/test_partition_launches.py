@@ -14,8 +14,9 @@ import yaml
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.orchestration.partitions import PARTITIONED, partition_keys
+from laion_assets.orchestration.partitions import partition_keys
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, RAW_CSV
+from laion_assets.stages.registry import STAGES
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import manifest_path
 from laion_assets.store.store import Store
@@ -23,6 +24,8 @@ from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
 from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page, wait_until
 from laion_assets_tests.end_to_end.test_browser import ARTIFACTS, CHROMIUM_FLAGS, PATIENCE_MS, shoot
 from laion_assets_tests.tiny_dataset import served_dataset
+
+PARTITIONED = [stage.name for stage in STAGES if stage.is_partitioned]
 
 PROJECT = Path(__file__).with_name("partition_project.py")
 SENSOR_SHARD, SCHEDULE_SHARD = "00001", "00002"

@@ -72,7 +72,7 @@ def complete(dataset: Dataset, asset: str) -> list[str]:
 def times_made(page: DagsterPage, keys: list[str]) -> Counter[str]:
     """How many runs said of a shard that they made it."""
     found = page.graphql(MADE, keys=keys)["assetNodeOrError"]["assetMaterializations"]
-    made = {"label": "made_by_this_run", "boolValue": True}
+    made = {"label": "built_by_this_run", "boolValue": True}
     return Counter(one["partition"] for one in found if made in one["metadataEntries"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.layout import Layout
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.stages.dedup_parquet.settings import MetadataSettings
 from laion_assets.stages.image_shards.settings import ImageSettings
 
@@ -42,10 +43,12 @@ def hostile_dataset(folder: Path, healthy: bool) -> Dataset:
             driver_memory="1g",
         ),
         images=ImageSettings(
-            connect_timeout_s=3.0,
-            deadline_s=8.0,
-            max_body_bytes=MAX_BODY_BYTES,
-            max_bytes_in_flight=MAX_BYTES_IN_FLIGHT,
+            fetch=FetchPolicy(
+                connect_timeout_s=3.0,
+                deadline_s=8.0,
+                max_body_bytes=MAX_BODY_BYTES,
+                max_bytes_in_flight=MAX_BYTES_IN_FLIGHT,
+            ),
             max_pixels=20_000_000,
             processes=2,
             threads=32,

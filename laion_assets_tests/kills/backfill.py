@@ -27,13 +27,21 @@ from pathlib import Path
 
 import psutil
 
-from laion_assets.dataset.dataset import REHEARSAL, Dataset
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, KNN_INDICES, STAGES
+from laion_assets.dataset.dataset import REHEARSAL, SAMPLE, Dataset
+from laion_assets.stages.handles import (
+    CLIP_EMBEDDINGS,
+    DEDUP_PARQUET,
+    IMAGE_SHARDS,
+    KNN_INDICES,
+)
+from laion_assets.stages.registry import pipeline_names
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.dagster_ui import BACKFILL
 from laion_assets_tests.end_to_end.deployment import Deployment, deployment
 from laion_assets_tests.postgres import Database, postgres
+
+PIPELINE = pipeline_names(SAMPLE)
 
 TARGETS = ("run", "daemon", "webserver")
 LIMIT_S = 3_600
@@ -45,7 +53,7 @@ _MADE = """
 SELECT asset_key, "partition", count(*) FROM event_logs
 WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND jsonb_path_exists(event::jsonb,
   '$.dagster_event.event_specific_data.materialization.metadata_entries[*]
-   ? (@.label == "made_by_this_run" && @.entry_data.value == true)')
+   ? (@.label == "built_by_this_run" && @.entry_data.value == true)')
 GROUP BY asset_key, "partition"
 """
 """Partitions that a run said to have made, and how often."""
@@ -78,7 +86,7 @@ def backfill_killed_often(served: Deployment, database: Database, kills: int, ch
     while True:
         assert time.monotonic() - started < LIMIT_S, f"not complete after {LIMIT_S} s; {report}"
         if not backfill:
-            backfill = served.page.backfill(dataset.name, list(STAGES))
+            backfill = served.page.backfill(dataset.name, list(PIPELINE))
             report.backfills += 1
         if report.kills.total() < kills and time.monotonic() > due:
             due = time.monotonic() + chance.uniform(*_APART_S)
@@ -112,7 +120,7 @@ def backfill_killed_often(served: Deployment, database: Database, kills: int, ch
 def compare(dataset: Dataset, undisturbed: Dataset) -> None:
     """All partitions complete, with the undisturbed content. Raises AssertionError naming the first that are not."""
     ours, theirs = DatasetStatus(dataset), DatasetStatus(undisturbed)
-    for stage in STAGES:
+    for stage in PIPELINE:
         found, expected = ours.states(stage), theirs.states(stage)
         incomplete = [(state.key, state.state, state.reason) for state in found if state.state != "complete"]
         assert not incomplete, f"{stage}: {len(incomplete)} are not complete: {incomplete[:5]}"
@@ -192,7 +200,7 @@ def main() -> None:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     undisturbed = replace(REHEARSAL, root=str(options.undisturbed.absolute() / "data"))
     missing = [
-        state.key for stage in STAGES for state in DatasetStatus(undisturbed).states(stage) if not state.manifest
+        state.key for stage in PIPELINE for state in DatasetStatus(undisturbed).states(stage) if not state.manifest
     ]
     if missing:
         sys.exit(f"{options.undisturbed} lacks {len(missing):,} partitions: make it with bench/graph.py --keep.")

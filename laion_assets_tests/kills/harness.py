@@ -83,7 +83,8 @@ def kill_often(
     rows = [f"/{n}.jpg" for n in range(SHARDS * ROWS_A_SHARD)]
     good = {path: answer(jpeg(90 + n % 40, 80 + n % 30, n)) for n, path in enumerate(rows)}
     bad = {path: answer(b"", "503 Service Unavailable") for path in rows[::2]}
-    images = replace(IMAGES, processes=WORKERS, threads=2, deadline_s=20.0, connect_timeout_s=10.0)
+    limits = replace(IMAGES.fetch, deadline_s=20.0, connect_timeout_s=10.0)
+    images = replace(IMAGES, fetch=limits, processes=WORKERS, threads=2)
     with running(dict(good)) as site:
         urls = [(site.url(path), f"picture {path}") for path in rows]
         undisturbed = dataset_of(folder / "undisturbed", urls, site.resolve, SHARDS, images)

@@ -2,23 +2,26 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.definitions import IO_MANAGERS
 from laion_assets.errors import SourceError
-from laion_assets.orchestration.checks import row_counts as recount_module
 from laion_assets.orchestration.checks.row_counts import row_count_checks
-from laion_assets.orchestration.checks.up_to_date import outcome
+from laion_assets.orchestration.checks.up_to_date import summarize
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
+from laion_assets.orchestration.stage_parts import load_io_manager
 from laion_assets.orchestration.ui.metadata_values import images, table, text
+from laion_assets.stages import registry
 from laion_assets.stages.handles import (
     RAW_CSV,
 )
-from laion_assets.stages.status import PartitionState
+from laion_assets.stages.registry import STAGES
+from laion_assets.stages.stage import Stage
+from laion_assets.stages.status import PartitionState, State
 from laion_assets_tests.hostile_dataset import hostile_manifest, publish_hostile
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE, markup
 
@@ -58,9 +61,9 @@ def assert_inert(metadata: dict[str, Any]) -> None:
         assert max(map(len, shown)) <= 4_000
 
 
-@pytest.mark.parametrize("manager", IO_MANAGERS, ids=lambda manager: manager.asset)
-def test_metadata_of_a_partition_is_inert(hostile: Dataset, manager: type[Any]) -> None:
-    metadata = manager(hostile).metadata_of(0, hostile_manifest(hostile, manager.asset))
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_metadata_of_a_partition_is_inert(hostile: Dataset, stage: Stage) -> None:
+    metadata = load_io_manager(stage, hostile).metadata_of(0, hostile_manifest(hostile, stage.name))
     assert {"files", "dropped_by_reason"} < set(metadata)
     assert_inert(metadata)
     told = json.dumps([list(texts(value)) for value in metadata.values()])
@@ -72,7 +75,8 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
         yield from HOSTILE[:2]
         raise SourceError(HOSTILE[0])
 
-    monkeypatch.setitem(recount_module.VERIFIERS, RAW_CSV, (problems, HOSTILE[0]))
+    monkeypatch.setattr(registry, "STAGES", [replace(STAGES[0], invariant=HOSTILE[0]), *STAGES[1:]])
+    monkeypatch.setattr("laion_assets.stages.raw_csv.check.find_problems", problems)
     check = next(
         check for check in row_count_checks(hostile) if next(iter(check.check_keys)).asset_key.path[-1] == RAW_CSV
     )
@@ -85,8 +89,8 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
     assert not found.passed
     assert_inert(dict(found.metadata))
     assert markup(found.description or "") == []
-    states = [PartitionState(RAW_CSV, number, f"{number}", "damaged", why) for number, why in enumerate(HOSTILE)]
-    result = outcome(states, "all")
+    states = [PartitionState(RAW_CSV, f"{number}", State.DAMAGED, why) for number, why in enumerate(HOSTILE)]
+    result = summarize(states, "all")
     assert_inert(dict(result.metadata))
     assert markup(result.description or "") == []
 

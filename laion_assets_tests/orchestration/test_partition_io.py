@@ -80,7 +80,7 @@ def test_a_person_sees_rows_reasons_and_neighbours_of_a_partition(dataset: Datas
 
 def test_a_partition_that_was_not_published_is_named(dataset: Dataset) -> None:
     publish(dataset, [shard for shard in range(3, 13) if shard not in (5, 9)])
-    with refused(IncompleteError, r"00005 \(not published\), 00009 \(not published\)"):
+    with refused(IncompleteError, r"00005 \(not committed\), 00009 \(not committed\)"):
         materialize(dataset, ImageShards.of(dataset, tuple(range(3, 13))))
 
 

@@ -12,9 +12,9 @@ from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.orchestration import reporting
+from laion_assets.orchestration import private_dagster, reporting
 from laion_assets.orchestration.partitions import partitions_def
-from laion_assets.orchestration.reporting import Published, Reporting, reported_output
+from laion_assets.orchestration.reporting import Report, Reporting, reported_output
 from laion_assets.stages.handles import DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
 from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 from laion_assets.stages.status import settings_digest
@@ -24,7 +24,7 @@ from laion_assets.store.transaction import open_transaction
 from laion_assets_tests.end_to_end.dagster_ui import wait_until
 
 SHARDS = range(3, 13)
-Work = Callable[[Published], None]
+Work = Callable[[Report], None]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def events(instance: dg.DagsterInstance, dataset: Dataset) -> list[dg.AssetMater
 def test_a_success_reports_each_partition_once_with_its_own_metadata(
     dataset: Dataset, instance: dg.DagsterInstance
 ) -> None:
-    def work(published: Published) -> None:
+    def work(published: Report) -> None:
         for shard in SHARDS:
             published(shard, publish(dataset, shard))
 
@@ -109,7 +109,7 @@ def test_partitions_show_while_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr(reporting, "BATCH", 4)
 
-    def work(published: Published) -> None:
+    def work(published: Report) -> None:
         for number, shard in enumerate(SHARDS, 1):
             published(shard, publish(dataset, shard))
             if number % 4 == 0:
@@ -125,7 +125,7 @@ def test_a_partition_does_not_wait_for_others_for_long(
 ) -> None:
     monkeypatch.setattr(reporting, "INTERVAL_S", 0.2)
 
-    def work(published: Published) -> None:
+    def work(published: Report) -> None:
         for number, shard in enumerate(SHARDS, 1):
             published(shard, publish(dataset, shard))
             if number == 1:
@@ -142,7 +142,7 @@ def test_sqlite_s_log_stays_open_while_a_run_reports(
     log = tmp_path / "history" / "runs" / "index.db-wal"
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
 
-        def work(published: Published) -> None:
+        def work(published: Report) -> None:
             for number, shard in enumerate(SHARDS, 1):
                 published(shard, publish(dataset, shard))
                 if number % 4 == 0:
@@ -167,7 +167,7 @@ def test_sqlite_s_statements_are_compiled_once_a_run_and_not_once_an_event(datas
         patch.setattr(SQLCompiler, "__init__", counting)
         create_engine = sqlite_event_log.create_engine
 
-        def work(published: Published) -> None:
+        def work(published: Report) -> None:
             for shard in SHARDS:
                 published(shard, publish(dataset, shard))
 
@@ -182,7 +182,7 @@ def test_sqlite_s_statements_are_compiled_once_a_run_and_not_once_an_event(datas
 def test_a_storage_that_fails_fails_the_run(
     dataset: Dataset, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def work(published: Published) -> None:
+    def work(published: Report) -> None:
         for shard in SHARDS:
             published(shard, publish(dataset, shard))
 
@@ -190,7 +190,7 @@ def test_a_storage_that_fails_fails_the_run(
         raise OSError("the database is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(reporting.DagsterEvent, "asset_materialization", failing)
+        patch.setattr(private_dagster.DagsterEvent, "asset_materialization", failing)
         result = run(dataset, instance, work)
     assert not result.success
     (failure,) = [event for event in result.all_events if event.is_step_failure]
@@ -201,16 +201,16 @@ def test_a_storage_that_fails_fails_the_run(
 def test_what_was_complete_before_is_reported_as_skipped(dataset: Dataset, instance: dg.DagsterInstance) -> None:
     old = {shard: publish(dataset, shard) for shard in SHARDS if shard % 2}
 
-    def work(published: Published) -> None:
+    def work(published: Report) -> None:
         for shard in SHARDS:
             published(shard, old.get(shard) or publish(dataset, shard))
 
     assert run(dataset, instance, work).success
     told = {
-        event.partition: (event.description, event.metadata["made_by_this_run"].value)
+        event.partition: (event.description, event.metadata["built_by_this_run"].value)
         for event in events(instance, dataset)
     }
-    assert told["00005"] == ("complete already: skipped", False)
+    assert told["00005"] == ("already complete: skipped", False)
     assert told["00006"] == (None, True)
     assert len(told) == len(SHARDS)
 
@@ -221,7 +221,7 @@ def test_a_failed_run_reports_what_it_published_and_nothing_else(
 ) -> None:
     publish(dataset, 3)
 
-    def work(published: Published) -> None:
+    def work(published: Report) -> None:
         published(4, publish(dataset, 4))
         publish(dataset, 5)  # published by a worker whose word did not arrive before the end
         raise RuntimeError("the power is gone")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from laion_assets.dataset.dataset import LAION400M, REHEARSAL
 from laion_assets.dataset.identity import uid_of
-from laion_assets.http.fetch import FetchPolicy, fetch
+from laion_assets.http.fetch import fetch
 from laion_assets.reasons import Reason
 from laion_assets.sample import rehearsal
 from laion_assets.sample.running import running_site
@@ -49,7 +49,7 @@ def test_every_shard_gets_one_or_two_rows() -> None:
 @pytest.mark.parametrize(("row", "reason"), [(1, Reason.SUCCESS), (61_999, Reason.SUCCESS), (97, Reason.HTTP_404)])
 def test_the_site_serves_a_row_s_picture_or_none(row: int, reason: Reason) -> None:
     with running_site(pages=1) as site:
-        fetched = fetch(rehearsal.url_of(row), FetchPolicy.of(REHEARSAL.images, site.resolve))
+        fetched = fetch(rehearsal.url_of(row), REHEARSAL.with_resolve(site.resolve).fetch_policy)
     assert fetched.reason is reason
     if reason is Reason.SUCCESS:
         assert Image.open(io.BytesIO(fetched.body)).size == (rehearsal.SIDE, rehearsal.SIDE)

@@ -78,7 +78,11 @@ def test_a_shard_of_ten_thousand_pictures_under_one_gigabyte_a_worker(tmp_path: 
             root=str(tmp_path),
             layout=Layout(1, 2, 1, 10_000),
             resolve={"*.test": f"127.0.0.1:{port}"},
-            images=replace(SAMPLE.images, processes=2, deadline_s=60.0, connect_timeout_s=20.0),
+            images=replace(
+                SAMPLE.images,
+                fetch=replace(SAMPLE.images.fetch, deadline_s=60.0, connect_timeout_s=20.0),
+                processes=2,
+            ),
         )
         _publish_rows(dataset, 20_000)
         with peak_memory() as peaks:

@@ -70,7 +70,8 @@ def soak(
         made += 1
 
     with running_site() as site:
-        images = replace(SAMPLE.images, deadline_s=2.0, connect_timeout_s=1.0, threads=16, retries=0)
+        limits = replace(SAMPLE.images.fetch, deadline_s=2.0, connect_timeout_s=1.0, retries=0)
+        images = replace(SAMPLE.images, fetch=limits, threads=16)
         dataset = dataset_of(folder, rows, site.resolve, SHARDS, images)
         ends = time.monotonic() + 60 * minutes
 

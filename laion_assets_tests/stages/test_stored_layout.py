@@ -17,7 +17,7 @@ from laion_assets.dataset.layout import Layout
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import IntegrityError, LayoutError, StoreError
 from laion_assets.orchestration import runs
-from laion_assets.orchestration.checks.up_to_date import outcome
+from laion_assets.orchestration.checks.up_to_date import summarize
 from laion_assets.stages.handles import (
     CLIP_EMBEDDINGS,
     DATASET_STATISTICS,
@@ -27,10 +27,9 @@ from laion_assets.stages.handles import (
     KNN_INDICES,
     PUBLISHED_PARQUET,
     RAW_CSV,
-    assets_of,
-    partition_paths,
 )
 from laion_assets.stages.raw_csv.build import fetch_raw_csv
+from laion_assets.stages.registry import partition_paths, stage_names
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.stages.stored_layout import (
     RECORD,
@@ -93,7 +92,7 @@ def test_another_layout_is_refused_for_every_asset_and_removed_on_request(eight:
     assert old_partitions(eight, store) == {}
     assert old_partitions(three, store) == OLD
     before = files_of(eight)
-    for asset in assets_of(three):
+    for asset in stage_names(three):
         with pytest.raises(LayoutError) as refused:
             prepare_store(three, asset, (0,))
     for said in ("image_shards 00003, 00004", "(5)", "3 shards", "--remove-old-layout", "Set the layout back", "root"):
@@ -106,7 +105,7 @@ def test_another_layout_is_refused_for_every_asset_and_removed_on_request(eight:
     gone = {path for asset, keys in OLD.items() for key in keys for path in partition_paths(asset, key, EIGHT)}
     gone |= {manifest_path(asset, key) for asset, keys in OLD.items() for key in keys}
     assert before - files_of(eight) == gone
-    for asset in assets_of(three):
+    for asset in stage_names(three):
         prepare_store(three, asset, (0,))
     assert read_record(store) == record_of(THREE)
     assert remove_old_layout(three) == 0
@@ -253,7 +252,7 @@ def test_status_and_check_name_partitions_of_another_layout(eight: Dataset) -> N
     three = replace(eight, layout=THREE)
     freshness = DatasetStatus(three)
     old = old_partitions(three, freshness.store, IMAGE_SHARDS)[IMAGE_SHARDS]
-    found = outcome(freshness.states(IMAGE_SHARDS), "all", old)
+    found = summarize(freshness.states(IMAGE_SHARDS), "all", old)
     assert not found.passed
     assert found.severity == dg.AssetCheckSeverity.WARN
     assert "5 of another layout" in str(found.description)

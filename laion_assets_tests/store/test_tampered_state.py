@@ -23,12 +23,12 @@ from laion_assets.stages.handles import (
     KNN_INDICES,
     PUBLISHED_PARQUET,
     RAW_CSV,
-    assets_of,
 )
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.stages.knn_indices.verify import verify_indices
 from laion_assets.stages.published_parquet.build import observe_published, read_list
 from laion_assets.stages.raw_csv.build import PARTIAL_FOLDER, fetch_raw_csv
+from laion_assets.stages.registry import stage_names
 from laion_assets.stages.statistics.build import build_statistics, read_summaries
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Counts, manifest_path, read_manifest
@@ -99,7 +99,7 @@ def search(dataset: Dataset) -> None:
 def states(dataset: Dataset) -> dict[str, list[str]]:
     """What `laion-assets status` reads."""
     freshness = DatasetStatus(dataset)
-    return {asset: [state.state for state in freshness.states(asset)] for asset in assets_of(dataset)}
+    return {asset: [state.state for state in freshness.states(asset)] for asset in stage_names(dataset)}
 
 
 SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {

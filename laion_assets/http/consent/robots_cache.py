@@ -80,7 +80,9 @@ class RobotsCache:
         try:
             future.exception(max(0.0, clock.patience_s))
         except FutureTimeoutError as error:
-            raise Rejection(Reason.HOST_BUSY, "its site's robots.txt took longer than images.host_wait_s") from error
+            raise Rejection(
+                Reason.HOST_BUSY, "its site's robots.txt took longer than images.fetch.host_wait_s"
+            ) from error
         finally:
             clock.waited(time.monotonic() - started)
 

@@ -8,7 +8,7 @@ from typing import Any
 from laion_assets.http.connecting import connect_socket, rejection_of
 from laion_assets.http.http_connection import Rate
 from laion_assets.http.messages.content_coding import too_large
-from laion_assets.http.policy import FetchPolicy
+from laion_assets.http.policy import MIN_RATE_GRACE_S, FetchPolicy
 from laion_assets.http.tls import wrap_tls
 from laion_assets.http.urllib_opener.bounded_socket import BoundedSocket
 from laion_assets.http.urllib_opener.visit import Visit
@@ -16,7 +16,6 @@ from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.target import Target, parse_target
 from laion_assets.reasons import Reason, Rejection
 
-_MIN_RATE_GRACE_S = 5.0
 _NOT_IN_A_HOST = frozenset("@/\\?#%")
 
 
@@ -55,7 +54,7 @@ class GuardedConnection(http.client.HTTPConnection):
             except BaseException:
                 sock.close()
                 raise
-        rate = Rate(policy.min_bytes_per_s, _MIN_RATE_GRACE_S)
+        rate = Rate(policy.min_bytes_per_s, MIN_RATE_GRACE_S)
         self.sock = BoundedSocket(sock, visit, rate)
 
     def _target(self) -> Target:

@@ -1,7 +1,7 @@
-"""The check `up_to_date`: how many partitions are complete, stale, damaged or missing, from their manifests.
+"""The check `up_to_date` of every asset: how many partitions are complete, stale, damaged or missing, from manifests.
 
-Dagster computes no staleness over edges as wide as ours (a hundred parents a partition) and knows nothing of settings.
-Shown and never acted on: a stale partition warns, a damaged one is an error, a missing one is neither.
+Dagster computes no staleness over edges as wide as ours (a hundred parents a partition) and does not know our settings.
+A stale partition is a warning, a damaged one an error, a missing one neither. Nothing is rebuilt.
 """
 
 from collections import Counter
@@ -15,43 +15,43 @@ from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.partitions import all_partitions, partitions_of_run
 from laion_assets.orchestration.ui.metadata_values import description, table, text
-from laion_assets.stages.handles import assets_of
-from laion_assets.stages.status import DatasetStatus, PartitionState
-from laion_assets.stages.stored_layout import described, old_partitions
+from laion_assets.stages.registry import stage_names
+from laion_assets.stages.status import DatasetStatus, PartitionState, State
+from laion_assets.stages.stored_layout import describe_old, old_partitions
 
 NAME = "up_to_date"
 EXAMPLES = 20
 """Rows of a check's table: neighbours that are stale, damaged or missing for one reason share one."""
-STATES = ("complete", "stale", "damaged", "missing")
-_WORST_FIRST = ("damaged", "stale", "missing")
+STATES = (State.COMPLETE, State.STALE, State.DAMAGED, State.MISSING)
+_WORST_FIRST = (State.DAMAGED, State.STALE, State.MISSING)
 DESCRIPTION = (
-    "Partitions that were made with other settings or from other rows than today's (stale: a warning), whose files are "
-    "missing or cut (damaged: an error), or that are not published (a warning where a run refused to commit them "
-    "because of a local failure). In a run over some partitions the check covers these; start it alone to cover all. "
-    "It rebuilds nothing."
+    "Counts partitions whose settings or inputs changed (stale: a warning), whose files are missing or truncated "
+    "(damaged: an error), and that are not committed (missing: a warning where a run did not commit them because of a "
+    "local failure). In a run over some partitions the check covers these; start it alone to cover all. It rebuilds "
+    "nothing."
 )
 
 
 def up_to_date_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
     """One such check for each asset."""
-    return [_check(dataset, asset) for asset in assets_of(dataset)]
+    return [_check(dataset, asset) for asset in stage_names(dataset)]
 
 
 def _check(dataset: Dataset, asset: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset_key(dataset, asset), name=NAME, description=DESCRIPTION)
     @own_errors_first
     def up_to_date(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        ours = partitions_of_run(dataset, asset, context.run)
-        freshness = DatasetStatus(dataset)
-        looked_at = all_partitions(dataset, asset) if ours is None else ours
-        scope = "all" if ours is None else "of this run"
-        old = old_partitions(dataset, freshness.store, asset).get(asset, [])
-        return outcome([freshness.state(asset, partition) for partition in looked_at], scope, old)
+        of_run = partitions_of_run(dataset, asset, context.run)
+        status = DatasetStatus(dataset)
+        covered = all_partitions(dataset, asset) if of_run is None else of_run
+        scope = "all" if of_run is None else "of this run"
+        old = old_partitions(dataset, status.store, asset).get(asset, [])
+        return summarize([status.state(asset, partition) for partition in covered], scope, old)
 
     return up_to_date
 
 
-def outcome(states: Iterable[PartitionState], scope: str, old: Sequence[str] = ()) -> dg.AssetCheckResult:
+def summarize(states: Iterable[PartitionState], scope: str, old: Sequence[str] = ()) -> dg.AssetCheckResult:
     """Counts by state, what is behind them, and examples; `scope` says which partitions these are.
 
     `old` are the keys of partitions of another layout than the dataset's, a warning.
@@ -65,18 +65,18 @@ def outcome(states: Iterable[PartitionState], scope: str, old: Sequence[str] = (
         if len(found) > EXAMPLES:
             metadata["further_rows"] = dg.MetadataValue.int(len(found) - EXAMPLES)
     if old:
-        metadata["of_another_layout"] = text(described({"partitions": list(old)}))
+        metadata["of_another_layout"] = text(describe_old({"partitions": list(old)}))
     refused = sum(state.local_failure for state in states)
     metadata["local_failures"] = dg.MetadataValue.int(refused)
-    said = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
+    summary = ", ".join(f"{counted[state]:,} {state}" for state in STATES if counted[state])
     if refused:
-        said += f" ({refused:,} not committed because of local failures)"
+        summary += f" ({refused:,} not committed because of local failures)"
     return dg.AssetCheckResult(
-        passed=not (counted["stale"] or counted["damaged"] or old or refused),
-        severity=dg.AssetCheckSeverity.ERROR if counted["damaged"] else dg.AssetCheckSeverity.WARN,
+        passed=not (counted[State.STALE] or counted[State.DAMAGED] or old or refused),
+        severity=dg.AssetCheckSeverity.ERROR if counted[State.DAMAGED] else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
         description=description(
-            f"{said} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip()
+            f"{summary} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip()
             + (f"; {len(old):,} of another layout: materialize --remove-old-layout removes them" if old else "")
         ),
     )

@@ -1,86 +1,46 @@
-"""Column schemas for Dagster's catalogue, from the Arrow schemas that the stages write."""
+"""Column schemas for the Dagster UI, from the Arrow schemas of the stages' tables."""
 
 from typing import TYPE_CHECKING
 
 import dagster as dg
-
-from laion_assets.dataset.dataset import Dataset
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MEANINGS = {
     "uid": "md5 of url and caption, 32 hex digits: the identity of a row",
-    "SAMPLE_ID": "the crawl's own number",
-    "URL": "address of the picture, normalised",
-    "TEXT": "the caption: the picture's alt text",
-    "HEIGHT": "pixels, as the crawl says",
-    "WIDTH": "pixels, as the crawl says",
-    "LICENSE": "the crawl's guess; ? where it has none",
+    "SAMPLE_ID": "number of the sample in the crawl",
+    "URL": "URL of the image, normalized",
+    "TEXT": "the caption: the image's alt text",
+    "HEIGHT": "pixels, according to the crawl",
+    "WIDTH": "pixels, according to the crawl",
+    "LICENSE": "licence guessed by the crawl; ? if unknown",
     "NSFW": "UNLIKELY, UNSURE or NSFW",
-    "similarity": "cosine of picture and caption, [-1, 1], by the crawl's CLIP; null where it was out of range",
-    "source_file": "the CSV the row came from",
-    "source_row": "its record number there, from 1",
-    "caption": "the caption: the picture's alt text",
-    "url": "address of the picture, normalised",
+    "similarity": "cosine of image and caption, [-1, 1], by the crawl's CLIP; null where it was out of range",
+    "source_file": "the CSV file of the row",
+    "source_row": "record number in source_file, from 1",
+    "caption": "the caption: the image's alt text",
+    "url": "URL of the image, normalized",
     "key": "img2dataset's sample key: shard and row",
     "status": "success, failed_to_download or failed_to_resize",
     "reason": "the outcome by its exact reason",
-    "error_message": "what went wrong, in words",
-    "width": "of the stored picture, pixels",
-    "height": "of the stored picture, pixels",
-    "original_width": "of the fetched picture, pixels",
-    "original_height": "of the fetched picture, pixels",
+    "error_message": "what went wrong, in a sentence",
+    "width": "pixels of the stored image",
+    "height": "pixels of the stored image",
+    "original_width": "pixels of the downloaded image",
+    "original_height": "pixels of the downloaded image",
     "exif": "technical EXIF tags; nothing personal",
-    "sha256": "of the fetched bytes",
+    "sha256": "of the downloaded bytes",
     "clip_similarity": "cosine of image and caption under the model of the embeddings",
     "image_path": "the sample's key in its shard, as clip-retrieval names it",
     "measure": "what is counted, such as width or domain",
-    "value": "the value that occurs; null for rows that have none",
+    "value": "the counted value; null for rows without one",
     "rows": "rows with this value",
 }
 
 
-def dedup_columns() -> dg.TableSchema:
-    """Columns of `dedup_parquet`."""
-    from laion_assets.tables.columns import DEDUP_SCHEMA
-
-    return table_schema(DEDUP_SCHEMA)
-
-
-def source_columns() -> dg.TableSchema:
-    """Columns that are read of crawl CSVs and of published parquet files, where they have them."""
-    import pyarrow as pa
-
-    from laion_assets.tables.columns import DEDUP_SCHEMA, WANTED_COLUMNS
-
-    return table_schema(pa.schema([DEDUP_SCHEMA.field(name) for name in WANTED_COLUMNS]))
-
-
-def shard_columns(dataset: Dataset) -> dg.TableSchema:
-    """Columns of a shard's parquet file."""
-    from laion_assets.stages.image_shards.shard.columns import shard_schema
-
-    return table_schema(shard_schema(dataset.images))
-
-
-def embedding_columns(dataset: Dataset) -> dg.TableSchema:
-    """Columns of an embedding file's metadata; row i is row i of its npy files."""
-    from laion_assets.stages.clip_embeddings.metadata_file import metadata_schema
-    from laion_assets.stages.image_shards.shard.columns import shard_schema
-
-    return table_schema(metadata_schema(shard_schema(dataset.images)))
-
-
-def counts_columns() -> dg.TableSchema:
-    """Columns of the statistics' counts."""
-    from laion_assets.stages.statistics.counts import COUNTS_SCHEMA
-
-    return table_schema(COUNTS_SCHEMA)
-
-
 def table_schema(schema: "pa.Schema") -> dg.TableSchema:
-    """An Arrow schema as Dagster shows it, with what each column means."""
+    """An Arrow schema as a Dagster table schema, with the meaning of each column."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(

@@ -26,11 +26,13 @@ from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors, gr
 from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import PixelBatches, decode_threads
 from laion_assets.stages.clip_embeddings.pipeline.shard_groups import PreparedGroups, ShardGroup
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, ShardToPrepare
+from laion_assets.stages.clip_embeddings.stage import STAGE
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
-from laion_assets.stages.status import inputs_digest, require_complete, settings_digest
-from laion_assets.store.manifest import Counts, Manifest, disagreement
+from laion_assets.stages.stage import inputs_digest
+from laion_assets.stages.status import State, require_complete, state_before_run
+from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
-from laion_assets.store.transaction import Transaction, open_transaction, recover
+from laion_assets.store.transaction import Transaction, open_transaction
 
 UNDECODABLE = "undecodable"
 """The reason of a sample whose image no longer decodes."""
@@ -63,7 +65,7 @@ def build_embedding_file(
     """
     layout = dataset.layout
     key = layout.embedding_key(embedding)
-    settings = settings_digest(dataset, CLIP_EMBEDDINGS)
+    settings = STAGE.settings_digest(dataset)
     if model.identity != weights_identity(dataset.model):
         raise ModelError(
             f"{CLIP_EMBEDDINGS} {key} of {dataset.name} needs the model {dataset.model}, and the loaded model is "
@@ -73,14 +75,14 @@ def build_embedding_file(
     require_complete(dataset, shards)
     manifests = dict(zip(shards.partitions, shards.manifests(), strict=True))
     inputs = inputs_digest(key, list(manifests.values()))
-    current = recover(store, CLIP_EMBEDDINGS, key)
-    damage = None if current is None else disagreement(store, current, hashes=True)
-    if current is not None and (current.settings, current.inputs) == (settings, inputs):
-        if damage is None:
-            log(f"{CLIP_EMBEDDINGS} {key}: complete already, {current.counts.rows_out:,} rows")
-            return Built(current, made=False)
-        log(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {damage}")
-    finished = FinishedGroups(store, layout, embedding, current if damage is None else None)
+    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs)
+    current = state.manifest
+    if current is not None and state.is_complete:
+        log(f"{CLIP_EMBEDDINGS} {key}: already complete, {current.counts.rows_out:,} rows")
+        return Built(current, made=False)
+    if current is not None:
+        log(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {state.reason}")
+    finished = FinishedGroups(store, layout, embedding, None if state.state is State.DAMAGED else current)
     with open_transaction(store, CLIP_EMBEDDINGS, key) as transaction:
         work = _EmbeddingFile(dataset, store, embedding, model, manifests, finished, log)
         work.encode(transaction)

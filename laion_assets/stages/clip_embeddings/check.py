@@ -3,17 +3,11 @@
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.orchestration.checks.model_loader import ModelLoader
-from laion_assets.stages.handles import CLIP_EMBEDDINGS
+from laion_assets.orchestration.stage_parts import ModelLoader
 from laion_assets.store.store import Store
 
-ASSET = CLIP_EMBEDDINGS
-INVARIANT = (
-    "npy rows = parquet rows = pictures in the tars - undecodable; rows are finite, of norm 1, and in shard order."
-)
 
-
-def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """What an embedding file breaks of the law; some of its rows are encoded again and compared."""
     from laion_assets.stages.clip_embeddings.verify import verify_embedding_file
 

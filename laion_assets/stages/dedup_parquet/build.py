@@ -25,11 +25,12 @@ from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RANGE_BYTES
 from laion_assets.stages.dedup_parquet.spark.sorted_runs import RUN_BYTES, SortedRunBuilder
 from laion_assets.stages.dedup_parquet.spark.spark_settings import SESSION_CONF
 from laion_assets.stages.dedup_parquet.spark.task_memory import keep_freed_memory
+from laion_assets.stages.dedup_parquet.stage import STAGE
 from laion_assets.stages.handles import DEDUP_PARQUET
-from laion_assets.stages.status import inputs_digest, settings_digest
-from laion_assets.store.manifest import Manifest, disagreement, read_manifest
+from laion_assets.stages.stage import inputs_digest
+from laion_assets.stages.status import state_before_run
+from laion_assets.store.manifest import Manifest, read_manifest
 from laion_assets.store.store import Store
-from laion_assets.store.transaction import recover
 from laion_assets.tables.columns import EXCHANGE_DDL
 
 GROUP_BYTES = 128 << 20
@@ -51,13 +52,12 @@ def build_dedup_parquet(
     """
     raw, source = inputs_of(dataset, store)
     layout = dataset.layout
-    settings = settings_digest(dataset, DEDUP_PARQUET)
+    settings = STAGE.settings_digest(dataset)
     inputs = {parquet: inputs_digest(layout.parquet_key(parquet), [raw]) for parquet in partitions}
     wanted = []
     for parquet in dict.fromkeys(partitions):
-        current = recover(store, DEDUP_PARQUET, layout.parquet_key(parquet))
-        made_so = current is not None and (current.settings, current.inputs) == (settings, inputs[parquet])
-        if current is None or not made_so or disagreement(store, current, hashes=True):
+        key = layout.parquet_key(parquet)
+        if not state_before_run(store, STAGE, DEDUP_PARQUET, key, settings, inputs[parquet]).is_complete:
             wanted.append(parquet)
     if len(wanted) < len(partitions):
         log(f"{len(partitions) - len(wanted)} of {len(partitions)} parquet files are there already")

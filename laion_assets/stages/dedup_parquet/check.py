@@ -4,15 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.orchestration.checks.model_loader import ModelLoader
-from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
+from laion_assets.orchestration.stage_parts import ModelLoader
+from laion_assets.stages.handles import DedupParquet
 from laion_assets.store.store import Store
 
-ASSET = DEDUP_PARQUET
-INVARIANT = "Rows read = rows kept + duplicates + rejects by reason; uids are right, unique, sorted and in their range."
 
-
-def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """What the parquet file and its rejects file break of the law and the layout."""
     import pyarrow.parquet as pq
 

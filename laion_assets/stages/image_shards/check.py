@@ -3,17 +3,12 @@
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.orchestration.checks.model_loader import ModelLoader
-from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.orchestration.stage_parts import ModelLoader
+from laion_assets.stages.handles import DedupParquet, ImageShards
 from laion_assets.store.store import Store
 
-ASSET = IMAGE_SHARDS
-INVARIANT = (
-    "Rows of the row group = pictures in the tar + failures by reason; each picture has its caption and its json."
-)
 
-
-def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """What a shard's tar and parquet break of the law, recounted member by member and row by row."""
     from laion_assets.stages.image_shards.shard.files import verify
 

@@ -4,32 +4,17 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
-from laion_assets.orchestration.declaration import declaration, edge, run_logger
-from laion_assets.stages.handles import KNN_INDICES, ClipEmbeddings, KnnIndices
+from laion_assets.orchestration.declaration import declaration, run_logger
+from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
+from laion_assets.stages.knn_indices.handle import KNN_INDICES, KnnIndices
+from laion_assets.stages.knn_indices.stage import STAGE
 from laion_assets.store.store import Store
-
-DESCRIPTION = """
-The search. autofaiss builds one index over all image vectors and one over all caption vectors, to be memory-mapped.
-
-* **into**: `knn_indices/image.index`, `text.index`, their measured infos, and the metadata: `clip-retrieval back` and
-  `laion-assets search` open this folder
-* **law**: vectors in the index = rows of all embedding files, and an index's id is the row in their concatenation
-* **measured**: size, recall@10 against exact search, milliseconds a query
-"""
 
 
 def knn_indices_asset(dataset: Dataset) -> dg.AssetsDefinition:
-    """`knn_indices` of a dataset."""
+    """Return `knn_indices` of a dataset."""
 
-    @dg.asset(
-        **declaration(
-            dataset,
-            KNN_INDICES,
-            kinds={"faiss"},
-            description=DESCRIPTION,
-            ins=edge(dataset, KNN_INDICES),
-        )
-    )
+    @dg.asset(**declaration(STAGE, dataset))
     @own_errors_first
     def knn_indices(context: dg.AssetExecutionContext, clip_embeddings: ClipEmbeddings) -> KnnIndices:
         from laion_assets.stages.knn_indices.build import build_indices

@@ -26,11 +26,13 @@ from laion_assets.stages.knn_indices.coherence import coherent_embeddings
 from laion_assets.stages.knn_indices.details import INPUTS, footer_sha256
 from laion_assets.stages.knn_indices.index_file import read_index
 from laion_assets.stages.knn_indices.recall import measured_recall
+from laion_assets.stages.knn_indices.stage import STAGE
 from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, check_bytes, opened_vectors
-from laion_assets.stages.status import inputs_digest, settings_digest
-from laion_assets.store.manifest import WHOLE, Counts, FileEntry, Manifest, disagreement
+from laion_assets.stages.stage import inputs_digest
+from laion_assets.stages.status import state_before_run
+from laion_assets.store.manifest import WHOLE, Counts, FileEntry, Manifest
 from laion_assets.store.store import Store
-from laion_assets.store.transaction import Transaction, open_transaction, recover
+from laion_assets.store.transaction import Transaction, open_transaction
 
 METADATA_FOLDER = f"{KNN_INDICES}/metadata"
 
@@ -45,14 +47,14 @@ def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
     Until the new manifest is put, the old index stays published.
     """
     embeddings = coherent_embeddings(dataset, store)
-    settings, inputs = settings_digest(dataset, KNN_INDICES), inputs_digest(WHOLE, list(embeddings.manifests))
-    current = recover(store, KNN_INDICES)
-    if current is not None and (current.settings, current.inputs) == (settings, inputs):
-        damage = disagreement(store, current, hashes=True)
-        if damage is None:
-            log(f"{KNN_INDICES}: complete already, {current.counts.rows_out:,} vectors")
-            return Built(current, made=False)
-        log(f"{KNN_INDICES}: made again, because {damage}")
+    settings, inputs = STAGE.settings_digest(dataset), inputs_digest(WHOLE, list(embeddings.manifests))
+    state = state_before_run(store, STAGE, KNN_INDICES, WHOLE, settings, inputs)
+    current = state.manifest
+    if current is not None and state.is_complete:
+        log(f"{KNN_INDICES}: already complete, {current.counts.rows_out:,} vectors")
+        return Built(current, made=False)
+    if current is not None:
+        log(f"{KNN_INDICES}: rebuilding, because {state.reason}")
     if embeddings.rows == 0:
         require_rows(dataset, CLIP_EMBEDDINGS)  # which names the stage that lost the rows
         raise IndexBuildError(

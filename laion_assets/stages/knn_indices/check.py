@@ -3,15 +3,11 @@
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.orchestration.checks.model_loader import ModelLoader
-from laion_assets.stages.handles import KNN_INDICES
+from laion_assets.orchestration.stage_parts import ModelLoader
 from laion_assets.store.store import Store
 
-ASSET = KNN_INDICES
-INVARIANT = "Vectors in each index = rows of all embedding files, and an index's id is the row in their concatenation."
 
-
-def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """What the indices break of the law."""
     from laion_assets.stages.knn_indices.verify import verify_indices
 

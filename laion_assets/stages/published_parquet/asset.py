@@ -1,37 +1,24 @@
-"""The asset `published_parquet`: not made here, observed."""
+"""The asset `published_parquet`: others make its files, a run observes them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
-from laion_assets.orchestration.declaration import asset_key, run_logger
-from laion_assets.stages.handles import PUBLISHED_PARQUET
+from laion_assets.orchestration.declaration import common_declaration, run_logger
+from laion_assets.stages.published_parquet.stage import STAGE
 from laion_assets.store.store import Store
 
-DESCRIPTION = """
-Metadata that others have published as parquet files: one row a picture found on a page, with its caption and CLIP
-similarity. An external asset: the files are not made here and not copied. An observation looks at them (names, sizes,
-versions, footers) and notes what is there, so that a changed file is noticed; observe it before the first run.
-
-* **from**: the dataset's `published`: files, folders or patterns on a disk, an object store, the web, the hub
-* **into**: `published_parquet/files.json`, the list of what was seen
-* **next**: `dedup_parquet` reads all of them in place, by the names of their columns, as it reads crawl CSVs
-"""
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def published_parquet_asset(dataset: Dataset) -> Any:
-    """`published_parquet` of a dataset."""
-    from laion_assets.orchestration.ui.column_schemas import source_columns
+    """Return `published_parquet` of a dataset."""
 
     @dg.observable_source_asset(
-        key=asset_key(dataset, PUBLISHED_PARQUET),
-        group_name=dataset.name,
-        tags={"dagster/kind/parquet": ""},
-        description=DESCRIPTION,
-        io_manager_key=f"{PUBLISHED_PARQUET}_io_manager",
-        metadata={"dagster/column_schema": source_columns()},
+        **common_declaration(STAGE, dataset), tags={f"dagster/kind/{kind}": "" for kind in STAGE.kinds}
     )
     @own_errors_first
     def published_parquet(context: dg.OpExecutionContext) -> dg.ObserveResult:
@@ -45,3 +32,12 @@ def published_parquet_asset(dataset: Dataset) -> Any:
         )
 
     return published_parquet
+
+
+def table_columns(dataset: Dataset) -> "pa.Schema":
+    """The columns that are read, where a file has them."""
+    import pyarrow as pa
+
+    from laion_assets.tables.columns import DEDUP_SCHEMA, WANTED_COLUMNS
+
+    return pa.schema([DEDUP_SCHEMA.field(name) for name in WANTED_COLUMNS])

@@ -4,15 +4,12 @@ from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError
-from laion_assets.orchestration.checks.model_loader import ModelLoader
-from laion_assets.stages.handles import PUBLISHED_PARQUET, PublishedParquet
+from laion_assets.orchestration.stage_parts import ModelLoader
+from laion_assets.stages.handles import PublishedParquet
 from laion_assets.store.store import Store
 
-ASSET = PUBLISHED_PARQUET
-INVARIANT = "Every published file is still the one that was looked at, by its size and version or by its footer."
 
-
-def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """Files that are gone or became others since the last look."""
     from laion_assets.stages.published_parquet.build import open_published, read_list
     from laion_assets.stages.raw_csv.sources.dataset_policy import source_policy

@@ -3,16 +3,13 @@
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.orchestration.checks.model_loader import ModelLoader
-from laion_assets.stages.handles import RAW_CSV, RawCsv
+from laion_assets.orchestration.stage_parts import ModelLoader
+from laion_assets.stages.handles import RawCsv
 from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store
 
-ASSET = RAW_CSV
-INVARIANT = "Every fetched file is there with the size and sha256 that its manifest promises."
 
-
-def problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """Files that are missing, cut or altered."""
     manifest = RawCsv.of(dataset).manifest(partition)
     problem = disagreement(store, manifest, hashes=True)

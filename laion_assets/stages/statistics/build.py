@@ -9,14 +9,16 @@ import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
-from laion_assets.stages.handles import DATASET_STATISTICS, HANDLES, IMAGE_STATISTICS, STATISTICS, Statistics
+from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS, Statistics
+from laion_assets.stages.registry import stage_named
+from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.statistics.charts import Chart, dataset_charts, image_charts
 from laion_assets.stages.statistics.counts import of_measure
 from laion_assets.stages.statistics.over_shards import SHARDS_SCHEMA, shard_table
 from laion_assets.stages.statistics.parts import counted, parts_of
 from laion_assets.stages.statistics.report import report_page
 from laion_assets.stages.statistics.summary import dataset_summary, image_summary
-from laion_assets.stages.status import inputs_digest, settings_digest
+from laion_assets.stages.status import settings_digest
 from laion_assets.store.foreign_files import foreign_files_error
 from laion_assets.store.lease import is_committed
 from laion_assets.store.manifest import (
@@ -43,10 +45,12 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, log: Callable[[
     """
     recover(store, asset)
     _check_report(store)
+    before, numbers = stage_named(asset).upstream_partitions(dataset, 0)
+    assert before is not None
     parts = parts_of(dataset, store, asset)
     if not parts:
         raise IncompleteError(
-            f"nothing of {STATISTICS[asset]} of {dataset.name} is published: materialize some of its partitions first."
+            f"No partition of {dataset.name}/{before.name} is committed: materialize some of its partitions first."
         )
     manifests = [manifest for part in parts for manifest in part.manifests]
     if asset == DATASET_STATISTICS:
@@ -55,7 +59,7 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, log: Callable[[
         summarise, measure, rows = image_summary, "status", sum(each.counts.rows_in for each in manifests)
     with open_transaction(store, asset) as transaction:
         table = counted(dataset, store, asset, parts, log)
-        summary = summarise(table, manifests, len(HANDLES[STATISTICS[asset]].numbers(dataset.layout)))
+        summary = summarise(table, manifests, len(numbers))
         pq.write_table(table, transaction.stage(Statistics.counts_path(asset)), compression="zstd")
         if asset == IMAGE_STATISTICS:
             shards = transaction.stage(Statistics.shards_path(), repeatable=False)
@@ -78,7 +82,7 @@ def _check_report(store: Store) -> None:
     """Raise StoreError for a report that this program did not write: no statistics were ever published here."""
     if not store.is_taken(REPORT):
         return
-    for asset in STATISTICS:
+    for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
         if store.is_taken(manifest_path(asset, WHOLE)) or is_committed(store, asset, WHOLE):
             return
     raise foreign_files_error(store, "the report", [REPORT])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.orchestration.checks.model_loader import ModelLoader
+from laion_assets.orchestration.stage_parts import ModelLoader
 from laion_assets.stages.handles import (
     DATASET_STATISTICS,
     IMAGE_STATISTICS,
@@ -15,10 +15,6 @@ from laion_assets.stages.status import committed_upstream
 from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store
 
-DATASET_INVARIANT = (
-    "Each measure counts every unique row once, and the rows are those that the manifests say are published."
-)
-IMAGE_INVARIANT = "Outcomes and reasons count every row of the shards once, and agree with the shards' manifests."
 _PER_ROW = (
     "width",
     "height",
@@ -32,7 +28,7 @@ _PER_ROW = (
 )
 
 
-def dataset_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+def find_dataset_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """Where the counts of the rows differ from the manifests of `dedup_parquet`."""
     manifest = DatasetStatistics.of(dataset).manifest(partition)
     if problem := disagreement(store, manifest, hashes=True):
@@ -46,7 +42,7 @@ def dataset_problems(dataset: Dataset, store: Store, partition: int, load_model:
             yield f"{measure} counts {found:,} rows and the manifests of dedup_parquet {rows:,}"
 
 
-def image_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
+def find_image_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
     """Where the counts of the pictures differ from the manifests of `image_shards`."""
     manifest = ImageStatistics.of(dataset).manifest(partition)
     if problem := disagreement(store, manifest, hashes=True):

@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.settings.field import digest_of
-from laion_assets.stages.handles import IMAGE_SHARDS, STATISTICS, DedupParquet, ImageShards
+from laion_assets.stages.handles import IMAGE_SHARDS, IMAGE_STATISTICS, DedupParquet, ImageShards
+from laion_assets.stages.registry import stage_named
 from laion_assets.stages.statistics.counts import COUNTS_SCHEMA, Counter
 from laion_assets.stages.statistics.measures import DEDUP_COLUMNS, SHARD_COLUMNS, count_pictures, count_rows
-from laion_assets.stages.status import committed_upstream, settings_digest
-from laion_assets.store.manifest import Counts, Manifest, disagreement
+from laion_assets.stages.status import committed_upstream, state_before_run
+from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
 from laion_assets.store.stored_parquet import open_parquet
-from laion_assets.store.transaction import open_transaction, recover
+from laion_assets.store.transaction import open_transaction
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def parts_of(dataset: Dataset, store: Store, asset: str) -> list[Part]:
     """The parts of a statistics asset that have anything published, in order."""
     layout = dataset.layout
     upstream = {int(manifest.key): manifest for manifest in committed_upstream(dataset, store, asset)}
-    if STATISTICS[asset] == IMAGE_SHARDS:
+    if asset == IMAGE_STATISTICS:
         ranges = [(layout.embedding_key(i), layout.shards_of_embedding(i)) for i in layout.embedding_numbers]
     else:
         ranges = [(layout.parquet_key(j), range(j, j + 1)) for j in layout.parquet_numbers]
@@ -52,14 +53,13 @@ def parts_of(dataset: Dataset, store: Store, asset: str) -> list[Part]:
 
 def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], log: Callable[[str], None]) -> pa.Table:
     """The counts of all parts added up; parts that are published from the same partitions are read, not counted."""
-    settings = settings_digest(dataset, asset)
+    stage = stage_named(asset)
+    settings = stage.settings_digest(dataset)
     made = 0
 
     def count(part: Part) -> tuple[bool, str]:
-        path = part_path(asset, part.key)
-        current = recover(store, f"{asset}_parts", part.key)
-        same = current is not None and (current.settings, current.inputs) == (settings, part.identity)
-        if current is not None and same and not disagreement(store, current):
+        path = stage.part_path(part.key)
+        if state_before_run(store, stage, f"{asset}_parts", part.key, settings, part.identity).is_complete:
             return False, path
         counter = Counter()
         rows = 0
@@ -78,11 +78,6 @@ def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], log: 
                 total.add_table(pq.read_table(file, schema=COUNTS_SCHEMA))
     log(f"{len(parts):,} parts: {made:,} counted, {len(parts) - made:,} unchanged since the last time")
     return total.table()
-
-
-def part_path(asset: str, key: str) -> str:
-    """Where a part lies, relative to the store."""
-    return f"statistics/{asset}_parts/{key}.parquet"
 
 
 def count_partition(store: Store, layout: Layout, manifest: Manifest, counter: Counter) -> int:

@@ -17,11 +17,11 @@ from laion_assets.stages.status import settings_digest
 
 NUMBERS = {name: field for name, field in FIELDS.items() if kind_of(field)[1] in (int, float)}
 DIGESTS = {
-    "laion400m": "704405641f8c07886d97d3e7b939c18c 502d6e876c4cd4e86d790e62862bacaa 23b6d0e625b3784563234618d6304968 "
+    "laion400m": "704405641f8c07886d97d3e7b939c18c 709b81b143c3d03c70ae74b57d9b780e 23b6d0e625b3784563234618d6304968 "
     "f4a0ca19173682a8d9e7618d9fa6d1d5 bca123ff7700170b775869caef1a0549",
-    "sample": "0d30c0ad34568c5ac89f2e9db8483561 c7f583d832a3d3d0a93e56acab287391 23b6d0e625b3784563234618d6304968 "
+    "sample": "0d30c0ad34568c5ac89f2e9db8483561 11c064710aff31867da3c76067cfe8d6 23b6d0e625b3784563234618d6304968 "
     "f290b4d3d982581e33adf6590db57098 ea116ef9e7bc724c600289e1ad6dba58",
-    "rehearsal": "e08b50d19c9e0d98564aec80d50b61f9 f1ca5575fccb2c5f46348f33756cb61b 592b5d9ebc48deb38898d4f7d8b1db63 "
+    "rehearsal": "e08b50d19c9e0d98564aec80d50b61f9 3e34c34a3449ef59a05307fb0f67413a 592b5d9ebc48deb38898d4f7d8b1db63 "
     "f4a0ca19173682a8d9e7618d9fa6d1d5 ea116ef9e7bc724c600289e1ad6dba58",
 }
 
@@ -76,10 +76,10 @@ def test_every_number_has_bounds_that_are_accepted(name: str) -> None:
 COMPANIONS = {
     "images.min_image_size": {"images.max_pixels": 1_000_000_000},
     "images.max_pixels": {"images.min_image_size": 4},
-    "images.max_body_bytes": {"images.max_bytes_in_flight": 1_000_000_000_000},
-    "images.max_bytes_in_flight": {"images.max_body_bytes": 10_000},
-    "images.connect_timeout_s": {"images.deadline_s": 3_600},
-    "images.deadline_s": {"images.connect_timeout_s": 0.1},
+    "images.fetch.max_body_bytes": {"images.fetch.max_bytes_in_flight": 1_000_000_000_000},
+    "images.fetch.max_bytes_in_flight": {"images.fetch.max_body_bytes": 10_000},
+    "images.fetch.connect_timeout_s": {"images.fetch.deadline_s": 3_600},
+    "images.fetch.deadline_s": {"images.fetch.connect_timeout_s": 0.1},
     "images.encode_quality": {"images.encode_format": "webp"},
     "metadata.where.min_caption_chars": {"metadata.max_caption_chars": 1_000_000},
 }
@@ -143,7 +143,7 @@ def test_a_number_without_bounds_cannot_be_declared() -> None:
 
 def test_integral_numbers_are_integers_and_others_are_not_cut(tmp_path: Path) -> None:
     assert repr(apply(tmp_path, "images.threads", "2.0")) == "2"
-    assert repr(apply(tmp_path, "images.max_body_bytes", "2e7")) == "20000000"
+    assert repr(apply(tmp_path, "images.fetch.max_body_bytes", "2e7")) == "20000000"
     assert repr(apply(tmp_path, "images.max_aspect_ratio", "20")) == "20.0"
     with pytest.raises(SettingError, match=r"images\.threads is 2\.9 .* must be an integer from 1 to 4,096"):
         apply(tmp_path, "images.threads", "2.9")

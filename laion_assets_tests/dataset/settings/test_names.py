@@ -154,7 +154,7 @@ def test_any_other_name_has_a_graph_and_subsets(name: str) -> None:
 
 
 def test_the_reference_in_docs_is_that_of_the_declarations() -> None:
-    written = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    written = (Path(__file__).parents[3] / "docs" / "settings.md").read_text(encoding="utf-8")
     assert written == reference(), "run: laion-assets settings --markdown > docs/settings.md"
 
 

@@ -29,7 +29,7 @@ def test_the_first_of_environment_file_and_declaration_wins(tmp_path: Path) -> N
     assert origin(settings, "images.threads") == (5, "environment LAION_ASSETS_IMAGES_THREADS")
     settings = settings_of(tmp_path, toml, LAION_ASSETS_IMAGES_THREADS="5", LAION_ASSETS_SAMPLE_IMAGES_THREADS="6")
     assert origin(settings, "images.threads")[0] == 6
-    assert origin(settings, "images.retries")[1] == "dataset sample"
+    assert origin(settings, "images.fetch.retries")[1] == "dataset sample"
 
 
 def test_a_dataset_s_setting_leaves_the_other_dataset_alone(tmp_path: Path) -> None:
@@ -42,10 +42,10 @@ def test_maps_and_lists_are_read_from_text(tmp_path: Path) -> None:
     settings = settings_of(
         tmp_path,
         LAION_ASSETS_RESOLVE='{"*.test": "127.0.0.1:80"}',
-        LAION_ASSETS_IMAGES_ALLOWED_PORTS="80,8080",
+        LAION_ASSETS_IMAGES_FETCH_ALLOWED_PORTS="80,8080",
     )
     assert settings.apply(SAMPLE).resolve == {"*.test": "127.0.0.1:80"}
-    assert settings.apply(SAMPLE).images.allowed_ports == (80, 8080)
+    assert settings.apply(SAMPLE).images.fetch.allowed_ports == (80, 8080)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_maps_and_lists_are_read_from_text(tmp_path: Path) -> None:
         ("", {"LAION_ASSETS_IMAGES_THREADS": "many"}, "LAION_ASSETS_IMAGES_THREADS"),
         ("", {"LAION_ASSETS_RESOLVE": "127.0.0.1"}, "resolve"),
         ("", {"LAION_ASSETS_IMAGES_RESIZE_MODE": "stretch"}, "resize_mode"),
-        ("", {"LAION_ASSETS_IMAGES_DEADLINE_S": "0.1"}, "deadline_s"),
+        ("", {"LAION_ASSETS_IMAGES_FETCH_DEADLINE_S": "0.1"}, "deadline_s"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, toml: str, environment: dict[str, str], named: str) -> None:
@@ -73,5 +73,5 @@ def test_only_settings_that_change_bytes_make_shards_stale(tmp_path: Path) -> No
     def digest(**environment: str) -> str:
         return settings_digest(settings_of(tmp_path, **environment).apply(SAMPLE), "image_shards")
 
-    assert digest(LAION_ASSETS_IMAGES_THREADS="3", LAION_ASSETS_IMAGES_DEADLINE_S="60") == digest()
+    assert digest(LAION_ASSETS_IMAGES_THREADS="3", LAION_ASSETS_IMAGES_FETCH_DEADLINE_S="60") == digest()
     assert digest(LAION_ASSETS_IMAGES_IMAGE_SIZE="128") != digest()

@@ -43,9 +43,10 @@ def test_a_list_in_a_variable(text: str, items: tuple[str, ...]) -> None:
 def test_a_list_in_the_file(tmp_path: Path) -> None:
     assert settings_of(tmp_path, 'published = ["/a,b", "c"]').apply(SAMPLE).published == ("/a,b", "c")
     assert settings_of(tmp_path, '[sample]\npublished = "/data/a,b"').apply(SAMPLE).published == ("/data/a,b",)
-    assert settings_of(tmp_path, '[images]\nopt_out_tokens = "one"').apply(SAMPLE).images.opt_out_tokens == ("one",)
+    one = settings_of(tmp_path, '[images.fetch]\nopt_out_tokens = "one"').apply(SAMPLE)
+    assert one.images.fetch.opt_out_tokens == ("one",)
     with pytest.raises(SettingError, match=r'Write opt_out_tokens = \["one", "two"\]'):
-        settings_of(tmp_path, '[images]\nopt_out_tokens = "one, two"').apply(SAMPLE)
+        settings_of(tmp_path, '[images.fetch]\nopt_out_tokens = "one, two"').apply(SAMPLE)
 
 
 def test_a_map_has_dotted_names(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
         ("embeddings.precision", "int8", "must be auto, fp32, bf16 or fp16"),
         ("images.distributor", "ray", "must be pool or spark"),
         ("images.engine", "curl", "must be laion_assets or img2dataset"),
-        ("images.user_agent", "a\nb", "one line of printable ASCII"),
+        ("images.fetch.user_agent", "a\nb", "one line of printable ASCII"),
         ("root", "", "must not be empty"),
         ("root", "a\0b", "without NUL"),
         ("root", "~nobody_of_this_name/x", "without ~"),
@@ -93,11 +94,11 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
         ("resolve", '{"*": 80}', "must be an IP address and a port"),
         ("resolve", "[1]", "must be a table"),
         ("resolve", "{", "from environment LAION_ASSETS_RESOLVE"),
-        ("images.allowed_ports", "", "must have at least one item"),
-        ("images.allowed_ports", "80,http", "each item must be an integer from 1 to 65,535"),
-        ("images.allowed_ports", "[80", "is not a JSON list"),
-        ("images.opt_out_tokens", '["a b"]', "must be one name"),
-        ("images.robots_txt", "yes", "must be true or false"),
+        ("images.fetch.allowed_ports", "", "must have at least one item"),
+        ("images.fetch.allowed_ports", "80,http", "each item must be an integer from 1 to 65,535"),
+        ("images.fetch.allowed_ports", "[80", "is not a JSON list"),
+        ("images.fetch.opt_out_tokens", '["a b"]', "must be one name"),
+        ("images.fetch.robots_txt", "yes", "must be true or false"),
     ],
 )
 def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) -> None:
@@ -114,8 +115,8 @@ def test_a_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str
     [
         ('[images]\nthreads = "8"', "must be an integer"),
         ("[metadata]\ndriver_memory = 2", "must be text"),
-        ('[images]\nrobots_txt = "false"', "must be true or false"),
-        ("[images]\nrobots_txt = 1", "must be true or false"),
+        ('[images.fetch]\nrobots_txt = "false"', "must be true or false"),
+        ("[images.fetch]\nrobots_txt = 1", "must be true or false"),
         ("root = []", "must be text"),
         ("published = 3", "must be a list"),
         ("published = [3]", "each item must be text"),
@@ -131,12 +132,14 @@ def test_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, said: st
 
 
 def test_settings_that_contradict_each_other_name_their_origins(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, "[images]\ndeadline_s = 1\n", LAION_ASSETS_IMAGES_CONNECT_TIMEOUT_S="2")
+    variable = "LAION_ASSETS_IMAGES_FETCH_CONNECT_TIMEOUT_S"
+    settings = settings_of(tmp_path, "[images.fetch]\ndeadline_s = 1\n", **{variable: "2"})
     with pytest.raises(SettingError) as raised:
         settings.apply(SAMPLE)
-    assert "raise the deadline or lower the timeout" in str(raised.value)
-    assert "images.connect_timeout_s comes from environment LAION_ASSETS_IMAGES_CONNECT_TIMEOUT_S." in str(raised.value)
-    assert f"images.deadline_s comes from {tmp_path / 'settings.toml'} [images.deadline_s]." in str(raised.value)
+    message = str(raised.value)
+    assert "Raise the deadline or lower the timeout" in message
+    assert f"images.fetch.connect_timeout_s comes from environment {variable}." in message
+    assert f"images.fetch.deadline_s comes from {tmp_path / 'settings.toml'} [images.fetch.deadline_s]." in message
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,7 @@ def test_settings_that_contradict_each_other_name_their_origins(tmp_path: Path) 
     [
         "[images]\nmin_image_size = 500\nmax_pixels = 5000\n",
         "[images]\nmin_image_size = 500\nmax_image_area = 5000\n",
-        "[images]\nmax_body_bytes = 1000000000\n",
+        "[images.fetch]\nmax_body_bytes = 1000000000\n",
         '[images]\nencode_format = "png"\n',
         "[metadata]\nmax_caption_chars = 5\nwhere.min_caption_chars = 6\n",
         "[metadata.where]\nmin_width = 5\nmax_width = 4\n",

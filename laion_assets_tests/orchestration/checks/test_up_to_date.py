@@ -12,16 +12,17 @@ import pytest
 
 from laion_assets.dataset.dataset import REHEARSAL, Dataset
 from laion_assets.definitions import build_definitions
-from laion_assets.orchestration.checks.up_to_date import EXAMPLES, NAME, examples, outcome
-from laion_assets.stages.handles import DEDUP_PARQUET, HANDLES, IMAGE_SHARDS, assets_of
-from laion_assets.stages.status import DatasetStatus, PartitionState, settings_digest
+from laion_assets.orchestration.checks.up_to_date import EXAMPLES, NAME, examples, summarize
+from laion_assets.stages.handles import DEDUP_PARQUET, IMAGE_SHARDS
+from laion_assets.stages.registry import stage_named, stage_names
+from laion_assets.stages.status import DatasetStatus, PartitionState, State, settings_digest
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, manifest_path
 from laion_assets.store.store import Store
 
 
 def write(dataset: Dataset, asset: str, partitions: Sequence[int], **changed: object) -> None:
     """Manifests without files, of partitions that are up to date but for what is `changed`."""
-    handle, layout = HANDLES[asset], dataset.layout
+    handle, layout = stage_named(asset).handle, dataset.layout
     folder = Path(Store.of(dataset).local_path(manifest_path(asset, "")) or "").parent
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings_digest(dataset, asset)
@@ -109,8 +110,8 @@ def test_a_stale_partition_is_a_warning_with_its_reason_and_stays_as_it_is(publi
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert counts(found) == {"complete": 20, "stale": 4, "damaged": 0, "missing": 0}
     assert [record.data for record in found.metadata["examples"].records] == [
-        {"first": "00003", "last": "00005", "count": 3, "state": "stale", "why": "made with other settings"},
-        {"first": "00009", "last": "00009", "count": 1, "state": "stale", "why": "made from other rows"},
+        {"first": "00003", "last": "00005", "count": 3, "state": "stale", "why": "settings changed"},
+        {"first": "00009", "last": "00009", "count": 1, "state": "stale", "why": "inputs changed"},
     ]
     assert [state.manifest for state in DatasetStatus(published).states(IMAGE_SHARDS)] == before
 
@@ -132,7 +133,7 @@ def test_what_is_missing_is_counted_and_neither_a_warning_nor_an_error(dataset: 
     assert found.passed
     assert found.description == "20 complete, 4 missing of 24 partitions"
     (row,) = found.metadata["examples"].records
-    assert row.data == {"first": "00020", "last": "00023", "count": 4, "state": "missing", "why": "not published"}
+    assert row.data == {"first": "00020", "last": "00023", "count": 4, "state": "missing", "why": "not committed"}
 
 
 def test_in_a_run_over_a_range_it_looks_at_the_range(published: Dataset) -> None:
@@ -144,8 +145,10 @@ def test_in_a_run_over_a_range_it_looks_at_the_range(published: Dataset) -> None
 
 
 def test_the_table_is_bounded_and_says_what_it_leaves_out() -> None:
-    states = [PartitionState(IMAGE_SHARDS, f"{n:05d}", "stale" if n % 2 else "complete", "why") for n in range(100)]
-    found = outcome(states, "all")
+    states = [
+        PartitionState(IMAGE_SHARDS, f"{n:05d}", State.STALE if n % 2 else State.COMPLETE, "why") for n in range(100)
+    ]
+    found = summarize(states, "all")
     assert len(found.metadata["examples"].records) == EXAMPLES
     assert found.metadata["further_rows"].value == 50 - EXAMPLES
     assert examples(states[:1]) == []
@@ -153,7 +156,7 @@ def test_the_table_is_bounded_and_says_what_it_leaves_out() -> None:
 
 def test_every_asset_has_it(dataset: Dataset) -> None:
     graph = build_definitions(dataset).resolve_asset_graph()
-    for asset in assets_of(dataset):
+    for asset in stage_names(dataset):
         key = dg.AssetKey([dataset.name, asset])
         assert dg.AssetCheckKey(key, NAME) in graph.get_check_keys_for_assets({key})
 

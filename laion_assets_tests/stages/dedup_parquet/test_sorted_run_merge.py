@@ -11,7 +11,7 @@ CHILD = '''
 import json, resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RunMerge
+from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import SortedRunMerge
 from laion_assets.stages.dedup_parquet.spark.sorted_runs import _stream
 from laion_assets.tables.columns import ROW_RUN
 from laion_assets.stages.dedup_parquet.rows.kept_row import ORDER
@@ -34,7 +34,7 @@ def run():
     arrays = [columns.get(field.name, pa.nulls(RUN_ROWS, field.type)) for field in ROW_RUN]
     return _stream(pa.RecordBatch.from_arrays(arrays, schema=ROW_RUN))[0].as_buffer()
 
-with RunMerge(folder / "rows.runs", (0, 1 << 128), ORDER, range_bytes) as merge:
+with SortedRunMerge(folder / "rows.runs", (0, 1 << 128), ORDER, range_bytes) as merge:
     for _ in range(runs):
         merge.add(run())
     size = (folder / "rows.runs").stat().st_size

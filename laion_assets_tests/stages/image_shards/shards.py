@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.identity import rows_digest, uid_of
 from laion_assets.dataset.layout import Layout
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.status import settings_digest
@@ -16,7 +17,9 @@ from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
 from laion_assets.tables.columns import DEDUP_SCHEMA
 
-IMAGES = ImageSettings(connect_timeout_s=1.0, deadline_s=2.0, max_body_bytes=1_000_000, threads=16, retries=0)
+IMAGES = ImageSettings(
+    fetch=FetchPolicy(connect_timeout_s=1.0, deadline_s=2.0, max_body_bytes=1_000_000, retries=0), threads=16
+)
 
 
 def dataset_of(root, rows, resolve, shards=1, images=IMAGES) -> Dataset:

@@ -3,11 +3,28 @@
 import subprocess
 import sys
 
-LIGHT = ["http.urls.target", "http.urls.addresses", "http.urls.resolver", "http.urls.guard",
-         "http.consent.robots_tag", "http.http_connection", "http.fetch", "http.fetch_queue", "reasons",
-         "images.image_header", "images.outcome", "images.decoder_sandbox",
-         "images.decoder_process", "images.shard_fetch", "images.shard_files", "images.shard_writer",
-         "images.shard_task", "images.worker_pool", "images.decision", "images.build"]  # fmt: skip
+LIGHT = [
+    "http.urls.target",
+    "http.urls.addresses",
+    "http.urls.resolver",
+    "http.urls.guard",
+    "http.consent.robots_tag",
+    "http.http_connection",
+    "http.fetch",
+    "http.fetch_queue",
+    "reasons",
+    "stages.image_shards.decoding.image_header",
+    "stages.image_shards.workers.outcome",
+    "processes.sandbox",
+    "stages.image_shards.decoding.decoder_process",
+    "stages.image_shards.shard.fetch",
+    "stages.image_shards.shard.files",
+    "stages.image_shards.shard.writer",
+    "stages.image_shards.shard.task",
+    "stages.image_shards.workers.pool",
+    "stages.image_shards.preview",
+    "stages.image_shards.build",
+]
 HEAVY = {"exifread", "img2dataset", "cv2", "numpy", "pyarrow", "albumentations", "webdataset", "PIL", "torch"}
 
 

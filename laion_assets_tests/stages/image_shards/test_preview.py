@@ -44,7 +44,7 @@ def test_a_picture(dataset):
         decision["hops"], ("http://photos.test/to-a", "http://other.test/a.jpg"), (302, 200), strict=True
     ):
         assert (hop["url"], hop["http_status"], hop["address"], hop["addresses"]) == (url, status, address, [verdict])
-        assert (hop["connection_reused"], hop["robots_txt"]) == (False, "not asked: images.robots_txt is off")
+        assert (hop["connection_reused"], hop["robots_txt"]) == (False, "not asked: images.fetch.robots_txt is off")
         assert hop["seconds"]["tls"] is None
         assert {name for name, seconds in hop["seconds"].items() if seconds is not None} >= {
             "dns", "waited", "connect", "first_byte"
@@ -56,7 +56,7 @@ def test_consent_is_shown_as_it_was_said(dataset):
     decision = decide("http://photos.test/no.jpg", dataset)
     assert (decision["reason"], decision["detail"]) == ("opted_out", "Content-Usage: train-ai=n")
     assert decision["consent"] == ["x-robots-tag: otherbot: noai", "content-usage: train-ai=n"]
-    careful = replace(dataset, images=replace(dataset.images, robots_txt=True))
+    careful = replace(dataset, images=replace(dataset.images, fetch=replace(dataset.images.fetch, robots_txt=True)))
     decision = decide("http://photos.test/private/a.jpg", careful)
     assert (decision["reason"], decision["http_status"]) == ("opted_out", None)
     assert decision["hops"][0]["robots_txt"] == "robots.txt disallows the path"

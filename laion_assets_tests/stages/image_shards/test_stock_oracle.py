@@ -63,7 +63,7 @@ def both(stock, request, tmp_path_factory):
     """(stock parquet, stock tar, our parquet, our tar), ours by each engine."""
     site, rows, *files = stock
     resolve = {"127.0.0.1": f"127.0.0.1:{site.port}"}
-    images = replace(IMAGES, deadline_s=5.0, exact_pixels=True, engine=request.param)
+    images = replace(IMAGES, fetch=replace(IMAGES.fetch, deadline_s=5.0), exact_pixels=True, engine=request.param)
     dataset = dataset_of(tmp_path_factory.mktemp(request.param), rows, resolve, images=images)
     ShardTask(dataset, 0).run()
     ours = published(dataset)

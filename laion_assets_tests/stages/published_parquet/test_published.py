@@ -23,9 +23,10 @@ from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.orchestration.runs import materialize
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
 from laion_assets.stages.dedup_parquet.settings import MetadataSettings
-from laion_assets.stages.handles import PUBLISHED_PARQUET, DedupParquet, PublishedParquet, stages_of
+from laion_assets.stages.handles import PUBLISHED_PARQUET, DedupParquet, PublishedParquet
 from laion_assets.stages.published_parquet.build import observe_published, open_published, read_list
 from laion_assets.stages.raw_csv.sources.dataset_policy import source_policy
+from laion_assets.stages.registry import pipeline_names
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
@@ -207,7 +208,7 @@ def test_the_graph_has_an_external_asset_in_place_of_the_csvs(
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster_home"))
     graph = build_definitions(shared).resolve_asset_graph()
     key = dg.AssetKey(["sample", "published_parquet"])
-    assert stages_of(shared)[0] == "published_parquet"
+    assert pipeline_names(shared)[0] == "published_parquet"
     assert graph.get(dg.AssetKey(["sample", "dedup_parquet"])).parent_keys == {key}
     assert graph.get(key).is_observable
     assert not graph.get(key).is_materializable

@@ -18,7 +18,8 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IncompleteError
 from laion_assets.orchestration.checks.row_counts import verify
-from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS, Statistics, assets_of
+from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS, Statistics
+from laion_assets.stages.registry import stage_names
 from laion_assets.stages.statistics.build import REPORT, build_statistics, read_summaries
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
@@ -199,6 +200,6 @@ def test_the_command_prints_the_figures_and_where_the_report_is(
 
 
 def test_statistics_come_right_behind_what_they_count(dataset: Dataset) -> None:
-    order = assets_of(dataset)
+    order = stage_names(dataset)
     assert ("dedup_parquet", DATASET_STATISTICS) in list(pairwise(order))
     assert ("image_shards", IMAGE_STATISTICS) in list(pairwise(order))

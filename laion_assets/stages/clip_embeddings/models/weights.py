@@ -4,10 +4,11 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+import laion_assets
 from laion_assets.dataset.dataset import SAMPLE_MODEL
 from laion_assets.errors import ModelError
 
-SAMPLE_CHECKPOINT = Path(__file__).parent.parent / "sample" / "clip" / "weights.safetensors"
+SAMPLE_CHECKPOINT = Path(laion_assets.__file__).parent / "sample" / "clip" / "weights.safetensors"
 _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Weights of a Hugging Face folder, in the order in which transformers looks for them."""
 

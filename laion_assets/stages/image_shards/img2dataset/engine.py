@@ -15,7 +15,6 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY
 from laion_assets.http.fetch import Fetched
 from laion_assets.http.fetch_queue import Tally
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.urllib_opener.opener import GuardedOpener
 from laion_assets.reasons import Reason
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
@@ -49,7 +48,7 @@ def fetch_rows(
     folder.mkdir()
     files = {suffix: folder / f"{layout.shard_key(shard)}{suffix}" for suffix in SUFFIXES}
     schema = shard_schema(images)
-    opener = GuardedOpener(FetchPolicy.of(images, dataset.resolve, dataset.blocked_networks))
+    opener = GuardedOpener(dataset.fetch_policy)
     module = load_guarded_module(opener)
     resizer = BoundedResizer(images)
     writer = ShardWriter(files[".tar"], files[".parquet"], schema, images.encode_format)
@@ -96,15 +95,15 @@ def _options(images: ImageSettings) -> dict[str, Any]:
     return {
         "save_caption": True,
         "extract_exif": images.extract_exif,
-        "timeout": images.connect_timeout_s,
+        "timeout": images.fetch.connect_timeout_s,
         "number_sample_per_shard": SAMPLES_PER_SHARD_KEY,
         "oom_shard_count": 5,
         "compute_hash": None if images.compute_hash == "none" else images.compute_hash,
         "verify_hash_type": None,
         "encode_format": images.encode_format,
-        "retries": images.retries,
-        "user_agent_token": None,  # the opener sends images.user_agent
-        "disallowed_header_directives": list(images.opt_out_directives),
+        "retries": images.fetch.retries,
+        "user_agent_token": None,  # the opener sends images.fetch.user_agent
+        "disallowed_header_directives": list(images.fetch.opt_out_directives),
     }
 
 

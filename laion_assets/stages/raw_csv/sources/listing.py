@@ -56,9 +56,9 @@ async def list_http(source: AsyncClient, url: str, pattern: str, retries: int) -
     """Files of a directory tree over HTTP whose path matches.
 
     A URL that matches the pattern itself is that one file. Names that do not match are left out as `other_pattern`,
-    names that are not safe as
-    `unsafe_name`, deleted folders as `folder_deleted_at_source`, a folder that lists one of its parents as `listing_loop`.
-    Links out of the tree are ignored. Raises SourceError for a page that cannot be read, naming it.
+    names that are not safe as `unsafe_name`, deleted folders as `folder_deleted_at_source`, a folder that lists one of
+    its parents as `listing_loop`. Links out of the tree are ignored. Raises SourceError for a page that cannot be read,
+    naming it.
     """
     match = compile_pattern(pattern)
     path = urlsplit(url).path

@@ -62,7 +62,7 @@ def poisonous(tmp_path, monkeypatch):
     """Decoder processes that start from here on fall for the marks."""
     (tmp_path / "sitecustomize.py").write_text(POISON)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[4])]))
     decoder_process._stop_running()
     yield
     decoder_process._stop_running()

@@ -171,7 +171,9 @@ def test_retry_fetches_failed_rows_again_and_gives_the_bytes_of_an_undisturbed_r
 
 def test_tries_of_a_row_are_those_of_the_settings(tmp_path):
     with running({"/1.jpg": answer(b"", "500 Error")}) as site:
-        dataset = dataset_of(tmp_path, rows_of(["/1.jpg"]), site.resolve, images=replace(STOCK, retries=2))
+        dataset = dataset_of(
+            tmp_path, rows_of(["/1.jpg"]), site.resolve, images=replace(STOCK, fetch=replace(STOCK.fetch, retries=2))
+        )
         outcome = ShardTask(dataset, 0).run()
         assert site.seen == ["/1.jpg"] * 3
     assert outcome.reasons == {"http_5xx": 1}

@@ -21,8 +21,8 @@ from laion_assets_tests.stages.image_shards.shards import dataset_of, published
 
 PAGES_OF_A_KIND = 2
 IMAGES = replace(
-    SAMPLE.images, engine="img2dataset", connect_timeout_s=2.0, deadline_s=2.0, retries=0, threads=64, processes=1,
-    refuse_local_failures=False,
+    SAMPLE.images, engine="img2dataset", threads=64, processes=1, refuse_local_failures=False,
+    fetch=replace(SAMPLE.images.fetch, connect_timeout_s=2.0, deadline_s=2.0, retries=0),
 )  # fmt: skip
 OTHER_REASONS = {"gif": Reason.UNDECODABLE, "one_pixel": Reason.UNDECODABLE, "tiff": Reason.SUCCESS}
 """By kind of page, where img2dataset's decoder (OpenCV alone) differs from ours: no GIF, but TIFF."""

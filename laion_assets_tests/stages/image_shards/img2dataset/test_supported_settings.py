@@ -8,6 +8,7 @@ import pytest
 
 from laion_assets.dataset.dataset import DATASETS, SAMPLE
 from laion_assets.errors import SettingError
+from laion_assets.http.policy import FetchPolicy
 from laion_assets.stages.image_shards.img2dataset.supported_settings import UNSUPPORTED
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.status import settings_digest
@@ -27,8 +28,12 @@ OTHER_VALUES = {
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_setting_without_a_counterpart_is_refused_with_this_engine_only(name):
     changed = {name: OTHER_VALUES[name]}
+    if name != "decode_cpu_s":
+        changed = {"fetch": FetchPolicy(**changed)}
     ImageSettings(**changed)
-    with pytest.raises(SettingError, match=rf"images\.engine is img2dataset.*images\.{name} is .*laion_assets"):
+    with pytest.raises(
+        SettingError, match=rf"images\.engine is img2dataset.*images\.(fetch\.)?{name} is .*laion_assets"
+    ):
         ImageSettings(engine="img2dataset", **changed)
 
 

@@ -20,7 +20,7 @@ from laion_assets.stages.image_shards.local_failures.failing_sites import (
     threshold,
 )
 
-BENCH = Path(__file__).parents[2] / "bench"
+BENCH = Path(__file__).parents[4] / "bench"
 
 
 @pytest.fixture

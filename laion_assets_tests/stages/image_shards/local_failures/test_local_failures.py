@@ -26,7 +26,7 @@ from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, pu
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 SITES = 48
-HASTY = replace(IMAGES, connect_timeout_s=0.4, deadline_s=0.8, threads=48, processes=1)
+HASTY = replace(IMAGES, fetch=replace(IMAGES.fetch, connect_timeout_s=0.4, deadline_s=0.8), threads=48, processes=1)
 ROWS = [(f"http://h{number}.test/{number}.jpg", f"caption {number}") for number in range(SITES)]
 PAGES = {f"/{number}.jpg": answer(jpeg(60 + number, 60, number)) for number in range(SITES)}
 PORTAL = answer(b"<html>Please log in.</html>", "200 OK", "Content-Type: text/html")

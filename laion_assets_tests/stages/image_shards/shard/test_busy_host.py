@@ -30,7 +30,8 @@ def test_a_busy_host_is_spared_and_every_row_has_its_picture(tmp_path):
             for n in range(150)
         ]
         # Each row may take 1 s, and the last of the busy host's 60 rows waits for longer than that.
-        images = replace(IMAGES, threads=32, deadline_s=1.0, connect_timeout_s=1.0, requests_per_host=2)
+        limits = replace(IMAGES.fetch, deadline_s=1.0, connect_timeout_s=1.0, requests_per_host=2)
+        images = replace(IMAGES, fetch=limits, threads=32)
         files = []
         for run in ("one", "two"):
             dataset = dataset_of(tmp_path / run, rows, site.resolve, images=images)

@@ -217,7 +217,7 @@ def test_altered_rows_are_refused(site, tmp_path):
 def test_missing_rows_are_named(site, tmp_path):
     dataset = dataset_of(tmp_path, ROWS[:4], site.resolve)
     Store.of(dataset).delete(manifest_path("dedup_parquet", "00"))
-    with pytest.raises(IncompleteError, match="dedup_parquet 00 is not published"):
+    with pytest.raises(IncompleteError, match="dedup_parquet 00 is not committed"):
         ShardTask(dataset, 0).run()
 
 

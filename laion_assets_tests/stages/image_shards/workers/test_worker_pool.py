@@ -121,7 +121,7 @@ if __name__ == "__main__":
 def test_workers_die_with_their_parent(signal_number, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
     parent = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
@@ -151,7 +151,7 @@ time.sleep(60)  # what a worker that imported this module would be at
 def test_workers_that_are_still_starting_die_with_their_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(STARTING)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment)
     assert parent.stdout.readline() == b"up\n"
     workers = psutil.Process(parent.pid).children(recursive=True)

@@ -1,0 +1,45 @@
+"""What Dagster needs of a stage: its asset, IO manager, check and columns, imported by the stage's references."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.stages.stage import Stage
+from laion_assets.store.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from laion_assets.orchestration.partition_io import PartitionIOManager
+    from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
+
+ModelLoader = Callable[[], "ClipModel"]
+"""Returns the loaded model. The run's resource does, so that a GPU never holds two."""
+Check = Callable[[Dataset, Store, int, ModelLoader], Iterator[str]]
+"""Yields the problems of one partition, a sentence each, naming file, shard or row; nothing if there is none."""
+
+
+def load_asset(stage: Stage, dataset: Dataset) -> Any:
+    """Return the asset of a stage: a `dagster.AssetsDefinition`, or a source asset where others make the files."""
+    return _load(stage.asset)(dataset)
+
+
+def load_io_manager(stage: Stage, dataset: Dataset) -> "PartitionIOManager":
+    """Return the IO manager of a stage."""
+    return _load(stage.io_manager)(dataset)
+
+
+def load_check(stage: Stage) -> Check:
+    """Return the function that verifies a partition of a stage from its files."""
+    return _load(stage.check)
+
+
+def load_columns(stage: Stage, dataset: Dataset) -> "pa.Schema | None":
+    """Return the Arrow schema of a stage's table, None where it has none."""
+    return _load(stage.columns)(dataset) if stage.columns else None
+
+
+def _load(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
