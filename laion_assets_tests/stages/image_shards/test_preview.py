@@ -1,11 +1,11 @@
-"""`decide`: the whole decision for one URL, by the same path as a shard's rows."""
+"""The dry run of one URL, by the same path as a shard's rows."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
-from laion_assets.stages.image_shards.preview import decide
+from laion_assets.stages.image_shards.preview import preview_url
 from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.shards import dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
@@ -25,48 +25,48 @@ PAGES = {
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     with running(PAGES) as site:
-        yield dataset_of(tmp_path_factory.mktemp("decision"), [], site.resolve)
+        yield dataset_of(tmp_path_factory.mktemp("preview"), [], site.resolve)
 
 
-def test_a_picture(dataset):
-    decision = decide("http://photos.test/to-a", dataset)
-    assert json.loads(json.dumps(decision)) == decision
+def test_an_image_is_fetched_and_resized(dataset):
+    preview = preview_url("http://photos.test/to-a", dataset)
+    as_json = json.loads(json.dumps(asdict(preview)))
     address = dataset.resolve["*.test"]
     expected = {
         "status": "success", "reason": "success", "final_url": "http://other.test/a.jpg", "http_status": 200,
         "bytes": len(jpeg(640, 480)), "original_width": 640, "original_height": 480, "width": 256, "height": 256,
         "attempts": 1, "detail": "", "consent": [],
     }  # fmt: skip
-    assert {name: decision[name] for name in expected} == expected
-    assert decision["seconds"] < 2
+    assert {name: as_json[name] for name in expected} == expected
+    assert preview.seconds < 2
     verdict = {"address": address, "verdict": "allowed: a site of resolve"}
     for hop, url, status in zip(
-        decision["hops"], ("http://photos.test/to-a", "http://other.test/a.jpg"), (302, 200), strict=True
+        preview.hops, ("http://photos.test/to-a", "http://other.test/a.jpg"), (302, 200), strict=True
     ):
-        assert (hop["url"], hop["http_status"], hop["address"], hop["addresses"]) == (url, status, address, [verdict])
-        assert (hop["connection_reused"], hop["robots_txt"]) == (False, "not asked: images.fetch.robots_txt is off")
-        assert hop["seconds"]["tls"] is None
-        assert {name for name, seconds in hop["seconds"].items() if seconds is not None} >= {
+        assert (hop.url, hop.http_status, hop.address, hop.addresses) == (url, status, address, (verdict,))
+        assert (hop.connection_reused, hop.robots_txt) == (False, "not requested: images.fetch.robots_txt is off")
+        assert hop.seconds["tls"] is None
+        assert {name for name, seconds in hop.seconds.items() if seconds is not None} >= {
             "dns", "waited", "connect", "first_byte"
         }  # fmt: skip
-    assert decision["hops"][-1]["seconds"]["body"] < 1
+    assert preview.hops[-1].seconds["body"] < 1
 
 
-def test_consent_is_shown_as_it_was_said(dataset):
-    decision = decide("http://photos.test/no.jpg", dataset)
-    assert (decision["reason"], decision["detail"]) == ("opted_out", "Content-Usage: train-ai=n")
-    assert decision["consent"] == ["x-robots-tag: otherbot: noai", "content-usage: train-ai=n"]
+def test_opt_out_headers_are_shown_unchanged(dataset):
+    preview = preview_url("http://photos.test/no.jpg", dataset)
+    assert (preview.reason, preview.detail) == ("opted_out", "Content-Usage: train-ai=n")
+    assert preview.consent == ("x-robots-tag: otherbot: noai", "content-usage: train-ai=n")
     careful = replace(dataset, images=replace(dataset.images, fetch=replace(dataset.images.fetch, robots_txt=True)))
-    decision = decide("http://photos.test/private/a.jpg", careful)
-    assert (decision["reason"], decision["http_status"]) == ("opted_out", None)
-    assert decision["hops"][0]["robots_txt"] == "robots.txt disallows the path"
-    assert decide("http://photos.test/a.jpg", careful)["hops"][0]["robots_txt"] == "allowed"
+    preview = preview_url("http://photos.test/private/a.jpg", careful)
+    assert (preview.reason, preview.http_status) == ("opted_out", None)
+    assert preview.hops[0].robots_txt == "robots.txt disallows the path"
+    assert preview_url("http://photos.test/a.jpg", careful).hops[0].robots_txt == "allowed"
 
 
 def test_each_address_of_a_host_has_its_verdict():
-    hop = decide("http://[::ffff:10.0.0.1]/a.jpg")["hops"][0]
-    assert hop["addresses"][0]["address"] == "::ffff:a00:1"
-    assert "private, RFC 1918" in hop["addresses"][0]["verdict"]
+    hop = preview_url("http://[::ffff:10.0.0.1]/a.jpg").hops[0]
+    assert hop.addresses[0]["address"] == "::ffff:a00:1"
+    assert "private, RFC 1918" in hop.addresses[0]["verdict"]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_each_address_of_a_host_has_its_verdict():
         ("photo.jpg", "failed_to_download", "invalid_url"),
     ],
 )
-def test_refusals(url, status, reason, dataset):
-    decision = decide(url, dataset)
-    assert (decision["status"], decision["reason"], decision["width"]) == (status, reason, None)
-    assert decision["detail"]
+def test_failures_have_a_status_and_a_reason(url, status, reason, dataset):
+    preview = preview_url(url, dataset)
+    assert (preview.status, preview.reason, preview.width) == (status, reason, None)
+    assert preview.detail
 
 
-def test_without_a_dataset_the_strict_policy_holds(dataset):
+def test_without_a_dataset_the_strict_policy_applies(dataset):
     for url in (f"http://{dataset.resolve['*.test']}/a.jpg", "http://localhost/", "http://[::1]:8000/"):
-        assert decide(url)["reason"] == "blocked_address"
-    assert decide("file:///etc/passwd")["reason"] == "unsupported_scheme"
+        assert preview_url(url).reason == "blocked_address"
+    assert preview_url("file:///etc/passwd").reason == "unsupported_scheme"

@@ -43,7 +43,7 @@ def opencvs(data, divisor=1):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_pixels_are_opencvs(name, monkeypatch):
+def test_jpegs_have_the_pixels_of_opencv(name, monkeypatch):
     wanted = opencvs(KINDS[name])
     monkeypatch.setattr(decoder, "_decode_cv2", lambda *arguments: pytest.fail("it went to OpenCV"))
     found = decoded(KINDS[name])
@@ -53,13 +53,13 @@ def test_the_pixels_are_opencvs(name, monkeypatch):
 
 @pytest.mark.parametrize("divisor", [2, 4, 8])
 @pytest.mark.parametrize("name", ["420 baseline", "444 progressive", "422 baseline", "grey"])
-def test_at_a_scale_too(name, divisor):
+def test_scaled_jpegs_have_the_pixels_of_opencv(name, divisor):
     wanted = opencvs(KINDS[name], divisor)
     found = decoded(KINDS[name], divisor)
     assert np.array_equal(found if found.ndim == 3 else cv2.cvtColor(found, cv2.COLOR_GRAY2BGR), wanted)
 
 
-def test_what_is_not_sound_is_as_opencv_sees_it():
+def test_damaged_jpegs_fall_back_to_opencv():
     random = np.random.default_rng(7)
     sound = KINDS["420 baseline"]
     seen = 0
@@ -75,7 +75,7 @@ def test_what_is_not_sound_is_as_opencv_sees_it():
     assert np.array_equal(decoded(trailing), opencvs(sound))
 
 
-def test_four_inks_stay_with_opencv():
+def test_cmyk_is_decoded_by_opencv():
     data = encode(scene(90, 70).convert("CMYK"), "JPEG")
     assert np.array_equal(decoded(data), opencvs(data))
     assert Image.open(io.BytesIO(data)).mode == "CMYK"
