@@ -104,7 +104,7 @@ def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
         (["materialize", "image_shards", "--partitions", "x"], 2, "0..103"),
         (["materialize", "image_shards", "--partitions", "23..99"], 1, "0..23"),
         (["materialize", "image_shards", "raw_csv", "--retry", "failed"], 2, "image_shards alone"),
-        (["materialize", "image_shards", "--retry", "opted_out"], 2, "never asked again"),
+        (["materialize", "image_shards", "--retry", "opted_out"], 2, "never fetched again"),
         (["materialize", "image_shards", "--retry", "dns"], 2, "dns_failure"),
         (["status", "--dataset", "nothing"], 2, "nothing"),
         (["search", "--k", "0", "x"], 2, "range"),

@@ -86,7 +86,7 @@ def kill_often(
     limits = replace(IMAGES.fetch, deadline_s=20.0, connect_timeout_s=10.0)
     images = replace(IMAGES, fetch=limits, processes=WORKERS, threads=2)
     with running(dict(good)) as site:
-        urls = [(site.url(path), f"picture {path}") for path in rows]
+        urls = [(site.url(path), f"image {path}") for path in rows]
         undisturbed = dataset_of(folder / "undisturbed", urls, site.resolve, SHARDS, images)
         _build(undisturbed)
         fresh = dataset_of(folder / "fresh", urls, site.resolve, SHARDS, images)
@@ -174,7 +174,7 @@ def _run_round(
         while left and time.monotonic() - killed < END_S:
             time.sleep(0.02)
             left = _list_session(pid)
-        assert not left, f"processes {left} outlived their run by {END_S:g} s"
+        assert not left, f"processes {left} still ran {END_S:g} s after their run"
         report.longest_end_s = max(report.longest_end_s, time.monotonic() - killed)
         if status == 0:
             return

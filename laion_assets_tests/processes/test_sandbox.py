@@ -1,7 +1,7 @@
-"""What code in the decoder's process can no longer do: each layer of the sandbox alone, and the process itself.
+"""Operations that the decoder's sandbox denies: each layer alone, and the decoder process itself.
 
-The child processes here apply the sandbox as the decoder does and then try what an attacker would try. Layers that this
-kernel lacks are not in force anywhere; the tests ask of each what `available` says.
+The child processes apply the sandbox as the decoder does, and then try an attacker's operations. Layers that the kernel
+does not support are not applied; the tests expect those in `available`.
 """
 
 import json
@@ -47,7 +47,7 @@ def fork():
     if os.fork() == 0:
         os._exit(0)
 
-attempts = {
+operations = {
     "open": lambda: open("/etc/passwd").close(),
     "create": lambda: open(sys.argv[3], "w").close(),
     "list": lambda: os.listdir("/"),
@@ -77,7 +77,7 @@ MODE
 results = {}
 for name in chosen:
     try:
-        attempts[name]()
+        operations[name]()
         results[name] = "done"
     except OSError as error:
         results[name] = error.errno
@@ -102,8 +102,8 @@ BY_FILES = ["open", "create", "list", "delete", "process list", "its own memory 
 BY_RESOURCES = ["more file size", "more descriptors"]
 
 
-def attempted(tmp_path, mode, names):
-    """What each attempt came to, "done" or its error number, in a process with this part of the sandbox."""
+def try_operations(tmp_path, mode, names):
+    """Return the result of each operation, "done" or its error number, in a process with this part of the sandbox."""
     victim = tmp_path / "victim"
     victim.write_text("here")
     name = f"laion-assets-test-{os.getpid()}"
@@ -120,11 +120,11 @@ def attempted(tmp_path, mode, names):
 
 
 def test_all_operations_succeed_without_a_sandbox(tmp_path):
-    """So that the others do not fail for another reason."""
+    """Shows that the operations fail only because of the sandbox."""
     names = [name for name in BY_FILES if name != "exec"]
     names += ["stat", "socket", "TCP", "abstract socket", "fork", "thread", "signal the parent", "new program code"]
     names += BY_RESOURCES
-    assert attempted(tmp_path, "nothing", names) == dict.fromkeys(names, "done")
+    assert try_operations(tmp_path, "nothing", names) == dict.fromkeys(names, "done")
 
 
 @pytest.mark.parametrize("mode", ["everything", "system calls"])
@@ -132,24 +132,24 @@ def test_seccomp_denies_files_sockets_processes_and_signals(tmp_path, mode):
     wanted = dict.fromkeys(BY_SYSTEM_CALLS, 1) | {
         "a system call by its 32-bit number": 38, "a later system call": 38,
     }  # fmt: skip
-    found = attempted(tmp_path, mode, BY_SYSTEM_CALLS)
+    found = try_operations(tmp_path, mode, BY_SYSTEM_CALLS)
     assert (found == wanted) is ("seccomp" in LAYERS)
 
 
 def test_landlock_alone_denies_files(tmp_path):
-    found = attempted(tmp_path, "files", BY_FILES)
+    found = try_operations(tmp_path, "files", BY_FILES)
     assert (set(found.values()) == {13}) is ("Landlock" in LAYERS)
 
 
 def test_recent_landlock_alone_denies_connections_and_signals(tmp_path):
     version = int(LAYERS.partition("Landlock ")[2].partition(",")[0] or 0)
-    found = attempted(tmp_path, "files", ["TCP", "abstract socket", "signal the parent"])
+    found = try_operations(tmp_path, "files", ["TCP", "abstract socket", "signal the parent"])
     assert found["TCP"] == (13 if version >= 4 else "done")
     assert [found["abstract socket"], found["signal the parent"]] == ([1, 1] if version >= 6 else ["done", "done"])
 
 
 def test_resource_limits_alone_limit_file_size_and_descriptors(tmp_path):
-    assert attempted(tmp_path, "resources", BY_RESOURCES) == {"more file size": 27, "more descriptors": 24}
+    assert try_operations(tmp_path, "resources", BY_RESOURCES) == {"more file size": 27, "more descriptors": 24}
 
 
 def test_all_available_layers_are_applied():
@@ -252,7 +252,7 @@ if "laion_assets.stages.image_shards.decoding.decoder_child" in sys.orig_argv:
 
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
-    """Makes decoders that write a given answer, or change the size of a shared file, where an image ends in a mark."""
+    """Make decoders that write a given answer, or resize a shared file, if an image ends in a mark."""
 
     def make(answer):
         script = textwrap.dedent(HOSTILE).replace("{answer!r}", repr(ANSWER.pack(*answer)))
@@ -275,7 +275,7 @@ def hostile(tmp_path, monkeypatch):
     ],
 )
 def test_a_compromised_decoder_fails_only_its_image(hostile, mark, answer, error):
-    """It can answer what it likes; the worker neither crashes nor takes more than a file holds."""
+    """Whatever it answers, the worker neither crashes nor reads beyond the end of a file."""
     hostile(answer)
     found = reencode(ImageSettings(), jpeg() + mark)
     assert (found.content, found.width, found.original_width) == (None, None, None)

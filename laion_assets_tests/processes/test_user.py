@@ -1,4 +1,4 @@
-"""A user without a name or a home: libraries get both, and nothing that a setting says changes its meaning."""
+"""For a user without a name or home folder, libraries get both. The meaning of settings does not change."""
 
 import os
 import sys

@@ -30,12 +30,12 @@ RETRY_HELP = (
 )
 
 
-def retry_reasons(asked: str | Sequence[str]) -> tuple[Reason, ...]:
+def retry_reasons(requested: str | Sequence[str]) -> tuple[Reason, ...]:
     """Return the sorted reasons for `failed`, `retryable`, or reasons by name (a list, or separated by commas).
 
     An empty request returns no reasons. Raises SettingError for an unknown name and for an opt-out.
     """
-    words = asked.split(",") if isinstance(asked, str) else asked
+    words = requested.split(",") if isinstance(requested, str) else requested
     found: set[Reason] = set()
     for word in filter(None, (str(each).strip() for each in words)):
         if word == FAILED:

@@ -129,7 +129,7 @@ def test_contradictory_options_are_refused(options, words):
 @pytest.mark.parametrize(("kind", "digest"), [("png", "md5"), ("webp", "sha512"), ("jpg", "none")])
 def test_a_shard_of_each_format_can_be_verified_and_read(tmp_path, kind, digest):
     pages = {f"/{n}.jpg": answer(jpeg(200 + n, 150, n)) for n in range(5)} | {"/5.jpg": answer(b"<html>")}
-    rows = [(f"http://photos.test/{n}.jpg", f"picture {n}") for n in range(6)]
+    rows = [(f"http://photos.test/{n}.jpg", f"image {n}") for n in range(6)]
     images = replace(
         IMAGES, encode_format=kind, encode_quality=min(FORMATS[kind], 90), compute_hash=digest, extract_exif=False
     )

@@ -1,4 +1,4 @@
-"""The filter `area`: each output pixel is the mean of what it covers, as `cv2.INTER_AREA` has it."""
+"""The filter `area`: each output pixel is the mean of the area that it covers, as in `cv2.INTER_AREA`."""
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ def test_every_output_pixel_averages_an_equal_part(pixels: int, last: float, dat
     [((301, 407), (128, 95)), ((640, 427), (256, 171)), ((257, 300), (256, 256)), ((999, 3), (256, 1))],
 )
 def test_the_result_equals_opencvs_filter(size: tuple[int, int], target: tuple[int, int], channels: int) -> None:
-    """Rounded otherwise in at most one pixel in 5,000, and then by one level."""
+    """At most one pixel in 5,000 is rounded differently, by one level."""
     image = np.random.default_rng(1).integers(0, 256, (size[1], size[0], channels), np.uint8)
     image = image[..., 0] if channels == 1 else image
     wanted = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
@@ -46,7 +46,7 @@ def test_an_integer_factor_gives_the_exact_pixels_of_opencv() -> None:
 
 
 def test_a_fraction_of_the_last_row_counts_as_a_fraction() -> None:
-    """Three rows of which the last shows a half: of 2.5 rows two pixels are made, 1.25 rows each."""
+    """Three rows, the last of which counts as half: 2.5 rows become two pixels of 1.25 rows each."""
     image = np.array([[0], [100], [200]], np.uint8)
     found = resize_area(image, 1, 2, extent=(1.0, 2.5))
     assert area_matrix(3, 2.5, 2).toarray() == pytest.approx(np.array([[0.8, 0.2, 0], [0, 0.6, 0.4]]))

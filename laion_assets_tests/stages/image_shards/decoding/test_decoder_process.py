@@ -31,13 +31,13 @@ from laion_assets_tests.stages.image_shards.shards import dataset_of, published
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 IMAGES = ImageSettings(decode_cpu_s=1.0)
-POISON = """
+CRASHES = """
 import sys
 if "laion_assets.stages.image_shards.decoding.decoder_child" in sys.orig_argv:
     import ctypes, os, signal
     import cv2, simplejpeg
 
-    def poisoned(decode):
+    def crash_at_marks(decode):
         def decode_until_mark(data, *arguments, **options):
             end = bytes(data[-8:])
             if end == b"SEGFAULT":
@@ -54,15 +54,15 @@ if "laion_assets.stages.image_shards.decoding.decoder_child" in sys.orig_argv:
 
         return decode_until_mark
 
-    cv2.imdecode = poisoned(cv2.imdecode)
-    simplejpeg.decode_jpeg = poisoned(simplejpeg.decode_jpeg)
+    cv2.imdecode = crash_at_marks(cv2.imdecode)
+    simplejpeg.decode_jpeg = crash_at_marks(simplejpeg.decode_jpeg)
 """
 
 
 @pytest.fixture
-def poisonous(tmp_path, monkeypatch):
+def crashing_decoder(tmp_path, monkeypatch):
     """Make decoder processes that start from now on crash at the marks."""
-    (tmp_path / "sitecustomize.py").write_text(POISON)
+    (tmp_path / "sitecustomize.py").write_text(CRASHES)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[4])]))
     decoder_process._stop_running()
@@ -98,14 +98,14 @@ def test_one_process_serves_all_images_with_equal_settings():
         (b"MEMORY!!", "decoder_crash: the memory bound of a decoder"),
     ],
 )
-def test_an_image_that_crashes_the_decoder_fails_alone_each_time(poisonous, mark, error):
+def test_an_image_that_crashes_the_decoder_fails_alone_each_time(crashing_decoder, mark, error):
     for _ in range(2):
         image = resized(jpeg() + mark)
         assert (image.content, image.error_message) == (None, error)
         assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
-def test_cpu_time_is_limited_in_proportion_to_the_pixels(poisonous):
+def test_cpu_time_is_limited_in_proportion_to_the_pixels(crashing_decoder):
     images = ImageSettings()
     bounds = [cpu_limit_s(images, pixels) for pixels in (0, 20_000_000, 50_000_000, 100_000_000)]
     assert bounds == [2.0, 2.0, 5.0, 10.0]
@@ -119,13 +119,13 @@ def test_cpu_time_is_limited_in_proportion_to_the_pixels(poisonous):
         assert decoder.take().reencoded.error_message == "decode_timeout: the decoder's time is over"
 
 
-def test_a_large_image_gets_more_cpu_time(poisonous):
+def test_a_large_image_gets_more_cpu_time(crashing_decoder):
     images = ImageSettings()
     for data, seconds in ((jpeg(), 2), (png_bomb(8_000, 5_000), 4), (png_bomb(10_000, 10_000), 10)):
         assert resized(data + b"SECONDS!", images).error_message == f"internal: Left{seconds}"
 
 
-def test_answers_come_in_the_order_of_the_bodies(poisonous):
+def test_answers_come_in_the_order_of_the_bodies(crashing_decoder):
     bodies = [jpeg(90 + n, 80, n) + (b"SEGFAULT" if n in (3, 4) else b"ENDLESS!" if n == 7 else b"") for n in range(12)]
     made = []
     with Decoder(IMAGES) as decoder:
@@ -164,7 +164,7 @@ def test_an_unread_answer_is_not_taken_for_the_next_image():
     assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
-def test_descriptors_of_an_ended_decoder_are_closed_once(poisonous):
+def test_descriptors_of_an_ended_decoder_are_closed_once(crashing_decoder):
     """A closed descriptor is soon reused: closing it again would close another file."""
     resized(jpeg())
     for _ in range(3):
@@ -191,7 +191,7 @@ def test_a_process_killed_while_idle_is_replaced():
     assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
-def test_an_image_whose_process_is_killed_is_tried_again(poisonous):
+def test_an_image_whose_process_is_killed_is_tried_again(crashing_decoder):
     import threading
 
     images = ImageSettings(decode_cpu_s=0.5)
@@ -222,7 +222,7 @@ elif sys.argv[1] == "idle":
 
 
 @pytest.mark.parametrize(("act", "kill"), [("busy", signal.SIGKILL), ("idle", signal.SIGTERM), ("end", None)])
-def test_the_process_ends_with_its_parent(poisonous, tmp_path, act, kill):
+def test_the_process_ends_with_its_parent(crashing_decoder, tmp_path, act, kill):
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
     parent = subprocess.Popen([sys.executable, str(script), act], stdout=subprocess.PIPE)
@@ -235,10 +235,10 @@ def test_the_process_ends_with_its_parent(poisonous, tmp_path, act, kill):
     assert not alive
 
 
-def test_a_worker_builds_its_shard_despite_crashing_images(poisonous, tmp_path):
+def test_a_worker_builds_its_shard_despite_crashing_images(crashing_decoder, tmp_path):
     pages = {f"/{n}.jpg": answer(jpeg(200 + n, 150, n)) for n in range(12)}
     pages |= {"/3.jpg": answer(jpeg() + b"SEGFAULT"), "/7.jpg": answer(jpeg() + b"ABORTED!")}
-    rows = [(f"http://photos.test/{n}.jpg", f"picture {n}") for n in range(12)]
+    rows = [(f"http://photos.test/{n}.jpg", f"image {n}") for n in range(12)]
     with running(pages) as site:
         datasets = [dataset_of(tmp_path / name, rows, site.resolve, shards=2) for name in ("one", "other")]
         for dataset in datasets:

@@ -1,4 +1,4 @@
-"""The column `exif` is exifread's, in linear time and bounded memory, and it is read in the decoder process only."""
+"""The column `exif` has exifread's tags, within limits of time and memory, and is read in the decoder process only."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from laion_assets_tests.stages.image_shards.site import answer, running
 
 PHOTO = scene(60, 40, 5)
 CPU_S = 1.0
-"""The worst file takes 0.04 s on one core of a 3 GHz machine; without bounds, 100 s and more."""
+"""CPU limit. The worst file takes 0.04 s on one core of a 3 GHz machine; without limits, 100 s and more."""
 
 
 def entry(order, tag, kind, count, value):
@@ -37,12 +37,12 @@ def directory(order, entries, following=0):
 
 
 def with_exif(tiff, kind="JPEG"):
-    """A small JPEG or WebP with this TIFF block as its EXIF."""
+    """Return a small JPEG or WebP with this TIFF block as its EXIF."""
     return encode(PHOTO, kind, exif=b"Exif\0\0" + tiff)
 
 
 def camera(order):
-    """A TIFF block such as a camera writes: image tags, an EXIF directory, and a thumbnail's directory."""
+    """Return a TIFF block as a camera writes it: image tags, an EXIF directory, and a thumbnail's directory."""
     mark, exif_at, values_at = (b"II*\0" if order == "<" else b"MM\0*"), 200, 400
 
     def short(tag, value):
@@ -99,18 +99,18 @@ def test_formats_without_exif_support_have_no_tags(kind):
 
 
 def crowded(kind, count=999):
-    """5,000 entries, each of `count` values of a kind; the same 12 bytes mean the same value again and again."""
+    """Return 5,000 entries, each of `count` values of one type, all with the same data."""
     entries = [struct.pack(">HHII", 0x0100 + number, kind, count, 8) for number in range(5_000)]
     return b"MM\0*\0\0\0\x08" + directory(">", entries)
 
 
 def nested(tag):
-    """5,000 pointers to the directory that they are in: 25,000,000 entries."""
+    """Return 5,000 pointers to their own directory: 25,000,000 entries."""
     return b"MM\0*\0\0\0\x08" + directory(">", [struct.pack(">HHII", tag, 4, 1, 8)] * 5_000)
 
 
 def chained():
-    """8,000 directories, each without an entry."""
+    """Return 8,000 empty directories."""
     return b"MM\0*\0\0\0\x08" + b"".join(struct.pack(">HI", 0, 14 + 6 * number) for number in range(8_000))
 
 

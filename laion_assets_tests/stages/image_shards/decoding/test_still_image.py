@@ -1,4 +1,4 @@
-"""Animations, profiles, texts and scans without end: what of a file reaches its decoder, and what that costs."""
+"""Animations, profiles, texts and endless scans do not reach a decoder, or end at a limit."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ PHOTO = scene(64, 48, 8)
 
 
 def with_chunks(data, before=(), behind=()):
-    """A PNG with more chunks before its first IDAT and before its IEND."""
+    """Return a PNG with additional chunks before its first IDAT and before its IEND."""
     first, last = data.index(b"IDAT") - 4, len(data) - 12
     return (
         data[:first]
@@ -45,7 +45,7 @@ def frame_control(number, width, height, left=0, top=0):
 
 
 def hostile_apng(colour, *frame):
-    """A PNG of 64 x 64 whose first frame says that it is of another size, and has the pixels of that size."""
+    """Return a PNG of 64 x 64 whose first frame declares another size and has pixels of that size."""
     width, height = frame[:2]
     channels = {6: 4, 2: 3, 0: 1}[colour]
     rows = zlib.compress((b"\0" + b"\xab" * channels * width) * height)
@@ -65,7 +65,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_animated_png_never_crashes_the_decoder(name):
-    """Each of these ended OpenCV 4.11 by SIGSEGV: it wrote the frame into a canvas of the header's size."""
+    """Each of these crashes OpenCV 4.11 with SIGSEGV: it writes the frame into a canvas of the header's size."""
     image = reencode(IMAGES, HOSTILE[name])
     assert image.error_message in (None, "undecodable: the decoder refused it")
     assert (image.content is None) == (image.error_message is not None)
@@ -95,7 +95,7 @@ def test_16_bit_pngs_have_the_right_colours():
 
 
 BOMB = zlib.compress(bytes(1 << 28), 9)
-"""Of 260 kB, which become 256 MiB."""
+"""260 kB that expand to 256 MiB."""
 PNG_BOMBS = {
     "zTXt": (b"zTXt", b"a\0\0" + BOMB),
     "iTXt": (b"iTXt", b"a\0\1\0\0\0" + BOMB),
@@ -112,7 +112,7 @@ def test_compressed_texts_and_profiles_are_never_expanded(name):
 
 
 def test_an_endless_pixel_stream_ends_at_the_cpu_limit():
-    """A PNG of 8 MB whose pixels expand to 8 GB, of which its header needs 12 kB. It takes 16 s to the end."""
+    """A PNG of 8 MB whose pixels expand to 8 GB, although its header needs 12 kB. Decoding all takes 16 s."""
     packer = zlib.compressobj(9)
     start = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     again = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -125,7 +125,7 @@ def test_an_endless_pixel_stream_ends_at_the_cpu_limit():
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         decoder.put(bomb)
         assert decoder.take().reencoded.error_message == "decode_timeout: the decoder's time is over"
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the process that was ended, its imports included
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the killed process, including its imports
     assert after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime < 3
 
 
@@ -160,7 +160,7 @@ def test_an_animated_webp_becomes_its_first_frame(lossless):
 
 
 def webp_frame(left, top, width, height, canvas=(64, 48)):
-    """An animated WebP of one frame somewhere on its canvas, or beyond it."""
+    """Return an animated WebP with one frame on its canvas or beyond it."""
     still = encode(Image.new("RGB", (width, height), (10, 200, 30)), "WEBP", lossless=True)[12:]
     numbers = (left // 2, top // 2, width - 1, height - 1, 50)
     frame = b"".join(number.to_bytes(3, "little") for number in numbers) + b"\0" + still
@@ -210,7 +210,7 @@ def test_an_animated_gif_becomes_its_first_frame():
 
 
 def many_scans(scans, width=4_000, height=3_000):
-    """A progressive JPEG, all grey: one scan of the DC, then scans of end-of-band runs that cost a pass each."""
+    """Return a grey progressive JPEG: one DC scan, then scans of end-of-band runs, each of which needs a pass."""
     quantisation = b"\xff\xdb\0\x43\0" + bytes([1] * 64)
     frame = b"\xff\xc2" + struct.pack(">HBHHB", 17, 8, height, width, 3) + b"\1\x22\0\2\x11\0\3\x11\0"
     one_code = bytes([1] + [0] * 15)
@@ -233,7 +233,7 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(monkeypatch):
 
 
 def sequential_scans(repeats):
-    """A sequential JPEG with a scan for each component, again and again, as libjpeg accepts."""
+    """Return a sequential JPEG with repeated scans of each component, which libjpeg accepts."""
     data = many_scans(1)
     data = data.replace(b"\xff\xc2", b"\xff\xc0", 1)
     one = b"\xff\xda\0\x08\1%c\0\0\x3f\0" + bytes(9_000)
@@ -248,7 +248,7 @@ def test_a_sequential_jpeg_of_many_scans_is_refused_too():
 
 
 def test_only_scans_of_the_image_itself_count():
-    """A thumbnail's, a second image's behind the end, and bytes that look like a marker."""
+    """Scans of a thumbnail, of a second image after the end, and bytes that look like a marker do not count."""
     looks_like = b"\xff\xda" * 500
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(looks_like)) + looks_like
     data = jpeg()
@@ -315,7 +315,7 @@ def test_a_damaged_header_is_read_or_refused(seed, damages):
 
 
 def examine(data):
-    """What the decoder's own parsers do with a file before a native decoder gets it."""
+    """Run our own parsers on a file, as before a native decoder."""
     started = time.process_time()
     try:
         header = read_header(data)
@@ -336,11 +336,11 @@ def test_a_file_truncated_in_its_header_is_refused(seed):
         assert reencoder(seed[:kept]).error_message.startswith(("undecodable: ", "not_an_image: "))
 
 
-ENDED = ("decoder_crash", "decode_timeout", "internal")
+CRASHES = ("decoder_crash", "decode_timeout", "internal")
 
 
 def test_damaged_images_of_every_format_never_crash_the_decoder():
-    """300 files a run, each damaged in its first bytes or at random; a crash would be the reason `decoder_crash`."""
+    """300 files per run, each damaged in its first bytes or at random. A crash would be the reason `decoder_crash`."""
     random = np.random.default_rng(11)
     for seed in SEEDS:
         for _ in range(34):
@@ -348,9 +348,9 @@ def test_damaged_images_of_every_format_never_crash_the_decoder():
             for place in random.integers(0, min(len(data), random.choice([60, 400, 10_000])), 6):
                 data[place] = random.integers(0, 256)
             error = reencode(IMAGES, bytes(data)).error_message or ""
-            if error.startswith(ENDED):  # once, the machine may have been too busy; a bad image does it every time
+            if error.startswith(CRASHES):  # once, the machine may have been too busy; a bad image fails each time
                 error = reencode(IMAGES, bytes(data)).error_message or ""
-            assert not error.startswith(ENDED), (error, bytes(data))
+            assert not error.startswith(CRASHES), (error, bytes(data))
 
 
 def test_the_largest_number_of_segments_is_bounded():

@@ -172,14 +172,14 @@ def test_a_shard_without_images_is_valid_and_empty(rows, site, tmp_path):
 
 
 def test_an_error_in_the_decoder_fails_one_row(site, tmp_path, monkeypatch):
-    poisoned = len(jpeg(120 + 7 * 2, 200 - 5 * 2, 2))
+    size = len(jpeg(120 + 7 * 2, 200 - 5 * 2, 2))
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if 'laion_assets.stages.image_shards.decoding.decoder_child' in sys.orig_argv:\n"
         "    import cv2\n"
         "    import simplejpeg\n"
         "    decode = simplejpeg.decode_jpeg\n"
-        f"    simplejpeg.decode_jpeg = lambda it, *a, **b: 1 // 0 if len(it) == {poisoned} else decode(it, *a, **b)\n"
+        f"    simplejpeg.decode_jpeg = lambda it, *a, **b: 1 // 0 if len(it) == {size} else decode(it, *a, **b)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     decoder_process._stop_running()

@@ -22,7 +22,7 @@ from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.shards import dataset_of, published
 from laion_assets_tests.stages.image_shards.site import answer, running
 
-ROWS = [(f"http://photos.test/{n}.jpg", f"picture {n}") for n in range(4)]
+ROWS = [(f"http://photos.test/{n}.jpg", f"image {n}") for n in range(4)]
 PAGES = {f"/{n}.jpg": answer(jpeg(90 + n, 80, n)) for n in range(4)}
 OPERATIONS = (
     "read_bytes", "open", "size", "names", "write_bytes", "create", "move_in", "move_all_in", "move", "move_all",

@@ -26,14 +26,14 @@ import json, pickle, sys, time
 from laion_assets.errors import ShardError
 from laion_assets.stages.image_shards.build import build_image_shards
 from laion_assets.orchestration.resources.spark import SparkResource, end_jvm
-dataset, poison = pickle.load(open(sys.argv[2], "rb"))
+dataset, failing = pickle.load(open(sys.argv[2], "rb"))
 spark = SparkResource(master=sys.argv[1], driver_memory="512m", conf=json.loads(sys.argv[3]))
 on_commit = lambda shard, manifest: print("committed", shard, time.monotonic(), flush=True)
 log = lambda line: print("logged", line, flush=True)
 build_image_shards(dataset, range(dataset.layout.shards), log, on_commit, spark=spark.session)
-if poison:
+if failing:
     from laion_assets.stages.image_shards.workers.spark_tasks import run_shards_in_spark
-    failures = run_shards_in_spark(poison, spark.session(), lambda outcome: print("kept", outcome.shard, flush=True))
+    failures = run_shards_in_spark(failing, spark.session(), lambda outcome: print("kept", outcome.shard, flush=True))
     print("failed", *[f"{failure.shard}:{failure.kind}" for failure in failures], flush=True)
 end_jvm()
 """
@@ -84,11 +84,11 @@ def test_shards_built_in_spark_while_an_executor_is_killed_equal_those_of_one_pr
             ShardTask(here, shard).run()
         there = dataset_of(tmp_path / "there", rows, site.resolve, shards=SHARDS)
         there = replace(there, images=replace(there.images, distributor="spark", threads=1))
-        poison = [Stub(100), Stub(101, "exit"), Stub(102), Stub(103, "raise"), Stub(104)]
-        (tmp_path / "task").write_bytes(pickle.dumps((there, poison)))
+        failing = [Stub(100), Stub(101, "exit"), Stub(102), Stub(103, "raise"), Stub(104)]
+        (tmp_path / "task").write_bytes(pickle.dumps((there, failing)))
         command = spark_cluster.command(DRIVER, str(tmp_path / "task"), json.dumps(spark_cluster.conf))
-        with (tmp_path / "said").open("w") as said:
-            driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment())
+        with (tmp_path / "log").open("w") as log:
+            driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment())
         stopping = threading.Timer(150, driver.kill)
         stopping.start()
         lines, killed = [], None
@@ -98,7 +98,7 @@ def test_shards_built_in_spark_while_an_executor_is_killed_equal_those_of_one_pr
                 killed = executors[0]
                 killed.kill()
         stopping.cancel()
-        assert driver.wait(20) == 0, (tmp_path / "said").read_text()[-3000:]
+        assert driver.wait(20) == 0, (tmp_path / "log").read_text()[-3000:]
     assert killed is not None, lines
     events = [(int(line[1]), float(line[2])) for line in lines if line[0] == "committed"]
     assert sorted(shard for shard, _ in events) == list(range(SHARDS))

@@ -164,7 +164,7 @@ def test_starting_workers_end_with_their_parent(tmp_path):
 
 def test_a_killed_run_continues_to_the_same_files(tmp_path):
     pages = {f"/{n}.jpg": answer(jpeg(200 + n, 150, n)) for n in range(24)}
-    rows = [(f"http://photos.test/{n}.jpg", f"picture {n}") for n in range(24)]
+    rows = [(f"http://photos.test/{n}.jpg", f"image {n}") for n in range(24)]
     with running(pages) as site:
         whole = dataset_of(tmp_path / "whole", rows, site.resolve, shards=4)
         outcomes = []
