@@ -1,6 +1,6 @@
 """Serve a dataset's indices with `clip-retrieval back`:
 
-    python -m laion_assets.search.clip_retrieval_back --dataset sample
+    python -m laion_assets.cli.clip_retrieval_back --dataset sample
 
 The command `clip-retrieval back` cannot do this for the sample: open_clip knows an architecture only in the process
 that registered it, and torchvision does not load beside a torch without CUDA. This module fixes both. The service, its
@@ -14,10 +14,8 @@ import json
 import tempfile
 from typing import Any
 
-import click
-
 from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
-from laion_assets.errors import IncompleteError, LaionAssetsError, QueryError
+from laion_assets.errors import IncompleteError, QueryError
 from laion_assets.search.query import Searcher
 from laion_assets.stages.handles import KNN_INDICES
 from laion_assets.store.store import Store
@@ -92,21 +90,3 @@ def _fetch(dataset: Dataset, url: str) -> bytes:
             f"The image URL of the query could not be downloaded: {fetched.reason.value} ({fetched.detail})."
         )
     return fetched.body
-
-
-@click.command(help=__doc__.partition("\n")[0])
-@click.option("--dataset", "-d", "name", default="sample", show_default=True, help="Dataset, or NAME:FIRST..LAST.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; the service has no login.")
-@click.option("--port", default=1234, show_default=True, type=click.IntRange(1, 65_535), help="Port to listen on.")
-def main(name: str, host: str, port: int) -> None:
-    """The command line of this module."""
-    from laion_assets.cli.dataset_option import DatasetName, load_dataset
-
-    try:
-        serve(load_dataset(DatasetName().convert(name, None, None)), host, port)
-    except LaionAssetsError as error:
-        raise click.ClickException(str(error)) from error
-
-
-if __name__ == "__main__":
-    main()

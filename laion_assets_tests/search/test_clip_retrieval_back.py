@@ -20,7 +20,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.search.query import Searcher
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture
 
-COMMAND = [sys.executable, "-m", "laion_assets.search.clip_retrieval_back"]
+COMMAND = [sys.executable, "-m", "laion_assets.cli.clip_retrieval_back"]
 SERVE = """
 import sys
 from dataclasses import replace
