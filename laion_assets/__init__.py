@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from laion_assets.component import DatasetComponent
     from laion_assets.dataset.dataset import Dataset
     from laion_assets.dataset.layout import Layout
-    from laion_assets.definitions import build_definitions
     from laion_assets.errors import LaionAssetsError
+    from laion_assets.orchestration.definitions import build_definitions
     from laion_assets.search.query import Searcher
     from laion_assets.stages.status import State
 
@@ -49,7 +49,7 @@ _MODULES = {
     "Layout": "dataset.layout",
     "Searcher": "search.query",
     "State": "stages.status",
-    "build_definitions": "definitions",
+    "build_definitions": "orchestration.definitions",
     "load_dataset": "api.datasets",
     "materialize": "api.runs",
     "preview_url": "api.urls",

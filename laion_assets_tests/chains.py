@@ -12,6 +12,7 @@ CHAINS = {
         "end_to_end/test_invariants",
         "end_to_end/test_readme",
         "end_to_end/test_subset",
+        "end_to_end/test_api_page",
         "end_to_end/test_web_server",
         "end_to_end/test_partition_launches",
         "end_to_end/test_interrupts",

@@ -32,7 +32,7 @@ def materialize(
     stages: Sequence[str] | None = None,
     partitions: range | None = None,
     retry: str | Sequence[str] = (),
-    on_report: "Callable[[StageReport], None]" = lambda report: None,
+    on_report: "Callable[[StageReport], None] | None" = None,
 ) -> Materialized:
     """Run the incomplete partitions of stages in this process, one stage after the other.
 
@@ -55,7 +55,7 @@ def materialize(
     reasons = asked_in_config(retry if isinstance(retry, str) else list(retry)) if retry else ()
     if reasons and not all(stage_named(stage).can_retry_rows for stage in chosen):
         raise SettingError("retry fetches failed rows of image_shards again. Pass stages=['image_shards'] with it.")
-    reports = run_stages(dataset, chosen, partitions, on_report, reasons)
+    reports = run_stages(dataset, chosen, partitions, on_report or (lambda report: None), reasons)
     return Materialized(dataset, tuple(reports))
 
 

@@ -8,6 +8,7 @@ import dagster as dg
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LayoutError
 from laion_assets.orchestration.partitions import partitions_def, partitions_of_run, upstream_mapping
+from laion_assets.orchestration.resource_keys import resource_key
 from laion_assets.orchestration.stage_parts import load_columns
 from laion_assets.orchestration.ui.column_schemas import table_schema
 from laion_assets.plain_text import one_line
@@ -27,7 +28,7 @@ def common_declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
         "key": asset_key(dataset, stage.name),
         "group_name": dataset.name,
         "description": stage.description,
-        "io_manager_key": io_manager_key(stage),
+        "io_manager_key": io_manager_key(stage, dataset),
         "metadata": {} if schema is None else {"dagster/column_schema": table_schema(schema)},
     }
 
@@ -54,9 +55,9 @@ def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     return {**arguments, "ins": {name: dg.AssetIn(key=key, partition_mapping=mapping)}}
 
 
-def io_manager_key(stage: Stage) -> str:
+def io_manager_key(stage: Stage, dataset: Dataset) -> str:
     """The resource key of a stage's IO manager."""
-    return f"{stage.name}_io_manager"
+    return resource_key(dataset, f"{stage.name}_io_manager")
 
 
 def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: str) -> tuple[int, ...]:

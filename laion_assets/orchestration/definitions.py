@@ -15,6 +15,7 @@ from laion_assets.dataset.settings.resolution import configured  # noqa: E402
 from laion_assets.orchestration.checks.row_counts import row_count_checks  # noqa: E402
 from laion_assets.orchestration.checks.up_to_date import up_to_date_checks  # noqa: E402
 from laion_assets.orchestration.declaration import io_manager_key  # noqa: E402
+from laion_assets.orchestration.resource_keys import resource_key  # noqa: E402
 from laion_assets.orchestration.resources.clip_model import ClipModelResource  # noqa: E402
 from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource  # noqa: E402
 from laion_assets.orchestration.resources.run_log import run_log  # noqa: E402
@@ -26,7 +27,8 @@ from laion_assets.stages.registry import stages_of  # noqa: E402
 def build_definitions(dataset: Dataset) -> dg.Definitions:
     """Return the assets, checks, IO managers and resources of a dataset.
 
-    Applies the settings file and the environment to the dataset first. Raises SettingError.
+    Applies the settings file and the environment to the dataset first. Every key begins with the name of the dataset,
+    so that one project can hold several datasets. Raises SettingError.
     """
     dataset = configured(dataset)
     stages = stages_of(dataset)
@@ -34,19 +36,19 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
         assets=[load_asset(stage, dataset) for stage in stages],
         asset_checks=[*row_count_checks(dataset), *up_to_date_checks(dataset)],
         resources={
-            **{io_manager_key(stage): load_io_manager(stage, dataset) for stage in stages},
-            "spark": SparkResource(
+            **{io_manager_key(stage, dataset): load_io_manager(stage, dataset) for stage in stages},
+            resource_key(dataset, "spark"): SparkResource(
                 master=dataset.spark.master,
                 driver_memory=dataset.spark.driver_memory,
                 conf=dataset.spark.conf,
             ),
-            "clip_model": ClipModelResource(
+            resource_key(dataset, "clip_model"): ClipModelResource(
                 model=dataset.model,
                 device=dataset.embeddings.device,
                 precision=dataset.embeddings.precision,
                 reader_processes=dataset.embeddings.reader_processes,
             ),
-            "crawl_site": CrawlSiteResource(),
+            resource_key(dataset, "crawl_site"): CrawlSiteResource(),
         },
         loggers={"console": run_log},
         # A run has one stage: its step runs in the run's own process, which starts the workers, the JVM or the site.

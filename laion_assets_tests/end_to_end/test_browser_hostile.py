@@ -102,7 +102,7 @@ def events(dataset: Dataset, instance: dg.DagsterInstance) -> str:
     clip = ClipModelResource(model="", device="cpu", precision="fp32")
     source = dg.AssetSpec([dataset.name, RAW_CSV])
     checks = dg.AssetSelection.checks(check)
-    dg.materialize([source, check], selection=checks, resources={"clip_model": clip}, instance=instance)
+    dg.materialize([source, check], selection=checks, resources={f"{dataset.name}_clip_model": clip}, instance=instance)
     return dg.materialize([hostile_run], instance=instance, raise_on_error=False).run_id
 
 

@@ -83,7 +83,7 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
     (found,) = dg.materialize(
         [dg.AssetSpec([hostile.name, RAW_CSV]), check],
         selection=dg.AssetSelection.checks(check),
-        resources={"clip_model": ClipModelResource(model="", device="cpu", precision="fp32")},
+        resources={f"{hostile.name}_clip_model": ClipModelResource(model="", device="cpu", precision="fp32")},
         instance=dg.DagsterInstance.ephemeral(),
     ).get_asset_check_evaluations()
     assert not found.passed

@@ -11,6 +11,7 @@ from laion_assets.errors import LaionAssetsError
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.partitions import all_partitions, partitions_of_run
+from laion_assets.orchestration.resource_keys import with_resources_of
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.stage_parts import ModelLoader, load_check
 from laion_assets.orchestration.ui.metadata_values import description, table
@@ -46,6 +47,7 @@ def row_count_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
 
 def _check(dataset: Dataset, stage: Stage) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset_key(dataset, stage.name), name=NAME, description=stage.invariant)
+    @with_resources_of(dataset)
     @own_errors_first
     def row_counts(context: dg.AssetCheckExecutionContext, clip_model: ClipModelResource) -> dg.AssetCheckResult:
         of_run = partitions_of_run(dataset, stage.name, context.run)

@@ -9,6 +9,7 @@ from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import declaration, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
+from laion_assets.orchestration.resource_keys import with_resources_of
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.clip_embeddings.stage import STAGE
@@ -23,6 +24,7 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """Return `clip_embeddings` of a dataset."""
 
     @dg.asset(**declaration(STAGE, dataset))
+    @with_resources_of(dataset)
     @own_errors_first
     def clip_embeddings(
         context: dg.AssetExecutionContext, image_shards: ImageShards, clip_model: ClipModelResource

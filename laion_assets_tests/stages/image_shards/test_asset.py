@@ -63,10 +63,10 @@ def run(dataset, retry, tags=BOTH):  # type: ignore[no-untyped-def]
             [image_shards_asset(dataset), dedup],
             selection=[dg.AssetKey([dataset.name, IMAGE_SHARDS])],
             resources={
-                "image_shards_io_manager": ImageShardsIOManager(dataset),
+                "tiny_image_shards_io_manager": ImageShardsIOManager(dataset),
                 "io_manager": DedupParquetIOManager(dataset),
-                "crawl_site": CrawlSiteResource(),
-                "spark": SparkResource(master="local[1]", driver_memory="512m"),
+                "tiny_crawl_site": CrawlSiteResource(),
+                "tiny_spark": SparkResource(master="local[1]", driver_memory="512m"),
             },
             tags=tags,
             run_config={"ops": {"tiny__image_shards": {"config": {"retry": retry}}}},

@@ -1,0 +1,15 @@
+"""All built-in datasets in one code location, for the command `dg`: it loads one module of a project.
+
+`workspace.yaml` gives each dataset a code location of its own instead.
+"""
+
+import dagster as dg
+
+from laion_assets.dataset.dataset import DATASETS
+from laion_assets.orchestration.definitions import build_definitions
+
+
+@dg.definitions
+def all_datasets() -> dg.Definitions:
+    """The definitions of every built-in dataset."""
+    return dg.Definitions.merge(*(build_definitions(dataset) for dataset in DATASETS.values()))
