@@ -13,7 +13,7 @@ import numpy as np
 from laion_assets.sample.captions import longest_caption
 from laion_assets.sample.csv_files import FILES, CsvFile, Record, csv_file
 from laion_assets.sample.pages import PAGES, Page, crawl_pages
-from laion_assets.stages.dedup_parquet.rows.reasons import Reason
+from laion_assets.tables.row_reasons import Reason
 
 LEFT_OUT_ROWS = 50
 """Rows of each file without a `similarity` column, which stand nowhere else."""

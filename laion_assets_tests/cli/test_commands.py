@@ -110,7 +110,7 @@ def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
         (["search", "--k", "0", "x"], 2, "range"),
         (["nonsense"], 2, "nonsense"),
         (["trace", "abc"], 1, "'abc'"),
-        (["trace", "0" * 32], 1, "dedup_parquet 00 is not published"),
+        (["trace", "0" * 32], 1, "dedup_parquet 00 is not committed"),
         (["statistics"], 1, "statistics"),
         (["settings", "--dataset", "nothing"], 2, "nothing"),
         (["fetch"], 2, "URL"),

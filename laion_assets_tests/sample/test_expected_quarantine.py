@@ -6,8 +6,8 @@ from collections import Counter
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.dataset.identity import Positions
 from laion_assets.sample.crawl import MALFORMED, build_crawl
-from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
-from laion_assets.stages.dedup_parquet.rows.reasons import FileState
+from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows
+from laion_assets.tables.row_reasons import FileState
 
 
 def test_rows_and_rejects_are_as_declared() -> None:
@@ -16,7 +16,7 @@ def test_rows_and_rejects_are_as_declared() -> None:
     uids: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     for file in crawl.files:
-        for batch in rows_of_file(io.BytesIO(file.content), file.path, SAMPLE.dedup, positions):
+        for batch in read_csv_rows(io.BytesIO(file.content), file.path, SAMPLE.dedup, positions):
             for row in batch.select(["digest", "reason"]).to_pylist():
                 if row["reason"] is None:
                     uids[row["digest"]] += 1

@@ -145,4 +145,4 @@ def test_a_shard_of_each_format_is_counted_and_read(tmp_path, kind, digest):
     store = Store.of(dataset)
     samples = list(read_shard(store, dataset.layout, 0, read_manifest(store, "image_shards", "00000")))
     assert [sample.key for sample in samples] == tar_keys(store, dataset.layout, 0)
-    assert all(pixels(sample.picture).shape == (256, 256, 3) for sample in samples)
+    assert all(pixels(sample.image).shape == (256, 256, 3) for sample in samples)
