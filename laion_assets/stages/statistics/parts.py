@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import Layout, ParquetNumber
+from laion_assets.dataset.layout import Layout, ParquetNumber, ShardNumber
 from laion_assets.dataset.settings.field import digest_of
 from laion_assets.stages.handles import IMAGE_SHARDS, IMAGE_STATISTICS, DedupParquet, ImageShards
 from laion_assets.stages.registry import stage_named

@@ -42,7 +42,7 @@ def both(data, **options):
     return reencoding.Reencoder(ImageSettings(exact_pixels=True, **options))(data), Resizer(**order)(io.BytesIO(data))
 
 
-@pytest.mark.parametrize(("mode", "kind"), product(MODES, FORMATS))
+@pytest.mark.parametrize(("mode", "kind"), [*product(MODES, FORMATS)])
 def test_every_mode_and_format(mode, kind):
     for data, bigger in product(PICTURES, (False, True)):
         options = {"resize_mode": mode, "encode_format": kind, "encode_quality": FORMATS[kind]}
@@ -64,7 +64,7 @@ def test_qualities(kind, quality):
     assert ours == stock
 
 
-@pytest.mark.parametrize(("mode", "kind"), product(("no", "keep_ratio", "border"), FORMATS))
+@pytest.mark.parametrize(("mode", "kind"), [*product(("no", "keep_ratio", "border"), FORMATS)])
 def test_files_that_need_nothing_are_kept(mode, kind):
     for data in PICTURES:
         options = {"encode_format": kind, "encode_quality": FORMATS[kind], "resize_mode": mode}
