@@ -14,7 +14,7 @@ from laion_assets.errors import LaionAssetsError, SourceError
 from laion_assets.failures import explain, own_errors_first
 from laion_assets.orchestration.resources.run_log import run_log
 from laion_assets.orchestration.runs import materialize_stage
-from laion_assets.stages.dedup_parquet.build import _own_errors
+from laion_assets.stages.dedup_parquet.build import _unwrap_errors
 from laion_assets.stages.handles import KNN_INDICES
 from laion_assets.stages.image_shards.workers.pool import result_of
 
@@ -163,7 +163,7 @@ def test_a_chain_that_crosses_spark_keeps_its_outermost_error(dataset: Dataset, 
             raise SourceError(SENTENCE) from error
 
     def work() -> None:
-        with _own_errors():
+        with _unwrap_errors():
             spark.sparkContext.parallelize([0], 1).mapPartitions(fail).collect()
 
     with dg.DagsterInstance.ephemeral() as instance:

@@ -76,10 +76,10 @@ class _SafeImages:
 
         from laion_assets.stages.image_shards.decoding.decoder_process import reencode
 
-        content, *_, error = reencode(self._images, stream.read())
-        if content is None or error is not None:
-            raise QueryError(f"The image of the query cannot be decoded: {error}.")
-        return Image.open(io.BytesIO(content)).convert("RGB")
+        image = reencode(self._images, stream.read())
+        if image.content is None:
+            raise QueryError(f"The image of the query cannot be decoded: {image.error_message}.")
+        return Image.open(io.BytesIO(image.content)).convert("RGB")
 
 
 def _fetch(dataset: Dataset, url: str) -> bytes:

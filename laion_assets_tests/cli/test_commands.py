@@ -106,7 +106,7 @@ def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
         (["materialize", "published_parquet"], 2, "because it starts from CSVs. Choose from raw_csv, dedup_parquet"),
         (["materialize", "image_shards", "--partitions", "23..99"], 1, "0..23"),
         (["materialize", "image_shards", "raw_csv", "--retry", "failed"], 2, "image_shards as the only asset"),
-        (["materialize", "image_shards", "--retry", "opted_out"], 2, "never asked again"),
+        (["materialize", "image_shards", "--retry", "opted_out"], 2, "never fetched again"),
         (["materialize", "image_shards", "--retry", "dns"], 2, "dns_failure"),
         (["status", "--dataset", "nothing"], 2, "Unknown dataset 'nothing'. Choose from laion400m, sample, rehearsal."),
         (["status", "--dataset", "sample:x"], 2, "Invalid subset 'sample:x'. Expected NAME:FIRST..LAST"),
