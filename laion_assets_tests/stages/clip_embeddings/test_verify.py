@@ -22,7 +22,7 @@ def verify(dataset: Dataset, **options) -> EmbeddingVerification:
     return verify_embedding_file(Store.of(dataset), LAYOUT, 0, random_model(), **options)
 
 
-def test_a_sound_file_has_no_problems(built: Dataset) -> None:
+def test_intact_file_has_no_problems(built: Dataset) -> None:
     found = verify(built)
     assert found.ok, found.problems
     assert (found.image_rows, found.text_rows, found.metadata_rows, found.successes) == (40, 40, 40, 40)
@@ -31,7 +31,7 @@ def test_a_sound_file_has_no_problems(built: Dataset) -> None:
     assert verify(built, rows=0).rows_reencoded == 40
 
 
-def test_undecodable_pictures_are_accounted_for(bare: Dataset) -> None:
+def test_undecodable_images_are_counted(bare: Dataset) -> None:
     publish_shard(bare, 0, 12, jpgs={2: b"broken", 5: picture(5)[:700]})
     publish_shard(bare, 1, 0)
     build(bare)
@@ -105,7 +105,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("invariant", BROKEN)
-def test_a_broken_law_is_seen_and_named(built: Dataset, invariant: str) -> None:
+def test_violated_invariant_is_reported(built: Dataset, invariant: str) -> None:
     breaks, said = BROKEN[invariant]
     breaks(built)
     problems = "\n".join(verify(built).problems)
@@ -113,8 +113,8 @@ def test_a_broken_law_is_seen_and_named(built: Dataset, invariant: str) -> None:
         assert re.search(expected, problems), problems
 
 
-def test_swapped_vectors_are_seen_even_if_the_manifest_agrees(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a run that had swapped them would have published it."""
+def test_swapped_vectors_are_reported_if_the_manifest_agrees(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest is that of a run that swapped the vectors itself."""
     model, encode = random_model(), random_model().pixel_vectors
     monkeypatch.setattr(model, "pixel_vectors", lambda pixels: encode(pixels).flip(0))
     Store.of(built).delete("manifests/clip_embeddings/0.json")
@@ -124,7 +124,7 @@ def test_swapped_vectors_are_seen_even_if_the_manifest_agrees(built: Dataset, mo
     assert any("does not hold its picture's vector" in problem for problem in verify(built).problems)
 
 
-def test_an_unpublished_file_and_another_model_are_refused(built: Dataset) -> None:
+def test_missing_file_and_another_model_are_rejected(built: Dataset) -> None:
     model = random_model()
     identity, model.identity = model.identity, "another"
     try:
