@@ -37,7 +37,7 @@ _make_importable()
 
 
 def measure_peer(asked: argparse.Namespace) -> dict[str, Any]:
-    """Measure clip-retrieval's own inference over the same tars, with its defaults except for batch size and workers."""
+    """Measure clip-retrieval's inference over the same tars, with its defaults except for batch size and workers."""
     if asked.model == "sample-clip":
         asked.model = clip_retrieval_name()
     from clip_retrieval.clip_inference.main import main as inference

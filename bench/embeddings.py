@@ -8,9 +8,9 @@ pyarrow, fsspec; for the peer clip-retrieval with all-clip, clip-anytorch, webda
 transformers. Dagster is not required. Every measurement runs in a separate process; ours and the peer alternate.
 
 The last line is a JSON object. Rates are samples/s of a whole embedding file: ours from the first shard to the commit,
-for the second file of a run (`ours_first` is for the first one, while worker processes still start); the peer's from its
-own log, which leaves out its start and its last write. `model_alone` is the encoder on random tensors on the device,
-with 77 tokens per caption.
+for the second file of a run (`ours_first` is for the first one, while worker processes still start); the peer's from
+its own log, which leaves out its start and its last write. `model_alone` is the encoder on random tensors on the
+device, with 77 tokens per caption.
 """
 
 import argparse
