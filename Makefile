@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3.11
-VENV := .venv
+# Another version of Python has an environment of its own: .venv-python3.12.
+VENV := .venv$(addprefix -,$(filter-out python3 python3.11,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
@@ -30,10 +31,10 @@ demo: setup ## run the whole pipeline on the embedded sample, offline
 dev: setup ## start the Dagster UI with all datasets, and the daemon, at http://127.0.0.1:3000
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
 
-setup: java $(READY) ## create .venv with the locked packages; find or install Java 17
+setup: java $(READY) ## create .venv with the locked packages (PYTHON=python3.12: .venv-python3.12); find or install Java 17
 
 $(READY): requirements.lock requirements-cpu.lock requirements-cuda.lock setup.cfg pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.11, or run: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.11 or 3.12, or run: make PYTHON=/path/to/python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
 	@# torch for CPUs if pip is configured to find it, else the build of the index, with the CUDA libraries. Two separate
@@ -53,10 +54,11 @@ clean: ## delete the sample and all test output; keeps .venv and the other datas
 test: setup ## run the tests in two processes (PYTEST="-n 0": in one)
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
-lint: $(READY) ## run ruff (lint and format) and mypy
+lint: $(READY) ## run ruff (lint and format), mypy and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 test-browser: setup chromium ## test the Dagster UI in Chromium; screenshots in artifacts/
 	$(BIN)/python -m pytest -m browser $(PYTEST)

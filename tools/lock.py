@@ -3,7 +3,7 @@
     python tools/lock.py requirements.lock requirements-cpu.lock requirements-cuda.lock --wheel torch-2.13.0+cpu-....whl
 
 A lock file pins one version per line (`name==version`, from `pip freeze --exclude-editable`). The files of that version
-are looked up in the index of pip's configuration. All wheels and sources that Python 3.11 can install are listed, for
+are looked up in the index of pip's configuration. All wheels and sources that Python 3.11 or 3.12 can install are listed, for
 any platform. `--wheel` adds a wheel that no index has, such as torch for CPUs.
 """
 
@@ -24,8 +24,8 @@ from packaging.utils import (
 from packaging.version import Version
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ \\;]+)(?: *;[^\\]*)?")
-MINOR = 11
-"""The minor version of Python: setup.cfg allows only 3.11."""
+MINORS = (11, 12)
+"""The versions of Python 3 in setup.cfg."""
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
                 files = [*index.files(pin[1]), *local]
                 hashes = sorted({digest for file, digest in files if is_of(file, pin[1], pin[2])})
                 if not hashes:
-                    raise SystemExit(f"{lock}: the index lists no file of {pin[0]} for Python 3.{MINOR}.")
+                    raise SystemExit(f"{lock}: the index lists no file of {pin[0]} for Python 3.{MINORS[0]} or 3.{MINORS[-1]}.")
                 lines.append(" \\\n".join([pin[0].rstrip(), *(f"    --hash=sha256:{digest}" for digest in hashes)]))
             elif not line.strip().startswith("--hash"):
                 lines.append(line)
@@ -76,7 +76,7 @@ class Index:
 
 
 def is_of(file: str, name: str, version: str) -> bool:
-    """Whether a file belongs to this version, and Python 3.11 can install it."""
+    """Whether a file belongs to this version, and Python 3.11 or 3.12 can install it."""
     try:
         if file.endswith(".whl"):
             project, found, _, tags = parse_wheel_filename(file)
@@ -90,12 +90,12 @@ def is_of(file: str, name: str, version: str) -> bool:
 
 
 def is_installable(tag: Tag) -> bool:
-    """Whether Python 3.11 can install a wheel with this tag, on any platform."""
+    """Whether Python 3.11 or 3.12 can install a wheel with this tag, on any platform."""
     interpreter, abi = tag.interpreter, tag.abi
     if interpreter.startswith("py"):
-        return interpreter in ("py3", *(f"py3{minor}" for minor in range(MINOR + 1))) and abi == "none"
+        return interpreter in ("py3", *(f"py3{minor}" for minor in range(MINORS[-1] + 1))) and abi == "none"
     minor = int(interpreter[3:]) if re.fullmatch(r"cp3\d+", interpreter) else -1
-    return (minor == MINOR and abi in (f"cp3{MINOR}", "none")) or (0 <= minor <= MINOR and abi == "abi3")
+    return (minor in MINORS and abi in (f"cp3{minor}", "none")) or (0 <= minor <= MINORS[-1] and abi == "abi3")
 
 
 if __name__ == "__main__":
