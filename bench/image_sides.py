@@ -1,7 +1,6 @@
-"""The engines of `bench/images.py`: our shard tasks in our worker pool, with either engine, and img2dataset alone as in
-the recipe.
+"""The sides of `bench/images.py`: our shard tasks in our worker pool, with either engine, and the img2dataset program.
 
-The peer is the program alone: it is not slowed down by our guard, verification and commit.
+The peer is the program alone, so that it is not slowed down by our guard, verification and commit.
 
 Each run is a separate program, so that the CPU time of all its processes can be measured. A rate counts from the first
 shard's start to the last one's end. The start-up before (imports, once per process) is measured separately, by a run of
@@ -25,7 +24,7 @@ from image_warm_up import WarmUp
 from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 
 OURS, STOCK, ENGINE = "ours", "img2dataset", "engine"
-"""ENGINE is ours with `images.engine` img2dataset and the recipe's threads."""
+"""ENGINE: ours with `images.engine` img2dataset and the recipe's threads."""
 RECIPE_THREADS = 128
 QUIET_ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled", "OPENCV_LOG_LEVEL": "ERROR"}
 """For img2dataset: albumentations checks for updates on import, and wandb requires an account."""
@@ -65,14 +64,14 @@ def run(side: str, rows: Rows, resolve: dict[str, str], ca_file: Path, folder: P
 
 
 def prepare(side: str, rows: Rows, resolve: dict[str, str], folder: Path, processes: int) -> None:
-    """Write the rows and the settings for a run of one engine into a new folder."""
+    """Write the rows and the settings for a run of one side into a new folder."""
     folder.mkdir(parents=True)
     order: dict[str, object] = {"side": side, "processes": processes, "folder": str(folder), "shards": len(rows.shards)}
     if side != STOCK:
         dataset = rows.commit(folder / "data", resolve)
         if side == ENGINE:
-            limits = replace(dataset.images.fetch, retries=0)
-            images = replace(dataset.images, engine="img2dataset", threads=RECIPE_THREADS, fetch=limits)
+            fetch = replace(dataset.images.fetch, retries=0)
+            images = replace(dataset.images, engine="img2dataset", threads=RECIPE_THREADS, fetch=fetch)
             dataset = replace(dataset, images=images)
         (folder / "dataset.pickle").write_bytes(pickle.dumps(dataset))
     else:

@@ -1,14 +1,14 @@
 """Images: our shard tasks against img2dataset 1.47.0 on the same photos, URLs and cores.
 
 A thousand web sites on loopback (nginx, one worker per four cores) serve photos with LAION's mix of sizes, over http
-and over https with a test CA. Both engines run alternately with the recipe's settings (webdataset, 256 pixels, sha256;
+and over https with a test CA. Both sides run alternately with the recipe's settings (webdataset, 256 pixels, sha256;
 img2dataset with 128 threads per process, ours with its default settings), with one process per core. Ours has the
 address guard on, and verifies and commits each shard.
 
-With --engine a third engine runs in each round: our shard task with images.engine = "img2dataset", to show the cost of
-guard, verification and commit around img2dataset's own code. The ratio stays ours against the program alone.
+With --engine, a third side runs in each round: our shard tasks with images.engine = "img2dataset". It shows the cost of
+guard, verification and commit around img2dataset's own code. The ratio remains ours to the img2dataset program.
 
-images/s: from the first shard's start to the last one's end. CPU: user and system time of all processes of an engine,
+images/s: from the first shard's start to the last one's end. CPU: user and system time of all processes of a side,
 without its start-up and without nginx. The outputs are compared; differences end the program with status 1.
 """
 
@@ -74,7 +74,7 @@ class Bench:
                 self.start_up_s[side] = min(cpu_s, self.start_up_s[side] or cpu_s)
 
     def alternate(self, scheme: str, rows: Rows, cores: list[int], rounds: int) -> tuple[dict, Comparison]:
-        """Run both engines alternately, in alternating order. Return the scheme's fields and the comparison."""
+        """Run all sides alternately, in alternating order. Return the scheme's fields and the comparison."""
         runs: dict[str, list[Run]] = {side: [] for side in self.sides}
         for number in range(rounds):
             for side in self.sides if number % 2 == 0 else self.sides[::-1]:
@@ -148,7 +148,9 @@ class Bench:
 @click.option("--start-up-rounds", default=2, help="Runs that measure the start-up; 0: it is included in the CPU.")
 @click.option("--growth/--no-growth", default=True, help="Also measure on 1, 2, 4 ... cores (one round).")
 @click.option("--steps/--no-steps", default=True, help="Also measure time and CPU by step (one process).")
-@click.option("--engine/--no-engine", default=False, help="Also measure our engine img2dataset.")
+@click.option(
+    "--engine/--no-engine", default=False, help="Also measure our shard tasks with images.engine img2dataset."
+)
 @click.option("--cores", "max_cores", type=click.IntRange(min=1), help="Cores to use  [default: all]")
 @click.option("--seed", default=400, help="Seed of the photos and of the rows.")
 def main(

@@ -98,20 +98,6 @@ class Reason(StrEnum):
             return cls(named)
         return {4: cls.HTTP_4XX, 5: cls.HTTP_5XX}.get(status // 100, cls.HTTP_OTHER)
 
-    @classmethod
-    def of_message(cls, status: str, message: str | None) -> "Reason":
-        """Return the reason for the status and error message of an img2dataset row.
-
-        Our messages start with the reason. Another message of a failed download comes from `urllib.request.Request`,
-        which refuses malformed URLs before our opener is called: `invalid_url`. Any other one is `internal`.
-        """
-        if status == SUCCESS_STATUS:
-            return cls.SUCCESS
-        prefix = (message or "").partition(":")[0]
-        if prefix in cls._value2member_map_ and prefix != cls.SUCCESS:
-            return cls(prefix)
-        return cls.INVALID_URL if message and status == DOWNLOAD_STATUS else cls.INTERNAL
-
 
 _AFTER_DOWNLOAD = {
     Reason.NOT_AN_IMAGE,

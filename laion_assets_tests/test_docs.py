@@ -159,14 +159,24 @@ def test_the_architecture_lists_every_dataset_with_its_partitions() -> None:
         assert f"| `{name}` | {' | '.join(f'{counts[column]:,}' for column in columns)} |" in page
 
 
-def test_the_architecture_names_every_folder() -> None:
-    page = text_of(TOP / "docs" / "architecture.md")
+def test_the_architecture_lists_every_folder() -> None:
     folders = {path.parent.name for path in (TOP / "laion_assets").glob("*/__init__.py")}
-    table = set(re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE))
-    assert table == folders
-    blocks = re.findall(r"^```\w*\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    diagram = next(block for block in blocks if "\u250c" in block)
-    assert folders - {"stages"} <= set(re.findall(r"\w+", diagram))
+    listed = re.findall(r"^\| `(\w+)/` \|", text_of(TOP / "docs" / "architecture.md"), re.MULTILINE)
+    assert set(listed) == folders
+
+
+def test_the_diagram_of_the_layers_is_that_of_the_import_contract() -> None:
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text_of(TOP / "docs" / "architecture.md"), re.DOTALL | re.MULTILINE)
+    diagram = next(block for block in blocks if "\u250c" in block).splitlines()
+    settings = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = [contract["layers"] for contract in settings["contracts"] if contract["id"] == "layers"]
+    lowest_above = -1
+    for layer in layers:
+        modules = re.findall(r"laion_assets\.(\w+)", layer)
+        rows = [[n for n, line in enumerate(diagram) if re.search(rf"\b{module}\b", line)] for module in modules]
+        assert all(rows), layer
+        assert min(map(min, rows)) > lowest_above, layer
+        lowest_above = max(map(max, rows))
 
 
 def test_the_index_lists_every_page() -> None:

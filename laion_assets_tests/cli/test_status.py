@@ -17,7 +17,7 @@ from laion_assets.store.store import Store
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A root where two shards of the sample were refused."""
+    """A root where two shards of the sample were not committed because of local failures."""
     monkeypatch.setenv("LAION_ASSETS_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     dataset = replace(SAMPLE, root=str(tmp_path))

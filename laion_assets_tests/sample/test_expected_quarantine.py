@@ -1,4 +1,4 @@
-"""What the crawl declares of its rows is what the project's own CSV reader finds in its files."""
+"""The CSV reader finds the rows and rejects that the crawl declares."""
 
 import io
 from collections import Counter
@@ -23,11 +23,11 @@ def test_rows_and_rejects_are_as_declared() -> None:
                 else:
                     reasons[row["reason"]] += 1
     counts = crawl.counts
-    assert (len(uids), sum(uids.values())) == (counts["unique"], counts["unique"] + counts["duplicate"])
+    assert (len(uids), sum(uids.values())) == (counts.unique, counts.unique + counts.duplicate)
     declared: Counter[str] = Counter()
     for malformed in MALFORMED:
         declared[malformed.reason] += malformed.rows
-    declared["file_without_similarity"] = counts["left_out"] + sum(file.left_out for file in crawl.files)
+    declared["file_without_similarity"] = counts.left_out + sum(file.left_out for file in crawl.files)
     for state in FileState:
         reasons.pop(state, None)
     assert reasons == declared

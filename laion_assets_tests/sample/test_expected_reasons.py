@@ -1,4 +1,4 @@
-"""What each kind of page is declared to end as is what the project's own fetching and decoding makes of it."""
+"""Fetching and decoding each kind of page ends with its declared reason."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -11,9 +11,11 @@ from laion_assets.orchestration.declaration import declaration, run_logger, run_
 from laion_assets.orchestration.reporting import Reporting, reported_output
 from laion_assets.orchestration.resource_keys import with_resources_of
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
+from laion_assets.orchestration.stage_parts import load_columns
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.clip_embeddings.stage import STAGE
 from laion_assets.stages.image_shards.handle import ImageShards
+from laion_assets.stages.image_shards.stage import STAGE as IMAGE_SHARDS
 from laion_assets.store.store import Store
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
 def table_columns(dataset: Dataset) -> "pa.Schema":
     """The columns of an embedding file's metadata; row i is row i of its npy files."""
     from laion_assets.stages.clip_embeddings.metadata_file import metadata_schema
-    from laion_assets.stages.image_shards.asset import table_columns as shard_columns
 
-    return metadata_schema(shard_columns(dataset))
+    shard_schema = load_columns(IMAGE_SHARDS, dataset)
+    assert shard_schema is not None
+    return metadata_schema(shard_schema)

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
+from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.errors import SettingError
 from laion_assets.http.policy import FetchPolicy
 
 RESIZE_MODES = ("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest")
 _FILTERS = ("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4")
-ENCODE_FORMATS = ("jpg", "png", "webp")
-"""Output formats, which are also the suffixes of the images in a tar. The three lists use img2dataset's names."""
 LAION_ASSETS, IMG2DATASET = "laion_assets", "img2dataset"
 """The engines."""
 

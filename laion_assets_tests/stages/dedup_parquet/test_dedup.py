@@ -113,11 +113,11 @@ def test_sample_crawl_has_the_expected_counts(dataset: Dataset, spark: Any) -> N
     publish_csvs(dataset, {file.path: file.content for file in crawl.files})
     manifests = build_dedup_parquet(spark, dataset, Store.of(dataset), range(4), quiet)
     reasons = sum((Counter(manifest.counts.reasons) for manifest in manifests), Counter())
-    assert sum(manifest.counts.rows_in for manifest in manifests) == crawl.counts["raw"]
-    assert sum(manifest.counts.rows_out for manifest in manifests) == crawl.counts["unique"]
-    assert reasons.pop("duplicate") == crawl.counts["duplicate"]
-    assert reasons.pop("file_without_similarity") == crawl.counts["left_out"]
-    assert sum(reasons.values()) == crawl.counts["malformed"]
+    assert sum(manifest.counts.rows_in for manifest in manifests) == crawl.counts.raw
+    assert sum(manifest.counts.rows_out for manifest in manifests) == crawl.counts.unique
+    assert reasons.pop("duplicate") == crawl.counts.duplicate
+    assert reasons.pop("file_without_similarity") == crawl.counts.left_out
+    assert sum(reasons.values()) == crawl.counts.malformed
 
 
 def test_rejects_can_be_read_back(crawl: Dataset, spark: Any) -> None:

@@ -45,7 +45,7 @@ def both(data, **options):
     return stock_tuple(ours), Resizer(**order)(io.BytesIO(data))
 
 
-@pytest.mark.parametrize(("mode", "kind"), product(MODES, FORMATS))
+@pytest.mark.parametrize(("mode", "kind"), [*product(MODES, FORMATS)])
 def test_every_mode_and_format_equals_img2dataset(mode, kind):
     for data, bigger in product(IMAGE_FILES, (False, True)):
         options = {"resize_mode": mode, "encode_format": kind, "encode_quality": FORMATS[kind]}
@@ -67,7 +67,7 @@ def test_every_quality_equals_img2dataset(kind, quality):
     assert ours == stock
 
 
-@pytest.mark.parametrize(("mode", "kind"), product(("no", "keep_ratio", "border"), FORMATS))
+@pytest.mark.parametrize(("mode", "kind"), [*product(("no", "keep_ratio", "border"), FORMATS)])
 def test_files_that_need_no_change_are_kept(mode, kind):
     for data in IMAGE_FILES:
         options = {"encode_format": kind, "encode_quality": FORMATS[kind], "resize_mode": mode}
@@ -148,4 +148,4 @@ def test_a_shard_of_each_format_can_be_verified_and_read(tmp_path, kind, digest)
     store = Store.of(dataset)
     samples = list(read_shard(store, dataset.layout, 0, read_manifest(store, "image_shards", "00000")))
     assert [sample.key for sample in samples] == tar_keys(store, dataset.layout, 0)
-    assert all(pixels(sample.picture).shape == (256, 256, 3) for sample in samples)
+    assert all(pixels(sample.image).shape == (256, 256, 3) for sample in samples)

@@ -1,4 +1,4 @@
-"""The img2dataset program on the same ordinary rows and pages: both engines build the same rows and samples."""
+"""The img2dataset program and both engines build the same rows and samples from the same ordinary pages."""
 
 import io
 import json
@@ -43,7 +43,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory):
-    """Yield the running site, the rows, and the parquet and tar of the img2dataset program."""
+    """The running site, the rows, and the parquet and tar of the img2dataset program."""
     folder = tmp_path_factory.mktemp("oracle")
     with running(PAGES) as site:
         rows = [(f"http://127.0.0.1:{site.port}{path}", f"caption of {path} é") for path in PATHS]

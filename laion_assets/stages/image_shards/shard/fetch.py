@@ -62,7 +62,7 @@ def fetch_rows(
 
     started = time.time()
     images, layout = dataset.images, dataset.layout
-    carried = carried_columns(images, rows)
+    carried = read_carried_columns(images, rows)
     keys = [layout.sample_key(shard, position) for position in positions]
     folder.mkdir()
     files = {suffix: folder / f"{layout.shard_key(shard)}{suffix}" for suffix in SUFFIXES}
@@ -80,20 +80,20 @@ def fetch_rows(
     fetcher = shared_fetcher(dataset.fetch_policy)
     tallies = []
     with Decoder(images) as decoder:
-        for places, threads in passes(len(carried), images.threads, watch):
+        for places, threads in plan_passes(len(carried), images.threads, watch):
             with FetchQueue(fetcher, [carried[place]["url"] for place in places], threads) as queue:
                 _drain(images, decoder, queue, places, add)
                 tallies.append(queue.tally.as_dict())
     failing = watch.finish()
     writer.close()
     files["_stats.json"].write_text(
-        json.dumps(stats_of(Counter(outcomes.values()), started), indent=4), encoding="utf-8"
+        json.dumps(make_stats(Counter(outcomes.values()), started), indent=4), encoding="utf-8"
     )
     tally = {name: sum(one[name] for one in tallies) for name in Tally().as_dict()}
     return FetchedRows(files, {**tally, "exif_unreadable": len(unreadable)}, failing)
 
 
-def passes(rows: int, threads: int, watch: ShardWatch) -> Iterator[tuple[Sequence[int], int]]:
+def plan_passes(rows: int, threads: int, watch: ShardWatch) -> Iterator[tuple[Sequence[int], int]]:
     """Yield the positions to fetch and the number of threads: first all rows, then those that the watch suspects."""
     yield range(rows), threads
     if places := watch.rows_to_refetch():
@@ -122,7 +122,7 @@ def _drain(
         left -= 1
 
 
-def carried_columns(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:
+def read_carried_columns(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:
     """Return the columns that each row carries over: uid, additional columns, caption, url."""
     additional = [name for name in images.additional_columns if name != "uid"]
     missing = [name for name in additional if name not in rows.column_names]
@@ -138,15 +138,15 @@ def carried_columns(images: ImageSettings, rows: "pa.Table") -> list[dict[str, A
 
 def _failure_columns(images: ImageSettings, fetched: Fetched) -> dict[str, Any]:
     """Return the columns after the key of a row whose file was not fetched."""
-    return outcome_columns(images, DOWNLOAD_STATUS, f"{fetched.reason.value}: {fetched.detail}")
+    return make_outcome_columns(images, DOWNLOAD_STATUS, f"{fetched.reason.value}: {fetched.detail}")
 
 
 def _image_columns(images: ImageSettings, body: bytes, answer: "Answer") -> tuple[dict[str, Any], Reason, bytes | None]:
     """Return the columns after the key of a row whose file was fetched, its reason, and its image if it has one."""
     result = answer.reencoded
     if result.reason is not Reason.SUCCESS:
-        return outcome_columns(images, RESIZE_STATUS, result.error_message), result.reason, None
-    row = outcome_columns(images, SUCCESS_STATUS, None)
+        return make_outcome_columns(images, RESIZE_STATUS, result.error_message), result.reason, None
+    row = make_outcome_columns(images, SUCCESS_STATUS, None)
     row |= {name: getattr(result, name) for name in ("width", "height", "original_width", "original_height")}
     if images.extract_exif:
         row["exif"] = answer.exif
@@ -155,7 +155,7 @@ def _image_columns(images: ImageSettings, body: bytes, answer: "Answer") -> tupl
     return row, Reason.SUCCESS, result.content
 
 
-def outcome_columns(images: ImageSettings, status: str, error: str | None) -> dict[str, Any]:
+def make_outcome_columns(images: ImageSettings, status: str, error: str | None) -> dict[str, Any]:
     """Return the columns after the key, in their order, without an image's values."""
     row: dict[str, Any] = {"status": status, "error_message": error}
     row |= dict.fromkeys(("width", "height", "original_width", "original_height"))
@@ -166,7 +166,7 @@ def outcome_columns(images: ImageSettings, status: str, error: str | None) -> di
     return row
 
 
-def stats_of(outcomes: "Counter[str]", started: float) -> dict[str, Any]:
+def make_stats(outcomes: "Counter[str]", started: float) -> dict[str, Any]:
     """Return img2dataset's stats. The row counts are replaced later by those of the files."""
     ended = time.time()
     return {

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
+from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.errors import IntegrityError
 from laion_assets.reasons import Reason
-from laion_assets.stages.image_shards.settings import ENCODE_FORMATS
 from laion_assets.stages.image_shards.shard.sample_tar import has_exactly
 
 SIZE_BUCKETS = (128, 256, 512, 1_024, 2_048, 4_096)
