@@ -1,5 +1,6 @@
 """Untrusted text is printed to a terminal as visible characters, and to a script as exact JSON."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -66,29 +67,35 @@ def test_trace_prints_one_line_for_each_value(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_fetch_prints_one_line_for_each_text_from_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    from laion_assets.stages.image_shards import preview as decision
+    from laion_assets.stages.image_shards import preview
+    from laion_assets.stages.image_shards.preview import AddressVerdict, HopSeconds, Preview, PreviewHop
 
-    made = {
-        "status": HOSTILE[0],
-        "reason": HOSTILE[25],
-        **{f"key {number}": text for number, text in enumerate(HOSTILE)},
-        "consent": list(HOSTILE),
-        "hops": [
-            {
-                "url": text,
-                "http_status": text,
-                "robots_txt": text,
-                "addresses": [{"address": text, "verdict": text}],
-                "seconds": {text: 0.1},
-            }
+    outcome = Preview(
+        url=HOSTILE[0],
+        status=HOSTILE[1],
+        reason=HOSTILE[25],
+        detail=HOSTILE[2],
+        final_url=HOSTILE[3],
+        hops=tuple(
+            PreviewHop(text, None, 200, (AddressVerdict(text, text),), text, False, HopSeconds(dns=0.1))
             for text in HOSTILE
-        ],
-    }
-    monkeypatch.setattr(decision, "decide", lambda *_: made)
+        ),
+        consent=tuple(HOSTILE),
+        http_status=200,
+        bytes=1,
+        wire_bytes=1,
+        original_width=None,
+        original_height=None,
+        width=None,
+        height=None,
+        seconds=0.1,
+        attempts=1,
+    )
+    monkeypatch.setattr(preview, "preview_url", lambda *_: outcome)
     lines, _ = run("fetch", "http://a.test/")
-    assert len(lines) == 1 + len(HOSTILE) * (1 + 1 + 4) + 1
+    assert len(lines) == 1 + 8 + len(HOSTILE) * (1 + 4) + 1
     _, as_json = run("fetch", "http://a.test/", "--json")
-    assert json.loads(as_json) == made
+    assert json.loads(as_json) == json.loads(json.dumps(dataclasses.asdict(outcome)))
 
 
 def test_statistics_prints_domains_and_licences_as_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
