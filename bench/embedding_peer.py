@@ -1,7 +1,7 @@
 """The peer of the benchmark of embeddings: clip-retrieval's inference, unmodified, in a process of its own.
 
-clip-retrieval's logger starts processes that import this file again, so what lets it be imported is done at the top:
-its package imports web servers, which a machine for embeddings does not have, and wandb, which is not used.
+clip-retrieval's logger starts processes that import this file again, so the preparation for the import is at module
+level: the package imports web servers, which a machine for embeddings does not have, and wandb, which is not used.
 """
 
 import argparse
@@ -37,7 +37,7 @@ _make_importable()
 
 
 def measure_peer(asked: argparse.Namespace) -> dict[str, Any]:
-    """clip-retrieval's own inference over the same tars, with its defaults but for batch and workers."""
+    """Measure clip-retrieval's inference over the same tars, with its defaults except for batch size and workers."""
     if asked.model == "sample-clip":
         asked.model = clip_retrieval_name()
     from clip_retrieval.clip_inference.main import main as inference

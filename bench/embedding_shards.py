@@ -21,18 +21,18 @@ from laion_assets.store.transaction import open_transaction
 
 SIDE = 256
 DISTINCT = 2_000
-"""Different images; more samples repeat them, in another order."""
+"""Number of different images; further samples repeat them, in another order."""
 WORDS = ("a", "photo", "of", "the", "small", "red", "house", "by", "river", "with", "blue", "boats", "old", "trees")
 
 
 def bench_dataset(folder: Path, rows: int, shards: int, model: str) -> Dataset:
-    """The dataset whose shards `make_shards` commits: one embedding file."""
+    """Return the dataset whose shards `make_shards` commits: one embedding file."""
     layout = Layout(parquet_files=1, shards=shards, embedding_files=1, rows_per_shard=-(-rows // shards))
     return replace(SAMPLE, name="bench", root=str(folder / "store"), layout=layout, model=model)
 
 
 def make_shards(folder: Path, rows: int, shards: int, model: str) -> float:
-    """Make and commit the shards, with all cores; the images' mean size in bytes."""
+    """Create and commit the shards, with all cores; return the mean size of the images in bytes."""
     dataset = bench_dataset(folder, rows, shards, model)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         images = list(pool.map(make_image, range(min(DISTINCT, rows)), chunksize=25))

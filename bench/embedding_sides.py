@@ -59,7 +59,7 @@ def measure_ours(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 class HostMemory:
-    """How much the memory of this process and its children grows, shared pages counted once (PSS), in MiB."""
+    """The growth in memory of this process and its children, with shared pages counted once (PSS), in MiB."""
 
     def __enter__(self) -> "HostMemory":
         self._before = self._peak = self._now()
@@ -93,7 +93,7 @@ class HostMemory:
 
 
 def measure_model(asked: argparse.Namespace) -> dict[str, Any]:
-    """The encoder alone, on random images and captions that lie on the device."""
+    """Measure the encoder alone, on random images and captions on the device."""
     import torch
 
     from laion_assets.stages.clip_embeddings.models.loading import load_model
@@ -117,7 +117,7 @@ def measure_model(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rate(model: Any, encode: Any, rows: int) -> float:
-    """Rows encoded a second, over two seconds or more."""
+    """Measure rows encoded per second, over at least 2 s."""
     rounds, seconds = 0, 0.0
     for _ in range(3):
         encode()
@@ -133,7 +133,7 @@ def _rate(model: Any, encode: Any, rows: int) -> float:
 
 
 def _cosines(dataset: Any, store: Any, asked: argparse.Namespace) -> dict[str, float]:
-    """Our vectors against Pillow's transform and fp32, and against each other's neighbours."""
+    """Compare our vectors with those of Pillow's transform in fp32, and with their neighbours."""
     import torch
 
     from laion_assets.stages.clip_embeddings.models.loading import load_model

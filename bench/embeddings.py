@@ -1,16 +1,16 @@
-"""Embedding speed: this project's stage, clip-retrieval's inference and the model alone, on the same shards.
+"""Benchmark embeddings: this project's stage, clip-retrieval's inference and the model alone, on the same shards.
 
     python bench/embeddings.py [--device auto|cpu|cuda] [--rows 2000] [--model sample-clip|ARCHITECTURE] [--rounds 3]
 
-The images and captions are made here, and so are the weights of an open_clip ARCHITECTURE (random ones: speed does not
-depend on them). Nothing is downloaded. Needs torch, torchvision, open_clip_torch, simplejpeg, numpy, Pillow, opencv,
+Images, captions and the weights of an open_clip ARCHITECTURE are generated (random weights: speed does not depend on
+them). Nothing is downloaded. Requires torch, torchvision, open_clip_torch, simplejpeg, numpy, Pillow, opencv,
 pyarrow, fsspec; for the peer clip-retrieval with all-clip, clip-anytorch, webdataset, fire, braceexpand and
-transformers. Dagster is not needed. Every measurement runs in a process of its own; ours and the peer alternate.
+transformers. Dagster is not required. Every measurement runs in a separate process; ours and the peer alternate.
 
 The last line is a JSON object. Rates are samples/s of a whole embedding file: ours from the first shard to the commit,
-of the second file of a run (`ours_first` is the first one's, while worker processes still start); the peer's by its own
-log, which leaves out its start and its last write. `model_alone` is the encoder on random tensors
-that lie on the device, 77 tokens a caption.
+for the second file of a run (`ours_first` is for the first one, while worker processes still start); the peer's from
+its own log, which leaves out its start and its last write. `model_alone` is the encoder on random tensors on the
+device, with 77 tokens per caption.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 RESULT = "result of this side:"
-"""Stands before a side's figures: libraries print, too."""
+"""Marks the line with the figures of a side, because libraries print, too."""
 SIDES = ("ours", "peer", "model")
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bench-embeddings-", dir="/dev/shm" if asked.in_memory else None))
     try:
         asked.folder, asked.model = str(folder), make_weights(asked.model, folder)
-        print(f"making {asked.rows:,} samples in {asked.shards} shards", flush=True)
+        print(f"creating {asked.rows:,} samples in {asked.shards} shards", flush=True)
         image_bytes = make_shards(folder, asked.rows, asked.shards, asked.model)
         figures: dict[str, list[dict]] = {side: [] for side in SIDES}
         workers = [int(count) for count in asked.workers.split(",")]
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _run(asked: argparse.Namespace, side: str, workers: int = 0) -> dict:
-    """One measurement in a process of its own; it ends the program if that fails."""
+    """Run one measurement in a separate process; exit if it fails."""
     own = [sys.executable, __file__, "--side", side]
     peers = [sys.executable, str(Path(__file__).with_name("embedding_peer.py")), "--workers", str(workers)]
     command = peers if side == "peer" else own
@@ -118,8 +118,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shards", type=int, default=10, help="tars; at least as many as the peer has workers")
     parser.add_argument("--model", default="sample-clip", help="sample-clip, or an open_clip architecture (ViT-B-32)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of ours and of the peer")
-    parser.add_argument("--workers", default="2,4,8", help="loader workers of the peer, one number a round, in turn")
-    parser.add_argument("--batch-size", type=int, default=512, help="images at once, for ours, the peer and the model")
+    parser.add_argument("--workers", default="2,4,8", help="loader workers of the peer, one number per round, in turn")
+    parser.add_argument(
+        "--batch-size", type=int, default=512, help="images per batch, for ours, the peer and the model"
+    )
     parser.add_argument("--precision", default="auto", help="of ours and the model: auto, fp32, bf16 or fp16")
     parser.add_argument("--decode-threads", type=int, default=0, help="of ours; 0: one per core")
     parser.add_argument("--no-peer", action="store_true", help="leave the peer out")

@@ -487,11 +487,11 @@ def test_index_is_not_built_from_damaged_metadata(built: Dataset) -> None:
 
 
 METADATA: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (halve, "another size"),
+    "truncated": (halve, "its size differs"),
     "a symbolic link": (link, "it is missing"),
-    "swapped with another": (swap, "another size"),
+    "swapped with another": (swap, "its size differs"),
     "its footer flipped": (lambda path: flip(path, -20), "footer"),
-    "its end flipped": (lambda path: flip(path, -1), "its end is damaged"),
+    "its end flipped": (lambda path: flip(path, -1), "its footer is damaged"),
 }
 
 
@@ -499,7 +499,7 @@ METADATA: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_search_refuses_damaged_metadata(built: Dataset, label: str) -> None:
     change, said = METADATA[label]
     change(root(built) / "knn_indices/metadata/metadata_0.parquet")
-    with pytest.raises(IntegrityError, match=rf"metadata_0\.parquet is not.*{said}"):
+    with pytest.raises(IntegrityError, match=rf"metadata_0\.parquet .*{said}"):
         search(built)
     assert not verify_indices(Store.of(built), LAYOUT).ok
 
@@ -525,10 +525,10 @@ def test_search_refuses_metadata_of_the_same_size_with_other_rows(built: Dataset
 
     assert path.stat().st_size != size
     edit(manifest, resize)
-    with pytest.raises(IntegrityError, match="footer is another"):
+    with pytest.raises(IntegrityError, match="footer differs"):
         search(built)
-    edit(manifest, lambda fields: fields["details"].pop("inputs"))  # as written before inputs were recorded
-    with pytest.raises(IntegrityError, match=r"its uid .* is not that of its url and caption"):
+    edit(manifest, lambda fields: fields["details"].pop("inputs"))  # As an earlier version wrote it.
+    with pytest.raises(IntegrityError, match=r"its uid .* does not match its url and caption"):
         search(built)
 
 
@@ -545,10 +545,10 @@ def test_damaged_index_is_never_opened(built: Dataset, damage: str, monkeypatch:
     opened = []
     read_index = faiss.read_index
     monkeypatch.setattr(faiss, "read_index", lambda path, *flags: opened.append(path) or read_index(path, *flags))
-    with pytest.raises(IntegrityError, match=r"image\.index is not opened"):
+    with pytest.raises(IntegrityError, match=r"image\.index is damaged"):
         search(built)
     found = verify_indices(Store.of(built), LAYOUT)
-    assert any("image.index is not opened" in problem for problem in found.problems)
+    assert any("image.index is damaged" in problem for problem in found.problems)
     assert [Path(path).name for path in opened] == ["text.index"]
 
 

@@ -45,14 +45,14 @@ def test_embedding_reader_reads_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(next(iter(reader(batch_size=10)))[0], vectors(7))
 
 
-def test_another_width_is_not_appended(tmp_path: Path) -> None:
-    with VectorWriter(tmp_path / "a.npy", 6) as writer, pytest.raises(EmbeddingError, match=r"a\.npy.*6 wide"):
+def test_vectors_of_another_width_are_rejected(tmp_path: Path) -> None:
+    with VectorWriter(tmp_path / "a.npy", 6) as writer, pytest.raises(EmbeddingError, match=r"a\.npy.*width 6"):
         writer.append(vectors(2, 5))
 
 
 FOREIGN = {
     "float32": (vectors(4).astype(np.float32), "float32"),
-    "another width": (vectors(4, 5), "5 wide"),
+    "another width": (vectors(4, 5), "width 5"),
     "Fortran order": (np.asfortranarray(vectors(4)), "Fortran"),
     "one axis": (vectors(4)[0], "shape"),
     "pickled objects": (np.array([[{}] * 6], dtype=object), "pickled"),
@@ -61,7 +61,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_foreign_file_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+def test_invalid_file_is_rejected_by_name(tmp_path: Path, kind: str) -> None:
     array, said = FOREIGN[kind]
     np.save(tmp_path / "img_emb_3.npy", array)
     with pytest.raises(EmbeddingError, match=rf"img_emb_3\.npy.*{said}"):
@@ -71,7 +71,7 @@ def test_a_foreign_file_is_refused_by_name(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     "damage", [lambda c: c[:-2], lambda c: c + b"\0\0", lambda c: c[:40], lambda c: b"", lambda c: b"x" * 200]
 )
-def test_a_damaged_file_is_refused_by_name(tmp_path: Path, damage) -> None:
+def test_damaged_file_is_rejected_by_name(tmp_path: Path, damage) -> None:
     path = tmp_path / "img_emb_3.npy"
     np.save(path, vectors(4))
     path.write_bytes(damage(path.read_bytes()))
@@ -79,7 +79,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, damage) -> None:
         open_vectors(path, 6)
 
 
-def test_a_file_left_by_an_exception_is_refused(tmp_path: Path) -> None:
+def test_file_of_an_aborted_write_is_rejected(tmp_path: Path) -> None:
     def killed_midway() -> None:
         with VectorWriter(tmp_path / "a.npy", 6) as writer:
             writer.append(vectors(3))

@@ -1,4 +1,4 @@
-"""Statistics in parts: each counts a few partitions and is published, so that a rerun reads only what changed.
+"""Statistics in parts: each counts a few partitions and is committed, so that a rerun reads only changed ones.
 
 A part of `dataset_statistics` is one parquet file; one of `image_statistics` is the shards of one embedding file, some
 hundred, so that there are 400 parts and not 41,455.

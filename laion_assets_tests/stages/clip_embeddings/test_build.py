@@ -73,7 +73,7 @@ def test_rows_are_the_samples_of_the_shards_in_order(sharded: Dataset) -> None:
     assert (texts.astype(np.float32) * again).sum(axis=1).min() > 0.999
 
 
-def test_the_manifest_says_what_made_it(sharded: Dataset) -> None:
+def test_manifest_describes_model_and_run(sharded: Dataset) -> None:
     details = build(sharded).manifest.details
     assert details["model"] == random_model().identity
     assert (details["width"], details["dtype"], details["device"], details["precision"]) == (
@@ -109,7 +109,7 @@ def test_the_columns_do_not_depend_on_the_values(bare: Dataset) -> None:
     assert all(schema.field(name).type == SCHEMA.field(name).type for name in SCHEMA.names)
 
 
-def test_done_work_is_not_done_again(sharded: Dataset) -> None:
+def test_complete_file_is_not_rebuilt(sharded: Dataset) -> None:
     first = build(sharded)
     second = build(sharded)
     assert (first.was_built, second.was_built) == (True, False)
@@ -155,7 +155,7 @@ def test_a_killed_run_continues_after_its_last_finished_group(
 
 
 @pytest.mark.parametrize(("batch", "threads"), [(1, 1), (64, 5), (7, 2)])
-def test_any_batch_and_number_of_threads_is_the_same(
+def test_vectors_do_not_depend_on_batch_size_and_threads(
     sharded: Dataset, tmp_path: Path, batch: int, threads: int
 ) -> None:
     build(sharded)
@@ -188,7 +188,7 @@ def test_processes_that_prepare_and_decode_give_the_same_bytes(bare: Dataset) ->
     assert [files_of(bare, 0), files_of(bare, 1)] == expected
 
 
-def test_a_picture_that_no_longer_decodes_is_dropped_in_all_three_and_counted(bare: Dataset) -> None:
+def test_undecodable_image_is_dropped_from_all_files_and_counted(bare: Dataset) -> None:
     broken = {2: b"\xff\xd8 no picture", 5: picture(5)[:700], 11: b""}
     publish_shard(bare, 0, 12, jpgs=broken | {11: b"GIF89a"})
     publish_shard(bare, 1, 3, jpgs={0: b"x", 1: b"y", 2: b"z"})
@@ -220,7 +220,7 @@ def test_a_shard_that_was_removed_is_named(built: Dataset) -> None:
         build(built)
 
 
-def test_nothing_is_published_from_a_damaged_shard(sharded: Dataset) -> None:
+def test_damaged_shard_commits_nothing(sharded: Dataset) -> None:
     tar = Store.of(sharded).local_root / ImageShards.path(LAYOUT, 1, ".tar")
     content = bytearray(tar.read_bytes())
     content[-20_000] ^= 0xFF
@@ -230,7 +230,7 @@ def test_nothing_is_published_from_a_damaged_shard(sharded: Dataset) -> None:
     assert read_manifest(Store.of(sharded), CLIP_EMBEDDINGS, "0") is None
 
 
-def test_an_altered_embedding_file_is_made_again(built: Dataset) -> None:
+def test_altered_embedding_file_is_rebuilt(built: Dataset) -> None:
     before = files_of(built)
     for kind in ("img_emb", "metadata"):
         path = local(built, kind)
@@ -244,14 +244,14 @@ def test_an_altered_embedding_file_is_made_again(built: Dataset) -> None:
         assert any("altered" in line for line in said)
 
 
-def test_a_shard_made_again_with_other_rows_makes_its_file_again(built: Dataset) -> None:
+def test_rebuilt_shard_with_other_rows_causes_a_rebuild(built: Dataset) -> None:
     publish_shard(built, 1, 5)
     assert build(built, 0).was_built
     assert not build(built, 1).was_built
     assert len(np.load(local(built, "img_emb"))) == ROWS[0] + 5
 
 
-def test_a_changed_shard_costs_its_own_group_only(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_shard_reencodes_only_its_group(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     before = np.load(local(built, "img_emb"))[ROWS[0] :].copy()
     publish_shard(built, 0, 21)
     encoded, encode = [], random_model().pixel_vectors
@@ -267,7 +267,7 @@ def test_a_changed_shard_costs_its_own_group_only(built: Dataset, monkeypatch: p
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
-def test_a_vector_without_direction_costs_its_row(bare: Dataset, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+def test_vector_without_direction_drops_its_row(bare: Dataset, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     publish_shard(bare, 0, 12)
     publish_shard(bare, 1, 5)
     encode, calls = random_model().pixel_vectors, []
@@ -331,13 +331,13 @@ def odd_image(row: int, mode: str) -> bytes:
     return buffer.getvalue()
 
 
-def test_another_model_than_the_datasets_is_refused(sharded: Dataset) -> None:
+def test_model_of_another_dataset_is_rejected(sharded: Dataset) -> None:
     other = replace(sharded, model="ViT-B/32")
     with pytest.raises(ModelError, match="ViT-B/32"):
         build(other)
 
 
-def test_progress_and_losses_are_said(bare: Dataset) -> None:
+def test_progress_and_dropped_rows_are_logged(bare: Dataset) -> None:
     publish_shard(bare, 0, 12, jpgs={2: b"broken"})
     publish_shard(bare, 1, 3)
     said: list[str] = []

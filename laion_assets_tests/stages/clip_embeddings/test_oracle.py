@@ -25,7 +25,7 @@ main(input_dataset=tars, output_folder=output, input_format="webdataset", clip_m
 """
 
 
-def test_clip_retrieval_gives_the_same_rows(built: Dataset, tmp_path: Path) -> None:
+def test_rows_equal_those_of_clip_retrieval_inference(built: Dataset, tmp_path: Path) -> None:
     store = Store.of(built)
     tars = store.address(f"{IMAGE_SHARDS}/{{00000..00001}}.tar")
     command = [sys.executable, "-c", INFERENCE, model_name(), str(tmp_path / "theirs"), tars]

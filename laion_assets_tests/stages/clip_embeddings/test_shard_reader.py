@@ -43,7 +43,7 @@ def test_a_shard_in_which_nothing_succeeded_has_no_samples(bare: Dataset) -> Non
     assert read(bare, 0) == read(bare, 1) == []
 
 
-def test_a_tar_cut_short_is_refused(built: Dataset) -> None:
+def test_truncated_tar_is_rejected(built: Dataset) -> None:
     tar = tar_of(built)
     tar.write_bytes(tar.read_bytes()[:-30_000])
     with pytest.raises(IntegrityError, match=r"00000\.tar.*member 0000000\d\d is missing"):
@@ -51,7 +51,7 @@ def test_a_tar_cut_short_is_refused(built: Dataset) -> None:
 
 
 @pytest.mark.parametrize("place", [100, 5_000, 40_000])
-def test_one_altered_byte_is_refused(built: Dataset, place: int) -> None:
+def test_one_altered_byte_is_rejected(built: Dataset, place: int) -> None:
     tar = tar_of(built)
     content = bytearray(tar.read_bytes())
     content[place] ^= 0xFF
@@ -83,14 +83,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_tar_that_breaks_the_law_is_refused_by_shard_and_member(bare: Dataset, change: str) -> None:
+def test_invalid_tar_is_rejected_naming_shard_and_member(bare: Dataset, change: str) -> None:
     altered, said = CHANGES[change]
     publish_shard(bare, 0, 9, change=altered)
     with pytest.raises(IntegrityError, match=rf"00000\.tar.*{said}"):
         read(bare)
 
 
-def test_a_dropped_member_after_publishing_is_named(bare: Dataset, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_member_removed_after_the_commit_is_named(bare: Dataset, tmp_path_factory: pytest.TempPathFactory) -> None:
     publish_shard(bare, 0, 9)
     before = tar_of(bare)
     from laion_assets_tests.stages.clip_embeddings.small_dataset import small_dataset

@@ -48,7 +48,9 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_back_answers_as_we_do(built: Dataset, tmp_path_factory: pytest.TempPathFactory, modality: str) -> None:
+def test_clip_retrieval_returns_our_results(
+    built: Dataset, tmp_path_factory: pytest.TempPathFactory, modality: str
+) -> None:
     folder = Store.of(built).local_root / KNN_INDICES
     paths = tmp_path_factory.mktemp("back") / "indices_paths.json"
     paths.write_text(json.dumps({"small": str(folder)}))

@@ -51,7 +51,7 @@ def publish_vectors(dataset: Dataset, embedding: int, rows: int, width: int = WI
         transaction.commit(Counts(rows, rows), settings="s", inputs=f"{rows} {width}", details=details)
 
 
-def test_an_id_is_the_row_in_the_files_in_order(built: Dataset) -> None:
+def test_id_is_the_row_in_the_concatenated_files(built: Dataset) -> None:
     store = Store.of(built)
     for modality, kind in (("image", "img_emb"), ("text", "text_emb")):
         vectors = np.concatenate([np.load(store.local_root / ClipEmbeddings.path(LAYOUT, i, kind)) for i in (0, 1)])
@@ -66,7 +66,7 @@ def test_an_id_is_the_row_in_the_files_in_order(built: Dataset) -> None:
             np.testing.assert_array_equal(ids[:, 0], np.arange(70))
 
 
-def test_the_manifest_and_the_json_say_what_was_built(built: Dataset) -> None:
+def test_manifest_and_json_describe_the_index(built: Dataset) -> None:
     manifest = read_manifest(Store.of(built), KNN_INDICES, "all")
     assert (manifest.counts.rows_in, manifest.counts.rows_out) == (70, 70)
     assert (manifest.details["model"], manifest.details["width"]) == (random_model().identity, 128)
@@ -81,7 +81,7 @@ def test_the_manifest_and_the_json_say_what_was_built(built: Dataset) -> None:
         assert infos["index_path"] == f"knn_indices/{modality}.index"
 
 
-def test_the_metadata_is_that_of_the_embedding_files(built: Dataset) -> None:
+def test_metadata_equals_that_of_the_embedding_files(built: Dataset) -> None:
     root = Store.of(built).local_root
     for embedding in (0, 1):
         source = root / ClipEmbeddings.path(LAYOUT, embedding, "metadata")
@@ -92,7 +92,7 @@ def test_the_metadata_is_that_of_the_embedding_files(built: Dataset) -> None:
     assert Path(paths["small"]).name == KNN_INDICES
 
 
-def test_metadata_takes_no_second_place_on_the_disk(bare: Dataset) -> None:
+def test_metadata_is_hard_linked(bare: Dataset) -> None:
     for embedding in (0, 1):
         publish_vectors(bare, embedding, 20)
     build(bare)
@@ -101,11 +101,11 @@ def test_metadata_takes_no_second_place_on_the_disk(bare: Dataset) -> None:
     assert os.path.samefile(source, root / KNN_INDICES / "metadata" / source.name)
 
 
-def test_done_work_is_not_done_again(built: Dataset) -> None:
+def test_complete_indices_are_not_rebuilt(built: Dataset) -> None:
     assert not build(built).was_built
 
 
-def test_a_damaged_index_is_built_again(built: Dataset) -> None:
+def test_damaged_index_is_rebuilt(built: Dataset) -> None:
     path = Store.of(built).local_root / KNN_INDICES / "image.index"
     content = bytearray(path.read_bytes())
     content[-50] ^= 0x10
@@ -115,7 +115,7 @@ def test_a_damaged_index_is_built_again(built: Dataset) -> None:
     assert not build(built).was_built
 
 
-def test_changed_embeddings_make_it_again(built: Dataset) -> None:
+def test_changed_embeddings_cause_a_rebuild(built: Dataset) -> None:
     publish_shard(built, 3, 12)
     build_embeddings(built, 1)
     made = build(built)
@@ -124,7 +124,7 @@ def test_changed_embeddings_make_it_again(built: Dataset) -> None:
 
 
 @pytest.mark.parametrize("rows", [(1, 0), (0, 1), (2, 3), (9, 0), (300, 38)])
-def test_few_vectors_give_a_small_working_index(bare: Dataset, rows: tuple[int, int]) -> None:
+def test_few_vectors_give_a_working_index(bare: Dataset, rows: tuple[int, int]) -> None:
     for embedding, count in enumerate(rows):
         publish_vectors(bare, embedding, count)
     manifest, _ = build(bare)
@@ -132,7 +132,7 @@ def test_few_vectors_give_a_small_working_index(bare: Dataset, rows: tuple[int, 
     assert manifest.details["image"]["recall_at_10"]["text"] == 1.0
 
 
-def test_the_uncompressed_small_index_is_searched_whole(bare: Dataset) -> None:
+def test_small_uncompressed_index_is_searched_exhaustively(bare: Dataset) -> None:
     publish_vectors(bare, 0, 1_500)
     publish_vectors(bare, 1, 700)
     details = build(bare).manifest.details["image"]
@@ -141,7 +141,7 @@ def test_the_uncompressed_small_index_is_searched_whole(bare: Dataset) -> None:
     assert details["recall_at_10"] == {"image": 1.0, "text": 1.0}
 
 
-def test_a_quantised_index_holds_every_vector_and_says_its_recall(bare: Dataset) -> None:
+def test_quantised_index_has_every_vector_and_reports_its_recall(bare: Dataset) -> None:
     publish_vectors(bare, 0, 5_500, width=16)
     publish_vectors(bare, 1, 4_500, width=16)
     small = replace(bare, index=IndexSettings("300K", "2G", recall_queries=20, cores=1))
@@ -151,7 +151,7 @@ def test_a_quantised_index_holds_every_vector_and_says_its_recall(bare: Dataset)
     assert 0.05 < details["recall_at_10"]["image"] < 1
 
 
-def test_no_vectors_are_a_clear_error(bare: Dataset) -> None:
+def test_no_vectors_are_an_error(bare: Dataset) -> None:
     publish_vectors(bare, 0, 0)
     publish_vectors(bare, 1, 0)
     with pytest.raises(IndexBuildError, match="small has no vectors"):
@@ -161,12 +161,12 @@ def test_no_vectors_are_a_clear_error(bare: Dataset) -> None:
 @pytest.mark.parametrize(
     ("most", "available", "said"),
     [
-        ("1K", "2G", "that small"),
+        ("1K", "2G", "small enough"),
         ("200M", "200M", "increase current_memory_available"),
         ("10M", "11M", "increase current_memory_available"),
     ],
 )
-def test_too_little_memory_is_a_clear_error(bare: Dataset, most: str, available: str, said: str) -> None:
+def test_too_little_memory_is_an_error_naming_the_setting(bare: Dataset, most: str, available: str, said: str) -> None:
     publish_vectors(bare, 0, 6_000)
     publish_vectors(bare, 1, 5_000)
     dataset = replace(bare, index=IndexSettings(most, available, recall_queries=5, cores=2))
@@ -176,7 +176,7 @@ def test_too_little_memory_is_a_clear_error(bare: Dataset, most: str, available:
     assert read_manifest(Store.of(bare), KNN_INDICES, "all") is None
 
 
-def test_an_old_index_stays_published_when_the_new_one_fails(built: Dataset) -> None:
+def test_old_index_stays_committed_if_the_build_fails(built: Dataset) -> None:
     before = read_manifest(Store.of(built), KNN_INDICES, "all")
     with pytest.raises(IndexBuildError):
         build(replace(built, index=IndexSettings("199M", "199M")))
@@ -211,7 +211,7 @@ def test_an_npy_of_another_width_is_named(bare: Dataset, kind: str) -> None:
     publish_vectors(bare, 1, 8)
     path = Store.of(bare).local_root / ClipEmbeddings.path(LAYOUT, 1, kind)
     np.save(path, np.load(path).reshape(16, 16))
-    with pytest.raises(EmbeddingError, match=rf"{kind}_1\.npy.*16 wide.*32"):
+    with pytest.raises(EmbeddingError, match=rf"{kind}_1\.npy.*width 16.*32"):
         build(bare)
 
 
@@ -225,7 +225,7 @@ def test_foreign_files_among_the_embeddings_are_ignored(bare: Dataset) -> None:
     assert index_of(bare).ntotal == 16
 
 
-def test_metadata_of_the_index_before_is_removed(built: Dataset) -> None:
+def test_metadata_of_the_previous_index_is_removed(built: Dataset) -> None:
     folder = Store.of(built).local_root / KNN_INDICES / "metadata"
     one = replace(built, layout=replace(LAYOUT, embedding_files=1))
     Store.of(built).delete(f"manifests/{CLIP_EMBEDDINGS}")
@@ -234,7 +234,7 @@ def test_metadata_of_the_index_before_is_removed(built: Dataset) -> None:
     assert [path.name for path in folder.iterdir()] == ["metadata_0.parquet"]
 
 
-def test_settings_that_make_no_sense_are_refused() -> None:
+def test_invalid_settings_are_rejected() -> None:
     with pytest.raises(SettingError, match=r"index\.metric_type"):
         IndexSettings(metric_type="cosine")
     with pytest.raises(SettingError, match=r"index\.recall_queries"):

@@ -26,7 +26,7 @@ def flat(*arrays: np.ndarray) -> faiss.Index:
     return index
 
 
-def test_the_exact_kth_is_that_of_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_kth_covers_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
     import laion_assets.stages.knn_indices.recall as module
 
     monkeypatch.setattr(module, "BLOCK_ROWS", 7)
@@ -50,7 +50,7 @@ def test_an_exact_index_has_recall_1_and_a_poor_one_less() -> None:
     assert measure_recall(shifted, vectors(*own), vectors(other), 50, names)["image"] < 0.2
 
 
-def test_equal_pictures_are_interchangeable() -> None:
+def test_identical_images_are_interchangeable() -> None:
     twins = np.repeat(unit(5, 1), 8, axis=0)
     assert measure_recall(flat(twins), vectors(twins), vectors(twins), 40, ("image", "text"))["image"] == 1.0
 

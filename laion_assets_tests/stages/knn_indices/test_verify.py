@@ -38,7 +38,7 @@ def rebuild(dataset: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> Non
     store.write_bytes(manifest_path(KNN_INDICES, "all"), Manifest(**fields).to_json())
 
 
-def test_sound_indices_have_no_problems(built: Dataset) -> None:
+def test_intact_indices_have_no_problems(built: Dataset) -> None:
     found = verify(built)
     assert found.ok, found.problems
     assert found.npy_rows == found.ntotal == {"image": 70, "text": 70}
@@ -47,28 +47,28 @@ def test_sound_indices_have_no_problems(built: Dataset) -> None:
 
 
 BROKEN = {
-    "a vector dropped": (lambda v: v[:-1], "image.index holds 69 vectors and the img_emb files 70"),
-    "a vector doubled": (lambda v: np.concatenate([v, v[:1]]), "image.index holds 71 vectors"),
-    "ids off by one": (lambda v: np.roll(v, 1, axis=0), "image.index: 70 of 70 sampled vectors do not find themselves"),
-    "two ids exchanged": (lambda v: v[[1, 0, *range(2, 70)]], "image.index: 2 of 70 .* the first is id 0"),
+    "a dropped vector": (lambda v: v[:-1], "image.index has 69 vectors, but the img_emb files have 70"),
+    "a duplicated vector": (lambda v: np.concatenate([v, v[:1]]), "image.index has 71 vectors"),
+    "ids off by one": (lambda v: np.roll(v, 1, axis=0), "image.index: 70 of 70 sampled vectors are not found"),
+    "two ids exchanged": (lambda v: v[[1, 0, *range(2, 70)]], "image.index: 2 of 70 .* first: 0"),
 }
 
 
 @pytest.mark.parametrize("invariant", BROKEN)
-def test_a_broken_law_is_seen_and_named(built: Dataset, invariant: str) -> None:
+def test_violated_invariant_is_reported(built: Dataset, invariant: str) -> None:
     change, said = BROKEN[invariant]
     rebuild(built, change)
     problems = verify(built).problems
     assert any(re.search(said, problem) for problem in problems), problems
 
 
-def test_a_damaged_index_is_named(built: Dataset) -> None:
+def test_damaged_index_is_reported(built: Dataset) -> None:
     path = Store.of(built).local_root / KNN_INDICES / "text.index"
     path.write_bytes(path.read_bytes()[:-1])
     problems = verify(built).problems
-    assert any("text.index is not opened" in problem for problem in problems), problems
+    assert any("text.index is damaged" in problem for problem in problems), problems
 
 
-def test_indices_that_are_not_published_are_refused(bare: Dataset) -> None:
+def test_missing_indices_are_rejected(bare: Dataset) -> None:
     with pytest.raises(IncompleteError, match="knn_indices"):
         verify(bare)

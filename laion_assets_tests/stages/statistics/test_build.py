@@ -60,7 +60,7 @@ def no_model() -> Any:
     raise AssertionError("no model is needed")
 
 
-def test_figures_of_the_rows_are_those_of_the_rows_one_by_one(counted: Dataset) -> None:
+def test_dataset_figures_equal_those_counted_row_by_row(counted: Dataset) -> None:
     build(counted, DATASET_STATISTICS)
     found = read_summaries(Store.of(counted))[DATASET_STATISTICS]
     rows = [row for partition in range(3) for row in dedup_rows(partition)]
@@ -86,7 +86,7 @@ def test_figures_of_the_rows_are_those_of_the_rows_one_by_one(counted: Dataset) 
     assert found["source_files"]["most_rows"] == Counter(row["source_file"] for row in rows).most_common(1)[0][1]
 
 
-def test_figures_of_the_pictures_are_those_of_the_shards(counted: Dataset) -> None:
+def test_image_figures_equal_those_of_the_shards(counted: Dataset) -> None:
     build(counted, IMAGE_STATISTICS)
     found = read_summaries(Store.of(counted))[IMAGE_STATISTICS]
     rows = [row for shard in range(7) for row in shard_rows(shard)]
@@ -108,7 +108,7 @@ def test_figures_of_the_pictures_are_those_of_the_shards(counted: Dataset) -> No
         (IMAGE_STATISTICS, lambda dataset: publish_shard(dataset, 6, shard_rows(9, 33)), "1 counted, 1 unchanged"),
     ],
 )
-def test_a_rerun_counts_only_what_changed_and_gives_the_same_as_a_first_run(
+def test_rerun_counts_only_changed_partitions_with_the_same_result(
     counted: Dataset, asset: str, change: Callable[[Dataset], None], expected: str, tmp_path: Path
 ) -> None:
     build(counted, asset)
@@ -128,9 +128,9 @@ def test_a_rerun_counts_only_what_changed_and_gives_the_same_as_a_first_run(
     assert bytes_of(counted) == changed
 
 
-def test_what_is_published_so_far_is_counted_and_said(dataset: Dataset) -> None:
+def test_committed_partitions_are_counted_and_their_number_reported(dataset: Dataset) -> None:
     dataset = replace(dataset, layout=LAYOUT)
-    with pytest.raises(IncompleteError, match="nothing of dedup_parquet of sample is published"):
+    with pytest.raises(IncompleteError, match="No partition of sample/dedup_parquet is committed"):
         build(dataset, DATASET_STATISTICS)
     publish_dedup(dataset, 2, dedup_rows(2))
     build(dataset, DATASET_STATISTICS)
@@ -167,7 +167,7 @@ def test_the_check_finds_counts_that_differ_from_the_manifests(counted: Dataset,
     assert "and the manifests of" in problems
 
 
-def test_the_report_is_one_page_of_valid_parts_that_needs_no_network_and_trusts_no_text(counted: Dataset) -> None:
+def test_report_is_one_page_without_network_requests_and_escapes_text(counted: Dataset) -> None:
     build(counted, DATASET_STATISTICS)
     build(counted, IMAGE_STATISTICS)
     page = (Path(Store.of(counted).url) / REPORT).read_text()
@@ -189,7 +189,7 @@ def test_the_command_prints_the_figures_and_where_the_report_is(
     run = CliRunner()
     none = run.invoke(cli, ["statistics"])
     assert isinstance(none.exception, IncompleteError)
-    assert "materialize its dataset_statistics and image_statistics" in str(none.exception)
+    assert "Materialize its dataset_statistics and image_statistics" in str(none.exception)
     build(counted, DATASET_STATISTICS)
     build(counted, IMAGE_STATISTICS)
     done = run.invoke(cli, ["statistics"], catch_exceptions=False)
@@ -199,7 +199,7 @@ def test_the_command_prints_the_figures_and_where_the_report_is(
     assert json.loads(as_json.stdout)[DATASET_STATISTICS]["rows"] == 120
 
 
-def test_statistics_come_right_behind_what_they_count(dataset: Dataset) -> None:
+def test_statistics_follow_the_stage_that_they_count(dataset: Dataset) -> None:
     order = stage_names(dataset)
     assert ("dedup_parquet", DATASET_STATISTICS) in list(pairwise(order))
     assert ("image_shards", IMAGE_STATISTICS) in list(pairwise(order))

@@ -42,7 +42,7 @@ def test_parts_add_up_to_the_whole(parts: list[list[int | None]]) -> None:
     assert table.equals(table.sort_by([("measure", "ascending"), ("value", "ascending")]))
 
 
-def test_many_distinct_values_are_added_up_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_distinct_values_are_compacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counts_module, "_COMPACT_ROWS", 50)
     counter = Counter()
     for number in range(200):
@@ -61,7 +61,7 @@ def test_quantiles_are_those_of_the_rows(values: list[int], share: float) -> Non
     assert quantiles(Tally(values), [share]) == {f"{share:g}": expected}
 
 
-def test_nothing_has_no_quantiles() -> None:
+def test_no_rows_have_no_quantiles() -> None:
     assert quantiles({}, [0.5]) == {}
     assert Counter().table().num_rows == 0
 
@@ -73,7 +73,7 @@ def test_classes_and_bins() -> None:
     assert binned(found, [0, 100, 300, 301]) == [0, 1, 6]
 
 
-def test_similarities_are_counted_in_steps_that_do_not_suffer_from_binary_fractions() -> None:
+def test_similarity_steps_are_exact_despite_binary_fractions() -> None:
     given_ = [0.3, 0.29, 0.0001, -0.00005, 1.0, 0.30009, None, 0.57]
     assert similarity_steps(pa.chunked_array([given_])).to_pylist() == [3000, 2900, 1, -1, 10000, 3000, None, 5700]
 
@@ -90,6 +90,6 @@ def test_similarities_are_counted_in_steps_that_do_not_suffer_from_binary_fracti
         "https:///nothing",
     ],
 )
-def test_hosts_are_what_urlsplit_finds(url: str) -> None:
+def test_hosts_equal_those_of_urlsplit(url: str) -> None:
     (host,) = hosts(pa.array([url])).to_pylist()
     assert (host or "").strip("[]") == (urlsplit(url).hostname or "")

@@ -23,7 +23,7 @@ def titles(manifests: Iterable[Manifest]) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 119, 120, 121, 1_000])
-def test_every_shard_is_in_one_span_of_at_most_120(count: int) -> None:
+def test_every_shard_is_in_one_of_at_most_120_ranges(count: int) -> None:
     shards = shard_table(
         [manifest(shard, shard % 5, http_404=shard % 3, deadline=1) for shard in range(40, 40 + count)]
     )
@@ -36,7 +36,7 @@ def test_every_shard_is_in_one_span_of_at_most_120(count: int) -> None:
     assert all(part.rows == part.images + part.reasons.total() for part in found)
 
 
-def test_shards_that_are_not_published_leave_a_gap() -> None:
+def test_shards_that_are_not_committed_leave_a_gap() -> None:
     assert [part.first for part in shard_ranges(shard_table([manifest(shard) for shard in (0, 1, 500, 1_199)]))] == [
         0,
         500,
@@ -44,7 +44,7 @@ def test_shards_that_are_not_published_leave_a_gap() -> None:
     ]
 
 
-def test_the_rate_over_time_adds_up_to_the_pictures_and_is_0_where_nothing_came() -> None:
+def test_throughput_adds_up_to_the_images_and_is_0_in_gaps() -> None:
     seconds = [*range(0, 200, 2), *range(3_400, 3_602, 2)]
     found = throughput_over_time(shard_table([manifest(shard, 10, second) for shard, second in enumerate(seconds)]))
     width_s = found[1][0] - found[0][0]
@@ -55,14 +55,14 @@ def test_the_rate_over_time_adds_up_to_the_pictures_and_is_0_where_nothing_came(
     assert found[20][1] == 0
 
 
-def test_fewer_than_two_points_or_shards_of_one_second_are_no_plot() -> None:
+def test_too_few_points_give_no_throughput_plot() -> None:
     assert throughput_over_time(shard_table([manifest(n, 10, n) for n in range(7)])) == []
     assert throughput_over_time(shard_table([manifest(n) for n in range(100)])) == []
     assert throughput_over_time(shard_table([])) == []
     assert throughput_over_time(shard_table([manifest(n, 10, n) for n in range(8)])) == [(0, 40 / 3.5), (3.5, 40 / 3.5)]
 
 
-def test_a_bad_hour_is_seen_in_the_shards_it_hit() -> None:
+def test_failures_show_in_the_affected_ranges() -> None:
     hit = range(50, 60)
     shards = shard_table(
         [manifest(n, 0 if n in hit else 9, n, **({"dns_failure": 9} if n in hit else {})) for n in range(100)]
@@ -81,10 +81,10 @@ def test_more_reasons_than_colours_are_added_up_as_others() -> None:
     assert sorted(labels) == ["all others", *(f"reason_{letter}" for letter in "abcdef")]
 
 
-def test_without_shards_pictures_or_failures_nothing_is_drawn_that_says_nothing() -> None:
+def test_plots_without_data_are_left_out() -> None:
     assert shard_charts(SHARDS_SCHEMA.empty_table()) == []
     assert titles([manifest(0, 0, http_404=3)]) == [
         "Failures over the shards, by reason",
-        "Rate over the shards: the median, and from the slowest to the fastest",
+        "Images per second over the shards: median, slowest to fastest",
     ]
     assert "Failures over the shards, by reason" not in titles([manifest(0), manifest(1)])

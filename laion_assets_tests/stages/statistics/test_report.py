@@ -46,7 +46,7 @@ def hostile(dataset: Dataset) -> Dataset:
     return publish_hostile(dataset)
 
 
-def test_the_report_holds_text_as_text(hostile: Dataset) -> None:
+def test_report_escapes_untrusted_text(hostile: Dataset) -> None:
     page = (Path(Store.of(hostile).url) / REPORT).read_text("utf-8")
     assert not INVISIBLE.search(page.replace("\n", ""))
     reader = Reader()
@@ -65,7 +65,7 @@ def test_the_report_holds_text_as_text(hostile: Dataset) -> None:
     assert page.index("Content-Security-Policy") < min(page.index("<style>"), page.index("<title>"))
 
 
-def test_plots_are_valid_and_hold_text_as_text(hostile: Dataset) -> None:
+def test_plots_are_valid_and_escape_untrusted_text(hostile: Dataset) -> None:
     store = Store.of(hostile)
     for asset, summary in read_summaries(store).items():
         for _, svg in read_charts(store, asset, summary):
@@ -77,7 +77,7 @@ def test_plots_are_valid_and_hold_text_as_text(hostile: Dataset) -> None:
 
 
 @pytest.mark.parametrize("text", ["a$x^2$b", "$\\frac{$ $x^2$", "$\\bad{$", "_hidden"])
-def test_signs_of_formulas_and_hidden_labels_are_drawn_as_they_are(text: str) -> None:
+def test_dollar_signs_and_leading_underscores_are_drawn_literally(text: str) -> None:
     for svg in (bars("a", [(text, 1), ("b", 2)]), areas("b", [0, 1], [(text, [0.5, 0.5])], "shard")):
         drawn = {element.text for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("}text")}
         assert text in {label.strip() for label in drawn if label}

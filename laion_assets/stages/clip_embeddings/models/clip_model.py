@@ -59,7 +59,7 @@ class ClipModel:
         self.preparation = preparation
         self.decoders = decoders
         self._graphs: dict[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]] = {}
-        self.width = int(self.encode_texts(["a picture"]).shape[1])
+        self.width = int(self.encode_texts(["an image"]).shape[1])
 
     def preprocess(self, image: "Image.Image") -> "torch.Tensor":
         """Preprocess an image for the model: (3, h, w) float32. Safe to call from many threads."""

@@ -47,7 +47,7 @@ def test_no_rows_give_no_rows() -> None:
     assert random_model().encode_texts([]).shape == (0, random_model().width)
 
 
-def test_the_name_says_the_weights() -> None:
+def test_identity_names_the_weights() -> None:
     assert random_model().identity == weights_identity(model_name())
     assert "@" in random_model().identity
 
@@ -80,7 +80,7 @@ def test_cleaning_changes_no_tokens(caption: str) -> None:
     assert torch.equal(tokenizer([clean_caption(caption)]), tokenizer([caption]))
 
 
-def test_the_tokenizers_memory_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokenizer_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     import laion_assets.stages.clip_embeddings.models.tokenizer as module
 
     monkeypatch.setattr(module, "_MAX_CACHED_WORDS", 50)
@@ -110,7 +110,7 @@ def test_out_of_gpu_memory_halves_the_batch_with_the_same_result(monkeypatch: py
     assert max(sizes) == 3, "the size that fits is remembered"
 
 
-def test_one_picture_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_image_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(model_name(), device="cpu")
 
     def no_memory(part: torch.Tensor) -> torch.Tensor:
@@ -142,12 +142,12 @@ MISSING = ["open_clip:laion-assets-sample//not/there.safetensors", "open_clip:NO
 
 
 @pytest.mark.parametrize("name", MISSING)
-def test_a_model_that_cannot_be_had_is_a_model_error(name: str) -> None:
+def test_unavailable_model_is_a_model_error(name: str) -> None:
     with pytest.raises(ModelError, match=r"cannot be (loaded|read)"):
         load_model(name, device="cpu")
 
 
-def test_a_device_that_is_not_there_is_a_model_error() -> None:
+def test_unavailable_device_is_a_model_error() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match=r"embeddings\.device"):
             load_model(model_name(), device="cuda")
