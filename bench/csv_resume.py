@@ -1,4 +1,4 @@
-"""Killed in the middle and started again: what the server's access log says of the second try."""
+"""A fetch that is killed and started again, checked by the server's access log."""
 
 import hashlib
 import os
@@ -18,14 +18,17 @@ from laion_assets.store.manifest import disagreement, read_manifest
 from laion_assets.store.store import Store
 
 KILL_AT_SHARE = 0.4
-"""Of the files; the large ones, at a capped rate, are in the middle then."""
+"""Share of complete files at the kill. The large files, whose rate is limited, are incomplete then."""
 _LIMIT_S = 300.0
 
 
 @dataclass(frozen=True)
 class Resume:
-    """`complete`: files whole on disk at the kill; `refetched`: of them sent again; `resumed`: by Range, from where
-    they were; `bytes_twice`: bytes that were on disk at the kill and came again."""
+    """The result of a resumption.
+
+    `complete` and `partial` files were on disk at the kill. Of the complete ones, `refetched` were sent again. Of the
+    partial ones, `resumed` continued by a range request. `bytes_twice` were on disk at the kill and were sent again.
+    """
 
     complete: int
     partial: int
@@ -36,7 +39,7 @@ class Resume:
 
 
 def kill_and_resume(tree: CsvTree, folder: Path, rate: int, log: Callable[[str], None]) -> Resume:
-    """Kill a fetch with -9, fetch again, compare. Raises RuntimeError unless the result is the tree, byte for byte."""
+    """Kill a fetch with -9, fetch again, and compare. Raises RuntimeError if the result differs from the tree."""
     root = folder / "resumed"
     held_in = root / "laion400m" / PARTIAL_FOLDER
     with tree.served(rate) as url:
@@ -75,7 +78,7 @@ def _wait_for_share(held_in: Path, files: int, process: "subprocess.Popen[bytes]
 
 
 def _held(held_in: Path, tree: CsvTree) -> dict[str, int]:
-    """Bytes on disk at the kill, by path; looked up by file sizes, not by our own journal."""
+    """Return the bytes on disk at the kill, by path, from file sizes and not from our journal."""
     sizes = {name: (held_in / name).stat().st_size for name in os.listdir(held_in)}
     names = {path: hashlib.md5(path.encode()).hexdigest() for path in tree.files}
     return {path: sizes[name] for path, name in names.items() if name in sizes}

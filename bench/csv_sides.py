@@ -1,4 +1,4 @@
-"""The two sides of the raw_csv benchmark: fetch_raw_csv in a process of its own, and aria2c with the recipe's settings.
+"""The two sides of the raw_csv benchmark: fetch_raw_csv in its own process, and aria2c with the recipe's settings.
 
 python bench/csv_sides.py URL ROOT [DOWNLOADS]      ours; the last line is JSON
 """
@@ -19,7 +19,7 @@ RECIPE = ("-j", "100", "-x", "16", "-s", "16", "-c")
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a side: seconds, CPU seconds of its processes, and those until the listing was read (ours)."""
+    """One run of a side: seconds, CPU seconds of its processes, and seconds until the listing was read (ours)."""
 
     seconds: float
     cpu_s: float
@@ -28,7 +28,7 @@ class Run:
 
 
 def run_ours(url: str, root: Path, log: Callable[[str], None]) -> Run:
-    """fetch_raw_csv: listing, download, hashing, commit. Raises RuntimeError if it fails."""
+    """Run fetch_raw_csv: listing, download, hashing, commit. Raises RuntimeError if it fails."""
     with subprocess.Popen(command_of_ours(url, root), stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout is not None
         last = ""
@@ -37,17 +37,17 @@ def run_ours(url: str, root: Path, log: Callable[[str], None]) -> Run:
             log(f"  ours: {last[:110]}")
     if process.returncode:
         raise RuntimeError(f"fetch_raw_csv ended with {process.returncode}")
-    said = json.loads(last)
-    return Run(said["seconds"], said["cpu_s"], said["listing_s"], said["peak_mib"])
+    result = json.loads(last)
+    return Run(result["seconds"], result["cpu_s"], result["listing_s"], result["peak_mib"])
 
 
 def command_of_ours(url: str, root: Path) -> list[str]:
-    """The command line of our side."""
+    """Return the command line of our side."""
     return [sys.executable, str(Path(__file__)), url, str(root)]
 
 
 def run_aria2c(url: str, paths: list[str], folder: Path, extra: tuple[str, ...] = ()) -> Run:
-    """aria2c over a list of the same URLs: it has no listing of its own. Raises RuntimeError if it fails."""
+    """Run aria2c on a list of the same URLs, as it cannot read listings. Raises RuntimeError if it fails."""
     folder.mkdir(parents=True)
     names = folder.with_suffix(".urls")
     names.write_text("".join(f"{url}{path}\n out={path}\n" for path in paths), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A tree of CSV files behind a web server on loopback, and what its access log says."""
+"""A tree of CSV files behind a web server on loopback, and its access log."""
 
 import contextlib
 import os
@@ -31,12 +31,12 @@ http {{
 }}
 """
 _USER = "user root;" if os.geteuid() == 0 else ""
-"""Else the workers of root's nginx belong to another user, who may not read a temporary folder."""
+"""By default, nginx started by root runs its workers as another user, who cannot read a temporary folder."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One answer of the server."""
+    """One response of the server."""
 
     connection: str
     status: int
@@ -46,7 +46,7 @@ class Line:
 
 
 class CsvTree:
-    """`files` gives the size in bytes of each file by its path."""
+    """A tree of files. `files` has the size in bytes of each file, by path."""
 
     def __init__(self, folder: Path, small: int, large: int, large_bytes: int) -> None:
         self.folder = folder
@@ -70,11 +70,11 @@ class CsvTree:
 
     @property
     def bytes(self) -> int:
-        """Of all files."""
+        """Size of all files in bytes."""
         return sum(self.files.values())
 
     def log(self, skip: int = 0) -> list[Line]:
-        """The answers so far, without the first `skip`."""
+        """Return the responses so far, without the first `skip`."""
         found = []
         for line in (self.folder / "access.log").read_text(encoding="utf-8").splitlines()[skip:]:
             connection, status, sent, path, asked = line.split(" ", 4)
@@ -83,7 +83,7 @@ class CsvTree:
 
     @contextlib.contextmanager
     def served(self, rate: int = 0) -> Iterator[str]:
-        """The tree's URL while a server runs; `rate` caps each download of a large file, bytes/s."""
+        """Run a server and yield the URL of the tree. `rate` limits each download of a large file, in bytes/s."""
         port = _free_port()
         if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
             conf = self.folder / "nginx.conf"

@@ -1,8 +1,8 @@
-"""CPU an image of decoding in a process of its own against decoding in the same process, alternating by 25 pictures.
+"""CPU per image of decoding in a separate process compared with the same process, alternating every 25 images.
 
-    python bench/decoder_process.py [--pictures 300]
+    python bench/decoder_process.py [--images 300]
 
-The pictures are those of bench/photographs.py. CPU is the time on a core by the kernel (/proc/PID/schedstat).
+The images are those of bench/photographs.py. CPU is the kernel's run time of the process (/proc/PID/schedstat).
 Prints a JSON object as its last line.
 """
 
@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.photographs import make_photos
 from laion_assets.stages.image_shards.decoding import decoder_process
-from laion_assets.stages.image_shards.decoding.reencoding import Reencoded, Reencoder
+from laion_assets.stages.image_shards.decoding.reencoded import Reencoded
+from laion_assets.stages.image_shards.decoding.reencoding import Reencoder
 from laion_assets.stages.image_shards.settings import ImageSettings
 
 BATCH = 25
@@ -27,10 +28,10 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the figures."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--pictures", type=int, default=300)
-    count = arguments.parse_args().pictures
+    arguments.add_argument("--images", type=int, default=300)
+    count = arguments.parse_args().images
     with tempfile.TemporaryDirectory() as folder:
         make_photos(Path(folder), count, seed=5)
         bodies = [path.read_bytes() for path in sorted(Path(folder).iterdir())]
@@ -40,7 +41,7 @@ def main() -> None:
         start_s = time.perf_counter() - started
     process = decoder_process.running_process()
     for body in bodies[:BATCH]:
-        assert there(images, [body]) == [here(body)]
+        assert reencode_there(images, [body]) == [here(body)]
     inside = worker = child = 0.0
     for _ in range(ROUNDS):
         for first in range(0, count, BATCH):
@@ -49,34 +50,34 @@ def main() -> None:
             for body in batch:
                 here(body)
             between, child_before = cpu_s(os.getpid()), cpu_s(process)
-            there(images, batch)
+            reencode_there(images, batch)
             inside += between - before
             worker += cpu_s(os.getpid()) - between
             child += cpu_s(process) - child_before
-    images_made = ROUNDS * count
+    images_done = ROUNDS * count
     figures = {
-        "in_process_ms": 1e3 * inside / images_made,
-        "worker_ms": 1e3 * worker / images_made,
-        "child_ms": 1e3 * child / images_made,
+        "in_process_ms": 1e3 * inside / images_done,
+        "worker_ms": 1e3 * worker / images_done,
+        "child_ms": 1e3 * child / images_done,
         "more": (worker + child) / inside - 1,
         "start_s": start_s,
     }
     print(json.dumps({"bench": "decoder_process", **{name: round(value, 4) for name, value in figures.items()}}))
 
 
-def there(images: ImageSettings, bodies: list[bytes]) -> list[Reencoded]:
-    """The bodies through the decoder's process, as a shard's go."""
-    made = []
+def reencode_there(images: ImageSettings, bodies: list[bytes]) -> list[Reencoded]:
+    """Re-encode the bodies in the decoder process, as a shard does."""
+    done = []
     with decoder_process.Decoder(images) as decoder:
         for body in bodies:
             if decoder.full:
-                made.append(decoder.take().reencoded)
+                done.append(decoder.take().reencoded)
             decoder.put(body)
-        return made + [decoder.take().reencoded for _ in range(len(bodies) - len(made))]
+        return done + [decoder.take().reencoded for _ in range(len(bodies) - len(done))]
 
 
 def cpu_s(process: int) -> float:
-    """Seconds that a process's main thread has spent on cores."""
+    """Return the CPU seconds of a process's main thread."""
     return int(Path(f"/proc/{process}/schedstat").read_text(encoding="utf-8").split()[0]) / 1e9
 
 

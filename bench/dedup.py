@@ -1,10 +1,10 @@
-"""dedup_parquet against the recipe's deduplication, and DuckDB for reference, on one made-up crawl.
+"""Benchmark of dedup_parquet against the recipe's deduplication, with DuckDB for reference, on one synthetic crawl.
 
     python bench/dedup.py                       20 M rows: ours, the recipe and DuckDB, alternating
-    python bench/dedup.py --rounds 3            the same, three times, medians
-    python bench/dedup.py --growth              ours alone at 5, 10, 20 and 40 M rows: time a row, and peak memory
+    python bench/dedup.py --rounds 3            the same, three times, with medians
+    python bench/dedup.py --growth              only ours at 5, 10, 20 and 40 M rows: time per row and peak memory
 
-After each run of ours the rows are counted again from the published files, and must be what the crawl's maker knows:
+After each run of ours, the rows are counted in the committed files and compared with the known counts of the crawl:
 rows read = kept + duplicates + quarantined by reason. The last line is a JSON object.
 """
 
@@ -28,9 +28,9 @@ from process_tree import Used, run_measured
 GROWTH_ROWS = (5_000_000, 10_000_000, 20_000_000, 40_000_000)
 GROWTH_AT_MOST = 1.15
 JVM_MEMORY_BESIDE_HEAP_MIB = 1_024
-"""Code, threads, Netty's and Arrow's buffers beside the JVM's heap."""
+"""Memory of the JVM in addition to its heap: code, threads, buffers of Netty and Arrow."""
 PYTHON_WORKER_BUDGET_MIB = 640
-"""A Python worker's own memory, whatever the number of rows; beside it the pages of the mapped file of its runs."""
+"""Private memory of a Python worker for any number of rows, without the pages of its mapped file of runs."""
 
 
 @dataclass
@@ -43,11 +43,11 @@ class Result:
     kept: int = 0
 
     def add(self, used: Used) -> dict[str, Any]:
-        """Count a run; returns what it said of itself."""
-        said = json.loads(used.last_line)
-        self.seconds.append(said["seconds"])
+        """Add a run, and return the figures that it printed."""
+        result_line = json.loads(used.last_line)
+        self.seconds.append(result_line["seconds"])
         self.used.append(used)
-        return said
+        return result_line
 
     @property
     def median_s(self) -> float:
@@ -58,11 +58,11 @@ class Result:
         return statistics.median(getattr(used, name) for used in self.used)
 
     def peak(self, kind: str) -> float:
-        """Largest resident memory of one process of this kind in any run, MiB."""
+        """Return the largest resident memory of a process of this kind in any run, in MiB."""
         return max(used.peak_of.get(kind, 0.0) for used in self.used)
 
     def own(self, kind: str) -> float:
-        """The same without the pages of mapped files: a partition's runs lie in one, in the system's cache."""
+        """Return the same without the pages of mapped files, such as the file of a partition's runs."""
         return max(used.own_of.get(kind, 0.0) for used in self.used)
 
 
@@ -80,10 +80,10 @@ def main() -> None:
         )
     try:
         started = time.monotonic()
-        files = make_crawl(folder / "crawl", max(sizes), options.rows_a_file, _say)
+        files = make_crawl(folder / "crawl", max(sizes), options.rows_a_file, _log)
         size = sum(path.stat().st_size for path in files)
         took = time.monotonic() - started
-        _say(f"crawl of {max(sizes):,} rows, {len(files):,} files, {size / 1e9:.1f} GB: {took:.0f} s")
+        _log(f"crawl of {max(sizes):,} rows, {len(files):,} files, {size / 1e9:.1f} GB: {took:.0f} s")
         line = _growth(folder, files, sizes, options) if options.growth else _compared(folder, files, sizes[0], options)
     finally:
         if not options.keep:
@@ -100,7 +100,7 @@ def _compared(folder: Path, files: list[Path], rows: int, options: argparse.Name
         for side, result in list(results.items())[:: 1 if turn % 2 == 0 else -1]:
             done = sum(len(each.seconds) for each in results.values())
             left = f", about {(runs - done) * (time.monotonic() - started) / done / 60:.0f} min left" if done else ""
-            _say(f"round {turn + 1} of {options.rounds}: {side}{left}")
+            _log(f"round {turn + 1} of {options.rounds}: {side}{left}")
             _run(side, folder, files, rows, known, result, options)
     _print_table(results)
     ours = results["ours"]
@@ -118,7 +118,7 @@ def _compared(folder: Path, files: list[Path], rows: int, options: argparse.Name
 def _growth(folder: Path, files: list[Path], sizes: tuple[int, ...], options: argparse.Namespace) -> dict[str, Any]:
     results = {}
     for rows in sizes:
-        _say(f"ours at {rows:,} rows")
+        _log(f"ours at {rows:,} rows")
         results[f"{rows:,} rows"] = result = Result(rows)
         for _ in range(options.rounds):
             _run("ours", folder, files, rows, known_counts(rows, options.rows_a_file), result, options)
@@ -154,19 +154,19 @@ def _run(
     arguments = {"rows": rows, "root": str(root), "out": str(out), "cores": options.cores, "memory": options.memory}
     command = [sys.executable, str(Path(__file__).with_name("dedup_sides.py")), side, json.dumps(arguments)]
     folders = [out, root / "crawl" / "dedup_parquet", root / "crawl" / "dedup_rejects", root / "crawl" / "staging"]
-    said = result.add(run_measured(command, folders, _say, options.limit))
+    result_line = result.add(run_measured(command, folders, _log, options.limit))
     if side == "ours":
         _recount(dataset, known)
-        said["kept"] = known["unique"]
+        result_line["kept"] = known["unique"]
         for name in ("dedup_parquet", "dedup_rejects", "manifests/dedup_parquet"):
             shutil.rmtree(root / "crawl" / name)
-    result.kept = said["kept"]
-    _say(f"{side}: {result.seconds[-1]:.0f} s, {_cpu(result.used[-1])}, {result.kept:,} rows kept")
+    result.kept = result_line["kept"]
+    _log(f"{side}: {result.seconds[-1]:.0f} s, {_cpu(result.used[-1])}, {result.kept:,} rows kept")
     shutil.rmtree(out)
 
 
 def _publish_crawl(dataset: Any, crawl: Path, files: list[Path]) -> None:
-    """The crawl as the dataset's raw_csv: the same files, by hard links."""
+    """Commit the files of the crawl as the dataset's raw_csv, by hard links."""
     from laion_assets.stages.status import settings_digest
     from laion_assets.store.manifest import Counts, read_manifest
     from laion_assets.store.store import Store
@@ -182,7 +182,7 @@ def _publish_crawl(dataset: Any, crawl: Path, files: list[Path]) -> None:
 
 
 def _recount(dataset: Any, known: dict[str, int]) -> None:
-    """Count the published files and compare with what the crawl's maker knows; SystemExit where they differ."""
+    """Count the rows of the committed files and compare with the known counts. Raises SystemExit if they differ."""
     import pyarrow.parquet as pq
 
     from laion_assets.stages.handles import DedupParquet
@@ -203,7 +203,7 @@ def _recount(dataset: Any, known: dict[str, int]) -> None:
     if rows != found["unique"] or dict(found) != expected:
         sys.exit(f"NOT CONSERVED: {rows:,} rows in the files, counted {dict(found)}, and the crawl has {expected}")
     parts = " + ".join(f"{found[name]:,} {name}" for name in sorted(found) if name != "records")
-    _say(f"recounted from the files: {found['records']:,} rows = {parts}")
+    _log(f"verified from the files: {found['records']:,} rows = {parts}")
 
 
 def _cpu(used: Used) -> str:
@@ -236,12 +236,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, default=cores, help="Spark's and DuckDB's threads (all)")
     parser.add_argument("--memory", default=f"{max(cores, 2)}g", help="of Spark's driver, of DuckDB (1 GB a core)")
     parser.add_argument("--limit", type=float, default=3_600, help="longest run, in seconds")
-    parser.add_argument("--folder", help="folder for the crawl and what is made of it (a temporary one)")
+    parser.add_argument("--folder", help="folder for the crawl and all outputs (default: a temporary folder)")
     parser.add_argument("--keep", action="store_true", help="leave the folder, so that the next run finds its crawl")
     return parser.parse_args()
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, flush=True)
 
 

@@ -1,8 +1,8 @@
-"""A crawl of LAION's shape, made up: the CSV files that `bench/dedup.py` reads, and what is known about them.
+"""A synthetic crawl like LAION-400M: the CSV files for `bench/dedup.py`, and their known counts.
 
-Row r of the crawl is a function of r and the seed, so files are made in parallel and a smaller crawl is the first
-files of a larger one. What a row holds follows LAION-400M: urls of about 95 characters, captions of about 60 (one in
-twelve quoted because it holds a quote, a separator or a newline; one in ten not ASCII), similarities of 16 digits.
+Row r of the crawl is a function of r and the seed. So files are written in parallel, and a smaller crawl is the first
+files of a larger one. The rows follow LAION-400M: urls of about 95 characters, captions of about 60 (one in
+twelve is quoted because of a quote, a separator or a newline; one in ten is not ASCII), similarities of 16 digits.
 One row in twelve repeats the url and caption of another with other numbers; one in a hundred is malformed; the header
 differs from file to file, and one file in 97 has no `similarity`.
 """
@@ -29,7 +29,7 @@ HEADERS = (
 )
 WITHOUT_SIMILARITY = HEADERS[0][:-1]
 FILE_WITHOUT_SIMILARITY = 97
-"""One file in so many is of the crawl's first days: its rows are left out, by the recipe and by us."""
+"""One file in 97 has no similarities, like the first files of the crawl. The recipe and we leave it out."""
 
 SOUND, MANY_TOKENS, FEW_TOKENS, BAD_UTF8, NO_URL, OPEN_QUOTE = range(6)
 REASONS = {
@@ -40,11 +40,11 @@ REASONS = {
     OPEN_QUOTE: "unclosed_quote",
 }
 _FAULT_EDGES = np.array([3, 6, 8, 9, 10])
-"""Per mille: fault k + 1 has the draws below edge k."""
+"""Per mille: fault k + 1 applies to draws below edge k."""
 
 
 def make_crawl(folder: Path, rows: int, rows_a_file: int, log: Callable[[str], None]) -> list[Path]:
-    """Write the crawl's files, those that are not there yet, on all cores; returns their paths in order."""
+    """Write the missing files of the crawl on all cores. Returns the paths of all files in order."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(-(-rows // rows_a_file))
     with ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -57,7 +57,7 @@ def make_crawl(folder: Path, rows: int, rows_a_file: int, log: Callable[[str], N
 
 
 def known_counts(rows: int, rows_a_file: int) -> dict[str, int]:
-    """What any reading of the first `rows` rows has to find: `records`, `unique`, `duplicate` and each reason."""
+    """Return the correct counts of the first `rows` rows: `records`, `unique`, `duplicate` and each reason."""
     counts: Counter[str] = Counter(records=rows)
     seen = np.zeros(rows, bool)
     for number in range(-(-rows // rows_a_file)):
@@ -85,7 +85,7 @@ def _is_left_out(number: int) -> bool:
 
 
 def _draw(row: np.ndarray, stream: int) -> np.ndarray:
-    """(n,) uint64, evenly spread: splitmix64 (Steele, Lea, Flood 2014) of row and stream."""
+    """Return uniform (n,) uint64: splitmix64 (Steele, Lea, Flood 2014) of row and stream."""
     mixed = row + np.uint64((SEED + 0x9E3779B97F4A7C15 * (stream + 1)) % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -93,7 +93,7 @@ def _draw(row: np.ndarray, stream: int) -> np.ndarray:
 
 
 def _identity(row: np.ndarray) -> np.ndarray:
-    """(n,) uint64: the number of the url and caption of a row, its own or that of an earlier row."""
+    """Return (n,) uint64: the number of a row's url and caption, its own or that of an earlier row."""
     repeats = _draw(row, 0) % np.uint64(1000) < DUPLICATES_PER_MILLE
     return np.where(repeats, _draw(row, 1) % np.maximum(row, np.uint64(1)), row)
 
@@ -138,7 +138,7 @@ def _lines(row: np.ndarray, header: tuple[str, ...]) -> bytes:
     joined = _pick(faults == FEW_TOKENS, "12|http://a.test/cut-off", joined)
     text = pc.binary_join_element_wise(joined, "", "\n")
     offsets = np.frombuffer(text.buffers()[1], np.int32)
-    # Arrow's strings are UTF-8: the byte that is not is put in place of a NUL.
+    # Arrow's strings are UTF-8, so an invalid byte replaces a NUL afterwards.
     return text.buffers()[2].to_pybytes()[: int(offsets[-1])].replace(b"\x00", b"\xe9")
 
 
@@ -151,7 +151,7 @@ def _urls(names: np.ndarray) -> pa.Array:
 
 
 def _captions(names: np.ndarray) -> pa.Array:
-    """Captions as pandas writes them: those with a quote, separator or newline stand in quotes, their own doubled."""
+    """Quote captions like pandas: those with a quote, separator or newline get quotes, inner quotes are doubled."""
     tail = pc.binary_join_element_wise(
         _chosen(_PHRASES["caption"], names, 16), " no. ", pa.array(names % np.uint64(100_000)).cast(pa.string()), ""
     )

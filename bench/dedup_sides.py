@@ -1,14 +1,14 @@
-"""The three ways through the same crawl that `bench/dedup.py` compares, each in a process of its own.
+"""The three implementations that `bench/dedup.py` compares on the same crawl, each in a process of its own.
 
-* ours: `build_dedup_parquet` as the asset runs it: quarantine, winner, order by uid, a row group a shard, manifests.
+* ours: `build_dedup_parquet` as in the asset: quarantine, choice of the kept row, order by uid, manifests.
 * recipe: laion-prepro's `deduplicate/cah_stats_spark.py`, step by step: headers are read and files grouped by them,
   those without `similarity` left out; Spark's CSV reader in its permissive mode, columns aligned by `union`, cast;
   32 parquet files written and read back, counted; `drop_duplicates([URL, TEXT])`, `orderBy(rand())`, 32 parquet files
   written again, read back, counted. ANSI casts are off, as they were in the Spark 3 that the recipe ran on.
-* duckdb: the distinct and the partitioned write alone, for reference: rows that do not parse are dropped, no winner is
-  defined, no order, no row groups, no identity.
+* duckdb: only the distinct and the partitioned write, for reference. Rows that do not parse are dropped; the kept row
+  is arbitrary; there is no order, no row group per shard and no uid.
 
-`python bench/dedup_sides.py SIDE JSON` runs one and prints as its last line what it measured inside.
+`python bench/dedup_sides.py SIDE JSON` runs one of them and prints its own measurements as the last line.
 """
 
 import json
@@ -25,7 +25,7 @@ CASTS = {"SAMPLE_ID": "bigint", "WIDTH": "int", "HEIGHT": "int", "similarity": "
 
 
 def dataset_of(rows: int, root: str, cores: int, memory: str) -> Any:
-    """The dataset that ours builds: 32 parquet files, shards of at most 10,000 rows with some room."""
+    """Return the dataset of our side: 32 parquet files, shards of at most 10,000 rows."""
     from dataclasses import replace
 
     from laion_assets.dataset.dataset import LAION400M
@@ -39,7 +39,7 @@ def dataset_of(rows: int, root: str, cores: int, memory: str) -> Any:
 
 
 def ours(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str, Any]:
-    """Build every partition with the resource that the asset uses. `out` is where Spark keeps its shuffle."""
+    """Build all partitions with the Spark resource of the asset. `out` is the folder of Spark's shuffle files."""
     from laion_assets.orchestration.resources.spark import SparkResource, end_jvm
     from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
     from laion_assets.store.store import Store
@@ -50,14 +50,14 @@ def ours(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str, A
     session = spark.session()
     try:
         started = time.monotonic()
-        build_dedup_parquet(session, dataset, Store.of(dataset), range(PARQUET_FILES), _say)
+        build_dedup_parquet(session, dataset, Store.of(dataset), range(PARQUET_FILES), _log)
         return {"seconds": time.monotonic() - started}
     finally:
         end_jvm()
 
 
 def recipe(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str, Any]:
-    """The recipe's steps, with the same cores and memory."""
+    """Run the recipe's steps with the same cores and memory."""
     from pyspark.sql import SparkSession
     from pyspark.sql.functions import lit, rand
 
@@ -85,7 +85,7 @@ def recipe(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str,
     for name, kind in CASTS.items():
         total = total.withColumn(name, total[name].cast(kind))
     total.repartition(PARQUET_FILES).write.mode("overwrite").parquet(f"{out}/all")
-    _say("recipe: CSVs are parquet")
+    _log("recipe: converted the CSV files to parquet")
     everything = spark.read.parquet(f"{out}/all")
     read = everything.count()
     unique = everything.drop_duplicates(["URL", "TEXT"]).orderBy(rand()).repartition(PARQUET_FILES)
@@ -97,7 +97,7 @@ def recipe(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str,
 
 
 def duckdb(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str, Any]:
-    """DuckDB's reader, distinct and partitioned write."""
+    """Run DuckDB's reader, distinct and partitioned write."""
     import duckdb
 
     base = duckdb.connect(
@@ -134,7 +134,7 @@ def duckdb(rows: int, root: str, out: str, cores: int, memory: str) -> dict[str,
 SIDES = {"ours": ours, "recipe": recipe, "duckdb": duckdb}
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(f"  {line}", flush=True)
 
 

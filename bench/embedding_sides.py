@@ -136,18 +136,18 @@ def _cosines(dataset: Any, store: Any, asked: argparse.Namespace) -> dict[str, f
     """Our vectors against Pillow's transform and fp32, and against each other's neighbours."""
     import torch
 
-    from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
     from laion_assets.stages.clip_embeddings.models.loading import load_model
     from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
     from laion_assets.stages.clip_embeddings.shard_reader import read_shard
     from laion_assets.stages.handles import ClipEmbeddings, ImageShards
+    from laion_assets.tables.vector_file import open_vectors
 
     reference = load_model(asked.model, asked.device, "fp32")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     shards = ImageShards(store, dataset.layout, (0,))
     samples = list(read_shard(store, dataset.layout, 0, shards.manifest(0)))[:_COMPARED]
-    images = torch.stack([reference.preprocess(decode_image(sample.picture)) for sample in samples])
+    images = torch.stack([reference.preprocess(decode_image(sample.image)) for sample in samples])
     ours = {
         kind: np.array(open_vectors(store.local_path(ClipEmbeddings.path(dataset.layout, 0, kind))), dtype=np.float32)
         for kind in ("img_emb", "text_emb")

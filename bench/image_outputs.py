@@ -1,8 +1,8 @@
-"""Ours held against img2dataset's, shard by shard and row by row: what has to be equal is, and pixels by PSNR.
+"""Compare our shards with img2dataset's, row by row; images with different bytes by PSNR.
 
-Equal: keys, captions, the members' names and JSON (exif apart: ours leaves out personal tags), and in the parquet the
-columns' names, order and types, `reason` at the end apart, and every value but exif. A picture is equal byte by byte,
-or it is compared as decoded, on the part of it that shows the photo: the white border would flatter.
+Must be equal: keys, captions, and the names and JSON of the tar members (except exif: ours has no personal tags). In
+the parquet: names, order and types of the columns (except our last column `reason`), and all values except exif. Images
+with different bytes are decoded and compared without the white border, which would raise the PSNR.
 """
 
 import json
@@ -23,53 +23,53 @@ _NAMED_DIFFERENCES = 5
 
 @dataclass
 class Comparison:
-    """What was found: `psnr` in dB, by key, of the pictures whose bytes differ, and a sentence for each difference."""
+    """The result: `psnr` in dB, by key, of the images with different bytes, and a sentence for each difference."""
 
     rows: int = 0
-    pictures: int = 0
+    images: int = 0
     psnr: dict[str, float] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
 
     @property
     def psnr_min(self) -> float | None:
-        """The least PSNR, None where every picture is equal byte by byte."""
+        """The minimum PSNR, None if all images have equal bytes."""
         return min(self.psnr.values(), default=None)
 
     @property
     def psnr_median(self) -> float | None:
-        """The median PSNR over the pictures whose bytes differ."""
+        """The median PSNR of the images with different bytes."""
         return float(np.median(list(self.psnr.values()))) if self.psnr else None
 
     def fields(self) -> dict[str, float | int | None]:
-        """The fields of the bench's JSON; PSNR is null where every picture is equal byte by byte."""
+        """Return the fields of the benchmark's JSON. PSNR is null if all images have equal bytes."""
         return {
             "psnr_min": None if self.psnr_min is None else round(self.psnr_min, 2),
             "psnr_median": None if self.psnr_median is None else round(self.psnr_median, 2),
-            "pictures_compared": self.pictures,
-            "pictures_with_other_bytes": len(self.psnr),
+            "images_compared": self.images,
+            "images_with_different_bytes": len(self.psnr),
             "differences": len(self.differences),
         }
 
     def describe(self) -> str:
-        """Two or three sentences for a person."""
-        lines = [f"{self.rows:,} rows and {self.pictures:,} pictures were compared with img2dataset's."]
+        """Return two or three sentences."""
+        lines = [f"{self.rows:,} rows and {self.images:,} images were compared with img2dataset's."]
         if self.psnr:
             lines.append(
-                f"{len(self.psnr):,} pictures have other bytes: PSNR at least {self.psnr_min:.1f} dB, "
-                f"in the median {self.psnr_median:.1f} dB (without the border)."
+                f"{len(self.psnr):,} images have different bytes: minimum PSNR {self.psnr_min:.1f} dB, "
+                f"median {self.psnr_median:.1f} dB (without the border)."
             )
         else:
-            lines.append("Every picture is equal byte by byte.")
+            lines.append("All images have equal bytes.")
         if self.differences:
             lines.append(f"{len(self.differences):,} DIFFERENCES:")
             lines.extend(f"  {difference}" for difference in self.differences[:_NAMED_DIFFERENCES])
         else:
-            lines.append("Captions, keys, column names, order and types, and all values but exif are equal.")
+            lines.append("Captions, keys, column names, order and types, and all values except exif are equal.")
         return "\n".join(lines)
 
 
 def compare(ours: Path, stock: Path) -> Comparison:
-    """Compare two folders of shards. Never raises for a difference; `differences` names each."""
+    """Compare two folders of shards. Differences do not raise an error; they are in `differences`."""
     found = Comparison()
     names = [sorted(path.name for path in folder.glob("*.tar")) for folder in (ours, stock)]
     if names[0] != names[1] or not names[0]:
@@ -82,30 +82,30 @@ def compare(ours: Path, stock: Path) -> Comparison:
     return found
 
 
-def joined(comparisons: list[Comparison]) -> Comparison:
-    """Several comparisons as one."""
+def join(comparisons: list[Comparison]) -> Comparison:
+    """Join several comparisons into one."""
     together = Comparison()
     for number, each in enumerate(comparisons):
         together.rows += each.rows
-        together.pictures += each.pictures
+        together.images += each.images
         together.psnr |= {f"{number}/{key}": value for key, value in each.psnr.items()}
         together.differences += each.differences
     return together
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two uint8 pictures of one shape, in dB (peak 255); infinite for equal ones."""
+    """Return the PSNR of two uint8 images of equal shape, in dB (peak 255); infinite for equal images."""
     error = float(np.mean((one.astype(np.float32) - other.astype(np.float32)) ** 2))
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def shown_part(picture: np.ndarray, original_width: int, original_height: int) -> np.ndarray:
-    """The part of a bordered, square picture that shows the photo."""
-    side = picture.shape[0]
+def crop_border(image: np.ndarray, original_width: int, original_height: int) -> np.ndarray:
+    """Return a square image with border without its border."""
+    side = image.shape[0]
     scale = side / max(original_width, original_height)
     high, wide = max(1, round(original_height * scale)), max(1, round(original_width * scale))
     top, left = (side - high) // 2, (side - wide) // 2
-    return picture[top : top + high, left : left + wide]
+    return image[top : top + high, left : left + wide]
 
 
 def _compare_tables(ours: Path, stock: Path, found: Comparison) -> dict[str, dict[str, Any]]:
@@ -117,9 +117,7 @@ def _compare_tables(ours: Path, stock: Path, found: Comparison) -> dict[str, dic
     rows = {row["key"]: row for row in mine.to_pylist()}
     others = {row["key"]: row for row in theirs.to_pylist()}
     if list(rows) != sorted(others):
-        found.differences.append(
-            f"{ours.name}: it has {len(rows)} keys in order, img2dataset's {len(others)}, or others"
-        )
+        found.differences.append(f"{ours.name}: the keys differ: {len(rows)} of ours, {len(others)} of img2dataset")
     for key in rows.keys() & others.keys():
         found.rows += 1
         found.differences.extend(
@@ -131,36 +129,34 @@ def _compare_tables(ours: Path, stock: Path, found: Comparison) -> dict[str, dic
 
 
 def _compare_tars(ours: Path, stock: Path, rows: dict[str, dict[str, Any]], found: Comparison) -> None:
-    mine, theirs = dict(_members(ours)), dict(_members(stock))
+    mine, theirs = dict(_read_members(ours)), dict(_read_members(stock))
     if list(mine) != sorted(theirs):
-        found.differences.append(
-            f"{ours.name}: it has {len(mine)} members in order, img2dataset's {len(theirs)}, or others"
-        )
+        found.differences.append(f"{ours.name}: the members differ: {len(mine)} of ours, {len(theirs)} of img2dataset")
     for name in sorted(mine.keys() & theirs.keys()):
         key, _, kind = name.partition(".")
         content, other = mine[name], theirs[name]
         if kind == "jpg":
-            found.pictures += 1
+            found.images += 1
             if content != other and key in rows:
-                _compare_pictures(key, content, other, rows[key], found)
+                _compare_images(key, content, other, rows[key], found)
         elif kind == "json":
             sample, wanted = json.loads(content), json.loads(other)
             if list(sample) != list(wanted) or {**sample, "exif": 0} != {**wanted, "exif": 0}:
-                found.differences.append(f"{ours.name}: {name} says other things than img2dataset's")
+                found.differences.append(f"{ours.name}: {name} differs from img2dataset's")
         elif content != other:
-            found.differences.append(f"{ours.name}: {name} is not img2dataset's")
+            found.differences.append(f"{ours.name}: {name} differs from img2dataset's")
 
 
-def _compare_pictures(key: str, content: bytes, other: bytes, row: dict[str, Any], found: Comparison) -> None:
-    pictures = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) for data in (content, other)]
-    if any(picture is None for picture in pictures) or pictures[0].shape != pictures[1].shape:
+def _compare_images(key: str, content: bytes, other: bytes, row: dict[str, Any], found: Comparison) -> None:
+    images = [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) for data in (content, other)]
+    if any(image is None for image in images) or images[0].shape != images[1].shape:
         found.differences.append(f"{key}.jpg does not decode to the shape of img2dataset's")
         return
-    shown = [shown_part(picture, row["original_width"], row["original_height"]) for picture in pictures]
-    found.psnr[key] = psnr(*shown)
+    cropped = [crop_border(image, row["original_width"], row["original_height"]) for image in images]
+    found.psnr[key] = psnr(*cropped)
 
 
-def _members(tar: Path) -> Iterator[tuple[str, bytes]]:
+def _read_members(tar: Path) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(tar, "r:") as archive:
         for member in archive:
             yield member.name, archive.extractfile(member).read()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The rows of a bench's shards: urls over many hosts, captions, and the same rows for ours and for its peer."""
+"""The rows of a benchmark's shards: URLs on many hosts and captions, the same for both engines."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -26,17 +26,17 @@ _WORDS = ["a", "the", "of", "red", "small", "portrait", "vintage", "harbour", "w
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one run: one table a shard, in the columns of dedup_parquet."""
+    """The rows of one run: one table per shard, with the columns of dedup_parquet."""
 
     shards: tuple[pa.Table, ...]
 
     @property
     def count(self) -> int:
-        """Rows of all shards."""
+        """The number of rows of all shards."""
         return sum(shard.num_rows for shard in self.shards)
 
-    def publish(self, root: Path, resolve: dict[str, str]) -> Dataset:
-        """A dataset under `root` whose dedup_parquet holds these rows: what our side starts from."""
+    def commit(self, root: Path, resolve: dict[str, str]) -> Dataset:
+        """Commit these rows as the dedup_parquet of a new dataset under `root`, the input of our engine."""
         layout = Layout(parquet_files=1, shards=len(self.shards), embedding_files=1, rows_per_shard=10_000)
         dataset = replace(SAMPLE, name="bench", root=str(root), layout=layout, resolve=resolve, images=ImageSettings())
         with open_transaction(Store.of(dataset), DEDUP_PARQUET, "00") as transaction:
@@ -52,7 +52,7 @@ class Rows:
         return dataset
 
     def write_parquet(self, folder: Path) -> Path:
-        """A folder with one parquet file a shard, so that img2dataset's shards hold the same rows."""
+        """Write one parquet file per shard, so that img2dataset's shards have the same rows. Return the folder."""
         folder.mkdir(parents=True)
         for number, shard in enumerate(self.shards):
             pq.write_table(shard, folder / f"{number:05d}.parquet")
@@ -60,7 +60,7 @@ class Rows:
 
 
 def make_rows(site: PhotoSite, scheme: str, photos: list[Photo], count: int, shards: int, seed: int) -> Rows:
-    """`count` rows in `shards` shards of even size; each photo is asked for about equally often, from any host."""
+    """Return `count` rows in `shards` equal shards. All photos are about equally frequent, on random hosts."""
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(count):

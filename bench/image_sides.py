@@ -1,11 +1,10 @@
-"""The sides of `bench/images.py`: our shard tasks in our worker pool, by either engine, and img2dataset alone, as the
-recipe starts it.
+"""The sides of `bench/images.py`: our shard tasks in our worker pool, with either engine, and the img2dataset program.
 
-The peer is the program alone: it is not slowed down by our guard, verification and commit.
+The peer is the program alone, so that it is not slowed down by our guard, verification and commit.
 
-Each run is a program of its own, so that its CPU seconds, those of all its processes, can be told from everybody
-else's. A rate counts from the first shard's start to the last one's end; what comes before (imports: once in a
-process's life) is measured apart, by a run of one row a process, and taken off the CPU seconds.
+Each run is a separate program, so that the CPU time of all its processes can be measured. A rate counts from the first
+shard's start to the last one's end. The start-up before (imports, once per process) is measured separately, by a run of
+one row per process, and subtracted from the CPU time.
 """
 
 import contextlib
@@ -25,16 +24,16 @@ from image_warm_up import WarmUp
 from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 
 OURS, STOCK, ENGINE = "ours", "img2dataset", "engine"
-"""ENGINE is ours with `images.engine` img2dataset and the recipe's threads."""
+"""ENGINE: ours with `images.engine` img2dataset and the recipe's threads."""
 RECIPE_THREADS = 128
 QUIET_ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled", "OPENCV_LOG_LEVEL": "ERROR"}
-"""For img2dataset: albumentations looks for updates on import, wandb for an account."""
+"""For img2dataset: albumentations checks for updates on import, and wandb requires an account."""
 ADDITIONAL_COLUMNS = ("uid", "NSFW", "similarity", "LICENSE")
 
 
 @dataclass(frozen=True)
 class Used:
-    """What a program and its children used: CPU seconds, user and system, and the memory of the largest process."""
+    """Resources used by a program and its children: CPU seconds, user and system, and memory of the largest process."""
 
     cpu_s: float
     peak_mib: float
@@ -42,7 +41,7 @@ class Used:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one side: wall seconds over its shards, what it used with its start-up, and where its files lie."""
+    """One run of one engine: wall seconds of its shards, resources used with its start-up, and its output folder."""
 
     side: str
     images: int
@@ -52,12 +51,12 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Images a second."""
+        """Images per second."""
         return self.images / self.seconds
 
 
 def run(side: str, rows: Rows, resolve: dict[str, str], ca_file: Path, folder: Path, cores: list[int]) -> Run:
-    """Run one side on these cores, one process a core. Raises RuntimeError when it fails, with its log's end."""
+    """Run one engine with one process per core. Raises RuntimeError with the end of its log if it fails."""
     prepare(side, rows, resolve, folder, len(cores))
     used = run_program([sys.executable, __file__, str(folder)], ca_file, cores, folder / "log")
     times = json.loads((folder / "times.json").read_text(encoding="utf-8"))
@@ -65,13 +64,14 @@ def run(side: str, rows: Rows, resolve: dict[str, str], ca_file: Path, folder: P
 
 
 def prepare(side: str, rows: Rows, resolve: dict[str, str], folder: Path, processes: int) -> None:
-    """Put the rows and the order for a run of one side into a new folder."""
+    """Write the rows and the settings for a run of one side into a new folder."""
     folder.mkdir(parents=True)
     order: dict[str, object] = {"side": side, "processes": processes, "folder": str(folder), "shards": len(rows.shards)}
     if side != STOCK:
-        dataset = rows.publish(folder / "data", resolve)
+        dataset = rows.commit(folder / "data", resolve)
         if side == ENGINE:
-            images = replace(dataset.images, engine="img2dataset", threads=RECIPE_THREADS, retries=0)
+            fetch = replace(dataset.images.fetch, retries=0)
+            images = replace(dataset.images, engine="img2dataset", threads=RECIPE_THREADS, fetch=fetch)
             dataset = replace(dataset, images=images)
         (folder / "dataset.pickle").write_bytes(pickle.dumps(dataset))
     else:
@@ -80,14 +80,14 @@ def prepare(side: str, rows: Rows, resolve: dict[str, str], folder: Path, proces
 
 
 def output_folder(side: str, folder: Path) -> Path:
-    """Where a run's tar and parquet files are."""
+    """Return the folder of a run's tar and parquet files."""
     return folder / "data" / "bench" / "image_shards" if side != STOCK else folder / "images"
 
 
 def run_program(command: list[str], ca_file: Path, cores: list[int], log: Path) -> Used:
-    """Run a program on these cores to its end; it trusts the CAs of `ca_file`.
+    """Run a program on these cores and wait for it. It trusts the CAs in `ca_file`.
 
-    It lives in a process group of its own, which is ended if anything is raised here (Ctrl-C too).
+    It has its own process group, which is killed if an exception is raised here, also by Ctrl-C.
     """
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -121,14 +121,14 @@ def _run_ours(order: dict) -> dict[str, float]:
     started: list[float] = []
     ended: list[float] = []
 
-    def done(outcome: ShardOutcome) -> None:
+    def on_done(outcome: ShardOutcome) -> None:
         if not outcome.skipped:
             ended.append(time.time())
             started.append(ended[-1] - outcome.seconds)
 
     warm_ups = [WarmUp(-1 - number, dataset.images) for number in range(order["processes"])]
     failures = run_shards(
-        [*warm_ups, *(ShardTask(dataset, shard) for shard in range(order["shards"]))], order["processes"], done
+        [*warm_ups, *(ShardTask(dataset, shard) for shard in range(order["shards"]))], order["processes"], on_done
     )
     if failures:
         sys.exit("\n".join(f"{failure.key}: {failure.message}\n{failure.traceback}" for failure in failures))
@@ -154,7 +154,7 @@ def _run_stock(order: dict) -> dict[str, float]:
     )
     stats = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*_stats.json"))]
     if len(stats) != order["shards"]:
-        sys.exit(f"img2dataset made {len(stats)} of {order['shards']} shards")
+        sys.exit(f"img2dataset built {len(stats)} of {order['shards']} shards")
     return {"started": min(each["start_time"] for each in stats), "ended": max(each["end_time"] for each in stats)}
 
 

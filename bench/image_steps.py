@@ -1,8 +1,8 @@
-"""Where the time of one image goes: one shard in one process, each step under a stopwatch.
+"""Measure the time of each step of an image, for one shard in one process.
 
-A step's time is its own: what it calls that is a step itself is not counted twice. CPU is the thread's
-(CLOCK_THREAD_CPUTIME_ID), so the sum of the steps and of `the rest` (threads, queues, the loop between the steps) is
-the process's CPU. Wall time counts waiting: for the network, and for the interpreter's lock.
+The time of a step excludes steps that it calls. CPU is the thread's (CLOCK_THREAD_CPUTIME_ID), so the sum of the steps
+and of `the rest` (threads, queues, the loop between the steps) is the process's CPU. Wall time includes waiting for the
+network and for the interpreter lock.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ STEPS = ("rows", "fetch", "header", "decode", "resize", "encode", "exif", "hash"
 
 
 class Stopwatch:
-    """Own wall and CPU seconds by step, over all threads."""
+    """Wall and CPU seconds by step, of all threads."""
 
     def __init__(self) -> None:
         self.wall: defaultdict[str, float] = defaultdict(float)
@@ -34,7 +34,7 @@ class Stopwatch:
         self._local = threading.local()
 
     def timed(self, step: str, function: Callable) -> Callable:
-        """The function, its time counted for the step."""
+        """Return the function with its time added to the step."""
 
         @functools.wraps(function)
         def timed(*arguments: Any, **named: Any) -> Any:
@@ -57,7 +57,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def on(self, *places: tuple[Any, str, str]) -> Iterator[None]:
-        """Time the functions at (owner, attribute, step) while the body runs."""
+        """Time the functions given as (owner, attribute, step) in the `with` body."""
         before = [(owner, name, owner.__dict__[name]) for owner, name, _ in places]
         for owner, name, step in places:
             setattr(owner, name, self.timed(step, getattr(owner, name)))
@@ -69,14 +69,14 @@ class Stopwatch:
 
 
 def measure_steps(folder: Path, ca_file: Path, cores: list[int]) -> dict[str, dict[str, float]]:
-    """Steps of one side by name, `wall_ms` and `cpu_ms` an image; `folder` was prepared for that side."""
+    """Return `wall_ms` and `cpu_ms` per image by step of one engine. `folder` was prepared for it."""
     log = folder / "steps.log"
     run_program([sys.executable, __file__, str(folder)], ca_file, cores[:1], log)
     return json.loads((folder / "steps.json").read_text(encoding="utf-8"))
 
 
 def describe_steps(found: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A table of the steps of several sides."""
+    """Return a table of the steps of several engines."""
     lines = [f"{'':10}" + "".join(f"{side + ' ' + kind:>20}" for side in found for kind in ("CPU", "wall"))]
     for step in (*STEPS, "all"):
         cells = [found[side].get(step, {}).get(kind) for side in found for kind in ("cpu_ms", "wall_ms")]
@@ -121,8 +121,7 @@ def _stock(order: dict, watch: Stopwatch) -> int:
 
 
 class _DecoderHere:
-    """Decodes in this process, for the stopwatch does not see into the decoder's; bench/decoder_process.py has what
-    that costs."""
+    """Decodes in this process, because the stopwatch cannot measure the decoder process (bench/decoder_process.py)."""
 
     def __init__(self, images: Any) -> None:
         from laion_assets.stages.image_shards.decoding.decoder_child import keep_freed_memory
@@ -150,8 +149,8 @@ class _DecoderHere:
         from laion_assets.stages.image_shards.decoding.decoder_process import Answer
 
         body = self._bodies.pop()
-        reencoded = self._reencode(body)
-        return Answer(reencoded, None if reencoded[0] is None else exif.exif_json(body, personal=False))
+        image = self._reencode(body)
+        return Answer(image, None if image.content is None else exif.exif_json(body, personal=False))
 
 
 def _ours(order: dict, watch: Stopwatch) -> int:
@@ -184,7 +183,7 @@ def _ours(order: dict, watch: Stopwatch) -> int:
 
 
 def take_steps(folder: Path) -> dict[str, dict[str, float]]:
-    """Make one shard in this process, as the order in `folder` says, with every step under the stopwatch."""
+    """Build one shard in this process with the settings in `folder`, and measure every step."""
     order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
     import cv2  # noqa: F401
     import exifread  # noqa: F401

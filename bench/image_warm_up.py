@@ -1,4 +1,4 @@
-"""The task that warms a worker up; a module of its own, since workers do not import the program that starts them."""
+"""The task that warms up a worker. A separate module, because workers do not import the program that starts them."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,17 @@ from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A task that makes a worker import what shards need and start its decoder, before the clock starts: once in a
-    worker's life. img2dataset's imports, OpenCV among them, come before its shards' clocks, too."""
+    """A task that lets a worker import libraries and start its decoder before the measurement, once per worker.
+
+    img2dataset's imports, including OpenCV, also come before its shards' start times.
+    """
 
     shard: int
     images: ImageSettings
     key: str = "warm-up"
 
     def run(self) -> ShardOutcome:
-        """Import and start, and make nothing."""
+        """Import the libraries, start the decoder and build nothing."""
         import pyarrow.parquet  # noqa: F401
 
         import laion_assets.stages.image_shards.shard.writer  # noqa: F401

@@ -1,15 +1,15 @@
-"""Images: our shard tasks against img2dataset 1.47.0 on the same photos, urls and cores.
+"""Images: our shard tasks against img2dataset 1.47.0 on the same photos, URLs and cores.
 
-A thousand web sites on loopback (nginx, a worker for every four cores) serve photos with LAION's mix of sizes, over
-http and over https with a CA made for it. Both sides run in turn with the recipe's settings (webdataset, 256 pixels,
-sha256; img2dataset with 128 threads a process, ours as its settings say), one process a core. Ours has the guard on,
-and verifies and publishes each shard.
+A thousand web sites on loopback (nginx, one worker per four cores) serve photos with LAION's mix of sizes, over http
+and over https with a test CA. Both sides run alternately with the recipe's settings (webdataset, 256 pixels, sha256;
+img2dataset with 128 threads per process, ours with its default settings), with one process per core. Ours has the
+address guard on, and verifies and commits each shard.
 
-With --engine a third side runs in each round: our shard task with images.engine = "img2dataset", so that the cost of
-guard, verification and commit around img2dataset's own code shows. The ratio stays ours against the program alone.
+With --engine, a third side runs in each round: our shard tasks with images.engine = "img2dataset". It shows the cost of
+guard, verification and commit around img2dataset's own code. The ratio remains ours to the img2dataset program.
 
-images/s: from the first shard's start to the last one's end. CPU: user and system of all processes of a side, without
-its start-up and without nginx. Outputs are compared; differences end the program with status 1.
+images/s: from the first shard's start to the last one's end. CPU: user and system time of all processes of a side,
+without its start-up and without nginx. The outputs are compared; differences end the program with status 1.
 """
 
 import json
@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 import image_sides
-from image_outputs import Comparison, compare, joined
+from image_outputs import Comparison, compare, join
 from image_rows import Rows, make_rows
 from image_sides import ENGINE, OURS, STOCK, Run
 from image_steps import describe_steps, measure_steps
@@ -36,12 +36,12 @@ from laion_assets.progress import Progress
 SIDES = (OURS, STOCK)
 SHARDS_PER_PROCESS = 2
 MIN_CPU_S = 0.01
-"""A run of few images may use less CPU than its start-up did another time."""
+"""Lower limit, because a run of few images may use less CPU than an earlier start-up."""
 MAX_STEP_ROWS = {"http": 1_000, "https": 300}
 
 
 class Bench:
-    """The runs of one bench: the site, the photos, the folder that they share, and their progress."""
+    """The runs of one benchmark, with their site, photos, working folder and progress."""
 
     def __init__(
         self, site: PhotoSite, photos: list[Photo], work: Path, progress: Progress, sides: tuple[str, ...] = SIDES
@@ -52,11 +52,11 @@ class Bench:
         self._runs = 0
 
     def rows(self, scheme: str, count: int, shards: int) -> Rows:
-        """Rows for a run."""
+        """Return the rows for a run."""
         return make_rows(self.site, scheme, self.photos, count, shards, seed=count + shards)
 
     def run(self, side: str, scheme: str, rows: Rows, cores: list[int]) -> Run:
-        """One run of one side."""
+        """Run one engine once."""
         self._runs += 1
         folder = self.work / f"run-{self._runs:03d}-{scheme}-{side}"
         before = self.site.cpu_s()
@@ -66,7 +66,7 @@ class Bench:
         return run
 
     def start_up(self, scheme: str, cores: list[int], rounds: int) -> None:
-        """Measure `start_up_s`: the least CPU of runs that have one image a process."""
+        """Measure `start_up_s`: the minimum CPU of runs with one image per process."""
         for _ in range(rounds):
             rows = self.rows(scheme, len(cores), len(cores))
             for side in self.sides:
@@ -74,7 +74,7 @@ class Bench:
                 self.start_up_s[side] = min(cpu_s, self.start_up_s[side] or cpu_s)
 
     def alternate(self, scheme: str, rows: Rows, cores: list[int], rounds: int) -> tuple[dict, Comparison]:
-        """All sides in turn, who is first in turn too: the fields of the scheme; the last round's files compared."""
+        """Run all sides alternately, in alternating order. Return the scheme's fields and the comparison."""
         runs: dict[str, list[Run]] = {side: [] for side in self.sides}
         for number in range(rounds):
             for side in self.sides if number % 2 == 0 else self.sides[::-1]:
@@ -91,9 +91,9 @@ class Bench:
         }
         peak = {side: max(run.used.peak_mib for run in runs[side]) for side in self.sides}
         images = runs[OURS][0].images
-        click.echo(f"\n{scheme}: {images:,} images a run, medians of {len(runs[OURS])} rounds; nginx is not in the CPU")
+        click.echo(f"\n{scheme}: {images:,} images per run, medians of {len(runs[OURS])} rounds, CPU without nginx")
         heads = ("images/s", "CPU ms/image", "start-up CPU s", "nginx ms/image", "peak MiB/process")
-        click.echo(f"{'':12}" + "".join(f"{head:>18}" for head in heads) + "   images/s of every round")
+        click.echo(f"{'':12}" + "".join(f"{head:>18}" for head in heads) + "   images/s of each round")
         for side in self.sides:
             figures = f"{rate[side]:18,.0f}{cpu[side]:18.2f}{self.start_up_s[side]:18.1f}"
             figures += f"{self.nginx_ms[scheme, side]:18.2f}{peak[side]:18,.0f}"
@@ -115,40 +115,42 @@ class Bench:
         return {name: round(value, 3) for name, value in fields.items()}
 
     def growth(self, scheme: str, count: int, cores: list[int], full: dict[str, float]) -> dict[int, dict[str, float]]:
-        """Images a second of both sides on 1, 2, 4 ... cores; `full` has those of all cores."""
+        """Measure images/s of both engines on 1, 2, 4 ... cores; `full` has the figures for all cores."""
         table = {}
         for used in fewer_cores(len(cores)):
             rows = self.rows(scheme, count * used, SHARDS_PER_PROCESS * used)
             table[used] = {side: round(self.run(side, scheme, rows, cores[:used]).rate, 3) for side in SIDES}
         table[len(cores)] = {OURS: full["ours"], STOCK: full["peer"]}
-        click.echo(f"\n{scheme}: images/s by cores (nginx runs beside it, on any core)")
+        click.echo(f"\n{scheme}: images/s by cores (nginx shares the machine)")
         for used, rates in table.items():
             click.echo(f"{used:6}" + "".join(f"   {side} {rates[side]:8,.0f}" for side in SIDES))
         return table
 
     def steps(self, scheme: str, count: int, cores: list[int]) -> dict[str, dict]:
-        """Time and CPU by step of both sides, in one process each."""
+        """Measure time and CPU by step of both engines, in one process each."""
         rows = self.rows(scheme, min(count, MAX_STEP_ROWS[scheme]), 1)
         found = {}
         for side in SIDES:
             folder = self.work / f"steps-{scheme}-{side}"
             image_sides.prepare(side, rows, self.site.resolve(scheme), folder, 1)
             found[side] = measure_steps(folder, self.site.ca_file, cores)
-        click.echo(f"\n{scheme}: ms an image by step, one process ({rows.count:,} images)\n{describe_steps(found)}")
+        click.echo(f"\n{scheme}: ms per image by step, one process ({rows.count:,} images)\n{describe_steps(found)}")
         return found
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
-@click.option("--count", default=4_000, help="Images a core and round over http.")
-@click.option("--https-count", default=1_000, help="Images a core and round over https, where img2dataset is slow.")
+@click.option("--count", default=4_000, help="Images per core and round over http.")
+@click.option("--https-count", default=1_000, help="Images per core and round over https, where img2dataset is slow.")
 @click.option("--rounds", default=3, help="Rounds; the table has the medians.")
 @click.option("--scheme", type=click.Choice(["both", "http", "https"]), default="both", help="What to measure.")
-@click.option("--photos", "photo_count", default=600, help="Different photos; each is asked for several times.")
-@click.option("--hosts", default=1_000, help="Hosts (loopback addresses) over which the urls are spread.")
-@click.option("--start-up-rounds", default=2, help="Runs of a side that measure its start-up; 0: it stays in the CPU.")
-@click.option("--growth/--no-growth", default=True, help="Measure on 1, 2, 4 ... cores, too (one round).")
-@click.option("--steps/--no-steps", default=True, help="Measure time and CPU by step, too (one process).")
-@click.option("--engine/--no-engine", default=False, help="Measure our engine img2dataset, too.")
+@click.option("--photos", "photo_count", default=600, help="Number of different photos; each is fetched several times.")
+@click.option("--hosts", default=1_000, help="Number of hosts (loopback addresses).")
+@click.option("--start-up-rounds", default=2, help="Runs that measure the start-up; 0: it is included in the CPU.")
+@click.option("--growth/--no-growth", default=True, help="Also measure on 1, 2, 4 ... cores (one round).")
+@click.option("--steps/--no-steps", default=True, help="Also measure time and CPU by step (one process).")
+@click.option(
+    "--engine/--no-engine", default=False, help="Also measure our shard tasks with images.engine img2dataset."
+)
 @click.option("--cores", "max_cores", type=click.IntRange(min=1), help="Cores to use  [default: all]")
 @click.option("--seed", default=400, help="Seed of the photos and of the rows.")
 def main(
@@ -160,13 +162,13 @@ def main(
     schemes = list(counts) if scheme == "both" else [scheme]
     sides = (*SIDES, ENGINE) if engine else SIDES
     total = len(sides) * (start_up_rounds + rounds * len(schemes)) + 2 * len(fewer_cores(len(cores))) * growth
-    result: dict[str, Any] = {"bench": "images", "machine": _machine(cores), "rounds": rounds}
+    result: dict[str, Any] = {"bench": "images", "machine": _describe_machine(cores), "rounds": rounds}
     comparisons = []
     with tempfile.TemporaryDirectory(prefix="bench-images-") as folder:
         work = Path(folder)
-        photos = _photos(work / "photos", photo_count, seed)
+        photos = _make_photos(work / "photos", photo_count, seed)
         with running(work / "photos", work / "nginx", hosts, max(1, len(cores) // 4)) as site:
-            bench = Bench(site, photos, work, Progress(_say, "runs", total, every_s=0.0), sides)
+            bench = Bench(site, photos, work, Progress(_log, "runs", total, every_s=0.0), sides)
             bench.start_up(schemes[0], cores, start_up_rounds)
             for each in schemes:
                 rows = bench.rows(each, counts[each] * len(cores), SHARDS_PER_PROCESS * len(cores))
@@ -176,7 +178,7 @@ def main(
                 result["cores"] = bench.growth(schemes[0], counts[schemes[0]], cores, result[schemes[0]])
             if steps:
                 result["steps"] = {each: bench.steps(each, counts[each], cores) for each in schemes}
-    comparison = joined(comparisons)
+    comparison = join(comparisons)
     click.echo(f"\n{comparison.describe()}")
     result |= {name: result[schemes[0]][name] for name in ("ours", "peer", "ratio")} | comparison.fields()
     click.echo(json.dumps(result))
@@ -184,24 +186,24 @@ def main(
 
 
 def fewer_cores(cores: int) -> list[int]:
-    """1, 2, 4 ... cores, as far as they are fewer than these."""
+    """Return 1, 2, 4 ... up to fewer than `cores`."""
     return [2**power for power in range(cores.bit_length()) if 2**power < cores]
 
 
-def _photos(folder: Path, count: int, seed: int) -> list[Photo]:
-    progress = Progress(_say, "photos", count)
+def _make_photos(folder: Path, count: int, seed: int) -> list[Photo]:
+    progress = Progress(_log, "photos", count)
     photos = make_photos(folder, count, seed, lambda done: progress.add(1))
     weight = statistics.median(photo.size / (photo.width * photo.height) for photo in photos)
     click.echo(
         f"{count:,} photos: {sum(photo.longer < 500 for photo in photos) / count:.0%} with a longer side under 500, "
         f"{sum(photo.longer > 1_024 for photo in photos) / count:.0%} over 1,024 pixels; "
-        f"{sum(photo.size for photo in photos) / count / 1e3:.0f} kB in the mean, {weight:.2f} bytes a pixel"
+        f"{sum(photo.size for photo in photos) / count / 1e3:.0f} kB on average, {weight:.2f} bytes per pixel"
     )
     return photos
 
 
-def _machine(cores: list[int]) -> dict[str, object]:
-    """What the figures were measured on."""
+def _describe_machine(cores: list[int]) -> dict[str, object]:
+    """Print and return the machine's cores, memory and CPU."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         model = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "unknown")
@@ -209,17 +211,17 @@ def _machine(cores: list[int]) -> dict[str, object]:
     return {"cores": len(cores), "memory_gib": round(memory, 1), "cpu": model}
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     click.echo(f"  {line}", err=True)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs inherit an ignored one
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a script inherit an ignored SIGINT
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main.main(standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted: nginx and the temporary files are gone.", err=True)
+        click.echo("Interrupted. nginx is stopped and the temporary files are deleted.", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

@@ -1,11 +1,10 @@
-"""How surely local failures are told from dead links: honest shards refused, and faulty ones committed.
+"""Error rates of the detection of local failures: good shards refused, and shards with a local failure committed.
 
     python bench/local_failures.py [--shards 1000] [--large 200] [--faulty 200]
 
-The decision is the project's own (`ShardWatch`), over a simulated web: 40,000 sites of which a share is dead in the
-ways of the real web, 20 large hosts with a tenth of the rows, dead pages on living sites, timeouts that end late. No
-network is used. Prints two tables and, as the last line, a JSON object. Ends with status 1 if an honest shard is
-refused.
+The detection is the project's own (`ShardWatch`), on a simulated web: 40,000 sites, a share of them dead with the
+failures of the real web, 20 large hosts with a tenth of the rows, dead pages on live sites, and timeouts that end late.
+No network is used. Prints two tables and a JSON object as the last line. Ends with status 1 if a good shard is refused.
 """
 
 import argparse
@@ -28,8 +27,8 @@ from laion_assets.stages.image_shards.local_failures.watch import Evidence, Shar
 SIZES = (4, 250, 10_000)
 SITES, LARGE_HOSTS = 40_000, 20
 THREADS = 64
-FORGET_EVERY = 10
-"""Shards after which a new worker process begins, which knows nothing of the run yet."""
+SHARDS_PER_PROCESS = 10
+"""Shards after which a new worker process starts, with an empty network memory."""
 DEAD_REASONS = (
     (Reason.DNS_FAILURE, 0.40, 0.1),
     (Reason.DEADLINE, 0.20, 5.0),
@@ -39,7 +38,7 @@ DEAD_REASONS = (
     (Reason.HTTP_5XX, 0.06, 0.2),
     (Reason.TLS_FAILURE, 0.04, 0.1),
 )
-"""Reason, share of the dead sites, seconds until it ends."""
+"""Reason, share of the dead sites, seconds until the failure."""
 FAULT = {
     "refused": (Reason.CONNECT_FAILURE, 0.02),
     "connect timeouts": (Reason.DEADLINE, 5.0),
@@ -54,7 +53,7 @@ FAULT = {
 
 @dataclass(frozen=True)
 class Web:
-    """`dead` is the share of dead sites; `large` that of rows at one host, which is dead."""
+    """A simulated web. `dead` is the share of dead sites, `large` the share of rows at one dead host."""
 
     dead: float
     large: float = 0.0
@@ -62,16 +61,16 @@ class Web:
     seed: int = 0
 
     def url(self, rng: random.Random) -> str:
-        """A row's URL: some of few large hosts, most of many small ones; 85 of 100 by https."""
+        """Return a row's URL: a tenth on large hosts, the others on small ones; 85 % with https."""
         if rng.random() < self.large:
             return f"https://dead-giant.example/{rng.getrandbits(40)}.jpg"
         host = rng.randrange(LARGE_HOSTS) if rng.random() < 0.1 else rng.randrange(SITES)
         scheme = "https" if host % 20 < 17 else "http"
         return f"{scheme}://img.site{host}.example/{rng.getrandbits(40)}.jpg"
 
-    def answer(self, url: str, rng: random.Random) -> tuple[Reason, float]:
-        """The honest outcome and its seconds: a site is dead or not by its name."""
-        reason, seconds = _end_of(url.split("/", 3)[2], self.dead, self.seed)
+    def respond(self, url: str, rng: random.Random) -> tuple[Reason, float]:
+        """Return the outcome without a local failure, and its seconds. The site's name decides whether it is dead."""
+        reason, seconds = _failure_of_site(url.split("/", 3)[2], self.dead, self.seed)
         if reason is not None:
             return reason, seconds * rng.uniform(0.8, 1.2)
         if rng.random() < self.gone:
@@ -80,8 +79,8 @@ class Web:
 
 
 @functools.lru_cache(maxsize=100_000)
-def _end_of(host: str, dead: float, seed: int) -> tuple[Reason | None, float]:
-    """How a dead site ends each of its rows; None for a living one."""
+def _failure_of_site(host: str, dead: float, seed: int) -> tuple[Reason | None, float]:
+    """Return the failure of a dead site's rows and its seconds; None for a live site."""
     rng = random.Random(f"{seed} {host}")
     if host != "dead-giant.example" and rng.random() >= dead:
         return None, 0.0
@@ -92,28 +91,28 @@ def _end_of(host: str, dead: float, seed: int) -> tuple[Reason | None, float]:
 
 @dataclass(frozen=True)
 class Fault:
-    """Rows `first` to `last` of a shard fail as `kind` with the probability `share`; of TLS, those of https."""
+    """A local failure: rows `first` to `last` fail as `kind` with probability `share`; only https rows for TLS."""
 
     kind: str
     first: float = -1.0
     last: float = 2.0
     share: float = 1.0
 
-    def takes(self, row: float, url: str, rng: random.Random) -> bool:
-        """Whether it takes the row at this place, over 0 to 1; places over 1 are what is asked after the rows."""
+    def affects(self, row: float, url: str, rng: random.Random) -> bool:
+        """Whether it affects the row at this position from 0 to 1. Positions over 1 are requests after the rows."""
         if self.kind.startswith("TLS") and not url.startswith("https:"):
             return False
         return self.first < row <= self.last and rng.random() < self.share
 
 
-def fetched(url: str, reason: Reason, started: float, seconds: float) -> Fetched:
-    """What the fetcher would hand over."""
+def make_fetched(url: str, reason: Reason, started: float, seconds: float) -> Fetched:
+    """Return the result of the fetcher for an outcome."""
     return Fetched(url, reason, "", (Hop(url),), (), b"", 0, 1, seconds, 0, started)
 
 
 @dataclass
 class Shard:
-    """`asked` rows until the shard was refused, None if it was committed; `hit` rows met the fault, `lost` for good."""
+    """A shard: `asked` rows until it was refused (None: committed), rows `hit` by the failure, rows `lost` for good."""
 
     asked: int | None = None
     hit: int = 0
@@ -121,38 +120,39 @@ class Shard:
 
 
 def fetch_shard(web: Web, rows: int, memory: NetworkMemory, rng: random.Random, fault: Fault | None = None) -> Shard:
-    """Fetch one shard, and judge it."""
+    """Fetch one shard and run the detection."""
     urls = [web.url(rng) for _ in range(rows)]
     lost: set[str] = set()
 
     def outcome(place: float, url: str) -> tuple[Reason, float]:
         lost.discard(url)
-        if fault is not None and fault.takes(place, url, rng):
+        if fault is not None and fault.affects(place, url, rng):
             lost.add(url)
             return FAULT[fault.kind]
-        return web.answer(url, rng)
+        return web.respond(url, rng)
 
-    def ask(asked: Sequence[str]) -> dict[str, Reason]:
-        taken = fault is not None
+    def probe(urls: Sequence[str]) -> dict[str, Reason]:
         return {
-            url: FAULT[fault.kind][0] if taken and fault.takes(1.5, url, rng) else web.answer(url, rng)[0]
-            for url in asked
+            url: FAULT[fault.kind][0]
+            if fault is not None and fault.affects(1.5, url, rng)
+            else web.respond(url, rng)[0]
+            for url in urls
         }
 
     def others() -> Iterator[str]:
         return (web.url(rng) for _ in range(1_000))
 
-    watch = ShardWatch(Evidence(memory, ask, others))
+    watch = ShardWatch(Evidence(memory, probe, others))
     result = Shard()
     asked = 0
     try:
-        for place, row in _in_order_of_ends(urls, outcome):
+        for place, row in _fetch_rows(urls, outcome):
             asked += 1
             watch.add(place, row, row.reason)
         result.hit = len(lost)
-        for place in watch.again():
+        for place in watch.rows_to_refetch():
             reason, seconds = outcome(1.5, urls[place])
-            watch.add(place, fetched(urls[place], reason, 1e6, seconds), reason)
+            watch.add(place, make_fetched(urls[place], reason, 1e6, seconds), reason)
         memory.shares.append(watch.finish())
         result.lost = len(lost)
     except LocalFailureError:
@@ -160,10 +160,10 @@ def fetch_shard(web: Web, rows: int, memory: NetworkMemory, rng: random.Random, 
     return result
 
 
-def _in_order_of_ends(
+def _fetch_rows(
     urls: Sequence[str], outcome: Callable[[float, str], tuple[Reason, float]]
 ) -> Iterator[tuple[int, Fetched]]:
-    """Each row as it ends, fetched by THREADS threads."""
+    """Yield the rows in the order of their ends, fetched by THREADS threads."""
     free = [0.0] * THREADS
     running: list[tuple[float, int, Fetched]] = []
     for place, url in enumerate(urls):
@@ -173,7 +173,7 @@ def _in_order_of_ends(
             yield ended, row
         reason, seconds = outcome((place + 1) / len(urls), url)
         heapq.heappush(free, started + seconds)
-        heapq.heappush(running, (started + seconds, place, fetched(url, reason, started, seconds)))
+        heapq.heappush(running, (started + seconds, place, make_fetched(url, reason, started, seconds)))
     while running:
         _, ended, row = heapq.heappop(running)
         yield ended, row
@@ -190,29 +190,29 @@ SHAPES = {
     "refused from 90 % on": Fault("refused", 0.9),
     "TLS without CA from 90 % on": Fault("TLS without CA", 0.9),
     "connect timeouts from 99 % on": Fault("connect timeouts", 0.99),
-    "refused from 40 to 60 %, then well again": Fault("refused", 0.4, 0.6),
-    "refused from 49 to 51 %, then well again": Fault("refused", 0.49, 0.51),
+    "refused from 40 to 60 %, then working again": Fault("refused", 0.4, 0.6),
+    "refused from 49 to 51 %, then working again": Fault("refused", 0.49, 0.51),
     "half of the rows, at random": Fault("refused", share=0.5),
     "three quarters of the rows, at random": Fault("refused", share=0.75),
 }
 
 
-def refused_honest(web: Web, rows: int, shards: int, seed: int) -> int:
-    """How many honest shards of a run are refused; every FORGET_EVERY shards its process is new."""
+def count_false_alarms(web: Web, rows: int, shards: int, seed: int) -> int:
+    """Return the number of good shards of a run that are refused. Every SHARDS_PER_PROCESS shards a process starts."""
     rng, refused = random.Random(seed), 0
     memory = NetworkMemory()
     for number in range(shards):
-        if number % FORGET_EVERY == 0:
+        if number % SHARDS_PER_PROCESS == 0:
             memory = NetworkMemory()
         refused += fetch_shard(web, rows, memory, rng).asked is not None
     return refused
 
 
-def detected(fault: Fault, rows: int, shards: int, first: bool, seed: int) -> tuple[float, float, float]:
-    """Of `shards` shards with rows that met the fault, on a web with 30 % dead sites: the share that loses no row.
+def measure_detection(fault: Fault, rows: int, shards: int, first: bool, seed: int) -> tuple[float, float, float]:
+    """Fetch `shards` shards with affected rows on a web with 30 % dead sites. Return the share that loses no row.
 
-    Beside it the mean of rows lost in the others, and the median of rows asked until a shard was refused. With `first`
-    the process knows nothing of the run.
+    Also returns the mean number of rows lost in the others, and the median number of rows until a shard is refused.
+    With `first` the process has an empty network memory.
     """
     rng, web = random.Random(seed), Web(0.3)
     memory = NetworkMemory()
@@ -234,35 +234,37 @@ def detected(fault: Fault, rows: int, shards: int, first: bool, seed: int) -> tu
 
 
 def main() -> None:
-    """Print the tables, and a JSON object as the last line."""
+    """Print the tables and, as the last line, a JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--shards", type=int, default=1_000, help="honest shards of each size (default %(default)s)")
-    parser.add_argument("--large", type=int, default=200, help="of those of 10,000 rows (default %(default)s)")
-    parser.add_argument("--faulty", type=int, default=200, help="faulty shards of each kind (default %(default)s)")
+    parser.add_argument("--shards", type=int, default=1_000, help="good shards of each size (default %(default)s)")
+    parser.add_argument("--large", type=int, default=200, help="good shards of 10,000 rows (default %(default)s)")
+    parser.add_argument(
+        "--faulty", type=int, default=200, help="shards with each kind of local failure (default %(default)s)"
+    )
     options = parser.parse_args()
-    honest: dict[str, dict[str, str]] = {}
+    good: dict[str, dict[str, str]] = {}
     total = 0
-    print(f"{'honest shards refused':<48}" + "".join(f"{f'{size:,} rows':>16}" for size in SIZES))
+    print(f"{'good shards refused':<48}" + "".join(f"{f'{size:,} rows':>16}" for size in SIZES))
     for number, (name, web) in enumerate(WEBS.items()):
         shards = [-(-(options.shards if size < 1_000 else options.large) // len(WEBS)) for size in SIZES]
-        refused = [refused_honest(web, size, count, number) for size, count in zip(SIZES, shards, strict=True)]
+        refused = [count_false_alarms(web, size, count, number) for size, count in zip(SIZES, shards, strict=True)]
         total += sum(refused)
         counts = [f"{count} of {of:,}" for count, of in zip(refused, shards, strict=True)]
-        honest[name] = dict(zip(map(str, SIZES), counts, strict=True))
+        good[name] = dict(zip(map(str, SIZES), counts, strict=True))
         print(f"{name:<48}" + "".join(f"{count:>16}" for count in counts), flush=True)
     found: dict[str, dict[str, float]] = {}
     heads = [f"{size:,} {when}" for size in SIZES for when in ("first", "later")]
-    print(f"\n{'% of faulty shards without loss (rows asked)':<48}" + "".join(f"{head:>18}" for head in heads))
+    print(f"\n{'% of affected shards without loss (rows fetched)':<48}" + "".join(f"{head:>18}" for head in heads))
     for number, (name, fault) in enumerate(SHAPES.items()):
         found[name] = {}
         cells = []
         for size, first in itertools.product(SIZES, (True, False)):
             shards = options.faulty if size < 1_000 else -(-options.faulty // 10)
-            share, lost, asked = detected(fault, size, shards, first, number)
+            share, lost, asked = measure_detection(fault, size, shards, first, number)
             found[name][f"{size} {'first' if first else 'later'}"] = round(share, 4)
             cells.append(f"{100 * share:.1f} ({asked:,.0f})" + (f" -{lost:,.0f}" if lost else ""))
         print(f"{name:<48}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
-    print(json.dumps({"bench": "local_failures", "honest_refused": total, "honest": honest, "detected": found}))
+    print(json.dumps({"bench": "local_failures", "false_alarms": total, "good": good, "detected": found}))
     sys.exit(1 if total else 0)
 
 

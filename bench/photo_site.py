@@ -1,7 +1,7 @@
-"""nginx on loopback as a thousand web sites: every host is a loopback address of its own, with its own certificate.
+"""nginx on loopback as a thousand web sites. Every host has its own loopback address and certificate.
 
-Nothing outside of this machine can connect: nginx listens on the hosts' addresses only. A client that trusts `ca_file`
-(the usual CAs and the one made here, as a web client has them) can verify every host.
+nginx listens on loopback addresses only, so other machines cannot connect. A client that trusts `ca_file` (the usual
+CAs and a test CA) can verify every host.
 """
 
 import contextlib
@@ -37,29 +37,29 @@ class PhotoSite:
     process: int
 
     def url(self, scheme: str, host: str, path: str) -> str:
-        """The URL of a path on a host."""
+        """Return the URL of a path on a host."""
         return f"{scheme}://{host}:{self.http_port if scheme == 'http' else self.https_port}/{path}"
 
     def resolve(self, scheme: str) -> dict[str, str]:
-        """The dataset's `resolve` that allows exactly these sites."""
+        """Return the `resolve` setting that allows exactly these sites."""
         port = self.http_port if scheme == "http" else self.https_port
         return {host: f"{host}:{port}" for host in self.hosts}
 
     def cpu_s(self) -> float:
-        """CPU seconds, user and system, of nginx's processes so far."""
+        """Return the CPU seconds, user and system, of nginx's processes so far."""
         return sum(_cpu_s(process) for process in [self.process, *_children(self.process)])
 
 
 def addresses(count: int) -> tuple[str, ...]:
-    """`count` loopback addresses, none of them 127.0.0.1."""
+    """Return `count` loopback addresses other than 127.0.0.1."""
     return tuple(str(ipaddress.IPv4Address("127.1.0.0") + 1 + number) for number in range(count))
 
 
 @contextlib.contextmanager
 def running(photos: Path, work: Path, hosts: int, workers: int) -> Iterator[PhotoSite]:
-    """Serve the files of `photos` from `hosts` addresses with `workers` nginx processes until the body ends.
+    """Serve the files of `photos` at `hosts` addresses with `workers` nginx processes while the `with` body runs.
 
-    Raises RuntimeError when nginx is missing or does not start.
+    Raises RuntimeError if nginx is missing or does not start.
     """
     nginx = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if nginx is None:
@@ -68,18 +68,18 @@ def running(photos: Path, work: Path, hosts: int, workers: int) -> Iterator[Phot
         )
     work.mkdir(parents=True)
     names = addresses(hosts)
-    http_port, https_port = _free_ports()
-    ca_file = _certificates(work, names)
+    http_port, https_port = _find_free_ports()
+    ca_file = _create_certificates(work, names)
     config = work / "nginx.conf"
     config.write_text(_config(photos, work, names, http_port, https_port, workers), encoding="utf-8")
     command = [nginx, "-e", str(work / "error.log"), "-p", str(work), "-c", str(config)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
     try:
         ends = time.monotonic() + START_S
-        while not _answers(names[-1], https_port):
+        while not _is_listening(names[-1], https_port):
             if process.poll() is not None or time.monotonic() > ends:
                 log = (work / "error.log").read_text(encoding="utf-8")[-2_000:] if (work / "error.log").exists() else ""
-                raise RuntimeError(f"nginx did not start: {log or 'it said nothing'}")
+                raise RuntimeError(f"nginx did not start: {log or 'its log is empty'}")
             time.sleep(0.05)
         yield PhotoSite(names, http_port, https_port, ca_file, process.pid)
     finally:
@@ -124,8 +124,8 @@ http {{
 """
 
 
-def _certificates(work: Path, hosts: tuple[str, ...]) -> Path:
-    """A CA and a certificate for each host, of P-256 keys as most of the web's; the file of CAs to trust."""
+def _create_certificates(work: Path, hosts: tuple[str, ...]) -> Path:
+    """Create a CA and a certificate for each host, with P-256 keys. Return the file of trusted CAs."""
     folder = work / "certificates"
     folder.mkdir()
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -154,15 +154,15 @@ def _certificates(work: Path, hosts: tuple[str, ...]) -> Path:
     return trusted
 
 
-def _free_ports() -> tuple[int, int]:
-    """Two ports that are free on every loopback address (a bound socket that does not listen serves nobody)."""
+def _find_free_ports() -> tuple[int, int]:
+    """Return two ports that are free on every loopback address."""
     with socket.socket() as one, socket.socket() as other:
         one.bind(("", 0))
         other.bind(("", 0))
         return one.getsockname()[1], other.getsockname()[1]
 
 
-def _answers(host: str, port: int) -> bool:
+def _is_listening(host: str, port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
         return True
     return False

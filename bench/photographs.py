@@ -1,8 +1,8 @@
-"""Photos as the web has them: LAION's mix of sizes, natural statistics, and files of a natural weight.
+"""Generate photos as on the web: LAION's mix of sizes, natural statistics, and realistic file sizes.
 
-Half of LAION-400M's pictures have a longer side under 500 pixels and 6 % one over 1,024 (issue 5); a log-normal
-distribution has both quantiles. A picture is noise of equal energy in every octave (the 1/f spectrum of natural images,
-Field 1987) with flat shapes in it, whose borders are sharp. Everything follows from the seed.
+Half of LAION-400M's images have a longer side under 500 pixels, and 6 % one over 1,024; a log-normal distribution has
+both quantiles. An image is noise of equal energy in every octave (the 1/f spectrum of natural images, Field 1987) with
+flat shapes that have sharp borders. Everything is derived from the seed.
 """
 
 import io
@@ -18,7 +18,7 @@ from PIL import Image
 
 MEDIAN_SIDE = 497.0
 SIGMA = 0.465
-"""ln(1024 / 497) over the normal quantile of 94 %."""
+"""ln(1024 / 497) divided by the normal quantile of 94 %."""
 SIDES = (96, 3_600)
 ASPECTS = ((1.0, 0.2), (4 / 3, 0.25), (3 / 2, 0.2), (16 / 9, 0.08), (3 / 4, 0.12), (2 / 3, 0.12), (2.5, 0.03))
 """(width by height, share)."""
@@ -29,7 +29,7 @@ OTHER_FORMATS = (("PNG", 0.02), ("WEBP", 0.02))
 
 @dataclass(frozen=True)
 class Photo:
-    """A file of the set: its name, what it holds, and how many bytes."""
+    """A photo's file: name, format, width and height in pixels, size in bytes."""
 
     name: str
     format: str
@@ -44,14 +44,14 @@ class Photo:
 
 
 def make_photos(folder: Path, count: int, seed: int, log: Callable[[int], None] = lambda done: None) -> list[Photo]:
-    """Write `count` photos into `folder`, the same for the same seed; `say` is called with how many are done."""
+    """Write `count` photos into `folder`, the same for the same seed. `log` gets the number of photos done."""
     folder.mkdir(parents=True, exist_ok=True)
     photos = []
-    ranks = (np.random.default_rng(seed).permutation(count) + 0.5) / count  # so the shares hold for few photos, too
+    ranks = (np.random.default_rng(seed).permutation(count) + 0.5) / count  # the shares also hold for few photos
     for number, rank in enumerate(ranks):
         rng = np.random.default_rng([seed, number])
         width, height = sides(rng, longer_side(rank))
-        content, kind = encode(picture(rng, width, height), rng)
+        content, kind = encode(make_image(rng, width, height), rng)
         name = f"photo-{number:05d}.{kind.lower().replace('jpeg', 'jpg')}"
         (folder / name).write_bytes(content)
         photos.append(Photo(name, kind, width, height, len(content)))
@@ -60,21 +60,21 @@ def make_photos(folder: Path, count: int, seed: int, log: Callable[[int], None] 
 
 
 def longer_side(rank: float) -> int:
-    """The longer side in pixels of the photo below which a share `rank` of all photos lie."""
+    """Return the quantile `rank` of the longer side, in pixels."""
     side = math.exp(math.log(MEDIAN_SIDE) + SIGMA * NormalDist().inv_cdf(rank))
     return int(np.clip(round(side), *SIDES))
 
 
 def sides(rng: np.random.Generator, longer: int) -> tuple[int, int]:
-    """Width and height of one photo."""
+    """Return width and height of one photo."""
     ratios, shares = zip(*ASPECTS, strict=True)
     ratio = rng.choice(ratios, p=np.array(shares) / sum(shares))
     shorter = max(64, round(longer / max(ratio, 1 / ratio)))
     return (longer, shorter) if ratio >= 1 else (shorter, longer)
 
 
-def picture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) uint8, RGB."""
+def make_image(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """Return a (height, width, 3) uint8 RGB image."""
     octaves = math.ceil(math.log2(max(width, height)))
     detail = rng.uniform(0.2, 0.8)  # some photos are soft, some are sharp to the pixel
     image = np.zeros((1, 1, 3), np.float32)
@@ -100,7 +100,7 @@ def picture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 
 def encode(image: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
-    """The file's bytes and its format: JPEG of quality 75 to 95 but for a few."""
+    """Return the file's bytes and format: mostly JPEG of quality 75 to 95."""
     kinds = ["JPEG", *(kind for kind, _ in OTHER_FORMATS)]
     others = [share for _, share in OTHER_FORMATS]
     kind = str(rng.choice(kinds, p=[1 - sum(others), *others]))
@@ -110,14 +110,14 @@ def encode(image: np.ndarray, rng: np.random.Generator) -> tuple[bytes, str]:
     if kind == "JPEG":
         options |= {"subsampling": 0 if rng.random() < 0.15 else 2, "progressive": rng.random() < PROGRESSIVE_SHARE}
         if rng.random() < EXIF_SHARE:
-            options["exif"] = _exif()
+            options["exif"] = _make_exif()
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, kind, **options)
     return stream.getvalue(), kind
 
 
-def _exif() -> Image.Exif:
-    """What a camera writes, without an orientation."""
+def _make_exif() -> Image.Exif:
+    """Return EXIF as a camera writes it, without an orientation."""
     exif = Image.Exif()
     exif[0x010F], exif[0x0110], exif[0x0132] = "Camera Maker", "Camera Model X100", "2019:05:04 12:30:15"
     exif[0x011A], exif[0x011B], exif[0x0128] = 72.0, 72.0, 2

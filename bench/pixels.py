@@ -1,10 +1,10 @@
-"""CPU time and likeness of a picture's way, by size class: ours, ours with `exact_pixels`, img2dataset's Resizer.
+"""CPU time and similarity of re-encoding by size class: ours, ours with `exact_pixels`, img2dataset's Resizer.
 
-    python bench/pixels.py [--pictures 40] [--json FILE]
+    python bench/pixels.py [--images 40] [--json FILE]
 
-Likeness is PSNR against img2dataset 1.47.0's own Resizer, over pictures that differ at all: of the pixels as resized
-(both sides write PNG, which loses nothing) and of the files (both write JPEG of quality 95, whose own rounding adds to
-the difference). From 1,280 pixels on JPEGs are decoded at a smaller scale. CPU is this process's user and system time.
+Similarity is the PSNR against img2dataset 1.47.0's Resizer, of images that differ: of the resized pixels (both write
+lossless PNG) and of the files (both write JPEG of quality 95, whose rounding adds to the difference). JPEGs from 1,280
+pixels on are decoded at a smaller scale. CPU is this process's user and system time.
 """
 
 import argparse
@@ -31,27 +31,27 @@ from laion_assets_tests.stages.image_shards.images import pixels, psnr
 from laion_assets_tests.stages.image_shards.photographs import Photograph
 
 CLASSES = ((257, 500), (500, 1_023), (1_024, 1_279), (1_280, 2_048), (2_048, 4_095), (4_096, 5_000))
-"""Longer sides, from and to, in pixels."""
+"""Ranges of the longer side, in pixels."""
 SAMPLINGS = ("420", "420", "420", "444", "grey")
 
 
 def main() -> None:
-    """Print one line a size class, and all figures as JSON."""
+    """Print one line per size class, and all figures as JSON."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--pictures", type=int, default=40, help="a size class")
+    arguments.add_argument("--images", type=int, default=40, help="images per size class")
     arguments.add_argument("--json", type=Path)
     options = arguments.parse_args()
     cv2.setNumThreads(1)
     classes = {}
     for low, high in CLASSES:
-        classes[f"{low}-{high}"] = figures = measure(photographs(low, high, options.pictures))
+        classes[f"{low}-{high}"] = figures = measure(photographs(low, high, options.images))
         print(f"{low:5d} to {high:5d}: {json.dumps(figures)}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(classes, indent=2), encoding="utf-8")
 
 
 def photographs(low: int, high: int, count: int) -> list[Photograph]:
-    """Seeded photographs of a size class: odd sizes, both orientations, a quarter progressive."""
+    """Return seeded photographs of a size class: arbitrary sizes, both orientations, a quarter progressive."""
     random = np.random.default_rng(low)
     found = []
     for seed in range(count):
@@ -63,8 +63,8 @@ def photographs(low: int, high: int, count: int) -> list[Photograph]:
     return found
 
 
-def measure(pictures: list[Photograph]) -> dict[str, Any]:
-    """CPU in ms an image of each path, and the PSNR of those pictures that differ."""
+def measure(photos: list[Photograph]) -> dict[str, Any]:
+    """Return CPU in ms per image of each engine, and the PSNR of the images that differ."""
     ours = Reencoder(ImageSettings())
     paths = {
         "ours": ours,
@@ -74,25 +74,27 @@ def measure(pictures: list[Photograph]) -> dict[str, Any]:
     stock_pixels = Resizer(256, "border", False, encode_quality=1, encode_format="png")
     cpu: dict[str, list[float]] = {name: [] for name in (*paths, "decode", "decode_scaled")}
     of_pixels, of_files, differing = [], [], 0
-    for picture in pictures:
-        data = picture.jpeg()
+    for photo in photos:
+        data = photo.jpeg()
         outputs = {}
         for name, path in paths.items():
-            seconds, outputs[name] = _cpu(path, io.BytesIO(data) if isinstance(path, Resizer) else data)
+            stock = isinstance(path, Resizer)
+            seconds, result = _measure_cpu(path, io.BytesIO(data) if stock else data)
+            outputs[name] = result[0] if stock else result.content
             cpu[name].append(seconds)
         buffer = np.frombuffer(data, np.uint8)
-        cpu["decode"].append(_cpu(cv2.imdecode, buffer, cv2.IMREAD_UNCHANGED)[0])
-        cpu["decode_scaled"].append(_cpu(cv2.imdecode, buffer, cv2.IMREAD_REDUCED_COLOR_2)[0])
-        if outputs["ours"][0] == outputs["img2dataset"][0] or picture.sampling == "grey":
-            continue  # img2dataset's own output of a grey picture is grey, and another file
+        cpu["decode"].append(_measure_cpu(cv2.imdecode, buffer, cv2.IMREAD_UNCHANGED)[0])
+        cpu["decode_scaled"].append(_measure_cpu(cv2.imdecode, buffer, cv2.IMREAD_REDUCED_COLOR_2)[0])
+        if outputs["ours"] == outputs["img2dataset"] or photo.sampling == "grey":
+            continue  # img2dataset writes a grey image for a grey input
         differing += 1
-        of_files.append(psnr(pixels(outputs["ours"][0]), pixels(outputs["img2dataset"][0])))
-        stock = pixels(stock_pixels(io.BytesIO(data))[0])
-        of_pixels.append(psnr(ours.picture(data).pixels[..., ::-1].astype(np.int32), stock))
+        of_files.append(psnr(pixels(outputs["ours"]), pixels(outputs["img2dataset"])))
+        expected = pixels(stock_pixels(io.BytesIO(data))[0])
+        of_pixels.append(psnr(ours.resize(data).pixels[..., ::-1].astype(np.int32), expected))
     figures: dict[str, Any] = {
         f"{name}_cpu_ms": round(1_000 * statistics.fmean(values), 2) for name, values in cpu.items()
     }
-    figures |= {"pictures": len(pictures), "differing": differing}
+    figures |= {"images": len(photos), "differing": differing}
     for name, values in (("pixels", of_pixels), ("files", of_files)):
         if values:
             figures |= {f"psnr_{name}_min": round(min(values), 1)}
@@ -100,7 +102,7 @@ def measure(pictures: list[Photograph]) -> dict[str, Any]:
     return figures
 
 
-def _cpu(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+def _measure_cpu(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     started = time.process_time()
     result = work(*arguments)
     return time.process_time() - started, result

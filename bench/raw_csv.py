@@ -1,12 +1,12 @@
-"""raw_csv against aria2c with the recipe's settings: a tree of CSV files from nginx on loopback.
+"""Benchmark of raw_csv against aria2c with the recipe's settings, on a tree of CSV files from nginx on loopback.
 
     python bench/raw_csv.py                 20,000 files of 4 to 40 KB and 4 of 200 MB, three rounds, alternating
-    python bench/raw_csv.py --small         300 files and one of 4 MB: whether the benchmark works
+    python bench/raw_csv.py --small         300 files and one of 4 MB, to test the benchmark
     python bench/raw_csv.py --no-reference  without aria2c's second, better set of settings
 
-Ours is the whole of fetch_raw_csv: it reads the listing, downloads, hashes, makes the files durable and commits them.
-aria2c gets the list of URLs as a gift, hashes nothing and leaves the files in the system's cache. Then ours is killed
-with -9 in the middle and started again, and nginx's access log tells what was fetched twice. The last line is JSON.
+Our side is fetch_raw_csv: it reads the listing, downloads, hashes, syncs and commits the files. aria2c gets the list of
+URLs for free, does not hash, and leaves the files in the system's cache. Then our side is killed with -9 in the middle
+and started again, and nginx's access log shows which bytes were fetched twice. The last line is JSON.
 """
 
 import argparse
@@ -34,17 +34,17 @@ def main() -> None:
     try:
         need = 4 * (options.files * 22_000 + options.large * options.large_mb * 1_000_000)
         if shutil.disk_usage(folder).free < need:
-            sys.exit(f"{folder} has less than the {need / 1e9:.0f} GB free that may be needed: give another --folder.")
+            sys.exit(f"{folder} has less than {need / 1e9:.0f} GB of free space. Choose another --folder.")
         _bench(options, folder)
     except KeyboardInterrupt:
-        _say("interrupted; nothing is left behind")
+        _log("interrupted; all files were removed")
         sys.exit(130)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _bench(options: argparse.Namespace, folder: Path) -> None:
-    _say(f"making {options.files:,} small files and {options.large} of {options.large_mb} MB")
+    _log(f"making {options.files:,} small files and {options.large} of {options.large_mb} MB")
     tree = CsvTree(folder, options.files, options.large, options.large_mb << 20)
     runs: dict[str, list[Run]] = {"ours": [], PEER: []} | ({} if options.no_reference else {TUNED: []})
     synced: list[float] = []
@@ -54,18 +54,18 @@ def _bench(options: argparse.Namespace, folder: Path) -> None:
                 out = folder / "out"
                 shutil.rmtree(out, ignore_errors=True)
                 _sync(folder)
-                _say(f"round {number + 1} of {options.rounds}: {side}")
+                _log(f"round {number + 1} of {options.rounds}: {side}")
                 if side == "ours":
-                    found.append(run_ours(url, out, _say))
+                    found.append(run_ours(url, out, _log))
                 else:
                     extra = () if side == PEER else ("--file-allocation=none",)
                     found.append(run_aria2c(url, list(tree.files), out, extra))
                     if side == PEER:
                         synced.append(_sync(folder))
-                _say(f"  {found[-1].seconds:.1f} s, {found[-1].cpu_s:.1f} s of CPU")
+                _log(f"  {found[-1].seconds:.1f} s, {found[-1].cpu_s:.1f} s of CPU")
         shutil.rmtree(folder / "out", ignore_errors=True)
-    _say("killed and resumed")
-    resume = kill_and_resume(tree, folder, options.rate_mb << 20, _say)
+    _log("killed and resumed")
+    resume = kill_and_resume(tree, folder, options.rate_mb << 20, _log)
     _table(tree, runs)
     median = {side: statistics.median(run.seconds for run in found) for side, found in runs.items()}
     cpu = {side: statistics.median(run.cpu_s for run in found) for side, found in runs.items()}
@@ -109,7 +109,7 @@ def _table(tree: CsvTree, runs: dict[str, list[Run]]) -> None:
 
 
 def _sync(folder: Path) -> float:
-    """Write what the last side left in the system's cache, so that the next one does not wait for it; seconds."""
+    """Flush the system's cache, so that the next side does not wait for it. Returns the seconds."""
     import time
 
     started = time.monotonic()
@@ -117,7 +117,7 @@ def _sync(folder: Path) -> float:
     return time.monotonic() - started
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, flush=True)
 
 

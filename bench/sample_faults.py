@@ -1,12 +1,11 @@
-"""Local failures while the sample's images are fetched: what is committed meanwhile, and what a second run ends in.
+"""Local failures while the sample's images are fetched: what is committed then, and after a second run.
 
-    python bench/sample_faults.py [CASE ...]          undisturbed first, then each case; all if none is named
+    python bench/sample_faults.py [CASE ...]          undisturbed first, then each case; default: all
 
-The cases run `laion-assets materialize image_shards` or the same build over the sample's 5,280 rows: the site killed
+The cases run `laion-assets materialize image_shards` or the same build on the sample's 5,280 rows: the web site killed
 when 20, 50 and 80 % of the shards are committed, no resolver, a captive portal, no CA, a machine with busy processes
-on all cores. A shard counts as wrong if it is committed with other bytes than the undisturbed one. Prints a table and a
-JSON object as the last line; ends with status 1 where a shard is wrong or a second run does not end in the undisturbed
-bytes.
+on all cores. A shard is wrong if it is committed with different bytes than in the undisturbed run. Prints a table and a
+JSON object as the last line. Ends with status 1 if a shard is wrong or a second run gives other bytes.
 """
 
 import argparse
@@ -53,21 +52,21 @@ BUSY_PER_CORE = 4
 
 
 @dataclass
-class Found:
-    """What a case left: exit status (1: refused), seconds, shards committed and wrong, and after a second run."""
+class Result:
+    """The result of a case: exit status (1: refused), seconds, shards committed and wrong, and after a second run."""
 
     status: int
     seconds: float
     committed: int
     wrong: int
     refused: int
-    said: str
+    message: str
     again_status: int = 0
     again_equal: int = 0
 
 
-def sample_at(root: Path, scheme: str = "http") -> Dataset:
-    """The sample with its rows committed, in the order of their uids."""
+def commit_sample(root: Path, scheme: str = "http") -> Dataset:
+    """Commit the sample's rows, sorted by uid, and return its dataset."""
     dataset = replace(SAMPLE, root=str(root))
     layout = dataset.layout
     rows = sorted(((page.url.replace("http://photos", f"{scheme}://photos"), page.caption) for page in crawl_rows()),
@@ -88,8 +87,8 @@ def sample_at(root: Path, scheme: str = "http") -> Dataset:
     return dataset
 
 
-def committed(dataset: Dataset) -> dict[str, str]:
-    """sha256 of tar and parquet of each committed shard."""
+def hash_committed(dataset: Dataset) -> dict[str, str]:
+    """Return the sha256 of tar and parquet of each committed shard."""
     root = Store.of(dataset).local_root
     assert root is not None
     found = {}
@@ -101,7 +100,7 @@ def committed(dataset: Dataset) -> dict[str, str]:
 
 
 def different_rows(dataset: Dataset, undisturbed: Dataset) -> Iterator[str]:
-    """The rows of committed shards that ended otherwise than in the undisturbed run."""
+    """Yield the rows of committed shards whose outcome differs from the undisturbed run."""
     ours, theirs = (Store.of(one).local_root for one in (dataset, undisturbed))
     assert ours is not None
     assert theirs is not None
@@ -113,8 +112,8 @@ def different_rows(dataset: Dataset, undisturbed: Dataset) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def command(dataset: Dataset) -> Iterator[subprocess.Popen[str]]:
-    """`laion-assets materialize image_shards` over the sample at this root."""
+def running_command(dataset: Dataset) -> Iterator[subprocess.Popen[str]]:
+    """Start `laion-assets materialize image_shards` for the sample at this root."""
     home = Path(dataset.root).parent
     (home / "dagster_home").mkdir(exist_ok=True)
     shutil.copy(TOP / "dagster_home/dagster.yaml", home / "dagster_home")
@@ -133,14 +132,14 @@ def command(dataset: Dataset) -> Iterator[subprocess.Popen[str]]:
 
 
 def run_command(dataset: Dataset, kill_site_at: float | None = None) -> tuple[int, str]:
-    """Run the command; once so many of the shards are committed its site is killed."""
-    with command(dataset) as process:
-        said: list[str] = []
-        reader = threading.Thread(target=lambda: said.extend(process.stderr or ()))
+    """Run the command. Kill its web site when the share `kill_site_at` of the shards is committed."""
+    with running_command(dataset) as process:
+        output: list[str] = []
+        reader = threading.Thread(target=lambda: output.extend(process.stderr or ()))
         reader.start()
         ends = time.monotonic() + LIMIT_S
         while process.poll() is None and time.monotonic() < ends:
-            if kill_site_at is not None and len(committed(dataset)) / 2 >= kill_site_at * SHARDS:
+            if kill_site_at is not None and len(hash_committed(dataset)) / 2 >= kill_site_at * SHARDS:
                 for child in psutil.Process(process.pid).children(recursive=True):
                     with contextlib.suppress(psutil.Error):
                         if "laion_assets.sample.site" in child.cmdline():
@@ -150,11 +149,11 @@ def run_command(dataset: Dataset, kill_site_at: float | None = None) -> tuple[in
         if process.poll() is None:
             process.kill()
         reader.join(10)
-        return process.wait(), "".join(said).strip().splitlines()[-1][:400] if said else ""
+        return process.wait(), "".join(output).strip().splitlines()[-1][:400] if output else ""
 
 
 def build(dataset: Dataset) -> tuple[int, str]:
-    """The same build without Dagster."""
+    """Run the same build without Dagster."""
     try:
         build_image_shards(dataset, range(SHARDS), lambda line: None)
     except LocalFailureError as error:
@@ -164,7 +163,7 @@ def build(dataset: Dataset) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def busy_machine() -> Iterator[None]:
-    """Processes that compute, several a core."""
+    """Run busy processes, several per core."""
     count = BUSY_PER_CORE * (os.cpu_count() or 1)
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
@@ -177,7 +176,7 @@ def busy_machine() -> Iterator[None]:
 
 @contextlib.contextmanager
 def listener(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A server on loopback that talks to each connection in a thread of its own; its port."""
+    """Run a server on loopback that handles each connection in its own thread. Yields its port."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as server:
 
         def serve(sock: socket.socket) -> None:
@@ -195,18 +194,18 @@ def listener(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def portal(sock: socket.socket) -> None:
-    """A redirect to the login page, which is HTML."""
+    """Redirect to the login page, which is HTML."""
     request = sock.recv(65_536)
     if b"Host: login." in request:
         page = b"<html>Please log in.</html>"
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n"
         sock.sendall(head % len(page) + page)
     else:
-        sock.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://login.portal.test/\r\nContent-Length: 0\r\n\r\n")
+        sock.sendall(b"HTTP/1.1 302 Result\r\nLocation: http://login.portal.test/\r\nContent-Length: 0\r\n\r\n")
 
 
 def tls_in_front_of(port: int, context: ssl.SSLContext) -> Callable[[socket.socket], None]:
-    """TLS of ours before the sample's site: one request a connection."""
+    """Return a TLS proxy of the sample's site: one request per connection."""
 
     def talk(sock: socket.socket) -> None:
         with context.wrap_socket(sock, server_side=True) as secure:
@@ -219,54 +218,54 @@ def tls_in_front_of(port: int, context: ssl.SSLContext) -> Callable[[socket.sock
     return talk
 
 
-def check_response(
-    case: str, status: int, said: str, seconds: float, dataset: Dataset, wanted: dict[str, str]
-) -> Found:
-    """Compare what is committed with the undisturbed run."""
-    found = committed(dataset)
+def check_committed(
+    case: str, status: int, output: str, seconds: float, dataset: Dataset, wanted: dict[str, str]
+) -> Result:
+    """Compare the committed shards with the undisturbed run."""
+    found = hash_committed(dataset)
     wrong = {name.partition(".")[0] for name, digest in found.items() if wanted.get(name) != digest}
     refused = len(Store.of(dataset).names("local_failures/image_shards"))
     print(
-        f"{case:<22}{status:>7}{seconds:>8.0f} s{len(found) // 2:>11}{len(wrong):>7}{refused:>9}   {said}", flush=True
+        f"{case:<22}{status:>7}{seconds:>8.0f} s{len(found) // 2:>11}{len(wrong):>7}{refused:>9}   {output}", flush=True
     )
-    return Found(status, round(seconds, 1), len(found) // 2, len(wrong), refused, said)
+    return Result(status, round(seconds, 1), len(found) // 2, len(wrong), refused, output)
 
 
 def main() -> None:
-    """Run the cases; see the module."""
+    """Run the cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all by default".replace("%", "%%")
+        "cases", nargs="*", metavar="CASE", help=f"cases from {', '.join(CASES)}; default: all".replace("%", "%%")
     )
     cases = parser.parse_args().cases or list(CASES)
     if unknown := set(cases) - set(CASES):
         parser.error(f"Unknown case {', '.join(sorted(unknown))}. Choose from {', '.join(CASES)}.")
-    results: dict[str, Found] = {}
+    results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory(prefix="sample-faults-") as name:
         top = Path(name)
 
-        def measure(case: str, dataset: Dataset, run: Callable[[], tuple[int, str]], wanted: dict[str, str]) -> Found:
+        def measure(case: str, dataset: Dataset, run: Callable[[], tuple[int, str]], wanted: dict[str, str]) -> Result:
             started = time.monotonic()
-            status, said = run()
-            return check_response(case, status, said, time.monotonic() - started, dataset, wanted)
+            status, output = run()
+            return check_committed(case, status, output, time.monotonic() - started, dataset, wanted)
 
-        def second(found: Found, dataset: Dataset, run: Callable[[], tuple[int, str]], wanted: dict[str, str]) -> None:
-            found.again_status, said = run()
-            left = committed(dataset)
+        def second(found: Result, dataset: Dataset, run: Callable[[], tuple[int, str]], wanted: dict[str, str]) -> None:
+            found.again_status, output = run()
+            left = hash_committed(dataset)
             found.again_equal = sum(left.get(name) == digest for name, digest in wanted.items()) // 2
             print(
-                f"{'  run again':<22}{found.again_status:>7}{'':>10}{found.again_equal:>11} equal  {said}", flush=True
+                f"{'  run again':<22}{found.again_status:>7}{'':>10}{found.again_equal:>11} equal  {output}", flush=True
             )
             if not dataset.resolve:
                 print("\n".join(different_rows(dataset, base)), flush=True)
 
         print(f"{'case':<22}{'status':>7}{'time':>10}{'committed':>11}{'wrong':>7}{'refused':>9}   message")
-        base = sample_at(top / "undisturbed/data")
+        base = commit_sample(top / "undisturbed/data")
         results["undisturbed"] = measure("undisturbed", base, lambda: run_command(base), {})
-        wanted = committed(base)
+        wanted = hash_committed(base)
         results["undisturbed"].wrong = 0
         for case in cases:
-            dataset = sample_at(top / case.replace(" ", "-").replace("%", "percent") / "data")
+            dataset = commit_sample(top / case.replace(" ", "-").replace("%", "percent") / "data")
             if case.startswith("killed"):
                 share = int(case.split()[2]) / 100
                 found = measure(case, dataset, lambda d=dataset, s=share: run_command(d, s), wanted)  # type: ignore[misc]
@@ -298,8 +297,8 @@ def main() -> None:
     sys.exit(1 if bad else 0)
 
 
-def _without_ca(top: Path, measure: Callable[..., Found], second: Callable[..., None]) -> Found:
-    """https rows, first with the certificate of our server's CA, then without, then with it again."""
+def _without_ca(top: Path, measure: Callable[..., Result], second: Callable[..., None]) -> Result:
+    """Run with https rows: first with the test CA, then without, then with it again."""
     certificate, key = top / "cert.pem", top / "key.pem"
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     request += ["-days", "2", "-subj", "/CN=photos.test"]
@@ -309,11 +308,13 @@ def _without_ca(top: Path, measure: Callable[..., Found], second: Callable[..., 
     context.load_cert_chain(certificate, key)
     with running_site() as site, listener(tls_in_front_of(site.port, context)) as port:
         resolve = {"photos-*.test": f"127.0.0.1:{port}", **site.resolve}
-        base, dataset = (sample_at(top / part / "data", "https").with_resolve(resolve) for part in ("https", "no-ca"))
+        base, dataset = (
+            commit_sample(top / part / "data", "https").with_resolve(resolve) for part in ("https", "no-ca")
+        )
         try:
             os.environ["SSL_CERT_FILE"] = str(certificate)
             build(base)
-            wanted = committed(base)
+            wanted = hash_committed(base)
             del os.environ["SSL_CERT_FILE"]
             found = measure("no CA", dataset, lambda: build(dataset), wanted)
             os.environ["SSL_CERT_FILE"] = str(certificate)

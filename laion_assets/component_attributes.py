@@ -16,7 +16,7 @@ from pydantic_core import InitErrorDetails
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
-from laion_assets.dataset.settings.field import allowed_values, kind_of, shown
+from laion_assets.dataset.settings.field import allowed_values, format_value, kind_of
 from laion_assets.dataset.settings.values import convert
 from laion_assets.errors import LaionAssetsError, LayoutError, SettingError
 
@@ -115,7 +115,7 @@ def _layout(context: dg.ResolutionContext, values: Mapping[str, Any]) -> Layout:
         counts[name] = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
         if not isinstance(counts[name], int):
             where = _where(context, f"layout.{name}")
-            raise LayoutError(f"layout.{name} is {shown(value)} (from {where}): it must be an integer.")
+            raise LayoutError(f"layout.{name} is {format_value(value)} (from {where}): it must be an integer.")
     return _located(context, "layout", lambda: Layout(**counts))
 
 

@@ -1,7 +1,7 @@
-"""Why a row has its picture, or has none: one enum, written into each shard's parquet as the column `reason`.
+"""The reason for a row's outcome: one enum, stored in each shard's parquet as the column `reason`.
 
-Beside it stand img2dataset's own `status` (`success`, `failed_to_download`, `failed_to_resize`) and `error_message`,
-which starts with the reason's value: `too_large: the body is larger than 20000000 bytes`.
+The parquet also has img2dataset's columns `status` (`success`, `failed_to_download`, `failed_to_resize`) and
+`error_message`, which starts with the reason: `too_large: the body is larger than 20000000 bytes`.
 """
 
 from enum import StrEnum
@@ -62,52 +62,41 @@ class Reason(StrEnum):
 
     @property
     def status(self) -> str:
-        """img2dataset's status for rows with this reason; `internal` may come with either failure."""
+        """img2dataset's status of rows with this reason. Rows with `internal` may also have the other failed status."""
         if self is Reason.SUCCESS:
             return SUCCESS_STATUS
         return RESIZE_STATUS if self in _AFTER_DOWNLOAD else DOWNLOAD_STATUS
 
     @property
     def is_retryable(self) -> bool:
-        """Whether another try moments later may end otherwise. Refusals, 404, 410 and 451 never are."""
+        """Whether another try moments later may succeed. False for opt-outs, 404, 410 and 451."""
         return self in _RETRYABLE
 
     @property
     def is_local_failure(self) -> bool:
-        """Whether the fault is more likely ours than the site's: a shard full of these says nothing of the web."""
-        return self in _OWN_SIDE
+        """Whether the cause is more likely on this machine than at the site: DNS, network, memory, a defect."""
+        return self in _LOCAL
 
     @property
     def may_be_local(self) -> bool:
-        """Whether a fault of this machine or its network can produce it: DNS, firewall, CAs, proxy, portal, CPU."""
+        """Whether a local failure can cause it: DNS, firewall, CA certificates, proxy, captive portal, CPU load."""
         return self in _MAY_BE_LOCAL
 
     @property
     def shows_site(self) -> bool:
-        """Whether the site itself has answered. A reason that neither shows the site nor may be local says nothing."""
+        """Whether the site itself has responded, so that the network works.
+
+        A reason for which this and `may_be_local` are both false is no evidence in either direction.
+        """
         return self in _SHOWS_SITE
 
     @classmethod
     def of_http_status(cls, status: int) -> "Reason":
-        """The reason for a final answer that brings no body worth reading (RFC 9110); 200 to 299 are not asked here."""
+        """Return the reason for a final HTTP status outside of 200 to 299 (RFC 9110)."""
         named = f"http_{status}"
         if named in cls._value2member_map_:
             return cls(named)
         return {4: cls.HTTP_4XX, 5: cls.HTTP_5XX}.get(status // 100, cls.HTTP_OTHER)
-
-    @classmethod
-    def of_message(cls, status: str, message: str | None) -> "Reason":
-        """The reason that an img2dataset row's status and error message stand for.
-
-        Our messages start with the reason's value. The only foreign ones of a download are those of
-        `urllib.request.Request`, which refuses malformed URLs before our opener sees them; others are `internal`.
-        """
-        if status == SUCCESS_STATUS:
-            return cls.SUCCESS
-        prefix = (message or "").partition(":")[0]
-        if prefix in cls._value2member_map_ and prefix != cls.SUCCESS:
-            return cls(prefix)
-        return cls.INVALID_URL if message and status == DOWNLOAD_STATUS else cls.INTERNAL
 
 
 _AFTER_DOWNLOAD = {
@@ -146,14 +135,16 @@ _SHOWS_SITE = {
 _MAY_BE_LOCAL = (
     set(Reason)
     - _SHOWS_SITE
-    - {Reason.INVALID_URL, Reason.UNSUPPORTED_SCHEME, Reason.BLOCKED_PORT}  # the URL's own, before any request
+    - {Reason.INVALID_URL, Reason.UNSUPPORTED_SCHEME, Reason.BLOCKED_PORT}  # found in the URL, before a request
 )
-_OWN_SIDE = {Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAILURE, Reason.INTERNAL}
+_LOCAL = {Reason.DNS_FAILURE, Reason.NO_ROUTE, Reason.LOCAL_FAILURE, Reason.INTERNAL}
 
 
 class Rejection(Exception):  # noqa: N818  (an outcome of one row, not an error of the program)
-    """One row ends here. Its text is what img2dataset stores as `error_message`; it holds nothing that varies
-    between two runs that met the same answers (no times, no addresses of our side), so that parquet files repeat.
+    """The failure of one row. Its text is stored in img2dataset's column `error_message`.
+
+    The text contains nothing that differs between two runs with the same responses (no times, no local addresses), so
+    that the same input gives the same parquet bytes. `retry_after_s` is the response's Retry-After, in seconds.
     """
 
     def __init__(self, reason: Reason, detail: str, retry_after_s: float | None = None) -> None:

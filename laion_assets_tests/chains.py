@@ -1,6 +1,6 @@
-"""How `make test` shares the tests out to two processes: files that share a costly fixture stay in one of them.
+"""The distribution of tests over two processes: files that share an expensive fixture run in the same process.
 
-xdist's own groups are of no use with pytest 9.2: it puts their names into node ids that pytest no longer reads.
+The groups of xdist do not work with pytest 9.2: it adds their names to node ids, which pytest no longer reads.
 """
 
 import pytest
@@ -36,30 +36,30 @@ CHAINS = {
         "stages/image_shards/shard/test_storage_faults",
     ),
 }
-"""Fixtures of the whole session that cost seconds or minutes, the dearest first, and the files that use them."""
+"""Session fixtures that take seconds or minutes, the slowest first, and the files that use them."""
 LONG = ("end_to_end/test_laion400m", "test_definitions")
-"""Further files that are begun early, for they are long."""
+"""More files that start early, because they take long."""
 
 
 def chain_of(nodeid: str) -> str:
-    """The chain of a test, its own file where it is in none."""
+    """Return the chain of a test, or its file if it is in none."""
     file = nodeid.partition("::")[0].partition("/")[2].removesuffix(".py")
     return next((name for name, files in CHAINS.items() if file in files), file)
 
 
-def ordered(items: list[pytest.Item]) -> list[pytest.Item]:
-    """The tests, the longest chains first. Raises UsageError for a costly fixture that is used outside of its chain."""
+def sort_items(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Sort the tests, longest chains first. Raises UsageError for an expensive fixture used outside of its chain."""
     for item in items:
         for name in CHAINS:
             if name in getattr(item, "fixturenames", ()) and chain_of(item.nodeid) not in CHAINS:
-                raise pytest.UsageError(f"{item.nodeid} uses the fixture {name}: name its file in {__name__}.CHAINS.")
+                raise pytest.UsageError(f"{item.nodeid} uses the fixture {name}. Add its file to {__name__}.CHAINS.")
     first = (*CHAINS, *LONG)
     places = {item: first.index(chain) if (chain := chain_of(item.nodeid)) in first else len(first) for item in items}
     return sorted(items, key=places.__getitem__)
 
 
 class ChainScheduling(LoadScopeScheduling):
-    """Whole chains, and whole files of the others, to one process each, in the order of collection."""
+    """Run each chain, and each other file, in one process, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
         return chain_of(nodeid)

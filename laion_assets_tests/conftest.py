@@ -17,7 +17,7 @@ import dagster as dg
 import pytest
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
-from laion_assets_tests.chains import ChainScheduling, ordered
+from laion_assets_tests.chains import ChainScheduling, sort_items
 from laion_assets_tests.postgres import Database, postgres
 from laion_assets_tests.spark_cluster import Cluster, standalone_cluster
 
@@ -25,37 +25,37 @@ TOP = Path(__file__).parent.parent
 
 
 def pytest_configure() -> None:
-    """A shell's background jobs inherit an ignored SIGINT; Dagster then ignores SIGTERM too, and so would children."""
+    """Restore SIGINT. Background jobs of a shell ignore it, and Dagster would then ignore SIGTERM too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest chains of tests come first, so that two processes end at about the same time."""
-    items[:] = ordered(items)
+    """Run the longest chains first, so that two processes end at about the same time."""
+    items[:] = sort_items(items)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ChainScheduling:
-    """`-n 2`: what shares a costly fixture runs in one process."""
+    """With `-n 2`, tests that share an expensive fixture run in one process."""
     config.option.loadscopereorder = False
     return ChainScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests see the declared settings: nothing of the environment or of a settings file here."""
+    """Tests use the declared settings: nothing from the environment of this machine."""
     for name in [name for name in os.environ if name.startswith(("LAION_", "DAGSTER_"))]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Iterator[Dataset]:
-    """The sample dataset with a root of its own."""
+    """The sample dataset with its own root."""
     return replace(SAMPLE, root=str(tmp_path / "data"))
 
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
-    """A real Spark in this process, as small as a laptop's; one for all tests."""
+    """A small real Spark session in this process, shared by all tests."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     from pyspark.sql import SparkSession
@@ -68,19 +68,19 @@ def spark() -> Iterator[Any]:
     from laion_assets.orchestration.resources.spark import end_jvm
 
     yield builder.getOrCreate()
-    end_jvm()  # which a test that materialized dedup_parquet in this process has done already
+    end_jvm()  # a test that materialized dedup_parquet in this process has done this already
 
 
 @pytest.fixture(scope="session")
 def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A real Spark standalone cluster of two workers; drivers of it run in processes of their own."""
+    """A real Spark standalone cluster of two workers. Drivers run in separate processes."""
     with standalone_cluster(tmp_path_factory.mktemp("spark")) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Database]:
-    """A real PostgreSQL on loopback; tests take databases of their own from it."""
+    """A real PostgreSQL on loopback. Each test creates its own database."""
     with postgres() as database:
         yield database
 
@@ -89,7 +89,7 @@ def postgres_server() -> Iterator[Database]:
 def instance(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dg.DagsterInstance]:
-    """A new Dagster instance, as `dagster_home/dagster.yaml` and as `deploy/dagster.yaml` have it."""
+    """A new Dagster instance, configured by `dagster_home/dagster.yaml` or `deploy/dagster.yaml`."""
     home = tmp_path / "dagster_home"
     home.mkdir()
     if request.param == "postgres":
@@ -103,7 +103,7 @@ def instance(
 
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
-    """An S3-protocol server on loopback; gives the URL of an empty bucket."""
+    """The URL of an empty bucket on an S3 server on loopback."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

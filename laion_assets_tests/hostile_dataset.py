@@ -1,4 +1,4 @@
-"""A dataset whose every text was written by someone hostile: rows, file names, reasons, details of manifests."""
+"""A dataset with hostile text everywhere: rows, file names, reasons, details of manifests."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ DETAILS = {
 
 
 def publish_hostile(dataset: Dataset) -> Dataset:
-    """Publish one partition of most assets, of hostile rows, and the statistics of them."""
+    """Commit one partition of most assets with hostile rows, and their statistics."""
     dataset = replace(dataset, layout=Layout(1, 1, 1, 250), description=HOSTILE[6])
     rows = dedup_rows(0, len(HOSTILE))
     for row, name in zip(rows, HOSTILE, strict=True):
@@ -61,7 +61,7 @@ def publish_hostile(dataset: Dataset) -> Dataset:
 
 
 def hostile_manifest(dataset: Dataset, asset: str) -> Manifest:
-    """A manifest of the asset's partition 0 whose every text is hostile."""
+    """Return a manifest of partition 0 of an asset in which every text is hostile."""
     committed = read_manifest(Store.of(dataset), asset, stage_named(asset).handle.key(dataset.layout, 0))
     details = DETAILS if asset != CLIP_EMBEDDINGS else dict.fromkeys(("model", "device"), HOSTILE[1])
     return Manifest(

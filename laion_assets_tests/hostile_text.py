@@ -1,13 +1,13 @@
-"""Texts as strangers may write them, and what of them would be markup."""
+"""Hostile texts, and a check whether a document contains markup."""
 
 import re
 
 from markdown_it import MarkdownIt
 
 LEAK = "leak.test"
-"""The third party's host: a browser that asks for it has taken text for markup."""
+"""The host of a third party. A browser that requests it has rendered text as markup."""
 LIMIT = "by-markup"
-"""What the mutation would set that one of the texts has as an image's address."""
+"""The concurrency key that the GraphQL mutation in one of the texts would set."""
 HOSTILE = (
     "![x](http://leak.test/a.png)",
     "![x](http:&sol;&sol;leak.test&sol;b.png).csv",
@@ -44,17 +44,17 @@ HOSTILE = (
 INVISIBLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e0fff]"
 )
-"""Characters that no terminal, log or page should be given; written down apart from the package's own list."""
+"""Characters that must not reach a terminal, log or page. Kept separate from the list of the package."""
 _AUTOLINKS = (
     re.compile(r"(https?://|www(?=\.))([-.\w]+)([^ \t\r\n]*)", re.IGNORECASE),
     re.compile(r"(?:^|[\s\W])([-.\w+]+)@([-\w]+(?:\.[-\w]+)+)"),
 )
-"""What remark-gfm, which the Dagster UI uses, turns into links within text: also in text that was escaped."""
+"""Text that remark-gfm, used by the Dagster UI, turns into links, even if it is escaped."""
 _OUR_IMAGE = re.compile(r"data:image/(?:jpeg|png|svg\+xml);base64,[A-Za-z0-9+/=]*")
 
 
 def markup(document: str) -> list[str]:
-    """What a markdown renderer makes of a document beside text, emphasis and images that we drew."""
+    """Return the markup that a Markdown renderer finds, except text, emphasis and images that we drew."""
     parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     parser.validateLink = lambda url: True  # type: ignore[method-assign]
     found = []
@@ -72,6 +72,6 @@ def markup(document: str) -> list[str]:
 
 
 def rendered(document: str) -> str:
-    """The characters that a reader sees of a document of one paragraph."""
+    """Return the visible characters of a document of one paragraph."""
     parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     return "".join(token.content for block in parser.parse(document) for token in block.children or ())

@@ -1,4 +1,4 @@
-"""A real PostgreSQL on loopback, for as long as a test needs it; no cluster of the machine is touched."""
+"""A real PostgreSQL on loopback for tests. Clusters of the machine are not touched."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ _INSTALLED = Path("/usr/lib/postgresql")
 
 @dataclass(frozen=True)
 class Database:
-    """A database of a running server, and how `deploy/dagster.yaml` is told of it."""
+    """A database of a running server, with the environment for `deploy/dagster.yaml`."""
 
     port: int
     password: str
@@ -39,7 +39,7 @@ class Database:
         }
 
     def execute(self, statement: str) -> list[tuple]:
-        """The rows of a statement, run outside of transactions; none where it gives none."""
+        """Run a statement outside of transactions and return its rows, if any."""
         with contextlib.closing(
             psycopg2.connect(host="127.0.0.1", port=self.port, user=USER, password=self.password, dbname=self.name)
         ) as connection:
@@ -49,24 +49,24 @@ class Database:
                 return cursor.fetchall() if cursor.description else []
 
     def another(self) -> "Database":
-        """A new and empty database of the same server."""
+        """Create an empty database on the same server."""
         name = f"dagster_{secrets.token_hex(6)}"
         self.execute(f"CREATE DATABASE {name}")
         return Database(self.port, self.password, name)
 
 
 def program(name: str) -> str:
-    """A program of the newest PostgreSQL here: Debian keeps them apart from PATH."""
+    """Return the path of a program of the newest installed PostgreSQL. Debian does not add them to PATH."""
     versions = sorted(_INSTALLED.glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
     found = versions[-1] if versions else shutil.which(name)
     if found is None:
-        raise FileNotFoundError(f"{name} was found neither below {_INSTALLED} nor in PATH: run `make test-postgres`.")
+        raise FileNotFoundError(f"{name} was not found below {_INSTALLED} or in PATH. Run `make test-postgres`.")
     return str(found)
 
 
 @contextlib.contextmanager
 def postgres(*, durable: bool = False) -> Iterator[Database]:
-    """A server with one database, on a port of its own. Without `durable` it does not wait for the disk."""
+    """Start a server with one database on a free port. Without `durable` it does not wait for the disk."""
     account = pwd.getpwnam("nobody") if os.getuid() == 0 else None  # PostgreSQL refuses to run as root.
     password = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="laion-assets-postgres-") as name:
@@ -109,5 +109,5 @@ def postgres(*, durable: bool = False) -> Iterator[Database]:
                 time.sleep(0.1)
             yield Database(port, password, "postgres").another()
         finally:
-            server.send_signal(signal.SIGINT)  # the fast shutdown: it waits for no client
+            server.send_signal(signal.SIGINT)  # fast shutdown: does not wait for clients
             server.wait(30)

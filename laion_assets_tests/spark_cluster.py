@@ -1,7 +1,7 @@
-"""A real Spark standalone cluster on loopback: a master and two workers of the pip package, while tests need it.
+"""A real Spark standalone cluster on loopback for tests: a master and two workers of the pip package.
 
-A process has one Spark context, and other tests hold one in this process: run a driver of the cluster in a process of
-its own (`Cluster.run`).
+A process has only one Spark context, and other tests use the one of this process. So run each driver of the cluster in
+a separate process (`Cluster.run`).
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 START_S = 60.0
-"""The longest wait for the master and its workers to know each other."""
+"""Longest wait for the workers to register with the master."""
 STOP_S = 5.0
 TOP = Path(__file__).parents[1]
 _PR_SET_PDEATHSIG = 1
@@ -37,7 +37,7 @@ class Cluster:
 
     @property
     def conf(self) -> dict[str, str]:
-        """Spark configuration that makes executors as small as the cluster's workers."""
+        """Spark configuration with executors as small as the workers of the cluster."""
         return {
             "spark.executor.memory": "512m",
             "spark.executor.cores": "1",
@@ -47,7 +47,7 @@ class Cluster:
         }
 
     def executors(self) -> list[psutil.Process]:
-        """The executors' JVMs that live now; their Python workers are their children."""
+        """Return the running JVMs of executors. Their Python workers are their children."""
         found = []
         for worker in self.processes[1:]:
             for child in psutil.Process(worker.pid).children():
@@ -57,17 +57,17 @@ class Cluster:
         return found
 
     def run(self, script: str, *arguments: str, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
-        """Run Python source in a process of its own, with `sys.argv[1]` the master's URL and then `arguments`."""
+        """Run Python source in a separate process. `sys.argv` has the URL of the master, then `arguments`."""
         return subprocess.run(self.command(script, *arguments), capture_output=True, text=True, timeout=timeout_s,
                               env=environment(), preexec_fn=_end_with_parent)  # fmt: skip
 
     def command(self, script: str, *arguments: str) -> list[str]:
-        """The command line that `run` runs."""
+        """Return the command line of `run`."""
         return [sys.executable, "-c", script, self.master, *arguments]
 
 
 def environment() -> dict[str, str]:
-    """What drivers and executors need: this interpreter, this source tree, loopback."""
+    """Return the environment of drivers and executors: this interpreter, this source tree, loopback."""
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(TOP), os.environ.get("PYTHONPATH")])),
@@ -80,9 +80,9 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def standalone_cluster(folder: Path, workers: int = 2, cores: int = 1, memory: str = "1g") -> Iterator[Cluster]:
-    """Start a master and its workers, and end them with all they started; logs and work go below `folder`.
+    """Start a master and its workers, and stop them with all their child processes. Logs and work are below `folder`.
 
-    Whatever happens to this process, they end: the kernel kills them with it, and executors end with their worker.
+    They also end if this process is killed: the kernel kills them with it, and executors end with their worker.
     """
     folder.mkdir(parents=True, exist_ok=True)
     processes: list[subprocess.Popen[bytes]] = []
@@ -126,7 +126,7 @@ def _start(folder: Path, log: Path, name: str, *options: str) -> subprocess.Pope
 
 
 def _end_with_parent() -> None:
-    """Ask the kernel (prctl(2)) to kill this process when the thread that started it ends; kept over exec."""
+    """Let the kernel (prctl(2)) kill this process when the thread that started it ends. Survives exec."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -136,7 +136,7 @@ def _await(log: Path, sign: str, processes: list[subprocess.Popen[bytes]], times
         ended = [process for process in processes if process.poll() is not None]
         if ended or time.monotonic() > deadline:
             said = "\n".join(path.read_text(errors="replace")[-2_000:] for path in sorted(log.parent.glob("*.log")))
-            raise RuntimeError(f"the Spark cluster did not come up within {START_S:g} s; its logs end: {said}")
+            raise RuntimeError(f"The Spark cluster did not start within {START_S:g} s. Its logs end with: {said}")
         time.sleep(0.1)
     return found
 

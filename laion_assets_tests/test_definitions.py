@@ -1,4 +1,4 @@
-"""The code locations: they load fast and light, and every edge of the graph is total and monotone."""
+"""The code locations load fast without heavy imports, and every partition mapping is total and monotone."""
 
 import itertools
 import subprocess

@@ -24,11 +24,12 @@ PAGES = [
 SOURCES = (TOP, TOP / "laion_assets", TOP / "laion_assets_tests")
 READER_FILES = {"mine.py"}
 """Files that a reader makes."""
-NOT_SETTINGS = re.compile(
-    r"^(details|laion_assets|click|spark\.(local|pyspark|executor|driver|yarn|kubernetes|default))\."
-    r"|\.(py|json|html|parquet|index|yaml|toml|conf|cfg|lock|npy|org|example)$"
-)
-"""Dotted names that are not settings: parts of manifests, modules, Spark's own configuration, files and hosts."""
+NAMING_PAGES = {".py", ".yaml", ".toml", ".conf", ".example"}
+NOT_SETTINGS = re.compile(r"^spark\.(local|pyspark|executor|driver|yarn|kubernetes)\.|\.(py|json|parquet|npy|index)$")
+"""Spark's own configuration and files, which look like settings."""
+SECTIONS = {name.rpartition(".")[0] for name in FIELDS} - {""}
+FIRST_NAMES = {section.partition(".")[0] for section in SECTIONS} | {"metadata"}
+"""First parts of the names of settings; `metadata` was one."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
 
@@ -100,10 +101,9 @@ def test_named_modules_and_their_attributes_exist(page: Path) -> None:
 
 @each_page
 def test_named_settings_exist(page: Path) -> None:
-    sections = {name.rpartition(".")[0] for name in FIELDS}
     for name in re.findall(r"`([a-z_]+(?:\.[a-z_0-9]+)+)(?: = [^`]*)?`", text_of(page)):
-        if not NOT_SETTINGS.search(name):
-            assert name in FIELDS or name in sections, name
+        if name.partition(".")[0] in FIRST_NAMES and not NOT_SETTINGS.search(name):
+            assert name in FIELDS or name in SECTIONS, name
 
 
 @each_page
@@ -122,6 +122,25 @@ def test_named_commands_and_make_targets_exist(page: Path) -> None:
     makefile = (TOP / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make ([a-z-]+)", text_of(page)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_pages_named_in_code_comments_and_configuration_exist() -> None:
+    folders = ("laion_assets", "bench", "deploy", "dagster_home", "tools")
+    files = [path for folder in folders for path in (TOP / folder).rglob("*") if path.suffix in NAMING_PAGES]
+    for path in [*files, TOP / "Makefile", TOP / "setup.cfg", TOP / "pyproject.toml"]:
+        for name in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8", errors="replace")):
+            assert (TOP / name).is_file(), f"{path}: {name}"
+
+
+def test_the_error_messages_of_the_troubleshooting_page_exist() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (TOP / "laion_assets").rglob("*.py"))
+    text = re.sub(r'"\n\s*f?"', "", sources)
+    page = text_of(TOP / "docs" / "operations" / "troubleshooting.md")
+    cells = re.findall(r"^\| (`.*?`) \| ", page, re.MULTILINE)
+    assert cells
+    for message in re.findall(r"`([^`]*\.\.\.[^`]*)`", " ".join(cells)):
+        for part in filter(None, (part.strip() for part in message.split("..."))):
+            assert part in text, f"{message}: {part}"
 
 
 def test_the_architecture_lists_every_stage_with_its_summary() -> None:

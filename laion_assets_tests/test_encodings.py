@@ -1,4 +1,4 @@
-"""Text files are opened with an encoding: another locale must neither change bytes nor break a run."""
+"""Text files are opened with an encoding, so that another locale neither changes bytes nor breaks a run."""
 
 import ast
 from pathlib import Path
@@ -9,8 +9,8 @@ TOP = Path(__file__).parent.parent
 FILES = sorted(path for folder in ("laion_assets", "bench") for path in (TOP / folder).rglob("*.py"))
 
 
-def opened_without_encoding(source: str) -> list[int]:
-    """Lines of calls that read or write text in the locale's encoding."""
+def find_opens_without_encoding(source: str) -> list[int]:
+    """Return the lines of calls that read or write text in the encoding of the locale."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
@@ -35,7 +35,7 @@ def opened_without_encoding(source: str) -> list[int]:
 
 
 def _mode(node: ast.Call, position: int, keywords: dict[str | None, ast.expr], default: str) -> str:
-    """The mode of a call that opens a file; what is not a mode (a path, a variable) counts as binary."""
+    """Return the mode of a call that opens a file. Anything else, such as a path or a variable, counts as binary."""
     given = keywords.get("mode") or (node.args[position] if len(node.args) > position else None)
     if given is None:
         return default
@@ -45,7 +45,7 @@ def _mode(node: ast.Call, position: int, keywords: dict[str | None, ast.expr], d
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TOP)))
 def test_text_is_read_and_written_with_an_encoding(path: Path) -> None:
-    assert not opened_without_encoding(path.read_text(encoding="utf-8"))
+    assert not find_opens_without_encoding(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_text_is_read_and_written_with_an_encoding(path: Path) -> None:
     ],
 )
 def test_check_finds_each_way_to_open_text(source: str) -> None:
-    assert opened_without_encoding(source) == [1]
+    assert find_opens_without_encoding(source) == [1]
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_check_finds_each_way_to_open_text(source: str) -> None:
     ],
 )
 def test_check_accepts_bytes_and_encodings(source: str) -> None:
-    assert opened_without_encoding(source) == []
+    assert find_opens_without_encoding(source) == []

@@ -1,4 +1,4 @@
-"""What a person reads of a failure: the outermost of our errors, however deep the chain and wherever it was raised."""
+"""Failure messages: the outermost of our errors is shown, however deep the chain and wherever it was raised."""
 
 import itertools
 import pickle
@@ -14,12 +14,12 @@ from laion_assets.errors import LaionAssetsError, SourceError
 from laion_assets.failures import explain, own_errors_first
 from laion_assets.orchestration.resources.run_log import run_log
 from laion_assets.orchestration.runs import materialize_stage
-from laion_assets.stages.dedup_parquet.build import _own_errors
+from laion_assets.stages.dedup_parquet.build import _unwrap_errors
 from laion_assets.stages.handles import KNN_INDICES
 from laion_assets.stages.image_shards.workers.pool import result_of
 
 OWN = sorted(kind for kind, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception))
-SENTENCE = "a.parquet is no parquet file (row group 3): replace or remove it."
+SENTENCE = "a.parquet is not a parquet file (row group 3). Replace or remove it."
 
 
 def own(kind: str = "SourceError", sentence: str = SENTENCE) -> LaionAssetsError:
@@ -29,7 +29,7 @@ def own(kind: str = "SourceError", sentence: str = SENTENCE) -> LaionAssetsError
 
 
 def raised_from(*chain: BaseException) -> BaseException:
-    """The first error, raised from the second, raised from the third and so on."""
+    """Chain errors: the first is raised from the second, the second from the third, and so on."""
     for outer, inner in itertools.pairwise(chain):
         outer.__cause__ = inner
     return chain[0]
@@ -48,11 +48,11 @@ FOREIGN: dict[str, tuple[Callable[[], BaseException], str]] = {
     "many lines": (lambda: ValueError("first\n  at java.lang.X\nlast"), "ValueError: first ... last"),
     "one of a like name": (lambda: type("IntegrityError", (Exception,), {})("locked"), "IntegrityError: locked"),
 }
-"""Errors of libraries, and what is appended of them."""
+"""Errors of libraries, and the text that is appended to our sentence."""
 
 
 def run(dataset: Dataset, work: Callable[[], object], instance: dg.DagsterInstance) -> str:
-    """What the command line prints of a run of `knn_indices` that does this work."""
+    """Return what the command line prints for a run of `knn_indices` that does this work."""
 
     @dg.asset(key=[dataset.name, KNN_INDICES])
     @own_errors_first
@@ -89,7 +89,7 @@ def test_a_failed_run_shows_our_sentence(dataset: Dataset, foreign: str, capfd: 
     with dg.DagsterInstance.ephemeral() as instance:
         said = run(dataset, raising(raised_from(own(), make())), instance)
         assert said == f"{SENTENCE.rstrip('.')}. Cause: {appended}"
-        assert capfd.readouterr().err == "", "the command line prints the sentence, once"
+        assert capfd.readouterr().err == "", "the command line prints the sentence once"
         (failure,) = [
             record.event_log_entry.dagster_event
             for record in instance.get_records_for_run(instance.get_runs()[0].run_id).records
@@ -125,7 +125,7 @@ def test_handled_error_is_not_shown_as_cause() -> None:
     assert explain(raised.value) == SENTENCE
     with pytest.raises(OSError, match="folder") as removing:
         while_handling()
-    assert explain(removing.value) == SENTENCE, "what failed first is what helps"
+    assert explain(removing.value) == SENTENCE, "the first error is shown"
 
 
 def test_without_an_error_of_ours_the_innermost_is_shown(dataset: Dataset) -> None:
@@ -135,7 +135,7 @@ def test_without_an_error_of_ours_the_innermost_is_shown(dataset: Dataset) -> No
 
 
 class FailingTask:
-    """A shard's task that raises a chain of errors in a worker."""
+    """A task that raises a chain of errors in a worker."""
 
     shard, key = 3, "00003"
 
@@ -149,7 +149,7 @@ def test_failure_of_a_worker_has_our_sentence_and_its_cause() -> None:
 
 
 def test_a_chain_that_crosses_spark_keeps_its_outermost_error(dataset: Dataset, spark: Any) -> None:
-    """Raised in a Python worker; Spark gives the driver a text of all tracebacks."""
+    """The error is raised in a Python worker. Spark returns a text of all tracebacks to the driver."""
 
     def fail(numbers: Any) -> Any:
         from laion_assets.errors import SettingError, SourceError
@@ -163,7 +163,7 @@ def test_a_chain_that_crosses_spark_keeps_its_outermost_error(dataset: Dataset, 
             raise SourceError(SENTENCE) from error
 
     def work() -> None:
-        with _own_errors():
+        with _unwrap_errors():
             spark.sparkContext.parallelize([0], 1).mapPartitions(fail).collect()
 
     with dg.DagsterInstance.ephemeral() as instance:

@@ -1,4 +1,4 @@
-"""Progress lines: what a person reads while long work runs."""
+"""The log lines of long work."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The cluster of the tests is a real one: two executors, each a JVM, and nothing of it is left."""
+"""The Spark cluster of the tests has two executors, each a JVM, and leaves no process behind."""
 
 import json
 import subprocess

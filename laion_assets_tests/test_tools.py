@@ -1,4 +1,4 @@
-"""The tools of the lock file: which files of an index are locked, and an audit that says when it checked nothing."""
+"""The tools of the lock files: the files that are locked, and an audit that reports when it checked nothing."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-cuda.lock")
 ENTRY = r'[A-Za-z0-9._-]+==\S+( ; sys_platform == "linux")?(\s+--hash=sha256:[0-9a-f]{64})+'
 
 
-def loaded(name: str) -> ModuleType:
+def load_tool(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, TOP / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -39,7 +39,7 @@ def test_every_locked_package_has_one_version_and_hashes(name: str) -> None:
 def test_torch_is_locked_once_for_cpus_and_once_for_cuda() -> None:
     found = [re.findall(r"^torch==\S+", (TOP / name).read_text(), re.MULTILINE) for name in LOCKS]
     assert found == [[], ["torch==2.13.0+cpu"], ["torch==2.13.0"]]
-    assert loaded("lock").is_of("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "torch", "2.13.0+cpu")
+    assert load_tool("lock").is_of("torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl", "torch", "2.13.0+cpu")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_torch_is_locked_once_for_cpus_and_once_for_cuda() -> None:
     ],
 )
 def test_files_that_python_3_11_installs_are_locked(file: str, installable: bool) -> None:
-    assert loaded("lock").is_of(file, "NumPy", "1.26.4") is installable
+    assert load_tool("lock").is_of(file, "NumPy", "1.26.4") is installable
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,14 @@ def test_failed_audit_is_reported(tmp_path: Path) -> None:
     command = [sys.executable, TOP / "tools" / "audit.py", "--pip-audit", program, "requirements.lock"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=TOP)
     assert (done.returncode, "no network" in done.stdout) == (2, True)
+
+
+def test_make_help_lists_every_target_except_programs() -> None:
+    makefile = (TOP / "Makefile").read_text(encoding="utf-8")
+    described = set(re.findall(r"^([a-z-]+):.*?## \S", makefile, re.MULTILINE))
+    programs = set(re.findall(r"^(\w+):\n\t@\.ci/apt-install ", makefile, re.MULTILINE))
+    (phony,) = re.findall(r"^\.PHONY:((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
+    assert set(phony.replace("\\", " ").split()) == described | programs
+    assert set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE)) == described | programs
+    assert {"help", "demo", "test", "lint", "bench-images"} <= described
+    assert {"java", "chromium"} <= programs

@@ -30,7 +30,7 @@ def tiny_dataset(folder: Path, resolve: dict[str, str]) -> Dataset:
 
 @contextlib.contextmanager
 def served_dataset(folder: Path) -> Iterator[Dataset]:
-    """The dataset with its CSV file written and its site running; nothing of it is made."""
+    """The dataset with its CSV file and a running site. No partition is built."""
     (folder / "csv").mkdir()
     pages = {f"/{number}.jpg": answer(jpeg(90, 70, number)) for number in range(ROWS)}
     with running(pages) as site:

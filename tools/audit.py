@@ -1,6 +1,6 @@
-"""Check the locked packages against an advisory database, by pip-audit, and against what docs/advisories.md knows.
+"""Check the locked packages against an advisory database with pip-audit, and compare with docs/advisories.md.
 
-Exit status: 0 every advisory found is on that page, 1 some are not, 2 nothing could be checked (no database reachable).
+Exit status: 0 every advisory found is on that page, 1 some are not, 2 nothing was checked (no database reachable).
 """
 
 import argparse
@@ -14,39 +14,44 @@ PAGE = Path(__file__).parent.parent / "docs" / "advisories.md"
 
 
 def main() -> None:
-    """Print each advisory that the page lacks, and what was checked."""
+    """Print each advisory that the page lacks, and the number of checked packages."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("locks", nargs="+", type=Path)
     arguments.add_argument("--pip-audit", required=True, type=Path, help="the program, in an environment of its own")
-    arguments.add_argument("--page", type=Path, default=PAGE, help="the page of known advisories")
+    arguments.add_argument(
+        "--page", type=Path, default=PAGE, help="the page of known advisories (default: docs/advisories.md)"
+    )
     given = arguments.parse_args()
-    found = [one for lock in given.locks for one in audited(given.pip_audit, lock)]
-    checked = [one for one in found if "vulns" in one]
+    packages = [package for lock in given.locks for package in run_audit(given.pip_audit, lock)]
+    checked = [package for package in packages if "vulns" in package]
     if not checked:
         print(
-            f"None of {len(found)} packages could be looked up: no advisory database is reachable. Nothing was checked."
+            f"None of {len(packages)} packages could be looked up: no advisory database is reachable. "
+            "Nothing was checked."
         )
         sys.exit(2)
-    unknown = unknown_advisories(checked, given.page.read_text("utf-8"))
+    unknown = list_unknown_advisories(checked, given.page.read_text("utf-8"))
     for line in unknown:
         print(line)
-    print(f"{len(checked)} of {len(found)} packages checked, {len(unknown)} advisories that {given.page.name} lacks.")
+    print(
+        f"{len(checked)} of {len(packages)} packages checked, {len(unknown)} advisories are not on {given.page.name}."
+    )
     sys.exit(1 if unknown else 0)
 
 
-def audited(program: Path, lock: Path) -> list[dict[str, Any]]:
-    """What pip-audit says of each package of a lock file: `vulns` where it was looked up, else `skip_reason`."""
+def run_audit(program: Path, lock: Path) -> list[dict[str, Any]]:
+    """Return the result of pip-audit for each package of a lock file: `vulns`, or `skip_reason` if not looked up."""
     command = [program, "--disable-pip", "--require-hashes", "--format", "json", "--progress-spinner", "off"]
     done = subprocess.run([*command, "--requirement", lock], capture_output=True, text=True)
     try:
         return json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        print(f"pip-audit gave no result for {lock}:\n{done.stderr.strip()[-2000:]}")
+        print(f"pip-audit returned no result for {lock}:\n{done.stderr.strip()[-2000:]}")
         sys.exit(2)
 
 
-def unknown_advisories(packages: list[dict[str, Any]], page: str) -> list[str]:
-    """A line for each advisory that the page names by none of its ids."""
+def list_unknown_advisories(packages: list[dict[str, Any]], page: str) -> list[str]:
+    """Return a line for each advisory that the page does not name by any of its ids."""
     return [
         f"{package['name']} {package['version']}: {advisory['id']} {' '.join(advisory.get('aliases', []))} "
         f"(fixed in {', '.join(advisory.get('fix_versions', [])) or 'no release'})"

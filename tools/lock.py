@@ -1,10 +1,10 @@
-"""Write the sha256 of every file that a user may be given into lock files, for `pip install --require-hashes`.
+"""Write the sha256 of every file that pip may install into lock files, for `pip install --require-hashes`.
 
     python tools/lock.py requirements.lock requirements-cpu.lock requirements-cuda.lock --wheel torch-2.13.0+cpu-....whl
 
-A lock file pins one version a line (`name==version`, from `pip freeze --exclude-editable`). Its index, by pip's own
-configuration, is asked for the files of that version; those that Python 3.11 can install are listed, for any platform:
-wheels and sources. A wheel that no index has (torch for CPUs, which its makers serve elsewhere) is named by `--wheel`.
+A lock file pins one version per line (`name==version`, from `pip freeze --exclude-editable`). The files of that version
+are looked up in the index of pip's configuration. All wheels and sources that Python 3.11 can install are listed, for
+any platform. `--wheel` adds a wheel that no index has, such as torch for CPUs.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from packaging.version import Version
 
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ \\;]+)(?: *;[^\\]*)?")
 MINOR = 11
-"""Python 3.11 is the only version that setup.cfg allows."""
+"""The minor version of Python: setup.cfg allows only 3.11."""
 
 
 def main() -> None:
-    """Rewrite each lock file in place, its comments and pins kept."""
+    """Rewrite each lock file in place. Comments and pins are kept."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("locks", nargs="+", type=Path)
     arguments.add_argument("--wheel", action="append", default=[], type=Path, help="a wheel that the index lacks")
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 class Index:
-    """The package index of pip's own configuration, asked by pip's own client: its private API, of pip 23 to 25."""
+    """The package index of pip's configuration, read with pip's client (the private API of pip 23 to 25)."""
 
     def __init__(self) -> None:
         from pip._internal.commands import create_command
@@ -63,12 +63,12 @@ class Index:
             self._collector = command._build_package_finder(options, session)._link_collector
 
     def files(self, name: str) -> Iterator[tuple[str, str]]:
-        """File name and sha256 of all that is listed of a project."""
+        """Return the file name and sha256 of all files of a project."""
         from pip._internal.index.collector import parse_links
         from pip._internal.models.link import Link
 
         for url in self._collector.search_scope.get_index_urls_locations(canonicalize_name(name)):
-            # Indexes on this machine's disk hold copies of some of the files.
+            # Indexes on a local disk have copies of only some of the files.
             content = None if url.startswith("file:") else self._collector.fetch_response(Link(url))
             for link in parse_links(content) if content else ():
                 if link.hash_name == "sha256" and link.hash:
@@ -76,7 +76,7 @@ class Index:
 
 
 def is_of(file: str, name: str, version: str) -> bool:
-    """Whether a file is of this version, and Python 3.11 can install it."""
+    """Whether a file belongs to this version, and Python 3.11 can install it."""
     try:
         if file.endswith(".whl"):
             project, found, _, tags = parse_wheel_filename(file)
@@ -90,7 +90,7 @@ def is_of(file: str, name: str, version: str) -> bool:
 
 
 def is_installable(tag: Tag) -> bool:
-    """Whether Python 3.11 takes a wheel of this tag, on any platform."""
+    """Whether Python 3.11 can install a wheel with this tag, on any platform."""
     interpreter, abi = tag.interpreter, tag.abi
     if interpreter.startswith("py"):
         return interpreter in ("py3", *(f"py3{minor}" for minor in range(MINOR + 1))) and abi == "none"

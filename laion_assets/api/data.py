@@ -65,7 +65,7 @@ def read_samples(dataset: Dataset | str, shard: int) -> Iterator[Sample]:
     number = _shard_number(dataset, shard)
     shards = ImageShards.of(dataset, (number,))
     for sample in read_shard(shards.store, shards.layout, number, shards.manifest(number)):
-        yield Sample(sample.key, sample.uid, sample.picture, sample.caption, sample.fields)
+        yield Sample(sample.key, sample.uid, sample.image, sample.caption, sample.fields)
 
 
 def read_embeddings(dataset: Dataset | str, file: int) -> Embeddings:

@@ -12,13 +12,13 @@ from laion_assets.cli.output import echo, echo_json
 @click.command()
 @click.argument("text")
 @dataset_option()
-@click.option("--k", "-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="How many results.")
+@click.option("--k", "-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Number of results.")
 @click.option(
     "--modality",
     type=click.Choice(["image", "text"]),
     default="image",
     show_default=True,
-    help="Look among the pictures, or among the captions.",
+    help="Search in the images or in the captions.",
 )
 @click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Also write a contact sheet (PNG).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of results.")

@@ -20,7 +20,7 @@ from laion_assets.stages.knn_indices.settings import IndexSettings
 from laion_assets.stages.raw_csv.settings import CsvSettings
 
 SAMPLE_SITE = "sample-site:"
-"""The source that stands for the embedded web site. It runs on loopback while a run needs it. A path may follow."""
+"""The source that selects the embedded web site. It runs on loopback while a run needs it. A path may follow."""
 SAMPLE_MODEL = "sample-clip"
 """The name of the small CLIP model in this package."""
 MAX_NAME_CHARS = 64

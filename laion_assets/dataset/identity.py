@@ -1,4 +1,4 @@
-"""The identity of a row, and a digest of rows that does not depend on how Arrow holds them."""
+"""The uid of a row, the partition of a digest, and a digest of rows that does not depend on Arrow's memory layout."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from laion_assets.dataset.layout import Layout, ParquetNumber
 
 try:
-    # CPython's own, where it was built with it: of a short text OpenSSL's takes twice the time.
+    # CPython's own implementation, if it has one: for short texts it takes half the time of OpenSSL's.
     from _md5 import md5 as _md5
 except ImportError:
     from hashlib import md5 as _md5
@@ -20,12 +20,12 @@ _SEPARATOR = b"\0"
 
 
 def uid_of(url: str, caption: str | None) -> str:
-    """The uid of a row: md5 of url, NUL and caption, 32 hex digits; a null caption counts as empty."""
+    """Return the uid of a row: the md5 of url, NUL and caption, 32 hex digits. A null caption counts as empty."""
     return hashlib.md5(url.encode() + _SEPARATOR + (caption or "").encode()).hexdigest()
 
 
 def uid_digests(urls: pa.Array, captions: pa.Array) -> np.ndarray:
-    """(n, 16) uint8: the uids of n rows, from urls and captions (strings, a null caption counts as empty)."""
+    """Compute the uids of n rows from urls and captions (strings, a null caption counts as empty), (n, 16) uint8."""
     captions = pc.fill_null(captions.view(pa.binary()), b"")
     joined = pc.binary_join_element_wise(urls.view(pa.binary()), captions, _SEPARATOR)
     if not len(joined):
@@ -36,22 +36,22 @@ def uid_digests(urls: pa.Array, captions: pa.Array) -> np.ndarray:
 
 
 def raw_digest(raw: bytes) -> bytes:
-    """What decides the range of a quarantined record: md5 of its raw bytes, 16 bytes."""
+    """Return the digest that assigns a quarantined record to a partition: the md5 of its raw bytes, 16 bytes."""
     return hashlib.md5(raw).digest()
 
 
 def digest_array(digests: Sequence[bytes]) -> np.ndarray:
-    """(n, 16) uint8 from n digests of 16 bytes."""
+    """Convert n digests of 16 bytes to an array, (n, 16) uint8."""
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
 
 
 def digest_column(digests: np.ndarray) -> pa.Array:
-    """(n, 16) uint8 as an Arrow array of binary(16)."""
+    """Convert digests, (n, 16) uint8, to an Arrow array of binary(16)."""
     return pa.Array.from_buffers(pa.binary(16), len(digests), [None, pa.py_buffer(np.ascontiguousarray(digests))])
 
 
 def halves(digests: pa.Array | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last 64 bits of n digests, each (n,) uint64 that sort as the bytes do."""
+    """Split n digests into their first and last 64 bits, each (n,) uint64, which sort like the bytes."""
     if not isinstance(digests, np.ndarray):
         start = digests.offset * 16
         digests = np.frombuffer(digests.buffers()[1], np.uint8)[start : start + len(digests) * 16]
@@ -60,7 +60,7 @@ def halves(digests: pa.Array | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hex_column(digests: pa.Array) -> pa.Array:
-    """Digests of 16 bytes as strings of 32 hex digits."""
+    """Convert digests of 16 bytes to strings of 32 hex digits."""
     rows = len(digests)
     raw = np.frombuffer(digests.buffers()[1], np.uint8)[digests.offset * 16 : (digests.offset + rows) * 16]
     offsets = np.arange(rows + 1, dtype=np.int32) * 32
@@ -71,10 +71,10 @@ _HEX_PAIRS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(
 
 
 class Positions:
-    """Where a digest belongs: its place among the parquet files that are asked for, -1 if it is in none of them.
+    """Map from a digest to the index of its parquet file among the requested ones, -1 if it is in none of them.
 
-    The same cut as `Layout.parquet_of_uid`, over digests instead of hex. Two ranges never start within one value of the
-    first 64 bits: a layout has at most `MAX_SHARDS` shards.
+    This is the same partitioning as `Layout.parquet_of_uid`, for digests instead of hex digits. Two ranges never start
+    at the same first 64 bits, because a layout has at most `MAX_SHARDS` shards.
     """
 
     def __init__(self, layout: Layout, partitions: Iterable[int]) -> None:
@@ -87,7 +87,7 @@ class Positions:
             self._positions[parquet] = position
 
     def of(self, digests: np.ndarray) -> np.ndarray:
-        """(n,) int32: the positions of n digests, (n, 16) uint8."""
+        """Return the positions of n digests, (n, 16) uint8, as (n,) int32."""
         high, low = halves(digests)
         found = np.searchsorted(self._high, high, side="right") - 1
         found -= (self._high[found] == high) & (low < self._low[found])
@@ -95,7 +95,7 @@ class Positions:
 
 
 def rows_digest(table: pa.Table) -> str:
-    """32 hex digits of sha256 over column names, kinds and values, in order.
+    """Hash column names, kinds and values, in order. Returns the first 32 hex digits of the sha256.
 
     Strings are hashed as lengths (int64, little endian, -1 for null) and UTF-8 bytes, numbers as a null mask and
     64-bit values (0 for null), so that chunks, offsets, padding, dictionary encoding and the pyarrow version do not
@@ -108,12 +108,12 @@ def rows_digest(table: pa.Table) -> str:
         text = not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
         kind = "text" if text else "float" if pa.types.is_floating(column.type) else "int"
         digest.update(f"\n{name}:{kind}\n".encode())
-        for part in _text_parts(column) if text else _number_parts(column, kind):
+        for part in _encode_texts(column) if text else _encode_numbers(column, kind):
             digest.update(part)
     return digest.hexdigest()[:32]
 
 
-def _text_parts(column: pa.ChunkedArray) -> Iterable[bytes]:
+def _encode_texts(column: pa.ChunkedArray) -> Iterable[bytes]:
     column = column.cast(pa.large_binary())
     yield pc.fill_null(pc.binary_length(column), -1).to_numpy().astype("<i8").tobytes()
     for chunk in pc.fill_null(column, b"").chunks:
@@ -123,7 +123,7 @@ def _text_parts(column: pa.ChunkedArray) -> Iterable[bytes]:
                 yield chunk.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes()
 
 
-def _number_parts(column: pa.ChunkedArray, kind: str) -> Iterable[bytes]:
+def _encode_numbers(column: pa.ChunkedArray, kind: str) -> Iterable[bytes]:
     yield column.is_null().to_numpy().astype("u1").tobytes()
     wide, stored = (pa.float64(), "<f8") if kind == "float" else (pa.int64(), "<i8")
     yield pc.fill_null(column.cast(wide), 0).to_numpy().astype(stored).tobytes()

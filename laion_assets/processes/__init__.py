@@ -1,1 +1,1 @@
-"""What the processes of this package need of the operating system."""
+"""Operating-system features of our processes: parent death, sandbox, user name and cache folder."""

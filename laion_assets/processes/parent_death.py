@@ -1,8 +1,8 @@
-"""A process that ends with its parent, however that ends (kill -9 too), and at whatever moment.
+"""Child processes that end with their parent, even if the parent is killed with SIGKILL.
 
-`multiprocessing` cannot say this: its children import the parent's main module and their arguments first, seconds of
-work, and only then could a thread of theirs look for the parent. So the children here are started by a command of
-their own, say this first, and import afterwards.
+`multiprocessing` cannot guarantee this: its children first import the parent's main module and their arguments, which
+takes seconds, before they could watch the parent. So our children are started with a command of their own. They call
+`end_with` first and import afterwards.
 """
 
 import ctypes
@@ -15,18 +15,18 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_S = 0.5
-"""How often the parent is looked for where the kernel does not tell."""
+"""Interval between checks for the parent, on systems whose kernel does not report its death."""
 
 
 def end_with(parent: int) -> None:
     """End this process when `parent`, its parent's process id, ends.
 
-    On Linux the kernel kills it (prctl(2), PR_SET_PDEATHSIG: also while native code holds the interpreter, and when
-    the thread that started it ends); elsewhere a thread looks.
+    On Linux the kernel kills it (prctl(2), PR_SET_PDEATHSIG), even while native code holds the interpreter lock, and
+    also when the parent's thread that started this process ends. On other systems a thread checks for the parent.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before
+        if os.getppid() != parent:  # the parent ended before the prctl call
             os._exit(1)
         return
 
@@ -39,5 +39,5 @@ def end_with(parent: int) -> None:
 
 
 def import_path() -> str:
-    """PYTHONPATH of a child that is to find the modules that this process finds."""
+    """Return a PYTHONPATH with which a child process finds the same modules as this process."""
     return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

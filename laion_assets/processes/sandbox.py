@@ -1,9 +1,9 @@
-"""The decoder's sandbox: what a process that decodes strangers' images gives up before it sees the first one.
+"""The sandbox of a process that decodes untrusted images, entered before the first image.
 
-After its imports the process needs memory, its connection and its shared files, and nothing else. On Linux it gives up,
-for good: new privileges (prctl), all files, TCP ports and signals to others (Landlock), and all system calls but those
-of `_ALLOWED` (seccomp): no file, socket, process, signal or memory of another process. Each layer is applied where the
-kernel has it. Resource limits apply everywhere.
+After its imports the process needs only memory, its connection and its shared files. On Linux it permanently gives up:
+new privileges (prctl), all files, TCP ports and signals to other processes (Landlock), and all system calls except
+those in `_ALLOWED` (seccomp), so that it can open no file or socket and reach no other process. Each layer is applied
+if the kernel supports it. Resource limits apply everywhere.
 
 Sources: landlock(7), seccomp(2), linux/landlock.h, linux/filter.h, asm/unistd_64.h, asm-generic/unistd.h.
 """
@@ -23,22 +23,22 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # the same number on every architecture
 _RULESET_VERSION = 1
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
-"""By the Landlock version that added one: how many rights there are, each a bit."""
+"""Number of access rights by the Landlock version that added the last of them. Each right is a bit."""
 _NETWORK_RIGHTS, _SCOPES = 0b11, 0b11
-"""Binding and connecting TCP (version 4); abstract UNIX sockets and signals (version 6)."""
+"""Binding and connecting TCP sockets (since version 4); abstract UNIX sockets and signals (since version 6)."""
 
 _SET_MODE_FILTER = 1
 _FILTER_FLAGS = 0b101
-"""All threads; and no speculation barrier, which costs older kernels' seccomp processes several percent of speed."""
+"""All threads, without the speculation barrier, which makes processes several percent slower on older kernels."""
 _LOAD, _EQUAL, _GREATER, _ANY_BIT, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 """Offsets in struct seccomp_data."""
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _LAST_KNOWN_CALL = 450
-"""Later calls fail as on a kernel that does not have them, so that a newer C library falls back to what it knows."""
+"""Later system calls fail with ENOSYS, as on an older kernel, so that a newer C library uses its fallback."""
 _PROT_EXEC = 4
 _FCNTL_COMMANDS = (1, 3, 1030)
-"""F_GETFD, F_GETFL and F_DUPFD_CLOEXEC. Others send signals (F_SETOWN)."""
+"""F_GETFD, F_GETFL and F_DUPFD_CLOEXEC. Other commands can send signals (F_SETOWN)."""
 
 _X86_64 = {
     "read": 0, "write": 1, "close": 3, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12,
@@ -55,15 +55,15 @@ _AARCH64 = {
     "tgkill": 131, "getrandom": 278,
 }  # fmt: skip
 _ALLOWED = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
-"""By machine: its number in struct seccomp_data, and the system calls of a decoder. None takes a path, an address or
-another process; `mmap`, `mprotect`, `fcntl` and `tgkill` are allowed with some arguments only."""
+"""By machine: its number in struct seccomp_data, and the system calls that a decoder needs. None takes a path, a
+network address or another process. `mmap`, `mprotect`, `fcntl` and `tgkill` are allowed only with certain arguments."""
 
 
 def enter(memory_bytes: int, file_bytes: int) -> str:
-    """Apply every layer that this system has, and name those that are in force, parted by ", ".
+    """Apply every layer that this system supports. Return the names of the applied layers, separated by ", ".
 
-    `memory_bytes` bounds the address space, `file_bytes` what a shared file may grow to. Everything that the process
-    will import or open must be imported and open.
+    `memory_bytes` limits the address space, `file_bytes` the size of a shared file. Everything that the process uses
+    must be imported or open already.
     """
     limit_resources(memory_bytes, file_bytes)
     layers = ["resource limits"]
@@ -75,7 +75,7 @@ def enter(memory_bytes: int, file_bytes: int) -> str:
 
 
 def available() -> str:
-    """The layers that `enter` would apply here, found without applying any."""
+    """Return the layers that `enter` would apply on this system, without applying them."""
     layers = ["resource limits"]
     if sys.platform == "linux":
         version = _landlock_version()
@@ -85,20 +85,20 @@ def available() -> str:
 
 
 def limit_resources(memory_bytes: int, file_bytes: int) -> None:
-    """Bound address space, open files, new processes, file sizes and core dumps, where the system has such bounds."""
+    """Limit address space, open files, new processes, file sizes and core dumps, as far as the system supports it."""
     limits = {"AS": memory_bytes, "FSIZE": file_bytes, "NOFILE": 64, "NPROC": 0, "CORE": 0}
     for name, bound in limits.items():
-        with suppress(AttributeError, OSError, ValueError):  # what the system lacks, or has set lower already
+        with suppress(AttributeError, OSError, ValueError):  # not supported, or already lower
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (bound, bound))
 
 
 def forbid_privileges() -> bool:
-    """Give up the privileges of set-user-id programs; Landlock and seccomp ask for it."""
+    """Give up the privileges of set-user-id programs, which Landlock and seccomp require."""
     return _library().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
 
 
 def restrict_files() -> int:
-    """Give up every file not yet open, TCP and signals to others. Return the Landlock version, 0 without Landlock."""
+    """Give up files that are not open yet, TCP and signals to other processes. Return the Landlock version, or 0."""
     version = _landlock_version()
     if version == 0:
         return 0
@@ -116,7 +116,7 @@ def restrict_files() -> int:
 
 
 def restrict_system_calls() -> bool:
-    """Give up all system calls but the decoder's; others fail with EPERM. False where that cannot be done."""
+    """Give up all system calls except those of a decoder; others fail with EPERM. Return False if not supported."""
     if platform.machine() not in _ALLOWED or sys.maxsize < 1 << 32:
         return False
     program = _filter(*_ALLOWED[platform.machine()], os.getpid())
@@ -130,7 +130,7 @@ def restrict_system_calls() -> bool:
 
 
 def _filter(architecture: int, calls: dict[str, int], process: int) -> bytes:
-    """The BPF program: 8 bytes an instruction, jumps relative to the next one."""
+    """Return the BPF program: 8 bytes per instruction, jumps relative to the next instruction."""
     forbidden = _ERROR | errno.EPERM
     program = [
         (_LOAD, 0, 0, _ARCHITECTURE),
@@ -164,7 +164,7 @@ def _landlock_version() -> int:
 
 
 def _has_seccomp() -> bool:
-    """Whether the kernel knows filters: it looks at the program of a null pointer (EFAULT)."""
+    """Whether the kernel supports filters: then a null pointer as the program fails with EFAULT."""
     library = _library()
     return library.syscall(_seccomp_call(), _SET_MODE_FILTER, 0, None) < 0 and ctypes.get_errno() == errno.EFAULT
 

@@ -1,8 +1,8 @@
-"""What libraries take for granted of the process's user: a name, and a home folder to write to.
+"""A user name and a writable cache folder, which libraries expect of the process's user.
 
-A container often runs as a number without an entry in /etc/passwd, without HOME, or with a home that is read-only. Then
-matplotlib, Hadoop, Spark's ivy and torch fail, each in words of its own. They get a name and a folder of the temporary
-folder here, before they are imported or started; `~` in settings keeps its meaning.
+A container often runs with a user id that is not in /etc/passwd, without HOME, or with a read-only home folder. Then
+matplotlib, Hadoop, Spark's ivy and torch fail, each with a different error. This module gives them a name and a folder
+in the temporary folder, before they are imported or started. The meaning of `~` in settings does not change.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def user_name() -> str:
-    """The user's login name, or `uid54321` for a user without one."""
+    """Return the user's login name, or for example `uid54321` for a user without one."""
     name = os.environ.get("LOGNAME") or os.environ.get("USER")
     if name:
         return name
@@ -24,17 +24,17 @@ def user_name() -> str:
 
 
 def cache_folder() -> Path:
-    """The user's folder for caches: XDG_CACHE_HOME or `~/.cache` where it can be written, else one of TMPDIR."""
+    """Return the user's cache folder: XDG_CACHE_HOME, `~/.cache` if it is writable, else a folder in TMPDIR."""
     named = os.environ.get("XDG_CACHE_HOME")
     if named:
         return Path(named)
     home = _home()
-    return _scratch() if home is None else home / ".cache"
+    return _private_folder() if home is None else home / ".cache"
 
 
 def name_user() -> None:
-    """Give libraries a user's name, and a folder for what they keep where the home folder cannot be written."""
-    os.environ.setdefault("USER", user_name())  # getpass.getuser, which torch and others call
+    """Set the variables from which libraries read the user name and, without a writable home, their cache folders."""
+    os.environ.setdefault("USER", user_name())  # read by getpass.getuser, which torch and others call
     if _home() is None:
         cache = str(cache_folder())
         os.environ.setdefault("XDG_CACHE_HOME", cache)
@@ -42,9 +42,10 @@ def name_user() -> None:
 
 
 def spark_user_conf() -> dict[str, str]:
-    """What Spark's JVM needs where the system knows no home of the user; sets the variables of its user's name.
+    """Return the Spark configuration for a user without a home folder in /etc/passwd, and set its user name variables.
 
-    Java asks the system, not HOME, for both: for a user without an entry they are `?`, and ivy and Hadoop fail.
+    Java reads name and home from /etc/passwd, not from HOME. For a user without an entry both are `?`, and ivy and
+    Hadoop fail.
     """
     try:
         if _is_writable(Path(pwd.getpwuid(os.getuid()).pw_dir)):
@@ -56,7 +57,7 @@ def spark_user_conf() -> dict[str, str]:
 
 
 def _home() -> Path | None:
-    """The home folder, None where there is none that can be written."""
+    """Return the home folder, or None if there is no writable one."""
     try:
         home = Path.home()
     except RuntimeError:
@@ -68,8 +69,8 @@ def _is_writable(folder: Path) -> bool:
     return folder.is_absolute() and os.access(folder, os.W_OK | os.X_OK)
 
 
-def _scratch() -> Path:
-    """A folder of this user alone in the temporary folder; another one where the usual name is not this user's."""
+def _private_folder() -> Path:
+    """Return a private folder in the temporary folder; a new one if the usual name belongs to another user."""
     folder = Path(tempfile.gettempdir()) / f"laion-assets-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the sample's site answers to a request: a function of host, path and the crawl table, the same each time."""
+"""The responses of the sample site: a deterministic function of host, path and crawl."""
 
 import hashlib
 import html
@@ -12,7 +12,7 @@ import numpy as np
 
 from laion_assets.sample import rehearsal
 from laion_assets.sample.crawl import Crawl
-from laion_assets.sample.originals import FORMS, ONE_PIXEL_GIF, bomb_png, jpeg, png, tiff
+from laion_assets.sample.originals import FORMATS, ONE_PIXEL_GIF, bomb_png, jpeg, png, tiff
 from laion_assets.sample.pages import HOSTS, Page, host_name
 from laion_assets.sample.scenes import Scene, render
 
@@ -29,23 +29,23 @@ _CHAIN = re.compile(r"^/chain/(\d+)/")
 
 
 class Delivery(Enum):
-    """How the bytes of an answer go out; all but WHOLE leave the connection unusable."""
+    """How the bytes of an answer are sent. All values but WHOLE leave the connection unusable."""
 
     WHOLE = "whole"
-    SLOW = "one byte a second"
+    SLOW = "one byte per second"
     ENDLESS = "chunks without end"
     ENDLESS_HEADERS = "header lines without end"
     SILENT = "nothing at all"
     SHORT = "half of the body, then the end"
     RESET = "a reset instead of an answer"
     RESET_MID_BODY = "half of the body, then a reset"
-    ANNOUNCED = "a large Content-Length, and zeros as long as they are read"
+    ANNOUNCED = "a large Content-Length, and zeros as long as the client reads"
     CHUNKED = "large and chunked"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, headers (without Content-Length) and body of one answer, and how it is delivered."""
+    """One response: status, headers without Content-Length, body, and how the body is sent."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -78,21 +78,21 @@ _TEXT = {"Content-Type": "text/plain"}
 
 
 def answer(crawl: Crawl, host: str, target: str, headers: Mapping[str, str]) -> Answer:
-    """The answer to GET `target` (path with query) at the virtual host `host`; header names in lower case."""
+    """Return the answer to GET `target` (path with query) on the virtual host `host`. Header names: lower case."""
     path = unquote(target.split("?", 1)[0])
     if host == CRAWL_HOST and path.startswith(REHEARSAL_PATH):
         return _listing_answer(rehearsal.csv_files(), REHEARSAL_PATH, path, headers)
     if host == CRAWL_HOST:
         return _listing_answer(_contents(crawl), LISTING_PATH, path, headers)
     if host in _PHOTO_HOSTS and (small := _SMALL.match(path)):
-        picture = rehearsal.picture_of(int(small[1]))
-        return Answer(404, _TEXT, b"not found") if picture is None else Answer(200, _JPEG, picture)
+        image = rehearsal.image_of(int(small[1]))
+        return Answer(404, _TEXT, b"not found") if image is None else Answer(200, _JPEG, image)
     found = _PAGE.search(path)
     if host not in _PHOTO_HOSTS or not found or int(found[1]) >= len(crawl.pages):
         return Answer(404, {"Content-Type": "text/html"}, b"<html><body><h1>404 Not Found</h1></body></html>\n")
     page = crawl.pages[int(found[1])]
     if path.startswith("/here/"):
-        return Answer(200, _JPEG, jpeg(_pixels(page)))
+        return Answer(200, _JPEG, jpeg(_draw(page)))
     if chain := _CHAIN.match(path):
         return _chain_answer(page, int(chain[1]))
     return _page_answer(page)
@@ -103,9 +103,9 @@ _PHOTO_HOSTS = frozenset(host_name(number) for number in range(HOSTS))
 
 def _page_answer(page: Page) -> Answer:
     kind = page.kind
-    if kind in FORMS:
-        _, media, encode = FORMS[kind]
-        return Answer(200, {"Content-Type": media}, encode(_pixels(page)))
+    if kind in FORMATS:
+        image_format = FORMATS[kind]
+        return Answer(200, {"Content-Type": image_format.media_type}, image_format.encode(_draw(page)))
     if kind in _STATUS:
         return Answer(_STATUS[kind], {"Content-Type": "text/plain"}, b"" if kind == "no_content" else kind.encode())
     if kind in ("rate_limited", "unavailable"):
@@ -113,10 +113,10 @@ def _page_answer(page: Page) -> Answer:
     if kind.startswith("redirect"):
         return _redirect_answer(page)
     if kind in _DELIVERIES:
-        body = b"" if _DELIVERIES[kind] in _BODILESS else _drawn(page)
+        body = b"" if _DELIVERIES[kind] in _BODILESS else _draw_jpeg(page)
         return Answer(200, _JPEG, body, _DELIVERIES[kind])
     headers = {"Content-Type": _MEDIA.get(kind, "image/jpeg")} | _HEADERS.get(kind, {})
-    return Answer(200, headers, _BODIES.get(kind, _drawn)(page))
+    return Answer(200, headers, _BODIES.get(kind, _draw_jpeg)(page))
 
 
 _BODILESS = (Delivery.ENDLESS_HEADERS, Delivery.SILENT, Delivery.RESET, Delivery.ANNOUNCED, Delivery.CHUNKED)
@@ -138,23 +138,23 @@ def _redirect_answer(page: Page) -> Answer:
 
 def _chain_answer(page: Page, hop: int) -> Answer:
     if hop >= CHAIN_LENGTH:
-        return Answer(200, _JPEG, jpeg(_pixels(page)))
+        return Answer(200, _JPEG, jpeg(_draw(page)))
     return Answer(302, {"Location": f"/chain/{hop + 1}/{page.index:06d}.jpg"})
 
 
-def _drawn(page: Page) -> bytes:
-    return jpeg(_pixels(page))
+def _draw_jpeg(page: Page) -> bytes:
+    return jpeg(_draw(page))
 
 
-def _pixels(page: Page) -> np.ndarray:
+def _draw(page: Page) -> np.ndarray:
     return render(page.scene, *page.size)
 
 
-def _cut(body: bytes, share: float) -> bytes:
+def _truncate(body: bytes, share: float) -> bytes:
     return body[: int(len(body) * share)]
 
 
-def _corrupted(body: bytes, index: int) -> bytes:
+def _corrupt(body: bytes, index: int) -> bytes:
     noise = b"".join(hashlib.sha256(f"{index}/{block}".encode()).digest() for block in range(19))[:600]
     return body[:4] + noise + body[604:]
 
@@ -170,12 +170,12 @@ def _svg(scene: Scene) -> bytes:
 _BODIES: Mapping[str, Callable[[Page], bytes]] = {
     "html": lambda page: f"<!DOCTYPE html><html><body><p>{html.escape(page.scene.caption)}</p></body></html>".encode(),
     "svg": lambda page: _svg(page.scene),
-    "truncated_jpeg": lambda page: _cut(_drawn(page), 0.6),
-    "corrupt": lambda page: _corrupted(_drawn(page), page.index),
+    "truncated_jpeg": lambda page: _truncate(_draw_jpeg(page), 0.6),
+    "corrupt": lambda page: _corrupt(_draw_jpeg(page), page.index),
     "bomb": lambda page: bomb_png(),
     "one_pixel": lambda page: ONE_PIXEL_GIF,
     "sliver": lambda page: png(render(page.scene, 4_000, 2)),
-    "tiff": lambda page: tiff(_pixels(page)),
+    "tiff": lambda page: tiff(_draw(page)),
 }
 _MEDIA = {
     "svg": "image/svg+xml",
@@ -189,14 +189,14 @@ _MEDIA = {
 def _listing_answer(contents: Mapping[str, bytes], root: str, path: str, headers: Mapping[str, str]) -> Answer:
     if not path.startswith(root):
         return Answer(404, _TEXT, b"not found")
-    below = path.removeprefix(root)
-    if below in contents:
-        return _file_answer(below, contents[below], headers)
+    name_or_folder = path.removeprefix(root)
+    if name_or_folder in contents:
+        return _file_answer(name_or_folder, contents[name_or_folder], headers)
     entries: dict[str, int | None] = {}
     for name, content in contents.items():
-        if name.startswith(below) and (not below or below.endswith("/")):
-            step, inside, _ = name.removeprefix(below).partition("/")
-            entries[step + inside] = None if inside else len(content)
+        if name.startswith(name_or_folder) and (not name_or_folder or name_or_folder.endswith("/")):
+            entry, slash, _ = name.removeprefix(name_or_folder).partition("/")
+            entries[entry + slash] = None if slash else len(content)
     if not entries:
         return Answer(404, _TEXT, b"not found")
     return Answer(200, {"Content-Type": "text/html"}, _autoindex(path, entries))
@@ -208,7 +208,7 @@ def _contents(crawl: Crawl) -> dict[str, bytes]:
 
 
 def _autoindex(path: str, entries: Mapping[str, int | None]) -> bytes:
-    """A directory listing as nginx's autoindex module writes it."""
+    """Write a directory listing like nginx's autoindex module."""
     title = f"Index of {html.escape(path)}"
     lines = [f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<h1>{title}</h1><hr><pre>"]
     lines.append('<a href="../">../</a>')
@@ -219,23 +219,23 @@ def _autoindex(path: str, entries: Mapping[str, int | None]) -> bytes:
 
 
 def _file_answer(name: str, content: bytes, headers: Mapping[str, str]) -> Answer:
-    """A file with ETag, Last-Modified and one byte range (RFC 9110, sections 13 and 14)."""
+    """Answer with a file: ETag, Last-Modified and one byte range (RFC 9110, sections 13 and 14)."""
     etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
     media = "application/gzip" if name.endswith(".gz") else "text/csv" if name.endswith(".csv") else "text/plain"
-    about = {"Content-Type": media, "ETag": etag, "Last-Modified": _LAST_MODIFIED, "Accept-Ranges": "bytes"}
+    common = {"Content-Type": media, "ETag": etag, "Last-Modified": _LAST_MODIFIED, "Accept-Ranges": "bytes"}
     if headers.get("if-none-match") == etag:
-        return Answer(304, about)
-    span = headers.get("range", "")
-    if not span or headers.get("if-range", etag) not in (etag, _LAST_MODIFIED):
-        return Answer(200, about, content)
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", span.strip())
+        return Answer(304, common)
+    byte_range = headers.get("range", "")
+    if not byte_range or headers.get("if-range", etag) not in (etag, _LAST_MODIFIED):
+        return Answer(200, common, content)
+    found = re.fullmatch(r"bytes=(\d*)-(\d*)", byte_range.strip())
     if not found or not (found[1] or found[2]):
-        return Answer(200, about, content)
+        return Answer(200, common, content)
     if found[1]:
         first, last = int(found[1]), min(int(found[2]) if found[2] else len(content) - 1, len(content) - 1)
     else:
         first, last = max(0, len(content) - int(found[2])), len(content) - 1
     if first > last:
-        return Answer(416, about | {"Content-Range": f"bytes */{len(content)}"})
-    about["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-    return Answer(206, about, content[first : last + 1])
+        return Answer(416, common | {"Content-Range": f"bytes */{len(content)}"})
+    common["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+    return Answer(206, common, content[first : last + 1])

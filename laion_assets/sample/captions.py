@@ -1,4 +1,4 @@
-"""The sample's captions: mostly plain words about the picture, and the odd ones that real alt texts bring along."""
+"""The captions of the sample: mostly plain descriptions of the image, and unusual texts as in real alt attributes."""
 
 import html
 
@@ -7,10 +7,10 @@ import numpy as np
 from laion_assets.sample.scenes import Scene, Thing
 
 LONGEST_CAPTION_CHARS = 61_192
-"""The longest caption of LAION-400M's statistics."""
+"""The length of the longest caption of LAION-400M, by its published statistics."""
 _ODD_SHARE = 0.08
 _PLAIN_SHARES = (0.7, 0.14, 0.08, 0.08)
-"""How often each of `Scene.captions` stands in the crawl."""
+"""The share of each of `Scene.captions` in the crawl."""
 
 _GERMAN = {"red": "roter", "orange": "oranger", "yellow": "gelber", "green": "grüner", "cyan": "türkiser"}
 _GERMAN |= {"blue": "blauer", "purple": "violetter", "pink": "rosa"}
@@ -23,7 +23,10 @@ _RUSSIAN_SHAPES |= {"cross": "крест", "ring": "кольцо"}
 
 
 def caption_of(scene: Scene, rng: np.random.Generator, colours: bool = True) -> str | None:
-    """A caption that holds of the scene, or None for a row without one; `colours` False leaves out colour words."""
+    """Return a caption that is true for the scene, or None for a row without a caption.
+
+    `colours` False omits colour words.
+    """
     if not colours:
         first, second = (f"a {thing.size} {thing.shape}" for thing in (scene.first, scene.second))
         return f"black and white picture of {first} {scene.relation} {second}"
@@ -34,7 +37,7 @@ def caption_of(scene: Scene, rng: np.random.Generator, colours: bool = True) -> 
 
 
 def longest_caption(scene: Scene) -> str:
-    """`LONGEST_CAPTION_CHARS` characters: a shop's page that ended up in the alt text."""
+    """Return a caption of `LONGEST_CAPTION_CHARS` characters, as if a shop page were in the alt text."""
     sentence = f"{scene.caption} | free shipping | "
     return (sentence * (LONGEST_CAPTION_CHARS // len(sentence) + 1))[:LONGEST_CAPTION_CHARS]
 

@@ -1,7 +1,8 @@
-"""The sample's crawl tables: CSV files in dated folders, as messy as the published ones and the same in each process.
+"""The crawl tables of the sample: CSV files in dated folders, as messy as the published ones and deterministic.
 
-The dialect is pandas': separator `|`, minimal quoting, quotes doubled. Headers drift from file to file, HEIGHT and
-WIDTH are swapped as in LAION-400M's published tables, and what is wrong with a row is known, so that tests can count.
+They have the dialect of pandas: separator `|`, minimal quoting, doubled quotes. Headers differ between files. HEIGHT
+and WIDTH are swapped, as in the published tables of LAION-400M. The number of rows with each defect is declared, so
+that tests can check it.
 """
 
 from collections import Counter
@@ -13,10 +14,10 @@ import numpy as np
 from laion_assets.sample.captions import longest_caption
 from laion_assets.sample.csv_files import FILES, CsvFile, Record, csv_file
 from laion_assets.sample.pages import PAGES, Page, crawl_pages
-from laion_assets.stages.dedup_parquet.rows.reasons import Reason
+from laion_assets.tables.row_reasons import Reason
 
 LEFT_OUT_ROWS = 50
-"""Rows of each file without a `similarity` column, which stand nowhere else."""
+"""Rows of each file without a `similarity` column. They are in no other file."""
 _SEED = 400_000_000
 
 _ODD_VALUES: tuple[tuple[str, str, int], ...] = (
@@ -32,12 +33,12 @@ _ODD_VALUES: tuple[tuple[str, str, int], ...] = (
     ("SAMPLE_ID", "12.5", 4),
     ("SAMPLE_ID", "99999999999999999999999", 3),
 )
-"""Column, value and rows of fields that are not what their column says; the row itself is sound."""
+"""Column, value and number of rows of invalid fields in rows that are otherwise valid."""
 
 
 @dataclass(frozen=True)
 class Malformed:
-    """One kind of row that is no row: its name, how many the full crawl has, why it is quarantined, and its line."""
+    """One kind of malformed row: its name, its number in the full crawl, the reason of its quarantine, and its line."""
 
     kind: str
     rows: int
@@ -71,53 +72,71 @@ MALFORMED: tuple[Malformed, ...] = (
     ),
     Malformed("long_url", 1, Reason.URL_TOO_LONG, _CELLS % (b"x" * 10_000, b"a red circle")),
 )
-"""Lines in the order of `COLUMNS`; they stand only in files with that header. No kind yields a unique row."""
+"""Lines in the order of `COLUMNS`, only in files with that header. No kind yields a unique row."""
+
+
+@dataclass(frozen=True)
+class CrawlCounts:
+    """Files, and rows by outcome; `raw = unique + duplicate + left_out + malformed`."""
+
+    files: int
+    raw: int
+    unique: int
+    duplicate: int
+    left_out: int
+    malformed: int
 
 
 @dataclass(frozen=True)
 class Crawl:
-    """The whole crawl: pages, files and what is known about them."""
+    """The whole crawl: pages and CSV files."""
 
     pages: tuple[Page, ...]
     files: tuple[CsvFile, ...]
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Rows by what becomes of them; `raw = unique + duplicate + left_out + malformed`."""
+    def counts(self) -> CrawlCounts:
+        """The number of files, and of rows by outcome."""
         malformed = sum(sum(file.malformed.values()) for file in self.files)
         left_out = sum(len(file.records) for file in self.files if file.left_out)
-        sound = sum(len(file.records) for file in self.files if not file.left_out)
+        valid = sum(len(file.records) for file in self.files if not file.left_out)
         unique = len({record.page for file in self.files if not file.left_out for record in file.records})
-        counts = {"files": len(self.files), "raw": sound + left_out + malformed, "unique": unique}
-        return counts | {"duplicate": sound - unique, "left_out": left_out, "malformed": malformed}
+        return CrawlCounts(
+            files=len(self.files),
+            raw=valid + left_out + malformed,
+            unique=unique,
+            duplicate=valid - unique,
+            left_out=left_out,
+            malformed=malformed,
+        )
 
     @property
     def malformed(self) -> dict[str, int]:
-        """Malformed rows by kind."""
+        """The number of malformed rows by kind."""
         return dict(sum((Counter(file.malformed) for file in self.files), Counter()))
 
     @property
     def kinds(self) -> dict[str, int]:
-        """Pages by kind: forms of good pictures and faults."""
+        """The number of pages by kind: formats of valid images, and faults."""
         return dict(Counter(page.kind for page in self.pages))
 
 
 def crawl_rows(pages: int = PAGES) -> tuple[Page, ...]:
-    """The unique rows of the crawl: a page each, with its `url`, `caption` and `expected` reason."""
+    """Return the unique rows of the crawl: pages with `url`, `caption` and `expected` reason."""
     return crawl_pages(pages)
 
 
 @lru_cache(maxsize=2)
 def build_crawl(pages: int = PAGES) -> Crawl:
-    """The crawl over the first `pages` pages: a function of that number alone, down to the bytes of every file."""
+    """Build the crawl over the first `pages` pages. The bytes of every file depend only on that number."""
     table = crawl_pages(pages)
     rng = np.random.default_rng((_SEED, pages))
     rows = _rows(table, rng)
     traits = _traits()
-    sound = [number for number, trait in enumerate(traits) if trait not in ("empty", "header_only", "no_similarity")]
-    weights = rng.uniform(0.4, 1.6, size=len(sound))
-    homes = rng.choice(sound, size=len(rows), p=weights / weights.sum()).tolist()
-    lines = _malformed_lines(rng, [number for number in sound if traits[number] != "drifted"], pages / PAGES)
+    valid = [number for number, trait in enumerate(traits) if trait not in ("empty", "header_only", "no_similarity")]
+    weights = rng.uniform(0.4, 1.6, size=len(valid))
+    homes = rng.choice(valid, size=len(rows), p=weights / weights.sum()).tolist()
+    lines = _malformed_lines(rng, [number for number in valid if traits[number] != "drifted"], pages / PAGES)
     files = []
     for number, trait in enumerate(traits):
         records = [row for row, home in zip(rows, homes, strict=True) if home == number]
@@ -137,7 +156,7 @@ def _traits() -> list[str]:
 
 
 def _rows(pages: tuple[Page, ...], rng: np.random.Generator) -> list[Record]:
-    """Every page once, a sixth of them more than once with other SAMPLE_ID and similarity, shuffled."""
+    """Return the rows in random order: every page once, and a sixth again with other SAMPLE_ID and similarity."""
     odd = [(column, value) for column, value, count in _ODD_VALUES for _ in range(count)]
     plain = [page.index for page in pages if page.kind == "jpeg"]
     odd_of = dict(zip(rng.permutation(plain).tolist(), odd, strict=False))
@@ -168,7 +187,7 @@ def _record(page: Page, rng: np.random.Generator) -> Record:
         "SAMPLE_ID": str(int(rng.integers(1_000_000, 5_000_000_000_000))),
         "URL": page.url,
         "TEXT": page.caption or "",
-        # Swapped, as published: a picture of 190 x 143 pixels has HEIGHT 190 and WIDTH 143.
+        # Swapped, as in the published tables: an image of 190 x 143 pixels has HEIGHT 190 and WIDTH 143.
         "HEIGHT": str(width),
         "WIDTH": str(height),
         "LICENSE": "?" if rng.random() < 0.9 else "",
@@ -188,7 +207,7 @@ def _left_out_rows(number: int, count: int, rng: np.random.Generator) -> list[Re
 
 
 def _malformed_lines(rng: np.random.Generator, homes: list[int], share: float) -> dict[int, list[tuple[str, bytes]]]:
-    """Lines by file number. Unclosed quotes get a file each: in front of another quote they would be another fault."""
+    """Return lines by file number. Unclosed quotes get a file each: before another quote they are another defect."""
     lines: dict[int, list[tuple[str, bytes]]] = {}
     for malformed in MALFORMED:
         count = max(1, round(malformed.rows * share))

@@ -1,4 +1,4 @@
-"""CSV files as the published crawls have them: pandas' dialect under headers that drift from file to file."""
+"""CSV files like those of the published crawls: the dialect of pandas, with headers that differ between files."""
 
 import csv
 import gzip
@@ -21,13 +21,13 @@ FOLDERS = (
 )
 SEPARATOR = "|"
 FILES = 32
-"""Files of a crawl, whatever its pages."""
+"""The number of files of a crawl, for any number of pages."""
 _UNKNOWN_COLUMNS = {"language": ("en", "de", "ja", ""), "alt_length": ("12", "34", "56"), "etag": ("W/abc", "W/def")}
 
 
 @dataclass(frozen=True)
 class Record:
-    """One sound row of a CSV file: the index of its page (-1 for a left-out row) and its fields by column."""
+    """One valid row of a CSV file: the index of its page (-1 for a left-out row) and its fields by column."""
 
     page: int
     fields: dict[str, str]
@@ -35,9 +35,9 @@ class Record:
 
 @dataclass(frozen=True)
 class CsvFile:
-    """One file below the listing: its path, bytes, columns, sound rows in order and counts of malformed ones.
+    """One file of the listing: its path, bytes, columns, valid rows in order, and malformed rows by kind.
 
-    `trait` is what is particular about it: plain, drifted, no_similarity, empty, header_only, bom, crlf or gzip.
+    `trait` is its special property: plain, drifted, no_similarity, empty, header_only, bom, crlf or gzip.
     """
 
     path: str
@@ -49,16 +49,16 @@ class CsvFile:
 
     @property
     def left_out(self) -> bool:
-        """Whether the recipe leaves the whole file out, its header having no `similarity`."""
+        """Whether the recipe leaves out the whole file, because its header has no `similarity`."""
         return self.trait == "no_similarity"
 
 
 def csv_file(
     number: int, trait: str, records: list[Record], lines: list[tuple[str, bytes]], rng: np.random.Generator
 ) -> CsvFile:
-    """The file `number` of a crawl: its records and malformed lines (kind, bytes) under a header of its trait.
+    """Write file `number` of a crawl: records and malformed lines (kind, bytes), with a header by its trait.
 
-    An unclosed quote comes after every other quote of its file: in front of one it would be another fault.
+    An unclosed quote comes after all other quotes of its file. Before another quote, it is another defect.
     """
     columns = _header(trait, number, rng)
     end = "\r\n" if trait == "crlf" else "\n"
@@ -108,7 +108,7 @@ def _cell(record: Record, column: str, rng: np.random.Generator) -> str:
 
 
 def _line(cells: list[str], end: str) -> bytes:
-    """One row as pandas writes it, encoded."""
+    """Encode one row as pandas writes it."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer, delimiter=SEPARATOR, quoting=csv.QUOTE_MINIMAL, lineterminator=end).writerow(cells)
     return buffer.getvalue().encode()

@@ -1,8 +1,8 @@
-"""The rehearsal's crawl: as many rows as LAION-400M has shards, and half as many again, each a tiny picture.
+"""The crawl of the rehearsal: 1.5 rows for each shard of LAION-400M, each with a tiny image.
 
-It is there to run the whole graph in its full layout (32, 41,455 and 400 partitions) on a small machine. Row i is a
-function of i alone. A few hundred pictures are served under many names, for the rehearsal is of the graph and not of
-the pictures; one row in `GONE_EVERY` has none.
+It runs the whole graph in its full layout (32, 41,455 and 400 partitions) on a small machine. Row i depends only on i.
+A few hundred images are served under many URLs, because the rehearsal tests the graph and not the images. One row in
+`GONE_EVERY` has no image.
 """
 
 import csv
@@ -17,36 +17,36 @@ from laion_assets.sample.pages import HOSTS, host_name
 from laion_assets.sample.scenes import Scene, draw_scene, render
 
 ROWS = 62_000
-"""Unique rows: one or two in each of 41,455 shards."""
+"""Unique rows: one or two in each of the 41,455 shards."""
 DUPLICATE_EVERY = 40
-"""One row in so many is listed a second time, with a lower similarity."""
+"""One row in this many is listed twice, the second time with a lower similarity."""
 GONE_EVERY = 97
-"""One row in so many is a 404."""
-PICTURES = 400
+"""One row in this many is a 404."""
+IMAGES = 400
 SIDE = 64
-"""Side of a picture, in pixels."""
+"""Width and height of an image, in pixels."""
 _SEED = 41_455
 
 
 def url_of(row: int) -> str:
-    """The URL of a row's picture."""
+    """Return the URL of the image of a row."""
     return f"http://{host_name(row % HOSTS)}/small/{row:06d}.jpg"
 
 
-@lru_cache(maxsize=PICTURES)
-def scene_of(picture: int) -> Scene:
-    """What a picture shows."""
-    return draw_scene(np.random.default_rng((_SEED, picture)))
+@lru_cache(maxsize=IMAGES)
+def scene_of(image: int) -> Scene:
+    """Return the scene of an image."""
+    return draw_scene(np.random.default_rng((_SEED, image)))
 
 
-@lru_cache(maxsize=PICTURES)
-def _picture(picture: int) -> bytes:
-    return jpeg(render(scene_of(picture), SIDE, SIDE))
+@lru_cache(maxsize=IMAGES)
+def _encode_image(image: int) -> bytes:
+    return jpeg(render(scene_of(image), SIDE, SIDE))
 
 
-def picture_of(row: int) -> bytes | None:
-    """The JPEG that the site serves for a row, None for a 404."""
-    return None if row >= ROWS or row % GONE_EVERY == 0 else _picture(row % PICTURES)
+def image_of(row: int) -> bytes | None:
+    """Return the JPEG that the site serves for a row, None for a 404."""
+    return None if row >= ROWS or row % GONE_EVERY == 0 else _encode_image(row % IMAGES)
 
 
 def is_listed_twice(row: int) -> bool:
@@ -56,11 +56,11 @@ def is_listed_twice(row: int) -> bool:
 
 @lru_cache(maxsize=1)
 def csv_files() -> dict[str, bytes]:
-    """The crawl's CSV files by their path below the listing, in pandas' dialect: row i is in file i mod FILES."""
-    return {f"2021-04-{number // 8:02d}/part-{number % 8:03d}.csv": _csv_file(number) for number in range(FILES)}
+    """Return the CSV files by path in the listing, in the dialect of pandas. Row i is in file i mod FILES."""
+    return {f"2021-04-{number // 8:02d}/part-{number % 8:03d}.csv": _write_csv(number) for number in range(FILES)}
 
 
-def _csv_file(number: int) -> bytes:
+def _write_csv(number: int) -> bytes:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, delimiter=SEPARATOR, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -68,7 +68,7 @@ def _csv_file(number: int) -> bytes:
         cells = [
             row,
             url_of(row),
-            scene_of(row % PICTURES).caption,
+            scene_of(row % IMAGES).caption,
             SIDE,
             SIDE,
             "?",

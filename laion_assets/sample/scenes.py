@@ -1,10 +1,10 @@
-"""Procedural pictures of two objects, and the plain words that describe them.
+"""Procedural images of two objects, and captions that describe them.
 
-A scene is small enough to be named in one sentence and rich enough that the sentence matters: which object is on which
-side decides whether "a red circle left of a blue square" is the right answer. Pictures are drawn from signed distance
-functions (after Inigo Quilez, https://iquilezles.org/articles/distfunctions2d/), so they are anti-aliased at any size.
+One sentence describes a scene completely, and every word of it matters: the positions of the objects decide whether "a
+red circle left of a blue square" is correct. Images are drawn from signed distance functions (after Inigo Quilez,
+https://iquilezles.org/articles/distfunctions2d/), so they are anti-aliased at any size.
 
-Everything is a function of the scene: no clock, no global random state, no fonts. Only numpy is needed.
+Pixels depend only on the scene and the size: no clock, no global random state, no fonts. Requires only numpy.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ COLOURS = {
     "pink": (245, 140, 190),
 }
 SIZES = {"small": 0.12, "large": 0.20}
-"""Radius of an object, as a fraction of the picture's shorter side."""
+"""Radius of an object, as a fraction of the shorter of width and height."""
 RELATIONS = ("left of", "right of", "above", "below")
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 BACKGROUNDS = {"white": (246, 246, 246), "grey": (128, 128, 128), "black": (22, 22, 22), "brown": (94, 66, 44)}
@@ -32,7 +32,7 @@ MAX_NOISE = 16
 """Largest amplitude of the uniform pixel noise, in grey levels of 255."""
 
 HELD_OUT_SHARE = 8
-"""One in this many combinations of objects and relation is kept from training."""
+"""One in this many combinations of objects and relation is held out of training."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Two objects, how the first stands to the second, and what they stand on.
+    """Two objects, the position of the first relative to the second, and the background.
 
-    `noise` is the amplitude of the pixel noise in grey levels, `seed` decides places, tilts, shades and the noise.
+    `noise` is the amplitude of the pixel noise in grey levels. `seed` determines places, tilts, shades and noise.
     """
 
     first: Thing
@@ -69,7 +69,7 @@ class Scene:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """True sentences about the scene, from the full one to ones that leave more and more out."""
+        """True sentences about the scene, from the most to the least detailed."""
         first, second = self.first, self.second
         short = f"{_article(first.colour)} {first.shape} {self.relation} {_article(second.colour)} {second.shape}"
         return (
@@ -83,30 +83,30 @@ class Scene:
 
     @property
     def inverted(self) -> "Scene":
-        """The same content told from the other object: "B right of A" for "A left of B"."""
+        """The same content described from the other object: "B right of A" for "A left of B"."""
         return replace(self, first=self.second, relation=INVERSE[self.relation], second=self.first)
 
     @property
     def swapped(self) -> "Scene":
-        """The scene with its two objects in each other's place: the picture of "B left of A" for "A left of B"."""
+        """The scene with its two objects swapped: the image of "B left of A" for "A left of B"."""
         return replace(self, first=self.second, second=self.first)
 
 
 def combination(scene: Scene) -> tuple[str, str, str, str, str]:
-    """Shape, colour, relation, shape, colour as the picture shows them: "B right of A" is "A left of B"."""
+    """Return shape, colour, relation, shape, colour. "B right of A" is the same as "A left of B"."""
     if scene.relation in ("right of", "below"):
         scene = scene.inverted
     return scene.first.shape, scene.first.colour, scene.relation, scene.second.shape, scene.second.colour
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether training must never show this combination of objects and relation (one in `HELD_OUT_SHARE`, by md5)."""
+    """Whether this combination of objects and relation is held out of training (one in `HELD_OUT_SHARE`, by md5)."""
     digest = hashlib.md5("/".join(combination(scene)).encode(), usedforsecurity=False).digest()
     return digest[0] % HELD_OUT_SHARE == 0
 
 
 def draw_scene(rng: np.random.Generator, held_out: bool | None = None) -> Scene:
-    """A random scene of two objects that differ in shape or colour; `held_out` None means either kind."""
+    """Draw a random scene of two objects that differ in shape or colour. `held_out` None allows both kinds."""
     shapes, colours, sizes, backgrounds = SHAPES, tuple(COLOURS), tuple(SIZES), tuple(BACKGROUNDS)
     while True:
         pick = rng.integers(0, 2**31, size=10).tolist()
@@ -121,18 +121,18 @@ def draw_scene(rng: np.random.Generator, held_out: bool | None = None) -> Scene:
 
 
 def centres(scene: Scene) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Centres (x, y) of the first and the second object, as fractions of width and height, y downwards."""
+    """Return the centres (x, y) of both objects, as fractions of width and height, y downwards."""
     return tuple((x, y) for x, y, _ in _placements(scene, np.random.default_rng(scene.seed)))  # type: ignore[return-value]
 
 
 def render(scene: Scene, width: int, height: int) -> np.ndarray:
-    """Draw the scene: (height, width, 3) uint8, RGB, anti-aliased. The same scene and size give the same pixels."""
+    """Draw the scene: (height, width, 3) uint8, RGB, anti-aliased. Deterministic for scene and size."""
     rng = np.random.default_rng(scene.seed)
     placements = _placements(scene, rng)
     shades = rng.integers(-14, 15, size=(3, 3))
     slope_x, slope_y = (rng.integers(-14, 15, size=2) / 100).tolist()
     ground = np.tile(_shade(BACKGROUNDS[scene.background], shades[2]), width)
-    # Rows as width * 3 numbers: numpy broadcasts over a last axis of 3 many times more slowly.
+    # Rows of width * 3 numbers: numpy is many times slower when it broadcasts over a last axis of 3.
     rows = np.multiply.outer(1 + slope_y * np.linspace(-1, 1, height, dtype=np.float32), ground)
     rows += ground * np.repeat(slope_x * np.linspace(-1, 1, width, dtype=np.float32), 3)
     canvas = rows.reshape(height, width, 3)
@@ -148,7 +148,7 @@ def render(scene: Scene, width: int, height: int) -> np.ndarray:
 
 
 def _placements(scene: Scene, rng: np.random.Generator) -> tuple[tuple[float, float, float], ...]:
-    """(x, y, tilt in radians) of both objects; the axis of the relation separates them, the other one jitters."""
+    """Return (x, y, tilt in radians) of both objects. They are separated on the axis of the relation."""
     near, far = rng.uniform(0.22, 0.32), rng.uniform(0.68, 0.78)
     across, tilts = rng.uniform(0.32, 0.68, size=2), rng.uniform(-0.2, 0.2, size=2)
     along = (near, far) if scene.relation in ("left of", "above") else (far, near)
@@ -158,7 +158,7 @@ def _placements(scene: Scene, rng: np.random.Generator) -> tuple[tuple[float, fl
 
 
 def _paint(canvas: np.ndarray, thing: Thing, x: float, y: float, tilt: float, unit: int, colour: np.ndarray) -> None:
-    """Blend one object into `canvas` (H, W, 3) float32; only the object's bounding box is touched."""
+    """Blend one object into `canvas` (H, W, 3) float32. Changes only the bounding box of the object."""
     height, width = canvas.shape[:2]
     radius = SIZES[thing.size] * unit
     reach = 1.25 * radius + 1
@@ -174,7 +174,7 @@ def _paint(canvas: np.ndarray, thing: Thing, x: float, y: float, tilt: float, un
 
 
 def _signed_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Distance to the outline of a shape of radius 1 at points (x, y), y downwards; negative inside."""
+    """Return the distance to the outline of a shape of radius 1 at points (x, y), y downwards. Negative inside."""
     if shape == "circle":
         return np.sqrt(x * x + y * y) - 1
     if shape == "ring":

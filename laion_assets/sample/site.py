@@ -1,9 +1,9 @@
-"""The sample's web site on loopback: `python -m laion_assets.sample.site --port 0`.
+"""The web site of the sample on loopback: `python -m laion_assets.sample.site --port 0`.
 
-One process, one thread, asyncio streams: most faults of the real web are made of raw bytes that an HTTP library would
-refuse to send. Virtual hosts by the Host header: `crawl.test` lists the CSVs, `photos-NN.test` serves pictures. It
-binds 127.0.0.1 alone, prints one JSON line with its port when it is ready, and ends when its stdin ends, when its
-parent is gone, or on SIGTERM, so it cannot outlive what started it.
+It is one thread with asyncio streams, because an HTTP library would refuse to send most faults of the real web. The
+Host header selects a virtual host: `crawl.test` lists the CSVs, `photos-NN.test` serves images. The site binds only
+127.0.0.1 and prints one JSON line with its port when it is ready. It ends when its stdin ends, when its parent ends, or
+on SIGTERM, so it never runs longer than its parent.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import struct
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from laion_assets.sample.answers import (
@@ -30,23 +31,25 @@ from laion_assets.sample.crawl import Crawl, build_crawl
 from laion_assets.sample.pages import PAGES
 
 MAX_CONNECTIONS = 1_024
-"""Connections beyond this are closed at once."""
+"""Further connections are closed immediately."""
 MAX_HEAD_BYTES = 32_768
 IDLE_TIMEOUT_S = 30.0
 """Longest wait for the next request on a connection."""
 HOLD_S = 60.0
-"""Longest time that a fault keeps a connection to itself."""
+"""Longest time that a fault holds a connection."""
 _BLOCK = bytes(65_536)
 
 
 def main() -> None:
-    """Serve until the end of stdin, the end of the parent, or SIGTERM."""
+    """Serve until stdin ends, the parent ends, or SIGTERM."""
     parser = argparse.ArgumentParser(
         prog="python -m laion_assets.sample.site",
-        description='Serve the sample\'s crawl on 127.0.0.1. Prints {"port": N} when ready; ends with its stdin.',
+        description='Serve the sample crawl on 127.0.0.1. Prints {"port": N} when ready. Ends when its stdin ends.',
     )
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0, the default, takes a free one")
-    parser.add_argument("--pages", type=int, default=PAGES, help="pages of the crawl (default %(default)s, all)")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default 0: a free port)")
+    parser.add_argument(
+        "--pages", type=int, default=PAGES, help="number of pages of the crawl (default %(default)s: all)"
+    )
     options = parser.parse_args()
     _end_with_parent()
     asyncio.run(_serve(options.port, build_crawl(options.pages)))
@@ -64,14 +67,14 @@ async def _serve(port: int, crawl: Crawl) -> None:
 
 
 class Site:
-    """The conversations of one site over one crawl; bounded in connections, heads and buffers."""
+    """The server of one crawl, with limits on connections, request heads and buffers."""
 
     def __init__(self, crawl: Crawl):
         self.crawl = crawl
         self.connections = 0
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer requests on one connection until it ends, idles or has been spoilt by a fault."""
+        """Answer requests on one connection until it ends, idles or a fault has made it unusable."""
         if self.connections >= MAX_CONNECTIONS:
             writer.transport.abort()
             return
@@ -87,25 +90,25 @@ class Site:
                 writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its answer; whether another may follow."""
+        """Answer one request. Returns whether another may follow."""
         first = await asyncio.wait_for(reader.readexactly(1), IDLE_TIMEOUT_S)
         if not first.isalpha():
-            # A TLS handshake starts with 0x16 and holds no empty line to wait for.
+            # A TLS handshake starts with 0x16 and has no empty line to wait for.
             return False
         head = first + await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), IDLE_TIMEOUT_S)
-        method, target, version, headers = _parse_head(head)
-        if method not in ("GET", "HEAD") or headers.get("content-length", "0") != "0":
+        request = _parse_request(head)
+        if request.method not in ("GET", "HEAD") or request.headers.get("content-length", "0") != "0":
             refusal = Answer(405, {"Allow": "GET, HEAD"})
             writer.write(_head(refusal, close=True))
             await writer.drain()
             return False
-        host = headers.get("host", "").rsplit(":", 1)[0].lower()
-        reply = answer(self.crawl, host, target, headers)
-        stays = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
+        host = request.headers.get("host", "").rsplit(":", 1)[0].lower()
+        reply = answer(self.crawl, host, request.target, request.headers)
+        keeps_alive = request.version == "HTTP/1.1" and request.headers.get("connection", "").lower() != "close"
         if reply.delivery is Delivery.WHOLE:
-            writer.write(_head(reply, close=not stays) + (b"" if method == "HEAD" else reply.body))
+            writer.write(_head(reply, close=not keeps_alive) + (b"" if request.method == "HEAD" else reply.body))
             await writer.drain()
-            return stays
+            return keeps_alive
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(_DELIVERIES[reply.delivery](reply, reader, writer), HOLD_S)
         return False
@@ -185,8 +188,18 @@ _DELIVERIES: Mapping[Delivery, Callable[[Answer, asyncio.StreamReader, asyncio.S
 }
 
 
-def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
-    """Method, target, version and headers (names in lower case) of a request head; ValueError where it is none."""
+@dataclass(frozen=True)
+class Request:
+    """The head of a request. Header names are in lower case."""
+
+    method: str
+    target: str
+    version: str
+    headers: dict[str, str]
+
+
+def _parse_request(head: bytes) -> Request:
+    """Parse the head of a request. Raises ValueError if it is malformed."""
     first, *lines = head.decode("latin-1").split("\r\n")
     method, target, version = first.split(" ")
     headers = {}
@@ -194,11 +207,11 @@ def _parse_head(head: bytes) -> tuple[str, str, str, dict[str, str]]:
         name, found, value = line.partition(":")
         if found:
             headers[name.strip().lower()] = value.strip()
-    return method, target, version, headers
+    return Request(method, target, version, headers)
 
 
 def _head(reply: Answer, close: bool, length: str | None = None) -> bytes:
-    """Status line and headers; no Date, so that equal requests get equal bytes."""
+    """Write the status line and headers. No Date header, so that equal requests get equal bytes."""
     lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
     lines += [f"{name}: {value}" for name, value in reply.headers.items()]
     if length == "chunked":
@@ -214,7 +227,7 @@ def _chunk(body: bytes) -> bytes:
 
 
 def _end_with_parent() -> None:
-    """End the process when stdin ends or the parent changes: a grandchild may hold the pipe open after a kill -9."""
+    """End the process when stdin ends or the parent changes. After kill -9, a sibling may hold the pipe open."""
     parent = os.getppid()
 
     def watch_stdin() -> None:

@@ -1,1 +1,1 @@
-"""Answering queries from a published index."""
+"""Search in the committed indices."""

@@ -1,4 +1,4 @@
-"""One question to a dataset's published index."""
+"""Run one query against the indices of a dataset."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from laion_assets.store.store import Store
 
 
 def answer(dataset: Dataset, text: str, k: int, modality: str = "image") -> list[SearchResult]:
-    """The k samples nearest to a text, best first. Raises IncompleteError where there is no index, and QueryError."""
+    """Return the k samples nearest to a text, best first. Raises IncompleteError without an index, and QueryError."""
     return Searcher(dataset, Store.of(dataset)).search(text=text, k=k, modality=modality)
 
 
 def answer_with_sheet(dataset: Dataset, text: str, k: int, sheet: Path, modality: str = "image") -> list[SearchResult]:
-    """As `answer`, and a contact sheet of the pictures (PNG) is written to `sheet`."""
+    """Like `answer`, and also write a contact sheet of the images (PNG) to `sheet`."""
     searcher = Searcher(dataset, Store.of(dataset))
     results = searcher.search(text=text, k=k, modality=modality)
-    tiles = [(searcher.picture(result), [f"{result.similarity:.3f}", result.caption]) for result in results]
+    tiles = [(searcher.read_image(result), [f"{result.similarity:.3f}", result.caption]) for result in results]
     sheet.parent.mkdir(parents=True, exist_ok=True)
     sheet.write_bytes(contact_sheet(f"“{text}”", tiles))
     return results

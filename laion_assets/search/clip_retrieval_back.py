@@ -1,11 +1,11 @@
-"""Serve a dataset's published indices with `clip-retrieval back`:
+"""Serve a dataset's indices with `clip-retrieval back`:
 
     python -m laion_assets.search.clip_retrieval_back --dataset sample
 
-The command `clip-retrieval back` cannot do this for the sample: an architecture of open_clip is known to the process
-that registered it, and torchvision does not load beside a torch without CUDA. Both are put right here; the service,
-its endpoints and its answers are clip-retrieval's own. Two things differ: it listens on loopback unless told otherwise,
-and images of a query are fetched by the guarded fetcher and decoded in the decoder's process.
+The command `clip-retrieval back` cannot do this for the sample: open_clip knows an architecture only in the process
+that registered it, and torchvision does not load beside a torch without CUDA. This module fixes both. The service, its
+endpoints and its responses are clip-retrieval's own, with two differences: it listens on loopback by default, and the
+images of a query are downloaded by the guarded fetcher and decoded in the decoder process.
 """
 
 import importlib
@@ -23,17 +23,17 @@ from laion_assets.stages.handles import KNN_INDICES
 from laion_assets.store.store import Store
 
 COLUMNS = ["url", "image_path", "caption", "NSFW", "uid"]
-"""What the service returns of each result."""
+"""The columns that the service returns for each result."""
 
 
 def serve(dataset: Dataset, host: str, port: int) -> None:
-    """Serve until the process ends. Raises IncompleteError without published indices, ModelError for another model."""
+    """Serve until the process ends. Raises IncompleteError without indices, ModelError for another model."""
     store = Store.of(dataset)
-    Searcher(dataset, store)  # refuses what is not published or was made with another model
+    Searcher(dataset, store)  # raises if the indices are missing or were built with another model
     if store.local_root is None:
         raise IncompleteError(
-            f"The indices of {dataset.name} are at {store.address(KNN_INDICES)} and clip-retrieval opens local files "
-            "only. Copy the dataset's folder to a disk and set root to it."
+            f"The indices of {dataset.name} are at {store.address(KNN_INDICES)}, but clip-retrieval opens local files "
+            "only. Copy the dataset's folder to a local disk and set `root` to it."
         )
     from laion_assets.sample.clip.model import clip_retrieval_name
     from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
@@ -42,12 +42,12 @@ def serve(dataset: Dataset, host: str, port: int) -> None:
     import_open_clip(name.removeprefix("open_clip:").partition("/")[0])
     import flask
 
-    # The package has a function of the same name.
+    # The package also has a function of this name.
     clip_back: Any = importlib.import_module("clip_retrieval.clip_back")
 
     run = flask.Flask.run
     flask.Flask.run = lambda app, **options: run(app, **{**options, "host": host})  # type: ignore[method-assign]
-    clip_back.download_image = lambda url: io.BytesIO(_fetched(dataset, url))
+    clip_back.download_image = lambda url: io.BytesIO(_fetch(dataset, url))
     clip_back.Image = _SafeImages(dataset)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as paths:
         json.dump({dataset.name: str(store.local_root / KNN_INDICES)}, paths)
@@ -65,30 +65,32 @@ def serve(dataset: Dataset, host: str, port: int) -> None:
 
 
 class _SafeImages:
-    """What clip-retrieval uses of the module PIL.Image, for images that a query brings."""
+    """Replaces the module PIL.Image in clip-retrieval, for the images of queries."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._images = dataset.images
 
     def open(self, stream: Any) -> Any:
-        """The image, resized as the dataset's are. Raises QueryError for what is not one."""
+        """Decode an image and resize it like the dataset's images. Raises QueryError if it is not an image."""
         from PIL import Image
 
         from laion_assets.stages.image_shards.decoding.decoder_process import reencode
 
-        picture, *_, error = reencode(self._images, stream.read())
-        if picture is None or error is not None:
-            raise QueryError(f"The query's image cannot be used: {error}.")
-        return Image.open(io.BytesIO(picture)).convert("RGB")
+        image = reencode(self._images, stream.read())
+        if image.content is None:
+            raise QueryError(f"The image of the query cannot be decoded: {image.error_message}.")
+        return Image.open(io.BytesIO(image.content)).convert("RGB")
 
 
-def _fetched(dataset: Dataset, url: str) -> bytes:
+def _fetch(dataset: Dataset, url: str) -> bytes:
     from laion_assets.http.fetch import shared_fetcher
     from laion_assets.reasons import Reason
 
     fetched = shared_fetcher(dataset.fetch_policy).fetch(url)
     if fetched.reason is not Reason.SUCCESS:
-        raise QueryError(f"The query's image URL was not fetched: {fetched.reason.value} ({fetched.detail}).")
+        raise QueryError(
+            f"The image URL of the query could not be downloaded: {fetched.reason.value} ({fetched.detail})."
+        )
     return fetched.body
 
 

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures in a grid with their captions, as one PNG."""
+"""A contact sheet: images in a grid with their captions, as one PNG."""
 
 import bisect
 import io
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 TILE = 192
-"""Side of a picture's square, in pixels."""
+"""Side of a tile, in px."""
 GAP = 16
 COLUMNS = 5
 CAPTION_LINES = 4
@@ -24,16 +24,16 @@ _FONTS = (
     "Arial Unicode.ttf",
     "LiberationSans-Regular.ttf",
 )
-"""Looked for in the machine's font folders, in this order."""
+"""Fonts to look for in the machine's font folders, in this order."""
 _TITLE_SIZE, _TEXT_SIZE, _LINE = 22, 13, 17
 _PAPER, _INK, _FAINT, _GREY = (250, 250, 248), (30, 30, 34), (110, 110, 118), (214, 214, 212)
 
 
 def contact_sheet(title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], columns: int = COLUMNS) -> bytes:
-    """A PNG of pictures, each (encoded picture, lines of text), under a title.
+    """Draw a PNG of images, each (encoded image, lines of text), under a title.
 
-    The first line of a tile is shown in full strength (a similarity, a rank), the rest is wrapped and cut to four
-    lines. A picture that does not decode is a grey tile. Text is drawn as text, whatever it says.
+    The first line of a tile is dark (a similarity, a rank); the other lines are grey, wrapped, and truncated to four
+    lines. An image that does not decode is a grey tile. Text is never interpreted as markup.
     """
     from PIL import Image, ImageDraw
 
@@ -44,20 +44,20 @@ def contact_sheet(title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], colu
     width = max(GAP + columns * (TILE + GAP), 2 * (TILE + GAP) + GAP)
     sheet = Image.new("RGB", (width, head + rows * tile_height + GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    large, small = _font(_TITLE_SIZE), _font(_TEXT_SIZE)
-    draw.text((GAP, GAP), _cut(draw, _plain(title), large, width - 2 * GAP), font=large, fill=_INK)
-    for number, (picture, lines) in enumerate(tiles):
+    large, small = _load_font(_TITLE_SIZE), _load_font(_TEXT_SIZE)
+    draw.text((GAP, GAP), _truncate(draw, _to_one_line(title), large, width - 2 * GAP), font=large, fill=_INK)
+    for number, (content, lines) in enumerate(tiles):
         left = GAP + number % columns * (TILE + GAP)
         top = head + number // columns * tile_height
-        _draw_picture(sheet, draw, picture, left, top)
+        _draw_image(sheet, draw, content, left, top)
         _draw_lines(draw, lines, small, left, top + TILE + 6)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def _font(size: int) -> "Font":
-    """The machine's font of the widest script coverage, else Pillow's own, which has little beyond ASCII."""
+def _load_font(size: int) -> "Font":
+    """Load the installed font with the widest script coverage, else Pillow's own, which has little beyond ASCII."""
     from PIL import ImageFont
 
     for name in _FONTS:
@@ -68,10 +68,10 @@ def _font(size: int) -> "Font":
     return ImageFont.load_default(size)
 
 
-def _draw_picture(sheet: "Image.Image", draw: "ImageDraw.ImageDraw", picture: bytes, left: int, top: int) -> None:
-    from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image as decoded
+def _draw_image(sheet: "Image.Image", draw: "ImageDraw.ImageDraw", content: bytes, left: int, top: int) -> None:
+    from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
 
-    image = decoded(picture)
+    image = decode_image(content)
     if image is None:
         draw.rectangle((left, top, left + TILE - 1, top + TILE - 1), fill=_GREY)
         draw.line((left + 70, top + 70, left + TILE - 70, top + TILE - 70), fill=_FAINT, width=2)
@@ -87,20 +87,20 @@ def _draw_lines(draw: "ImageDraw.ImageDraw", lines: Sequence[str], font: "Font",
     shown: list[tuple[str, tuple[int, int, int]]] = []
     for position, line in enumerate(lines):
         colour = _INK if position == 0 else _FAINT
-        shown += [(part, colour) for part in _wrapped(draw, _plain(line), font, TILE)]
+        shown += [(part, colour) for part in _wrap(draw, _to_one_line(line), font, TILE)]
     if len(shown) > 1 + CAPTION_LINES:
         shown = shown[: 1 + CAPTION_LINES]
-        shown[-1] = (_cut(draw, f"{shown[-1][0]} …", font, TILE), shown[-1][1])
+        shown[-1] = (_truncate(draw, f"{shown[-1][0]} …", font, TILE), shown[-1][1])
     for number, (part, colour) in enumerate(shown):
         draw.text((left, top + number * _LINE), part, font=font, fill=colour)
 
 
-def _plain(text: str) -> str:
-    """One line of visible characters, not longer than could be shown."""
+def _to_one_line(text: str) -> str:
+    """Convert to one line of visible characters, of at most the length that can be shown."""
     return one_line(" ".join(text[:600].split()))
 
 
-def _wrapped(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: int) -> list[str]:
+def _wrap(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: int) -> list[str]:
     lines, line = [], ""
     for word in text.split(" "):
         longer = f"{line} {word}".strip()
@@ -110,22 +110,22 @@ def _wrapped(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: int) -
         if line:
             lines.append(line)
         while draw.textlength(word, font=font) > width:
-            fits = _fitting(draw, word, font, width)
+            fits = _count_fitting(draw, word, font, width)
             lines.append(word[:fits])
             word = word[fits:]
         line = word
     return [*lines, line] if line else lines
 
 
-def _cut(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: int) -> str:
-    """The text, or as much of its beginning as fits with an ellipsis."""
+def _truncate(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: int) -> str:
+    """Return the text, or the part of its beginning that fits with an ellipsis."""
     if draw.textlength(text, font=font) <= width:
         return text
-    fits = _fitting(draw, text, font, width - draw.textlength("…", font=font))
+    fits = _count_fitting(draw, text, font, width - draw.textlength("…", font=font))
     return f"{text[:fits]}…"
 
 
-def _fitting(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: float) -> int:
+def _count_fitting(draw: "ImageDraw.ImageDraw", text: str, font: "Font", width: float) -> int:
     """How many characters from the beginning fit, at least 1."""
     return max(
         1, bisect.bisect_right(range(1, len(text) + 1), width, key=lambda n: draw.textlength(text[:n], font=font))

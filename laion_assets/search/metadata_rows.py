@@ -1,9 +1,9 @@
-"""The metadata of an index's ids, read row group by row group from files that are known to be the published ones.
+"""The metadata of an index's ids, read one row group at a time from files that are verified first.
 
-Hashing 400 files of 150 MB before the first answer takes minutes, so a file is identified when it is first opened: by
-its size and by the sha256 of its parquet footer, which holds the place, size and statistics of every column chunk. Each
-row that is returned is checked by its uid, the md5 of its url and caption. What neither sees is a changed value of
-another column that leaves size and footer as they were; the asset check and `disagreement(hashes=True)` read all bytes.
+Hashing 400 files of 150 MB before the first result would take minutes. So a file is verified when it is first opened,
+by its size and the sha256 of its parquet footer, which has offset, size and statistics of every column chunk. Each row
+that is returned is verified by its uid, the md5 of its url and caption. This does not detect a changed value of another
+column that leaves size and footer unchanged; the asset check and `disagreement(hashes=True)` read all bytes.
 """
 
 import bisect
@@ -20,7 +20,7 @@ _AGAIN = f"Remove {manifest_path(KNN_INDICES, WHOLE)} below the root and materia
 
 
 class MetadataRows:
-    """The rows of an index's metadata files by id; close it. Files are opened when they are first asked for."""
+    """The rows of an index's metadata files by id. Files are opened when first needed; call `close` at the end."""
 
     def __init__(self, store: Store, manifest: Manifest, details: IndexDetails) -> None:
         self._store = store
@@ -32,10 +32,10 @@ class MetadataRows:
         self._open: dict[int, tuple[Any, list[int]]] = {}
 
     def fields(self, row: int) -> dict[str, Any]:
-        """The metadata of one id: its file's row group alone is read.
+        """Read the metadata of one id. Reads a single row group.
 
-        Raises IntegrityError naming the file if it is not the published one, or if the row's uid is not that of its url
-        and caption.
+        Raises IntegrityError naming the file if it was altered since the commit, or if the row's uid does not match its
+        url and caption.
         """
         import pyarrow as pa
 
@@ -43,27 +43,29 @@ class MetadataRows:
 
         file = bisect.bisect_right(self._starts, row) - 1
         if not 0 <= file < len(self._details.metadata):
-            raise IntegrityError(f"the index returned the id {row}, and there are {self._starts[-1]} rows. {_AGAIN}")
+            raise IntegrityError(
+                f"The index returned the id {row}, but there are only {self._starts[-1]:,} rows. {_AGAIN}"
+            )
         where = self._store.address(self._details.metadata[file])
         inside = row - self._starts[file]
         try:
-            parquet, groups = self._parquet(file, where)
+            parquet, groups = self._open_parquet(file, where)
             group = bisect.bisect_right(groups, inside) - 1
             found: dict[str, Any] = parquet.read_row_group(group).slice(inside - groups[group], 1).to_pylist()[0]
         except (OSError, pa.ArrowException, IndexError) as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # The disk or the network; pyarrow's own OSErrors have no number.
-            said = " ".join(str(error).split())
-            raise IntegrityError(f"{where} cannot be read for row {inside} ({said}). {_AGAIN}") from error
+                raise  # A failure of disk or network; pyarrow's own OSErrors have no errno.
+            reason = " ".join(str(error).split())
+            raise IntegrityError(f"{where} cannot be read for row {inside} ({reason}). {_AGAIN}") from error
         if found.get("uid") != uid_of(found.get("url") or "", found.get("caption")):
             raise IntegrityError(
-                f"row {inside} of {where} was altered: its uid {found.get('uid')} is not that of its url and caption. "
+                f"Row {inside} of {where} was altered: its uid {found.get('uid')} does not match its url and caption. "
                 f"{_AGAIN}"
             )
         return found
 
-    def _parquet(self, file: int, where: str) -> tuple[Any, list[int]]:
-        """A metadata file, open, and the first row of each of its row groups."""
+    def _open_parquet(self, file: int, where: str) -> tuple[Any, list[int]]:
+        """Open a metadata file; return it with the first row number of each of its row groups."""
         import pyarrow.parquet as pq
 
         if file not in self._open:
@@ -71,15 +73,20 @@ class MetadataRows:
                 self._open.pop(next(iter(self._open)))[0].close()
             path = self._details.metadata[file]
             if self._store.size(path) != self._sizes[path]:
-                raise IntegrityError(f"{where} is not the published file: it is missing or has another size. {_AGAIN}")
+                raise IntegrityError(
+                    f"{where} was altered after the commit: it is missing or its size differs. {_AGAIN}"
+                )
             opened = self._store.open(path)
             if self._details.footers and footer_sha256(opened, where) != self._details.footers[file]:
                 opened.close()
-                raise IntegrityError(f"{where} is not the published file: its footer is another. {_AGAIN}")
+                raise IntegrityError(
+                    f"{where} was altered after the commit: its footer differs from the manifest. {_AGAIN}"
+                )
             parquet = pq.ParquetFile(opened)
             if parquet.metadata.num_rows != self._details.rows[file]:
                 raise IntegrityError(
-                    f"{where} has {parquet.metadata.num_rows} rows, and the index {self._details.rows[file]}. {_AGAIN}"
+                    f"{where} has {parquet.metadata.num_rows:,} rows, but the index lists "
+                    f"{self._details.rows[file]:,}. {_AGAIN}"
                 )
             groups = [0]
             for group in range(parquet.metadata.num_row_groups):

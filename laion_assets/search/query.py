@@ -1,4 +1,4 @@
-"""Searching the published indices of a dataset by text, picture or vector."""
+"""Search the committed indices of a dataset by text, image or vector."""
 
 import contextlib
 import io
@@ -10,14 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, ModelError, QueryError
 from laion_assets.search.metadata_rows import MetadataRows
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.handles import ImageShards, KnnIndices
-from laion_assets.stages.image_shards.settings import ENCODE_FORMATS
 from laion_assets.stages.knn_indices.details import IndexDetails
-from laion_assets.stages.knn_indices.index_file import opened_index
+from laion_assets.stages.knn_indices.index_file import open_index
 from laion_assets.stages.knn_indices.vectors import MODALITIES
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
@@ -36,8 +36,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 @dataclass(frozen=True)
 class SearchResult:
-    """One neighbour: its uid, img2dataset key, caption and URL as crawled (both untrusted text), the cosine
-    similarity to the query, its shard, its row (the index's id) and its NSFW tag, if any."""
+    """One result: uid, img2dataset key, caption and URL from the crawl (both untrusted text), cosine similarity to the
+    query, shard, row (the id in the index) and NSFW tag, if any."""
 
     uid: str
     key: str
@@ -50,11 +50,11 @@ class SearchResult:
 
 
 class Searcher:
-    """The published indices of a dataset, memory-mapped; close it, or use it as a context manager.
+    """The committed indices of a dataset, memory-mapped. Close it, or use it as a context manager.
 
-    Indices are opened when they are first searched, and only if they are the published bytes (IntegrityError). The
-    model is loaded when the first text or picture is searched, unless it is given. Raises IncompleteError if
-    `knn_indices` is not published, ModelError if the index was made with another model than the dataset's.
+    An index is opened at its first search, after its sha256 is verified (IntegrityError). The model is loaded at the
+    first search by text or image, unless it is passed. Raises IncompleteError if `knn_indices` is not committed,
+    ModelError if the indices were built with another model than the dataset's.
     """
 
     def __init__(self, dataset: Dataset, store: Store | None = None, model: "ClipModel | None" = None) -> None:
@@ -69,9 +69,9 @@ class Searcher:
         identity = model.identity if model else weights_identity(dataset.model)
         if identity != self._details.model:
             raise ModelError(
-                f"the indices of {dataset.name} were made with {self._details.model} and the model is "
-                f"{identity}: vectors of two models cannot be compared. Set the dataset's model back, or materialize "
-                "clip_embeddings and knn_indices again."
+                f"The indices of {dataset.name} were built with the model {self._details.model}, but the dataset's "
+                f"model is {identity}. Vectors of different models cannot be compared. Set the model back, or "
+                "materialize clip_embeddings and knn_indices again."
             )
 
     def search(
@@ -82,44 +82,44 @@ class Searcher:
         k: int = 10,
         modality: str = "image",
     ) -> list[SearchResult]:
-        """The `k` nearest pictures (`modality` image) or captions (text), nearest first; fewer if there are fewer.
+        """Return the `k` nearest images (`modality` image) or captions (text), nearest first; fewer if there are fewer.
 
-        Give exactly one of `text`, `image` (an encoded picture) and `vector` (as wide as the index). Raises QueryError
-        naming the argument that is wrong.
+        Pass exactly one of `text`, `image` (an encoded image) and `vector` (as wide as the index). Raises QueryError
+        naming the invalid argument.
         """
         import numpy as np
 
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
-            raise QueryError(f"k is {k!r}: it has to be a whole number from 1 to {MAX_K}.")
+            raise QueryError(f"Invalid k {k!r}: expected an integer from 1 to {MAX_K:,}.")
         if modality not in MODALITIES:
-            raise QueryError(f"modality is {modality!r}: it has to be {' or '.join(MODALITIES)}.")
+            raise QueryError(f"Unknown modality {modality!r}. Choose from {', '.join(MODALITIES)}.")
         if sum(value is not None for value in (text, image, vector)) != 1:
-            raise QueryError("give exactly one of text, image and vector.")
+            raise QueryError("Pass exactly one of text, image and vector.")
         if text is not None:
             query = self._text_vector(text)
         elif image is not None:
             query = self._image_vector(image)
         else:
-            query = self._own_vector(vector)
+            query = self._given_vector(vector)
         near, ids = self._index(modality).search(np.ascontiguousarray(query[None], dtype=np.float32), k)
         return [self._result(int(i), float(s)) for i, s in zip(ids[0], near[0], strict=True) if i >= 0]
 
-    def picture(self, result: SearchResult) -> bytes:
-        """The stored picture of a result. Raises IntegrityError if its shard does not hold it any more."""
+    def read_image(self, result: SearchResult) -> bytes:
+        """Read the stored image of a result. Raises IntegrityError if its shard no longer has it."""
         path = ImageShards.path(self.dataset.layout, result.shard, ".tar")
-        wanted = [f"{result.key}.{suffix}" for suffix in ENCODE_FORMATS]
+        names = [f"{result.key}.{suffix}" for suffix in ENCODE_FORMATS]
         try:
             with self.store.open(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in tar:
-                    if member.name in wanted and (content := tar.extractfile(member)) is not None:
+                    if member.name in names and (content := tar.extractfile(member)) is not None:
                         return content.read()
         except (OSError, tarfile.TarError) as error:
-            raise IntegrityError(f"{self.store.address(path)} cannot be read for {wanted[0]}: {error}") from error
-        raise IntegrityError(f"{self.store.address(path)} does not hold {wanted[0]}: its shard was made again since.")
+            raise IntegrityError(f"{self.store.address(path)} cannot be read at {names[0]}: {error}") from error
+        raise IntegrityError(f"{self.store.address(path)} has no {names[0]}: its shard was rebuilt after the indices.")
 
     @cached_property
     def model(self) -> "ClipModel":
-        """The CLIP model, loaded when it is first needed."""
+        """The CLIP model, loaded when first needed."""
         from laion_assets.stages.clip_embeddings.models.loading import load_model
 
         settings = self.dataset.embeddings
@@ -127,9 +127,9 @@ class Searcher:
 
     def _text_vector(self, text: str) -> "np.ndarray":
         if not isinstance(text, str) or not text.strip():
-            raise QueryError("text is empty: say in words what to look for.")
+            raise QueryError("The text is empty. Describe in words what to search for.")
         if len(text) > MAX_TEXT_CHARS:
-            raise QueryError(f"text has {len(text)} characters: at most {MAX_TEXT_CHARS} are taken.")
+            raise QueryError(f"The text has {len(text):,} characters; the maximum is {MAX_TEXT_CHARS:,}.")
         return self.model.encode_texts([text])[0]
 
     def _image_vector(self, image: bytes) -> "np.ndarray":
@@ -137,37 +137,39 @@ class Searcher:
         from PIL import Image
 
         if len(image) > MAX_IMAGE_BYTES:
-            raise QueryError(f"image has {len(image)} bytes: at most {MAX_IMAGE_BYTES} are taken.")
+            raise QueryError(f"The image has {len(image):,} bytes; the maximum is {MAX_IMAGE_BYTES:,}.")
         try:
             with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
                 width, height = opened.size
                 if width * height > MAX_IMAGE_PIXELS:
-                    raise QueryError(f"image is {width}x{height}: at most {MAX_IMAGE_PIXELS} pixels are taken.")
+                    raise QueryError(
+                        f"The image has {width} x {height} px; the maximum is {MAX_IMAGE_PIXELS:,} pixels."
+                    )
                 pixels = self.model.preprocess(opened.convert("RGB"))
         except (QueryError, ModelError, MemoryError):
             raise
         except Exception as error:
-            raise QueryError(f"image is no picture that can be read ({', '.join(_FORMATS)}): {error}") from error
+            raise QueryError(f"The image cannot be decoded as {', '.join(_FORMATS)}: {error}") from error
         return self.model.encode_images(torch.stack([pixels]))[0]
 
-    def _own_vector(self, vector: Any) -> "np.ndarray":
+    def _given_vector(self, vector: Any) -> "np.ndarray":
         import numpy as np
 
         width = self._details.width
         try:
             query = np.asarray(vector, dtype=np.float32)
         except (TypeError, ValueError) as error:
-            raise QueryError(f"vector has to be {width} numbers: {error}") from error
+            raise QueryError(f"Invalid vector: expected {width} numbers: {error}") from error
         if query.shape != (width,):
-            raise QueryError(f"vector has the shape {query.shape}: it has to be {width} numbers.")
+            raise QueryError(f"Invalid vector of shape {query.shape}: expected {width} numbers.")
         norm = float(np.linalg.norm(query))
         if not np.isfinite(norm) or norm == 0:
-            raise QueryError("vector is zero or not finite: it has no direction.")
+            raise QueryError("The vector is zero or not finite, so it has no direction.")
         return query / norm
 
     def _index(self, modality: str) -> Any:
         if modality not in self._indices:
-            self._indices[modality] = self._stack.enter_context(opened_index(self.store, self.manifest, modality))
+            self._indices[modality] = self._stack.enter_context(open_index(self.store, self.manifest, modality))
         return self._indices[modality]
 
     def _result(self, row: int, similarity: float) -> SearchResult:
@@ -185,11 +187,11 @@ class Searcher:
         )
 
     def fields(self, row: int) -> dict[str, Any]:
-        """The metadata of one id. Raises IntegrityError if its file is not the published one."""
+        """Read the metadata of one id. Raises IntegrityError if its file was altered since the commit."""
         return self._metadata.fields(row)
 
     def close(self) -> None:
-        """Let go of indices and files."""
+        """Close indices and files."""
         self._indices.clear()
         self._metadata.close()
         self._stack.close()

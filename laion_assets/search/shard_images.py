@@ -1,4 +1,4 @@
-"""A strip of pictures from a shard, for the metadata of its partition in the Dagster page."""
+"""A strip of images from a shard, for the metadata of its partition in the Dagster UI."""
 
 import io
 import json
@@ -8,34 +8,34 @@ from collections.abc import Iterator
 from laion_assets.store.store import Store
 
 SAFE_TAG = "UNLIKELY"
-"""Only pictures that the crawl tagged so are shown; UNSURE, NSFW and untagged ones never are."""
+"""The NSFW tag of the images that are shown. UNSURE, NSFW and untagged images are never shown."""
 _TILE_PX = 72
 _TILES = 10
 
 
 def shard_contact_sheet(store: Store, tar_path: str, tiles: int = _TILES) -> bytes:
-    """The first pictures of a shard that are tagged UNLIKELY, side by side: a JPEG of about 10 kB, empty if none is."""
+    """Draw the first images tagged UNLIKELY of a shard in a row: a JPEG of about 10 kB, empty if there are none."""
     from PIL import Image
 
-    pictures = []
-    for content, tag in _samples(store, tar_path):
+    images = []
+    for content, tag in _read_samples(store, tar_path):
         if tag == SAFE_TAG:
             with Image.open(io.BytesIO(content)) as opened:
-                pictures.append(opened.convert("RGB").resize((_TILE_PX, _TILE_PX)))
-        if len(pictures) == tiles:
+                images.append(opened.convert("RGB").resize((_TILE_PX, _TILE_PX)))
+        if len(images) == tiles:
             break
-    if not pictures:
+    if not images:
         return b""
-    sheet = Image.new("RGB", (_TILE_PX * len(pictures), _TILE_PX), "white")
-    for position, picture in enumerate(pictures):
-        sheet.paste(picture, (position * _TILE_PX, 0))
+    sheet = Image.new("RGB", (_TILE_PX * len(images), _TILE_PX), "white")
+    for position, image in enumerate(images):
+        sheet.paste(image, (position * _TILE_PX, 0))
     output = io.BytesIO()
     sheet.save(output, "JPEG", quality=80)
     return output.getvalue()
 
 
-def _samples(store: Store, tar_path: str) -> Iterator[tuple[bytes, str | None]]:
-    """Picture and NSFW tag of each sample; a sample's members stand together."""
+def _read_samples(store: Store, tar_path: str) -> Iterator[tuple[bytes, str | None]]:
+    """Yield image and NSFW tag of each sample; the members of a sample are consecutive."""
     with store.open(tar_path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
         content: dict[str, bytes] = {}
         key = ""

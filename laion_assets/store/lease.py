@@ -1,7 +1,7 @@
 """Leases: at most one process commits a partition at a time, and the lease of a dead process can be taken over.
 
-    leases/ASSET/KEY/000007    {"holder": ..., "host": ..., "has_moved_files": ...}; {"has_moved_files": ...} if
-    released
+    leases/ASSET/KEY/000007    while held: {"holder": ..., "host": ..., "has_moved_files": ...}
+                               released:   {"has_moved_files": ...}
 
 A lease is a numbered file, created exclusively. The holder is the process that created the highest number. A process
 that finds the highest number released, or its holder dead, creates the next number. Numbers are never reused, so a slow

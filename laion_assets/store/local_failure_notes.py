@@ -1,6 +1,7 @@
-"""A note beside the manifests for each shard that is missing because of a local failure; status and checks show it.
+"""Notes about partitions that were not committed because of a local failure. Status and checks show them.
 
-`local_failures/image_shards/KEY.json` holds `message` and `at`. It is removed when the shard is committed.
+A note is the file `local_failures/image_shards/KEY.json` with `message` and `at`. It is deleted when the
+shard is committed.
 """
 
 import contextlib
@@ -13,13 +14,13 @@ from laion_assets.store.store import Store
 
 
 def note_path(asset: str, key: str) -> str:
-    """Where the note of a partition is in the store."""
+    """Return the path of a partition's note in the store."""
     return f"local_failures/{asset}/{key}.json"
 
 
 @contextlib.contextmanager
-def local_failures_noted(store: Store, asset: str, key: str) -> Iterator[None]:
-    """Note a LocalFailureError of the body and raise it with the shard's name; else remove an older note."""
+def note_local_failures(store: Store, asset: str, key: str) -> Iterator[None]:
+    """Write a note if the body raises LocalFailureError, and raise that with the shard's name; else delete the note."""
     path = note_path(asset, key)
     try:
         yield
@@ -33,13 +34,13 @@ def local_failures_noted(store: Store, asset: str, key: str) -> Iterator[None]:
 
 
 def noted_keys(store: Store, asset: str) -> frozenset[str]:
-    """Keys of the partitions that have a note."""
+    """Return the keys of the partitions that have a note."""
     names = store.names(f"local_failures/{asset}")
     return frozenset(name.removesuffix(".json") for name in names if name.endswith(".json"))
 
 
 def read_note(store: Store, asset: str, key: str) -> str:
-    """The message of a note, empty where it is gone or damaged."""
+    """Return the message of a note, or an empty string if the note is missing or damaged."""
     try:
         return str(json.loads(store.read_bytes(note_path(asset, key)))["message"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Which files of a source this project wrote itself: a dataset never reads its own outputs as its input."""
+"""Recognition of this project's own outputs in a source: a dataset never reads its outputs as its input."""
 
 import os
 from collections.abc import Mapping
@@ -9,35 +9,35 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SettingError
 
 _MANIFESTS = "manifests"
-"""The folder that each dataset's folder has."""
+"""A folder that every dataset has."""
 
 
 @dataclass(frozen=True)
 class OwnOutputs:
-    """The folder of a dataset's outputs, and the root that may hold those of others."""
+    """The folder of a dataset's outputs, and the root, which may have the folders of other datasets."""
 
     root: str
     folder: str
 
     @classmethod
     def of(cls, dataset: Dataset) -> "OwnOutputs":
-        """Of a dataset, whose root may be a path or an fsspec URL."""
+        """Return the folders of a dataset. Its root is a path or an fsspec URL."""
         return cls(dataset.root.rstrip("/"), dataset.folder)
 
     def refuse_inside(self, fs: Any, base: str, setting: str, value: str) -> None:
-        """Raise SettingError if `base`, a path of `fs`, is the dataset's own folder or lies in it."""
+        """Raise SettingError if `base`, a path of `fs`, is the dataset's own folder or is inside of it."""
         root = self._root_in(fs)
         if root is not None and f"{_real(fs, base)}/".startswith(f"{root}/{self.folder}/"):
             raise SettingError(
-                f"{setting} is {value}, which lies in the dataset's own folder {self.root}/{self.folder}: its outputs "
-                f"would be its input. Set {setting} to another folder, or root to another place."
+                f"{setting} is {value}, inside of the dataset's own folder {self.root}/{self.folder}. A dataset cannot "
+                f"read its own outputs. Set {setting} to another folder, or change root."
             )
 
     def among(self, fs: Any, base: str, found: Mapping[str, Mapping[str, Any]]) -> set[str]:
-        """Those of the files found below `base` that lie in the dataset's own folder, or in another dataset's.
+        """Return the files below `base` that are in the folder of this dataset or of another dataset.
 
-        `found` is what `fs.find(base, detail=True)` gives. Other datasets' folders lie in the same root and are known
-        by the manifests in them. Links are followed.
+        `found` is the result of `fs.find(base, detail=True)`. Folders of other datasets are in the same root, and are
+        recognised by their manifests. Links are followed.
         """
         root = self._root_in(fs)
         if root is None:
@@ -53,7 +53,7 @@ class OwnOutputs:
         return {name for name, each in parts.items() if each[0] in datasets}
 
     def _root_in(self, fs: Any) -> str | None:
-        """The root as a path of `fs`, None if it is on another file system."""
+        """Return the root as a path of `fs`, None if it is on another file system."""
         import fsspec
 
         other, root = fsspec.core.url_to_fs(self.root)

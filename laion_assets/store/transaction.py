@@ -2,8 +2,8 @@
 
     staging/ASSET/KEY/TRANSACTION/...   staged files, on the disk of the store (a temporary folder for object stores);
                                         the name of the transaction identifies its process
-    staging/ASSET/KEY/intent.json       the new manifest, once all files are staged; from here on the commit rolls
-    forward manifests/ASSET/KEY.json            the partition is complete
+    staging/ASSET/KEY/intent.json       the new manifest, once all files are staged; from here the commit rolls forward
+    manifests/ASSET/KEY.json            the partition is complete
 
 A commit is refused if a file at a path of the partition is foreign: no manifest of the partition names it, and no
 commit of the partition can have left it. A commit deletes files of the previous manifest that the new manifest does not
@@ -16,7 +16,6 @@ under one manifest.
 
 import contextlib
 import dataclasses
-import hashlib
 import tempfile
 import time
 from collections.abc import Iterator
@@ -36,8 +35,8 @@ from laion_assets.store.manifest import (
     disagreement,
     entry_of,
     manifest_path,
-    read_manifest,
 )
+from laion_assets.store.roll_forward import read_valid_manifest, roll_forward, staged_name
 from laion_assets.store.store import Store
 
 _PARTIAL_INTENT = f".{INTENT}."
@@ -61,7 +60,7 @@ class Transaction:
 
     def stage(self, path: str, *, repeatable: bool = True) -> Path:
         """Return the local path to write the file that will be committed at `path` (relative to the store)."""
-        staged = self.folder / _staged_name(path)
+        staged = self.folder / staged_name(path)
         self._staged[path] = (staged, repeatable)
         return staged
 
@@ -115,8 +114,8 @@ class Transaction:
             seconds=round(time.monotonic() - self._started, 3),
         )
         with lease(self.store, self.asset, self.key) as held:
-            _roll_forward(self.store, self.asset, self.key)
-            current = _readable_manifest(self.store, self.asset, self.key)
+            roll_forward(self.store, self.asset, self.key)
+            current = read_valid_manifest(self.store, self.asset, self.key)
             if replaces is not None and current != replaces:
                 raise ReplacedError(
                     f"{self.asset} {self.key} was committed by another run while this run added to it. Nothing was "
@@ -147,7 +146,7 @@ class Transaction:
             intent = Intent(self._name, manifest, superseded)
             held.has_moved_files = True
             self.store.write_bytes(intent_path(self.asset, self.key), intent.to_json(), durable=replacing)
-            _roll_forward(self.store, self.asset, self.key)
+            roll_forward(self.store, self.asset, self.key)
         self.manifest = manifest
         return manifest
 
@@ -208,19 +207,14 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
             held.has_moved_files = True
             for name in partial:
                 store.delete(f"{staging}/{name}")
-            _roll_forward(store, asset, key)
+            roll_forward(store, asset, key)
     for name in names:
         if name != INTENT and name not in partial and not is_alive(name):
             store.delete(f"{staging}/{name}")
     if (local := store.local_path(staging)) is not None:
         with contextlib.suppress(OSError):
             local.rmdir()
-    return _readable_manifest(store, asset, key)
-
-
-def _staged_name(path: str) -> str:
-    """Return a unique file name for a path: short enough for any file system, with the ending of the path."""
-    return f"{hashlib.sha256(path.encode()).hexdigest()[:24]}-{path.rpartition('/')[2][-50:]}"
+    return read_valid_manifest(store, asset, key)
 
 
 def _make_staging(folder: Path) -> None:
@@ -239,60 +233,3 @@ def _remove_staging(store: Store, asset: str, key: str, name: str) -> None:
         if intent is not None and intent.transaction == name:
             return
     store.delete(f"{staging_of(asset, key)}/{name}")
-
-
-def _roll_forward(store: Store, asset: str, key: str) -> None:
-    """Finish the moves of an intent. The caller holds the lease. Raises IntegrityError, StoreError."""
-    try:
-        intent = read_intent(store, asset, key)
-    except ValueError:  # a power loss left only its name, so no committed file was touched
-        store.delete(intent_path(asset, key))
-        return
-    if intent is None:
-        return
-    manifest, folder = intent.manifest, f"{staging_of(asset, key)}/{intent.transaction}"
-    staged_names = set(store.names(folder))
-    targets = {_staged_name(entry.path): entry.path for entry in manifest.files}
-    sources = {path: f"{folder}/{name}" for name, path in targets.items() if name in staged_names}
-    problem = _find_obstacle(store, manifest, sources)
-    if problem is None:
-        for path in sources:
-            store.check_target(path)
-        store.delete(manifest_path(asset, key))
-        for path in intent.superseded:
-            store.delete_file(path)
-        store.move_all({source: path for path, source in sources.items()})
-        store.sync({entry.path.rpartition("/")[0] for entry in manifest.files})
-        problem = disagreement(store, manifest)
-    if problem is None:
-        store.write_bytes(manifest_path(asset, key), manifest.to_json())
-    store.delete(intent_path(asset, key))
-    store.delete(folder)
-    if problem is not None:
-        raise IntegrityError(f"An interrupted commit of {asset} {key} cannot be finished: {problem}. Run it again.")
-
-
-def _find_obstacle(store: Store, manifest: Manifest, sources: dict[str, str]) -> str | None:
-    """Return why an intent cannot be finished, None if it can. Runs before a committed file is touched.
-
-    `sources` are the staged files by their target path. The other files are in place already.
-    """
-    locations = {entry.path: sources.get(entry.path, entry.path) for entry in manifest.files}
-    sizes = store.sizes(locations.values())
-    for entry in manifest.files:
-        location = locations[entry.path]
-        if sizes[location] is None:
-            return store.problem_at(location)
-        if sizes[location] != entry.size:
-            return f"{store.address(location)} has {sizes[location]} bytes, but its manifest says {entry.size}"
-    return None
-
-
-def _readable_manifest(store: Store, asset: str, key: str) -> Manifest | None:
-    """Read the manifest. Returns None if it is missing or damaged. Raises StoreError if it is not a file."""
-    try:
-        return read_manifest(store, asset, key)
-    except StoreError:
-        raise
-    except IntegrityError:
-        return None

@@ -1,1 +1,1 @@
-"""Tables from strangers, read within bounds: columns by name, parquet decoded in a process of its own."""
+"""Untrusted tables, read within limits: columns by name, parquet decoded in a separate process."""

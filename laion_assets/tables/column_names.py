@@ -1,6 +1,6 @@
-"""Which column of a file holds which wanted column: one rule for CSV headers and for parquet schemas.
+"""Search for the wanted columns in a CSV header or a parquet schema, by one rule for both.
 
-LAION-400M's and LAION-2B's files have the recipe's names, LAION-5B's lack some, Re-LAION's are in lower case with
+LAION-400M and LAION-2B have the recipe's names. LAION-5B lacks some columns. Re-LAION's names are in lower case, with
 `caption` for TEXT.
 """
 
@@ -10,29 +10,28 @@ from dataclasses import dataclass
 from laion_assets.tables.columns import WANTED_COLUMNS
 
 ALIASES = {"caption": "TEXT", "alt_text": "TEXT", "license": "LICENSE", "nsfw": "NSFW", "key": "SAMPLE_ID"}
-"""Names that stand for a wanted column where the file has none of its own name; the first in this order is taken."""
+"""Other names of a wanted column, used if the file has no column of its own name. The first one found is used."""
 
 
 @dataclass(frozen=True)
 class FoundColumns:
-    """`places`: wanted column -> index in the file. `repeated`: wanted columns that more than one column could hold."""
+    """`places`: index in the file by wanted column. `repeated`: wanted columns that match several of its columns."""
 
     places: dict[str, int]
     repeated: tuple[str, ...]
 
 
 def find_columns(names: Sequence[str], without: frozenset[str] = frozenset()) -> FoundColumns:
-    """Find the wanted columns among a file's column names; aliases in `without` are not used.
+    """Find the wanted columns among a file's column names. Aliases in `without` are not used.
 
-    A name that is spelled exactly so comes first. Without one, a name that differs in letter case is taken if there is
-    only one, then an alias by the same two rules.
+    An exact match is used first, then a match in any letter case, then an alias by the same two rules.
     """
     places: dict[str, int] = {}
     repeated = []
     for wanted in WANTED_COLUMNS:
         spelled = [wanted, *(alias for alias, stands_for in ALIASES.items() if stands_for == wanted)]
         for name in spelled:
-            found = places_of(names, name) if name not in without else []
+            found = find_name(names, name) if name not in without else []
             if found:
                 places[wanted] = found[0]
                 if len(found) > 1:
@@ -41,7 +40,7 @@ def find_columns(names: Sequence[str], without: frozenset[str] = frozenset()) ->
     return FoundColumns(places, tuple(repeated))
 
 
-def places_of(names: Sequence[str], name: str) -> list[int]:
-    """The indices of the columns of this name: those spelled exactly so, else those that differ in letter case."""
+def find_name(names: Sequence[str], name: str) -> list[int]:
+    """Return the indices of the columns with this name: exact matches, else matches in any letter case."""
     exact = [place for place, each in enumerate(names) if each == name]
     return exact or [place for place, each in enumerate(names) if each.casefold() == name.casefold()]

@@ -1,9 +1,9 @@
-"""The columns of the metadata half: what crawls give, what is published, and what crosses Spark's one exchange."""
+"""Schemas of `dedup_parquet`: columns of the input, of the output files, and of Spark's exchange."""
 
 import pyarrow as pa
 
 WANTED_COLUMNS = ("SAMPLE_ID", "URL", "TEXT", "HEIGHT", "WIDTH", "LICENSE", "NSFW", "similarity")
-"""The columns of the recipe (laion-prepro, laion400m/deduplicate), by the names that CSV headers give them."""
+"""The columns of the recipe (laion-prepro, laion400m/deduplicate), by their names in CSV headers."""
 
 _FIELDS = [
     pa.field("SAMPLE_ID", pa.int64()),
@@ -24,10 +24,9 @@ DEDUP_SCHEMA = pa.schema(
 )
 """Columns of `dedup_parquet/KEY.parquet`.
 
-`HEIGHT` and `WIDTH` are stored as in the source, or exchanged where `dedup.width_height_swapped` says that the
-source has them swapped; `similarity` is in [-1, 1] or null; an empty field is null. `source_file` is relative to
-`raw_csv/`; `source_row` is the number of the record in its file, 1 for the first after the header, malformed records
-counted and blank lines not.
+`HEIGHT` and `WIDTH` are stored as in the source, or swapped if `dedup.width_height_swapped` is set. `similarity` is in
+[-1, 1] or null. An empty field is null. `source_file` is relative to `raw_csv/`. `source_row` is the number of the
+record in its file, 1 for the first record after the header; malformed records count, blank lines do not.
 """
 
 REJECTS_SCHEMA = pa.schema(
@@ -39,14 +38,14 @@ REJECTS_SCHEMA = pa.schema(
         pa.field("raw_bytes", pa.int64(), nullable=False),
     ]
 )
-"""Columns of `dedup_rejects/KEY.parquet`: each record that was quarantined or filtered, and why.
+"""Columns of `dedup_rejects/KEY.parquet`: each record that was quarantined or filtered, with its reason.
 
-A quarantined one has its first `RAW_BYTES` in `raw` and its length in `raw_bytes`; a filtered one has neither:
-`source_file` and `source_row` find it in `raw_csv/`, unchanged.
+A quarantined record has its first `RAW_BYTES` in `raw`, and its length in `raw_bytes`. A filtered record has neither:
+`source_file` and `source_row` identify it in `raw_csv/`.
 """
 
 RAW_BYTES = 64 * 1024
-"""Bytes of a quarantined record that are kept."""
+"""Maximum number of bytes that are kept of a quarantined record."""
 
 ROW_SCHEMA = pa.schema(
     [
@@ -60,18 +59,18 @@ ROW_SCHEMA = pa.schema(
         pa.field("raw_bytes", pa.int64()),
     ]
 )
-"""What readers give. `position` is the partition's place among those asked for; `digest` orders rows in it.
+"""Output of the readers. `position` is the index of the partition among the requested ones.
 
-`kind` is `ROW`, `REJECT`, or `MARK` for the one row by which each file says what became of it (in `reason`). `digest`
-is the uid of a row and of a filtered one; of a quarantined record the md5 of its raw bytes, of a mark that of the
-file's name.
+`kind` is `ROW`, `REJECT`, or `MARK` for the one row that records the state of a file (in `reason`). `digest` is the
+sort key: the uid of a row or a filtered row, the md5 of the raw bytes of a quarantined record, the md5 of a file's name
+for a mark.
 """
 ROW, REJECT, MARK = 0, 1, 2
 
 ROW_RUN = pa.schema([ROW_SCHEMA.field("digest"), *_FIELDS])
-"""Rows that cross the exchange."""
+"""Schema of a sorted run of rows."""
 REJECT_RUN = pa.schema([ROW_SCHEMA.field("digest"), *REJECTS_SCHEMA])
-"""Rejects that cross the exchange."""
+"""Schema of a sorted run of rejects."""
 
 EXCHANGE_SCHEMA = pa.schema(
     [
@@ -81,6 +80,6 @@ EXCHANGE_SCHEMA = pa.schema(
         pa.field("counts", pa.string(), nullable=False),
     ]
 )
-"""What crosses Spark's one exchange: a run of a partition's rows and one of its rejects a row, see `runs.py`."""
+"""Schema of Spark's exchange: each row has a sorted run of rows and one of rejects, see `sorted_runs.py`."""
 EXCHANGE_DDL = "position int not null, rows binary not null, rejects binary not null, counts string not null"
-"""`EXCHANGE_SCHEMA` in Spark's words."""
+"""`EXCHANGE_SCHEMA` as a Spark DDL string."""

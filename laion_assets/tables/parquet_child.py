@@ -1,12 +1,13 @@
-"""The process that decodes parquet files: what a stranger's file does to the C++ reader costs that file alone.
+"""The child process that decodes untrusted parquet files: a crash of the C++ reader costs only one file.
 
     python -P -m laion_assets.tables.parquet_child SOCKET
 
-It can use nothing but the socket to its parent, which reads the file for it. Its address space is bounded.
+The child is sandboxed: it only has the socket to its parent, which reads the file for it. Its address space is limited.
 
-A message is its kind, the length of its content, and the content. The parent sends OPEN (JSON); the child sends READ
-as often as it needs bytes of the file, each answered with CONTENT, and OPENED (JSON). After NEXT it sends all batches,
-each as BATCH (an Arrow IPC stream), and END. REFUSED (a text) may come in the place of OPENED, BATCH and END.
+A message consists of its kind, the length of its content, and the content. The parent sends OPEN (JSON). The child
+sends READ for each piece of the file that it needs, which the parent answers with CONTENT, then OPENED (JSON). After
+NEXT, the child sends all batches, each as BATCH (an Arrow IPC stream), then END. REFUSED (a text) may replace OPENED,
+BATCH and END.
 """
 
 import hashlib
@@ -33,34 +34,34 @@ from laion_assets.tables.table_limits import TableLimits
 OPEN, READ, CONTENT, OPENED, NEXT, BATCH, END, REFUSED = range(8)
 HEADER = struct.Struct("<BQ")
 RANGE = struct.Struct("<QQ")
-"""Position and number of bytes that a READ asks for."""
+"""Position and number of bytes of a READ request."""
 READ_BYTES = 8 << 20
-"""Bytes of one READ, at most."""
+"""Maximum number of bytes of one READ."""
 SPARE_BYTES = 4 << 30
-"""Address space beside the process's own and twice the file's size: a row group is held compressed, and decoded in
-batches whose pages have at most `max_page_bytes`."""
+"""Address space in addition to that of the new process and twice the file's size. A row group is held compressed, and
+decoded in batches of pages with at most `max_page_bytes`."""
 
 
 def main() -> None:
     """Serve until the parent closes the socket or ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of the group; the parent handles it
     connection = socket.socket(fileno=int(sys.argv[1]))
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import pyarrow.parquet  # noqa: F401 - before the address space is bounded
+    import pyarrow.parquet  # noqa: F401 - before the address space is limited
 
     if sys.platform == "linux" and decoder_sandbox.forbid_privileges():
         decoder_sandbox.restrict_files()
-    used = _used_bytes()
+    used = _address_space_bytes()
     parquet = None
     with suppress(ConnectionError):
         while True:
             kind, content = receive(connection)
             try:
                 if kind == OPEN:
-                    asked = json.loads(bytes(content))
-                    _bound_memory(used + SPARE_BYTES + 2 * asked["size"])
-                    parquet = _opened(connection, asked)
+                    request = json.loads(bytes(content))
+                    _limit_memory(used + SPARE_BYTES + 2 * request["size"])
+                    parquet = _open(connection, request)
                 elif parquet is not None:
                     for batch in parquet.batches():
                         send(connection, BATCH, _ipc_stream(batch))
@@ -71,13 +72,13 @@ def main() -> None:
                 send(connection, REFUSED, str(error).encode(errors="replace"))
             except Exception as error:
                 why = str(error) or type(error).__name__
-                text = f"{asked['source_file']} is not a readable parquet file ({why}): {FIX}."
+                text = f"{request['source_file']} is not a readable parquet file: {why}. {FIX}."
                 send(connection, REFUSED, text.encode(errors="replace"))
 
 
-def _opened(connection: socket.socket, asked: dict[str, Any]) -> ParquetInput:
-    remote = cast(IO[bytes], _RemoteFile(connection, asked["size"]))
-    parquet = ParquetInput(remote, asked["source_file"], TableLimits(**asked["limits"]))
+def _open(connection: socket.socket, request: dict[str, Any]) -> ParquetInput:
+    remote = cast(IO[bytes], _RemoteFile(connection, request["size"]))
+    parquet = ParquetInput(remote, request["source_file"], TableLimits(**request["limits"]))
     opened = {
         "rows": parquet.rows,
         "columns": parquet.columns,
@@ -88,8 +89,8 @@ def _opened(connection: socket.socket, asked: dict[str, Any]) -> ParquetInput:
 
 
 def _ipc_stream(batch: pa.RecordBatch) -> pa.Buffer:
-    """The batch with its texts as bytes, so that their validity says nothing about UTF-8, which rows are judged by."""
-    arrays = [_as_bytes(array) if is_text(array.type) else array for array in batch.columns]
+    """Serialise a batch with its texts as bytes, so that invalid UTF-8 rejects single rows and not the batch."""
+    arrays = [_to_bytes(array) if is_text(array.type) else array for array in batch.columns]
     plain = pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, plain.schema) as writer:
@@ -97,16 +98,16 @@ def _ipc_stream(batch: pa.RecordBatch) -> pa.Buffer:
     return sink.getvalue()
 
 
-def _as_bytes(array: pa.Array) -> pa.Array:
+def _to_bytes(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
-        return pa.DictionaryArray.from_arrays(array.indices, _as_bytes(array.dictionary), safe=False)
+        return pa.DictionaryArray.from_arrays(array.indices, _to_bytes(array.dictionary), safe=False)
     if pa.types.is_string(array.type):
         return array.view(pa.binary())
     return array.view(pa.large_binary()) if pa.types.is_large_string(array.type) else array
 
 
 class _RemoteFile:
-    """The file, whose bytes the parent reads."""
+    """A file object whose bytes the parent reads."""
 
     def __init__(self, connection: socket.socket, size: int) -> None:
         self._connection, self._size, self._position = connection, size, 0
@@ -117,7 +118,7 @@ class _RemoteFile:
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
+        """Read the next bytes."""
         left = max(self._size - self._position, 0)
         end = self._position + (left if size < 0 else min(size, left))
         found = []
@@ -140,33 +141,33 @@ def send(connection: socket.socket, kind: int, content: Any = b"") -> None:
 
 
 def receive(connection: socket.socket, most: int = 1 << 40) -> tuple[int, bytearray]:
-    """Receive one message of at most `most` bytes. Raises ConnectionError for a larger one and where no more comes."""
-    kind, size = HEADER.unpack(_exactly(connection, HEADER.size))
+    """Receive one message of at most `most` bytes. Raises ConnectionError if it is larger or the connection ends."""
+    kind, size = HEADER.unpack(_receive_exactly(connection, HEADER.size))
     if size > most:
         raise ConnectionError(f"a message of {size:,} bytes")
-    return kind, _exactly(connection, size)
+    return kind, _receive_exactly(connection, size)
 
 
-def _exactly(connection: socket.socket, size: int) -> bytearray:
+def _receive_exactly(connection: socket.socket, size: int) -> bytearray:
     found = bytearray(size)
     view = memoryview(found)
     while view:
         count = connection.recv_into(view)
         if not count:
-            raise ConnectionError("the other side ended")
+            raise ConnectionError("the other process closed the connection")
         view = view[count:]
     return found
 
 
-def _used_bytes() -> int:
-    """Address space of this process."""
+def _address_space_bytes() -> int:
+    """Return the size of the address space of this process in bytes."""
     try:
         return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * mmap.PAGESIZE
     except (OSError, ValueError):
         return 0
 
 
-def _bound_memory(size: int) -> None:
+def _limit_memory(size: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (size if most == resource.RLIM_INFINITY else min(size, most), most))

@@ -1,6 +1,6 @@
-"""A parquet file's columns as text: which kinds hold a wanted column, and what their values are as strings.
+"""Columns of a parquet file as strings: the types that a wanted column may have, and the conversion of their values.
 
-Texts are read as indices into a dictionary, so that a value which a file repeats a million times is held once.
+Texts are read as indices into a dictionary, so that a value that repeats a million times is in memory once.
 """
 
 from dataclasses import dataclass
@@ -17,39 +17,39 @@ NEEDED = ("URL", "TEXT")
 NUMBERS = ("SAMPLE_ID", "HEIGHT", "WIDTH", "similarity")
 """Wanted columns that may be numbers or strings."""
 _EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
-"""By the bits of a float: smaller whole numbers are exact; from here on one float stands for several."""
+"""By the bits of a float type: whole numbers below this are exact."""
 
 
-def wanted_columns(schema: pa.Schema, source_file: str) -> dict[str, str]:
-    """Wanted column -> the file's column that holds it. Raises SourceError naming file and column.
+def find_wanted_columns(schema: pa.Schema, source_file: str) -> dict[str, str]:
+    """Return the name of the file's column for each wanted column. Raises SourceError naming file and column.
 
-    `key` stands for SAMPLE_ID only if it is a whole number.
+    `key` is used for SAMPLE_ID only if its type is an integer.
     """
-    without = frozenset(name for name in ("key",) if not _is_whole(schema, name))
+    without = frozenset(name for name in ("key",) if not _is_integer_column(schema, name))
     found = find_columns(schema.names, without)
     if found.repeated:
         wanted = found.repeated[0]
         name = schema.names[found.places[wanted]]
         alike = [each for each in schema.names if each.casefold() == name.casefold()]
         raise SourceError(
-            f"{source_file} has several columns that could be {wanted}: {', '.join(alike)}. Rename all but one of them."
+            f"{source_file} has several columns for {wanted}: {', '.join(alike)}. Rename all but one of them."
         )
     columns = {wanted: schema.names[place] for wanted, place in found.places.items()}
     for needed in NEEDED:
         if needed not in columns:
             raise SourceError(
-                f"{source_file} has no column {needed}: it has {', '.join(schema.names)}. Rename the one that holds it."
+                f"{source_file} has no column {needed}. It has {', '.join(schema.names)}. Rename the right one."
             )
     for wanted in WANTED_COLUMNS:
         if wanted in columns:
             kind = schema.field(found.places[wanted]).type
-            if not (is_text(kind) or (wanted in NUMBERS and _is_number(kind)) or _may_be_null(wanted, kind)):
+            if not (is_text(kind) or (wanted in NUMBERS and _is_number(kind)) or _is_allowed_null(wanted, kind)):
                 fitting = "a number or a string" if wanted in NUMBERS else "a string"
-                raise SourceError(f"{source_file}: column {columns[wanted]} is {kind}, and has to be {fitting}.")
+                raise SourceError(f"{source_file}: the type of column {columns[wanted]} is {kind}, expected {fitting}.")
     return columns
 
 
-def _is_whole(schema: pa.Schema, name: str) -> bool:
+def _is_integer_column(schema: pa.Schema, name: str) -> bool:
     return all(pa.types.is_integer(field.type) for field in schema if field.name.casefold() == name)
 
 
@@ -57,12 +57,12 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def _may_be_null(wanted: str, kind: pa.DataType) -> bool:
+def _is_allowed_null(wanted: str, kind: pa.DataType) -> bool:
     return wanted != "URL" and bool(pa.types.is_null(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this kind holds strings; bytes count as UTF-8, as writers without a string type store it."""
+    """Whether a column type holds strings. Binary types do: writers without a string type store UTF-8 as bytes."""
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     return any(check(value) for check in checks) or bool(pa.types.is_fixed_size_binary(value))
@@ -70,9 +70,9 @@ def is_text(kind: pa.DataType) -> bool:
 
 @dataclass(frozen=True)
 class TextColumn:
-    """n values as bytes: `indices` (n,) into `values`, or none: then `values` has n. `sizes` (n,) int, null is 0.
+    """n values as bytes. `indices` (n,) point into `values`; if None, `values` has n values.
 
-    `is_text` is False for what was a number.
+    `sizes` (n,) are the lengths in bytes, 0 for null. `is_text` is False for numbers.
     """
 
     values: pa.Array
@@ -82,17 +82,17 @@ class TextColumn:
 
     @classmethod
     def of(cls, column: pa.Array) -> "TextColumn":
-        """A column of a text or number type, as it would be in a CSV; null is the empty string."""
+        """Convert a column of a text or number type to its form in a CSV file. Null becomes the empty string."""
         if not pa.types.is_dictionary(column.type):
             has_texts = is_text(column.type)
-            texts = _bytes_of(column if has_texts else number_texts(column))
+            texts = _to_bytes(column if has_texts else format_numbers(column))
             return cls(texts, None, pc.binary_length(texts).to_numpy(zero_copy_only=False), has_texts)
-        values = _bytes_of(column.dictionary)
+        values = _to_bytes(column.dictionary)
         sizes = pc.fill_null(pc.binary_length(values).take(column.indices), 0)
         return cls(values, column.indices, sizes.to_numpy(zero_copy_only=False), True)
 
     def take(self, rows: np.ndarray) -> pa.BinaryArray:
-        """The values of these rows, in order, whose bytes must be less than 2 GiB."""
+        """Return the values of the given rows, in order. They must have less than 2 GiB."""
         found = self.values
         if self.indices is not None:
             found = found.take(self.indices.take(pa.array(rows)))
@@ -101,13 +101,13 @@ class TextColumn:
         return pc.fill_null(found, b"").cast(pa.binary())
 
     def head(self, row: int, most: int) -> bytes:
-        """The first bytes of one value."""
+        """Return the first bytes of one value."""
         place = row if self.indices is None else self.indices[row].as_py()
         return b"" if place is None else bytes(self.values[place].as_buffer()[:most])
 
 
-def _bytes_of(texts: pa.Array) -> pa.Array:
-    """Strings or bytes as bytes, null as none."""
+def _to_bytes(texts: pa.Array) -> pa.Array:
+    """Convert strings or bytes to bytes. Null becomes empty."""
     kind = texts.type
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
         found = texts.view(pa.binary())
@@ -116,11 +116,11 @@ def _bytes_of(texts: pa.Array) -> pa.Array:
     return pc.fill_null(found, b"") if found.null_count else found
 
 
-def number_texts(column: pa.Array) -> pa.Array:
-    """Numbers as strings that read back as the same number: a whole number in a column of floats without a point.
+def format_numbers(column: pa.Array) -> pa.Array:
+    """Format numbers as strings that parse as the same number. Whole floats have no decimal point. NaN is `nan`.
 
-    A whole number that is too large to be exact in a column of floats has an exponent: as an id or a size it is
-    invalid, for it may stand for another one. NaN is `nan`.
+    A whole float that is too large to be exact gets an exponent. So it is invalid as an id or a size, as it may stand
+    for another number.
     """
     kind = column.type
     if not pa.types.is_floating(kind):

@@ -1,6 +1,6 @@
-"""A parquet file, opened and decoded within bounds: its page headers are checked before its pages are decoded.
+"""A parquet file, decoded within limits: its page headers are checked before its pages are decoded.
 
-Use `open_parquet` of `parquet_process.py`, which does this in a process of its own.
+Use `open_parquet` of `parquet_process.py`, which decodes in a child process.
 """
 
 from collections.abc import Iterator
@@ -10,52 +10,52 @@ from typing import IO, Any
 import pyarrow as pa
 
 from laion_assets.errors import SourceError
-from laion_assets.tables.parquet_columns import is_text, wanted_columns
-from laion_assets.tables.parquet_pages import FIX, RefusedParquetError, footer_of, pages_of
+from laion_assets.tables.parquet_columns import find_wanted_columns, is_text
+from laion_assets.tables.parquet_pages import FIX, RefusedParquetError, read_footer, read_page_headers
 from laion_assets.tables.table_limits import TableLimits
 
 BATCH_ROWS = 10_000
 BATCH_BYTES = 64 << 20
-"""Bytes of one column in a batch, at most about; fewer rows are decoded at once where values are long."""
+"""Approximate maximum size of one column in a batch. If values are long, a batch has fewer rows."""
 _NUMBER_BYTES = 16
 
 
 class ParquetInput:
-    """One open parquet file: `columns` is wanted column -> the file's column, `rows` what the footer says."""
+    """An open parquet file. `columns` has the file's column for each wanted column, `rows` is as in the footer."""
 
     def __init__(self, file: IO[bytes], source_file: str, limits: TableLimits) -> None:
-        """Read the footer. Raises SourceError naming the file, and the column where it is one."""
+        """Read the footer. Raises SourceError naming the file, and the column if one is at fault."""
         import pyarrow.parquet as pq
 
         self._source_file, self._limits = source_file, limits
         self._file = _LoadedFile(file, source_file)
-        with self._refusing():
-            self.footer = footer_of(self._file)
+        with self._name_file():
+            self.footer = read_footer(self._file)
             self.size = self._file.seek(0, 2)
             self._parquet = pq.ParquetFile(self._file)
             schema = self._parquet.schema_arrow
         self.rows: int = self._parquet.metadata.num_rows
-        self.columns = wanted_columns(schema, source_file)
+        self.columns = find_wanted_columns(schema, source_file)
         self._texts = {name for name in self.columns.values() if is_text(schema.field(name).type)}
         self._leaves = {self._parquet.schema.column(leaf).path: leaf for leaf in range(len(self._parquet.schema))}
         self._readers: dict[frozenset[str], Any] = {}
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows of the wanted columns, texts as dictionaries. Raises SourceError naming the file."""
+        """Yield all rows of the wanted columns, texts as dictionaries. Raises SourceError naming the file."""
         names = sorted(set(self.columns.values()))
         read = 0
-        with self._refusing():
+        with self._name_file():
             for group in range(self._parquet.num_row_groups):
-                rows, dictionaries = self._load(group, names)
-                reader = self._reader(dictionaries)
+                rows, dictionaries = self._load_group(group, names)
+                reader = self._reader_for(dictionaries)
                 for batch in reader.iter_batches(rows, [group], names, use_threads=False):
                     read += batch.num_rows
                     yield batch
             if read != self.rows:
-                raise RefusedParquetError(f"it has {read:,} rows, and its footer says {self.rows:,}")
+                raise RefusedParquetError(f"it has {read:,} rows, but its footer says {self.rows:,}")
 
-    def _reader(self, dictionaries: frozenset[str]) -> Any:
-        """A ParquetFile that reads these columns as dictionaries."""
+    def _reader_for(self, dictionaries: frozenset[str]) -> Any:
+        """Return a ParquetFile that reads the given columns as dictionaries."""
         import pyarrow.parquet as pq
 
         if dictionaries not in self._readers:
@@ -64,11 +64,11 @@ class ParquetInput:
             )
         return self._readers[dictionaries]
 
-    def _load(self, group: int, names: list[str]) -> tuple[int, frozenset[str]]:
-        """Load the columns of a row group and check their pages: how many rows to decode at once, and which columns
-        as dictionaries, for they repeat long values.
+    def _load_group(self, group: int, names: list[str]) -> tuple[int, frozenset[str]]:
+        """Load the columns of a row group and check their pages.
 
-        pyarrow cannot read a column as a dictionary if a page of it has delta-encoded strings.
+        Returns the number of rows to decode at once, and the columns to read as dictionaries, because they repeat long
+        values. pyarrow cannot read a column as a dictionary if one of its pages has delta-encoded strings.
         """
         self._file.chunks = {}
         rows, dictionaries = BATCH_ROWS, set()
@@ -79,11 +79,11 @@ class ParquetInput:
             if meta.has_dictionary_page and 0 < (meta.dictionary_page_offset or 0) < start:
                 start = meta.dictionary_page_offset
             if start < 0 or length < 0 or start + length > self.size:
-                raise RefusedParquetError(f"column {name} lies outside of the file")
+                raise RefusedParquetError(f"column {name} is outside of the file")
             if meta.num_values != of_group.num_rows:
                 raise RefusedParquetError(f"column {name} has {meta.num_values:,} of {of_group.num_rows:,} rows")
             chunk = self._file.load(start, length)
-            pages = list(pages_of(chunk, meta, BATCH_BYTES // BATCH_ROWS + 1, self._limits.max_page_bytes))
+            pages = list(read_page_headers(chunk, meta, BATCH_BYTES // BATCH_ROWS + 1, self._limits.max_page_bytes))
             widest: float = self._parquet.schema.column(self._leaves[name]).length or _NUMBER_BYTES
             if meta.physical_type == "BYTE_ARRAY":
                 widest = max((page.row_bytes for page in pages if not page.is_dictionary), default=0)
@@ -96,17 +96,17 @@ class ParquetInput:
         return rows, frozenset(dictionaries)
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
-        """Name the file in what its reader raises."""
+    def _name_file(self) -> Iterator[None]:
+        """Convert errors of the reader to SourceError with the name of the file."""
         try:
             yield
         except (RefusedParquetError, pa.ArrowException, OSError, ValueError, OverflowError) as error:
             fix = error.fix if isinstance(error, RefusedParquetError) else FIX
-            raise SourceError(f"{self._source_file} is not a readable parquet file ({error}): {fix}.") from error
+            raise SourceError(f"{self._source_file} is not a readable parquet file: {error}. {fix}.") from error
 
 
 class _LoadedFile:
-    """A file that pyarrow reads; its `chunks` (start -> content) come from memory: what was checked is what is read."""
+    """The file object for pyarrow. `chunks` (content by start) are in memory: pyarrow reads the checked bytes."""
 
     closed = False
 
@@ -121,7 +121,7 @@ class _LoadedFile:
         return self.chunks[start]
 
     def read(self, size: int = -1) -> bytes | memoryview:
-        """The next bytes; those of a chunk are not copied."""
+        """Read the next bytes, without a copy if they are in a chunk."""
         for start, chunk in self.chunks.items():
             if start <= self._position < start + len(chunk) and 0 <= size <= start + len(chunk) - self._position:
                 found: bytes | memoryview = chunk[self._position - start : self._position - start + size]
@@ -132,13 +132,13 @@ class _LoadedFile:
         return found
 
     def _read_at(self, position: int, size: int) -> bytes:
-        """Read the file itself. Raises SourceError naming it: a network or a disk failed, the content may be fine."""
+        """Read a piece of the file. Raises SourceError naming the file if the network or the disk fails."""
         try:
             self._file.seek(position)
             return self._file.read(size)
         except Exception as error:
             reason = str(error) or type(error).__name__
-            raise SourceError(f"{self._source_file} cannot be read at byte {position:,}: {reason}.") from error
+            raise SourceError(f"Cannot read {self._source_file} at byte {position:,}: {reason}.") from error
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to a position."""
@@ -146,20 +146,20 @@ class _LoadedFile:
         return self._position
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
         return self._position
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def writable(self) -> bool:
-        """It is not."""
+        """Return False."""
         return False
 
     def close(self) -> None:
-        """Leave the file to who opened it."""
+        """Do nothing: the caller closes the file."""

@@ -1,10 +1,9 @@
-"""What decoding a parquet file would take, from its footer and page headers, before any of it is decoded.
+"""Checks of a parquet file's footer and page headers, before any page is decoded.
 
-A file from strangers may claim anything: schemas nested so deeply that the C++ reader's stack overflows, pages of 2 GB
-that were compressed to some bytes. The footer's sizes are claims of the writer; the page headers are what the reader
-allocates by, so they are read here. Whatever passes may still be too much for the C++ reader, which therefore works in
-a process of its own (`parquet_process.py`).
-github.com/apache/parquet-format/blob/master/README.md and Encodings.md
+An untrusted file may have a schema that is nested so deeply that the C++ reader's stack overflows, or pages of 2 GB
+that are compressed to a few bytes. The reader allocates by the page headers, not by the sizes in the footer, so the
+headers are read here. A file that passes may still crash the C++ reader, which therefore runs in a child process
+(`parquet_process.py`). github.com/apache/parquet-format/blob/master/README.md and Encodings.md
 """
 
 import struct
@@ -22,16 +21,16 @@ _TAIL_BYTES, _END_BYTES = 64 << 10, 8
 _MAGIC = b"PAR1"
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _DETAILS = {_DATA_PAGE: 5, _DICTIONARY_PAGE: 7, _DATA_PAGE_V2: 8}
-"""The field of a page header that describes this kind of page."""
+"""The field of a page header with the details of each kind of page."""
 _DELTA_LENGTH, _DELTA_BYTES = 6, 7
-"""Encodings of strings: lengths as deltas, then the strings; lengths of prefixes and of the rest of each string."""
+"""Encodings of strings: DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY (shared prefixes)."""
 
 
-FIX = "fetch it again, or remove it"
+FIX = "Fetch it again, or remove it"
 
 
 class RefusedParquetError(Exception):
-    """The file must not be decoded; the message says what is wrong, without the file's name. `fix` says what to do."""
+    """The file must not be decoded. The message is the reason, without the name of the file; `fix` is the advice."""
 
     def __init__(self, message: str, fix: str = FIX) -> None:
         super().__init__(message)
@@ -40,7 +39,10 @@ class RefusedParquetError(Exception):
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its decompressed size, number and encoding of its values; `longest` is of a dictionary's strings."""
+    """The header of a page: decompressed size in bytes, number and encoding of its values.
+
+    `longest` is the length of the longest string of a dictionary page.
+    """
 
     is_dictionary: bool
     size: int
@@ -50,22 +52,23 @@ class Page:
 
     @property
     def is_delta(self) -> bool:
-        """Whether its strings are delta-encoded."""
+        """Whether the strings are delta-encoded."""
         return self.encoding in (_DELTA_LENGTH, _DELTA_BYTES)
 
     @property
     def row_bytes(self) -> float:
-        """Bytes that a row of the page adds, at most, over a long range of rows, without those of a dictionary.
+        """Maximum mean size of a row over a long range of rows, without values in a dictionary.
 
-        Most often the mean; a string that others repeat as their prefix may be as long as the page.
+        This is the mean of the page, except for DELTA_BYTE_ARRAY: a prefix that all strings share may be as long as the
+        page.
         """
         return self.size if self.encoding == _DELTA_BYTES else self.size / max(self.values, 1)
 
 
-def footer_of(file: Any) -> bytes:
-    """The footer of a parquet file, open for reading, whose schema is not too deep. Raises RefusedParquetError."""
+def read_footer(file: Any) -> bytes:
+    """Read the footer of a parquet file and check the depth of its schema. Raises RefusedParquetError."""
     size = file.seek(0, 2)
-    # As much as pyarrow reads, so that a file system that keeps what it read is asked once.
+    # The same size as pyarrow reads, so that a file system with a cache reads once.
     file.seek(max(size - _TAIL_BYTES, 0))
     tail = file.read(_TAIL_BYTES)
     end = tail[-_END_BYTES:]
@@ -89,9 +92,9 @@ def footer_of(file: Any) -> bytes:
 
 
 def _check_depth(footer: bytes) -> None:
-    """Refuse a schema that is nested too deeply: the footer's field 2, a list of elements in depth-first order."""
+    """Refuse a schema that is nested too deeply. It is field 2 of the footer, a list in depth-first order."""
     open_children: list[int] = []
-    for number, value in CompactReader(footer).fields():
+    for number, value in CompactReader(footer).read_fields():
         if number != 2:
             continue
         for element in value if isinstance(value, list) else ():
@@ -106,48 +109,48 @@ def _check_depth(footer: bytes) -> None:
         return
 
 
-def pages_of(chunk: memoryview, meta: Any, long_bytes: int, max_page_bytes: int) -> Iterator[Page]:
-    """The pages of a column chunk of a flat column; `meta` is its ColumnChunkMetaData. Raises RefusedParquetError.
+def read_page_headers(chunk: memoryview, meta: Any, long_bytes: int, max_page_bytes: int) -> Iterator[Page]:
+    """Read the page headers of a column chunk of a flat column. Raises RefusedParquetError.
 
-    `long_bytes` is the length from which on a string of a dictionary counts as long.
+    `meta` is the ColumnChunkMetaData. Strings of a dictionary that are longer than `long_bytes` count as long.
     """
     position, values = 0, 0
     while values < meta.num_values:
         reader = CompactReader(chunk, position)
         try:
-            header = reader.struct()
+            header = reader.read_struct()
         except ThriftError as error:
             raise RefusedParquetError(f"column {meta.path_in_schema} is damaged: {error}") from error
-        kind, size, stored = (_number(header, field) for field in (1, 2, 3))
+        kind, size, stored = (_read_number(header, field) for field in (1, 2, 3))
         details = header.get(_DETAILS.get(kind, 0), {})
         details = details if isinstance(details, dict) else {}
         position = reader.position + stored
-        if min(size, stored, _number(details, 1)) < 0 or position > len(chunk):
+        if min(size, stored, _read_number(details, 1)) < 0 or position > len(chunk):
             raise RefusedParquetError(f"column {meta.path_in_schema} has a page that is longer than the column")
         if size > max_page_bytes:
             raise RefusedParquetError(
                 f"column {meta.path_in_schema} has a page of {size:,} bytes, stored in {stored:,}: more than "
                 f"dedup.limits.max_page_bytes, {max_page_bytes:,}",
-                "write it again with smaller pages, or raise the limit if you trust the file",
+                "Write it again with smaller pages, or increase the limit if you trust the file",
             )
         longest = 0
         if kind in (_DATA_PAGE, _DATA_PAGE_V2):
-            values += _number(details, 1)
+            values += _read_number(details, 1)
         elif kind == _DICTIONARY_PAGE and meta.physical_type == "BYTE_ARRAY":
-            longest = _longest(chunk[reader.position : position], meta.compression, size, long_bytes)
-        encoding = _number(details, 4 if kind == _DATA_PAGE_V2 else 2)
-        yield Page(kind == _DICTIONARY_PAGE, size, _number(details, 1), encoding, longest)
+            longest = _find_longest(chunk[reader.position : position], meta.compression, size, long_bytes)
+        encoding = _read_number(details, 4 if kind == _DATA_PAGE_V2 else 2)
+        yield Page(kind == _DICTIONARY_PAGE, size, _read_number(details, 1), encoding, longest)
     if values != meta.num_values:
         raise RefusedParquetError(
-            f"column {meta.path_in_schema} has {values:,} values, and the footer says {meta.num_values:,}"
+            f"column {meta.path_in_schema} has {values:,} values, but the footer says {meta.num_values:,}"
         )
 
 
-def _longest(body: memoryview, codec: str, size: int, long_bytes: int) -> int:
-    """Bytes of the longest string of a dictionary page, whose strings follow their lengths of 4 bytes each.
+def _find_longest(body: memoryview, codec: str, size: int, long_bytes: int) -> int:
+    """Return the length of the longest string of a dictionary page. Each string follows its length in 4 bytes.
 
-    The page's size if a string of it is long, and where its content cannot be found: LZ4 names two formats that pyarrow
-    tries in turn.
+    Returns the size of the page if a string is long, and if the page cannot be decompressed here: LZ4 stands for two
+    formats that pyarrow tries in turn.
     """
     if size <= long_bytes or codec == "LZ4":
         return size
@@ -165,6 +168,6 @@ def _longest(body: memoryview, codec: str, size: int, long_bytes: int) -> int:
     return longest if longest < long_bytes else size
 
 
-def _number(struct: dict[int, Any], field: int) -> int:
+def _read_number(struct: dict[int, Any], field: int) -> int:
     value = struct.get(field, 0)
     return value if isinstance(value, int) else -1

@@ -1,7 +1,7 @@
-"""Parquet files read by a process of their own, which a damaged or malicious file may end without harm to this one.
+"""Parquet files decoded in a child process, which a damaged or malicious file may crash without harm to this process.
 
-The C++ reader trusts what it reads in many places: bytes changed in pages of any encoding make it overrun its memory.
-Each process of this program keeps the processes that it started for its next files.
+In many places the C++ reader trusts its input: changed bytes in pages of any encoding make it overrun its memory. A
+process keeps its idle child processes for the next files.
 """
 
 import atexit
@@ -38,31 +38,33 @@ from laion_assets.tables.parquet_child import (
 from laion_assets.tables.parquet_pages import FIX
 from laion_assets.tables.table_limits import TableLimits
 
-SILENCE_S = 600.0
-"""A process that sends nothing for so long is ended. A batch takes milliseconds, the pages of a row group seconds."""
+READ_TIMEOUT_S = 600.0
+"""Read timeout of the socket to the child. A batch takes milliseconds, the pages of a row group seconds."""
 _STOP_S = 1.0
 _MAX_MESSAGE_BYTES = 4 << 30
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
-"""Of the environment, what a Python may need to start. Nothing else of it reaches the process."""
+"""Environment variables that Python may need to start. The child gets no others."""
 
 
 @contextmanager
 def open_parquet(file: IO[bytes], source_file: str, limits: TableLimits) -> Iterator["ParquetReader"]:
-    """A parquet file, open for reading. Raises SourceError naming it, and the column where it is one."""
-    process = _idle_process() or _ParquetProcess()
+    """Open a parquet file for reading. Raises SourceError naming the file, and the column if one is at fault."""
+    process = _take_idle_process() or _ParquetProcess()
     reader = ParquetReader(process, file, source_file)
     try:
         reader.open(limits)
         yield reader
     finally:
         if reader.is_between_files:
-            _keep(process)
+            _keep_process(process)
         else:
             process.stop()
 
 
 class ParquetReader:
-    """One open parquet file: `columns` is wanted column -> the file's column, `rows` what the footer says, `size` in
+    """An open parquet file, decoded in a child process.
+
+    `columns` has the file's column for each wanted column, `rows` is the number of rows in the footer, `size` is in
     bytes, `footer_sha256` in hex. Texts are bytes, perhaps in dictionaries.
     """
 
@@ -73,34 +75,34 @@ class ParquetReader:
         self.rows, self.size, self.footer_sha256 = 0, 0, ""
 
     def open(self, limits: TableLimits) -> None:
-        """Read the footer."""
+        """Read the footer. Raises SourceError."""
         self.size = self._file.seek(0, os.SEEK_END)
-        asked = {"source_file": self._source_file, "size": self.size, "limits": asdict(limits)}
-        self._send(OPEN, json.dumps(asked).encode())
-        opened = json.loads(bytes(self._answer(OPENED)[1]))
+        request = {"source_file": self._source_file, "size": self.size, "limits": asdict(limits)}
+        self._send(OPEN, json.dumps(request).encode())
+        opened = json.loads(bytes(self._receive_answer(OPENED)[1]))
         self.is_between_files = True
         self.rows, self.columns, self.footer_sha256 = opened["rows"], opened["columns"], opened["footer_sha256"]
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows of the wanted columns. Raises SourceError naming the file."""
+        """Yield all rows of the wanted columns. Raises SourceError naming the file."""
         self.is_between_files = False
         self._send(NEXT)
-        while (message := self._answer(BATCH, END))[0] == BATCH:
+        while (message := self._receive_answer(BATCH, END))[0] == BATCH:
             try:
                 batch = pa.ipc.open_stream(message[1]).read_next_batch()
                 batch.validate(full=True)
             except (pa.ArrowException, StopIteration, OSError, ValueError) as error:
-                raise self._refusal(f"its content is inconsistent: {error}") from error
+                raise self._refuse(f"its content is inconsistent: {error}") from error
             yield batch
         self.is_between_files = True
 
-    def _answer(self, *expected: int) -> tuple[int, bytearray]:
-        """The next message, after all that the process wants to read of the file."""
+    def _receive_answer(self, *expected: int) -> tuple[int, bytearray]:
+        """Return the next message of an expected kind. Serves the read requests before it."""
         while True:
             try:
                 kind, content = receive(self._process.connection, _MAX_MESSAGE_BYTES)
             except (OSError, MemoryError) as error:
-                raise self._refusal(self._process.end()) from error
+                raise self._refuse(self._process.end()) from error
             if kind == READ and len(content) == RANGE.size:
                 self._send(CONTENT, self._read(*RANGE.unpack(content)))
             elif kind == REFUSED:
@@ -109,23 +111,23 @@ class ParquetReader:
             elif kind in expected:
                 return kind, content
             else:
-                raise self._refusal("it took over the process that decodes it")
+                raise self._refuse("the child process sent an unexpected message")
 
     def _send(self, kind: int, content: bytes = b"") -> None:
-        with suppress(OSError):  # Whether the process is alive shows when its answer is received.
+        with suppress(OSError):  # a dead child shows when its answer is received
             send(self._process.connection, kind, content)
 
     def _read(self, position: int, size: int) -> bytes:
-        """Read the file itself. Raises SourceError naming it: a network or a disk failed, the content may be fine."""
+        """Read a piece of the file. Raises SourceError naming the file if the network or the disk fails."""
         try:
             self._file.seek(position)
             return self._file.read(min(size, READ_BYTES))
         except Exception as error:
             reason = str(error) or type(error).__name__
-            raise SourceError(f"{self._source_file} cannot be read at byte {position:,}: {reason}.") from error
+            raise SourceError(f"Cannot read {self._source_file} at byte {position:,}: {reason}.") from error
 
-    def _refusal(self, why: str) -> SourceError:
-        return SourceError(f"{self._source_file} is not a readable parquet file ({why}): {FIX}.")
+    def _refuse(self, why: str) -> SourceError:
+        return SourceError(f"{self._source_file} is not a readable parquet file: {why}. {FIX}.")
 
 
 class _ParquetProcess:
@@ -142,21 +144,21 @@ class _ParquetProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-        self.connection.settimeout(SILENCE_S)
+        self.connection.settimeout(READ_TIMEOUT_S)
 
     @property
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
     def end(self) -> str:
-        """End the process, and say how it ended."""
+        """End the process, and return a description of how it ended."""
         self.stop()
         code = self._process.returncode
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        return f"the process that decodes it ended by {how}"
+        return f"the process that decodes it ended with {how}"
 
     def stop(self) -> None:
-        """End the process; one that is ending by itself ends its own way."""
+        """End the process. A process that already ends gets time to do so."""
         self.connection.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_S)
@@ -168,8 +170,8 @@ _idle: list[_ParquetProcess] = []
 _lock = threading.Lock()
 
 
-def _idle_process() -> _ParquetProcess | None:
-    """A process that waits for its next file. Those of a process that this one was forked from are left to it."""
+def _take_idle_process() -> _ParquetProcess | None:
+    """Return an idle child process, None if there is none. Children of the process before a fork are not used."""
     with _lock:
         while _idle:
             process = _idle.pop()
@@ -182,13 +184,13 @@ def _idle_process() -> _ParquetProcess | None:
     return None
 
 
-def _keep(process: _ParquetProcess) -> None:
+def _keep_process(process: _ParquetProcess) -> None:
     with _lock:
         _idle.append(process)
 
 
 @atexit.register
 def stop_idle_processes() -> None:
-    """End the processes that wait for a file."""
-    while process := _idle_process():
+    """End the idle child processes."""
+    while process := _take_idle_process():
         process.stop()

@@ -1,21 +1,21 @@
-"""Limits on how far a compressed table may expand, so that a small file cannot fill the disk or the memory."""
+"""Limits on the expansion of compressed tables, so that a small file cannot fill the disk or the memory."""
 
 from dataclasses import dataclass
 
 from laion_assets.dataset.settings.field import check_settings, setting
 
 ALWAYS_DECODED_BYTES = 64 << 20
-"""Any file may decode to this size, however small it is."""
+"""Decoded size that is always allowed, however small the file is."""
 
 
 @dataclass(frozen=True)
 class TableLimits:
-    """Limits of one input file. They change bytes only where a file exceeds them."""
+    """Limits of one input file. They change the output only if a file exceeds them."""
 
     max_expansion: int = setting(
         100,
-        "a compressed table may decode to this many times its own size, to 64 MiB in any case; what follows is one "
-        "reject, expansion_limit (crawl tables decode to less than 20 times)",
+        "maximum ratio of the decoded to the compressed size of a table; 64 MiB are always allowed; the rows beyond "
+        "are one reject, expansion_limit (crawl tables expand less than 20 times)",
         unit="times",
         min=1,
         max=1_000_000,
@@ -23,8 +23,8 @@ class TableLimits:
     )
     max_page_bytes: int = setting(
         128 << 20,
-        "a parquet file with a larger decompressed page is refused before the page is decompressed; writers make pages "
-        "of 1 MiB, DuckDB of up to 100 MB",
+        "maximum decompressed size of a parquet page; a file with a larger page is refused before it is decompressed "
+        "(most writers make pages of 1 MiB, DuckDB up to 100 MB)",
         unit="bytes",
         min=1,
         max=1 << 40,
@@ -34,5 +34,5 @@ class TableLimits:
         check_settings(self, "dedup.limits.")
 
     def allowed_bytes(self, stored: int) -> int:
-        """Bytes that a file, of which `stored` bytes were read, may decode to."""
+        """Return the maximum decoded size of a file of which `stored` bytes were read."""
         return max(ALWAYS_DECODED_BYTES, self.max_expansion * stored)

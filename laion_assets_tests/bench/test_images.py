@@ -41,7 +41,7 @@ def test_a_small_bench_over_https_ends_in_equal_outputs_and_a_line_of_json():
     assert result["bench"] == "images"
     assert result["https"]["ratio"] == pytest.approx(result["ours"] / result["peer"], rel=0.01)
     assert result["differences"] == 0
-    assert result["pictures_compared"] >= 20
+    assert result["images_compared"] >= 20
     assert result["psnr_min"] is None or result["psnr_min"] > 30
 
 

@@ -1,4 +1,4 @@
-"""The command line: help that teaches, statuses that mean something, errors without a traceback."""
+"""The command line: complete help, documented exit statuses, errors without a traceback."""
 
 import json
 import subprocess
@@ -27,9 +27,9 @@ class Done:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """`laion-assets` in an empty folder and in this process: a Python of its own for each costs more than a second."""
+    """Run `laion-assets` in an empty folder and in this process. A new Python process takes more than a second."""
 
-    def called(*arguments: str) -> Done:
+    def call(*arguments: str) -> Done:
         monkeypatch.chdir(tmp_path)
         for name, value in environment(tmp_path).items():
             monkeypatch.setenv(name, value)
@@ -42,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
             status = int(ended.code or 0)
         return Done(status, *capfd.readouterr())
 
-    return called
+    return call
 
 
 def test_every_command_is_documented_in_the_readme() -> None:
@@ -96,31 +96,36 @@ def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["search", "--dataset", "sample", "a red circle"], 1, "knn_indices"),
         (["materialize", "--dataset", "laion400m", "raw_csv"], 1, "source"),
         (["materialize", "--dataset", "sample", "--partitions", "0..3"], 2, "exactly one asset"),
-        (["materialize", "image_shards", "--partitions", "x"], 2, "0..103"),
+        (["materialize", "image_shards", "--partitions", "x"], 2, "Expected FIRST..LAST, for example 0..103."),
+        (["materialize", "image_shards", "--partitions", "3..1"], 2, "FIRST must not be greater than LAST"),
+        (["materialize", "published_parquet"], 2, "because it starts from CSVs. Choose from raw_csv, dedup_parquet"),
         (["materialize", "image_shards", "--partitions", "23..99"], 1, "0..23"),
         (["materialize", "image_shards", "raw_csv", "--retry", "failed"], 2, "image_shards as the only asset"),
-        (["materialize", "image_shards", "--retry", "opted_out"], 2, "never asked again"),
+        (["materialize", "image_shards", "--retry", "opted_out"], 2, "never fetched again"),
         (["materialize", "image_shards", "--retry", "dns"], 2, "dns_failure"),
-        (["status", "--dataset", "nothing"], 2, "nothing"),
+        (["status", "--dataset", "nothing"], 2, "Unknown dataset 'nothing'. Choose from laion400m, sample, rehearsal."),
+        (["status", "--dataset", "sample:x"], 2, "Invalid subset 'sample:x'. Expected NAME:FIRST..LAST"),
         (["search", "--k", "0", "x"], 2, "range"),
         (["nonsense"], 2, "nonsense"),
         (["trace", "abc"], 1, "'abc'"),
-        (["trace", "0" * 32], 1, "dedup_parquet 00 is not published"),
+        (["trace", "0" * 32], 1, "dedup_parquet 00 is not committed"),
         (["statistics"], 1, "statistics"),
         (["settings", "--dataset", "nothing"], 2, "nothing"),
         (["fetch"], 2, "URL"),
         (["demo", "--nonsense"], 2, "nonsense"),
     ],
 )
-def test_errors_are_one_clear_message(run: Callable[..., Done], arguments: list[str], status: int, said: str) -> None:
+def test_errors_are_one_clear_message(
+    run: Callable[..., Done], arguments: list[str], status: int, message: str
+) -> None:
     done = run(*arguments)
     assert done.returncode == status, done.stdout + done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -162,7 +167,7 @@ def test_root_that_is_a_file_is_reported_in_one_sentence(
 
 
 def test_process_exits_without_abort_while_pyarrow_threads_hold_python_files(tmp_path: Path) -> None:
-    """A thread of pyarrow's pool drops the last reference to a Python file; 10 of 40 processes aborted so."""
+    """A thread of pyarrow's pool may drop the last reference to a Python file. 10 of 40 processes aborted then."""
     path = tmp_path / "a.parquet"
     columns = {f"c{number}": list(range(1_000)) for number in range(12)}
     pq.write_table(pa.table(columns), path)
@@ -210,11 +215,11 @@ def test_fetch_with_a_dataset_reaches_the_site_of_the_dataset(tmp_path: Path) ->
 
 
 def test_fetch_prints_each_hop(run: Callable[..., Done]) -> None:
-    said = run("fetch", "http://127.0.0.1/a.jpg").stdout.splitlines()
-    assert said[0] == "failed_to_download: blocked_address"
-    (place,) = [place for place, line in enumerate(said) if line.split()[:2] == ["hop", "1"]]
-    assert said[place].endswith("http://127.0.0.1/a.jpg: no answer")
-    assert said[place + 1].strip() == "127.0.0.1: is not globally reachable (loopback)"
+    lines = run("fetch", "http://127.0.0.1/a.jpg").stdout.splitlines()
+    assert lines[0] == "failed_to_download: blocked_address"
+    (hop,) = [number for number, line in enumerate(lines) if line.split()[:2] == ["hop", "1"]]
+    assert lines[hop].endswith("http://127.0.0.1/a.jpg: no answer")
+    assert lines[hop + 1].strip() == "127.0.0.1: is not globally reachable (loopback)"
 
 
 def test_importing_the_cli_imports_no_heavy_library() -> None:

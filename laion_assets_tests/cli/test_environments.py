@@ -1,4 +1,4 @@
-"""Other locales, roots and Dagster folders that cannot be written: the same bytes, or one sentence."""
+"""Other locales, and unusable roots and Dagster folders: the same output, or an error of one sentence."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ from laion_assets_tests.end_to_end.conftest import BIN, environment
 
 __all__ = ["run"]
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-"""The POSIX locale as Python had it before it preferred UTF-8 there: names of files, arguments and output in ASCII."""
+"""The POSIX locale without Python's UTF-8 coercion: file names, arguments and output are ASCII."""
 WRITING = (["demo"], ["materialize", "raw_csv"], ["statistics"])
 READING = (["status"], ["search", "x"], ["trace", "0" * 32])
 
@@ -42,7 +42,7 @@ def test_a_command_prints_the_same_bytes_in_every_locale(tmp_path: Path, argumen
         lines = (done.stdout + done.stderr).splitlines()
         printed.append([line for line in lines if b"seconds" not in line])
     assert printed[0] == printed[1]
-    assert printed[2], "no crash where the output's encoding was chosen by the user"
+    assert printed[2], "no crash with an output encoding chosen by the user"
 
 
 @pytest.mark.parametrize("arguments", [*WRITING, *READING], ids=" ".join)
@@ -60,7 +60,7 @@ def test_unusable_root_is_reported_in_one_sentence(
     monkeypatch.setenv("LAION_ASSETS_SAMPLE_ROOT", root)
     done = run(*arguments)
     if (place, arguments) == ("no folder can be made", ["status"]):
-        assert done.returncode == 0, "nothing is there, and nothing is written"
+        assert done.returncode == 0, "nothing exists, and nothing is written"
         return
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""What strangers wrote reaches a terminal as visible characters, and a script as exact JSON."""
+"""Untrusted text is printed to a terminal as visible characters, and to a script as exact JSON."""
 
 import json
 import sys
@@ -24,20 +24,20 @@ TERMINAL = CliRunner()
 
 
 def lines_of(output: str) -> Iterator[str]:
-    """The lines that were printed, each of which has to be visible as a whole."""
+    """Return the printed lines, and check that every character is visible."""
     for line in output.split("\n"):
         assert not INVISIBLE.search(line), ascii(line)
         yield line
 
 
-def printed(*arguments: str) -> tuple[list[str], str]:
-    """The lines of a command in colour, as a terminal gets them, and its standard output."""
+def run(*arguments: str) -> tuple[list[str], str]:
+    """Run a command. Return its lines in colour, as a terminal gets them, and its standard output."""
     done = TERMINAL.invoke(cli, arguments, catch_exceptions=False)
     return list(lines_of(done.output)), done.stdout
 
 
 @pytest.fixture(autouse=True)
-def _a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAION_ASSETS_ROOT", str(tmp_path))
 
@@ -45,9 +45,9 @@ def _a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_search_prints_one_line_for_each_caption_and_url(monkeypatch: pytest.MonkeyPatch) -> None:
     results = [result(text) for text in HOSTILE]
     monkeypatch.setattr(answer, "answer", lambda *_: results)
-    lines, _ = printed("search", "x")
+    lines, _ = run("search", "x")
     assert len(lines) == 2 * len(HOSTILE) + 2, "root, a caption and a URL each, and the end"
-    _, as_json = printed("search", "x", "--json")
+    _, as_json = run("search", "x", "--json")
     assert [one["caption"] for one in json.loads(as_json)] == list(HOSTILE)
 
 
@@ -59,9 +59,9 @@ def result(text: str) -> SearchResult:
 def test_trace_prints_one_line_for_each_value(monkeypatch: pytest.MonkeyPatch) -> None:
     found = FoundRow(0, 0, 0, "000000000", {f"column {number}": text for number, text in enumerate(HOSTILE)})
     monkeypatch.setattr(uid_lookup, "find_uid", lambda *_: found)
-    lines, _ = printed("trace", "0" * 32)
+    lines, _ = run("trace", "0" * 32)
     assert len(lines) == len(HOSTILE) + 4
-    _, as_json = printed("trace", "0" * 32, "--json")
+    _, as_json = run("trace", "0" * 32, "--json")
     assert list(json.loads(as_json)["values"].values()) == list(HOSTILE)
 
 
@@ -85,9 +85,9 @@ def test_fetch_prints_one_line_for_each_text_from_a_server(monkeypatch: pytest.M
         ],
     }
     monkeypatch.setattr(decision, "decide", lambda *_: made)
-    lines, _ = printed("fetch", "http://a.test/")
+    lines, _ = run("fetch", "http://a.test/")
     assert len(lines) == 1 + len(HOSTILE) * (1 + 1 + 4) + 1
-    _, as_json = printed("fetch", "http://a.test/", "--json")
+    _, as_json = run("fetch", "http://a.test/", "--json")
     assert json.loads(as_json) == made
 
 
@@ -109,7 +109,7 @@ def test_statistics_prints_domains_and_licences_as_one_line(monkeypatch: pytest.
     monkeypatch.setattr(
         build, "read_summaries", lambda *_: {"dataset_statistics": summary, "image_statistics": summary}
     )
-    lines, _ = printed("statistics")
+    lines, _ = run("statistics")
     assert len(lines) == 17
 
 

@@ -11,19 +11,19 @@ from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.errors import LocalFailureError
 from laion_assets.orchestration.checks.up_to_date import summarize
 from laion_assets.stages.status import DatasetStatus
-from laion_assets.store.local_failure_notes import local_failures_noted, note_path
+from laion_assets.store.local_failure_notes import note_local_failures, note_path
 from laion_assets.store.store import Store
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A root where two shards of the sample were refused."""
+    """A root where two shards of the sample were not committed because of local failures."""
     monkeypatch.setenv("LAION_ASSETS_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     dataset = replace(SAMPLE, root=str(tmp_path))
     store = Store.of(dataset)
     for key in ("00003", "00007"):
-        with pytest.raises(LocalFailureError), local_failures_noted(store, "image_shards", key):
+        with pytest.raises(LocalFailureError), note_local_failures(store, "image_shards", key):
             raise LocalFailureError("40 sites failed: check the resolver (DNS) of this machine")
     return dataset
 
@@ -45,7 +45,7 @@ def test_check_warns_of_local_failures_until_the_shard_is_committed(root):
     assert "2 not committed because of local failures" in (result.description or "")
     assert result.metadata["local_failures"].value == 2
     store = Store.of(root)
-    with local_failures_noted(store, "image_shards", "00003"):
+    with note_local_failures(store, "image_shards", "00003"):
         pass
     store.write_bytes(note_path("image_shards", "00007"), b"{")
     result = summarize(DatasetStatus(root).states("image_shards"), "all")

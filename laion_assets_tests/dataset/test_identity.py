@@ -1,4 +1,4 @@
-"""uids, their ranges, and the digest of rows."""
+"""uids, their partitions, and the digest of rows."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ from laion_assets.dataset.identity import (
 from laion_assets.dataset.layout import Layout
 
 
-def test_a_uid_is_the_md5_of_url_nul_caption() -> None:
+def test_uid_is_the_md5_of_url_nul_and_caption() -> None:
     assert uid_of("http://a/", "b") == hashlib.md5(b"http://a/\0b").hexdigest()
     assert uid_of("http://a/", None) == uid_of("http://a/", "") == hashlib.md5(b"http://a/\0").hexdigest()
     urls, captions = pa.array(["x", "http://a/", "http://a/"]), pa.array(["y", "b", None])
@@ -31,7 +31,7 @@ def test_a_uid_is_the_md5_of_url_nul_caption() -> None:
 
 
 @given(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=20))
-def test_halves_sort_as_the_bytes_do(digests: list[bytes]) -> None:
+def test_halves_sort_like_the_bytes(digests: list[bytes]) -> None:
     high, low = halves(digest_column(digest_array(digests)).slice(1))
     assert [int(first) << 64 | int(last) for first, last in zip(high, low, strict=True)] == [
         int.from_bytes(digest, "big") for digest in digests[1:]

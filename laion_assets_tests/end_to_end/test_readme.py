@@ -1,4 +1,4 @@
-"""The README's examples are run as they stand."""
+"""The README's examples run without changes."""
 
 import contextlib
 import json
@@ -24,22 +24,22 @@ README = (TOP / "README.md").read_text()
 
 
 def example(beginning: str) -> str:
-    """The python block of the README that begins so."""
+    """Return the python block of the README with this beginning."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     return next(block for block in blocks if block.startswith(beginning))
 
 
-def test_the_results_are_read_with_webdataset_numpy_and_faiss(demo: Demo) -> None:
+def test_results_can_be_read_with_webdataset_numpy_and_faiss(demo: Demo) -> None:
     done = subprocess.run(
         [sys.executable, "-c", example("import faiss")], cwd=demo.home, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.strip().splitlines()
     assert re.match(r"00000\d{4} [0-9a-f]{32} .+\(256, 256\)$", first)
-    assert re.match(r"\[\s*0 ", last), "a vector's nearest neighbour is itself"
+    assert re.match(r"\[\s*0 ", last), "the nearest neighbour of a vector must be the vector itself"
 
 
-def test_one_s_own_folder_of_parquet_becomes_a_dataset(demo: Demo, tmp_path: Path) -> None:
+def test_a_folder_of_parquet_files_becomes_a_dataset(demo: Demo, tmp_path: Path) -> None:
     rows = pq.read_table(demo.root / "sample" / "image_shards" / "00002.parquet").to_pylist()
     good = [row for row in rows if row["status"] == "success"][:40]
     (tmp_path / "pairs").mkdir()
@@ -47,7 +47,7 @@ def test_one_s_own_folder_of_parquet_becomes_a_dataset(demo: Demo, tmp_path: Pat
         pa.table({"url": [row["url"] for row in good], "caption": [row["caption"] for row in good]}),
         tmp_path / "pairs" / "mine.parquet",
     )
-    (tmp_path / "mine.py").write_text(example("from laion_assets.dataset.dataset"))
+    (tmp_path / "mine.py").write_text(example("from laion_assets import"))
     with running_site() as site:
         pairs = ",".join(f'"{host}": "{address}"' for host, address in site.resolve.items())
         done = subprocess.run(
@@ -64,8 +64,8 @@ def test_one_s_own_folder_of_parquet_becomes_a_dataset(demo: Demo, tmp_path: Pat
     assert sorted(metadata.column("url").to_pylist()) == sorted(row["url"] for row in good)
 
 
-def test_clip_retrieval_serves_the_indices_by_the_documented_commands(demo: Demo) -> None:
-    """Both commands as they stand, with a port of their own; the interpreter is this one, wherever it is."""
+def test_documented_commands_serve_the_indices_with_clip_retrieval(demo: Demo) -> None:
+    """Runs both commands with another port and with this interpreter."""
     blocks = re.findall(r"^```\w*\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
     block = next(block for block in blocks if "clip_retrieval_back" in block)
     start, ask = (line.removeprefix("$ ") for line in re.split(r"\n(?=\$ )", block.strip()))
@@ -93,7 +93,7 @@ def test_clip_retrieval_serves_the_indices_by_the_documented_commands(demo: Demo
     assert all("red circle" in each["caption"] for each in found)
 
 
-def test_the_documented_make_targets_exist() -> None:
+def test_documented_make_targets_exist() -> None:
     makefile = (TOP / "Makefile").read_text()
     for target in re.findall(r"`make ([a-z-]+)`", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -62,7 +62,10 @@ def served(home: Path) -> Dataset:
 def of_a_run(command: list[str]) -> bool:
     """Whether a process is one that a run starts: a worker, the JVM, the sample's site, or the run itself."""
     line = " ".join(command)
-    return any(sign in line for sign in ("sample.site", "worker_child", "java", "execute_run", "org.apache.spark"))
+    return any(
+        sign in line
+        for sign in ("sample.site", "image_shards.workers.child", "java", "execute_run", "org.apache.spark")
+    )
 
 
 def complete(dataset: Dataset, asset: str) -> list[str]:

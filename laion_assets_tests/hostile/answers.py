@@ -1,4 +1,4 @@
-"""What the hostile hosts answer, by kind, and the reasons that a row of each kind may end with."""
+"""Responses of the hostile hosts by kind, and the allowed reasons of the rows of each kind."""
 
 import gzip
 import socket
@@ -23,12 +23,12 @@ from laion_assets_tests.stages.image_shards.site import Talk, answer, raw
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 LASTS_S = 60.0
-"""Longest time that one answer goes on."""
+"""Maximum duration of one response, in seconds."""
 IMAGE = jpeg(120, 90, 7)
 
 
 def repeat(start: bytes, piece: bytes, pause_s: float = 0.0) -> Talk:
-    """These bytes, and then the piece again and again until the client goes."""
+    """Return a response of `start` and then `piece` repeatedly until the client disconnects."""
 
     def talk(sock: socket.socket) -> None:
         ends = time.monotonic() + LASTS_S
@@ -53,15 +53,15 @@ def redirect(location: str) -> Talk:
     return raw(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location.encode("latin-1") + b"\r\n\r\n")
 
 
-def zeros(mebibytes: int) -> bytes:
-    """A gzip file of zeros, a thousandth of its size."""
+def gzip_zeros(mebibytes: int) -> bytes:
+    """Return a gzip file of zeros, compressed to a thousandth."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join([*(packer.compress(bytes(1 << 20)) for _ in range(mebibytes)), packer.flush()])
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`url` with the row's number for `{n}`; `talk` is the answer to `/KIND.jpg` (the healthy image if None)."""
+    """A kind of hostile row. `{n}` in `url` is the row's number. `talk` serves `/KIND.jpg` (None: a good image)."""
 
     url: str
     reasons: frozenset[Reason]
@@ -98,7 +98,7 @@ KINDS: dict[str, Kind] = {
     "digits": _http(raw(OK + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\nx"), R.BAD_RESPONSE),
     "negative": _http(raw(OK + b"Content-Length: -1\r\n\r\nx"), R.BAD_RESPONSE),
     "two-lengths": _http(raw(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxy"), R.BAD_RESPONSE),
-    "gzip-bomb": _http(answer(zeros(50), "200 OK", "Content-Encoding: gzip"), R.TOO_LARGE),
+    "gzip-bomb": _http(answer(gzip_zeros(50), "200 OK", "Content-Encoding: gzip"), R.TOO_LARGE),
     "gzip-members": _http(answer(gzip.compress(b"") * 2_000, "200 OK", "Content-Encoding: gzip"), R.BAD_ENCODING),
     # heads
     "headers": _http(repeat(OK, b"X: y\r\n" * 1_000), R.TOO_LARGE),

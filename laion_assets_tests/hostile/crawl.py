@@ -1,4 +1,4 @@
-"""The hostile crawl: its CSV files, by file name, and the rows that they hold."""
+"""The hostile crawl: its CSV files by name, and their rows."""
 
 import gzip
 import json
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from laion_assets.reasons import Reason
-from laion_assets_tests.hostile.answers import CHUNKED, HEALTHY, HEALTHY_TLS, KINDS, OK, Kind, repeat, zeros
+from laion_assets_tests.hostile.answers import CHUNKED, HEALTHY, HEALTHY_TLS, KINDS, OK, Kind, gzip_zeros, repeat
 from laion_assets_tests.stages.dedup_parquet.tables import HEADER, row, table
 from laion_assets_tests.stages.image_shards.site import Talk, answer
 from laion_assets_tests.stages.raw_csv.test_hostile_source import HOSTILE, INWARD, redirect
@@ -21,8 +21,10 @@ ABSURD_URLS = ("javascript:alert(1)", "data:image/png;base64,AA==", "//nowhere",
 
 @dataclass(frozen=True)
 class HostileCrawl:
-    """`files` are sound transfers whose rows are `rows`, by URL with the reasons that each may end with, beside
-    `DUPLICATES` of them and rows that are refused; `pages` are transfers that fail, each of which costs its file.
+    """The crawl's files and rows.
+
+    `files` are transferred successfully. They contain `rows` (by URL, with kind and allowed reasons), `DUPLICATES` of
+    these, and rows that are refused. `pages` are files whose transfer fails.
     """
 
     files: dict[str, bytes]
@@ -41,7 +43,7 @@ class HostileCrawl:
 
 
 def hostile_crawl(healthy: bool) -> HostileCrawl:
-    """The same each time; more than half of its rows are at `healthy` hosts, or none is."""
+    """Return the crawl, the same each time. With `healthy`, more than half of its rows are at healthy hosts."""
     rows = {url: (name, kind.reasons) for name, kind, url in _rows(healthy)}
     lines = [row(URL=url, TEXT=f"row {number}") for number, url in enumerate(rows)]
     files = {f"part-{part}.csv": table([*lines[part::FILES]]) for part in range(FILES)}
@@ -54,7 +56,7 @@ def hostile_crawl(healthy: bool) -> HostileCrawl:
     files["nul.csv"] = HEADER + b"1|http://a.test/\0|a|1|1|?|U|0.3\n"
     files["wide.csv"] = HEADER + b"1|" + b"w" * 3_000_000 + b"\n"
     files["binary.csv"] = bytes(range(256)) * 400
-    files["bomb.csv.gz"] = gzip.compress(HEADER) + zeros(300)
+    files["bomb.csv.gz"] = gzip.compress(HEADER) + gzip_zeros(300)
     return HostileCrawl(files, _pages(), rows)
 
 
@@ -71,5 +73,5 @@ def _pages() -> dict[str, Talk]:
     pages += [redirect(location.format(port=80)) for location in INWARD]
     pages += [redirect(f"http://{kind}-1.test/latest/meta-data/iam") for kind in ("dns-loopback", "dns-metadata")]
     pages += [repeat(OK + b"\r\n", b"x" * 65_536), repeat(CHUNKED, b"10000\r\n" + b"x" * 65_536 + b"\r\n")]
-    pages += [answer(zeros(200), "200 OK", "Content-Encoding: gzip")]
+    pages += [answer(gzip_zeros(200), "200 OK", "Content-Encoding: gzip")]
     return {f"/csv/bad-{number}.csv": page for number, page in enumerate(pages)}

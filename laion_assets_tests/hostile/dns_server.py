@@ -1,7 +1,7 @@
-"""A DNS server over UDP whose answers attack: private and changing addresses, garbage, loops, silence.
+"""A hostile DNS server over UDP: private and changing addresses, garbage, loops, no answers.
 
-The first label of a name says how it is answered, up to its last hyphen: `dns-private-3.test` is 10.0.0.1. Other names
-have one public address each. Answers are for A and AAAA; nothing here leaves the namespace of the test.
+The first label of a name, up to its last hyphen, selects the answer: `dns-private-3.test` is 10.0.0.1. Other names
+have one public address each. Answers are for A and AAAA; no packet leaves the test's network namespace.
 """
 
 import hashlib
@@ -32,18 +32,18 @@ ADDRESSES: dict[str, tuple[str, ...]] = {
 
 
 def public_address(host: str) -> str:
-    """The one public address that a host has here."""
+    """Return the public address of a host."""
     number = int.from_bytes(hashlib.sha256(host.encode()).digest()[:3], "big")
     return str(PUBLIC[1 + number % (PUBLIC.num_addresses - 2)])
 
 
 def kind_of(host: str) -> str:
-    """The kind that a name's first label states."""
+    """Return the kind in the first label of a name."""
     return host.partition(".")[0].rpartition("-")[0]
 
 
 class DnsServer:
-    """Answers until the process ends. `names` counts the questions."""
+    """A server that answers until the process ends. `names` counts the queries."""
 
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -57,7 +57,7 @@ class DnsServer:
             threading.Thread(target=self._answer, args=(question, peer), daemon=True).start()
 
     def _answer(self, question: bytes, peer: tuple[str, int]) -> None:
-        host, kind_of_record, end = _question(question)
+        host, kind_of_record, end = _read_query(question)
         self.names[host, kind_of_record] += 1
         kind = kind_of(host)
         if kind == "dns-silent":
@@ -76,7 +76,7 @@ class DnsServer:
 
     def _records(self, host: str, kind: str, kind_of_record: int) -> list[bytes]:
         if kind == "dns-loop":
-            return [_record(CNAME, b"\xc0\x0c")] * 20
+            return [_make_record(CNAME, b"\xc0\x0c")] * 20
         if kind == "dns-rebind":
             first = self.names[host, kind_of_record] == 1
             addresses: tuple[str, ...] = ("PUBLIC",) if first else ("127.0.0.1",)
@@ -84,11 +84,11 @@ class DnsServer:
             addresses = ADDRESSES.get(kind, ("PUBLIC",))
         found = [ipaddress.ip_address(public_address(host) if each == "PUBLIC" else each) for each in addresses]
         version = {A: 4, AAAA: 6}.get(kind_of_record)
-        return [_record(kind_of_record, each.packed) for each in found if each.version == version]
+        return [_make_record(kind_of_record, each.packed) for each in found if each.version == version]
 
 
-def _question(message: bytes) -> tuple[str, int, int]:
-    """Name, type, and the place behind the question."""
+def _read_query(message: bytes) -> tuple[str, int, int]:
+    """Return name, type and end of the query."""
     labels, place = [], 12
     while message[place]:
         labels.append(message[place + 1 : place + 1 + message[place]].decode("latin-1").lower())
@@ -96,5 +96,5 @@ def _question(message: bytes) -> tuple[str, int, int]:
     return ".".join(labels), struct.unpack_from(">H", message, place + 1)[0], place + 5
 
 
-def _record(kind: int, data: bytes) -> bytes:
+def _make_record(kind: int, data: bytes) -> bytes:
     return b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 0, len(data)) + data

@@ -1,4 +1,4 @@
-"""The part of the test that runs in the namespace: servers, stages one by one, and what each asked and used.
+"""The part of the test inside the namespace: run the servers and each stage, and record contacts and resources.
 
 `python -m laion_assets_tests.hostile.inside FOLDER healthy|hostile` writes `FOLDER/report.json`.
 """
@@ -17,7 +17,7 @@ import psutil
 
 from laion_assets_tests.hostile.crawl import hostile_crawl
 from laion_assets_tests.hostile.dns_server import DnsServer
-from laion_assets_tests.hostile.namespace import NAME_SERVER, asked, forget, prepare
+from laion_assets_tests.hostile.namespace import NAME_SERVER, clear_contacts, list_contacts, prepare
 from laion_assets_tests.hostile.stage import HEALTHY
 from laion_assets_tests.hostile.web import serve
 from laion_assets_tests.http.test_tls import make
@@ -25,40 +25,40 @@ from laion_assets_tests.http.test_tls import make
 STAGES = ("raw_csv", "dedup_parquet", "image_shards")
 METADATA = "169.254.169.254"
 LIMIT_S = 300.0
-"""Longest time of a stage; a stage that takes longer is ended, and the test fails."""
+"""Time limit of a stage, in seconds. A stage that takes longer is killed, and the test fails."""
 _EVERY_S = 0.2
 
 
 def main(folder: Path, hosts: str) -> None:
-    """Prepare, serve, run the stages, report."""
+    """Prepare the namespace, start the servers, run the stages and write the report."""
     prepare(folder)
     crawl = hostile_crawl(hosts == HEALTHY)
     trusted, other = (make(folder, name, others=sorted(crawl.tls_hosts)) for name in ("trusted", "other"))
     serve(crawl, trusted, other)
     DnsServer(NAME_SERVER)
     environment = {**os.environ, "SSL_CERT_FILE": str(trusted), "TMPDIR": str(folder / "temporary")}
-    report: dict[str, Any] = {"control": _control()}
+    report: dict[str, Any] = {"control": _record_control()}
     for stage in STAGES:
-        forget()
-        report[stage] = _measure([stage, hosts], folder, environment) | {"asked": sorted(asked())}
+        clear_contacts()
+        report[stage] = _measure([stage, hosts], folder, environment) | {"asked": sorted(list_contacts())}
         (folder / "report.json").write_text(json.dumps(report))
         if report[stage]["status"] != 0:
             break
 
 
-def _control() -> list[tuple[str, str, int]]:
-    """What the watch notes of connections that must not be, so that an empty list means something."""
+def _record_control() -> list[tuple[str, str, int]]:
+    """Make forbidden connections and return what is recorded, to show that the record works."""
     for family, address in ((socket.AF_INET, METADATA), (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         with socket.socket(family) as sock:
             sock.settimeout(5)
             sock.connect((address, 80))
     with socket.socket(socket.AF_INET) as sock, contextlib.suppress(ConnectionRefusedError):
         sock.connect(("10.0.0.1", 22))
-    return sorted(asked())
+    return sorted(list_contacts())
 
 
 def _measure(stage: list[str], folder: Path, environment: dict[str, str]) -> dict[str, Any]:
-    """Run a stage to its end: its status, seconds, the most memory (MiB) of its processes and disk (bytes) it used."""
+    """Run a stage. Return its status, seconds, and the maximum memory (MiB) and disk (bytes) that it used."""
     tree_mib, process_mib, disk, started = 0.0, 0.0, 0, time.monotonic()
     command = [sys.executable, "-m", "laion_assets_tests.hostile.stage", str(folder), *stage]
     with (

@@ -1,8 +1,8 @@
-"""A network namespace without a way out, where every address is this machine, and a list of what was asked.
+"""A network namespace without outside connection, in which every address is local, and a record of contacted addresses.
 
-All of IPv4 and IPv6 is local to the namespace's loopback interface: a connection to any address, public, private or a
-metadata service's, reaches the test's servers and nothing else. nftables notes the destination of every TCP connection
-attempt and every UDP packet.
+All of IPv4 and IPv6 is routed to the namespace's loopback interface: a connection to any address, public, private or a
+metadata service's, reaches only the test's servers. nftables records the destination of every TCP connection attempt
+and every UDP packet.
 """
 
 import json
@@ -28,13 +28,13 @@ _SETS = ("asked4", "asked6")
 
 
 def command_inside(command: list[str]) -> list[str]:
-    """This command in new network and mount namespaces; as another user than root in a user namespace too."""
+    """Return a command that runs `command` in new network and mount namespaces, and a user namespace if not root."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     return ["unshare", *user, "--net", "--mount", "--kill-child", *command]
 
 
 def prepare(folder: Path) -> None:
-    """Make all addresses local, name the DNS server in resolv.conf, begin to watch. To be called in the namespaces.
+    """Route all addresses to loopback, set the DNS server, and start to record. Call this in the namespaces.
 
     Raises subprocess.CalledProcessError.
     """
@@ -51,8 +51,8 @@ def prepare(folder: Path) -> None:
     subprocess.run(["nft", "-f", "-"], input=_RULES, text=True, check=True)
 
 
-def asked() -> set[tuple[str, str, int]]:
-    """(address, "tcp" or "udp", port) of everything that was asked since `forget`."""
+def list_contacts() -> set[tuple[str, str, int]]:
+    """Return (address, "tcp" or "udp", port) of everything contacted since `clear_contacts`."""
     found = set()
     for name in _SETS:
         listed = subprocess.run(
@@ -65,7 +65,7 @@ def asked() -> set[tuple[str, str, int]]:
     return found
 
 
-def forget() -> None:
-    """Empty the list of what was asked."""
+def clear_contacts() -> None:
+    """Clear the record of contacted addresses."""
     for name in _SETS:
         subprocess.run(["nft", "flush", "set", "inet", "watch", name], check=True)

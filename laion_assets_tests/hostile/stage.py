@@ -1,4 +1,4 @@
-"""Runs one stage of the hostile dataset as a Dagster run.
+"""Run one stage of the hostile dataset as a Dagster run.
 
 `python -m laion_assets_tests.hostile.stage FOLDER ASSET healthy|hostile`
 """
@@ -24,9 +24,9 @@ HEALTHY, HOSTILE = "healthy", "hostile"
 
 
 def hostile_dataset(folder: Path, healthy: bool) -> Dataset:
-    """The dataset of the hostile crawl, with bounds so small that hostile answers reach each.
+    """Return the dataset of the hostile crawl, with limits that hostile responses exceed.
 
-    Without `healthy` hosts the detection of local failures is off: it takes such a web for a fault of this machine.
+    Without `healthy` hosts the detection of local failures is off, because it would take such a web for one.
     """
     return replace(
         SAMPLE,

@@ -1,8 +1,8 @@
-"""A pipeline in a network namespace where the DNS server and every host attack: counted rows, bounds, no way inward.
+"""A pipeline in a network namespace with a hostile DNS server and hostile hosts: counts, limits, no private requests.
 
-The namespace's every address answers, also loopback, private networks and metadata services, so that a request that
-should not be sent would be served with a secret; nftables notes it in any case. Once more than half of the rows are at
-healthy hosts, and detection of local failures is on; once all hosts are hostile, and it is off.
+Every address in the namespace responds, also loopback, private networks and metadata services. They would respond to a
+forbidden request with a secret, and nftables records it. The pipeline runs once with more than half of the rows at
+healthy hosts and with detection of local failures, and once with hostile hosts only and without detection.
 """
 
 import ipaddress
@@ -43,28 +43,27 @@ from laion_assets_tests.hostile.stage import (
 pytestmark = [pytest.mark.hostile, pytest.mark.timeout(1_200)]
 
 PROCESS_MIB = 320
-"""A process of Python: 160 MiB of imports, as much for bodies and one image. The largest of the sample has 210."""
+"""Memory limit of a Python process: 160 MiB for imports, and as much for bodies and one image. The sample's has 210."""
 TREE_MIB = {"raw_csv": 300, "dedup_parquet": 1_500, "image_shards": 800}
-"""All processes of a stage together: two workers with a decoder each; a JVM of 1 GiB with its Python workers."""
+"""Memory limit of all processes of a stage: two workers with a decoder each; a JVM of 1 GiB with Python workers."""
 DISK_BYTES = {
     "raw_csv": DOWNLOADS * MAX_FILE_BYTES + 10_000_000,
     "dedup_parquet": 30_000_000,
     "image_shards": 30_000_000,
 }
-"""The store, staging, temporary files and Dagster's own. A download holds no more than a file may have, and is removed
-when it is refused."""
+"""Disk limits for the store, staging, temporary files and Dagster. A refused download is deleted."""
 REACHED_BY_REDIRECT = ("dns-rebind-99.test",)
 
 
 @pytest.fixture(scope="module", params=[HEALTHY, HOSTILE])
 def hosts(request: pytest.FixtureRequest) -> str:
-    """Whether there are healthy hosts beside the hostile ones."""
+    """Whether there are healthy hosts in addition to the hostile ones."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, hosts: str) -> Path:
-    """The folder of a whole run."""
+    """Run all stages and return their folder."""
     folder = tmp_path_factory.mktemp("hostile")
     for name in ("temporary", "dagster_home"):
         (folder / name).mkdir()
@@ -105,7 +104,7 @@ def manifests(hostile: Dataset, asset: str) -> list[Manifest]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_ends_well_within_its_bounds(folder: Path, report: dict[str, Any], stage: str) -> None:
+def test_a_stage_stays_within_its_limits(folder: Path, report: dict[str, Any], stage: str) -> None:
     used = report[stage]
     assert used["status"] == 0, (folder / f"{stage}.log").read_text()[-3_000:]
     assert used["seconds"] < LIMIT_S
@@ -114,7 +113,7 @@ def test_a_stage_ends_well_within_its_bounds(folder: Path, report: dict[str, Any
     assert used["disk"] < DISK_BYTES[stage]
 
 
-def test_the_watch_sees_what_must_not_be(report: dict[str, Any]) -> None:
+def test_the_network_watch_detects_forbidden_connections(report: dict[str, Any]) -> None:
     assert {(METADATA, "tcp", 80), ("127.0.0.1", "tcp", 80), ("::1", "tcp", 80), ("10.0.0.1", "tcp", 22)} <= {
         tuple(each) for each in report["control"]
     }
@@ -135,7 +134,7 @@ def allowed(stage: str, crawl: HostileCrawl) -> Callable[[str, str, int], bool]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_nothing_but_the_name_server_and_public_hosts_is_asked(
+def test_only_the_name_server_and_public_hosts_are_contacted(
     report: dict[str, Any], crawl: HostileCrawl, stage: str
 ) -> None:
     check = allowed(stage, crawl)
@@ -145,12 +144,12 @@ def test_nothing_but_the_name_server_and_public_hosts_is_asked(
         assert any(ipaddress.ip_address(address) in PUBLIC for address, *_ in asked if ":" not in address)
 
 
-def test_nothing_that_lies_inside_is_stored(hostile: Dataset) -> None:
+def test_no_content_of_private_hosts_is_stored(hostile: Dataset) -> None:
     for path in Path(hostile.root).rglob("*"):
         assert not path.is_file() or b"SECRET|" not in path.read_bytes(), path
 
 
-def test_every_file_of_the_source_is_fetched_or_has_its_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
+def test_every_source_file_is_fetched_or_has_a_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
     (manifest,) = manifests(hostile, "raw_csv")
     assert manifest.counts.rows_in == len(crawl.files) + len(crawl.pages)
     assert {entry.path for entry in manifest.files} == {f"raw_csv/{name}" for name in crawl.files}
@@ -161,7 +160,7 @@ def test_every_file_of_the_source_is_fetched_or_has_its_reason(hostile: Dataset,
     }  # fmt: skip
 
 
-def test_every_row_of_the_files_is_kept_or_has_its_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
+def test_every_row_is_kept_or_has_a_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
     reasons: Counter[str] = Counter()
     kept: list[str] = []
     for number, manifest in enumerate(manifests(hostile, "dedup_parquet")):
@@ -175,7 +174,7 @@ def test_every_row_of_the_files_is_kept_or_has_its_reason(hostile: Dataset, craw
     assert set(absurd) <= set(ABSURD_URLS)
 
 
-def test_every_row_of_the_shards_has_its_image_or_a_reason_of_its_kind(hostile: Dataset, crawl: HostileCrawl) -> None:
+def test_every_row_of_the_shards_has_an_image_or_an_expected_reason(hostile: Dataset, crawl: HostileCrawl) -> None:
     found: dict[str, Reason] = {}
     for manifest in manifests(hostile, "image_shards"):
         table = pq.read_table(Path(hostile.root) / hostile.name / "image_shards" / f"{manifest.key}.parquet")
@@ -192,6 +191,6 @@ def test_every_row_of_the_shards_has_its_image_or_a_reason_of_its_kind(hostile: 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_invariants_hold(hostile: Dataset, stage: str) -> None:
+def test_the_row_count_invariants_hold(hostile: Dataset, stage: str) -> None:
     numbers = tuple(stage_named(stage).handle.numbers(hostile.layout))
     assert verify(hostile, stage, numbers, lambda: pytest.fail("no model is needed")) == {}

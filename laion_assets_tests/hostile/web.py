@@ -14,7 +14,7 @@ SECRET = answer(b"SAMPLE_ID|URL|TEXT|similarity\nSECRET|http://x.test/|token|0.3
 
 
 def pages_of(crawl: HostileCrawl) -> dict[str, Talk]:
-    """Every path of every host; what lies inside answers with a secret."""
+    """Return the pages of every host by path. Private services respond with a secret."""
     pages = {f"/{name}.jpg": kind.talk for name, kind in KINDS.items() if kind.talk is not None}
     pages |= {"/healthy.jpg": answer(IMAGE), "/latest/meta-data/iam": SECRET, "/": SECRET, "/metadata": SECRET}
     pages |= {f"/csv/{name}": answer(body) for name, body in crawl.files.items()} | crawl.pages
@@ -24,7 +24,7 @@ def pages_of(crawl: HostileCrawl) -> dict[str, Talk]:
 
 
 def serve(crawl: HostileCrawl, trusted: Path, other: Path) -> list[Site]:
-    """Begin to listen; `trusted` and `other` are PEM files of a certificate that clients trust and of one that not."""
+    """Start to listen. `trusted` and `other` are PEM files of a trusted and an untrusted certificate."""
     pages = pages_of(crawl)
     sites = []
     for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):

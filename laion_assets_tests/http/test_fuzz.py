@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from laion_assets.errors import SourceError
-from laion_assets.http.listings.listing import below
-from laion_assets.http.listings.listing_page import entries_of
+from laion_assets.http.listings.listing import resolve_link
+from laion_assets.http.listings.listing_page import parse_links
 from laion_assets.http.messages.content_coding import StreamDecoder, content_coding
 from laion_assets.http.messages.dates import parse_date, retry_after_s
 from laion_assets.http.messages.framing import chunk_size, content_range, framing_of
@@ -30,7 +30,7 @@ from laion_assets.http.messages.validators import range_validator, valid_date, v
 from laion_assets.http.sources.async_connection import Connection, RateWindow, Response, read_plain
 from laion_assets.http.urls.target import follow, parse_target
 from laion_assets.reasons import Rejection
-from laion_assets.stages.raw_csv.sources.url_list import _lines, _path_of, _plain
+from laion_assets.stages.raw_csv.sources.url_list import _decode, _path_of, _split_lines
 
 BOUNDED = settings(
     max_examples=300, deadline=2_000, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
@@ -230,9 +230,9 @@ def test_damaged_bodies_are_decoded_or_refused(coding: str, body: bytes, place: 
 @given(PAGES, KINDS)
 def test_a_page_has_links_or_is_refused_by_name(page: str, kind: str) -> None:
     try:
-        for entry in entries_of(page, kind, "http://a.test/"):
+        for entry in parse_links(page, kind, "http://a.test/"):
             assert -1 <= entry.size < 1 << 63
-            below("http://a.test/", "http://a.test/x/", entry.href)
+            resolve_link("http://a.test/", "http://a.test/x/", entry.href)
     except SourceError:
         pass
 
@@ -241,9 +241,9 @@ def test_a_page_has_links_or_is_refused_by_name(page: str, kind: str) -> None:
 @given(st.lists(URLS, max_size=5), st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 9), st.booleans())
 def test_a_list_is_read_line_by_line_however_it_is_cut(urls: list[str], end: str, step: int, packed: bool) -> None:
     content = end.join(urls).encode("utf-8", "replace")
-    pieces = list(_plain(gzip.compress(content), "x")) if packed else [content]
+    pieces = list(_decode(gzip.compress(content), "x")) if packed else [content]
     whole = b"".join(pieces)
-    lines = list(_lines((whole[at : at + step] for at in range(0, len(whole), step)), "x"))
+    lines = list(_split_lines((whole[at : at + step] for at in range(0, len(whole), step)), "x"))
     expected = whole.removeprefix(b"\xef\xbb\xbf").splitlines()
     assert [line for _, line in lines] == [line.decode(errors="replace") for line in expected]
     for _, line in lines:
@@ -255,7 +255,7 @@ def test_a_list_is_read_line_by_line_however_it_is_cut(urls: list[str], end: str
 
 def listing(page: str, kind: str = "text/html") -> None:
     with contextlib.suppress(SourceError):
-        for _ in entries_of(page, kind, "http://a.test/"):
+        for _ in parse_links(page, kind, "http://a.test/"):
             pass
 
 

@@ -1,16 +1,15 @@
-"""The whole rehearsal in one backfill, with the run's process, the daemon and the web server killed (-9) meanwhile.
+"""Backfill the whole rehearsal while the run's process, the daemon and the web server are killed with SIGKILL.
 
     python -m laion_assets_tests.kills.backfill --undisturbed HOME    make test-backfill-kills
 
-The services are those of `deploy/` over a real PostgreSQL. The backfill of all partitions is launched through the web
-server; then one of the three is killed at random moments, each as often as the others, and, where it is a service,
-started again. At the end
+The services are those of `deploy/` with a real PostgreSQL. The backfill of all partitions is launched through the web
+server. Then one of the three is killed at random moments, each equally often. Services are started again. At the end
 
-* the backfill, or the one launched to go on where it ended, is complete, and so is every partition on disk;
-* nothing that was complete at a kill was made again: its manifest is the same file, and Dagster was told once that a
-  run made it;
-* every partition has the content of an undisturbed run, whose files lie below HOME/data (`bench/graph.py --keep`), up
-  to the embeddings; the indices hold as many vectors.
+* the backfill, or a later one that continues it, is complete, and so is every partition on disk;
+* no partition that was complete at a kill was rebuilt: its manifest is the same file, and Dagster has one event that a
+  run built it;
+* every partition up to the embeddings has the content of an undisturbed run in HOME/data (`bench/graph.py --keep`), and
+  the indices have as many vectors.
 """
 
 import argparse
@@ -47,21 +46,21 @@ TARGETS = ("run", "daemon", "webserver")
 LIMIT_S = 3_600
 _FIRST_S, _APART_S = 30.0, (15.0, 150.0)
 _BACK_S = 180
-"""How long the web server may take to be back, beside all the work of the backfill."""
+"""Seconds that the web server may take to start again during the backfill."""
 _LEFT = ("REQUESTED", "CANCELING", "FAILING")
-_MADE = """
+_BUILT = """
 SELECT asset_key, "partition", count(*) FROM event_logs
 WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND jsonb_path_exists(event::jsonb,
   '$.dagster_event.event_specific_data.materialization.metadata_entries[*]
    ? (@.label == "built_by_this_run" && @.entry_data.value == true)')
 GROUP BY asset_key, "partition"
 """
-"""Partitions that a run said to have made, and how often."""
+"""Partitions that a run reported as built, and how often."""
 
 
 @dataclass
 class Report:
-    """What happened."""
+    """Kills, complete partitions at each kill, and backfills."""
 
     kills: Counter[str] = field(default_factory=Counter)
     complete_at_kills: list[int] = field(default_factory=list)
@@ -77,7 +76,7 @@ class Report:
 
 
 def backfill_killed_often(served: Deployment, database: Database, kills: int, chance: random.Random) -> Report:
-    """Backfill all of the rehearsal with so many kills. Raises AssertionError where something is lost or made twice."""
+    """Backfill all of the rehearsal with `kills` kills. Raises AssertionError if a partition is lost or built twice."""
     dataset = replace(REHEARSAL, root=str(served.home / "data"))
     report, started = Report(), time.monotonic()
     due = started + _FIRST_S
@@ -94,31 +93,31 @@ def backfill_killed_often(served: Deployment, database: Database, kills: int, ch
             target = chance.choice([target for target in TARGETS if report.kills[target] == least])
             if _kill(served, target):
                 report.kills[target] += 1
-                again = _made_again(kept, found := _manifests(dataset))
-                assert not again, f"complete and made again: {again[:10]}"
+                again = _find_rebuilt(kept, found := _read_manifests(dataset))
+                assert not again, f"complete and rebuilt: {again[:10]}"
                 kept = found
                 report.complete_at_kills.append(len(kept))
-                _say(f"killed the {target}; {len(kept):,} partitions are complete")
+                _log(f"killed the {target}; {len(kept):,} partitions are complete")
         time.sleep(1)
         status = served.page.graphql(BACKFILL, id=backfill)["partitionBackfillOrError"]["status"]
         if status not in _LEFT:
-            _say(f"backfill {backfill} ended as {status}")
+            _log(f"backfill {backfill} ended as {status}")
             if status == "COMPLETED_SUCCESS":
                 break
-            backfill = ""  # as a person does who sees it: launched again, it goes on with what is missing
+            backfill = ""  # launched again, as an operator does, it continues with the missing partitions
     report.seconds = time.monotonic() - started
     assert report.kills.total() == kills, f"the backfill ended before all kills: {report}"
-    again = _made_again(kept, _manifests(dataset))
-    assert not again, f"complete and made again: {again[:10]}"
-    made = database.execute(_MADE)
-    assert len(made) > 0.9 * dataset.layout.shards, f"only {len(made):,} partitions were told as made"
-    twice = [row for row in made if row[2] > 1]
-    assert not twice, f"told as made twice: {twice[:10]}"
+    again = _find_rebuilt(kept, _read_manifests(dataset))
+    assert not again, f"complete and rebuilt: {again[:10]}"
+    built = database.execute(_BUILT)
+    assert len(built) > 0.9 * dataset.layout.shards, f"only {len(built):,} partitions were reported as built"
+    twice = [row for row in built if row[2] > 1]
+    assert not twice, f"reported as built twice: {twice[:10]}"
     return report
 
 
 def compare(dataset: Dataset, undisturbed: Dataset) -> None:
-    """All partitions complete, with the undisturbed content. Raises AssertionError naming the first that are not."""
+    """Check that all partitions are complete with the undisturbed content. Raises AssertionError."""
     ours, theirs = DatasetStatus(dataset), DatasetStatus(undisturbed)
     for stage in PIPELINE:
         found, expected = ours.states(stage), theirs.states(stage)
@@ -127,22 +126,22 @@ def compare(dataset: Dataset, undisturbed: Dataset) -> None:
         for here, there in zip(found, expected, strict=True):
             assert here.manifest is not None
             assert there.manifest is not None, f"the undisturbed {stage} {here.key} is missing"
-            assert here.manifest.counts == there.manifest.counts, f"{stage} {here.key} has other counts"
+            assert here.manifest.counts == there.manifest.counts, f"{stage} {here.key} has different counts"
             if stage in (DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS):
-                assert here.manifest.content == there.manifest.content, f"{stage} {here.key} has other bytes"
+                assert here.manifest.content == there.manifest.content, f"{stage} {here.key} has different bytes"
     store = Store.of(dataset)
     assert store.local_root is not None
     left = [str(path) for path in (store.local_root / "staging").rglob("*") if path.is_file()]
-    assert not left, f"left in staging: {left[:10]}"
+    assert not left, f"orphaned staging files: {left[:10]}"
 
 
 def _kill(served: Deployment, target: str) -> bool:
-    """Kill with -9; whether there was anything to kill. A service is started again a moment later."""
+    """Kill with SIGKILL. Return whether there was a process to kill. A service is started again."""
     if target != "run":
         served.kill(target)
         time.sleep(2)
         served.start(target)
-        _wait_for_page(served)
+        _wait_for_web_server(served)
         return True
     run = next(_run_processes(served), None)
     if run is None:
@@ -152,7 +151,7 @@ def _kill(served: Deployment, target: str) -> bool:
 
 
 def _run_processes(served: Deployment) -> Iterator[psutil.Process]:
-    """Processes of runs: what a code server spawned, and not what these start themselves."""
+    """Yield the processes of runs, which a code server has spawned, without their own children."""
     for child in psutil.Process(served.processes["code_rehearsal"].pid).children(recursive=True):
         try:
             if "spawn_main" in " ".join(child.cmdline()):
@@ -161,15 +160,15 @@ def _run_processes(served: Deployment) -> Iterator[psutil.Process]:
             continue
 
 
-def _wait_for_page(served: Deployment) -> None:
+def _wait_for_web_server(served: Deployment) -> None:
     ends = time.monotonic() + _BACK_S
     while REHEARSAL.name not in served.page.loaded()[0]:
-        assert time.monotonic() < ends, f"the web server did not come back within {_BACK_S} s"
+        assert time.monotonic() < ends, f"the web server did not start again within {_BACK_S} s"
         time.sleep(0.5)
 
 
-def _manifests(dataset: Dataset) -> dict[str, tuple[int, int]]:
-    """Number and time of each manifest's file, by asset and key."""
+def _read_manifests(dataset: Dataset) -> dict[str, tuple[int, int]]:
+    """Return inode and time of each manifest's file, by asset and key."""
     store = Store.of(dataset)
     found = {}
     for stage in (DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS, KNN_INDICES):
@@ -183,11 +182,11 @@ def _manifests(dataset: Dataset) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _made_again(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]]) -> list[str]:
+def _find_rebuilt(before: dict[str, tuple[int, int]], now: dict[str, tuple[int, int]]) -> list[str]:
     return sorted(name for name, file in before.items() if now.get(name) != file)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
 
 
@@ -203,14 +202,14 @@ def main() -> None:
         state.key for stage in PIPELINE for state in DatasetStatus(undisturbed).states(stage) if not state.manifest
     ]
     if missing:
-        sys.exit(f"{options.undisturbed} lacks {len(missing):,} partitions: make it with bench/graph.py --keep.")
-    _say(f"seed {seed}")
+        sys.exit(f"{options.undisturbed} lacks {len(missing):,} partitions. Build it with bench/graph.py --keep.")
+    _log(f"seed {seed}")
     with tempfile.TemporaryDirectory(prefix="laion-assets-kills-") as folder, postgres() as database:
         home = Path(folder)
         with deployment(home, database) as served:
             report = backfill_killed_often(served, database, options.kills, random.Random(seed))
         compare(replace(REHEARSAL, root=str(home / "data")), undisturbed)
-    print(f"all partitions complete, nothing made twice, the undisturbed content: {report}")
+    print(f"all partitions complete with the undisturbed content, none built twice: {report}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Kills runs over a set of shards with -9 at random moments, and holds what they end in against an undisturbed run.
+"""Kill runs that build shards with SIGKILL at random moments, and compare the result with an undisturbed run.
 
     python -m laion_assets_tests.kills.harness --kills 200 --seed 7     (make test-kills KILLS=200)
 
-A round starts from nothing, or from shards half of whose rows failed, which are retried. Its runs are killed (the
-whole process group, the parent alone, or one worker alone, whose run goes on) and started again until one ends by
-itself with nothing left to do. Then every shard has to be complete and byte for byte the undisturbed one, nothing may
-be staged, and no process may be left.
+A round starts without shards, or with shards in which half of the rows failed, which are retried. Its runs are killed
+(the whole process group, the parent alone, or one worker, whose run continues) and started again until one completes
+all shards. Then every shard must be complete with the bytes of the undisturbed run, nothing may be staged, and no
+process may be left.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store
-from laion_assets_tests.kills.held_victim import Victim, victim_of
+from laion_assets_tests.kills.held_victim import Victim, start_victim
 from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
 from laion_assets_tests.stages.image_shards.site import answer, running
@@ -40,13 +40,13 @@ from laion_assets_tests.stages.image_shards.site import answer, running
 SHARDS, ROWS_A_SHARD, WORKERS = 12, 6, 2
 TARGETS = ("group", "group", "parent", "worker", "worker")
 END_S = 5.0
-"""How long a process may take to be gone. Those that look for their parent are gone in milliseconds."""
+"""Seconds in which all processes of a killed run must end. Most end in milliseconds."""
 
 
 class Pace(NamedTuple):
-    """How long an undisturbed run's workers import, and how long they make shards then, in seconds.
+    """Duration in seconds of an undisturbed run's start and of its work after that.
 
-    A quarter of the kills falls anywhere in the first, the others anywhere in the second.
+    A quarter of the kills is at a random moment of the start, the others are during the work.
     """
 
     start_s: float
@@ -55,7 +55,7 @@ class Pace(NamedTuple):
 
 @dataclass
 class Report:
-    """What was done: kills by target and moment, rounds, runs, and the longest time any process took to be gone."""
+    """Kills by target and moment, rounds, runs, and the longest time that a process took to end."""
 
     kills: Counter[str] = field(default_factory=Counter)
     rounds: Counter[str] = field(default_factory=Counter)
@@ -67,7 +67,7 @@ class Report:
         rounds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.rounds.items()))
         return (
             f"{self.kills.total()} kills ({killed}) in {self.runs} runs and {self.rounds.total()} rounds ({rounds}): "
-            "every round ended in the undisturbed bytes; the last process of a killed or ended run was gone within "
+            "every round gave the undisturbed bytes; all processes of a killed or completed run ended within "
             f"{self.longest_end_s:.2f} s"
         )
 
@@ -75,9 +75,9 @@ class Report:
 def kill_often(
     kills: int, seed: int, folder: Path, deadline_s: float = 1e9, log: Callable[[str], None] = lambda line: None
 ) -> Report:
-    """Kill so many times, or until the deadline, and check each round's end; `say` gets lines of progress.
+    """Kill runs `kills` times, or until the deadline, and check the result of each round. `log` gets progress lines.
 
-    Raises AssertionError naming seed and round.
+    Raises AssertionError with seed and round.
     """
     report, chance, started = Report(), random.Random(seed), time.monotonic()
     rows = [f"/{n}.jpg" for n in range(SHARDS * ROWS_A_SHARD)]
@@ -86,28 +86,28 @@ def kill_often(
     limits = replace(IMAGES.fetch, deadline_s=20.0, connect_timeout_s=10.0)
     images = replace(IMAGES, fetch=limits, processes=WORKERS, threads=2)
     with running(dict(good)) as site:
-        urls = [(site.url(path), f"picture {path}") for path in rows]
+        urls = [(site.url(path), f"image {path}") for path in rows]
         undisturbed = dataset_of(folder / "undisturbed", urls, site.resolve, SHARDS, images)
-        _make(undisturbed)
+        _build(undisturbed)
         fresh = dataset_of(folder / "fresh", urls, site.resolve, SHARDS, images)
         half = dataset_of(folder / "half", urls, site.resolve, SHARDS, images)
         site.pages |= bad
-        _make(half)
+        _build(half)
         site.pages |= good
         work = replace(fresh, root=str(folder / "work"))
         progress = Progress(log, "kills", kills, "rounds", every_s=20)
-        with victim_of(folder, work) as victim:
+        with start_victim(folder, work) as victim:
             paces = {}
-            for kind, before in (("made", fresh), ("retried", half)):
-                _begin_with(before, work)
-                pace = paces[kind] = _pace(victim, work, kind)
+            for kind, before in (("built", fresh), ("retried", half)):
+                _copy_dataset(before, work)
+                pace = paces[kind] = _measure_pace(victim, work, kind)
                 log(f"undisturbed ({kind}): {pace.start_s:.2f} s to its first shard, {pace.work_s:.2f} s from there")
             while report.kills.total() < kills and time.monotonic() - started < deadline_s:
-                kind, before = chance.choice([("made", fresh), ("retried", half)])
-                _begin_with(before, work)
+                kind, before = chance.choice([("built", fresh), ("retried", half)])
+                _copy_dataset(before, work)
                 try:
-                    _round(victim, work, kind, kills, paces[kind], chance, report)
-                    _compare(work, undisturbed)
+                    _run_round(victim, work, kind, kills, paces[kind], chance, report)
+                    _check_result(work, undisturbed)
                 except AssertionError as error:
                     where = f"seed {seed}, round {report.rounds.total()} ({kind}), {report.kills.total()} kills"
                     raise AssertionError(f"{where}: {error}") from error
@@ -116,36 +116,36 @@ def kill_often(
     return report
 
 
-def _begin_with(before: Dataset, work: Dataset) -> None:
+def _copy_dataset(before: Dataset, work: Dataset) -> None:
     shutil.rmtree(work.root, ignore_errors=True)
     shutil.copytree(before.root, work.root)
 
 
-def _pace(victim: Victim, work: Dataset, kind: str) -> Pace:
+def _measure_pace(victim: Victim, work: Dataset, kind: str) -> Pace:
     began, started = time.time(), time.monotonic()
     victim.start(kind)
-    status = victim.status(60, lambda: _begun_since(_staging(work), began))
-    assert status is None, f"an undisturbed run ended with {status} before a shard was begun"
+    status = victim.wait_for_status(60, lambda: _has_started_since(_staging_folder(work), began))
+    assert status is None, f"an undisturbed run ended with {status} before it started a shard"
     begun = time.monotonic()
-    assert victim.status(120) == 0, "an undisturbed run failed"
+    assert victim.wait_for_status(120) == 0, "an undisturbed run failed"
     return Pace(begun - started, time.monotonic() - begun)
 
 
-def _staging(work: Dataset) -> Path:
+def _staging_folder(work: Dataset) -> Path:
     root = Store.of(work).local_root
     assert root is not None
     return root / "staging" / IMAGE_SHARDS
 
 
-def _make(dataset: Dataset) -> None:
+def _build(dataset: Dataset) -> None:
     for shard in range(SHARDS):
         ShardTask(dataset, shard).run()
 
 
-def _round(
+def _run_round(
     victim: Victim, work: Dataset, kind: str, kills: int, pace: Pace, chance: random.Random, report: Report
 ) -> None:
-    staging = _staging(work)
+    staging = _staging_folder(work)
     while True:
         report.runs += 1
         began = time.time()
@@ -154,41 +154,41 @@ def _round(
         while status is None and report.kills.total() < kills:
             moment = chance.choice(("starting", "working", "working", "working"))
             if moment == "starting":
-                status = victim.status(chance.uniform(0, pace.start_s))
+                status = victim.wait_for_status(chance.uniform(0, pace.start_s))
             else:
-                status = victim.status(60, lambda began=began: _begun_since(staging, began))
+                status = victim.wait_for_status(60, lambda began=began: _has_started_since(staging, began))
                 if status is None:
-                    status = victim.status(chance.uniform(0, pace.work_s))
+                    status = victim.wait_for_status(chance.uniform(0, pace.work_s))
             if status is None:
                 target = chance.choice(TARGETS)
                 if _kill(pid, target, chance):
                     report.kills[f"{target} {moment}"] += 1
                     if target != "worker":
-                        status = victim.status(END_S)
+                        status = victim.wait_for_status(END_S)
         if status is None:
-            status = victim.status(120)
+            status = victim.wait_for_status(120)
         assert status is not None, "a run that was not killed did not end within 120 s"
         assert status in (0, 1, -signal.SIGKILL), f"a run ended with status {status}"
         killed = time.monotonic()
-        left = _session(pid)
+        left = _list_session(pid)
         while left and time.monotonic() - killed < END_S:
             time.sleep(0.02)
-            left = _session(pid)
-        assert not left, f"processes {left} outlived their run by {END_S:g} s"
+            left = _list_session(pid)
+        assert not left, f"processes {left} still ran {END_S:g} s after their run"
         report.longest_end_s = max(report.longest_end_s, time.monotonic() - killed)
         if status == 0:
             return
 
 
-def _begun_since(staging: Path, moment: float) -> bool:
-    """Whether an attempt at a shard was begun since."""
+def _has_started_since(staging: Path, moment: float) -> bool:
+    """Whether a shard was started after `moment`."""
     with contextlib.suppress(FileNotFoundError):
         return staging.stat().st_mtime > moment
     return False
 
 
 def _kill(pid: int, target: str, chance: random.Random) -> bool:
-    """Kill with -9; whether there was anything to kill."""
+    """Kill with SIGKILL. Return whether there was a process to kill."""
     with contextlib.suppress(ProcessLookupError, psutil.Error):
         if target == "group":
             os.killpg(pid, signal.SIGKILL)
@@ -203,8 +203,8 @@ def _kill(pid: int, target: str, chance: random.Random) -> bool:
     return False
 
 
-def _session(sid: int) -> list[int]:
-    """Living processes of a session."""
+def _list_session(sid: int) -> list[int]:
+    """Return the running processes of a session."""
     found = []
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError, psutil.Error):
@@ -213,16 +213,16 @@ def _session(sid: int) -> list[int]:
     return found
 
 
-def _compare(work: Dataset, undisturbed: Dataset) -> None:
+def _check_result(work: Dataset, undisturbed: Dataset) -> None:
     store = Store.of(work)
     assert store.local_root is not None
     left = [str(path) for path in (store.local_root / "staging").rglob("*") if path.is_file()]
-    assert not left, f"left in staging: {left}"
+    assert not left, f"orphaned staging files: {left}"
     foreign = [path.name for path in (store.local_root / IMAGE_SHARDS).iterdir() if path.name.startswith(".")]
-    assert not foreign, f"left among the shards: {foreign}"
+    assert not foreign, f"orphaned files among the shards: {foreign}"
     here, there = published(work), published(undisturbed)
     different = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
-    assert not different, f"not the undisturbed bytes: {different}"
+    assert not different, f"bytes differ from the undisturbed run: {different}"
     ours, theirs = DatasetStatus(work), DatasetStatus(undisturbed)
     for shard in range(SHARDS):
         state, expected = ours.state(IMAGE_SHARDS, shard), theirs.state(IMAGE_SHARDS, shard)
@@ -231,11 +231,11 @@ def _compare(work: Dataset, undisturbed: Dataset) -> None:
         assert expected.manifest is not None
         problem = disagreement(store, state.manifest, hashes=True)
         assert problem is None, problem
-        assert _facts(state.manifest.to_json()) == _facts(expected.manifest.to_json())
+        assert _read_facts(state.manifest.to_json()) == _read_facts(expected.manifest.to_json())
 
 
-def _facts(manifest: bytes) -> dict[str, object]:
-    """A manifest without what a run's own course puts there: times, requests, and the stats file with its durations."""
+def _read_facts(manifest: bytes) -> dict[str, object]:
+    """Return a manifest without times, requests and the stats file, which differ between runs."""
     facts = json.loads(manifest)
     for name in ("committed_at", "seconds"):
         del facts[name]

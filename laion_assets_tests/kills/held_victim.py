@@ -1,4 +1,4 @@
-"""The process that is killed at making shards, as the harness holds it: runs are started and waited for by pipe."""
+"""The harness's handle of the process that is killed while it builds shards: starts runs and waits for them by pipe."""
 
 import contextlib
 import os
@@ -15,8 +15,8 @@ from laion_assets.dataset.dataset import Dataset
 
 
 @contextlib.contextmanager
-def victim_of(folder: Path, dataset: Dataset) -> Iterator["Victim"]:
-    """A process that makes `dataset` when told to; its log lies in `folder`."""
+def start_victim(folder: Path, dataset: Dataset) -> Iterator["Victim"]:
+    """Start a process that builds `dataset` on request. Its log is in `folder`."""
     (folder / "dataset").write_bytes(pickle.dumps(dataset))
     with (folder / "victim.log").open("ab") as log:
         process = subprocess.Popen(
@@ -35,7 +35,7 @@ def victim_of(folder: Path, dataset: Dataset) -> Iterator["Victim"]:
 
 
 class Victim:
-    """The process that forks runs; one run at a time."""
+    """A process that forks one run at a time."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -48,14 +48,14 @@ class Victim:
             self._lines.put(line)
 
     def start(self, kind: str) -> int:
-        """Start a run; its process id, which is its session's too."""
+        """Start a run. Return its process id, which is also its session id."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{'retry' if kind == 'retried' else 'make'}\n")
+        self._process.stdin.write(f"{'retry' if kind == 'retried' else 'build'}\n")
         self._process.stdin.flush()
         return int(self._lines.get(timeout=60))
 
-    def status(self, wait_s: float, until: Callable[[], bool] = lambda: False) -> int | None:
-        """The run's exit status, None while it runs after that time, or as soon as `until` says so."""
+    def wait_for_status(self, wait_s: float, until: Callable[[], bool] = lambda: False) -> int | None:
+        """Wait for the run's exit status. Return None after `wait_s`, or as soon as `until` returns true."""
         ends = time.monotonic() + wait_s
         while not until() and (left := ends - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):

@@ -1,8 +1,7 @@
-"""A process that makes shards and is killed at it: `python -m laion_assets_tests.kills.victim`.
+"""A process that builds shards and is killed meanwhile: `python -m laion_assets_tests.kills.victim`.
 
-It forks a run for each line of its standard input, `make` or `retry`; the run's workers are processes of their own, as
-ever. It prints the run's process id, and when the run has ended its exit status (negative: the signal). A run has a
-session of its own.
+It forks a run for each line of its standard input, `build` or `retry`. The run has its own session, and starts its own
+worker processes as usual. The process prints the run's process id, and at its end the exit status (negative: a signal).
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Commands as a container's user: a number without an entry in /etc/passwd, without HOME or a login name."""
+"""Run commands as a container's user: a user id without an entry in /etc/passwd, without HOME or a login name."""
 
 import os
 import subprocess
@@ -21,14 +21,14 @@ _MAPPED = ("unshare", "--user", f"--map-user={UID}", f"--map-group={UID}")
 
 @cache
 def can_map_users() -> bool:
-    """Whether this machine lets us make a user namespace; else only root can become another user."""
+    """Whether this machine allows a user namespace. If not, only root can become another user."""
     return subprocess.run([*_MAPPED, "true"], capture_output=True).returncode == 0
 
 
 def run_nameless(
     command: Sequence[str], environment: Mapping[str, str] | None = None, **options: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command as user 54321; its output is text."""
+    """Run a command as user 54321, with its output as text."""
     kept = {name: value for name, value in os.environ.items() if name not in _NAMES} | dict(environment or {})
     mapped = can_map_users()
     return subprocess.run(  # type: ignore[call-overload, no-any-return]

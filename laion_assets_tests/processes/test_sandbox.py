@@ -1,7 +1,7 @@
-"""What code in the decoder's process can no longer do: each layer of the sandbox alone, and the process itself.
+"""Operations that the decoder's sandbox denies: each layer alone, and the decoder process itself.
 
-The child processes here apply the sandbox as the decoder does and then try what an attacker would try. Layers that this
-kernel lacks are not in force anywhere; the tests ask of each what `available` says.
+The child processes apply the sandbox as the decoder does, and then try an attacker's operations. Layers that the kernel
+does not support are not applied; the tests expect those in `available`.
 """
 
 import json
@@ -47,7 +47,7 @@ def fork():
     if os.fork() == 0:
         os._exit(0)
 
-attempts = {
+operations = {
     "open": lambda: open("/etc/passwd").close(),
     "create": lambda: open(sys.argv[3], "w").close(),
     "list": lambda: os.listdir("/"),
@@ -77,7 +77,7 @@ MODE
 results = {}
 for name in chosen:
     try:
-        attempts[name]()
+        operations[name]()
         results[name] = "done"
     except OSError as error:
         results[name] = error.errno
@@ -102,8 +102,8 @@ BY_FILES = ["open", "create", "list", "delete", "process list", "its own memory 
 BY_RESOURCES = ["more file size", "more descriptors"]
 
 
-def attempted(tmp_path, mode, names):
-    """What each attempt came to, "done" or its error number, in a process with this part of the sandbox."""
+def try_operations(tmp_path, mode, names):
+    """Return the result of each operation, "done" or its error number, in a process with this part of the sandbox."""
     victim = tmp_path / "victim"
     victim.write_text("here")
     name = f"laion-assets-test-{os.getpid()}"
@@ -119,40 +119,40 @@ def attempted(tmp_path, mode, names):
     return json.loads(done.stdout)
 
 
-def test_the_attempts_succeed_without_a_sandbox(tmp_path):
-    """So that the others do not fail for another reason."""
+def test_all_operations_succeed_without_a_sandbox(tmp_path):
+    """Shows that the operations fail only because of the sandbox."""
     names = [name for name in BY_FILES if name != "exec"]
     names += ["stat", "socket", "TCP", "abstract socket", "fork", "thread", "signal the parent", "new program code"]
     names += BY_RESOURCES
-    assert attempted(tmp_path, "nothing", names) == dict.fromkeys(names, "done")
+    assert try_operations(tmp_path, "nothing", names) == dict.fromkeys(names, "done")
 
 
 @pytest.mark.parametrize("mode", ["everything", "system calls"])
-def test_no_file_socket_process_or_signal_by_system_calls(tmp_path, mode):
+def test_seccomp_denies_files_sockets_processes_and_signals(tmp_path, mode):
     wanted = dict.fromkeys(BY_SYSTEM_CALLS, 1) | {
         "a system call by its 32-bit number": 38, "a later system call": 38,
     }  # fmt: skip
-    found = attempted(tmp_path, mode, BY_SYSTEM_CALLS)
+    found = try_operations(tmp_path, mode, BY_SYSTEM_CALLS)
     assert (found == wanted) is ("seccomp" in LAYERS)
 
 
-def test_no_file_by_landlock_alone(tmp_path):
-    found = attempted(tmp_path, "files", BY_FILES)
+def test_landlock_alone_denies_files(tmp_path):
+    found = try_operations(tmp_path, "files", BY_FILES)
     assert (set(found.values()) == {13}) is ("Landlock" in LAYERS)
 
 
-def test_no_connection_or_signal_by_a_recent_landlock_alone(tmp_path):
+def test_recent_landlock_alone_denies_connections_and_signals(tmp_path):
     version = int(LAYERS.partition("Landlock ")[2].partition(",")[0] or 0)
-    found = attempted(tmp_path, "files", ["TCP", "abstract socket", "signal the parent"])
+    found = try_operations(tmp_path, "files", ["TCP", "abstract socket", "signal the parent"])
     assert found["TCP"] == (13 if version >= 4 else "done")
     assert [found["abstract socket"], found["signal the parent"]] == ([1, 1] if version >= 6 else ["done", "done"])
 
 
-def test_resource_limits_alone(tmp_path):
-    assert attempted(tmp_path, "resources", BY_RESOURCES) == {"more file size": 27, "more descriptors": 24}
+def test_resource_limits_alone_limit_file_size_and_descriptors(tmp_path):
+    assert try_operations(tmp_path, "resources", BY_RESOURCES) == {"more file size": 27, "more descriptors": 24}
 
 
-def test_the_layers_in_force_are_those_available():
+def test_all_available_layers_are_applied():
     with Decoder(ImageSettings()):
         assert decoder_process.sandbox_in_force() == LAYERS
     process = psutil.Process(decoder_process.running_process())
@@ -165,7 +165,7 @@ def test_the_layers_in_force_are_those_available():
     assert resource.prlimit(process.pid, resource.RLIMIT_AS)[1] < 8 << 30
 
 
-def test_the_environment_and_the_descriptors_of_the_worker_stay_with_it(monkeypatch, tmp_path):
+def test_the_decoder_does_not_inherit_environment_and_descriptors(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("LAION_ASSETS_ROOT", "s3://private")
     decoder_process._stop_running()
@@ -199,7 +199,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_every_format_is_decoded_and_encoded_in_the_sandbox_as_outside(exact):
+def test_every_format_gives_the_same_result_in_the_sandbox(exact):
     for name, (data, kind) in FORMATS.items():
         images = ImageSettings(encode_format=kind, encode_quality=9 if kind == "png" else 90, exact_pixels=exact)
         assert reencode(images, data) == Reencoder(images)(data), name
@@ -219,7 +219,7 @@ def test_a_decoder_without_seccomp_is_reported(tmp_path, monkeypatch, caplog):
     monkeypatch.syspath_prepend(str(tmp_path))
     decoder_process._stop_running()
     try:
-        assert reencode(ImageSettings(), jpeg())[-1] is None
+        assert reencode(ImageSettings(), jpeg()).error_message is None
         layers = decoder_process.sandbox_in_force()
     finally:
         decoder_process._stop_running()
@@ -252,7 +252,7 @@ if "laion_assets.stages.image_shards.decoding.decoder_child" in sys.orig_argv:
 
 @pytest.fixture
 def hostile(tmp_path, monkeypatch):
-    """Makes decoders that write a given answer, or change the size of a shared file, where an image ends in a mark."""
+    """Make decoders that write a given answer, or resize a shared file, if an image ends in a mark."""
 
     def make(answer):
         script = textwrap.dedent(HOSTILE).replace("{answer!r}", repr(ANSWER.pack(*answer)))
@@ -274,18 +274,18 @@ def hostile(tmp_path, monkeypatch):
         (b"SHRINK!!", (True, 0, 0, 0, 0, 0, 0), "internal: PermissionError"),
     ],
 )
-def test_a_decoder_that_an_image_took_over_costs_its_image(hostile, mark, answer, error):
-    """It can answer what it likes; the worker neither crashes nor takes more than a file holds."""
+def test_a_compromised_decoder_fails_only_its_image(hostile, mark, answer, error):
+    """Whatever it answers, the worker neither crashes nor reads beyond the end of a file."""
     hostile(answer)
     found = reencode(ImageSettings(), jpeg() + mark)
-    assert found[:5] == (None,) * 5
-    assert found[5].startswith(error)
-    assert len(found[5]) <= 1_000
+    assert (found.content, found.width, found.original_width) == (None, None, None)
+    assert found.error_message.startswith(error)
+    assert len(found.error_message) <= 1_000 + len("internal: ")
     decoder_process._stop_running()
     assert reencode(ImageSettings(), jpeg()) == Reencoder(ImageSettings())(jpeg())
 
 
-def test_a_shared_file_that_the_decoder_let_grow_takes_larger_bodies(hostile):
+def test_a_shared_file_extended_by_the_decoder_accepts_larger_bodies(hostile):
     hostile((True, 0, 0, 0, 0, 0, -1))
     assert reencode(ImageSettings(), jpeg() + b"GROWTH!!") == Reencoder(ImageSettings())(jpeg())
     large = jpeg() + bytes(5_000_000)

@@ -1,4 +1,4 @@
-"""A user without a name or a home: libraries get both, and nothing that a setting says changes its meaning."""
+"""For a user without a name or home folder, libraries get both. The meaning of settings does not change."""
 
 import os
 import sys
@@ -42,9 +42,7 @@ def test_spark_starts_without_a_home(tmp_path: Path) -> None:
     assert done.stdout.strip() == f"3 uid{UID} {tmp_path / 'a b'}"
 
 
-def test_a_folder_of_another_in_the_temporary_folder_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_temporary_folder_of_another_user_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("HOME", "/nonexistent")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -58,7 +56,7 @@ def test_a_folder_of_another_in_the_temporary_folder_is_not_used(
     assert user.cache_folder() not in (usual, tmp_path)
 
 
-def test_a_home_that_can_be_written_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writable_home_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert user.cache_folder() == tmp_path / ".cache"

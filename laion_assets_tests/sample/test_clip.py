@@ -1,6 +1,7 @@
-"""The small CLIP: its names, its size, and that the published figures are those of the weights beside them."""
+"""The small CLIP model: its names, its size, and its evaluation."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION,
 from laion_assets.sample.scenes import draw_scene, is_held_out
 from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
-PICTURES = 200
+IMAGES = 200
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_the_weights_are_small_and_half_precision() -> None:
 
 
 def test_published_evaluation_reaches_its_targets(figures: dict) -> None:
-    assert figures["pictures"] == 1_000
+    assert figures["images"] == 1_000
     assert figures["held_out"]["recall_at_1"] >= 0.8
     assert figures["held_out"]["recall_at_10"] >= 0.99
     assert figures["swapped_pairs"]["caption_accuracy"] >= 0.9
@@ -38,21 +39,21 @@ def test_published_evaluation_reaches_its_targets(figures: dict) -> None:
 
 
 def test_evaluation_can_be_reproduced(figures: dict) -> None:
-    """Among fewer pictures recall@1 can only rise, up to the noise of 200 questions."""
+    """With fewer images recall@1 can only rise, up to the noise of 200 queries."""
     from laion_assets.sample.clip.evaluate import Encoder, distinct_scenes, pipeline_jpeg, recalls
 
-    scenes = distinct_scenes(PICTURES, held_out=True)
+    scenes = distinct_scenes(IMAGES, held_out=True)
     assert all(is_held_out(scene) for scene in scenes)
     encoder = Encoder(CHECKPOINT)
-    pictures = encoder.pictures([pipeline_jpeg(scene, number) for number, scene in enumerate(scenes)])
+    images = encoder.images([pipeline_jpeg(scene, number) for number, scene in enumerate(scenes)])
     captions = encoder.captions([scene.caption for scene in scenes])
-    assert pictures.shape == captions.shape == (PICTURES, 128)
-    assert np.allclose(np.linalg.norm(pictures, axis=1), 1, atol=1e-5)
-    measured = recalls(captions @ pictures.T)
+    assert images.shape == captions.shape == (IMAGES, 128)
+    assert np.allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+    measured = recalls(captions @ images.T)
     assert measured["recall_at_1"] >= figures["held_out"]["recall_at_1"] - 0.05
     assert measured["recall_at_10"] >= figures["held_out"]["recall_at_10"] - 0.02
     swapped = encoder.captions([scene.swapped.caption for scene in scenes])
-    apart = ((pictures * captions).sum(1) > (pictures * swapped).sum(1)).mean()
+    apart = ((images * captions).sum(1) > (images * swapped).sum(1)).mean()
     assert apart == pytest.approx(figures["swapped_pairs"]["caption_accuracy"], abs=0.06)
 
 
@@ -75,7 +76,9 @@ def test_all_clip_loads_the_same_model_by_its_name() -> None:
     from all_clip import load_clip
 
     name = clip_retrieval_name()
-    assert name == f"open_clip:{ARCHITECTURE}/{CHECKPOINT.absolute()}"
+    kind, _, path = name.partition("//")
+    assert kind == "open_clip:laion-assets-sample"
+    assert Path("/", path).samefile(CHECKPOINT)
     model, _, tokenizer = load_clip(name, use_jit=False, device="cpu")
     caption = "a red circle left of a blue square"
     theirs = model.encode_text(tokenizer([caption])).detach().numpy()[0]
@@ -84,7 +87,7 @@ def test_all_clip_loads_the_same_model_by_its_name() -> None:
 
 
 def test_image_has_the_same_embedding_in_any_batch_and_mode() -> None:
-    """clip-retrieval never switches a model to evaluation: nothing in it may depend on the batch."""
+    """clip-retrieval does not switch a model to evaluation mode, so nothing in it may depend on the batch."""
     import torch
 
     from laion_assets.sample.clip.evaluate import Encoder
@@ -99,13 +102,13 @@ def test_image_has_the_same_embedding_in_any_batch_and_mode() -> None:
 
 def test_batches_are_a_function_of_seed_and_step_and_hold_nothing_held_out() -> None:
     batch, again = make_batch(3, 7, 8), make_batch(3, 7, 8)
-    assert np.array_equal(batch.pictures, again.pictures)
+    assert np.array_equal(batch.images, again.images)
     assert batch.captions == again.captions
     assert batch.captions != make_batch(3, 8, 8).captions
-    assert batch.pictures.shape == (64, 64, 64, 3)
+    assert batch.images.shape == (64, 64, 64, 3)
     assert batch.truth.diagonal().all()
-    assert batch.seen.shape == batch.said.shape == (64, len(ATTRIBUTE_SIZES))
-    assert all(column.max() < size for column, size in zip(batch.seen.T, ATTRIBUTE_SIZES, strict=True))
+    assert batch.image_attributes.shape == batch.caption_attributes.shape == (64, len(ATTRIBUTE_SIZES))
+    assert all(column.max() < size for column, size in zip(batch.image_attributes.T, ATTRIBUTE_SIZES, strict=True))
 
 
 def test_attributes_describe_what_an_image_shows() -> None:

@@ -1,4 +1,4 @@
-"""The crawl tables: their counts, their dialect, and the same bytes in each process."""
+"""The crawl tables: counts, CSV dialect, and deterministic bytes."""
 
 import csv
 import gzip
@@ -13,7 +13,7 @@ import pytest
 from laion_assets.sample.crawl import MALFORMED, Crawl, build_crawl, crawl_rows
 from laion_assets.sample.csv_files import COLUMNS, CsvFile
 from laion_assets.sample.faults import FAULTS
-from laion_assets.sample.originals import FORMS
+from laion_assets.sample.originals import FORMATS
 from laion_assets.sample.pages import PAGES
 
 
@@ -29,9 +29,9 @@ def text_of(file: CsvFile) -> str:
 
 def test_counts_add_up(crawl: Crawl) -> None:
     counts = crawl.counts
-    assert counts["unique"] == PAGES <= 5_400
-    assert 6_300 <= counts["raw"] <= 6_700
-    assert counts["raw"] == counts["unique"] + counts["duplicate"] + counts["left_out"] + counts["malformed"]
+    assert counts.unique == PAGES <= 5_400
+    assert 6_300 <= counts.raw <= 6_700
+    assert counts.raw == counts.unique + counts.duplicate + counts.left_out + counts.malformed
     assert len({(page.url, page.caption or "") for page in crawl.pages}) == PAGES
     assert sum(page.expected == "success" for page in crawl.pages) > 4_900
 
@@ -39,7 +39,7 @@ def test_counts_add_up(crawl: Crawl) -> None:
 def test_each_fault_and_format_is_as_frequent_as_declared(crawl: Crawl) -> None:
     kinds = crawl.kinds
     assert all(kinds[fault.kind] == fault.pages for fault in FAULTS)
-    assert all(kinds[form] == count for form, (count, _, _) in FORMS.items() if form != "jpeg")
+    assert all(kinds[name] == form.pages for name, form in FORMATS.items() if name != "jpeg")
     assert sum(fault.pages for fault in FAULTS if fault.slow) <= 80
     assert crawl.malformed == {malformed.kind: malformed.rows for malformed in MALFORMED}
 
@@ -98,15 +98,15 @@ def test_height_and_width_are_swapped_as_in_the_published_tables(crawl: Crawl) -
 
 def test_captions_are_of_every_kind(crawl: Crawl) -> None:
     texts = [record.fields["TEXT"] for file in crawl.files for record in file.records]
-    for sign in ('"', "|", "\n", "&amp;", "赤い", "roter", "круг", "صورة", "\u202e", "<script>", "🔴"):
-        assert any(sign in text for text in texts), sign
+    for text in ('"', "|", "\n", "&amp;", "赤い", "roter", "круг", "صورة", "\u202e", "<script>", "🔴"):
+        assert any(text in caption for caption in texts), text
     assert max(map(len, texts)) == 61_192
     assert any(page.caption is None for page in crawl.pages)
 
 
 def test_a_smaller_crawl_is_the_beginning_of_the_full_one() -> None:
     assert crawl_rows(40) == crawl_rows()[:40]
-    assert build_crawl(40).counts["unique"] == 40
+    assert build_crawl(40).counts.unique == 40
     with pytest.raises(ValueError, match="between 1 and"):
         crawl_rows(0)
 

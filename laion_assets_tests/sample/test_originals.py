@@ -1,4 +1,4 @@
-"""Every form of a good picture decodes to the picture that was drawn, and encodes to the same bytes again."""
+"""Every format decodes to the drawn image and encodes to the same bytes again."""
 
 import io
 
@@ -7,20 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from laion_assets.sample.originals import FORMS, ONE_PIXEL_GIF, bomb_png
+from laion_assets.sample.originals import FORMATS, ONE_PIXEL_GIF, bomb_png
 from laion_assets.sample.scenes import draw_scene, render
 
 PIXELS = render(draw_scene(np.random.default_rng(0)), 200, 150)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_every_format_decodes_to_the_image(form: str) -> None:
-    _, media, encode = FORMS[form]
-    body = encode(PIXELS)
-    assert body == encode(PIXELS)
-    with Image.open(io.BytesIO(body)) as picture:
-        assert Image.MIME[picture.format] == media
-        upright = ImageOps.exif_transpose(picture)
+    body = FORMATS[form].encode(PIXELS)
+    assert body == FORMATS[form].encode(PIXELS.copy()), "the same bytes again"
+    with Image.open(io.BytesIO(body)) as image:
+        assert Image.MIME[image.format] == FORMATS[form].media_type
+        upright = ImageOps.exif_transpose(image)
         assert upright.size == (200, 150)
         shown = np.asarray(upright.convert("RGBA").convert("RGB"), float)
     wanted = PIXELS.astype(float)
@@ -30,23 +29,23 @@ def test_every_format_decodes_to_the_image(form: str) -> None:
 
 
 def test_the_deep_png_has_sixteen_bits() -> None:
-    samples = cv2.imdecode(np.frombuffer(FORMS["deep_png"][2](PIXELS), np.uint8), cv2.IMREAD_UNCHANGED)
+    samples = cv2.imdecode(np.frombuffer(FORMATS["deep_png"].encode(PIXELS), np.uint8), cv2.IMREAD_UNCHANGED)
     assert samples.dtype == np.uint16
     assert np.array_equal(samples[..., ::-1] // 257, PIXELS)
 
 
 def test_exif_has_orientation_and_location() -> None:
-    with Image.open(io.BytesIO(FORMS["exif_rotated"][2](PIXELS))) as rotated:
+    with Image.open(io.BytesIO(FORMATS["exif_rotated"].encode(PIXELS))) as rotated:
         assert rotated.size == (150, 200)
         assert rotated.getexif()[0x0112] == 6
-    with Image.open(io.BytesIO(FORMS["exif_located"][2](PIXELS))) as located:
+    with Image.open(io.BytesIO(FORMATS["exif_located"].encode(PIXELS))) as located:
         assert located.getexif().get_ifd(0x8825)[1] == "N"
 
 
 def test_the_palette_has_a_transparent_corner() -> None:
-    with Image.open(io.BytesIO(FORMS["palette_png"][2](PIXELS))) as picture:
-        assert picture.mode == "P"
-        alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+    with Image.open(io.BytesIO(FORMATS["palette_png"].encode(PIXELS))) as image:
+        assert image.mode == "P"
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
     assert alpha[0, 0] == 0
     assert alpha[-1, -1] == 255
 

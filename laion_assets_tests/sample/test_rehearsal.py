@@ -1,4 +1,4 @@
-"""The rehearsal's crawl fills each shard of the full layout with one or two rows; each has its picture or a 404."""
+"""The crawl of the rehearsal has one or two rows for each shard of the full layout, each with an image or a 404."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def test_the_tables_hold_every_row_once_and_its_duplicates() -> None:
 def test_every_shard_gets_one_or_two_rows() -> None:
     layout = REHEARSAL.layout
     uids = [
-        uid_of(rehearsal.url_of(row), rehearsal.scene_of(row % rehearsal.PICTURES).caption)
+        uid_of(rehearsal.url_of(row), rehearsal.scene_of(row % rehearsal.IMAGES).caption)
         for row in range(rehearsal.ROWS)
     ]
     for parquet, rows in Counter(map(layout.parquet_of_uid, uids)).items():

@@ -1,4 +1,4 @@
-"""The site's process: it starts, ends with its block, with its parent and on SIGTERM, and never outlives them."""
+"""The process of the site starts, and ends with its block, with its parent, and on SIGTERM."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_site_starts_from_an_installed_package_beside_a_module_with_a_standard_n
     installed = tmp_path / "site-packages"
     package = Path(running.__file__).parents[1]
     shutil.copytree(package, installed / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
-    # As the package `dataclasses` of PyPI, which img2dataset asks for, lies there beside ours.
+    # Like the package `dataclasses` of PyPI, which img2dataset requires and which is installed next to ours.
     (installed / "dataclasses.py").write_text("raise ImportError('not the standard module')")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", INSTALLED, str(installed)]
@@ -77,7 +77,7 @@ def test_site_ends_when_the_block_raises() -> None:
 
 @pytest.mark.parametrize("pipe_held", [False, True], ids=["pipe closed", "pipe held by a sibling"])
 def test_site_ends_when_its_parent_is_killed(pipe_held: bool) -> None:
-    """Also where a forked sibling survives and holds the pipe's other end open."""
+    """Also if a forked sibling survives and holds the other end of the pipe open."""
     fork = "pid = os.fork()\n    if not pid: time.sleep(30); os._exit(0)\n" if pipe_held else "pid = 0\n"
     code = (
         "import os, time, json\n"

@@ -1,4 +1,4 @@
-"""Pictures and their captions: the same each time, and true of each other."""
+"""Images and captions are deterministic and agree with each other."""
 
 from dataclasses import replace
 

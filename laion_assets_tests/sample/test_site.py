@@ -1,4 +1,4 @@
-"""The embedded web site over real HTTP: its listing, its pictures and each of its faults."""
+"""The embedded web site over real HTTP: listing, images and faults."""
 
 import hashlib
 import http.client
@@ -17,7 +17,7 @@ from PIL import Image
 from laion_assets.sample.answers import OVERSIZED_BYTES
 from laion_assets.sample.crawl import build_crawl
 from laion_assets.sample.faults import FAULTS
-from laion_assets.sample.originals import FORMS, jpeg
+from laion_assets.sample.originals import FORMATS, jpeg
 from laion_assets.sample.pages import Page, crawl_pages
 from laion_assets.sample.running import RunningSite, running_site
 from laion_assets.sample.scenes import render
@@ -45,7 +45,7 @@ def get(site: RunningSite, url: str, timeout: float = 5, **headers: str) -> tupl
 
 
 def talk(site: RunningSite, page: Page, seconds: float) -> bytes:
-    """What arrives within some seconds after a request, until the end or a reset."""
+    """Return the bytes received within some seconds after a request, until the end or a reset."""
     parts = urlsplit(page.url)
     received, end = b"", time.monotonic() + seconds
     with socket.create_connection(("127.0.0.1", site.port)) as connection:
@@ -105,14 +105,14 @@ def test_unknown_hosts_and_paths_are_not_found(site: RunningSite) -> None:
         assert get(site, url)[0] == 404
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_images_are_served_as_drawn(site: RunningSite, form: str) -> None:
     page = BY_KIND[form]
     status, headers, body = get(site, page.url)
-    assert (status, headers["content-type"]) == (200, FORMS[form][1])
-    assert body == FORMS[form][2](render(page.scene, *page.size))
-    with Image.open(io.BytesIO(body)) as picture:
-        picture.load()
+    assert (status, headers["content-type"]) == (200, FORMATS[form].media_type)
+    assert body == FORMATS[form].encode(render(page.scene, *page.size))
+    with Image.open(io.BytesIO(body)) as image:
+        image.load()
 
 
 def test_urls_with_spaces_are_served(site: RunningSite) -> None:
@@ -196,10 +196,10 @@ def test_bodies_of_broken_images_are_as_declared(site: RunningSite) -> None:
     whole, body = jpeg(render(page.scene, *page.size)), get(site, page.url)[2]
     assert len(body) == len(whole)
     assert body[604:] == whole[604:]
-    with Image.open(io.BytesIO(get(site, BY_KIND["one_pixel"].url)[2])) as picture:
-        assert picture.size == (1, 1)
-    with Image.open(io.BytesIO(get(site, BY_KIND["sliver"].url)[2])) as picture:
-        assert picture.size == (4_000, 2)
+    with Image.open(io.BytesIO(get(site, BY_KIND["one_pixel"].url)[2])) as image:
+        assert image.size == (1, 1)
+    with Image.open(io.BytesIO(get(site, BY_KIND["sliver"].url)[2])) as image:
+        assert image.size == (4_000, 2)
     assert len(get(site, BY_KIND["bomb"].url)[2]) < 200_000
 
 
@@ -224,15 +224,15 @@ def test_truncated_responses_end_early(site: RunningSite) -> None:
 def test_slow_faults_do_not_end(site: RunningSite) -> None:
     kinds = [fault.kind for fault in FAULTS if fault.slow]
     with ThreadPoolExecutor(len(kinds)) as pool:
-        heard = dict(zip(kinds, pool.map(lambda kind: talk(site, BY_KIND[kind], 2.5), kinds), strict=True))
-    assert all(not body.endswith(b"<end>") for body in heard.values())
-    assert heard["silence"] == b""
-    head, _, body = heard["slow_body"].partition(b"\r\n\r\n")
+        received = dict(zip(kinds, pool.map(lambda kind: talk(site, BY_KIND[kind], 2.5), kinds), strict=True))
+    assert all(not body.endswith(b"<end>") for body in received.values())
+    assert received["silence"] == b""
+    head, _, body = received["slow_body"].partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     assert 1 <= len(body) <= 4
-    assert b"\r\n\r\n" not in heard["endless_headers"]
-    assert heard["endless_headers"].count(b"X-Filler") >= 5
-    assert 100_000 < len(heard["endless_body"]) < 3_000_000
+    assert b"\r\n\r\n" not in received["endless_headers"]
+    assert received["endless_headers"].count(b"X-Filler") >= 5
+    assert 100_000 < len(received["endless_body"]) < 3_000_000
 
 
 def test_tls_handshake_fails(site: RunningSite) -> None:

@@ -69,14 +69,14 @@ def back(sample_model_dataset: Dataset) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
-def test_a_text_is_answered_as_our_search_answers(back: str, sample_model_dataset: Dataset, modality: str) -> None:
+def test_text_query_returns_the_results_of_our_search(back: str, sample_model_dataset: Dataset, modality: str) -> None:
     query = {"modality": modality, "num_images": 5, "num_result_ids": 5, "indice_name": "small", "deduplicate": False}
     theirs = ask(f"{back}/knn-service", {**query, "text": "a red circle"})
     ours = Searcher(sample_model_dataset).search("a red circle", k=5, modality=modality)
     assert [found["uid"] for found in theirs] == [found.uid for found in ours]
 
 
-def test_an_image_is_answered_and_a_url_of_this_machine_is_not_fetched(back: str) -> None:
+def test_image_query_is_answered_and_local_image_url_is_rejected(back: str) -> None:
     query = {"modality": "image", "num_images": 3, "num_result_ids": 3, "indice_name": "small", "deduplicate": False}
     found = ask(f"{back}/knn-service", {**query, "image": base64.b64encode(picture(1_002)).decode()})
     assert found[0]["similarity"] > 0.9
@@ -87,7 +87,7 @@ def test_an_image_is_answered_and_a_url_of_this_machine_is_not_fetched(back: str
         assert raised.value.code == 500
 
 
-def test_without_indices_it_says_what_is_missing(tmp_path: Path) -> None:
+def test_missing_indices_are_named_without_a_traceback(tmp_path: Path) -> None:
     environment = {**os.environ, "LAION_ASSETS_ROOT": str(tmp_path)}
     ended = subprocess.run([*COMMAND, "--dataset", "sample"], env=environment, capture_output=True, text=True)
     assert ended.returncode == 1

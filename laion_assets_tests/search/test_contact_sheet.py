@@ -1,4 +1,4 @@
-"""A contact sheet is a PNG, whatever the pictures and captions are."""
+"""A contact sheet is a valid PNG for any images and captions."""
 
 import io
 
@@ -21,7 +21,7 @@ def tile(sheet: Image.Image, column: int) -> np.ndarray:
     return np.asarray(sheet.crop((left, top, left + TILE, top + TILE)))
 
 
-def test_each_picture_has_its_tile() -> None:
+def test_each_image_has_a_tile() -> None:
     sheet = drawn(contact_sheet("a query", [(picture(n), ["0.812", f"caption {n}"]) for n in range(7)]))
     assert sheet.width == GAP + 5 * (TILE + GAP)
     for n in range(5):
@@ -31,7 +31,7 @@ def test_each_picture_has_its_tile() -> None:
     assert contact_sheet("a query", []).startswith(b"\x89PNG")
 
 
-def test_a_broken_picture_is_a_grey_tile() -> None:
+def test_undecodable_image_is_a_grey_tile() -> None:
     sheet = drawn(contact_sheet("q", [(picture(1), ["a"]), (b"broken", ["b"]), (picture(1)[:600], ["c"])]))
     for column in (1, 2):
         assert np.median(tile(sheet, column).reshape(-1, 3), axis=0).tolist() == [214, 214, 212]
@@ -52,7 +52,7 @@ def test_the_same_input_gives_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_is_drawn_of_a_caption_has_no_invisible_character(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawn_captions_have_no_invisible_characters(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     draw = ImageDraw.ImageDraw.text
 

@@ -1,4 +1,4 @@
-"""A search finds what was indexed, names what it found, and refuses what it cannot answer."""
+"""Search returns the nearest samples with their metadata, and rejects invalid queries."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ def searcher(dataset: Dataset) -> Searcher:
     return Searcher(dataset, model=random_model())
 
 
-def test_a_picture_finds_itself(built: Dataset) -> None:
+def test_image_query_returns_the_same_image_first(built: Dataset) -> None:
     with searcher(built) as opened:
         first = opened.search(image=picture(1_004), k=3)[0]
     fields = sample_fields(1, 4)
@@ -28,14 +28,14 @@ def test_a_picture_finds_itself(built: Dataset) -> None:
     assert first.similarity == pytest.approx(1, abs=2e-3)
 
 
-def test_a_caption_finds_itself_among_captions(built: Dataset) -> None:
+def test_caption_query_returns_the_same_caption_first(built: Dataset) -> None:
     with searcher(built) as opened:
         found = opened.search("tree 3 12", k=5, modality="text")
     assert found[0].caption == "tree 3 12"
     assert [result.similarity for result in found] == sorted((result.similarity for result in found), reverse=True)
 
 
-def test_text_finds_pictures_as_exact_search_does(built: Dataset) -> None:
+def test_text_query_returns_the_rows_of_exact_search(built: Dataset) -> None:
     files = [Store.of(built).local_root / ClipEmbeddings.path(LAYOUT, i, "img_emb") for i in (0, 1)]
     images = np.concatenate([np.load(path) for path in files]).astype(np.float32)
     expected = np.argsort(-(images @ random_model().encode_texts(["a red tree"])[0]), kind="stable")[:10]
@@ -43,14 +43,14 @@ def test_text_finds_pictures_as_exact_search_does(built: Dataset) -> None:
         assert [result.row for result in opened.search("a red tree")] == list(expected)
 
 
-def test_a_vector_need_not_be_normalised(built: Dataset) -> None:
+def test_vector_query_is_normalised(built: Dataset) -> None:
     query = random_model().encode_texts(["a red tree"])[0]
     with searcher(built) as opened:
         by_text, by_vector = opened.search("a red tree"), opened.search(vector=list(map(float, query * 7)))
         assert [result.row for result in by_text] == [result.row for result in by_vector]
 
 
-def test_more_than_there_is_gives_all(built: Dataset) -> None:
+def test_k_larger_than_the_index_returns_all_rows(built: Dataset) -> None:
     with searcher(built) as opened:
         found = opened.search("red", k=1_000)
         assert sorted(result.row for result in found) == list(range(70))
@@ -59,45 +59,45 @@ def test_more_than_there_is_gives_all(built: Dataset) -> None:
             assert (result.shard, result.url) == (shard, sample_fields(shard, row)["url"])
 
 
-def test_the_stored_picture_of_a_result(built: Dataset) -> None:
+def test_read_image_returns_the_stored_bytes_of_a_result(built: Dataset) -> None:
     with searcher(built) as opened:
         result = opened.search(image=picture(3_022), k=1)[0]
-        assert opened.picture(result) == picture(3_022)
+        assert opened.read_image(result) == picture(3_022)
         (Store.of(built).local_root / ImageShards.path(LAYOUT, 3, ".tar")).unlink()
         with pytest.raises(IntegrityError, match=r"00003\.tar.*000030022\.jpg"):
-            opened.picture(result)
+            opened.read_image(result)
 
 
 BAD = {
     "no query": ({}, "exactly one"),
     "two queries": ({"text": "a", "vector": [1.0] * 128}, "exactly one"),
-    "no text": ({"text": "  "}, "text is empty"),
-    "too long a text": ({"text": "a" * 20_000}, "text has 20000"),
-    "k of 0": ({"text": "a", "k": 0}, "k is 0"),
-    "k of -1": ({"text": "a", "k": -1}, "k is -1"),
-    "too large a k": ({"text": "a", "k": 1_001}, "k is 1001"),
-    "k that is no number": ({"text": "a", "k": "ten"}, "k is 'ten'"),
-    "k that is a truth": ({"text": "a", "k": True}, "k is True"),
-    "another modality": ({"text": "a", "modality": "sound"}, "modality is 'sound'"),
+    "no text": ({"text": "  "}, "The text is empty"),
+    "too long a text": ({"text": "a" * 20_000}, "The text has 20,000"),
+    "k of 0": ({"text": "a", "k": 0}, "Invalid k 0"),
+    "k of -1": ({"text": "a", "k": -1}, "Invalid k -1"),
+    "too large a k": ({"text": "a", "k": 1_001}, "Invalid k 1001"),
+    "a k that is not a number": ({"text": "a", "k": "ten"}, "Invalid k 'ten'"),
+    "a k that is a boolean": ({"text": "a", "k": True}, "Invalid k True"),
+    "another modality": ({"text": "a", "modality": "sound"}, "Unknown modality 'sound'"),
     "a vector of another width": ({"vector": [1.0] * 3}, "shape .3,.*128"),
     "a zero vector": ({"vector": [0.0] * 128}, "no direction"),
     "a vector of NaN": ({"vector": [float("nan")] * 128}, "no direction"),
     "a vector of words": ({"vector": ["a"] * 128}, "128 numbers"),
-    "no picture": ({"image": b"hello"}, "no picture"),
-    "a picture cut short": ({"image": picture(1)[:500]}, "no picture"),
-    "an SVG": ({"image": b"<svg xmlns='http://www.w3.org/2000/svg'/>"}, "no picture"),
-    "a body too large": ({"image": bytes(20_000_001)}, "20000001 bytes"),
+    "bytes that are not an image": ({"image": b"hello"}, "cannot be decoded"),
+    "a truncated image": ({"image": picture(1)[:500]}, "cannot be decoded"),
+    "an SVG": ({"image": b"<svg xmlns='http://www.w3.org/2000/svg'/>"}, "cannot be decoded"),
+    "a body too large": ({"image": bytes(20_000_001)}, "20,000,001 bytes"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_cannot_be_answered_is_refused_by_argument(built: Dataset, kind: str) -> None:
-    query, said = BAD[kind]
-    with searcher(built) as opened, pytest.raises(QueryError, match=said):
+def test_invalid_query_is_rejected_naming_the_argument(built: Dataset, kind: str) -> None:
+    query, message = BAD[kind]
+    with searcher(built) as opened, pytest.raises(QueryError, match=message):
         opened.search(**query)
 
 
-def test_a_picture_of_too_many_pixels_is_refused_from_its_header(built: Dataset) -> None:
+def test_image_with_too_many_pixels_is_rejected_from_its_header(built: Dataset) -> None:
     import struct
     import zlib
 
@@ -108,26 +108,26 @@ def test_a_picture_of_too_many_pixels_is_refused_from_its_header(built: Dataset)
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: c[:-40] + bytes([c[-40] ^ 1]) + c[-39:], lambda c: b""])
-def test_a_damaged_index_is_refused_before_it_is_opened(built: Dataset, damage) -> None:
+def test_damaged_index_is_rejected_before_faiss_opens_it(built: Dataset, damage) -> None:
     path = Store.of(built).local_root / KNN_INDICES / "image.index"
     path.write_bytes(damage(path.read_bytes()))
     with searcher(built) as opened:
-        with pytest.raises(IntegrityError, match=r"image\.index is not opened"):
+        with pytest.raises(IntegrityError, match=r"image\.index is damaged"):
             opened.search("red")
         assert opened.search("red", modality="text")
 
 
-def test_another_model_is_refused(built: Dataset) -> None:
+def test_index_of_another_model_is_rejected(built: Dataset) -> None:
     with pytest.raises(ModelError, match="ViT-B/32"):
         Searcher(replace(built, model="ViT-B/32"))
 
 
-def test_the_datasets_own_model_is_loaded_when_it_is_needed(built: Dataset) -> None:
+def test_model_is_loaded_at_the_first_text_query(built: Dataset) -> None:
     with Searcher(built) as opened:
         assert "model" not in opened.__dict__
         assert opened.search("tree 3 12", k=1, modality="text")[0].caption == "tree 3 12"
 
 
-def test_unpublished_indices_are_refused(bare: Dataset) -> None:
+def test_missing_indices_are_rejected(bare: Dataset) -> None:
     with pytest.raises(IncompleteError, match="knn_indices"):
         Searcher(bare)

@@ -1,4 +1,4 @@
-"""Line plots as SVG, one above the other, without a plotting library."""
+"""Draw line plots as SVG, one above the other, without a plotting library."""
 
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
@@ -9,7 +9,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def line_plots(plots: Mapping[str, Mapping[str, Points]], horizontal: str) -> str:
-    """A plot a measure, a line a series; `plots` gives points by series by measure. Axes start at 0."""
+    """Return an SVG with one plot per measure and one line per series. `plots` has points by series by measure."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT * len(plots) + 30}" '
         'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'

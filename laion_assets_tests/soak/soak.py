@@ -1,11 +1,11 @@
-"""Makes shards again and again against the sample's web, hostile pages included, and looks for growth.
+"""Rebuild shards of the sample's web site repeatedly, hostile pages included, and check for growth.
 
     python -m laion_assets_tests.soak.soak --minutes 60     (make soak MINUTES=60)
 
-One run of the worker pool, whose workers live all the time. Every few seconds memory, threads, file descriptors and
-children of this process and of each worker go into `artifacts/soak.csv`; at the end a plot is drawn beside it. The
-first quarter is warm-up. It fails where a process's median of the last quarter exceeds that of the second by more
-than GROWTH allows, where a shard failed, or where a worker was lost.
+This is one run of the worker pool with the same workers throughout. Memory, threads, file descriptors and child
+processes of this process and of each worker are sampled every few seconds into `artifacts/soak.csv`, with a plot beside
+it. The first quarter is warm-up. The run fails if a process's median of the last quarter exceeds that of the second
+quarter by more than GROWTH, if a shard failed, or if a worker was lost.
 """
 
 import argparse
@@ -41,12 +41,12 @@ GROWTH: dict[str, Callable[[float], float]] = {
     "descriptors": lambda before: 8,
     "children": lambda before: 0,
 }
-"""How much more the last quarter's median may be than the second's."""
+"""Allowed increase of the last quarter's median over the second's."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One process at one moment, `seconds` after the start."""
+    """One measurement of one process, `seconds` after the start."""
 
     seconds: float
     process: str
@@ -59,15 +59,15 @@ class Sample:
 def soak(
     minutes: float, workers: int, folder: Path, count_rows: int = ROWS, task: type[ShardTask] = ShardTask
 ) -> tuple[list[Sample], int, list[str]]:
-    """Run for so many minutes: the samples, the shards made, and what went wrong with shards."""
+    """Run for `minutes`. Return the samples, the number of shards built, and the failures of shards."""
     rows = sorted({(row.url, row.caption) for row in crawl_rows() if row.url.startswith("http")})
     rows = rows[:: max(1, len(rows) // count_rows)][:count_rows]
     samples: list[Sample] = []
-    made = 0
+    built = 0
 
     def count(outcome: ShardOutcome) -> None:
-        nonlocal made
-        made += 1
+        nonlocal built
+        built += 1
 
     with running_site() as site:
         limits = replace(SAMPLE.images.fetch, deadline_s=2.0, connect_timeout_s=1.0, retries=0)
@@ -81,13 +81,13 @@ def soak(
                 yield task(dataset, number % SHARDS, force=True)
                 number += 1
 
-        with _sampled(samples):
+        with _sample_processes(samples):
             failures = run_shards(tasks(), workers, count)
-    return samples, made, [str(failure) for failure in failures]
+    return samples, built, [str(failure) for failure in failures]
 
 
 def problems(samples: Sequence[Sample]) -> list[str]:
-    """What grew beyond its bound, a sentence each; a process that was not there to the end is one, too."""
+    """Return a sentence for each measure that grew too much, and for each process that ended early."""
     by_process: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_process[sample.process].append(sample)
@@ -97,7 +97,7 @@ def problems(samples: Sequence[Sample]) -> list[str]:
         early = [sample for sample in series if total / 4 <= sample.seconds < total / 2]
         late = [sample for sample in series if sample.seconds >= total * 3 / 4]
         if not early or not late:
-            found.append(f"{process} was there from {series[0].seconds:.0f} s to {series[-1].seconds:.0f} s only")
+            found.append(f"{process} existed only from {series[0].seconds:.0f} s to {series[-1].seconds:.0f} s")
             continue
         for measure in MEASURES:
             before, after = (median(getattr(sample, measure) for sample in part) for part in (early, late))
@@ -107,7 +107,7 @@ def problems(samples: Sequence[Sample]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _sampled(samples: list[Sample]) -> Iterator[None]:
+def _sample_processes(samples: list[Sample]) -> Iterator[None]:
     ended, started = threading.Event(), time.monotonic()
 
     def watch() -> None:
@@ -117,10 +117,10 @@ def _sampled(samples: list[Sample]) -> Iterator[None]:
             for process in [here, *here.children()]:
                 with contextlib.suppress(psutil.Error):
                     command = process.cmdline()
-                    if process.pid not in names and not any("worker_child" in word for word in command):
+                    if process.pid not in names and not any("image_shards.workers.child" in word for word in command):
                         continue
                     name = names.setdefault(process.pid, f"worker {len(names)}")
-                    samples.append(_look(process, name, time.monotonic() - started))
+                    samples.append(_measure(process, name, time.monotonic() - started))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -131,7 +131,7 @@ def _sampled(samples: list[Sample]) -> Iterator[None]:
         thread.join()
 
 
-def _look(process: psutil.Process, name: str, seconds: float) -> Sample:
+def _measure(process: psutil.Process, name: str, seconds: float) -> Sample:
     with process.oneshot():
         memory, threads, descriptors = process.memory_info().rss, process.num_threads(), process.num_fds()
     children = len(process.children(recursive=True))
@@ -139,7 +139,7 @@ def _look(process: psutil.Process, name: str, seconds: float) -> Sample:
 
 
 def write(samples: Sequence[Sample], folder: Path) -> tuple[Path, Path]:
-    """The samples as CSV and as a plot."""
+    """Write the samples as CSV and as a plot. Return both paths."""
     folder.mkdir(parents=True, exist_ok=True)
     table, plot = folder / "soak.csv", folder / "soak.svg"
     with table.open("w", newline="") as file:
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("artifacts"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="laion-assets-soak-") as folder:
-        samples, made, failures = soak(options.minutes, options.workers, Path(folder))
+        samples, built, failures = soak(options.minutes, options.workers, Path(folder))
     table, plot = write(samples, options.folder)
     found = [*failures, *problems(samples)]
     for process in dict.fromkeys(sample.process for sample in samples):
@@ -170,10 +170,10 @@ def main() -> None:
         peak = max(sample.rss_mib for sample in series)
         print(
             f"{process:<10} {last.rss_mib:>7.1f} MiB at the end, {peak:.1f} at most, {last.threads} threads, "
-            f"{last.descriptors} descriptors, {last.children} children"
+            f"{last.descriptors} descriptors, {last.children} child processes"
         )
-    print(f"{made} shards of {ROWS // SHARDS} rows in {options.minutes:g} minutes; {table}, {plot}")
-    print("no growth beyond the bounds" if not found else "\n".join(found))
+    print(f"{built} shards of {ROWS // SHARDS} rows in {options.minutes:g} minutes; {table}, {plot}")
+    print("no growth beyond the limits" if not found else "\n".join(found))
     sys.exit(bool(found))
 
 

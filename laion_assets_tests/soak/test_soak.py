@@ -1,4 +1,4 @@
-"""The soak sees growth, and what does not grow; `make soak` runs it for real."""
+"""The soak run detects growth. `make soak` runs it for longer."""
 
 import os
 from xml.etree import ElementTree
@@ -9,7 +9,7 @@ from laion_assets_tests.soak.soak import Sample, problems, soak, write
 
 
 class LeakingTask(ShardTask):
-    """A shard that leaves one file open."""
+    """A shard task that leaks one file descriptor."""
 
     def run(self):
         os.open(os.devnull, os.O_RDONLY)
@@ -24,19 +24,19 @@ def series(process, **growth):
     ]
 
 
-def test_a_flat_run_has_no_problem():
+def test_a_run_without_growth_has_no_problem():
     assert problems([*series("parent"), *series("worker 1", rss_mib=0.01)]) == []
 
 
-def test_growth_of_each_measure_is_named_with_its_process():
+def test_growth_is_reported_with_its_measure_and_process():
     for measure, rate in (("rss_mib", 0.3), ("threads", 0.02), ("descriptors", 0.05), ("children", 0.01)):
         (found,) = problems([*series("parent"), *series("worker 1", **{measure: rate})])
         assert f"{measure} of worker 1 grew from" in found
 
 
-def test_a_worker_that_is_lost_is_named():
+def test_a_lost_worker_is_reported():
     (found,) = problems([*series("parent"), *series("worker 1")[:100]])
-    assert found == "worker 1 was there from 0 s to 198 s only"
+    assert found == "worker 1 existed only from 0 s to 198 s"
 
 
 def test_the_samples_are_written_as_a_table_and_a_plot(tmp_path):
@@ -48,11 +48,11 @@ def test_the_samples_are_written_as_a_table_and_a_plot(tmp_path):
     assert len(drawn.findall("{http://www.w3.org/2000/svg}polyline")) == 8
 
 
-def test_one_descriptor_a_shard_is_noticed_in_a_real_run(tmp_path, monkeypatch):
+def test_a_leak_of_one_descriptor_per_shard_is_detected_in_a_real_run(tmp_path, monkeypatch):
     monkeypatch.setattr(soaking, "EVERY_S", 0.2)
-    samples, made, failures = soak(0.35, 1, tmp_path, count_rows=8, task=LeakingTask)
+    samples, built, failures = soak(0.35, 1, tmp_path, count_rows=8, task=LeakingTask)
     assert failures == []
-    assert made > 30
+    assert built > 30
     found = problems(samples)
     assert any("descriptors of worker" in problem for problem in found), found
     assert not any("of parent" in problem for problem in found), found

@@ -1,4 +1,4 @@
-"""Fixtures of the metadata half: a web site of CSVs."""
+"""Fixtures of the stages: a web site of CSV files."""
 
 from collections.abc import Iterator
 

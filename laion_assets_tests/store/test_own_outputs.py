@@ -1,4 +1,4 @@
-"""Which files of a source are read: tables in any letter case, regular files, never what this project wrote itself."""
+"""The files of a source that are read: regular files in any letter case, never this project's own outputs."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ TABLE = b"URL|TEXT|similarity\nhttp://a.test/1.jpg|one|0.3\n"
 
 
 def fetched(dataset: Dataset, log: Callable[[str], None] = quiet) -> list[str]:
-    """The files of raw_csv, below it."""
+    """Return the files of raw_csv, relative to it."""
     manifest = fetch_raw_csv(dataset, Store.of(dataset), log)
     return sorted(entry.path.removeprefix("raw_csv/") for entry in manifest.files)
 
@@ -31,7 +31,7 @@ def reasons(dataset: Dataset) -> dict[str, int]:
 
 
 def write_outputs(root: Path, name: str) -> None:
-    """What a dataset's folder holds after a run."""
+    """Write files like those of a dataset's folder after a run."""
     for path in (
         "raw_csv/old.csv",
         "dedup_parquet/00.parquet",
@@ -44,7 +44,7 @@ def write_outputs(root: Path, name: str) -> None:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A folder with a table in it, where a project's root is, too."""
+    """A folder with a table and with a project's root."""
     (tmp_path / "work" / "in").mkdir(parents=True)
     (tmp_path / "work" / "in" / "crawl.csv").write_bytes(TABLE)
     return tmp_path / "work"
@@ -60,7 +60,7 @@ def test_source_that_contains_the_root_is_read_without_the_outputs(
     here = replace(dataset, root=f"{scheme}{root}", source=f"{scheme}{work}")
     lines: list[str] = []
     assert fetched(here, lines.append) == ["in/crawl.csv"]
-    assert any("files that this project wrote below" in line for line in lines)
+    assert any("files written by this project below" in line for line in lines)
     assert fetched(here) == ["in/crawl.csv"], "a second time, with outputs of its own there"
 
 
@@ -87,11 +87,11 @@ def test_source_inside_the_folder_of_the_dataset_is_refused(
     for setting in ("source", "published"):
         named = f"{scheme}{work}/{dataset.folder}{below}"
         here = replace(dataset, root=str(work), **{setting: (named,) if setting == "published" else named})
-        with pytest.raises(SettingError, match=f"{setting} is {named}, which lies in the dataset's own folder"):
+        with pytest.raises(SettingError, match=f"{setting} is {named}, inside of the dataset's own folder"):
             fetched(here) if setting == "source" else observe_published(here, Store.of(here), quiet)
 
 
-def test_published_files_are_found_beside_the_root_in_any_letter_case(dataset: Dataset, work: Path) -> None:
+def test_published_files_are_found_in_any_letter_case(dataset: Dataset, work: Path) -> None:
     write_outputs(work / "data", dataset.folder)
     write_outputs(work / "data", "other")
     for name in ("part1.parquet", "PART2.PARQUET", "three[1]?.parquet"):
@@ -184,6 +184,6 @@ def test_source_without_a_table_lists_the_files_it_has(dataset: Dataset, tmp_pat
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "table.tsv").write_bytes(TABLE)
     with pytest.raises(
-        SourceError, match=r"has no file that matches csv\.pattern.*left out, other_pattern: 'table\.tsv'"
+        SourceError, match=r"No file of the source .* matches csv\.pattern.*left out, other_pattern: 'table\.tsv'"
     ):
         fetched(replace(dataset, source=str(tmp_path / "in")))

@@ -252,7 +252,7 @@ def _commit_until_roll_forward(url: str, ready) -> None:  # type: ignore[no-unty
         ready.set()
         time.sleep(60)
 
-    transaction_module._roll_forward = stop  # type: ignore[assignment]
+    transaction_module.roll_forward = stop  # type: ignore[assignment]
     commit(Store(url), b"tar")
 
 

@@ -1,4 +1,4 @@
-"""Small parquet files that would expand to gigabytes, or overflow the reader's stack, end in a refusal or a count."""
+"""Small parquet files that expand to gigabytes or overflow the reader's stack are refused or counted."""
 
 import io
 import json
@@ -14,7 +14,7 @@ import pytest
 
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables import table_limits
 from laion_assets.tables.columns import MARK
@@ -28,7 +28,7 @@ from laion_assets.errors import SourceError
 from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.identity import Positions
 from laion_assets.tables.parquet_process import stop_idle_processes
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 import pyarrow.parquet
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -36,7 +36,7 @@ reasons, error = collections.Counter(), None
 try:
     with open(sys.argv[1], "rb") as file:
         positions = Positions(Layout(1, 1, 1, 100), [0])
-        for batch in parquet_rows_of_file(file, "bomb.parquet", DedupSettings(), positions):
+        for batch in read_parquet_rows(file, "bomb.parquet", DedupSettings(), positions):
             reasons.update(str(reason) for reason in batch.column("reason").to_pylist())
 except SourceError as problem:
     error = str(problem)
@@ -66,7 +66,7 @@ def stored(columns: dict[str, Any], **options: Any) -> bytes:
 
 def read(content: bytes, limits: TableLimits | None = None) -> list[dict[str, Any]]:
     settings = DedupSettings(limits=limits or TableLimits())
-    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", settings, Positions(ONE, [0]))
+    batches = read_parquet_rows(io.BytesIO(content), "p.parquet", settings, Positions(ONE, [0]))
     return [row for batch in batches for row in batch.to_pylist()]
 
 
@@ -74,7 +74,7 @@ def repeated(text: str, rows: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([text]))
 
 
-def test_a_dictionary_that_would_fill_the_memory_is_one_reject_with_memory_flat(tmp_path: Path) -> None:
+def test_dictionary_bomb_is_one_reject_in_bounded_memory(tmp_path: Path) -> None:
     rows, size = 10_000, 1_000_000
     columns = {"URL": repeated("http://a.test/1", rows), "TEXT": repeated("x" * size, rows)}
     content = stored(columns, compression="zstd", store_schema=False, dictionary_pagesize_limit=1 << 30)
@@ -85,13 +85,13 @@ def test_a_dictionary_that_would_fill_the_memory_is_one_reject_with_memory_flat(
     assert found["decoding_mib"] < 400
 
 
-def test_a_schema_nested_100000_deep_is_refused_and_the_process_lives(tmp_path: Path) -> None:
+def test_schema_nested_100000_deep_is_refused(tmp_path: Path) -> None:
     found = read_apart(nested_footer(100_000), tmp_path)
     assert "bomb.parquet" in found["error"]
     assert "nested more than 64 levels deep" in found["error"]
 
 
-def test_values_longer_than_a_record_are_rejects_and_the_others_rows() -> None:
+def test_values_longer_than_a_record_are_rejected() -> None:
     texts = ["x" * 1_500_000, "fine", "y" * 2_000_000, "fine"]
     urls = [f"http://a.test/{number}" for number in range(4)]
     for options in ({}, {"use_dictionary": False}, {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}):
@@ -100,7 +100,7 @@ def test_values_longer_than_a_record_are_rejects_and_the_others_rows() -> None:
         assert reasons == ["record_too_long", None, "record_too_long", None]
 
 
-def test_long_values_are_decoded_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_values_are_decoded_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     from laion_assets.tables import parquet_file
 
     monkeypatch.setattr(parquet_file, "BATCH_BYTES", 100_000)
@@ -113,14 +113,14 @@ def test_long_values_are_decoded_few_rows_at_a_time(monkeypatch: pytest.MonkeyPa
     assert 50 < max(sizes) <= 100
 
 
-def test_a_page_that_is_larger_than_the_limit_is_refused_before_it_is_decompressed() -> None:
+def test_page_over_the_limit_is_refused_before_it_is_decompressed() -> None:
     content = stored({"URL": ["http://a.test/"], "TEXT": ["x" * (2 << 20)]}, compression="zstd", use_dictionary=False)
     assert read(content)
     with pytest.raises(SourceError, match=r"p\.parquet.*column TEXT has a page of 2,\d{3},\d{3} bytes.*max_page_bytes"):
         read(content, TableLimits(max_page_bytes=1 << 20))
 
 
-def test_rows_without_content_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_rows_count_towards_the_expansion_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_limits, "ALWAYS_DECODED_BYTES", 1 << 20)
     content = stored({"URL": pa.nulls(100_000, pa.string()), "TEXT": pa.nulls(100_000, pa.string())})
     rows = read(content)
@@ -133,9 +133,7 @@ def test_rows_without_content_count_too(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("encoding", ["DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
 @pytest.mark.parametrize("options", [{"compression": "none"}, {"compression": "none", "data_page_version": "2.0"}])
-def test_a_page_that_claims_more_lengths_than_values_is_refused(
-    tmp_path: Path, encoding: str, options: dict[str, Any]
-) -> None:
+def test_page_with_more_lengths_than_values_is_refused(tmp_path: Path, encoding: str, options: dict[str, Any]) -> None:
     columns = {"URL": [f"http://a.test/{number}" for number in range(300)], "TEXT": ["x"] * 300}
     content = stored(columns, use_dictionary=False, column_encoding={"URL": encoding, "TEXT": "PLAIN"}, **options)
     assert len(read(content)) == 301
@@ -155,7 +153,7 @@ def test_pages_of_nulls_in_delta_encodings_are_read(options: dict[str, Any]) -> 
     assert [row["TEXT"] for row in rows if row["kind"] != MARK] == [None] * 3
 
 
-def test_a_footer_that_says_other_than_the_pages_is_refused() -> None:
+def test_footer_that_disagrees_with_the_pages_is_refused() -> None:
     content = stored({"URL": ["http://a.test/"] * 9, "TEXT": ["x"] * 9}, compression="none")
     footer = content[-8 - int.from_bytes(content[-8:-4], "little") : -8]
     other = footer.replace(b"\x16\x12", b"\x16\x10")  # 9 rows, values, ... in zigzag
@@ -174,14 +172,14 @@ def test_a_footer_that_says_other_than_the_pages_is_refused() -> None:
         (b"PAR1" + b"\x19\xfc\xff\xff\xff\xff\x7f" + struct.pack("<I", 7) + b"PAR1", "footer is damaged"),
     ],
 )
-def test_files_that_are_not_parquet_are_refused_with_their_name_and_what_to_do(content: bytes, said: str) -> None:
+def test_files_that_are_not_parquet_are_refused_with_name_and_advice(content: bytes, said: str) -> None:
     with pytest.raises(
-        SourceError, match=rf"p\.parquet is not a readable parquet file \(.*{said}.*fetch it again, or remove"
+        SourceError, match=rf"p\.parquet is not a readable parquet file: .*{said}.*Fetch it again, or remove"
     ):
         read(content)
 
 
-def test_a_file_that_cannot_be_read_to_its_end_is_not_called_damaged() -> None:
+def test_read_error_is_not_reported_as_damage() -> None:
     content = stored(
         {"URL": ["http://a.test/"] * 9, "TEXT": ["x" * 100_000] * 9}, use_dictionary=False, compression="none"
     )
@@ -192,12 +190,12 @@ def test_a_file_that_cannot_be_read_to_its_end_is_not_called_damaged() -> None:
                 raise TimeoutError("the network is gone")
             return super().read(size)
 
-    with pytest.raises(SourceError, match=r"p\.parquet cannot be read at byte \d+: the network is gone\."):
-        list(parquet_rows_of_file(Failing(content), "p.parquet", DedupSettings(), Positions(ONE, [0])))
+    with pytest.raises(SourceError, match=r"Cannot read p\.parquet at byte \d+: the network is gone\."):
+        list(read_parquet_rows(Failing(content), "p.parquet", DedupSettings(), Positions(ONE, [0])))
 
 
-def test_a_damaged_byte_anywhere_is_rows_rejects_or_a_refusal(tmp_path: Path) -> None:
-    """In a process of its own, for the reader is C++."""
+def test_file_with_one_damaged_byte_is_read_or_refused(tmp_path: Path) -> None:
+    """Runs in a separate process, because the reader is C++."""
     columns = {"URL": [f"http://a.test/{n}" for n in range(50)], "TEXT": ["x", "y"] * 25, "WIDTH": list(range(50))}
     content = stored(columns, compression="none")
     for number in range(0, len(content), 211):
@@ -210,7 +208,7 @@ def test_a_damaged_byte_anywhere_is_rows_rejects_or_a_refusal(tmp_path: Path) ->
 for path in sys.argv[1:]:
     try:
         with open(path, "rb") as file:
-            list(parquet_rows_of_file(file, path, DedupSettings(), Positions(Layout(1, 1, 1, 100), [0])))
+            list(read_parquet_rows(file, path, DedupSettings(), Positions(Layout(1, 1, 1, 100), [0])))
     except SourceError as problem:
         assert path in str(problem)
 """
@@ -220,8 +218,8 @@ for path in sys.argv[1:]:
     assert done.returncode == 0, done.stderr.decode(errors="replace")[-2_000:]
 
 
-def test_structs_of_thrift_are_bounded_in_depth_and_length() -> None:
-    assert CompactReader(b"\x15\x02\x18\x03abc\x19\x25\x02\x04\x00").struct() == {1: 1, 2: b"abc", 3: [1, 2]}
+def test_thrift_structs_are_limited_in_depth_and_length() -> None:
+    assert CompactReader(b"\x15\x02\x18\x03abc\x19\x25\x02\x04\x00").read_struct() == {1: 1, 2: b"abc", 3: [1, 2]}
     for data in (
         b"",
         b"\x15",
@@ -231,11 +229,11 @@ def test_structs_of_thrift_are_bounded_in_depth_and_length() -> None:
         b"\x15" + b"\xff" * 20,
     ):
         with pytest.raises(ThriftError):
-            CompactReader(data).struct()
+            CompactReader(data).read_struct()
 
 
 def nested_footer(depth: int) -> bytes:
-    """A parquet file without rows whose schema is a chain of groups."""
+    """Return a parquet file without rows, with a deeply nested schema."""
 
     def varint(number: int) -> bytes:
         return (b"" if number < 128 else bytes([number & 127 | 128])) + (

@@ -1,4 +1,4 @@
-"""Bytes changed anywhere in a parquet file of any encoding are rows, rejects or a refusal; this process lives."""
+"""Parquet files with changed bytes: each is read or refused, and never crashes this process."""
 
 import io
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables import parquet_process
 from laion_assets.tables.parquet_process import ParquetReader, open_parquet
@@ -41,7 +41,7 @@ ENCODINGS: dict[str, dict[str, str]] = {
 }
 
 
-def stored(encoding: str, compression: str, version: str) -> bytes:
+def write_parquet(encoding: str, compression: str, version: str) -> bytes:
     buffer = io.BytesIO()
     encodings = ENCODINGS[encoding]
     options: dict[str, Any] = {"use_dictionary": False, "column_encoding": encodings} if encodings else {}
@@ -50,12 +50,12 @@ def stored(encoding: str, compression: str, version: str) -> bytes:
 
 
 def read(content: bytes) -> int:
-    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
+    batches = read_parquet_rows(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
     return sum(batch.num_rows for batch in batches)
 
 
-def message_of(content: bytes) -> str | None:
-    """What the refusal says, None if the file is read."""
+def read_message(content: bytes) -> str | None:
+    """Return the message of the refusal, None if the file is read."""
     try:
         read(content)
     except SourceError as error:
@@ -63,7 +63,7 @@ def message_of(content: bytes) -> str | None:
     return None
 
 
-def changed(content: bytes, seed: int) -> bytes:
+def change_bytes(content: bytes, seed: int) -> bytes:
     chosen = random.Random(seed)
     found = bytearray(content)
     for _ in range(chosen.choice((1, 1, 2, 8))):
@@ -73,16 +73,16 @@ def changed(content: bytes, seed: int) -> bytes:
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_changed_bytes_are_rows_rejects_or_a_refusal(encoding: str, compression: str) -> None:
+def test_file_with_changed_bytes_is_read_or_refused(encoding: str, compression: str) -> None:
     for version in ("1.0", "2.0"):
-        content = stored(encoding, compression, version)
+        content = write_parquet(encoding, compression, version)
         assert read(content) == ROWS + 1
-        messages = [message_of(changed(content, seed)) for seed in range(10)]
+        messages = [read_message(change_bytes(content, seed)) for seed in range(10)]
         assert all(message is None or message.startswith("p.parquet") for message in messages)
 
 
-def test_columns_of_unequal_length_which_end_a_process_that_reads_them_are_refused() -> None:
-    """One bit says that a page's column has 17 values, and the others have 25: pyarrow reads beyond its memory."""
+def test_columns_of_unequal_length_are_refused() -> None:
+    """A changed bit gives a page 17 values and the other columns 25. pyarrow would read beyond its memory."""
     buffer = io.BytesIO()
     columns = {"URL": [f"http://a.test/{number}" for number in range(25)], "TEXT": ["abcd"] * 25}
     pq.write_table(pa.table(columns), buffer, compression="none", use_dictionary=False)
@@ -93,25 +93,25 @@ def test_columns_of_unequal_length_which_end_a_process_that_reads_them_are_refus
         read(content.replace(levels, b"\x02\0\0\0\x22\x01", 1))
 
 
-def test_a_file_that_ends_its_process_is_refused_by_name_and_the_next_one_is_read(
+def test_file_that_crashes_its_process_is_refused_and_the_next_file_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    content = stored("plain", "none", "1.0")
-    answer = ParquetReader._answer
+    content = write_parquet("plain", "none", "1.0")
+    answer = ParquetReader._receive_answer
 
     def killed(reader: ParquetReader, *expected: int) -> Any:
         os.kill(reader._process._process.pid, signal.SIGSEGV)
         return answer(reader, *expected)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ParquetReader, "_answer", killed)
-        with pytest.raises(SourceError, match=r"p\.parquet is not a readable.*process that decodes it ended by signal"):
+        patch.setattr(ParquetReader, "_receive_answer", killed)
+        with pytest.raises(SourceError, match=r"p\.parquet is not a readable.*process .* ended with signal"):
             read(content)
     assert read(content) == ROWS + 1
 
 
-def test_one_process_serves_one_file_after_the_other_and_ends_when_it_is_told_to() -> None:
-    content = stored("plain", "none", "1.0")
+def test_one_process_reads_several_files_and_ends_on_request() -> None:
+    content = write_parquet("plain", "none", "1.0")
     parquet_process.stop_idle_processes()
     pids = set()
     for _ in range(3):

@@ -110,10 +110,10 @@ def check_settings(group: Any, prefix: str) -> None:
             value = getattr(group, field.name)
             problem = problem_of(field, value)
             if problem:
-                raise SettingError(f"{prefix}{field.name} is {shown(value)}: it {problem}.")
+                raise SettingError(f"{prefix}{field.name} is {format_value(value)}: it {problem}.")
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Format a value for an error message: its repr, at most 100 characters."""
     try:
         text = repr(value)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from laion_assets.dataset.dataset import Dataset, is_dataset_name
-from laion_assets.dataset.settings.field import allowed_values, shown
+from laion_assets.dataset.settings.field import allowed_values, format_value
 from laion_assets.dataset.settings.file import read_settings_file
 from laion_assets.dataset.settings.names import DATASETS_KEY, FILE_VARIABLE, PREFIX, KnownNames
 from laion_assets.dataset.settings.values import convert, split_list
@@ -83,9 +83,13 @@ class Settings:
         given = split_list(self.environment.get(f"{PREFIX}{DATASETS_KEY.upper()}", ""))
         wrong = [name for name in given if not is_dataset_name(name)]
         if not isinstance(named, list) or not all(isinstance(name, str) and is_dataset_name(name) for name in named):
-            raise SettingError(f"{self.file_name} sets {DATASETS_KEY} to {shown(named)}: it must be a list of names.")
+            raise SettingError(
+                f"{self.file_name} sets {DATASETS_KEY} to {format_value(named)}: it must be a list of names."
+            )
         if wrong:
-            raise SettingError(f"{PREFIX}{DATASETS_KEY.upper()} has {shown(wrong[0])}: it is not a valid dataset name.")
+            raise SettingError(
+                f"{PREFIX}{DATASETS_KEY.upper()} has {format_value(wrong[0])}: it is not a valid dataset name."
+            )
         return KnownNames([*named, *given, *filter(None, (dataset.name, dataset.part_of))])
 
     def _apply(self, dataset: Dataset) -> tuple[Dataset, list[Resolved]]:
@@ -143,7 +147,7 @@ def _absolute(root: str, origin: str) -> str:
         return str(Path(root).expanduser().absolute())
     except (RuntimeError, OSError) as error:
         raise SettingError(
-            f"root is {shown(root)} (from {origin}): {error} Use an absolute path, without ~."
+            f"root is {format_value(root)} (from {origin}): {error} Use an absolute path, without ~."
         ) from error
 
 
@@ -165,8 +169,8 @@ def _check_scheme(root: str, origin: str) -> None:
         problem = "write it as file:///folder or as a path"
     if problem:
         raise SettingError(
-            f"root is {shown(root)} (from {origin}): {problem}. Use a folder, s3://bucket/folder, gs://bucket/folder "
-            "or another file system of fsspec."
+            f"root is {format_value(root)} (from {origin}): {problem}. Use a folder, s3://bucket/folder, "
+            "gs://bucket/folder or another file system of fsspec."
         )
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from laion_assets.dataset.settings.field import kind_of, problem_of, shown
+from laion_assets.dataset.settings.field import format_value, kind_of, problem_of
 from laion_assets.errors import SettingError
 
 _INTEGER = re.compile(r"[+-]?[0-9](_?[0-9]){0,99}", re.ASCII)
@@ -37,10 +37,12 @@ def convert(name: str, raw: Any, field: "dataclasses.Field[Any]", origin: str, *
         else:
             value = _scalar(base, raw, is_text)
     except (ValueError, RecursionError) as error:
-        raise SettingError(f"{name} is {shown(raw)} (from {origin}): {error or 'it is nested too deeply'}.") from error
+        raise SettingError(
+            f"{name} is {format_value(raw)} (from {origin}): {error or 'it is nested too deeply'}."
+        ) from error
     problem = problem_of(field, value)
     if problem:
-        raise SettingError(f"{name} is {shown(raw)} (from {origin}): it {problem}.")
+        raise SettingError(f"{name} is {format_value(raw)} (from {origin}): it {problem}.")
     return value
 
 

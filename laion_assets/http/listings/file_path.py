@@ -1,4 +1,4 @@
-"""Paths that a source's names may take below `raw_csv/`: never out of it, and no two that a disk takes for one."""
+"""Safe, distinct paths below `raw_csv/` for the names that a source lists."""
 
 import hashlib
 import re
@@ -6,16 +6,16 @@ import unicodedata
 from collections.abc import Iterable
 
 MAX_NAME_BYTES = 200
-"""File systems take 255; staging and partial names need some of it."""
+"""File systems allow 255. Names in the staging folders are longer than the final ones."""
 MAX_PATH_BYTES = 1_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\\ufffd]")
 
 
 def is_safe(path: str) -> bool:
-    """Whether a decoded path names a file or folder strictly below the one it is relative to, on any file system.
+    """Whether a decoded path names a file or folder strictly below its base folder, on any file system.
 
-    Refused: empty parts (and so absolute paths), `.`, `..`, backslashes, NUL and other control characters, text that
-    is no UTF-8, names of more than 200 and paths of more than 1,000 bytes.
+    Unsafe are empty parts (and so absolute paths), `.`, `..`, backslashes, NUL and other control characters, text that
+    is not valid UTF-8, names of more than 200 bytes and paths of more than 1,000 bytes.
     """
     if _CONTROL.search(path):
         return False
@@ -28,7 +28,7 @@ def is_safe(path: str) -> bool:
 
 
 def folders_of(paths: Iterable[str]) -> set[str]:
-    """Every folder that one of the paths lies in, at any depth."""
+    """Return all folders that contain one of the paths, at any depth."""
     folders: set[str] = set()
     for path in paths:
         parent = path.rpartition("/")[0]
@@ -39,28 +39,28 @@ def folders_of(paths: Iterable[str]) -> set[str]:
 
 
 def distinct_paths(paths: Iterable[str]) -> dict[str, str]:
-    """Where each of the paths goes: to itself, or beside it where it collides with another.
+    """Map each path to a distinct one: to itself, or to a marked path if it collides with another.
 
-    Paths collide if they differ only by case or Unicode normalisation (a disk may not tell them apart), or if one is
-    a file and the other a folder. The first in order keeps the name that it may; the others get eight digits of their
-    md5: `a.csv` becomes `a~0cc175b9.csv`.
+    Paths collide if they differ only by case or Unicode normalisation, which some file systems ignore, or if one is a
+    file and the other a folder. In sorted order, the first keeps its path. The others get eight digits of their md5:
+    `a.csv` becomes `a~0cc175b9.csv`.
     """
     ordered = sorted(set(paths))
-    taken = {_key(folder) for folder in folders_of(ordered)}
-    places: dict[str, str] = {}
+    taken = {_collision_key(folder) for folder in folders_of(ordered)}
+    distinct: dict[str, str] = {}
     for path in ordered:
-        place = path if _key(path) not in taken else marked(path, path)
-        taken.add(_key(place))
-        places[path] = place
-    return places
+        result = path if _collision_key(path) not in taken else mark_path(path, path)
+        taken.add(_collision_key(result))
+        distinct[path] = result
+    return distinct
 
 
-def marked(path: str, identity: str) -> str:
-    """The path with eight digits of the identity's md5 before the suffixes of its name."""
+def mark_path(path: str, identity: str) -> str:
+    """Return the path with eight digits of the md5 of `identity` before the suffixes of its name."""
     folder, slash, name = path.rpartition("/")
     stem, dot, suffixes = name.partition(".")
     return f"{folder}{slash}{stem}~{hashlib.md5(identity.encode()).hexdigest()[:8]}{dot}{suffixes}"
 
 
-def _key(path: str) -> str:
+def _collision_key(path: str) -> str:
     return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).casefold()

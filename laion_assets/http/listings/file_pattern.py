@@ -1,4 +1,4 @@
-"""The pattern that says which files of a source are read."""
+"""The pattern that selects the files of a source."""
 
 import re
 
@@ -6,13 +6,13 @@ from laion_assets.errors import SettingError
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """`csv.pattern`, compiled to match in any letter case: `PART2.CSV` is a table as `part1.csv` is.
+    """Compile `csv.pattern`, ignoring case: it matches `PART2.CSV` and `part1.csv` alike.
 
-    Write `(?-i:...)` around what must match exactly. Raises SettingError for what is not a regular expression.
+    `(?-i:...)` matches a part of the pattern exactly. Raises SettingError for an invalid regular expression.
     """
     try:
         return re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise SettingError(
-            rf"csv.pattern is {pattern!r}, which is not a regular expression ({error}). Example: \.csv$"
+            rf"Invalid regular expression {pattern!r} in csv.pattern: {error}. Example: \.csv$"
         ) from error

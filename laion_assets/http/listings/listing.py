@@ -1,4 +1,4 @@
-"""Which files a tree of directory pages has: folders are followed, nothing out of the tree is."""
+"""Listing of a directory tree over HTTP: folders are followed, links to places outside the tree are not."""
 
 import asyncio
 import hashlib
@@ -10,29 +10,29 @@ from urllib.parse import unquote, urljoin, urlsplit
 from laion_assets.errors import SourceError
 from laion_assets.http.listings.file_path import distinct_paths, is_safe
 from laion_assets.http.listings.file_pattern import compile_pattern
-from laion_assets.http.listings.listing_page import Entry, entries_of
+from laion_assets.http.listings.listing_page import Entry, parse_links
 from laion_assets.http.sources.async_client import AsyncClient
 from laion_assets.http.sources.async_connection import read_plain
-from laion_assets.http.sources.background_loop import run_beside
-from laion_assets.http.sources.retry import TRANSIENT_STATUSES, explain, transient, with_retries
+from laion_assets.http.sources.background_loop import run_in_background
+from laion_assets.http.sources.retry import TRANSIENT_STATUSES, explain, transient_error, with_retries
 from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.reasons import Rejection
 
 MAX_DEPTH = 16
-"""Folders below the source's own that are followed."""
+"""Maximum depth of folders that are followed."""
 MAX_FILES = 5_000_000
 MAX_FOLDERS = 200_000
 MAX_PAGE_BYTES = 64 << 20
-"""A listing page is read up to this size: 64 MiB list 500,000 files."""
-_PAGES_AT_ONCE = 16
+"""Maximum size of a listing page: 64 MiB list about 500,000 files."""
+_PARALLEL_PAGES = 16
 _SIMPLE = re.compile(r"[\w.~%+,@=-]+/?\Z", re.ASCII)
-"""A link that is a name: nothing to resolve."""
+"""A link that is a plain name and needs no resolution."""
 _MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One file of a source: its path below `raw_csv/`, what to fetch it by, its size in bytes if known, else -1."""
+    """One file of a source: its path below `raw_csv/`, its URL or fsspec path, its size in bytes, -1 if unknown."""
 
     path: str
     url: str
@@ -41,14 +41,14 @@ class Listed:
 
 @dataclass
 class Listing:
-    """What a source has: the files, sorted; names left out by reason; remarks for the log."""
+    """The files of a source, sorted by path; the number of left-out names by reason; remarks for the log."""
 
     files: list[Listed] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
 
     def leave_out(self, reason: str, name: str) -> None:
-        """Count a name that is not fetched, and say the first few."""
+        """Count a name that is not fetched. The first few become remarks."""
         self.left_out[reason] += 1
         if self.left_out[reason] <= _MAX_NAMED:
             self.remarks.append(f"left out, {reason}: {name[:300]!r}")
@@ -67,7 +67,7 @@ async def list_http(source: AsyncClient, url: str, pattern: str, retries: int) -
     if match.search(path) and not path.endswith("/"):
         name = unquote(path.rsplit("/", 1)[-1])
         if not is_safe(name):
-            raise SourceError(f"{url} ends in a name that no file may have: {name!r}.")
+            raise SourceError(f"The URL {url} ends in the unsafe file name {name!r}.")
         return Listing([Listed(name, url)])
     root = url.split("#")[0].split("?")[0]
     return await _Tree(source, root if root.endswith("/") else f"{root}/", match, retries).walk()
@@ -80,11 +80,11 @@ def list_tree(url: str, pattern: str, policy: SourcePolicy) -> list[Listed]:
         async with AsyncClient(policy) as client:
             return await list_http(client, url, pattern, policy.retries)
 
-    return run_beside(read, 1).files
+    return run_in_background(read, 1).files
 
 
 class _Tree:
-    """A walk over the pages of a tree, each read once."""
+    """A walk over the pages of a tree. Each page is read once."""
 
     def __init__(self, source: AsyncClient, root: str, match: re.Pattern[str], retries: int) -> None:
         self._source, self._root, self._match, self._retries = source, root, match, retries
@@ -96,7 +96,7 @@ class _Tree:
 
     async def walk(self) -> Listing:
         self._todo.put_nowait(("", self._root, ()))
-        workers = [asyncio.create_task(self._work()) for _ in range(_PAGES_AT_ONCE)]
+        workers = [asyncio.create_task(self._work()) for _ in range(_PARALLEL_PAGES)]
         finished = asyncio.create_task(self._todo.join())
         try:
             await asyncio.wait([finished, *workers], return_when=asyncio.FIRST_COMPLETED)
@@ -116,15 +116,15 @@ class _Tree:
     async def _work(self) -> None:
         while True:
             folder, url, above = await self._todo.get()
-            await self._folder(folder, url, above)
+            await self._read_folder(folder, url, above)
             self._todo.task_done()
 
-    async def _folder(self, folder: str, url: str, above: tuple[bytes, ...]) -> None:
-        """Read one folder's page; `above` are the digests of the names on its parents' pages."""
+    async def _read_folder(self, folder: str, url: str, above: tuple[bytes, ...]) -> None:
+        """Read the page of one folder. `above` are the digests of the names on its parents' pages."""
         try:
-            page = await with_retries(lambda: self._page(url, folder), url, self._retries)
+            page = await with_retries(lambda: self._read_page(url, folder), url, self._retries)
         except Rejection as rejection:
-            raise SourceError(f"the listing {url} cannot be read: {explain(rejection)}") from rejection
+            raise SourceError(f"Cannot read the listing {url}: {explain(rejection)}") from rejection
         if page is None:
             self._listing.leave_out("folder_deleted_at_source", folder)
             return
@@ -137,14 +137,14 @@ class _Tree:
             self._listing.leave_out("listing_loop", folder)
             return
         for entry in entries:
-            self._entry(entry, base, folder, (*above, names))
+            self._add_entry(entry, base, folder, (*above, names))
 
-    def _entry(self, entry: Entry, base: str, folder: str, above: tuple[bytes, ...]) -> None:
+    def _add_entry(self, entry: Entry, base: str, folder: str, above: tuple[bytes, ...]) -> None:
         href = entry.href
         if _SIMPLE.match(href) and not href.startswith("."):
             target, path = base + href, folder + (unquote(href) if "%" in href else href)
         else:
-            found = below(self._root, base, href)
+            found = resolve_link(self._root, base, href)
             if found is None:
                 return
             target, path = found
@@ -160,41 +160,48 @@ class _Tree:
         elif not is_folder:
             self._files.setdefault(path, Listed(path, target, entry.size))
             if len(self._files) > MAX_FILES:
-                raise SourceError(f"{self._root} lists more than {MAX_FILES:,} files: name a part of it as the source.")
+                raise SourceError(f"{self._root} lists more than {MAX_FILES:,} files. Set source to a part of it.")
         elif path not in self._folders and path != folder:
             self._folders.add(path)
             if path.count("/") > MAX_DEPTH:
                 self._listing.leave_out("too_deep", path)
             elif len(self._folders) > MAX_FOLDERS:
-                raise SourceError(f"{self._root} has more than {MAX_FOLDERS:,} folders: name a part of it.")
+                raise SourceError(f"{self._root} has more than {MAX_FOLDERS:,} folders. Set source to a part of it.")
             else:
                 self._todo.put_nowait((path, target, above))
 
-    async def _page(self, url: str, folder: str) -> tuple[str, list[Entry]] | None:
-        """A page's own URL and its links; None if it is gone. Raises SourceError, TransientError."""
+    async def _read_page(self, url: str, folder: str) -> tuple[str, list[Entry]] | None:
+        """Return the URL that a page's links are relative to, and its links. None if the page was deleted.
+
+        Raises SourceError, TransientError.
+        """
         async with self._source.get(url) as response:
             if response.status in TRANSIENT_STATUSES:
-                raise transient(response)
+                raise transient_error(response)
             if response.status in (404, 410) and folder:
                 return None
             if response.status not in (200, 203):
                 reason = response.head.reason[:80]
-                raise SourceError(f"{url} answers {response.status} {reason}: is it a directory listing?")
+                raise SourceError(
+                    f"Cannot read the listing {url}: the server answered {response.status} {reason}. "
+                    "Is the URL a directory listing?"
+                )
             body = await read_plain(response, MAX_PAGE_BYTES)
             base = response.url.split("#")[0].split("?")[0].rpartition("/")[0] + "/"
             text = body.decode(errors="replace")
-            return base, list(entries_of(text, response.head.get("content-type") or "", url))
+            return base, list(parse_links(text, response.head.get("content-type") or "", url))
 
 
 def _digest_of(names: set[str]) -> bytes:
-    """What tells pages with the same links apart from others, in 32 bytes, for every folder that is still to read."""
+    """Return a digest of the links of a page, to recognise pages with the same links in 32 bytes of memory each."""
     return hashlib.sha256("\n".join(sorted(names)).encode("utf-8", "surrogatepass")).digest()
 
 
-def below(root: str, base: str, href: str) -> tuple[str, str] | None:
-    """The URL of a page's link and its decoded path below the root; None for queries, other schemes and other places.
+def resolve_link(root: str, base: str, href: str) -> tuple[str, str] | None:
+    """Resolve a page's link to its URL and its decoded path below the root.
 
-    The path may be one that no file may have: `is_safe` says.
+    Returns None for links with a query, links of other schemes, and links to places outside the tree. The path may be
+    unsafe: check it with `is_safe`.
     """
     try:
         target = urljoin(base, href)

@@ -1,7 +1,7 @@
-"""An event loop beside the thread that asks: interrupts stay with that thread, and end the loop's work in order.
+"""An event loop in a background thread, so that interrupts stay in the calling thread and cancel the loop in order.
 
-Dagster raises its interrupts in the main thread, from a signal handler; inside a running event loop they would come up
-in whatever callback is at work.
+Dagster raises its interrupts in the main thread, from a signal handler. In a running event loop they would be raised in
+an arbitrary callback.
 """
 
 import asyncio
@@ -18,10 +18,11 @@ T = TypeVar("T")
 _POLL_S = 0.2
 
 
-def run_beside(make: Callable[[], Coroutine[Any, Any, T]], threads: int) -> T:
-    """What the coroutine returns or raises, run on a loop of its own whose blocking calls have so many threads.
+def run_in_background(make: Callable[[], Coroutine[Any, Any, T]], threads: int) -> T:
+    """Run a coroutine in a background event loop and return its result, or raise its exception.
 
-    When the caller is interrupted (Ctrl-C, a run that is terminated) the coroutine is cancelled and waited for.
+    The loop's blocking calls have `threads` threads. If the caller is interrupted (Ctrl-C, a terminated run), the
+    coroutine is cancelled, and the call waits until it has ended.
     """
     outcome: Future[T] = Future()
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
@@ -44,7 +45,7 @@ def run_beside(make: Callable[[], Coroutine[Any, Any, T]], threads: int) -> T:
     thread.start()
     try:
         while True:
-            # Signals are handled between waits.
+            # Python handles signals between the waits.
             with contextlib.suppress(TimeoutError):
                 return outcome.result(timeout=_POLL_S)
             if outcome.done():

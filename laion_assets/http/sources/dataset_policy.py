@@ -1,4 +1,4 @@
-"""What fetching a dataset's sources may do, from its settings."""
+"""The network policy of a dataset's sources, from its settings."""
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SourceError
@@ -11,9 +11,9 @@ LIST_PREFIX = "list:"
 
 
 def source_policy(dataset: Dataset) -> SourcePolicy:
-    """The policy of the dataset's sources. The hosts of `source` and `published` are the operator's.
+    """Return the network policy of a dataset's sources. Hosts in `source` and `published` are trusted.
 
-    Raises SourceError naming the setting whose URL is not one.
+    Raises SourceError naming the setting with an invalid URL.
     """
     settings = dataset.csv
     named = dict.fromkeys(dataset.published, "published") | {dataset.source.removeprefix(LIST_PREFIX): "source"}
@@ -23,7 +23,8 @@ def source_policy(dataset: Dataset) -> SourcePolicy:
             parse_target(url)
         except Rejection as rejection:
             raise SourceError(
-                f"{url} is not an http or https URL with a host ({rejection.detail}): correct the setting {named[url]}."
+                f"Invalid URL {url} in the setting {named[url]}: expected an http or https URL with a host "
+                f"({rejection.detail})."
             ) from rejection
     return SourcePolicy(
         resolve=dict(dataset.resolve),

@@ -1,1 +1,1 @@
-"""The guard for programs that fetch through urllib: an opener in the place of `urllib.request.urlopen`."""
+"""The address guard for programs that fetch with urllib: an opener to use instead of `urllib.request.urlopen`."""

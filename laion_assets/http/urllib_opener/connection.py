@@ -8,7 +8,7 @@ from typing import Any
 from laion_assets.http.connecting import connect_socket, rejection_of
 from laion_assets.http.http_connection import Rate
 from laion_assets.http.messages.content_coding import too_large
-from laion_assets.http.policy import FetchPolicy
+from laion_assets.http.policy import MIN_RATE_GRACE_S, FetchPolicy
 from laion_assets.http.tls import wrap_tls
 from laion_assets.http.urllib_opener.bounded_socket import BoundedSocket
 from laion_assets.http.urllib_opener.visit import Visit
@@ -16,13 +16,12 @@ from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.target import Target, parse_target
 from laion_assets.reasons import Reason, Rejection
 
-_MIN_RATE_GRACE_S = 5.0
 _NOT_IN_A_HOST = frozenset("@/\\?#%")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a connection may do, and the visit that it belongs to."""
+    """The policy and guard of a connection, and the visit that it belongs to."""
 
     policy: FetchPolicy
     guard: Guard
@@ -55,11 +54,11 @@ class GuardedConnection(http.client.HTTPConnection):
             except BaseException:
                 sock.close()
                 raise
-        rate = Rate(policy.min_bytes_per_s, _MIN_RATE_GRACE_S)
+        rate = Rate(policy.min_bytes_per_s, MIN_RATE_GRACE_S)
         self.sock = BoundedSocket(sock, visit, rate)
 
     def _target(self) -> Target:
-        """The host and port that `http.client` parsed: so no difference between two parsers matters."""
+        """Return the host and port that `http.client` parsed: a difference between two URL parsers has no effect."""
         if not _NOT_IN_A_HOST.isdisjoint(self.host):
             raise Rejection(Reason.INVALID_URL, "the host is not a host name")
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -1,4 +1,4 @@
-"""The place of `urllib.request.urlopen` for a program that is not ours: the same steps, each connection guarded.
+"""A replacement for `urllib.request.urlopen` in other programs: the same steps, over guarded connections.
 
 No proxy of the environment is used, and no scheme but http and https is opened.
 """
@@ -155,7 +155,7 @@ class _Consent(urllib.request.BaseHandler):
 
 
 def _rejection_of_urllib(error: Exception, visit: Visit) -> Rejection:
-    """The reason for what urllib raised; its own text stays as the detail."""
+    """Return the reason for an error of urllib, with urllib's own text as the detail."""
     if isinstance(error, Rejection):
         return error
     if isinstance(error, urllib.error.HTTPError):
@@ -180,7 +180,7 @@ def _rejection_of_urllib(error: Exception, visit: Visit) -> Rejection:
 
 
 def _reason_of_status(error: urllib.error.HTTPError) -> Reason:
-    """A redirect that urllib does not follow is an HTTPError, too."""
+    """Return the reason for an HTTP status. A redirect that urllib does not follow is an HTTPError, too."""
     if error.code not in REDIRECTS:
         return Reason.of_http_status(error.code)
     if "infinite loop" in str(error.msg):

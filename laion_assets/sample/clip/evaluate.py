@@ -1,8 +1,8 @@
-"""Measure the sample's CLIP: `python -m laion_assets.sample.clip.evaluate --help`.
+"""Evaluate the CLIP model of the sample: `python -m laion_assets.sample.clip.evaluate --help`.
 
-The pictures take the pipeline's whole way: drawn at the crawl's sizes, JPEG, img2dataset's resizer (border, 256 pixels,
-quality 95), and the preprocessing that open_clip gives with the checkpoint. Every combination of objects and relation
-among them was held out of training, and all captions differ in content.
+The images pass the whole pipeline: drawn at the sizes of the crawl, JPEG, img2dataset's resizer (border, 256 pixels,
+quality 95), and the preprocessing of open_clip for the checkpoint. Every combination of objects and relation was held
+out of training, and all captions differ in content.
 """
 
 import argparse
@@ -16,75 +16,77 @@ import numpy as np
 import torch
 from PIL import Image
 
-from laion_assets.sample.clip.batches import training_picture
+from laion_assets.sample.clip.batches import training_image
 from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION
 from laion_assets.sample.originals import jpeg
 from laion_assets.sample.pages import original_size
 from laion_assets.sample.scenes import Scene, draw_scene, render
 from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
-PICTURES = 1_000
+IMAGES = 1_000
 SEED = 1_000_003
 _BATCH = 250
 _HISTOGRAM_BINS = 6
-"""Bins a channel of the colour histogram."""
-_BASELINE_PICTURES = 4_000
-"""Training pictures that the histogram baseline learns from."""
+"""Bins per channel of the colour histogram."""
+_BASELINE_IMAGES = 4_000
+"""The number of training images of the histogram baseline."""
 _RIDGE = 1.0
 
 
 def main() -> None:
-    """Measure and write the figures as JSON."""
+    """Evaluate the model and write the results as JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m laion_assets.sample.clip.evaluate",
-        description="Measure text-to-image recall of the sample's CLIP on held-out scenes, beside three baselines.",
+        description="Evaluate text-to-image recall of the sample CLIP on held-out scenes, against three baselines.",
     )
     parser.add_argument(
-        "--weights", type=Path, default=CHECKPOINT, help="checkpoint to measure (default: the package's)"
+        "--weights", type=Path, default=CHECKPOINT, help="checkpoint to evaluate (default: the one of the package)"
     )
-    parser.add_argument("--pictures", type=int, default=PICTURES, help="pictures to search among (default %(default)s)")
-    parser.add_argument("--out", type=Path, default=EVALUATION, help="JSON file to write (default: beside the weights)")
-    parser.add_argument("--threads", type=int, default=2, help="torch's threads (default %(default)s)")
+    parser.add_argument("--images", type=int, default=IMAGES, help="number of images to search (default %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=EVALUATION, help="JSON file to write (default: next to the weights)"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     began = time.monotonic()
-    figures = evaluate(options.weights, options.pictures)
+    figures = evaluate(options.weights, options.images)
     text = json.dumps(figures, indent=4) + "\n"
     options.out.write_text(text, encoding="utf-8")
     print(text + f"written to {options.out} after {time.monotonic() - began:.0f} s")
 
 
-def evaluate(weights: Path | None, pictures: int = PICTURES) -> dict[str, object]:
-    """Every figure of `evaluation.json`: recalls of the model and its baselines, and the accuracy on swapped pairs."""
-    held_out = distinct_scenes(pictures, held_out=True)
-    seen = distinct_scenes(pictures, held_out=False)
+def evaluate(weights: Path | None, images: int = IMAGES) -> dict[str, object]:
+    """Compute `evaluation.json`: recall of the model and its baselines, and the accuracy on swapped pairs."""
+    held_out = distinct_scenes(images, held_out=True)
+    seen = distinct_scenes(images, held_out=False)
     stored = [pipeline_jpeg(scene, number) for number, scene in enumerate(held_out)]
     stored_seen = [pipeline_jpeg(scene, number) for number, scene in enumerate(seen)]
     stored_swapped = [pipeline_jpeg(scene.swapped, number) for number, scene in enumerate(held_out)]
     captions, swapped = [s.caption for s in held_out], [s.swapped.caption for s in held_out]
     trained = Encoder(weights)
-    of_pictures, of_captions = trained.pictures(stored), trained.captions(captions)
-    of_swapped_pictures, of_swapped_captions = trained.pictures(stored_swapped), trained.captions(swapped)
-    right = (of_pictures * of_captions).sum(1)
+    of_images, of_captions = trained.images(stored), trained.captions(captions)
+    of_swapped_images, of_swapped_captions = trained.images(stored_swapped), trained.captions(swapped)
+    right = (of_images * of_captions).sum(1)
     torch.manual_seed(0)
     untrained = Encoder(None)
     return {
-        "pictures": pictures,
+        "images": images,
         "protocol": "held-out combinations, distinct captions, 256-pixel JPEG, open_clip's preprocessing",
-        "held_out": recalls(of_captions @ of_pictures.T),
-        "seen_combinations": recalls(trained.captions([s.caption for s in seen]) @ trained.pictures(stored_seen).T),
+        "held_out": recalls(of_captions @ of_images.T),
+        "seen_combinations": recalls(trained.captions([s.caption for s in seen]) @ trained.images(stored_seen).T),
         "swapped_pairs": {
-            "caption_accuracy": _share(right > (of_pictures * of_swapped_captions).sum(1)),
-            "picture_accuracy": _share(right > (of_swapped_pictures * of_captions).sum(1)),
+            "caption_accuracy": _share(right > (of_images * of_swapped_captions).sum(1)),
+            "image_accuracy": _share(right > (of_swapped_images * of_captions).sum(1)),
             "chance": 0.5,
         },
         "colour_histogram": recalls(_histogram_similarity(stored, captions)),
-        "untrained": recalls(untrained.captions(captions) @ untrained.pictures(stored).T),
+        "untrained": recalls(untrained.captions(captions) @ untrained.images(stored).T),
     }
 
 
 def distinct_scenes(count: int, held_out: bool, seed: int = SEED) -> list[Scene]:
-    """`count` scenes of which no two say the same, also not from the other object's side."""
+    """Draw `count` scenes with different content, also when described from the other object."""
     rng = np.random.default_rng((seed, int(held_out)))
     scenes: dict[frozenset[str], Scene] = {}
     while len(scenes) < count:
@@ -94,7 +96,7 @@ def distinct_scenes(count: int, held_out: bool, seed: int = SEED) -> list[Scene]
 
 
 def pipeline_jpeg(scene: Scene, number: int) -> bytes:
-    """The scene as a shard stores it: an original of the crawl's sizes, resized by img2dataset to 256 x 256."""
+    """Encode a scene as a shard stores it: an original of a size of the crawl, resized by img2dataset to 256 px."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("WANDB_MODE", "disabled")
     from img2dataset.resizer import Resizer
@@ -103,19 +105,19 @@ def pipeline_jpeg(scene: Scene, number: int) -> bytes:
     resize = Resizer(image_size=256, resize_mode="border", resize_only_if_bigger=False, encode_quality=95)
     stored, *_, error = resize(io.BytesIO(jpeg(render(scene, width, height))))
     if stored is None:
-        raise RuntimeError(f"img2dataset could not resize scene {number}: {error}")
+        raise RuntimeError(f"img2dataset failed to resize scene {number}: {error}")
     return bytes(stored)
 
 
 def recalls(similarity: np.ndarray) -> dict[str, float]:
-    """recall@1 and @10 of (captions, pictures) similarities whose diagonal is right; a tie counts as lost."""
+    """Return recall@1 and recall@10 of (captions, images) similarities. The diagonal is right. Ties count as misses."""
     right = np.diagonal(similarity)[:, None]
     better = (similarity >= right).sum(1) - 1
     return {"recall_at_1": _share(better < 1), "recall_at_10": _share(better < 10)}
 
 
 class Encoder:
-    """A CLIP of `ARCHITECTURE` through open_clip's public loader; `weights` None is the untrained model."""
+    """A CLIP model of `ARCHITECTURE`, loaded with open_clip. `weights` None is the untrained model."""
 
     def __init__(self, weights: Path | None):
         open_clip = import_open_clip(ARCHITECTURE)
@@ -125,49 +127,50 @@ class Encoder:
         self.tokenizer = open_clip.get_tokenizer(ARCHITECTURE)
 
     @torch.no_grad()
-    def pictures(self, stored: list[bytes]) -> np.ndarray:
-        """(n, d) float32, rows of norm 1, of n encoded pictures."""
+    def images(self, stored: list[bytes]) -> np.ndarray:
+        """Embed n encoded images: (n, d) float32, rows of norm 1."""
         rows = []
         for start in range(0, len(stored), _BATCH):
             opened = (Image.open(io.BytesIO(body)) for body in stored[start : start + _BATCH])
-            tensors = [self.preprocess(picture) for picture in opened]
+            tensors = [self.preprocess(image) for image in opened]
             rows.append(self.model.encode_image(torch.stack(tensors), normalize=True).numpy())
         return np.concatenate(rows)
 
     @torch.no_grad()
     def captions(self, captions: list[str]) -> np.ndarray:
-        """(n, d) float32, rows of norm 1, of n captions."""
+        """Embed n captions: (n, d) float32, rows of norm 1."""
         return self.model.encode_text(self.tokenizer(captions), normalize=True).numpy()
 
 
 def _histogram_similarity(stored: list[bytes], captions: list[str]) -> np.ndarray:
-    """A searcher that only counts colours: ridge regression from a caption's words to a picture's colour histogram.
+    """Return (captions, images) similarities of a baseline that only counts colours.
 
-    (captions, pictures) cosine of predicted and real histograms. It learns from scenes that training may show.
+    Ridge regression predicts the colour histogram of an image from the words of a caption. The similarity is the cosine
+    of predicted and real histograms. It is fitted on training scenes.
     """
     rng = np.random.default_rng(SEED)
-    scenes = [draw_scene(rng, held_out=False) for _ in range(_BASELINE_PICTURES)]
+    scenes = [draw_scene(rng, held_out=False) for _ in range(_BASELINE_IMAGES)]
     words = sorted({word for scene in scenes for word in scene.caption.split()})
-    known = _bag(words, [scene.caption for scene in scenes])
-    histograms = np.stack([_histogram(training_picture(scene, rng)) for scene in scenes])
+    known = _count_words(words, [scene.caption for scene in scenes])
+    histograms = np.stack([_histogram(training_image(scene, rng)) for scene in scenes])
     mean = histograms.mean(0)
     weights = np.linalg.solve(known.T @ known + _RIDGE * np.eye(len(words)), known.T @ (histograms - mean))
-    predicted = _bag(words, captions) @ weights
+    predicted = _count_words(words, captions) @ weights
     real = np.stack([_histogram(np.asarray(Image.open(io.BytesIO(body)).resize((64, 64)))) for body in stored]) - mean
-    return _normalised(predicted) @ _normalised(real).T
+    return _normalise(predicted) @ _normalise(real).T
 
 
-def _normalised(rows: np.ndarray) -> np.ndarray:
+def _normalise(rows: np.ndarray) -> np.ndarray:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
-def _bag(words: list[str], captions: list[str]) -> np.ndarray:
+def _count_words(words: list[str], captions: list[str]) -> np.ndarray:
     split = [caption.split() for caption in captions]
     return np.array([[caption.count(word) for word in words] for caption in split], np.float64)
 
 
 def _histogram(pixels: np.ndarray) -> np.ndarray:
-    """Square root of the shares of `_HISTOGRAM_BINS`^3 colours among (H, W, 3) uint8 pixels."""
+    """Return the square root of the shares of `_HISTOGRAM_BINS`^3 colours in (H, W, 3) uint8 pixels."""
     binned = pixels.reshape(-1, 3).astype(np.int64) * _HISTOGRAM_BINS // 256
     numbers = binned @ np.array([_HISTOGRAM_BINS**2, _HISTOGRAM_BINS, 1])
     return np.sqrt(np.bincount(numbers, minlength=_HISTOGRAM_BINS**3) / len(numbers))

@@ -1,10 +1,10 @@
-"""Train the sample's CLIP on procedural scenes: `python -m laion_assets.sample.clip.train --help`.
+"""Train the CLIP model of the sample on procedural scenes: `python -m laion_assets.sample.clip.train --help`.
 
-Deterministic from its seed on one machine and one number of threads; a run that was stopped goes on from its last
-checkpoint with the same batches. The loss is CLIP's symmetric cross entropy (https://arxiv.org/abs/2103.00020) where a
-caption that holds of several pictures of the batch has all of them as targets, and an auxiliary one: one linear layer,
-shared by both towers and dropped afterwards, names from an embedding what is where. It comes first, for captions alone:
-that "A left of B" is "B right of A" takes a text tower a minute by itself, and thousands of steps beside pictures.
+Training is deterministic for a seed, a machine and a number of threads. A stopped run continues from its last
+checkpoint with the same batches. The loss is CLIP's symmetric cross entropy (https://arxiv.org/abs/2103.00020). A
+caption that is true for several images of the batch has all of them as targets. An auxiliary loss predicts, with one
+linear layer on the embeddings of both towers, which object is where. It is first trained on captions alone: the text
+tower then learns within a minute that "A left of B" is "B right of A", instead of in thousands of steps with images.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from laion_assets.sample.clip.batches import (
     Batch,
     make_batch,
     make_captions,
-    training_picture,
+    training_image,
 )
 from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT
 from laion_assets.sample.clip.objective import attribute_loss, contrastive_loss
@@ -39,14 +39,14 @@ Tokenizer = Callable[[list[str]], torch.Tensor]
 """n captions to (n, 24) int64 tokens."""
 
 GROUPS = 32
-"""Groups of eight scenes a step: a batch of 256."""
+"""Groups of eight scenes per step: a batch of 256."""
 WARMUP_STEPS = 80
 TEXT_STEPS = 500
-"""Steps of the text tower alone, before the first picture."""
+"""Steps of the text tower alone, before training with images."""
 TEXT_LEARNING_RATE = 2e-3
 LAYER_SCALE = 0.5
 ATTRIBUTE_WEIGHT = 0.4
-"""Weight of the auxiliary loss beside the contrastive one."""
+"""Weight of the auxiliary loss relative to the contrastive one."""
 WEIGHT_DECAY = 0.05
 MAX_LOGIT_SCALE = math.log(100)
 CHECKPOINT_EVERY_STEPS = 100
@@ -54,20 +54,25 @@ LOG_EVERY_STEPS = 20
 
 
 def main() -> None:
-    """Train, or go on training, and write the weights."""
+    """Train, or continue training, and write the weights."""
     parser = argparse.ArgumentParser(
         prog="python -m laion_assets.sample.clip.train", description=__doc__.split("\n")[0]
     )
     parser.add_argument(
-        "--steps", type=int, default=1300, help="length of the schedule, in steps of 256 pictures (default %(default)s)"
+        "--steps", type=int, default=1300, help="length of the schedule, in steps of 256 images (default %(default)s)"
     )
     parser.add_argument(
-        "--until", type=int, default=600, help="stop there and write the weights, as published (default %(default)s)"
+        "--until",
+        type=int,
+        default=600,
+        help="stop after this step and write the weights (default %(default)s, as in the package)",
     )
-    parser.add_argument("--learning-rate", type=float, default=1.2e-3, help="peak of the cosine (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="decides weights and scenes (default %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="torch's threads (default %(default)s)")
-    parser.add_argument("--state", type=Path, required=True, help="checkpoint file to write, and to go on from")
+    parser.add_argument(
+        "--learning-rate", type=float, default=1.2e-3, help="peak of the cosine schedule (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of weights and scenes (default %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default %(default)s)")
+    parser.add_argument("--state", type=Path, required=True, help="checkpoint file to write, and to continue from")
     parser.add_argument("--weights", type=Path, default=CHECKPOINT, help="float16 safetensors to write at the end")
     options = parser.parse_args()
     until = min(options.until, options.steps)
@@ -75,16 +80,16 @@ def main() -> None:
 
 
 def train(steps: int, until: int, learning_rate: float, seed: int, threads: int, state: Path, weights: Path) -> None:
-    """Run what remains of the first `until` of `steps`, checkpointing to `state`, then write `weights` (float16)."""
+    """Train up to step `until` of `steps`, with checkpoints in `state`, then write `weights` (float16)."""
     torch.set_num_threads(threads)
-    # The flash kernel's backward pass is slower than plain matrix products for 65 tokens on a CPU.
+    # For 65 tokens on a CPU, the backward pass of the flash kernel is slower than plain matrix products.
     torch.backends.cuda.enable_flash_sdp(False)
     open_clip = import_open_clip(ARCHITECTURE)
     torch.manual_seed(seed)
     model = open_clip.create_model(ARCHITECTURE)
     tokenizer = open_clip.get_tokenizer(ARCHITECTURE)
     model.token_embedding = SparseVocabulary(model.token_embedding, _used_tokens(tokenizer))
-    _open_layer_scales(model)
+    _raise_layer_scales(model)
     model.visual.to(memory_format=torch.channels_last)
     model.attribute_head = torch.nn.Linear(model.text_projection.shape[1], sum(ATTRIBUTE_SIZES))
     optimizer = torch.optim.AdamW(_parameter_groups(model), betas=(0.9, 0.98), eps=1e-6)
@@ -94,9 +99,9 @@ def train(steps: int, until: int, learning_rate: float, seed: int, threads: int,
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         start = saved["step"]
-        print(f"going on from step {start} of {state}", flush=True)
+        print(f"continuing from step {start} of {state}", flush=True)
     else:
-        _teach_words(model, tokenizer, seed)
+        _train_text_tower(model, tokenizer, seed)
     began, losses = time.monotonic(), []
     for step, batch in zip(range(start, until), _batches(seed, start, until), strict=True):
         for group in optimizer.param_groups:
@@ -117,8 +122,8 @@ def train(steps: int, until: int, learning_rate: float, seed: int, threads: int,
     write_weights(model, weights)
 
 
-def _teach_words(model: Any, tokenizer: Tokenizer, seed: int) -> None:
-    """Train the text tower alone to say what is where, so that pictures have something to be matched with."""
+def _train_text_tower(model: Any, tokenizer: Tokenizer, seed: int) -> None:
+    """Train the text tower alone on the attribute loss, before it is trained with images."""
     learning = [p for name, p in model.named_parameters() if not name.startswith("visual.") and p.requires_grad]
     optimizer = torch.optim.AdamW(learning, TEXT_LEARNING_RATE, betas=(0.9, 0.98))
     for step in range(TEXT_STEPS):
@@ -136,18 +141,18 @@ def _teach_words(model: Any, tokenizer: Tokenizer, seed: int) -> None:
             print(json.dumps({"text_step": step + 1, "steps": TEXT_STEPS, "loss": round(loss.item(), 4)}), flush=True)
 
 
-def to_input(pictures: np.ndarray) -> torch.Tensor:
-    """(n, H, W, 3) uint8 to (n, 3, H, W) float32 with open_clip's default mean and standard deviation."""
+def to_input(images: np.ndarray) -> torch.Tensor:
+    """Convert (n, H, W, 3) uint8 to (n, 3, H, W) float32 with open_clip's default mean and standard deviation."""
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     mean, std = torch.tensor(OPENAI_DATASET_MEAN), torch.tensor(OPENAI_DATASET_STD)
     normalised = (tensor - mean[:, None, None]) / std[:, None, None]
     return normalised.contiguous(memory_format=torch.channels_last)
 
 
 def write_weights(model: Any, weights: Path) -> None:
-    """Write the model as open_clip reads it: float16 safetensors, whole vocabulary."""
+    """Write the model in the format of open_clip: float16 safetensors, full vocabulary."""
     tensors = {k: v for k, v in model.state_dict().items() if not k.startswith(("token_embedding.", "attribute_head."))}
     tensors["token_embedding.weight"] = model.token_embedding.merged()
     staging = weights.with_suffix(".partial")
@@ -158,11 +163,11 @@ def write_weights(model: Any, weights: Path) -> None:
 
 def _train_step(model: Any, optimizer: torch.optim.Optimizer, tokenizer: Tokenizer, batch: Batch) -> float:
     with torch.autocast("cpu", torch.bfloat16):
-        pictures = model.encode_image(to_input(batch.pictures), normalize=True)
+        images = model.encode_image(to_input(batch.images), normalize=True)
         captions = model.encode_text(tokenizer(batch.captions), normalize=True)
     scale = model.logit_scale.exp()
-    loss = contrastive_loss(pictures.float(), captions.float(), scale, torch.from_numpy(batch.truth))
-    for embeddings, attributes in ((pictures, batch.seen), (captions, batch.said)):
+    loss = contrastive_loss(images.float(), captions.float(), scale, torch.from_numpy(batch.truth))
+    for embeddings, attributes in ((images, batch.image_attributes), (captions, batch.caption_attributes)):
         loss = loss + ATTRIBUTE_WEIGHT * attribute_loss(model.attribute_head, embeddings.float(), attributes)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -174,7 +179,7 @@ def _train_step(model: Any, optimizer: torch.optim.Optimizer, tokenizer: Tokeniz
 
 
 def _batches(seed: int, start: int, steps: int) -> Iterator[Batch]:
-    """The batches of the remaining steps, drawn in one process beside the training, a few ahead of it."""
+    """Return the batches of the remaining steps. A second process draws them a few steps ahead."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         ahead = [pool.apply_async(make_batch, (seed, step, GROUPS)) for step in range(start, min(start + 4, steps))]
@@ -186,25 +191,25 @@ def _batches(seed: int, start: int, steps: int) -> Iterator[Batch]:
 
 @torch.no_grad()
 def _validate(model: Any, tokenizer: Tokenizer) -> dict[str, float]:
-    """Recall@1 among 500 held-out scenes drawn at 64 pixels, and the accuracy against their swapped captions."""
+    """Return recall@1 of 500 held-out scenes drawn at 64 pixels, and the accuracy against their swapped captions."""
     rng = np.random.default_rng(20_000)
     scenes = [draw_scene(rng, held_out=True) for _ in range(500)]
     model.eval()
     with torch.autocast("cpu", torch.bfloat16):
-        pictures = model.encode_image(to_input(np.stack([training_picture(s, rng) for s in scenes])), normalize=True)
+        images = model.encode_image(to_input(np.stack([training_image(s, rng) for s in scenes])), normalize=True)
         captions = model.encode_text(tokenizer([s.caption for s in scenes]), normalize=True)
         swapped = model.encode_text(tokenizer([s.swapped.caption for s in scenes]), normalize=True)
     model.train()
-    pictures, captions, swapped = pictures.float(), captions.float(), swapped.float()
-    similarity = captions @ pictures.T
+    images, captions, swapped = images.float(), captions.float(), swapped.float()
+    similarity = captions @ images.T
     recall = (similarity.argmax(1) == torch.arange(len(scenes))).float().mean().item()
-    apart = ((pictures * captions).sum(1) > (pictures * swapped).sum(1)).float().mean().item()
+    apart = ((images * captions).sum(1) > (images * swapped).sum(1)).float().mean().item()
     return {"recall_at_1_of_500": round(recall, 3), "swapped": round(apart, 3)}
 
 
 @torch.no_grad()
-def _open_layer_scales(model: Any) -> None:
-    """Let ConvNeXt's blocks take part from the first step: their published start of 1e-6 suits far longer runs."""
+def _raise_layer_scales(model: Any) -> None:
+    """Raise the layer scale of ConvNeXt's blocks. Their published start of 1e-6 is for far longer training."""
     for name, parameter in model.named_parameters():
         if name.endswith(".gamma"):
             parameter.fill_(LAYER_SCALE)
@@ -216,7 +221,7 @@ def _used_tokens(tokenizer: Tokenizer) -> torch.Tensor:
 
 
 def _parameter_groups(model: Any) -> list[dict]:
-    """Weight decay on matrices only, as open_clip does."""
+    """Return parameter groups with weight decay on matrices only, as in open_clip."""
     learning = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in learning if p.ndim >= 2 and "embedding" not in name]
     rest = [p for name, p in learning if p.ndim < 2 or "embedding" in name]

@@ -1,13 +1,13 @@
-"""A token embedding that learns only the few rows that the sample's captions use."""
+"""A token embedding that trains only the few rows that the captions of the sample use."""
 
 import torch
 
 
 class SparseVocabulary(torch.nn.Module):
-    """A token embedding of which only the rows in use are trained: (vocabulary, width), a handful of rows learn.
+    """A token embedding (vocabulary, width) in which only the rows of used tokens are trained.
 
-    The other 49,000 rows keep their small random start, so unknown words stay near nothing, and the optimiser does not
-    spend its time on them.
+    The other 49,000 rows keep their small random values, so unknown words have little effect, and the optimizer spends
+    no time on them.
     """
 
     frozen: torch.Tensor
@@ -30,7 +30,7 @@ class SparseVocabulary(torch.nn.Module):
         return torch.where((row >= 0)[..., None], trained, self.frozen[tokens])
 
     def merged(self) -> torch.Tensor:
-        """The whole table, (vocabulary, width) float32."""
+        """Return the whole table, (vocabulary, width) float32."""
         table = self.frozen.clone()
         table[self.used] = self.trained.weight.detach()
         return table

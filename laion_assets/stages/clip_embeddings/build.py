@@ -1,8 +1,8 @@
-"""One embedding file: the shards that belong to it, encoded and committed as npy, npy and parquet, row by row alike.
+"""Build one embedding file: encode its shards and commit two npy files and a parquet file with the same rows.
 
-The work is a pipeline in which the model's device does not wait: shards are verified and tokenized ahead
-(`shard_preparation`), images are decoded in threads (`pixel_batches`), the device encodes what is ready
-(`group_encoder`), and a thread writes (`embedding_writer`). Memory does not grow with the file.
+The work is a pipeline that keeps the model's device busy. Shards are verified and tokenized ahead
+(`shard_preparation`), images are decoded in threads (`pixel_batches`), the device encodes the batches that are ready
+(`group_encoder`), and a thread writes (`embedding_writer`). Memory use does not depend on the number of rows.
 """
 
 import contextlib
@@ -11,14 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import EmbeddingNumber, ShardNumber
 from laion_assets.errors import InvariantError, ModelError
 from laion_assets.progress import Progress
-from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
-from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, no_direction
+from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, no_direction_error
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.clip_embeddings.pipeline.embedding_writer import EmbeddingWriter
 from laion_assets.stages.clip_embeddings.pipeline.finished_groups import FinishedGroups, describe_group
@@ -31,46 +30,42 @@ from laion_assets.stages.clip_embeddings.stage import STAGE
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import State, require_complete, state_before_run
+from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import Transaction, open_transaction
+from laion_assets.tables.vector_file import open_vectors
 
 UNDECODABLE = "undecodable"
-"""The reason of a sample whose image no longer decodes."""
+"""Drop reason: the stored image does not decode."""
 NO_DIRECTION = "no_direction"
-"""The reason of a sample whose image or caption vector is not finite or zero."""
+"""Drop reason: the vector of the image or the caption is zero or not finite."""
 MAX_NO_DIRECTION = 0.001
-"""A file with a larger share of vectors without direction fails: the model or its precision is wrong."""
+"""Maximum share of vectors without direction. A file with more fails: the model or its precision is wrong."""
 _GROUPS_WRITING = 2
-"""Groups that may wait for the writer."""
+"""Maximum number of groups that wait for the writer."""
 KINDS = ("img_emb", "text_emb", "metadata")
 """The files of an embedding partition, by clip-retrieval's folder names."""
 
 
-class Built(NamedTuple):
-    """A committed partition, and whether this call made it (False: it was complete already)."""
-
-    manifest: Manifest
-    made: bool
-
-
 def build_embedding_file(
     dataset: Dataset, store: Store, embedding: EmbeddingNumber, model: ClipModel, log: Callable[[str], None]
-) -> Built:
+) -> BuildResult:
     """Encode the shards of embedding file `embedding` in order and commit them as a partition of `clip_embeddings`.
 
-    Skips the partition if it is complete, intact, and made by today's model from today's shards. A killed run continues
-    after its last finished group of shards. Raises IncompleteError naming shards that are not committed,
+    Skips the partition if it is complete, intact and up to date. A killed run continues after its last finished group
+    of shards. Raises IncompleteError naming shards that are not committed,
     IntegrityError naming a damaged shard and member, EmbeddingError when more than MAX_NO_DIRECTION of the vectors have
-    no direction, ModelError if `model` is not the dataset's, ConservationError.
+    no direction, ModelError if `model` is not the dataset's, InvariantError if the rows do not
+    add up.
     """
     layout = dataset.layout
     key = layout.embedding_key(embedding)
     settings = STAGE.settings_digest(dataset)
     if model.identity != weights_identity(dataset.model):
         raise ModelError(
-            f"{CLIP_EMBEDDINGS} {key} of {dataset.name} needs the model {dataset.model}, and the loaded model is "
-            f"{model.identity}. Load the dataset's model."
+            f"{CLIP_EMBEDDINGS} {key} of {dataset.name} requires the model {dataset.model}, and the loaded model is "
+            f"{model.identity}. Load the model of the dataset."
         )
     shards = ImageShards(store, layout, tuple(layout.shards_of_embedding(embedding)))
     require_complete(dataset, shards)
@@ -80,7 +75,7 @@ def build_embedding_file(
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{CLIP_EMBEDDINGS} {key}: already complete, {current.counts.rows_out:,} rows")
-        return Built(current, made=False)
+        return BuildResult(current, was_built=False)
     if current is not None:
         log(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {state.reason}")
     finished = FinishedGroups(store, layout, embedding, None if state.state is State.DAMAGED else current)
@@ -91,7 +86,7 @@ def build_embedding_file(
         counts = Counts(work.rows, rows, {reason: count for reason, count in work.dropped.items() if count})
         manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=work.details())
     finished.clear()
-    return Built(manifest, made=True)
+    return BuildResult(manifest, was_built=True)
 
 
 class _EmbeddingFile:
@@ -130,7 +125,7 @@ class _EmbeddingFile:
             self.model.cores,
             self.model.decoders,
         )
-        image_path, text_path, metadata_path = _staged(transaction, self.dataset, self.embedding)
+        image_path, text_path, metadata_path = _stage_files(transaction, self.dataset, self.embedding)
         with (
             EmbeddingWriter(self.dataset.layout, image_path, text_path, metadata_path, self.model.width) as writer,
             ThreadPoolExecutor(1, thread_name_prefix="write") as thread,
@@ -156,7 +151,7 @@ class _EmbeddingFile:
             self.waited_s |= {"read": groups.waited_s, "decode": pixels.waited_s, "device": pixels.waited_for_device_s}
 
     def details(self) -> dict[str, object]:
-        """What the manifest says of the run, after `encode`."""
+        """Return the details of the run for the manifest; call it after `encode`."""
         layout, model = self.dataset.layout, self.model
         seconds = max(time.monotonic() - self._started, 1e-9)
         encoded = self.rows - self.reused
@@ -179,7 +174,7 @@ class _EmbeddingFile:
 
     @contextlib.contextmanager
     def _preparation(self) -> Iterator[Preparation]:
-        """The model's processes, which go on to the next file, or a thread for this file."""
+        """Return the model's processes, which are kept for the next file, or a thread for this file."""
         if self.model.preparation is not None:
             yield self.model.preparation
         else:
@@ -189,24 +184,24 @@ class _EmbeddingFile:
     def _prepared_groups(self, preparation: Preparation) -> PreparedGroups:
         layout, batch_size = self.dataset.layout, self.dataset.embeddings.batch_size
         encoder = {**self.model.description, "batch_size": batch_size}
-        groups, asked = [], []
+        groups, requests = [], []
         for shards in groups_of(layout, tuple(self.manifests), batch_size):
             manifests = [self.manifests[shard] for shard in shards]
             digest = group_digest(manifests, encoder)
             known = self.finished.get(digest)
             groups.append((ShardGroup(digest, known), len(shards)))
-            asked += [
+            requests += [
                 ShardToPrepare(self.store, layout, shard, self.manifests[shard], samples=known is None)
                 for shard in shards
             ]
-        return PreparedGroups(groups, preparation.prepare(asked, self.model.tokenize), self.model)
+        return PreparedGroups(groups, preparation.prepare(requests, self.model.tokenize), self.model)
 
     def _write(self, writer: EmbeddingWriter, group: ShardGroup) -> None:
         assert group.result is not None
         try:
             vectors = group.result()
             keys = group.keys
-            self._count(vectors, keys)
+            self._count_dropped(vectors, keys)
             if group.known is not None:
                 self.reused += len(keys)
             elif keys:
@@ -218,39 +213,39 @@ class _EmbeddingFile:
         finally:
             group.close()
 
-    def _count(self, vectors: GroupVectors, keys: list[str]) -> None:
-        """Count the rows that are dropped; raises EmbeddingError when too many have no direction."""
+    def _count_dropped(self, vectors: GroupVectors, keys: list[str]) -> None:
+        """Count the dropped rows by reason. Raises EmbeddingError if too many vectors have no direction."""
         undecodable = [key for key, lost in zip(keys, vectors.undecodable, strict=True) if lost]
         lost = ~vectors.kept & ~vectors.undecodable
-        aimless = [key for key, lost in zip(keys, lost, strict=True) if lost]
+        directionless = [key for key, lost in zip(keys, lost, strict=True) if lost]
         for reason, found, what in (
-            (UNDECODABLE, undecodable, "images no longer decode"),
-            (NO_DIRECTION, aimless, "samples have a vector without direction"),
+            (UNDECODABLE, undecodable, "images do not decode"),
+            (NO_DIRECTION, directionless, "samples have a vector that is zero or not finite"),
         ):
             self.dropped[reason] += len(found)
             if found:
                 self.log(f"{len(found)} {what}: {', '.join(found[:10])}")
         if self.dropped[NO_DIRECTION] > max(1, MAX_NO_DIRECTION * self.rows):
-            raise no_direction(self.model.identity, "sample", aimless, self.rows)
+            raise no_direction_error(self.model.identity, "sample", directionless, self.rows)
 
 
-def _staged(transaction: Transaction, dataset: Dataset, embedding: EmbeddingNumber) -> list[Path]:
+def _stage_files(transaction: Transaction, dataset: Dataset, embedding: EmbeddingNumber) -> list[Path]:
     return [transaction.stage(ClipEmbeddings.path(dataset.layout, embedding, kind)) for kind in KINDS]
 
 
 def _count_rows(transaction: Transaction, dataset: Dataset, embedding: EmbeddingNumber, width: int) -> int:
-    """Rows of the three staged files, counted from the files. Raises ConservationError unless they are equal."""
+    """Count the rows of the three staged files from the files. Raises InvariantError if they differ."""
     import pyarrow.parquet as pq
 
-    image_path, text_path, metadata_path = _staged(transaction, dataset, embedding)
-    counted = {
+    image_path, text_path, metadata_path = _stage_files(transaction, dataset, embedding)
+    rows = {
         "img_emb": len(open_vectors(image_path, width)),
         "text_emb": len(open_vectors(text_path, width)),
         "metadata": pq.read_metadata(metadata_path).num_rows,
     }
-    if len(set(counted.values())) != 1:
+    if len(set(rows.values())) != 1:
         raise InvariantError(
-            f"{CLIP_EMBEDDINGS} {transaction.key}: the files hold {counted} rows and must hold as many each. "
-            "Nothing was committed; this is a defect of the stage, please report it with the run's log."
+            f"{CLIP_EMBEDDINGS} {transaction.key}: the numbers of rows in the files differ: {rows}. Nothing was "
+            "committed. This is a bug of this stage: please report it with the log of the run."
         )
-    return counted["img_emb"]
+    return rows["img_emb"]

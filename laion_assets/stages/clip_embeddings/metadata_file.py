@@ -1,8 +1,8 @@
-"""The metadata parquet beside the vectors: clip-retrieval's columns, row by row the samples of the npy files.
+"""The metadata parquet file of an embedding file: clip-retrieval's columns; row i is row i of the npy files.
 
 `image_path` (the sample key, as clip-retrieval has it for webdatasets), `caption`, then the columns of the shard's
 parquet in their order and types, and last `clip_similarity`, the cosine of image and caption under the model. One row
-group for each shard that has rows, so that a row is read without its file.
+group for each shard that has rows, so that a row is read without reading the whole file.
 """
 
 from pathlib import Path
@@ -18,11 +18,11 @@ OWN_COLUMNS = ("image_path", "caption")
 SIMILARITY = "clip_similarity"
 """float32: the cosine of a sample's image and caption under the model of the embeddings."""
 _LEFT_OUT = {*OWN_COLUMNS, SIMILARITY, "metadata"}
-"""Columns of a shard's parquet that are not copied; clip-retrieval drops `metadata`."""
+"""Columns of a shard's parquet file that are not copied. clip-retrieval drops `metadata`."""
 
 
 def metadata_schema(shard_schema: "pa.Schema") -> "pa.Schema":
-    """The columns of an embedding file's metadata, from those of its shards' parquet files."""
+    """Return the columns of an embedding file's metadata, given those of its shards' parquet files."""
     import pyarrow as pa
 
     own = [pa.field(name, pa.string()) for name in OWN_COLUMNS]
@@ -39,7 +39,7 @@ class MetadataWriter:
         self._writer: pq.ParquetWriter | None = None
 
     def append(self, table: "pa.Table", similarity: "np.ndarray", kept: "np.ndarray") -> None:
-        """Append the kept rows of a shard: `table` its parquet rows with an image, (n,) cosines, (n,) bool."""
+        """Append the kept rows of a shard: `table` has its rows with an image; (n,) cosines; (n,) bool."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -47,7 +47,8 @@ class MetadataWriter:
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
         columns = [
-            pa.array(similarity, field.type) if field.name == SIMILARITY else _column(table, field) for field in schema
+            pa.array(similarity, field.type) if field.name == SIMILARITY else _convert_column(table, field)
+            for field in schema
         ]
         rows = pa.Table.from_arrays(columns, schema=schema).filter(pa.array(kept))
         if rows.num_rows:
@@ -61,8 +62,8 @@ class MetadataWriter:
             self._writer.close()
 
 
-def _column(table: "pa.Table", field: "pa.Field") -> "pa.ChunkedArray":
-    """A column of a shard's parquet as the metadata has it: NaN is null, as in json."""
+def _convert_column(table: "pa.Table", field: "pa.Field") -> "pa.ChunkedArray":
+    """Convert a column of a shard's parquet file for the metadata: NaN becomes null, as in json."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,8 +1,8 @@
-"""An embedding file recounted from the files themselves, and its rows held against their pictures.
+"""Verify an embedding file: count its rows from the files, and compare rows with their images and captions.
 
-Nothing here trusts the counters of the run that made the file. That row i of each file is the same sample is proved on
-a few rows, spread evenly, by encoding their picture and caption again; where a file's hash is not the manifest's, on
-all rows, so that the rows that were exchanged can be named.
+The counters of the run that built the file are not used. To verify that row i of each file is the same sample, a few
+evenly spaced rows are encoded again from their image and caption. If the sha256 of a file differs from its manifest,
+all rows are encoded, so that exchanged rows can be named.
 """
 
 import itertools
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from laion_assets.dataset.layout import SHARD_DIGITS, EmbeddingNumber, Layout, ShardNumber
 from laion_assets.errors import EmbeddingError, IntegrityError, ModelError
 from laion_assets.stages.clip_embeddings.build import KINDS, NO_DIRECTION, UNDECODABLE
-from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
 from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
 from laion_assets.stages.clip_embeddings.shard_reader import first_difference, read_shard, success_keys, tar_keys
 from laion_assets.stages.handles import ClipEmbeddings, ImageShards
 from laion_assets.store.manifest import Manifest, disagreement, sha256_of
 from laion_assets.store.store import Store
+from laion_assets.tables.vector_file import open_vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
 
 MIN_COSINE = 0.999
-"""Two encodings of one sample, whatever the device and batch, are at least this near."""
+"""Minimum cosine of two encodings of the same sample, on any device and in any batch."""
 NORM_TOLERANCE = 2e-3
-"""How far from 1 the norm of a row may be: the rounding of float16."""
+"""Maximum difference of a row's norm from 1: the rounding of float16."""
 _BLOCK_ROWS = 65_536
 _BATCH = 64
 
 
 @dataclass(frozen=True)
 class EmbeddingVerification:
-    """What an embedding file holds, counted from npy, parquet and tars; `problems` is empty where all agree."""
+    """Counts of an embedding file, from npy, parquet and tars. `problems` is empty if all agree."""
 
     key: str
     image_rows: int
@@ -44,94 +44,97 @@ class EmbeddingVerification:
     metadata_rows: int
     successes: int
     dropped: int
-    rows_encoded_again: int
+    rows_reencoded: int
     lowest_cosine: float | None
     problems: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether the law holds and every looked-at row is the sample it should be."""
+        """Whether the row-count invariant holds and every compared row is the right sample."""
         return not self.problems
 
 
 def verify_embedding_file(
     store: Store, layout: Layout, embedding: EmbeddingNumber, model: "ClipModel | None" = None, rows: int = 8
 ) -> EmbeddingVerification:
-    """Recount one published embedding file; with a model, encode `rows` of its rows again (0: all) and compare.
+    """Verify one committed embedding file; with a model, encode `rows` of its rows again (0: all) and compare.
 
-    Rows are compared by the embedding file's and the tars' own keys. Raises IncompleteError if the partition is not
-    published, ModelError if `model` is another one than the file was made with.
+    Rows are matched by the keys in the embedding file and in the tars. Raises IncompleteError if the partition is not
+    committed, ModelError if the file was built with another model than `model`.
     """
     handle = ClipEmbeddings(store, layout, (embedding,))
     manifest = handle.manifest(embedding)
     if model is not None and manifest.details.get("model") != model.identity:
         raise ModelError(
-            f"clip_embeddings {manifest.key} was made with {manifest.details.get('model')} and is to be checked with "
-            f"{model.identity}: check with its own model, or materialize it again."
+            f"clip_embeddings {manifest.key} was built with the model {manifest.details.get('model')} and cannot be "
+            f"verified with {model.identity}. Verify it with its own model, or materialize it again."
         )
     problems = [problem] if (problem := disagreement(store, manifest)) else []
     width = manifest.details.get("width")
-    counted: dict[str, int] = dict.fromkeys(KINDS, -1)
-    altered = False
+    rows_by_kind: dict[str, int] = dict.fromkeys(KINDS, -1)
+    is_altered = False
     for kind in KINDS[:2]:
         path = handle.path(layout, embedding, kind)
         try:
             with store.local_copy(path) as local:
                 vectors = open_vectors(local, width, store.address(path))
-                counted[kind] = len(vectors)
-                problems += _off_norm(vectors, path)
-                altered |= _is_altered(local, manifest, path)
+                rows_by_kind[kind] = len(vectors)
+                problems += _find_wrong_norm(vectors, path)
+                is_altered |= _is_altered(local, manifest, path)
         except (EmbeddingError, FileNotFoundError) as error:
             problems.append(str(error))
-    keys = _metadata_keys(store, handle.path(layout, embedding, "metadata"), problems)
-    counted["metadata"] = -1 if keys is None else len(keys)
-    successes, expected = _successes(store, layout, embedding, problems)
+    keys = _read_metadata_keys(store, handle.path(layout, embedding, "metadata"), problems)
+    rows_by_kind["metadata"] = -1 if keys is None else len(keys)
+    successes, expected = _read_successes(store, layout, embedding, problems)
     dropped = sum(manifest.counts.reasons.get(reason, 0) for reason in (UNDECODABLE, NO_DIRECTION))
-    if len(set(counted.values())) != 1:
-        problems.append(f"{manifest.key}: rows differ: {', '.join(f'{kind} {n}' for kind, n in counted.items())}")
-    elif counted["metadata"] != successes - dropped:
+    if len(set(rows_by_kind.values())) != 1:
         problems.append(
-            f"{manifest.key}: {counted['metadata']} rows, and its shards have {successes} successes of which "
-            f"{dropped} were dropped"
+            f"{manifest.key}: the numbers of rows differ: "
+            + ", ".join(f"{kind} {count}" for kind, count in rows_by_kind.items())
+        )
+    elif rows_by_kind["metadata"] != successes - dropped:
+        problems.append(
+            f"{manifest.key}: {rows_by_kind['metadata']:,} rows, but its shards have {successes:,} images and "
+            f"{dropped:,} of them were dropped"
         )
     again, lowest = 0, None
     if keys is not None:
-        problems += _order_problems(keys, expected, dropped, manifest.key)
-        if model is not None and len(set(counted.values())) == 1:
-            chosen = _chosen(len(keys), 0 if altered else rows)
-            found = _compared(store, layout, embedding, model, keys, chosen, problems)
+        problems += _find_order_problem(keys, expected, dropped, manifest.key)
+        if model is not None and len(set(rows_by_kind.values())) == 1:
+            chosen = _choose_rows(len(keys), 0 if is_altered else rows)
+            found = _compare_rows(store, layout, embedding, model, keys, chosen, problems)
             again, lowest = len(found), min((min(pair) for pair in found.values()), default=None)
             problems += [
-                f"{manifest.key}: row {row} (sample {keys[row]}) does not hold its {noun}'s vector: cosine {value:.4f}"
+                f"{manifest.key}: row {row} (sample {keys[row]}) is not the vector of its {noun}: cosine {value:.4f}"
                 for row, pair in sorted(found.items())
-                for noun, value in zip(("picture", "caption"), pair, strict=True)
+                for noun, value in zip(("image", "caption"), pair, strict=True)
                 if not value >= MIN_COSINE
             ][:20]
-    if altered:
+    if is_altered:
         problems.append(
-            f"{manifest.key}: its vectors were altered after they were published: not the manifest's sha256"
+            f"{manifest.key}: the vectors were altered after the commit: their sha256 differs from the manifest"
         )
     return EmbeddingVerification(
         key=manifest.key,
-        image_rows=counted["img_emb"],
-        text_rows=counted["text_emb"],
-        metadata_rows=counted["metadata"],
+        image_rows=rows_by_kind["img_emb"],
+        text_rows=rows_by_kind["text_emb"],
+        metadata_rows=rows_by_kind["metadata"],
         successes=successes,
         dropped=dropped,
-        rows_encoded_again=again,
+        rows_reencoded=again,
         lowest_cosine=lowest,
         problems=tuple(dict.fromkeys(problems)),
     )
 
 
-def _off_norm(vectors: "np.ndarray", path: str) -> list[str]:
+def _find_wrong_norm(vectors: "np.ndarray", path: str) -> list[str]:
     import numpy as np
 
     for start in range(0, len(vectors), _BLOCK_ROWS):
         norms = np.linalg.norm(vectors[start : start + _BLOCK_ROWS].astype(np.float32), axis=1)
         bad = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))
         if len(bad):
-            return [f"{path}: row {start + bad[0]} has the norm {norms[bad[0]]:.4f} and every row's has to be 1"]
+            return [f"{path}: row {start + bad[0]} has norm {norms[bad[0]]:.4f}, expected 1"]
     return []
 
 
@@ -140,7 +143,7 @@ def _is_altered(local: Path, manifest: Manifest, path: str) -> bool:
         return sha256_of(file) != manifest.entry(path).sha256
 
 
-def _metadata_keys(store: Store, path: str, problems: list[str]) -> list[str] | None:
+def _read_metadata_keys(store: Store, path: str, problems: list[str]) -> list[str] | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -153,8 +156,10 @@ def _metadata_keys(store: Store, path: str, problems: list[str]) -> list[str] | 
         return None
 
 
-def _successes(store: Store, layout: Layout, embedding: EmbeddingNumber, problems: list[str]) -> tuple[int, list[str]]:
-    """Successes of the file's shards by their parquet files, and their keys in order."""
+def _read_successes(
+    store: Store, layout: Layout, embedding: EmbeddingNumber, problems: list[str]
+) -> tuple[int, list[str]]:
+    """Count the images of the file's shards from their parquet files; returns the keys in order, too."""
     expected: list[str] = []
     for shard in layout.shards_of_embedding(embedding):
         try:
@@ -164,25 +169,25 @@ def _successes(store: Store, layout: Layout, embedding: EmbeddingNumber, problem
     return len(expected), expected
 
 
-def _order_problems(keys: list[str], expected: list[str], dropped: int, name: str) -> list[str]:
-    """Metadata has to be the shards' successes in order, but for the dropped ones."""
+def _find_order_problem(keys: list[str], expected: list[str], dropped: int, name: str) -> list[str]:
+    """Find the first difference of the metadata's keys from the shards' images in order, less the dropped ones."""
     difference = first_difference(expected, keys)
     if difference and not (difference.endswith("is missing") and len(expected) - len(keys) == dropped):
         return [f"{name}: metadata: {difference.replace('member', 'sample')}"]
     position = {key: place for place, key in enumerate(expected)}
     for row in range(1, len(keys)):
         if position.get(keys[row], -1) < position.get(keys[row - 1], -1):
-            return [f"{name}: metadata row {row} (sample {keys[row]}) is out of the order of the shards"]
+            return [f"{name}: metadata row {row} (sample {keys[row]}) is not in the order of the shards"]
     return []
 
 
-def _chosen(count: int, wanted: int) -> list[int]:
+def _choose_rows(count: int, wanted: int) -> list[int]:
     return (
         list(range(count)) if wanted in (0, count) or wanted > count else [i * count // wanted for i in range(wanted)]
     )
 
 
-def _compared(
+def _compare_rows(
     store: Store,
     layout: Layout,
     embedding: EmbeddingNumber,
@@ -191,7 +196,7 @@ def _compared(
     chosen: list[int],
     problems: list[str],
 ) -> dict[int, tuple[float, float]]:
-    """(picture's, caption's) cosine of each chosen row with the vectors of its key's sample, encoded again."""
+    """Return (image's, caption's) cosine of each chosen row with the vectors of its sample, encoded again."""
     import numpy as np
 
     rows_of = {keys[row]: row for row in chosen}
@@ -208,34 +213,34 @@ def _compared(
             if rows_of.keys().isdisjoint(own):
                 continue
             try:
-                for row, pictured, captioned in _encoded_again(store, layout, shard, model, rows_of):
-                    pair = [np.dot(images[row].astype(np.float32), pictured)]
-                    pair.append(np.dot(texts[row].astype(np.float32), captioned))
+                for row, image_vector, text_vector in _encode_samples(store, layout, shard, model, rows_of):
+                    pair = [np.dot(images[row].astype(np.float32), image_vector)]
+                    pair.append(np.dot(texts[row].astype(np.float32), text_vector))
                     found[row] = (float(pair[0]), float(pair[1]))
             except IntegrityError as error:
                 problems.append(str(error))
                 continue
             listed = set(own)
             if own != [key for key in tar_keys(store, layout, shard) if key in listed]:
-                problems.append(f"shard {name}: its tar's samples are in another order than the metadata's")
+                problems.append(f"shard {name}: the samples in the tar and in the metadata are in a different order")
     unseen = [row for key, row in rows_of.items() if row not in found]
     if unseen:
-        problems.append(f"row {unseen[0]} (sample {keys[unseen[0]]}) is in no tar, or its picture does not decode")
+        problems.append(f"row {unseen[0]} (sample {keys[unseen[0]]}) is not in any tar, or its image does not decode")
     return found
 
 
-def _encoded_again(
+def _encode_samples(
     store: Store, layout: Layout, shard: ShardNumber, model: "ClipModel", rows_of: dict[str, int]
 ) -> Iterator[tuple[int, "np.ndarray", "np.ndarray"]]:
-    """(row, picture's vector, caption's vector) of the shard's samples among `rows_of`; the whole tar is verified."""
+    """Yield (row, image vector, caption vector) of the shard's samples in `rows_of`; verifies the whole tar."""
     import torch
 
     manifest = ImageShards(store, layout, (shard,)).manifest(shard)
     wanted = (sample for sample in read_shard(store, layout, shard, manifest) if sample.key in rows_of)
     while samples := list(itertools.islice(wanted, _BATCH)):
-        decoded = [(sample, image) for sample in samples if (image := decode_image(sample.picture)) is not None]
+        decoded = [(sample, image) for sample in samples if (image := decode_image(sample.image)) is not None]
         if not decoded:
             continue
-        pictured = model.encode_images(torch.stack([model.preprocess(image) for _, image in decoded]))
-        captioned = model.encode_texts([sample.caption for sample, _ in decoded])
-        yield from zip([rows_of[sample.key] for sample, _ in decoded], pictured, captioned, strict=True)
+        image_vector = model.encode_images(torch.stack([model.preprocess(image) for _, image in decoded]))
+        text_vector = model.encode_texts([sample.caption for sample, _ in decoded])
+        yield from zip([rows_of[sample.key] for sample, _ in decoded], image_vector, text_vector, strict=True)

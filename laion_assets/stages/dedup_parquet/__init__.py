@@ -1,1 +1,1 @@
-"""`dedup_parquet`: unique rows sorted by uid, one row group a shard."""
+"""`dedup_parquet`: unique rows, sorted by uid, with one row group per shard."""

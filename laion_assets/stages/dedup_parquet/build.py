@@ -1,4 +1,4 @@
-"""`dedup_parquet`: the source read by Spark, one exchange by hash range, one published file a task."""
+"""Build `dedup_parquet`: Spark reads the source, exchanges rows by hash range, and commits one file per task."""
 
 import contextlib
 import heapq
@@ -15,10 +15,10 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import Positions
 from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.errors import IncompleteError, LaionAssetsError
-from laion_assets.stages.dedup_parquet.inputs import Inputs, inputs_of
-from laion_assets.stages.dedup_parquet.progress import reported
-from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.inputs import Inputs, find_inputs
+from laion_assets.stages.dedup_parquet.progress import report_progress
+from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.dedup_parquet.spark.partition_writer import MAX_NAMED, PartitionWriter
 from laion_assets.stages.dedup_parquet.spark.session_conf import SESSION_CONF
@@ -34,53 +34,53 @@ from laion_assets.store.store import Store
 from laion_assets.tables.columns import EXCHANGE_DDL
 
 GROUP_BYTES = 128 << 20
-"""Size of the CSV files that one task reads; a larger file is one task."""
+"""Size of the files that one task reads. A larger file is a task of its own."""
 TASKS_A_CORE = 3
-"""Reading tasks a core, at least, so that no core waits long for the last one."""
+"""Minimum number of reading tasks per core, so that no core waits long for the last task."""
 _RESULT_SCHEMA = pa.schema([("parquet", pa.int32()), ("error", pa.string()), ("message", pa.string())])
 
 
 def build_dedup_parquet(
     spark: Any, dataset: Dataset, store: Store, partitions: Sequence[int], log: Callable[[str], None]
 ) -> list[Manifest]:
-    """Build and publish these partitions of `dedup_parquet` with a SparkSession; returns their manifests in order.
+    """Build and commit partitions of `dedup_parquet` with a SparkSession, and return their manifests in order.
 
-    Partitions that are already published from the same files with the same settings are left as they are. Each
-    partition is published the moment its task is done; no row comes to the driver. The same files give the same bytes,
-    whatever their order, the parallelism and the partitions asked for. Raises IncompleteError without its input,
-    LayoutError when a shard would have too many rows, and what publishing raises.
+    Skips partitions that are complete, intact and up to date. Each partition is committed as soon as its task is done.
+    No rows pass through the driver. The output bytes depend only on the files and the settings, not on the order of the
+    files, the parallelism or the requested partitions. Raises IncompleteError if the input is not complete, LayoutError
+    if a shard would have too many rows, and the errors of a commit.
     """
-    raw, source = inputs_of(dataset, store)
+    raw, source = find_inputs(dataset, store)
     layout = dataset.layout
     settings = STAGE.settings_digest(dataset)
     parquets = [ParquetNumber(partition) for partition in partitions]
     inputs = {parquet: inputs_digest(layout.parquet_key(parquet), [raw]) for parquet in parquets}
-    wanted = []
+    to_build = []
     for parquet in dict.fromkeys(parquets):
         key = layout.parquet_key(parquet)
         if not state_before_run(store, STAGE, DEDUP_PARQUET, key, settings, inputs[parquet]).is_complete:
-            wanted.append(parquet)
-    if len(wanted) < len(partitions):
-        log(f"{len(partitions) - len(wanted)} of {len(partitions)} parquet files are there already")
-    if wanted:
-        digests = {each: inputs[each] for each in wanted}
-        writer = PartitionWriter(store, layout, tuple(wanted), settings, digests, RANGE_BYTES)
+            to_build.append(parquet)
+    if len(to_build) < len(partitions):
+        log(f"{len(partitions) - len(to_build)} of {len(partitions)} parquet files are already complete")
+    if to_build:
+        digests = {each: inputs[each] for each in to_build}
+        writer = PartitionWriter(store, layout, tuple(to_build), settings, digests, RANGE_BYTES)
         _run(spark, dataset, source, writer, log)
-    manifests = [_published(store, layout.parquet_key(parquet)) for parquet in parquets]
-    for line in left_out_lines(manifests):
+    manifests = [_read_manifest(store, layout.parquet_key(parquet)) for parquet in parquets]
+    for line in summarise_left_out(manifests):
         log(line)
     return manifests
 
 
-def left_out_lines(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """For the log: which headers the files have that were left out as a whole, and which settings decide it."""
+def summarise_left_out(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Yield log lines about files that were left out as a whole: their headers, and the settings that decide it."""
     counts: Counter[str] = Counter()
     for manifest in manifests:
         counts.update(manifest.details.get("left_out", {}))
     for header, files in counts.most_common(MAX_NAMED):
         yield f"{files:,} files left out, {header}"
     if counts:
-        yield "dedup.separator splits a header, dedup.required_columns names the columns that it must have"
+        yield "check dedup.separator, which splits a header, and dedup.required_columns, the columns that it must have"
 
 
 def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, log: Callable[[str], None]) -> None:
@@ -100,31 +100,31 @@ def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, 
             "size": pa.array([size for group in groups for _, size in group], pa.int64()),
         }
     )
-    settings = replace(dataset.dedup, where=dataset.dedup.where.loaded())
-    # Each task gets the paths of its group; all of them, with every task, would be tens of megabytes.
-    reader = _Reader(replace(source, files=()), settings, dataset.layout, writer.partitions, RUN_BYTES)
-    results = plan(session, files, len(groups), reader, writer)
-    with reported(session, len(groups), len(writer.partitions), source.size, log), _own_errors():
+    settings = replace(dataset.dedup, where=dataset.dedup.where.load_lists())
+    # Each task gets only the paths of its group. All paths, sent with every task, would be tens of megabytes.
+    reader = _ReadTask(replace(source, files=()), settings, dataset.layout, writer.partitions, RUN_BYTES)
+    results = plan_job(session, files, len(groups), reader, writer)
+    with report_progress(session, len(groups), len(writer.partitions), source.size, log), _unwrap_errors():
         failures = [row for row in results.collect() if row.error]
     if failures:
         first = min(failures, key=lambda row: row.parquet)
         raise getattr(errors, first.error)("\n".join(row.message for row in sorted(failures)[:5]))
 
 
-def plan(session: Any, files: pa.Table, groups: int, reader: "_Reader", writer: PartitionWriter) -> Any:
-    """The job as a DataFrame, not yet run: groups of files are read, runs gathered by partition, partitions written."""
+def plan_job(session: Any, files: pa.Table, groups: int, reader: "_ReadTask", writer: PartitionWriter) -> Any:
+    """Return the lazy DataFrame of the job: read groups of files, exchange runs by partition, write partitions."""
     runs = (
         session.createDataFrame(files, "group int, path string, size bigint")
         .repartitionById(groups, "group")
         .mapInArrow(reader, EXCHANGE_DDL)
     )
     gathered = runs.repartitionById(len(writer.partitions), "position")
-    return gathered.mapInArrow(_Publisher(writer), "parquet int, error string, message string")
+    return gathered.mapInArrow(_PartitionTask(writer), "parquet int, error string, message string")
 
 
 @contextlib.contextmanager
-def _own_errors() -> Iterator[None]:
-    """Raise an error of this project that a reading task raised as itself; Spark wraps it in a traceback's text."""
+def _unwrap_errors() -> Iterator[None]:
+    """Raise the original error of a reading task, which Spark wraps in the text of a traceback."""
     try:
         yield
     except Exception as error:
@@ -136,9 +136,9 @@ def _own_errors() -> Iterator[None]:
 
 
 def group_files(files: Iterable[tuple[str, int]], group_bytes: int, at_least: int) -> list[list[tuple[str, int]]]:
-    """Files of (path, size) in groups of about equal size, at most `group_bytes` unless one file is larger.
+    """Split files of (path, size) into groups of about equal size, at most `group_bytes` unless a file is larger.
 
-    At least one group, of no file where there is none, and `at_least` groups where there are so many files.
+    Returns at least `at_least` groups if there are enough files, and one empty group if there are none.
     """
     ordered = sorted(files, key=lambda file: (-file[1], file[0]))
     total = sum(size for _, size in ordered)
@@ -154,8 +154,8 @@ def group_files(files: Iterable[tuple[str, int]], group_bytes: int, at_least: in
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Reads a group's files in a Spark task."""
+class _ReadTask:
+    """Function of a Spark task that reads the files of a group into sorted runs."""
 
     source: Inputs
     settings: DedupSettings
@@ -166,22 +166,22 @@ class _Reader:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         keep_freed_memory()
         positions = Positions(self.layout, self.partitions)
-        cutter = SortedRunBuilder(self.run_bytes)
+        runs = SortedRunBuilder(self.run_bytes)
         for batch in batches:
             for path, size in zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True):
-                for rows in self._rows(path, size, positions):
-                    yield from cutter.add(rows)
-        yield from cutter.finish()
+                for rows in self._read_file(path, size, positions):
+                    yield from runs.add(rows)
+        yield from runs.finish()
 
-    def _rows(self, path: str, size: int, positions: Positions) -> Iterator[pa.RecordBatch]:
-        read = parquet_rows_of_file if path.lower().endswith(".parquet") else rows_of_file
+    def _read_file(self, path: str, size: int, positions: Positions) -> Iterator[pa.RecordBatch]:
+        read = read_parquet_rows if path.lower().endswith(".parquet") else read_csv_rows
         with self.source.open(path, size) as file:
             yield from read(file, self.source.source_file(path), self.settings, positions)
 
 
 @dataclass(frozen=True)
-class _Publisher:
-    """Publishes the partition whose runs a Spark task gets; gives its number, or the error to raise."""
+class _PartitionTask:
+    """Function of a Spark task that commits a partition from its runs. Yields its number, or the error to raise."""
 
     writer: PartitionWriter
 
@@ -203,8 +203,8 @@ class _Publisher:
         )
 
 
-def _published(store: Store, key: str) -> Manifest:
+def _read_manifest(store: Store, key: str) -> Manifest:
     manifest = read_manifest(store, DEDUP_PARQUET, key)
     if manifest is None:
-        raise IncompleteError(f"{DEDUP_PARQUET} {key} was removed while it was made: materialize it again.")
+        raise IncompleteError(f"{DEDUP_PARQUET} {key} was removed while it was built. Materialize it again.")
     return manifest

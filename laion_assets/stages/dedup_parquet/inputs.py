@@ -1,4 +1,4 @@
-"""What `dedup_parquet` reads: the fetched CSV files in the store, or published parquet files where they lie."""
+"""The inputs of `dedup_parquet`: fetched CSV files in the store, or published parquet files, read in place."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from laion_assets.tables.published_files import PublishedFile, open_published, r
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of a dataset's first asset: (path, size) each, and how a worker opens them. Picklable."""
+    """The files of a dataset's first asset, (path, size) each, and how a worker opens them. Picklable."""
 
     store: Store
     files: tuple[tuple[str, int], ...]
@@ -26,34 +26,34 @@ class Inputs:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Size of all files in bytes."""
         return sum(size for _, size in self.files)
 
     @contextmanager
     def open(self, path: str, size: int) -> Iterator[IO[bytes]]:
-        """Open a file. Raises IntegrityError if it is not the one that the manifest describes."""
+        """Open a file. Raises IntegrityError if it is not the file that the manifest describes."""
         if path in self.published:
             with open_published(self.published[path], self.policy) as file:
                 yield file
             return
         if self.store.size(path) != size:
-            raise IntegrityError(f"{self.store.address(path)} changed while it was read: materialize {RAW_CSV} again.")
+            raise IntegrityError(f"{self.store.address(path)} changed while it was read. Materialize {RAW_CSV} again.")
         with self.store.open(path) as file:
             yield file
 
     def source_file(self, path: str) -> str:
-        """What the rows of a file name as their `source_file`: the path below the source."""
+        """Return the value of `source_file` for the rows of a file: its path below the source."""
         return path if path in self.published else path.removeprefix(f"{RAW_CSV}/")
 
 
-def inputs_of(dataset: Dataset, store: Store) -> tuple[Manifest, Inputs]:
-    """What the dataset's rows are read from, with the manifest that identifies it. Raises IncompleteError."""
+def find_inputs(dataset: Dataset, store: Store) -> tuple[Manifest, Inputs]:
+    """Return the inputs of a dataset, with the manifest that identifies them. Raises IncompleteError."""
     asset = PUBLISHED_PARQUET if dataset.published else RAW_CSV
     manifest = read_manifest(store, asset, WHOLE)
-    problem = "not published" if manifest is None else disagreement(store, manifest)
+    problem = "not committed" if manifest is None else disagreement(store, manifest)
     if manifest is None or problem:
-        action = "observe" if dataset.published else "materialize"
-        raise IncompleteError(f"{asset} of {dataset.name} is not complete ({problem}): {action} it first.")
+        action = "Observe" if dataset.published else "Materialize"
+        raise IncompleteError(f"{asset} of {dataset.name} is not complete ({problem}). {action} it first.")
     if not dataset.published:
         return manifest, Inputs(store, tuple((entry.path, entry.size) for entry in manifest.files))
     files = read_file_list(store, manifest, PublishedParquet.LIST)

@@ -1,4 +1,4 @@
-"""Progress of the Spark job, told from the driver: tasks that read, then parquet files published."""
+"""Progress of the Spark job in the run's log: reading tasks, then committed parquet files."""
 
 import contextlib
 import threading
@@ -12,10 +12,11 @@ _POLL_S = 1.0
 
 
 @contextlib.contextmanager
-def reported(session: Any, groups: int, files: int, size: int, log: Callable[[str], None]) -> Iterator[None]:
-    """Say how far the job is that the body runs, from Spark's status tracker; the last lines come at its end.
+def report_progress(session: Any, groups: int, files: int, size: int, log: Callable[[str], None]) -> Iterator[None]:
+    """Log the progress of the job that the body runs, from Spark's status tracker.
 
-    `groups` tasks read `size` bytes of CSV, `files` tasks publish. Jobs are known by a group of this thread.
+    `groups` tasks read `size` bytes of input, `files` tasks commit. The job is identified by the job group of this
+    thread.
     """
     context = session.sparkContext
     job_group = f"dedup-{uuid.uuid4()}"
@@ -24,7 +25,7 @@ def reported(session: Any, groups: int, files: int, size: int, log: Callable[[st
     writing: list[Progress] = []
     ended = threading.Event()
 
-    def look() -> None:
+    def poll() -> None:
         tracker = context.statusTracker()
         for job in tracker.getJobIdsForGroup(job_group):
             info = tracker.getJobInfo(job)
@@ -35,9 +36,9 @@ def reported(session: Any, groups: int, files: int, size: int, log: Callable[[st
                 write(counts[-1], counts[-2])
 
     def advance(progress: Progress, finished: int) -> None:
-        further = min(finished, progress.total) - progress.done
-        if further > 0:
-            progress.add(further, fine=further * size // 1_000_000 // max(groups, 1))
+        new = min(finished, progress.total) - progress.done
+        if new > 0:
+            progress.add(new, fine=new * size // 1_000_000 // max(groups, 1))
 
     def write(finished: int, groups_read: int) -> None:
         if not writing and groups_read >= groups:
@@ -48,7 +49,7 @@ def reported(session: Any, groups: int, files: int, size: int, log: Callable[[st
     def watch() -> None:
         while not ended.wait(_POLL_S):
             with contextlib.suppress(Exception):
-                look()
+                poll()
 
     thread = threading.Thread(target=watch, name="dedup-progress", daemon=True)
     thread.start()
@@ -60,7 +61,7 @@ def reported(session: Any, groups: int, files: int, size: int, log: Callable[[st
         ended.set()
         _end(thread, context)
         raise
-    finally:  # where it is interrupted, this thread's connection to the JVM still waits for the job: it takes no call
+    finally:  # after an interrupt, this thread's connection to the JVM still waits for the job and takes no calls
         ended.set()
     _end(thread, context)
 

@@ -1,4 +1,4 @@
-"""Finding one row by its uid: the layout names the file, its footer the row group, and only that is read."""
+"""Lookup of one row by its uid: the layout gives the file, its footer the row group, and only that is read."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _UID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class FoundRow:
-    """A row, and where it is: parquet file, shard, and its number in the shard. `key` is img2dataset's."""
+    """A row and its place: parquet file, shard, and number in the shard. `key` is img2dataset's key."""
 
     parquet: ParquetNumber
     shard: ShardNumber
@@ -28,24 +28,24 @@ class FoundRow:
 
 
 def find_uid(dataset: Dataset, store: Store, uid: str) -> FoundRow | None:
-    """The row with this uid, None where the dataset has none.
+    """Return the row with this uid, None if the dataset has none.
 
-    Reads a footer and at most one row group. Raises SettingError for what is no uid, IncompleteError if the parquet
-    file that would hold it is not published, IntegrityError for a file or a row that was altered.
+    Reads a footer and at most one row group. Raises SettingError for an invalid uid, IncompleteError if the parquet
+    file of its hash range is not committed, IntegrityError if the file or the row was altered.
     """
     import pyarrow.parquet as pq
 
     uid = uid.strip().lower()
     if not _UID.fullmatch(uid):
-        raise SettingError(f"{uid!r} is no uid: it has to be 32 hex digits, the md5 of url, NUL and caption.")
+        raise SettingError(f"Invalid uid {uid!r}: expected 32 hexadecimal digits, the md5 of url, NUL and caption.")
     layout = dataset.layout
     parquet = layout.parquet_of_uid(uid)
     manifest = read_manifest(store, DEDUP_PARQUET, layout.parquet_key(parquet))
     if manifest is None:
-        raise IncompleteError(f"{DEDUP_PARQUET} {layout.parquet_key(parquet)} is not published: materialize it first.")
+        raise IncompleteError(f"{DEDUP_PARQUET} {layout.parquet_key(parquet)} is not committed. Materialize it first.")
     with open_parquet(store, manifest, DedupParquet.path(layout, parquet)) as opened:
         file = pq.ParquetFile(opened)
-        group = group_of_uid(file.metadata, uid)
+        group = find_row_group(file.metadata, uid)
         if group is None:
             return None
         uids = file.read_row_group(group, ["uid"])["uid"].to_pylist()
@@ -55,15 +55,15 @@ def find_uid(dataset: Dataset, store: Store, uid: str) -> FoundRow | None:
         (values,) = file.read_row_group(group).slice(row, 1).to_pylist()
     if uid_of(values["URL"] or "", values["TEXT"]) != uid:
         raise IntegrityError(
-            f"{store.address(DedupParquet.path(layout, parquet))} was altered: the uid of row {row} in group {group} "
-            f"is not that of its url and caption. Materialize partition {manifest.key} of {DEDUP_PARQUET} again."
+            f"{store.address(DedupParquet.path(layout, parquet))} was altered: the uid of row {row} in row group "
+            f"{group} is not that of its url and caption. Materialize {DEDUP_PARQUET} {manifest.key} again."
         )
     shard = layout.shards_of_parquet(parquet)[group]
     return FoundRow(parquet, shard, row, layout.sample_key(shard, row), values)
 
 
-def group_of_uid(metadata: Any, uid: str) -> int | None:
-    """The row group of a parquet file whose least and greatest uid, as its footer has them, enclose this one."""
+def find_row_group(metadata: Any, uid: str) -> int | None:
+    """Return the row group whose minimum and maximum uid, by the file's footer, enclose this uid. None if none does."""
     for group in range(metadata.num_row_groups):
         column = metadata.row_group(group).column(0)
         bounds = column.statistics

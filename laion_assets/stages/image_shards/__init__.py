@@ -1,1 +1,1 @@
-"""`image_shards`: images downloaded, resized and packed into webdataset shards."""
+"""`image_shards`: download, resize and pack images into webdataset shards."""

@@ -92,14 +92,17 @@ def preview_url(url: str, dataset: Dataset | None = None) -> Preview:
         return preview
     from laion_assets.stages.image_shards.decoding.decoder_process import reencode
 
-    _, width, height, original_width, original_height, error = reencode(images, fetched.body)
-    preview = replace(
-        preview, original_width=original_width, original_height=original_height, width=width, height=height
+    image = reencode(images, fetched.body)
+    return replace(
+        preview,
+        status=image.reason.status,
+        reason=image.reason.value,
+        detail=image.detail,
+        original_width=image.original_width,
+        original_height=image.original_height,
+        width=image.width,
+        height=image.height,
     )
-    if error is None:
-        return preview
-    reason = Reason.of_message("failed_to_resize", error)
-    return replace(preview, status=reason.status, reason=reason.value, detail=error.partition(": ")[2])
 
 
 def _describe(fetched: Fetched, fetcher: Fetcher) -> Preview:

@@ -1,4 +1,4 @@
-"""Which failed rows of finished shards a retry fetches again."""
+"""The reasons for which a retry fetches failed rows of complete shards again."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +8,9 @@ from laion_assets.reasons import Reason
 
 FAILED = "failed"
 RETRYABLE = "retryable"
-CONSENT = frozenset({Reason.OPTED_OUT})
-"""Refusals by the owner of the picture: never asked again."""
-SETTLED = frozenset(
+OPT_OUTS = frozenset({Reason.OPTED_OUT})
+"""Opt-outs by the owner of the image: never fetched again."""
+PERMANENT = frozenset(
     {
         Reason.HTTP_404,
         Reason.HTTP_410,
@@ -21,25 +21,25 @@ SETTLED = frozenset(
         Reason.BLOCKED_ADDRESS,
     }
 )
-"""Gone for good, or refused by our own guard: fetched again only when they are named."""
+"""Permanent failures: fetched again only if the reason is given by name."""
 RETRY_HELP = (
-    "Fetch failed rows of finished shards again, and only these; pictures that are there stay byte for byte. "
-    "failed: every failure but the settled ones (404, 410, 451, refused by our guard). retryable: only what may well "
-    "pass (DNS, connection, deadline, 429, 5xx, own faults). Or reasons by name: dns_failure,http_5xx; settled ones "
-    "must be named. Rows whose owner opted out are never fetched again."
+    "Fetch only the failed rows of complete shards again. Existing images stay unchanged, byte for byte. "
+    "failed: all failures except permanent ones (404, 410, 451, invalid or blocked URLs). retryable: only likely "
+    "transient failures (DNS, connection, deadline, 429, 5xx, local failures). Or reasons by name, permanent ones "
+    "included: dns_failure,http_5xx. Rows with an opt-out are never fetched again."
 )
 
 
-def retry_reasons(asked: str | Sequence[str]) -> tuple[Reason, ...]:
-    """The reasons that `failed`, `retryable`, or reasons by name (a list, or separated by commas) stand for, sorted.
+def retry_reasons(requested: str | Sequence[str]) -> tuple[Reason, ...]:
+    """Return the sorted reasons for `failed`, `retryable`, or reasons by name (a list, or separated by commas).
 
-    Nothing asked gives none. Raises SettingError for a name that is none, and for a refusal by the picture's owner.
+    An empty request returns no reasons. Raises SettingError for an unknown name and for an opt-out.
     """
-    words = asked.split(",") if isinstance(asked, str) else asked
+    words = requested.split(",") if isinstance(requested, str) else requested
     found: set[Reason] = set()
     for word in filter(None, (str(each).strip() for each in words)):
         if word == FAILED:
-            found |= set(Reason) - {Reason.SUCCESS} - CONSENT - SETTLED
+            found |= set(Reason) - {Reason.SUCCESS} - OPT_OUTS - PERMANENT
         elif word == RETRYABLE:
             found |= {
                 reason
@@ -47,21 +47,23 @@ def retry_reasons(asked: str | Sequence[str]) -> tuple[Reason, ...]:
                 if reason.is_retryable or reason.is_local_failure or reason is Reason.DEADLINE
             }
         else:
-            found.add(_named(word))
-    return tuple(sorted(found - CONSENT))
+            found.add(_read_reason(word))
+    return tuple(sorted(found - OPT_OUTS))
 
 
-def _named(word: str) -> Reason:
+def _read_reason(word: str) -> Reason:
     if word not in Reason._value2member_map_ or word == Reason.SUCCESS:
-        names = ", ".join(sorted(set(Reason) - {Reason.SUCCESS} - CONSENT))
-        raise SettingError(f"retry: {word!r} is no reason. Use {FAILED}, {RETRYABLE}, or some of: {names}.")
-    if word in CONSENT:
-        raise SettingError(f"retry: {word} is a refusal by the picture's owner, which is never asked again.")
+        names = ", ".join(sorted(set(Reason) - {Reason.SUCCESS} - OPT_OUTS))
+        raise SettingError(f"retry: unknown reason {word!r}. Use {FAILED}, {RETRYABLE}, or some of: {names}.")
+    if word in OPT_OUTS:
+        raise SettingError(
+            f"retry: rows with {word} are never fetched again: the owner of the image opted out. Remove it."
+        )
     return Reason(word)
 
 
 def asked_in_config(value: Any) -> tuple[str, ...]:
-    """`retry` as a run's config may give it, a word or a list of words, as reasons. Raises SettingError."""
+    """Return the reasons for the value of `retry` in a run's config, a word or a list of words. Raises SettingError."""
     if not (isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))):
-        raise SettingError(f"retry is {value!r}: use {FAILED}, {RETRYABLE}, or a list of reasons.")
+        raise SettingError(f"retry is {value!r}. Use {FAILED}, {RETRYABLE}, or a list of reasons.")
     return tuple(reason.value for reason in retry_reasons(value))

@@ -1,9 +1,9 @@
-"""The image and the text index over all embedding files, in the folder that `clip-retrieval back` serves.
+"""Build the image and the text index over all embedding files, in the folder that `clip-retrieval back` serves.
 
 knn_indices/image.index, text.index     faiss, memory-mappable; the id is the row in the files in sorted order
-knn_indices/image.json, text.json       autofaiss's measured infos and our recall@10
+knn_indices/image.json, text.json       autofaiss's measurements and our recall@10
 knn_indices/metadata/metadata_0.parquet the embedding files' metadata (hard links where the disk allows it)
-knn_indices/indices_paths.json          what `clip-retrieval back --indices_paths` wants
+knn_indices/indices_paths.json          the argument of `clip-retrieval back --indices_paths`
 """
 
 import contextlib
@@ -18,18 +18,18 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import EmbeddingNumber, Layout
 from laion_assets.errors import IndexBuildError, InvariantError
-from laion_assets.stages.clip_embeddings.build import Built
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, KNN_INDICES, ClipEmbeddings
 from laion_assets.stages.kept_rows import require_rows
 from laion_assets.stages.knn_indices.autofaiss_index import build_with_autofaiss
-from laion_assets.stages.knn_indices.coherence import coherent_embeddings
+from laion_assets.stages.knn_indices.coherence import read_coherent_embeddings
 from laion_assets.stages.knn_indices.details import INPUTS, footer_sha256
 from laion_assets.stages.knn_indices.index_file import read_index
-from laion_assets.stages.knn_indices.recall import measured_recall
+from laion_assets.stages.knn_indices.recall import measure_recall
 from laion_assets.stages.knn_indices.stage import STAGE
-from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, check_bytes, opened_vectors
+from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, open_all_vectors, verify_bytes
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import state_before_run
+from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import WHOLE, Counts, FileEntry, Manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import Transaction, open_transaction
@@ -37,33 +37,32 @@ from laion_assets.store.transaction import Transaction, open_transaction
 METADATA_FOLDER = f"{KNN_INDICES}/metadata"
 
 
-def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) -> Built:
-    """Build, measure and publish the image and the text index of a dataset.
+def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) -> BuildResult:
+    """Build, measure and commit the image and the text index of a dataset.
 
-    Does nothing if they are published, undamaged and from today's settings and embeddings. Every input is held against
-    the sha256 of its manifest before it is used. Raises IncompleteError naming missing embedding files, EmbeddingError
-    or ModelError naming a file that does not fit its neighbours or was altered since it was published, IndexBuildError
-    if there is nothing to index or autofaiss gives no index, ConservationError if an index does not hold every vector.
-    Until the new manifest is put, the old index stays published.
+    Does nothing if they are complete, intact and up to date. The sha256 of every input is compared with its manifest
+    before it is used. Raises IncompleteError naming missing embedding files, EmbeddingError or ModelError naming a file
+    that has another width or model than the others or was altered, IndexBuildError if there is nothing to index or
+    autofaiss returns no index, InvariantError if an index does not have every vector. Until the new manifest is
+    written, the old indices stay committed.
     """
-    embeddings = coherent_embeddings(dataset, store)
+    embeddings = read_coherent_embeddings(dataset, store)
     settings, inputs = STAGE.settings_digest(dataset), inputs_digest(WHOLE, list(embeddings.manifests))
     state = state_before_run(store, STAGE, KNN_INDICES, WHOLE, settings, inputs)
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{KNN_INDICES}: already complete, {current.counts.rows_out:,} vectors")
-        return Built(current, made=False)
+        return BuildResult(current, was_built=False)
     if current is not None:
         log(f"{KNN_INDICES}: rebuilding, because {state.reason}")
     if embeddings.rows == 0:
-        require_rows(dataset, CLIP_EMBEDDINGS)  # which names the stage that lost the rows
+        require_rows(dataset, CLIP_EMBEDDINGS)  # names the stage that lost the rows
         raise IndexBuildError(
-            f"{dataset.name} has no vectors: none of its {len(embeddings.manifests)} embedding files has a row, and "
-            "there is no index over nothing."
+            f"{dataset.name} has no vectors to index: its {len(embeddings.manifests)} embedding files have no rows."
         )
     with contextlib.ExitStack() as stack:
         vectors = {
-            name: stack.enter_context(opened_vectors(store, embeddings, name, hashes=True)) for name in MODALITIES
+            name: stack.enter_context(open_all_vectors(store, embeddings, name, hashes=True)) for name in MODALITIES
         }
         transaction = stack.enter_context(open_transaction(store, KNN_INDICES))
         details: dict[str, Any] = {
@@ -84,7 +83,7 @@ def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
         )
         counts = Counts(embeddings.rows, min(details[name]["ntotal"] for name in MODALITIES))
         manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=details)
-    return Built(manifest, made=True)
+    return BuildResult(manifest, was_built=True)
 
 
 def _build(
@@ -95,7 +94,7 @@ def _build(
     vectors: dict[str, Vectors],
     log: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Build and measure one index; gives its details."""
+    """Build and measure one index; return its details."""
     own, other = vectors[modality], next(vectors[name] for name in MODALITIES if name != modality)
     path = f"{KNN_INDICES}/{modality}.index"
     staged, infos = (
@@ -109,11 +108,11 @@ def _build(
     index = read_index(str(staged))
     if index.ntotal != len(own):
         raise InvariantError(
-            f"{store.address(path)} holds {index.ntotal} vectors and the embedding files {len(own)}. Nothing was "
-            "published; this is a defect of the stage, please report it with the run's log."
+            f"{store.address(path)} has {index.ntotal:,} vectors, but the embedding files have {len(own):,}. Nothing "
+            "was committed. This is a bug of this stage: please report it with the log of the run."
         )
     names = (modality, next(name for name in MODALITIES if name != modality))
-    recall = measured_recall(index, own, other, dataset.index.recall_queries, names)
+    recall = measure_recall(index, own, other, dataset.index.recall_queries, names)
     facts = {**measured, "index_path": path, "recall@10": recall}
     infos.write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
     log(
@@ -134,13 +133,13 @@ def _build(
 def _stage_metadata(
     store: Store, transaction: Transaction, layout: Layout, partition: EmbeddingNumber, manifest: Manifest
 ) -> dict[str, str]:
-    """Stage the metadata of an embedding file, if it is the published one; returns the digests of the file's inputs."""
+    """Stage the metadata of an embedding file after a check of its sha256; return the digests of the inputs."""
     paths = {kind: ClipEmbeddings.path(layout, partition, kind) for kind in (*FOLDERS.values(), "metadata")}
     entries = {kind: manifest.entry(path) for kind, path in paths.items()}
     own = entries["metadata"]
     entry = FileEntry(f"{METADATA_FOLDER}/{own.path.rsplit('/', 1)[-1]}", own.size, own.sha256)
     with store.local_copy(own.path) as local:
-        check_bytes(store, manifest.key, local, own)
+        verify_bytes(store, manifest.key, local, own)
         with local.open("rb") as file:
             footer = footer_sha256(file, store.address(own.path))
         _link(local, transaction.stage_hashed(entry))
@@ -148,7 +147,7 @@ def _stage_metadata(
 
 
 def _link(source: Path, target: Path) -> None:
-    """A hard link, so that 60 GB of metadata are not stored twice; a copy where the file system has none."""
+    """Create a hard link, so that 60 GB of metadata are not stored twice; a copy if links are not supported."""
     try:
         os.link(source, target)
     except OSError:

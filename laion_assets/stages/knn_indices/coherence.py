@@ -1,4 +1,4 @@
-"""Whether all embedding files belong together: one model, one width. Mixed, they would be searched without a word."""
+"""Check that all embedding files have the same model and width. An index over a mix would return wrong results."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ class Embeddings:
 
     @property
     def rows(self) -> int:
-        """Vectors of all files, a modality."""
+        """Number of vectors of all files, per modality."""
         return sum(manifest.counts.rows_out for manifest in self.manifests)
 
 
-def coherent_embeddings(dataset: Dataset, store: Store) -> Embeddings:
-    """All embedding files of the dataset.
+def read_coherent_embeddings(dataset: Dataset, store: Store) -> Embeddings:
+    """Return all embedding files of the dataset.
 
-    Raises IncompleteError naming the files that are not published, ModelError naming those of another model than the
+    Raises IncompleteError naming the files that are not committed, ModelError naming those of another model than the
     rest, and EmbeddingError naming those of another width.
     """
     handle = ClipEmbeddings(store, dataset.layout, tuple(dataset.layout.embedding_numbers))
@@ -45,25 +45,25 @@ def coherent_embeddings(dataset: Dataset, store: Store) -> Embeddings:
     odd = [manifest for manifest in manifests if manifest.details.get("model") != model]
     if odd:
         raise ModelError(
-            f"embedding files of {dataset.name} were made with different models: {_named(odd, 'model')}; the others "
-            f"with {model}. Materialize these partitions of {dataset.name}/{handle.asset} again, or all of them."
+            f"The embedding files of {dataset.name} were built with different models: {_list_keys(odd, 'model')}; the "
+            f"others with {model}. Materialize these partitions of {dataset.name}/{handle.asset} again, or all of them."
         )
     odd = [manifest for manifest in manifests if manifest.details.get("width") != width]
     if odd:
         raise EmbeddingError(
-            f"embedding files of {dataset.name} have different widths: {_named(odd, 'width')}; the others {width}. "
-            f"Materialize these partitions of {dataset.name}/{handle.asset} again."
+            f"The embedding files of {dataset.name} have different widths: {_list_keys(odd, 'width')}; the others "
+            f"{width}. Materialize these partitions of {dataset.name}/{handle.asset} again."
         )
     return Embeddings(dataset.layout, str(model), int(width), manifests)
 
 
 def model_and_width(manifest: Manifest) -> tuple[str, int]:
-    """The model and the width of an embedding file's vectors, as its manifest says. Raises IntegrityError."""
+    """Read the model and the width of an embedding file's vectors from its manifest. Raises IntegrityError."""
     model, width = manifest.details.get("model"), manifest.details.get("width")
     if not isinstance(model, str) or type(width) is not int or not 1 <= width <= MAX_WIDTH:
         raise IntegrityError(
-            f"the manifest of {manifest.asset} {manifest.key} is damaged (its model or width): materialize this "
-            "partition again."
+            f"The manifest of {manifest.asset} {manifest.key} is damaged (model or width). Materialize this partition "
+            "again."
         )
     return model, width
 
@@ -72,6 +72,6 @@ def _majority(values: Sequence[Any]) -> Any:
     return Counter(values).most_common(1)[0][0]
 
 
-def _named(manifests: Sequence[Manifest], detail: str) -> str:
+def _list_keys(manifests: Sequence[Manifest], detail: str) -> str:
     named = ", ".join(f"{manifest.key} ({manifest.details.get(detail)})" for manifest in manifests[:10])
     return f"{named} and {len(manifests) - 10} more" if len(manifests) > 10 else named

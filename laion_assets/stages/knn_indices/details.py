@@ -1,4 +1,4 @@
-"""What the manifest of the indices says of them beside its counts, read with distrust: a search relies on it."""
+"""The details in the manifest of the indices, checked when they are read: a search relies on them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _MAX_FOOTER_BYTES = 1 << 28
 class IndexDetails:
     """Model, width and metric of the indices; rows of each embedding file; paths of the metadata files in their order.
 
-    `footers` are the sha256 of the metadata files' parquet footers, none in indices of an earlier version.
+    `footers` are the sha256 of the metadata files' parquet footers; empty in indices of an earlier version.
     """
 
     model: str
@@ -32,7 +32,7 @@ class IndexDetails:
 
     @classmethod
     def of(cls, manifest: Manifest) -> "IndexDetails":
-        """The details of a manifest. Raises IntegrityError where they are not what `build_indices` writes."""
+        """Read the details of a manifest. Raises IntegrityError if `build_indices` does not write such details."""
         found = manifest.details
         metadata = tuple(sorted(entry.path for entry in manifest.files if entry.path.endswith(".parquet")))
         model, width, metric, rows = (found.get(name) for name in ("model", "width", "metric", "rows"))
@@ -57,7 +57,7 @@ class IndexDetails:
             problem = f"{INPUTS} has {len(inputs)} files and there are {len(metadata)} metadata files"
         if problem:
             raise IntegrityError(
-                f"the manifest of {KNN_INDICES} is damaged ({problem}): materialize {KNN_INDICES} again."
+                f"The manifest of {KNN_INDICES} is damaged ({problem}). Materialize {KNN_INDICES} again."
             )
         assert isinstance(model, str)
         assert isinstance(width, int)
@@ -66,16 +66,16 @@ class IndexDetails:
 
 
 def footer_sha256(file: IO[bytes], where: str) -> str:
-    """sha256 of a parquet file's footer: the schema, and the place, size and statistics of every column chunk.
+    """Return the sha256 of a parquet file's footer: its schema, and offset, size and statistics of each column chunk.
 
-    Raises IntegrityError naming `where` for what is not a parquet file.
+    Raises IntegrityError naming `where` if the file is not a parquet file.
     """
     size = file.seek(0, 2)
     file.seek(max(size - _TAIL_BYTES, 0))
     tail = file.read(_TAIL_BYTES)
     length = int.from_bytes(tail[:4], "little") + _TAIL_BYTES
     if len(tail) < _TAIL_BYTES or tail[4:] != b"PAR1" or length > min(size, _MAX_FOOTER_BYTES):
-        raise IntegrityError(f"{where} is not a parquet file: its end is damaged.")
+        raise IntegrityError(f"{where} is not a parquet file: its footer is damaged.")
     file.seek(size - length)
     return hashlib.sha256(file.read(length)).hexdigest()
 

@@ -1,9 +1,9 @@
 """recall@10 of an index, against exact search over the vectors it was built from.
 
-Of the 10 nearest vectors of a query, the share that the index returns. autofaiss measures with indexed vectors as
-queries, which flatters: the usual query is a caption that is not in the index. So both are measured, pictures and
-captions as queries, and reported apart. A returned vector as near as the 10th counts as found: of pictures that are
-equal, which one comes back is nobody's fault.
+recall@10 is the share of a query's 10 nearest vectors that the index returns. autofaiss measures it with indexed
+vectors as queries, which gives higher values than the usual query, a caption that is not in the index. So recall is
+measured and reported separately with images and with captions as queries. A returned vector that is as near as the
+10th counts as found, because identical images are interchangeable.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 RECALL_AT = 10
 BLOCK_ROWS = 16_384
-"""Vectors held against the queries at once: 34 MB at a width of 512."""
+"""Vectors per block of the exact search: 34 MB at a width of 512."""
 TIE = 1e-5
 """Similarities closer than this are equal: the rounding of float32 sums."""
 
 
-def sampled(count: int, wanted: int) -> "np.ndarray":
-    """`wanted` ids (all if there are fewer), evenly spread: rows are in the order of a hash, so this is a fair draw."""
+def sample_ids(count: int, wanted: int) -> "np.ndarray":
+    """Return `wanted` evenly spaced ids, or all. Rows are in the order of a hash, so this is a random sample."""
     import numpy as np
 
     wanted = min(count, wanted)
@@ -29,9 +29,9 @@ def sampled(count: int, wanted: int) -> "np.ndarray":
 
 
 def exact_kth(queries: "np.ndarray", vectors: Vectors, k: int = RECALL_AT) -> "np.ndarray":
-    """Similarity, (q,) float32, of each query's exact k-th nearest of all vectors; of the last where there are fewer.
+    """Return the similarity, (q,) float32, of each query's exact k-th nearest vector (the last if there are fewer).
 
-    One pass over the files in blocks; memory is a block and (q, k).
+    Makes one pass over the files in blocks; memory use is a block and (q, k).
     """
     import faiss
     import numpy as np
@@ -44,7 +44,7 @@ def exact_kth(queries: "np.ndarray", vectors: Vectors, k: int = RECALL_AT) -> "n
 
 
 def recall_at_10(index: Any, vectors: Vectors, queries: "np.ndarray", kth: "np.ndarray") -> float:
-    """Share of each query's 10 exact nearest that the index returns, on average; `kth` from `exact_kth`."""
+    """Return the mean share of each query's 10 exact nearest vectors that the index returns; `kth` from `exact_kth`."""
     import numpy as np
 
     k = min(RECALL_AT, len(vectors))
@@ -57,11 +57,11 @@ def recall_at_10(index: Any, vectors: Vectors, queries: "np.ndarray", kth: "np.n
     return round(found / (k * max(len(queries), 1)), 4)
 
 
-def measured_recall(index: Any, own: Vectors, other: Vectors, wanted: int, names: tuple[str, str]) -> dict[str, float]:
-    """recall@10 by the modality of the query: `names` are those of `own` (the indexed vectors) and `other`."""
+def measure_recall(index: Any, own: Vectors, other: Vectors, wanted: int, names: tuple[str, str]) -> dict[str, float]:
+    """Measure recall@10 by the modality of the query: `names` are those of `own` (the indexed vectors) and `other`."""
     import numpy as np
 
-    ids = sampled(len(own), wanted)
+    ids = sample_ids(len(own), wanted)
     both = np.concatenate([own.rows(ids), other.rows(ids)])
     kth = exact_kth(both, own)
     return {

@@ -1,4 +1,4 @@
-"""The vectors of all embedding files of one modality as if they were one array, without reading them.
+"""The vectors of all embedding files of one modality as one array, memory-mapped.
 
 The index's id of a vector is its row in the concatenation of the files in sorted order (clip-retrieval's rule). Keys
 have a fixed width, so the sorted order is the order of the partitions.
@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laion_assets.errors import EmbeddingError
-from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.knn_indices.coherence import Embeddings
 from laion_assets.store.manifest import FileEntry, manifest_path, sha256_of
 from laion_assets.store.store import Store
+from laion_assets.tables.vector_file import open_vectors
 
 if TYPE_CHECKING:
     import numpy as np
 
 FOLDERS = {"image": "img_emb", "text": "text_emb"}
-"""clip-retrieval's folder of each modality's vectors; the index is named by the modality."""
+"""clip-retrieval's folder of vectors, by modality. The index is named after the modality."""
 MODALITIES = tuple(FOLDERS)
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Memory-mapped (n_i, width) float16 arrays, in the order of the ids, and the files they came from."""
+    """Memory-mapped (n_i, width) float16 arrays in the order of the ids, and the paths of their files."""
 
     arrays: Sequence["np.ndarray"]
     paths: Sequence[Path]
@@ -46,7 +46,7 @@ class Vectors:
         return int(self.starts[-1])
 
     def rows(self, ids: "np.ndarray") -> "np.ndarray":
-        """The vectors of these ids, (len(ids), width) float32."""
+        """Return the vectors of these ids, (len(ids), width) float32."""
         import numpy as np
 
         found = np.empty((len(ids), self.arrays[0].shape[1]), dtype=np.float32)
@@ -57,7 +57,7 @@ class Vectors:
         return found
 
     def blocks(self, size: int) -> Iterator["np.ndarray"]:
-        """All vectors in order of their ids, as (at most `size`, width) float32."""
+        """Yield all vectors in order of their ids, in blocks of (at most `size`, width) float32."""
         import numpy as np
 
         for array in self.arrays:
@@ -66,11 +66,11 @@ class Vectors:
 
 
 @contextlib.contextmanager
-def opened_vectors(store: Store, embeddings: Embeddings, modality: str, *, hashes: bool = False) -> Iterator[Vectors]:
-    """The vectors of `image` or `text`; on an object store the files are copied to local disk for the time being.
+def open_all_vectors(store: Store, embeddings: Embeddings, modality: str, *, hashes: bool = False) -> Iterator[Vectors]:
+    """Open the vectors of `image` or `text`. From an object store, the files are copied to a temporary folder.
 
-    With `hashes` every file is read as a whole before, and refused unless its sha256 is that of its manifest.
-    Raises EmbeddingError naming the file for another dtype, width or order, or for rows that its manifest does not say.
+    With `hashes`, the sha256 of every file is compared with its manifest first. Raises EmbeddingError naming the file
+    for another dtype, width or order, for a number of rows that differs from the manifest, and for another sha256.
     """
     with contextlib.ExitStack() as stack:
         arrays, paths, entries = [], [], []
@@ -80,8 +80,8 @@ def opened_vectors(store: Store, embeddings: Embeddings, modality: str, *, hashe
             array = open_vectors(local, embeddings.width, store.address(path))
             if len(array) != manifest.counts.rows_out:
                 raise EmbeddingError(
-                    f"{store.address(path)} has {len(array)} rows and its manifest says {manifest.counts.rows_out}: "
-                    "materialize its partition of clip_embeddings again."
+                    f"{store.address(path)} has {len(array):,} rows, but its manifest lists "
+                    f"{manifest.counts.rows_out:,}. Materialize its partition of clip_embeddings again."
                 )
             arrays.append(array)
             paths.append(local)
@@ -89,16 +89,16 @@ def opened_vectors(store: Store, embeddings: Embeddings, modality: str, *, hashe
         if hashes:
             keys = [manifest.key for manifest in embeddings.manifests]
             with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="hash") as pool:
-                list(pool.map(check_bytes, [store] * len(keys), keys, paths, entries))
+                list(pool.map(verify_bytes, [store] * len(keys), keys, paths, entries))
         yield Vectors(arrays, paths)
 
 
-def check_bytes(store: Store, key: str, local: Path, entry: FileEntry) -> None:
-    """Raise EmbeddingError unless the file at `local`, of embedding partition `key`, has the bytes of `entry`."""
+def verify_bytes(store: Store, key: str, local: Path, entry: FileEntry) -> None:
+    """Raise EmbeddingError unless the file at `local`, of embedding partition `key`, has the sha256 of `entry`."""
     with local.open("rb") as file:
         if sha256_of(file) != entry.sha256:
             raise EmbeddingError(
-                f"{store.address(entry.path)} was altered since it was published: its sha256 is not the manifest's. "
+                f"{store.address(entry.path)} was altered after the commit: its sha256 differs from the manifest. "
                 f"Remove {store.address(manifest_path(CLIP_EMBEDDINGS, key))} and materialize partition {key} of "
                 f"{CLIP_EMBEDDINGS} again."
             )

@@ -1,1 +1,1 @@
-"""`published_parquet`: parquet metadata that others published, observed where it lies."""
+"""`published_parquet`: parquet files of metadata that others published, observed and read in place."""

@@ -1,1 +1,1 @@
-"""`raw_csv`: the crawl CSVs, fetched and kept as they are at their source."""
+"""`raw_csv`: the crawl's CSV files, fetched from their source and stored unchanged."""

@@ -1,4 +1,4 @@
-"""`raw_csv`: the crawl's CSV files, fetched in parallel, resumed where a killed fetch was, published as a whole."""
+"""Build `raw_csv`: fetch the CSV files of a source in parallel, resume a killed fetch, commit the files as a whole."""
 
 import contextlib
 import hashlib
@@ -12,10 +12,10 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.settings.field import digest_of
 from laion_assets.errors import SourceError
 from laion_assets.http.listings.listing import Listing
-from laion_assets.http.sources.background_loop import run_beside
+from laion_assets.http.sources.background_loop import run_in_background
 from laion_assets.processes.user import cache_folder
 from laion_assets.stages.handles import RAW_CSV
-from laion_assets.stages.raw_csv.inventory import Inventory, inventory
+from laion_assets.stages.raw_csv.inventory import Inventory, take_inventory
 from laion_assets.stages.raw_csv.sources.source import open_source, source_url
 from laion_assets.stages.raw_csv.transfers.parallel import FetchProgress, fetch_all
 from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
@@ -27,44 +27,45 @@ from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction, recover
 
 PARTIAL_FOLDER = f"staging/{RAW_CSV}/partial"
-"""Downloads in the making, below the store's root."""
+"""Folder of unfinished downloads, below the store's root."""
 
 
 def fetch_raw_csv(dataset: Dataset, store: Store, log: Callable[[str], None]) -> Manifest:
-    """Fetch the CSV files of the dataset's source and publish them as `raw_csv/...`, byte for byte.
+    """Fetch the CSV files of the dataset's source and commit them as `raw_csv/...`, byte for byte.
 
-    Files that are published already and did not change at the source are neither fetched nor read again; when none did,
-    and none came or went, the published manifest is returned as it is. `csv.deleted_at_source` decides about files
-    that the source no longer has. Names that cannot be fetched are counted by reason. Raises SettingError without a
-    source, SourceError when the source has no file that matches or a file cannot be fetched after the retries: then
-    nothing is published, and what was fetched is kept for the next try.
+    Committed files that did not change at the source are neither fetched nor read again. If nothing changed, returns
+    the committed manifest. `csv.deleted_at_source` decides about files that the source no longer has. Names that are
+    left out are counted by reason. Raises SettingError if the dataset has no source; SourceError if no file of the
+    source matches, or if a file still fails after the retries. Then nothing is committed, and the fetched files are
+    kept for the next run.
     """
     source_url(dataset)
     settings = settings_digest(dataset, RAW_CSV)
     earlier = recover(store, RAW_CSV)
-    published, known = _published(store, earlier)
-    with _partials(dataset, store) as partials:
-        listing, found = run_beside(lambda: _fetch(dataset, store, partials, known, log), dataset.csv.downloads)
+    committed, known = _read_committed(store, earlier)
+    with _open_partials(dataset, store) as partials:
+        listing, found = run_in_background(lambda: _fetch(dataset, store, partials, known, log), dataset.csv.downloads)
         is_same_source = earlier is not None and earlier.settings == settings
-        result = inventory(listing, found, published, dataset.csv.deleted_at_source if is_same_source else "remove")
+        policy = dataset.csv.deleted_at_source if is_same_source else "remove"
+        result = take_inventory(listing, found, committed, policy)
         for line in result.lines():
             log(line)
         if not result.kept and not result.fetched:
             refused = [f"{each.url}: {found[each.path].refusal}" for each in listing.files if found[each.path].refusal]
             raise SourceError(
-                f"none of the {len(listing.files)} files that {dataset.source} lists could be fetched: "
-                f"{dict(result.reasons)}.{f' First: {refused[0]}' if refused else ''}"
+                f"Failed to fetch all {len(listing.files)} files of {dataset.source}: "
+                f"{dict(result.reasons)}.{f' First refusal: {refused[0]}' if refused else ''}"
             )
-        noticed = _noticed(result, earlier)
+        dates = _deletion_dates(result, earlier)
         same_reasons = earlier is not None and dict(result.reasons) == dict(earlier.counts.reasons)
-        same_noticed = not noticed.keys() ^ _deleted(earlier).keys()
-        if earlier and is_same_source and not result.differs and same_noticed and same_reasons:
-            log(f"nothing changed at the source: {len(earlier.files):,} files stay as they are")
+        same_deletions = not dates.keys() ^ _read_deletions(earlier).keys()
+        if earlier and is_same_source and not result.differs and same_deletions and same_reasons:
+            log(f"nothing changed at the source: {len(earlier.files):,} files are up to date")
             partials.clear()
             return earlier
-        manifest = _publish(store, partials, result, {**known, **_origins(found)}, noticed, settings)
+        manifest = _commit(store, partials, result, {**known, **_fetched_versions(found)}, dates, settings)
         partials.clear()
-    log(f"published {len(manifest.files):,} files, {manifest.size / 1e6:,.1f} MB")
+    log(f"committed {len(manifest.files):,} files, {manifest.size / 1e6:,.1f} MB")
     return manifest
 
 
@@ -76,8 +77,8 @@ async def _fetch(
         listing = await source.list_files()
         if not listing.files:
             raise SourceError(
-                f"the source {dataset.source} has no file that matches csv.pattern {dataset.csv.pattern!r}: "
-                f"correct one of the two.{''.join(f' {remark}.' for remark in listing.remarks)}"
+                f"No file of the source {dataset.source} matches csv.pattern {dataset.csv.pattern!r}. "
+                f"Correct one of the two.{''.join(f' {remark}.' for remark in listing.remarks)}"
             )
         refuse_foreign_files(store, RAW_CSV, {WHOLE: [f"{RAW_CSV}/{listed.path}" for listed in listing.files]})
         sizes = [listed.size for listed in listing.files]
@@ -88,12 +89,12 @@ async def _fetch(
         return listing, await fetch_all(source, listing.files, partials, known, dataset.csv, progress, log)
 
 
-def _published(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEntry], dict[str, Origin]]:
-    """The published files that are sound, and what the source said of them when they were fetched; by path below."""
+def _read_committed(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEntry], dict[str, Origin]]:
+    """Return the committed files of the right size, and the versions that were fetched, by path below `raw_csv/`."""
     if earlier is None:
         return {}, {}
     sizes = store.sizes(entry.path for entry in earlier.files)
-    sound = {_below(entry.path): entry for entry in earlier.files if sizes[entry.path] == entry.size}
+    sound = {_path_below(entry.path): entry for entry in earlier.files if sizes[entry.path] == entry.size}
     origins = earlier.details.get("origins", {})
     if not isinstance(origins, dict):
         return sound, {}
@@ -102,8 +103,8 @@ def _published(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEn
 
 
 @contextlib.contextmanager
-def _partials(dataset: Dataset, store: Store) -> Iterator[Partials]:
-    """The folder of downloads in the making; for an object store one on this machine's disk."""
+def _open_partials(dataset: Dataset, store: Store) -> Iterator[Partials]:
+    """Open the folder of unfinished downloads. For an object store, it is on this machine's disk."""
     folder = store.local_path(PARTIAL_FOLDER)
     if folder is None:
         cache = Path(dataset.csv.partial_folder or cache_folder() / "laion-assets").expanduser()
@@ -115,27 +116,27 @@ def _partials(dataset: Dataset, store: Store) -> Iterator[Partials]:
         partials.close()
 
 
-def _origins(found: dict[str, Fetched]) -> dict[str, Origin]:
+def _fetched_versions(found: dict[str, Fetched]) -> dict[str, Origin]:
     return {path: each.origin for path, each in found.items() if each.state in ("fetched", "unchanged")}
 
 
-def _deleted(manifest: Manifest | None) -> dict[str, str]:
-    """Published files that the source no longer has, and since when that is known."""
+def _read_deletions(manifest: Manifest | None) -> dict[str, str]:
+    """Return the committed files that the source no longer has, with the date on which that was noticed."""
     found = manifest.details.get("deleted_at_source") if manifest else None
     return {str(path): str(day) for path, day in found.items()} if isinstance(found, dict) else {}
 
 
-def _noticed(result: Inventory, earlier: Manifest | None) -> dict[str, str]:
-    today, before = datetime.now(UTC).date().isoformat(), _deleted(earlier)
+def _deletion_dates(result: Inventory, earlier: Manifest | None) -> dict[str, str]:
+    today, before = datetime.now(UTC).date().isoformat(), _read_deletions(earlier)
     return {path: before.get(path, today) for path in sorted(result.deleted_at_source)}
 
 
-def _publish(
+def _commit(
     store: Store,
     partials: Partials,
     result: Inventory,
     origins: dict[str, Origin],
-    noticed: dict[str, str],
+    deletion_dates: dict[str, str],
     settings: str,
 ) -> Manifest:
     with open_transaction(store, RAW_CSV) as transaction:
@@ -148,22 +149,22 @@ def _publish(
         return transaction.commit(
             Counts(result.listed, len(paths), dict(result.reasons)),
             settings=settings,
-            # Files deleted at source or left out are part of the result: another count makes another manifest.
-            inputs=digest_of([noticed, dict(result.reasons)]) if noticed or result.reasons else "",
+            # Files that were deleted at source or left out are part of the result, so they change the digest.
+            inputs=digest_of([deletion_dates, dict(result.reasons)]) if deletion_dates or result.reasons else "",
             details={
                 "origins": {f"{RAW_CSV}/{path}": origins[path].fields for path in paths if path in origins},
-                "deleted_at_source": noticed,
+                "deleted_at_source": deletion_dates,
                 "changes": dict(result.changes),
             },
         )
 
 
-def _below(path: str) -> str:
+def _path_below(path: str) -> str:
     return path.removeprefix(f"{RAW_CSV}/")
 
 
 def _link(existing: Path, name: Path) -> None:
-    """The same file under another name, without a copy where the disk can."""
+    """Link a file to another name, or copy it where links are not possible."""
     try:
         os.link(existing, name)
     except OSError:

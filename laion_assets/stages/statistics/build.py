@@ -1,4 +1,4 @@
-"""`dataset_statistics` and `image_statistics`: counted in parts, added up, published as JSON and parquet."""
+"""Build `dataset_statistics` and `image_statistics`: count in parts, add up, commit as JSON and parquet."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.statistics.charts import Chart, dataset_charts, image_charts
 from laion_assets.stages.statistics.counts import of_measure
 from laion_assets.stages.statistics.over_shards import SHARDS_SCHEMA, shard_table
-from laion_assets.stages.statistics.parts import counted, parts_of
+from laion_assets.stages.statistics.parts import count_parts, list_parts
 from laion_assets.stages.statistics.report import report_page
 from laion_assets.stages.statistics.summary import dataset_summary, image_summary
 from laion_assets.stages.status import settings_digest
@@ -34,32 +34,32 @@ from laion_assets.store.stored_json import parse_object
 from laion_assets.store.transaction import open_transaction, recover
 
 REPORT = "statistics/report.html"
-"""The page of both; made anew whenever one of them is, from what is published, so it has no manifest of its own."""
+"""The report on both assets. It is rewritten whenever one of them is built, and so has no manifest."""
 
 
 def build_statistics(dataset: Dataset, store: Store, asset: str, log: Callable[[str], None]) -> Manifest:
-    """Count what is published of the stage before, publish counts and figures, and write the report.
+    """Count the committed partitions of the upstream stage, commit counts and figures, and write the report.
 
-    Partitions that are not published yet are left out and the figures say so; the statistics count as stale once there
-    are more. Raises IncompleteError if there are none.
+    Partitions that are not committed yet are left out, and the figures state how many were counted. The statistics
+    become stale when more partitions are committed. Raises IncompleteError if there are none.
     """
     recover(store, asset)
     _check_report(store)
     before, numbers = stage_named(asset).upstream_partitions(dataset, 0)
     assert before is not None
-    parts = parts_of(dataset, store, asset)
+    parts = list_parts(dataset, store, asset)
     if not parts:
         raise IncompleteError(
             f"No partition of {dataset.name}/{before.name} is committed: materialize some of its partitions first."
         )
     manifests = [manifest for part in parts for manifest in part.manifests]
     if asset == DATASET_STATISTICS:
-        summarise, measure, rows = dataset_summary, "nsfw", sum(each.counts.rows_out for each in manifests)
+        summarize, measure, rows = dataset_summary, "nsfw", sum(each.counts.rows_out for each in manifests)
     else:
-        summarise, measure, rows = image_summary, "status", sum(each.counts.rows_in for each in manifests)
+        summarize, measure, rows = image_summary, "status", sum(each.counts.rows_in for each in manifests)
     with open_transaction(store, asset) as transaction:
-        table = counted(dataset, store, asset, parts, log)
-        summary = summarise(table, manifests, len(numbers))
+        table = count_parts(dataset, store, asset, parts, log)
+        summary = summarize(table, manifests, len(numbers))
         pq.write_table(table, transaction.stage(Statistics.counts_path(asset)), compression="zstd")
         if asset == IMAGE_STATISTICS:
             shards = transaction.stage(Statistics.shards_path(), repeatable=False)
@@ -79,7 +79,7 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, log: Callable[[
 
 
 def _check_report(store: Store) -> None:
-    """Raise StoreError for a report that this program did not write: no statistics were ever published here."""
+    """Raise StoreError if there is a report but no statistics were ever committed: another program wrote it."""
     if not store.exists(REPORT):
         return
     for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
@@ -89,7 +89,7 @@ def _check_report(store: Store) -> None:
 
 
 def read_summaries(store: Store) -> dict[str, Any]:
-    """The published figures by asset; those that are not published are left out."""
+    """Read the committed figures by asset; assets that are not committed are left out."""
     found = {}
     for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
         if (manifest := read_manifest(store, asset, "all")) is not None:
@@ -98,30 +98,29 @@ def read_summaries(store: Store) -> dict[str, Any]:
 
 
 def read_summary(store: Store, manifest: Manifest) -> dict[str, Any]:
-    """The figures of a published statistics asset. Raises IntegrityError unless they are what its manifest says."""
+    """Read the figures of a committed statistics asset. Raises IntegrityError if they differ from its manifest."""
     entry = manifest.entry(Statistics.summary_path(manifest.asset))
     try:
         return parse_object(read_committed_file(store, entry))
     except ValueError as error:
         raise IntegrityError(
-            f"{store.address(entry.path)} is not a JSON object ({error}): materialize {manifest.asset} again."
+            f"{store.address(entry.path)} is not a JSON object ({error}). Materialize {manifest.asset} again."
         ) from error
 
 
 def write_report(dataset: Dataset, store: Store) -> None:
-    """Write `statistics/report.html` from what is published. Raises IncompleteError if nothing is."""
+    """Write `statistics/report.html` from the committed statistics. Raises IncompleteError if there are none."""
     summaries = read_summaries(store)
     if not summaries:
         raise IncompleteError(
-            f"no statistics of {dataset.name} are published: materialize its {DATASET_STATISTICS} and "
-            f"{IMAGE_STATISTICS} first."
+            f"{dataset.name} has no statistics yet. Materialize its {DATASET_STATISTICS} and {IMAGE_STATISTICS} first."
         )
     charts = {asset: read_charts(store, asset, summary) for asset, summary in summaries.items()}
     store.write_bytes(REPORT, report_page(dataset.name, dataset.description, summaries, charts).encode())
 
 
 def read_charts(store: Store, asset: str, summary: dict[str, Any]) -> list[Chart]:
-    """The plots of a published statistics asset with these figures."""
+    """Draw the plots of a committed statistics asset with these figures."""
 
     def table(path: str) -> pa.Table:
         with store.open(path) as file:
@@ -130,6 +129,7 @@ def read_charts(store: Store, asset: str, summary: dict[str, Any]) -> list[Chart
     counts = table(Statistics.counts_path(asset))
     if asset == DATASET_STATISTICS:
         return dataset_charts(summary, counts)
-    # Statistics of an older version, stale and still shown, have no such table.
-    known = store.size(Statistics.shards_path()) is not None
-    return image_charts(summary, counts, table(Statistics.shards_path()) if known else SHARDS_SCHEMA.empty_table())
+    # Stale statistics of an older version are still shown; they have no such table, or one with other columns.
+    shards = table(Statistics.shards_path()) if store.size(Statistics.shards_path()) is not None else None
+    is_current = shards is not None and shards.schema.names == SHARDS_SCHEMA.names
+    return image_charts(summary, counts, shards if is_current else SHARDS_SCHEMA.empty_table())

@@ -1,4 +1,4 @@
-"""Which plots the statistics have: of a counts table and its figures, a title and an SVG each."""
+"""The plots of the statistics: from a counts table and its figures, a title and an SVG each."""
 
 from collections import Counter
 from statistics import median
@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from laion_assets.stages.statistics.counts import SIMILARITY_STEPS, binned, of_measure, quantiles, whole_numbers
-from laion_assets.stages.statistics.over_shards import published_over_time, spans
+from laion_assets.stages.statistics.over_shards import shard_ranges, throughput_over_time
 from laion_assets.stages.statistics.plots import areas, bars, histogram, line
 
 _TOP = 20
@@ -18,7 +18,7 @@ Chart = tuple[str, str]
 
 
 def dataset_charts(summary: dict[str, Any], counts: pa.Table) -> list[Chart]:
-    """Plots of the unique rows."""
+    """Draw the plots of the unique rows."""
     charts = []
     steps = whole_numbers(of_measure(counts, "similarity"))
     if steps:
@@ -26,9 +26,9 @@ def dataset_charts(summary: dict[str, Any], counts: pa.Table) -> list[Chart]:
         edges = list(range(min(steps) // hundredth * hundredth, max(steps) + hundredth + 1, hundredth))
         drawn = [edge / SIMILARITY_STEPS for edge in edges]
         charts.append(
-            ("Similarity of picture and caption", histogram("similarity", drawn, binned(steps, edges), "cosine"))
+            ("Similarity of image and caption", histogram("similarity", drawn, binned(steps, edges), "cosine"))
         )
-    charts += _sides("dataset", "Shorter side as the crawl says", counts, summary)
+    charts += _sides("dataset", "Shorter side, from the crawl's CSVs", counts, summary)
     charts += _numbers("captions", "Caption length", whole_numbers(of_measure(counts, "caption_chars")), "characters")
     charts.append(("NSFW tags", bars("nsfw", summary["nsfw"])))
     charts.append(("Licences", bars("license", summary["licenses"][:_TOP])))
@@ -37,19 +37,19 @@ def dataset_charts(summary: dict[str, Any], counts: pa.Table) -> list[Chart]:
 
 
 def image_charts(summary: dict[str, Any], counts: pa.Table, shards: pa.Table) -> list[Chart]:
-    """Plots of the fetched pictures, and of the shards in their order."""
+    """Draw the plots of the downloaded images, and of the shards in order."""
     most = summary["domains"]["most"][:_TOP]
     failures = [(reason, rows) for reason, rows in summary["reasons"] if reason != "success"]
     return [
         ("Failures by reason", bars("reasons", failures[: 2 * _TOP])),
-        *_sides("images", "Shorter side as fetched", counts, summary),
+        *_sides("images", "Shorter side of the downloaded images", counts, summary),
         (
-            "Domains with the most rows, and what came of them",
+            "Domains with the most rows, and their downloads",
             bars(
                 "fetched",
                 [(domain, rows) for domain, rows, _ in most],
                 [good for _, _, good in most],
-                legend=("fetched", "failed"),
+                legend=("downloaded", "failed"),
             ),
         ),
         *shard_charts(shards),
@@ -57,38 +57,38 @@ def image_charts(summary: dict[str, Any], counts: pa.Table, shards: pa.Table) ->
 
 
 def shard_charts(shards: pa.Table) -> list[Chart]:
-    """What differs from shard to shard: failures by reason, rate, weight; and the rate of all workers over time.
+    """Draw the plots that compare shards: failures by reason, images/s, bytes per image; and images/s over time.
 
-    Rows are spread over shards by their hash, so each of these is level, unless the network, a resolver or a machine
-    had a bad hour: a step or a peak is what to look for.
+    Rows are spread over shards by their hash, so each plot is flat unless the network, a resolver or a machine had a
+    problem. A step or a peak shows it.
     """
-    found = [span for span in spans(shards) if span.rows]
-    if not found:
+    ranges = [part for part in shard_ranges(shards) if part.rows]
+    if not ranges:
         return []
-    across = [span.first for span in found]
-    total = sum((span.reasons for span in found), start=Counter[str]())
+    across = [part.first for part in ranges]
+    total = sum((part.reasons for part in ranges), start=Counter[str]())
     named = [reason for reason, _ in total.most_common(_LAYERS)]
-    layers = [(reason, [span.reasons[reason] / span.rows for span in found]) for reason in named]
+    layers = [(reason, [part.reasons[reason] / part.rows for part in ranges]) for reason in named]
     if len(total) > len(named):
-        others = [(span.reasons.total() - sum(span.reasons[name] for name in named)) / span.rows for span in found]
+        others = [(part.reasons.total() - sum(part.reasons[name] for name in named)) / part.rows for part in ranges]
         layers.append(("all others", others))
     charts = (
         [("Failures over the shards, by reason", areas("shards-reasons", across, layers, "shard"))] if layers else []
     )
-    timed = [span for span in found if span.rates]
+    timed = [part for part in ranges if part.rates]
     if timed:
-        rates = [(span.first, median(span.rates)) for span in timed]
-        between = [(min(span.rates), max(span.rates)) for span in timed]
-        drawn = line("shards-rate", rates, "shard", "pictures/s of its worker", between)
-        charts.append(("Rate over the shards: the median, and from the slowest to the fastest", drawn))
-    weights = [(span.first, span.bytes / span.pictures) for span in found if span.pictures]
+        rates = [(part.first, median(part.rates)) for part in timed]
+        between = [(min(part.rates), max(part.rates)) for part in timed]
+        drawn = line("shards-rate", rates, "shard", "images/s of its worker", between)
+        charts.append(("Images per second over the shards: median, slowest to fastest", drawn))
+    weights = [(part.first, part.bytes / part.images) for part in ranges if part.images]
     if weights:
-        charts.append(("Bytes a picture over the shards", line("shards-bytes", weights, "shard", "bytes a picture")))
-    over_time = published_over_time(shards)
+        charts.append(("Bytes per image over the shards", line("shards-bytes", weights, "shard", "bytes per image")))
+    over_time = throughput_over_time(shards)
     if over_time:
         unit, length_s = ("hours", 3600) if over_time[-1][0] > 7200 else ("minutes", 60)
         points = [(second / length_s, rate) for second, rate in over_time]
-        drawn = line("shards-time", points, f"{unit} since the first shard", "pictures/s of all workers")
+        drawn = line("shards-time", points, f"{unit} since the first shard", "images/s of all workers")
         charts.append(("Throughput over time", drawn))
     return charts
 
@@ -97,12 +97,12 @@ def _sides(name: str, title: str, counts: pa.Table, summary: dict[str, Any]) -> 
     classes = [(f"at least {bound} px", rows) for bound, rows in summary["at_least"].items()]
     return [
         *_numbers(f"{name}-sides", title, whole_numbers(of_measure(counts, "shorter_side")), "px"),
-        ("Pictures by size of both sides", bars(f"{name}-classes", classes)),
+        ("Images by minimum width and height", bars(f"{name}-classes", classes)),
     ]
 
 
 def _numbers(name: str, title: str, counts: dict[int, int], unit: str) -> list[Chart]:
-    """A histogram up to the 99th percentile: the longest captions would make a line of everything else."""
+    """Draw a histogram up to the 99th percentile; otherwise the largest values would compress the rest into a line."""
     if not counts:
         return []
     last = quantiles(counts, [0.99])["0.99"]

@@ -1,8 +1,8 @@
-"""Counts by value, the one form of all statistics: they add up over partitions, and quantiles follow exactly.
+"""Counts by value, the common form of all statistics: they add up over partitions and give exact quantiles.
 
 A counts table has a row for each (measure, value) that occurs, such as (`width`, `640`) or (`domain`, `example.org`).
-Similarities are counted in steps of 1/10,000, everything else as it is, so nothing is sampled or sketched. Memory goes
-with the distinct values, which are domains nearly all.
+Similarities are counted in steps of 1/10,000, all other values exactly, so nothing is sampled or estimated. Memory use
+grows with the number of distinct values, most of which are domains.
 """
 
 from bisect import bisect_left
@@ -28,7 +28,7 @@ _HOST = r"(?i)\A[a-z][a-z0-9+.\-]*://(?:[^/?#]*@)?(?P<host>\[[^\]]*\]|[^/?#:]*)"
 
 
 class Counter:
-    """Adds up counts table by table, in bounded memory for what was not yet added up."""
+    """Adds up counts tables; the memory for tables that are not added up yet is bounded."""
 
     def __init__(self) -> None:
         self._tables: list[pa.Table] = []
@@ -47,11 +47,11 @@ class Counter:
         self._rows += table.num_rows
         if self._rows > _COMPACT_ROWS and len(self._tables) > 1:
             self._tables = [self._total()]
-            # The next time only once as much again has come, so that many distinct values cost no more than twice.
+            # Compact again only after as many rows more, so that many distinct values are not added up over and over.
             self._rows = -self._tables[0].num_rows
 
     def table(self) -> pa.Table:
-        """The counts table."""
+        """Return the counts table."""
         return self._total().sort_by([("measure", "ascending"), ("value", "ascending")]).combine_chunks()
 
     def _total(self) -> pa.Table:
@@ -62,37 +62,37 @@ class Counter:
 
 
 def hosts(urls: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """The host of each URL in lower case; null where there is none."""
+    """Extract the host of each URL in lower case; null if there is none."""
     host = pc.struct_field(pc.extract_regex(urls, _HOST), 0)
     return pc.if_else(pc.equal(host, ""), None, pc.utf8_lower(host))
 
 
 def similarity_steps(similarity: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Similarities as whole steps, rounded down, so that a step's rows lie in [step, step + 1) / SIMILARITY_STEPS."""
+    """Convert similarities to whole steps, rounded down: rows of a step are in [step, step + 1) / SIMILARITY_STEPS."""
     scaled = pc.round(pc.multiply(similarity, SIMILARITY_STEPS), ndigits=6)
     return pc.floor(scaled).cast(pa.int64())
 
 
 def of_measure(table: pa.Table, measure: str) -> dict[str | None, int]:
-    """Rows by value of one measure."""
+    """Return the rows by value of one measure."""
     part = table.filter(pc.equal(table.column("measure"), measure))
     return dict(zip(part.column("value").to_pylist(), part.column("rows").to_pylist(), strict=True))
 
 
 def of_values(table: pa.Table, measure: str, values: list[str]) -> dict[str, int]:
-    """Rows of some values of one measure; those that do not occur are left out."""
+    """Return the rows of some values of one measure; values that do not occur are left out."""
     named = pc.is_in(table.column("value"), value_set=pa.array(values, pa.string()))
     part = table.filter(pc.and_(pc.equal(table.column("measure"), measure), named))
     return dict(zip(part.column("value").to_pylist(), part.column("rows").to_pylist(), strict=True))
 
 
 def whole_numbers(counts: Mapping[str | None, int]) -> dict[int, int]:
-    """Rows by number, ascending; rows without one left away."""
+    """Return the rows by number, ascending, without the rows that have none."""
     return dict(sorted((int(value), rows) for value, rows in counts.items() if value is not None))
 
 
 def most(table: pa.Table, measure: str, limit: int) -> list[tuple[str, int]]:
-    """The values with the most rows, ties by name; rows without a value left away."""
+    """Return the values with the most rows, ties by name, without the rows that have none."""
     mask = pc.and_(pc.equal(table.column("measure"), measure), pc.is_valid(table.column("value")))
     part = table.filter(mask)
     if not part.num_rows:
@@ -103,7 +103,7 @@ def most(table: pa.Table, measure: str, limit: int) -> list[tuple[str, int]]:
 
 
 def quantiles(counts: Mapping[int, int], shares: Iterable[float]) -> dict[str, int]:
-    """The smallest value that at least this share of the rows do not exceed, by share; exact. Empty without rows."""
+    """Return the exact quantiles by share: the smallest value that this share of rows does not exceed. May be empty."""
     values = sorted(counts)
     sums = list(accumulate(counts[value] for value in values))
     if not sums:
@@ -112,12 +112,12 @@ def quantiles(counts: Mapping[int, int], shares: Iterable[float]) -> dict[str, i
 
 
 def at_least(counts: Mapping[int, int], bounds: Iterable[int]) -> dict[str, int]:
-    """Rows whose value is at least each bound."""
+    """Count the rows whose value is at least each bound."""
     return {str(bound): sum(rows for value, rows in counts.items() if value >= bound) for bound in bounds}
 
 
 def binned(counts: Mapping[int, int], edges: list[int]) -> list[int]:
-    """Rows in each [edge, next edge); what lies outside is put into the first and the last."""
+    """Count the rows in each [edge, next edge); values outside are counted in the first or the last bin."""
     bins = [0] * (len(edges) - 1)
     for value, rows in counts.items():
         place = max(bisect_left(edges, value + 1) - 1, 0)

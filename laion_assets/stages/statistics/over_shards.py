@@ -1,6 +1,6 @@
-"""One row a published shard, from its manifest: what came, what it weighs, how long it took; for plots over shards.
+"""One row per committed shard, from its manifest: images, bytes, seconds, failures; for plots over shards.
 
-Durations and days are of the runs and not of the data, so this file's bytes differ between two runs over the same rows.
+Durations and dates belong to the runs, so the bytes of this file differ between two runs over the same rows.
 """
 
 from collections import Counter
@@ -16,40 +16,40 @@ SHARDS_SCHEMA = pa.schema(
     [
         pa.field("shard", pa.string(), nullable=False),
         pa.field("rows", pa.int64(), nullable=False),
-        pa.field("pictures", pa.int64(), nullable=False),
+        pa.field("images", pa.int64(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
-        pa.field("published_at", pa.string(), nullable=False),
+        pa.field("committed_at", pa.string(), nullable=False),
         pa.field("reasons", pa.map_(pa.string(), pa.int64()), nullable=False),
     ]
 )
-"""Columns of `statistics/image_statistics_shards.parquet`; `bytes` of all its files, `seconds` in its one worker."""
-SPANS = 120
-"""Points of a plot over shards, at most: neighbours share one."""
+"""Columns of `statistics/image_statistics_shards.parquet`: `bytes` of all files, `seconds` in the worker."""
+MAX_POINTS = 120
+"""Maximum number of points of a plot over shards; neighbouring shards share a point."""
 
 
 @dataclass
-class Span:
-    """Neighbouring shards that share a point: the first one's number, sums, and each one's rate in pictures/s."""
+class ShardRange:
+    """Neighbouring shards that share a point: the first one's number, sums, and each one's rate in images/s."""
 
     first: int
     rows: int = 0
-    pictures: int = 0
+    images: int = 0
     bytes: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     rates: list[float] = field(default_factory=list)
 
 
 def shard_table(manifests: Iterable[Manifest]) -> pa.Table:
-    """A row for each manifest of `image_shards`, in their order."""
+    """Build the table: a row for each manifest of `image_shards`, in their order."""
     rows = [
         {
             "shard": manifest.key,
             "rows": manifest.counts.rows_in,
-            "pictures": manifest.counts.rows_out,
+            "images": manifest.counts.rows_out,
             "bytes": manifest.size,
             "seconds": manifest.seconds,
-            "published_at": manifest.committed_at,
+            "committed_at": manifest.committed_at,
             "reasons": sorted(manifest.counts.reasons.items()),
         }
         for manifest in manifests
@@ -57,39 +57,39 @@ def shard_table(manifests: Iterable[Manifest]) -> pa.Table:
     return pa.Table.from_pylist(rows, SHARDS_SCHEMA)
 
 
-def spans(shards: pa.Table, limit: int = SPANS) -> list[Span]:
-    """At most `limit` spans of equally many shard numbers; those of which nothing is published are left out."""
+def shard_ranges(shards: pa.Table, limit: int = MAX_POINTS) -> list[ShardRange]:
+    """Split the shards into at most `limit` ranges of equal length; ranges without a committed shard are left out."""
     rows = shards.to_pylist()
     if not rows:
         return []
     start, end = int(rows[0]["shard"]), int(rows[-1]["shard"]) + 1
     width = -(-(end - start) // limit)
-    found: dict[int, Span] = {}
+    found: dict[int, ShardRange] = {}
     for row in rows:
         place = (int(row["shard"]) - start) // width
-        span = found.setdefault(place, Span(start + place * width))
-        span.rows += row["rows"]
-        span.pictures += row["pictures"]
-        span.bytes += row["bytes"]
-        span.reasons.update(dict(row["reasons"]))
+        part = found.setdefault(place, ShardRange(start + place * width))
+        part.rows += row["rows"]
+        part.images += row["images"]
+        part.bytes += row["bytes"]
+        part.reasons.update(dict(row["reasons"]))
         if row["seconds"] > 0 and row["rows"]:
-            span.rates.append(row["pictures"] / row["seconds"])
+            part.rates.append(row["images"] / row["seconds"])
     return list(found.values())
 
 
-def published_over_time(shards: pa.Table, limit: int = SPANS) -> list[tuple[float, float]]:
-    """Seconds since the first shard, and pictures/s published from there to the next point, of all workers together.
+def throughput_over_time(shards: pa.Table, limit: int = MAX_POINTS) -> list[tuple[float, float]]:
+    """Return (seconds since the first shard, images/s of all workers until the next point).
 
-    At least four shards a point in the mean, so that a shard's end is no peak; gaps between runs are points of rate 0.
-    Empty where that is one point only (fewer than eight shards), or all shards were published within a second.
+    A point has at least four shards on average, so that the end of a single shard makes no peak. Gaps between runs are
+    points of rate 0. Empty for fewer than eight shards, or if all shards were committed within a second.
     """
-    times = [datetime.fromisoformat(at).timestamp() for at in shards.column("published_at").to_pylist()]
+    times = [datetime.fromisoformat(at).timestamp() for at in shards.column("committed_at").to_pylist()]
     points = min(limit, len(times) // 4)
     if points < 2 or max(times) - min(times) < 1:
         return []
     begin = min(times)
     width = (max(times) - begin) / points
-    pictures = [0] * points
-    for at, count in zip(times, shards.column("pictures").to_pylist(), strict=True):
-        pictures[min(int((at - begin) // width), points - 1)] += count
-    return [(place * width, count / width) for place, count in enumerate(pictures)]
+    images = [0] * points
+    for at, count in zip(times, shards.column("images").to_pylist(), strict=True):
+        images[min(int((at - begin) // width), points - 1)] += count
+    return [(place * width, count / width) for place, count in enumerate(images)]

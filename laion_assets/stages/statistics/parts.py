@@ -18,7 +18,7 @@ from laion_assets.dataset.settings.field import digest_of
 from laion_assets.stages.handles import IMAGE_SHARDS, IMAGE_STATISTICS, DedupParquet, ImageShards
 from laion_assets.stages.registry import stage_named
 from laion_assets.stages.statistics.counts import COUNTS_SCHEMA, Counter
-from laion_assets.stages.statistics.measures import DEDUP_COLUMNS, SHARD_COLUMNS, count_pictures, count_rows
+from laion_assets.stages.statistics.measures import DEDUP_COLUMNS, SHARD_COLUMNS, count_images, count_rows
 from laion_assets.stages.status import committed_upstream, state_before_run
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
@@ -28,19 +28,19 @@ from laion_assets.store.transaction import open_transaction
 
 @dataclass(frozen=True)
 class Part:
-    """Partitions that are counted together, with their manifests; unpublished ones left away."""
+    """Committed partitions that are counted together, with their manifests."""
 
     key: str
     manifests: tuple[Manifest, ...]
 
     @property
     def identity(self) -> str:
-        """Digest of what is counted."""
+        """Digest of the counted partitions."""
         return digest_of([[manifest.key, manifest.content] for manifest in self.manifests])
 
 
-def parts_of(dataset: Dataset, store: Store, asset: str) -> list[Part]:
-    """The parts of a statistics asset that have anything published, in order."""
+def list_parts(dataset: Dataset, store: Store, asset: str) -> list[Part]:
+    """List the parts of a statistics asset that have a committed partition, in order."""
     layout = dataset.layout
     upstream = {int(manifest.key): manifest for manifest in committed_upstream(dataset, store, asset)}
     if asset == IMAGE_STATISTICS:
@@ -53,8 +53,8 @@ def parts_of(dataset: Dataset, store: Store, asset: str) -> list[Part]:
     return [part for part in found if part.manifests]
 
 
-def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], log: Callable[[str], None]) -> pa.Table:
-    """The counts of all parts added up; parts that are published from the same partitions are read, not counted."""
+def count_parts(dataset: Dataset, store: Store, asset: str, parts: list[Part], log: Callable[[str], None]) -> pa.Table:
+    """Add up the counts of all parts. Parts whose partitions are unchanged are read instead of counted again."""
     stage = stage_named(asset)
     settings = stage.settings_digest(dataset)
     made = 0
@@ -78,7 +78,7 @@ def counted(dataset: Dataset, store: Store, asset: str, parts: list[Part], log: 
             made += new
             with store.open(path) as file:
                 total.add_table(pq.read_table(file, schema=COUNTS_SCHEMA))
-    log(f"{len(parts):,} parts: {made:,} counted, {len(parts) - made:,} unchanged since the last time")
+    log(f"{len(parts):,} parts: {made:,} counted, {len(parts) - made:,} unchanged since the last run")
     return total.table()
 
 
@@ -87,7 +87,7 @@ def count_partition(store: Store, layout: Layout, manifest: Manifest, counter: C
     columns: tuple[str, ...]
     number = int(manifest.key)
     if manifest.asset == IMAGE_SHARDS:
-        path, columns, count = ImageShards.path(layout, ShardNumber(number), ".parquet"), SHARD_COLUMNS, count_pictures
+        path, columns, count = ImageShards.path(layout, ShardNumber(number), ".parquet"), SHARD_COLUMNS, count_images
     else:
         path, columns, count = DedupParquet.path(layout, ParquetNumber(number)), DEDUP_COLUMNS, count_rows
     rows = 0

@@ -1,4 +1,4 @@
-"""Plots as SVG text, the same bytes for the same figures; matplotlib is imported only here, and only in a run."""
+"""Plots as SVG text. The same figures give the same bytes. Only this module imports matplotlib, inside functions."""
 
 import functools
 import io
@@ -22,7 +22,7 @@ _STYLE = {
     "text.color": _INK,
     "xtick.color": _INK,
     "ytick.color": _INK,
-    # Captions of domains and licences are strangers' text: a $ in them begins no formula.
+    # Domains and licences are untrusted text: a $ in them does not start a formula.
     "text.parse_math": False,
 }
 _LABEL_CHARS = 34
@@ -30,7 +30,7 @@ P = ParamSpec("P")
 
 
 def _styled(draw: Callable[P, str]) -> Callable[P, str]:
-    """Draw the whole plot in our style: matplotlib reads it as each text is made, tick labels at the very end."""
+    """Draw the whole plot in our style. matplotlib reads the style as it creates each text, tick labels last."""
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **named: P.kwargs) -> str:
@@ -44,15 +44,15 @@ def _styled(draw: Callable[P, str]) -> Callable[P, str]:
 
 @_styled
 def histogram(name: str, edges: Sequence[float], rows: Sequence[int], xlabel: str, *, rows_label: str = "rows") -> str:
-    """Rows in each [edge, next edge), as bars. `name` makes the ids of the SVG its own."""
-    figure, axes = _axes(6.4, 2.9)
+    """Draw the rows in each [edge, next edge) as bars. `name` makes the ids of the SVG unique in a page."""
+    figure, axes = _make_axes(6.4, 2.9)
     widths = [right - left for left, right in pairwise(edges)]
     axes.bar(edges[:-1], rows, width=widths, align="edge", color=_BLUE, edgecolor="white", linewidth=0.4)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(rows_label)
     axes.yaxis.set_major_formatter(lambda value, _: short(value))
     axes.set_xlim(edges[0], edges[-1])
-    return _svg(figure, name)
+    return _to_svg(figure, name)
 
 
 @_styled
@@ -63,8 +63,8 @@ def bars(
     *,
     legend: tuple[str, str] = ("", ""),
 ) -> str:
-    """One horizontal bar a label, the first on top; with `parts` the part of each in another colour, first."""
-    figure, axes = _axes(6.4, 0.55 + 0.235 * max(len(labelled), 2))
+    """Draw one horizontal bar per label, the first on top; with `parts`, that part of each bar in another colour."""
+    figure, axes = _make_axes(6.4, 0.55 + 0.235 * max(len(labelled), 2))
     places = range(len(labelled))
     values = [value for _, value in labelled]
     if parts is None:
@@ -74,14 +74,14 @@ def bars(
         rest = [value - part for value, part in zip(values, parts, strict=True)]
         axes.barh(places, rest, left=parts, color=_SAND, height=0.72, label=legend[1])
         axes.legend(frameon=False, loc="lower right")
-    axes.set_yticks(list(places), [_cut(label) for label, _ in labelled])
+    axes.set_yticks(list(places), [_shorten(label) for label, _ in labelled])
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(lambda value, _: short(value))
     top = max([*values, 1])
     for place, value in zip(places, values, strict=True):
         axes.text(value + top * 0.01, place, short(value), va="center", fontsize=8.5, color=_FAINT)
     axes.set_xlim(0, top * 1.12)
-    return _svg(figure, name)
+    return _to_svg(figure, name)
 
 
 @_styled
@@ -92,30 +92,30 @@ def line(
     ylabel: str,
     between: Sequence[tuple[float, float]] | None = None,
 ) -> str:
-    """A line through points; with `between` a faint band from the least to the most at each of them."""
-    figure, axes = _axes(6.4, 2.9)
+    """Draw a line through points; with `between`, also a band from the lowest to the highest value at each point."""
+    figure, axes = _make_axes(6.4, 2.9)
     across = [x for x, _ in points]
     if between is not None:
         axes.fill_between(across, *zip(*between, strict=True), color=_BLUE, alpha=0.18, linewidth=0)
     axes.plot(across, [y for _, y in points], color=_BLUE, linewidth=1.4, marker="o" if len(points) < 3 else None)
-    _name(axes, xlabel, ylabel)
-    return _svg(figure, name)
+    _label_axes(axes, xlabel, ylabel)
+    return _to_svg(figure, name)
 
 
 @_styled
 def areas(name: str, across: Sequence[float], layers: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
-    """Shares of a whole, 0 to 1, piled up in the order of `layers`, each with its label."""
-    figure, axes = _axes(6.4, 3.4)
-    labels = [_cut(label) for label, _ in layers]
+    """Draw stacked shares of a whole, 0 to 1, in the order of `layers`, each with its label."""
+    figure, axes = _make_axes(6.4, 3.4)
+    labels = [_shorten(label) for label, _ in layers]
     axes.stackplot(across, *(values for _, values in layers), labels=labels, colors=_LAYERS, linewidth=0)
-    _name(axes, xlabel, "share of rows")
+    _label_axes(axes, xlabel, "share of rows")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
-    return _svg(figure, name)
+    return _to_svg(figure, name)
 
 
-def _name(axes: Any, xlabel: str, ylabel: str) -> None:
+def _label_axes(axes: Any, xlabel: str, ylabel: str) -> None:
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     axes.yaxis.set_major_formatter(lambda value, _: short(value))
@@ -124,15 +124,15 @@ def _name(axes: Any, xlabel: str, ylabel: str) -> None:
 
 
 def short(value: float) -> str:
-    """A number for an axis: 950, 12.5k, 3M."""
+    """Format a number for an axis: 950, 12.5k, 3M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
     return f"{value:.3g}"
 
 
-def _axes(width: float, height: float) -> tuple[Any, Any]:
-    name_user()  # matplotlib keeps a list of fonts in the home folder
+def _make_axes(width: float, height: float) -> tuple[Any, Any]:
+    name_user()  # matplotlib caches a list of fonts in the home folder
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -142,7 +142,7 @@ def _axes(width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any, name: str) -> str:
+def _to_svg(figure: Any, name: str) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
@@ -151,7 +151,7 @@ def _svg(figure: Any, name: str) -> str:
     return re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
 
 
-def _cut(label: str) -> str:
-    # A leading underscore would keep a label out of the legend.
+def _shorten(label: str) -> str:
+    # matplotlib leaves labels with a leading underscore out of the legend.
     label = one_line(label, _LABEL_CHARS)
     return f" {label}" if label.startswith("_") else label

@@ -1,6 +1,6 @@
-"""One HTML page with everything: tables and plots, no script, nothing from the network.
+"""The report: one HTML page with all tables and plots, without scripts and without network requests.
 
-`report.html` is its template: the engine escapes every value, and a policy in the page forbids scripts and requests.
+`report.html` is its template. Jinja escapes every value, and a policy in the page forbids scripts and requests.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from laion_assets.stages.statistics.charts import Chart
 
 @dataclass(frozen=True)
 class Table:
-    """A table; all columns but the first are numbers. `folded` is the line to click at, empty for an open one."""
+    """A table; all columns but the first are numbers. `folded` is the summary line of a collapsed table."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -34,7 +34,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """What one of the two assets counted."""
+    """The figures of one of the two assets."""
 
     title: str
     counted: int
@@ -46,10 +46,10 @@ class Section:
 
 
 def report_page(name: str, description: str, summaries: dict[str, Any], charts: dict[str, list[Chart]]) -> str:
-    """The page over what there is of `dataset_statistics` and `image_statistics`: figures and plots by asset."""
+    """Render the report from the figures and plots of `dataset_statistics` and `image_statistics`, by asset."""
     sections = [
-        build(summaries[asset], charts[asset])
-        for asset, build in ((DATASET_STATISTICS, _dataset), (IMAGE_STATISTICS, _images))
+        make_section(summaries[asset], charts[asset])
+        for asset, make_section in ((DATASET_STATISTICS, _dataset_section), (IMAGE_STATISTICS, _image_section))
         if asset in summaries
     ]
     environment = Environment(
@@ -63,11 +63,11 @@ def report_page(name: str, description: str, summaries: dict[str, Any], charts: 
 
 
 def _line(value: Any) -> str:
-    """A number with thousands separators, or one line of text; the engine escapes it."""
+    """A number with thousands separators, or one line of text; Jinja escapes it."""
     return f"{value:,}" if isinstance(value, int) else one_line(value)
 
 
-def _dataset(summary: dict[str, Any], charts: list[Chart]) -> Section:
+def _dataset_section(summary: dict[str, Any], charts: list[Chart]) -> Section:
     read = summary["read"]
     facts = [
         ("unique rows", summary["rows"]),
@@ -79,39 +79,41 @@ def _dataset(summary: dict[str, Any], charts: list[Chart]) -> Section:
     ]
     sources = summary["source_files"]
     cards = [
-        Card("Rows read that are not among them", [_table(("reason", "rows"), read["dropped"].items())]),
+        Card("Dropped rows by reason", [_table(("reason", "rows"), read["dropped"].items())]),
         Card("Quantiles", [_quantiles(summary, ("width", "height", "caption_chars", "similarity"))]),
-        Card("Pictures by size of both sides", [_classes(summary)]),
+        Card("Images by minimum width and height", [_classes(summary)]),
         Card(
-            "Rows a source file",
+            "Rows per source file",
             [
                 _table(("", "rows"), [(each, sources[f"{each}_rows"]) for each in ("fewest", "median", "most")]),
-                _table(("source file", "rows"), sources["most"], "the first by rows"),
+                _table(("source file", "rows"), sources["most"], "the source files with the most rows"),
             ],
         ),
-        Card("Domains", [_table(("domain", "rows"), summary["domains"]["most"], "the first 100")]),
+        Card("Domains", [_table(("domain", "rows"), summary["domains"]["most"], "the 100 domains with the most rows")]),
     ]
     return _section("Rows", summary, "parquet files", facts, charts, cards)
 
 
-def _images(summary: dict[str, Any], charts: list[Chart]) -> Section:
+def _image_section(summary: dict[str, Any], charts: list[Chart]) -> Section:
     rate = summary["success_rate"]
     facts = [
-        ("rows tried", summary["rows"]),
-        ("pictures", summary["successes"]),
+        ("rows", summary["rows"]),
+        ("images", summary["successes"]),
         ("success rate", "-" if rate is None else f"{rate:.1%}"),
         ("domains", summary["domains"]["distinct"]),
-        ("domains without a picture", summary["domains"]["without_a_success"]),
+        ("domains without an image", summary["domains"]["without_a_success"]),
     ]
     domains = [(domain, rows, good, f"{good / rows:.1%}") for domain, rows, good in summary["domains"]["most"]]
     cards = [
         Card("Outcomes", [_table(("status", "rows"), summary["statuses"])]),
         Card("Reasons", [_table(("reason", "rows"), summary["reasons"])]),
-        Card("Quantiles of the fetched originals", [_quantiles(summary, ("width", "height"))]),
-        Card("Pictures by size of both sides", [_classes(summary)]),
-        Card("Domains", [_table(("domain", "rows", "fetched", "rate"), domains, "the first 100")]),
+        Card("Quantiles of the original images", [_quantiles(summary, ("width", "height"))]),
+        Card("Images by minimum width and height", [_classes(summary)]),
+        Card(
+            "Domains", [_table(("domain", "rows", "downloaded", "rate"), domains, "the 100 domains with the most rows")]
+        ),
     ]
-    return _section("Pictures", summary, "shards", facts, charts, cards)
+    return _section("Images", summary, "shards", facts, charts, cards)
 
 
 def _section(
@@ -123,7 +125,7 @@ def _section(
     cards: Sequence[Card],
 ) -> Section:
     part = summary["partitions"]
-    drawn = [(name, Markup(svg)) for name, svg in charts]  # noqa: S704 - plots.py drew it and escapes its labels
+    drawn = [(name, Markup(svg)) for name, svg in charts]  # noqa: S704 - plots.py draws it and escapes its labels
     return Section(title, part["counted"], part["declared"], unit, facts, drawn, cards)
 
 
@@ -134,9 +136,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], folded: str = "")
 def _quantiles(summary: dict[str, Any], measures: Sequence[str]) -> Table:
     shares = list(next((summary[measure] for measure in measures if summary[measure]), {}))
     rows = [(f"{float(share):.0%}", *(summary[measure].get(share, "-") for measure in measures)) for share in shares]
-    return _table(("of the rows up to", *(measure.replace("_", " ") for measure in measures)), rows)
+    return _table(("share of rows up to", *(measure.replace("_", " ") for measure in measures)), rows)
 
 
 def _classes(summary: dict[str, Any]) -> Table:
     known = [(f"at least {bound} px", rows) for bound, rows in summary["at_least"].items()]
-    return _table(("both sides", "rows"), [*known, ("unknown", summary["size_unknown"])])
+    return _table(("width and height", "rows"), [*known, ("unknown", summary["size_unknown"])])

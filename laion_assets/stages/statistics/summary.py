@@ -1,4 +1,4 @@
-"""The statistics in figures, from counts and manifests: what the recipe's scripts print, and more."""
+"""The figures of the statistics, from counts and manifests: those of the recipe's scripts, and more."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,26 +20,26 @@ from laion_assets.store.manifest import Manifest
 
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 SIZE_CLASSES = (64, 128, 256, 384, 512, 768, 1024)
-"""Size classes of the recipe and between: rows with at least so many pixels in both sides."""
+"""Size classes: rows whose width and height are at least this many pixels."""
 TOP = 100
-"""Domains, licences and source files that are listed by name."""
+"""Maximum number of domains, licences and source files that are listed by name."""
 
 Summary = dict[str, Any]
 
 
 def dataset_summary(counts: pa.Table, manifests: Iterable[Manifest], partitions: int) -> Summary:
-    """Figures of the unique rows of `partitions` declared parquet files, of which `manifests` are published."""
-    published = list(manifests)
-    rows = sum(manifest.counts.rows_out for manifest in published)
+    """Summarize the unique rows of the committed parquet files `manifests`, out of `partitions` declared ones."""
+    committed = list(manifests)
+    rows = sum(manifest.counts.rows_out for manifest in committed)
     similarity = whole_numbers(of_measure(counts, "similarity"))
     captions = whole_numbers(of_measure(counts, "caption_chars"))
     sources = sorted(of_measure(counts, "source_file").values())
     return {
         "rows": rows,
-        "partitions": {"counted": len(published), "declared": partitions},
+        "partitions": {"counted": len(committed), "declared": partitions},
         "read": {
-            "rows": sum(manifest.counts.rows_in for manifest in published),
-            "dropped": _reasons(published),
+            "rows": sum(manifest.counts.rows_in for manifest in committed),
+            "dropped": _reasons(committed),
         },
         **_sides(counts, rows),
         "caption_chars": quantiles(captions, SHARES),
@@ -61,15 +61,15 @@ def dataset_summary(counts: pa.Table, manifests: Iterable[Manifest], partitions:
 
 
 def image_summary(counts: pa.Table, manifests: Iterable[Manifest], partitions: int) -> Summary:
-    """Figures of the fetched pictures of `partitions` declared shards, of which `manifests` are published."""
-    published = list(manifests)
-    rows = sum(manifest.counts.rows_in for manifest in published)
+    """Summarize the downloaded images of the committed shards `manifests`, out of `partitions` declared ones."""
+    committed = list(manifests)
+    rows = sum(manifest.counts.rows_in for manifest in committed)
     successes = of_measure(counts, "status").get("success", 0)
     domains = most(counts, "domain", TOP)
     fetched = of_values(counts, "domain_success", [domain for domain, _ in domains])
     return {
         "rows": rows,
-        "partitions": {"counted": len(published), "declared": partitions},
+        "partitions": {"counted": len(committed), "declared": partitions},
         "successes": successes,
         "success_rate": round(successes / rows, 6) if rows else None,
         "statuses": _named(counts, "status"),
@@ -94,7 +94,7 @@ def _sides(counts: pa.Table, rows: int) -> Summary:
 
 
 def _named(counts: pa.Table, measure: str) -> list[tuple[str, int]]:
-    """The values with the most rows; rows without one as the value `none`, in brackets, last."""
+    """Return the values with the most rows; rows without a value as `(none)`, last."""
     missing = of_measure(counts, measure).get(None, 0)
     return most(counts, measure, TOP) + ([("(none)", missing)] if missing else [])
 
@@ -105,7 +105,7 @@ def _distinct(counts: pa.Table, measure: str) -> int:
 
 
 def _mean(steps: dict[int, int]) -> float | None:
-    """The mean of what was rounded down to steps, at the steps' middle."""
+    """Return the mean of similarities that were rounded down to steps, taking the middle of each step."""
     rows = sum(steps.values())
     total = sum(step * count for step, count in steps.items())
     return round((total / rows + 0.5) / SIMILARITY_STEPS, 6) if rows else None

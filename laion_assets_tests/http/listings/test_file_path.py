@@ -1,4 +1,4 @@
-"""Paths from strangers' listings: none leaves the folder, and no two end in one file."""
+"""Paths from untrusted listings: none leaves the folder, and no two collide."""
 
 import string
 from hashlib import md5
@@ -38,19 +38,19 @@ def test_ordinary_names_pass(path: str) -> None:
         "d/" * 600 + "x.csv",
     ],
 )
-def test_names_that_no_file_may_have(path: str) -> None:
+def test_unsafe_names_are_recognised(path: str) -> None:
     assert not is_safe(path)
 
 
 @given(st.text(st.sampled_from("./\\a\x00% é"), max_size=12))
-def test_a_safe_path_is_always_below_its_root(path: str) -> None:
+def test_safe_path_is_always_below_its_root(path: str) -> None:
     if is_safe(path):
         assert Path("/root", path).resolve().is_relative_to("/root")
         assert Path("/root", path).resolve() != Path("/root")
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "A", "b.csv", "B.csv", "é", "e\u0301"]), min_size=1, max_size=3)))
-def test_no_two_files_collide_on_any_disk(names: list[list[str]]) -> None:
+def test_distinct_paths_never_collide_on_any_file_system(names: list[list[str]]) -> None:
     paths = {"/".join(parts) for parts in names}
     places = distinct_paths(paths)
     assert places.keys() == paths
@@ -59,7 +59,7 @@ def test_no_two_files_collide_on_any_disk(names: list[list[str]]) -> None:
     assert not any(other.startswith(f"{place}/") for place in folded for other in folded)
 
 
-def test_the_first_keeps_its_name_and_the_others_are_marked() -> None:
+def test_first_path_keeps_its_name_and_colliding_ones_are_marked() -> None:
     first, second = md5(b"f.csv").hexdigest()[:8], md5(b"x/a.csv.gz").hexdigest()[:8]
     assert distinct_paths(["x/A.csv.gz", "x/a.csv.gz", "f.csv", "f.csv/b.csv"]) == {
         "f.csv": f"f~{first}.csv",
@@ -69,6 +69,6 @@ def test_the_first_keeps_its_name_and_the_others_are_marked() -> None:
     }
 
 
-def test_many_paths_take_time_in_proportion() -> None:
+def test_hundred_thousand_distinct_paths_are_unchanged() -> None:
     names = [f"{first}/{number:05d}.csv" for first in string.ascii_lowercase for number in range(4_000)]
     assert all(path == place for path, place in distinct_paths(names).items())

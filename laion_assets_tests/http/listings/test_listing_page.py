@@ -1,4 +1,4 @@
-"""Directory pages as nginx, Apache and others write them, after the formats that their manuals describe."""
+"""Directory pages of nginx, Apache and other servers, in the formats of their manuals."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from laion_assets.errors import SourceError
-from laion_assets.http.listings.listing_page import Entry, entries_of
+from laion_assets.http.listings.listing_page import Entry, parse_links
 
 NGINX_HTML = """<html>
 <head><title>Index of /csv/</title></head>
@@ -62,8 +62,8 @@ SIZES = [-1, 20481, 7]
 
 
 def names(page: str, kind: str = "text/html") -> list[str]:
-    """The links of a page that are no parents and sort no columns; percent signs in capitals, `&` as it is."""
-    hrefs = [entry.href for entry in entries_of(page, kind, "http://h/csv/")]
+    """Return the links of a page without parents and sorting links, percent-encodings in upper case."""
+    hrefs = [entry.href for entry in parse_links(page, kind, "http://h/csv/")]
     hrefs = [href.replace("%d1%8f", "%D1%8F").replace("%26", "&") for href in hrefs]
     return [href for href in hrefs if not href.startswith(("?", "/", ".."))]
 
@@ -82,23 +82,23 @@ def names(page: str, kind: str = "text/html") -> list[str]:
     ],
     ids=["nginx", "nginx-json", "json-as-text", "nginx-jsonp", "nginx-xml", "apache", "apache-fancy", "apache-table"],
 )
-def test_each_format_names_the_same_files(page: str, kind: str) -> None:
+def test_all_formats_list_the_same_files(page: str, kind: str) -> None:
     assert names(page, kind) == NAMES
 
 
 @pytest.mark.parametrize(
     ("page", "kind"), [(NGINX_HTML, "text/html"), (NGINX_JSON, "application/json"), (NGINX_XML, "")]
 )
-def test_nginx_gives_exact_sizes(page: str, kind: str) -> None:
-    sizes = [entry.size for entry in entries_of(page, kind, "") if entry.href != "../"]
+def test_sizes_of_nginx_are_exact(page: str, kind: str) -> None:
+    sizes = [entry.size for entry in parse_links(page, kind, "") if entry.href != "../"]
     assert sizes == SIZES
 
 
-def test_apache_s_rounded_sizes_are_not_taken_for_exact() -> None:
-    assert {entry.size for entry in entries_of(APACHE_FANCY + APACHE_TABLE, "text/html", "")} == {-1}
+def test_rounded_sizes_of_apache_are_ignored() -> None:
+    assert {entry.size for entry in parse_links(APACHE_FANCY + APACHE_TABLE, "text/html", "")} == {-1}
 
 
-def test_pythons_own_server(tmp_path: Path) -> None:
+def test_page_of_python_http_server(tmp_path: Path) -> None:
     import http.server
     import threading
     import urllib.request
@@ -117,18 +117,18 @@ def test_pythons_own_server(tmp_path: Path) -> None:
         threading.Thread(target=server.handle_request, daemon=True).start()
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/", timeout=10) as answer:
             page = answer.read().decode()
-    assert list(entries_of(page, "text/html", "")) == [Entry("a%20b.csv"), Entry("%C3%A9.csv")]
+    assert list(parse_links(page, "text/html", "")) == [Entry("a%20b.csv"), Entry("%C3%A9.csv")]
 
 
 @pytest.mark.parametrize(
     "body", ['{"error": 1}', "[1]", '[{"type": "file"}]', '[{"name": 3}]', "[", '[{"name": null}]']
 )
-def test_json_that_is_no_listing_is_refused_by_name(body: str) -> None:
-    with pytest.raises(SourceError, match="http://h/csv/ answers JSON that is no listing"):
-        list(entries_of(body, "application/json", "http://h/csv/"))
+def test_json_that_is_not_a_listing_is_refused_naming_the_url(body: str) -> None:
+    with pytest.raises(SourceError, match="The JSON of http://h/csv/ is not a directory listing"):
+        list(parse_links(body, "application/json", "http://h/csv/"))
 
 
-def test_a_name_in_json_cannot_become_another_link() -> None:
+def test_names_in_json_are_quoted_and_cannot_become_other_links() -> None:
     page = json.dumps([{"name": name, "type": "file"} for name in ("../x.csv", "http://h/x.csv", "?x.csv", "a#b.csv")])
-    hrefs = [entry.href for entry in entries_of(page, "application/json", "")]
+    hrefs = [entry.href for entry in parse_links(page, "application/json", "")]
     assert hrefs == ["..%2Fx.csv", "http%3A%2F%2Fh%2Fx.csv", "%3Fx.csv", "a%23b.csv"]

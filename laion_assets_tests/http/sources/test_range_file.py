@@ -80,16 +80,16 @@ def test_a_body_over_the_bound_is_refused(site: CsvSite) -> None:
 
 def test_domain_lists_over_http_come_through_the_guard(site: CsvSite) -> None:
     site.files["blocked.txt"] = b"b.test\n# no\nc.test\n"
-    assert RowFilter(blocked_domains=(f"@{site.url}blocked.txt",)).loaded().blocked_domains == ("b.test", "c.test")
+    assert RowFilter(blocked_domains=(f"@{site.url}blocked.txt",)).load_lists().blocked_domains == ("b.test", "c.test")
     site.redirects = {"/crawl/blocked.txt": "http://127.0.0.1:1/"}
     with pytest.raises(SettingError, match="blocked_address"):
-        RowFilter(blocked_domains=(f"@{site.url}blocked.txt",)).loaded()
+        RowFilter(blocked_domains=(f"@{site.url}blocked.txt",)).load_lists()
 
 
 @pytest.mark.parametrize("place", ["simplecache::https://a.test/x/", "zip://a.csv::http://a.test/x.zip"])
 def test_fsspec_reaches_nothing_over_http(dataset: Dataset, place: str) -> None:
     with pytest.raises(SettingError, match="not reached through fsspec"):
-        RowFilter(blocked_domains=(f"@{place}",)).loaded()
+        RowFilter(blocked_domains=(f"@{place}",)).load_lists()
     with pytest.raises(SettingError, match="not reached through fsspec"):
         open_source(replace(dataset, source=place), lambda _: None).__aenter__().send(None)
     with pytest.raises(SettingError, match="not reached through fsspec"):

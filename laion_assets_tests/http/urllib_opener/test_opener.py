@@ -161,7 +161,7 @@ def test_page_ends_with_its_reason(name):
 
 
 def test_slow_download_ends_before_the_deadline(monkeypatch):
-    monkeypatch.setattr(connection, "_MIN_RATE_GRACE_S", 0.3)
+    monkeypatch.setattr(connection, "MIN_RATE_GRACE_S", 0.3)
     slow = {"deadline_s": 30.0, "connect_timeout_s": 10.0, "min_bytes_per_s": 10_000}
     assert fetch_page(drip(CHUNKED, b"1\r\nx\r\n"), **slow) is Reason.DEADLINE
 

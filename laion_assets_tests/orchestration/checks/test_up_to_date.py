@@ -37,7 +37,7 @@ def write(dataset: Dataset, asset: str, partitions: Sequence[int], **changed: ob
 def evaluate(dataset: Dataset, asset: str, **tags: str) -> dg.AssetCheckEvaluation:
     """The check's run alone, as the page starts it."""
     key = dg.AssetCheckKey(dg.AssetKey([dataset.name, asset]), NAME)
-    job = build_definitions(dataset).get_implicit_global_asset_job_def()
+    job = build_definitions(dataset).resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.get_subset(asset_selection=set(), asset_check_selection={key}).execute_in_process(
             instance=instance, tags=tags

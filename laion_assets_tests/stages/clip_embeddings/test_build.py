@@ -13,10 +13,11 @@ from PIL import Image
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError, ModelError
-from laion_assets.stages.clip_embeddings.build import Built, build_embedding_file
+from laion_assets.stages.clip_embeddings.build import build_embedding_file
 from laion_assets.stages.clip_embeddings.models.loading import load_model
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
+from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import (
@@ -33,7 +34,7 @@ from laion_assets_tests.stages.clip_embeddings.small_dataset import (
 )
 
 
-def build(dataset: Dataset, embedding: int = 0) -> Built:
+def build(dataset: Dataset, embedding: int = 0) -> BuildResult:
     return build_embedding_file(dataset, Store.of(dataset), embedding, random_model(), lambda line: None)
 
 
@@ -111,7 +112,7 @@ def test_the_columns_do_not_depend_on_the_values(bare: Dataset) -> None:
 def test_done_work_is_not_done_again(sharded: Dataset) -> None:
     first = build(sharded)
     second = build(sharded)
-    assert (first.made, second.made) == (True, False)
+    assert (first.was_built, second.was_built) == (True, False)
     assert second.manifest == first.manifest
 
 
@@ -119,7 +120,7 @@ def test_a_rerun_gives_the_same_bytes(sharded: Dataset) -> None:
     build(sharded)
     before = files_of(sharded)
     Store.of(sharded).delete(f"manifests/{CLIP_EMBEDDINGS}")
-    assert build(sharded).made
+    assert build(sharded).was_built
     assert files_of(sharded) == before
 
 
@@ -238,15 +239,15 @@ def test_an_altered_embedding_file_is_made_again(built: Dataset) -> None:
         path.unlink()
         path.write_bytes(content)
         said: list[str] = []
-        assert build_embedding_file(built, Store.of(built), 0, random_model(), said.append).made
+        assert build_embedding_file(built, Store.of(built), 0, random_model(), said.append).was_built
         assert files_of(built) == before
         assert any("altered" in line for line in said)
 
 
 def test_a_shard_made_again_with_other_rows_makes_its_file_again(built: Dataset) -> None:
     publish_shard(built, 1, 5)
-    assert build(built, 0).made
-    assert not build(built, 1).made
+    assert build(built, 0).was_built
+    assert not build(built, 1).was_built
     assert len(np.load(local(built, "img_emb"))) == ROWS[0] + 5
 
 

@@ -30,7 +30,7 @@ def test_samples_come_in_the_order_of_the_tar(bare: Dataset) -> None:
     publish_shard(bare, 0, 12, failures=[4])
     samples = read(bare)
     assert [sample.key for sample in samples] == [LAYOUT.sample_key(0, row) for row in range(12) if row != 4]
-    assert samples[3].picture == picture(3)
+    assert samples[3].image == picture(3)
     assert samples[3].caption == sample_fields(0, 3)["caption"]
     assert samples[3].uid == sample_fields(0, 3)["uid"]
     assert samples[3].fields["url"] == "http://photos-00.test/3.jpg"
@@ -71,8 +71,8 @@ CHANGES = {
     ),
     "a dropped picture": (lambda m: without(m, "000000005.jpg"), r"000000005\.jpg is missing"),
     "a dropped caption": (lambda m: without(m, "000000005.txt"), r"000000005\.txt is missing"),
-    "a doubled sample": (lambda m: m + m[15:18], r"000000005\.jpg is doubled"),
-    "a doubled member": (lambda m: m[:16] + m[15:], r"000000005\.jpg is doubled"),
+    "a duplicate sample": (lambda m: m + m[15:18], r"000000005\.jpg is duplicated"),
+    "a duplicate member": (lambda m: m[:16] + m[15:], r"000000005\.jpg is duplicated"),
     "a foreign member": (lambda m: [*m, ("notes.md", b"hello")], r"unexpected member notes\.md"),
     "another's json": (
         lambda m: [*m[:16], ("000000005.json", m[13][1]), *m[17:]],

@@ -26,9 +26,9 @@ def test_a_sound_file_has_no_problems(built: Dataset) -> None:
     found = verify(built)
     assert found.ok, found.problems
     assert (found.image_rows, found.text_rows, found.metadata_rows, found.successes) == (40, 40, 40, 40)
-    assert found.rows_encoded_again == 8
+    assert found.rows_reencoded == 8
     assert found.lowest_cosine > 0.999
-    assert verify(built, rows=0).rows_encoded_again == 40
+    assert verify(built, rows=0).rows_reencoded == 40
 
 
 def test_undecodable_pictures_are_accounted_for(bare: Dataset) -> None:
@@ -82,7 +82,7 @@ BROKEN = {
         rewrite_npy("img_emb", lambda a: np.delete(a, 5, 0)),
         ["img_emb 39, text_emb 40, metadata 40"],
     ),
-    "a vector doubled": (rewrite_npy("text_emb", lambda a: np.insert(a, 5, a[5], 0)), ["img_emb 40, text_emb 41"]),
+    "a duplicated vector": (rewrite_npy("text_emb", lambda a: np.insert(a, 5, a[5], 0)), ["img_emb 40, text_emb 41"]),
     "another width": (rewrite_npy("img_emb", lambda a: a[:, :64].copy()), [r"img_emb_0\.npy.*64 wide"]),
     "another dtype": (rewrite_npy("img_emb", lambda a: a.astype(np.float32)), [r"img_emb_0\.npy.*float32"]),
     "a vector of norm 2": (
@@ -94,9 +94,9 @@ BROKEN = {
         ["text_emb.*row 6.*norm nan"],
     ),
     "a metadata row dropped": (rewrite_metadata(lambda t: t.slice(1)), ["metadata 39", "sample 000000000 is missing"]),
-    "a metadata row doubled": (
+    "a duplicated metadata row": (
         rewrite_metadata(lambda t: t.take([0, *range(40)])),
-        ["metadata 41", "000000000 is doubled"],
+        ["metadata 41", "000000000 is duplicated"],
     ),
     "metadata out of order": (rewrite_metadata(lambda t: t.take([1, 0, *range(2, 40)])), ["row 1.*out of the order"]),
     "a shard removed": (drop_shard, [r"00001\.tar: missing"]),
@@ -140,6 +140,6 @@ def test_an_unpublished_file_and_another_model_are_refused(built: Dataset) -> No
 def test_without_a_model_the_counts_are_still_checked(built: Dataset) -> None:
     rewrite_npy("img_emb", lambda a: np.delete(a, 5, 0))(built)
     found = verify_embedding_file(Store.of(built), LAYOUT, 0)
-    assert found.rows_encoded_again == 0
+    assert found.rows_reencoded == 0
     assert not found.ok
     assert ClipEmbeddings.path(LAYOUT, 0, "img_emb") in found.problems[0]

@@ -1,4 +1,4 @@
-"""CSV files for tests, and what stands in them."""
+"""CSV files for tests, and the rows that are read from them."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import Positions
 from laion_assets.dataset.layout import Layout
-from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
+from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import Counts, Manifest
@@ -23,13 +23,13 @@ ONE = Layout(parquet_files=1, shards=1, embedding_files=1, rows_per_shard=10_000
 
 
 def row(**fields: Any) -> dict[str, Any]:
-    """A sound row with some fields changed."""
+    """Return a valid row with some fields changed."""
     sound = {"SAMPLE_ID": "1", "URL": "http://a.test/1.jpg", "TEXT": "a caption", "HEIGHT": "20", "WIDTH": "10"}
     return {**sound, "LICENSE": "?", "NSFW": "UNLIKELY", "similarity": "0.31", **fields}
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = COLUMNS, end: str = "\n") -> bytes:
-    """A CSV as pandas writes it: `|`, minimal quoting, quotes doubled."""
+    """Return a CSV file as pandas writes it: separator `|`, minimal quoting, quotes doubled."""
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, list(columns), delimiter="|", lineterminator=end, extrasaction="ignore")
     writer.writeheader()
@@ -38,11 +38,11 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = COLUMNS, e
 
 
 class Read:
-    """What `rows_of_file` makes of a file: `rows`, `rejects`, and the file's `state` and `header` by its mark."""
+    """The result of `read_csv_rows`: `rows`, `rejects`, and the file's `state` and `header` from its mark."""
 
     def __init__(self, content: bytes, settings: DedupSettings | None = None) -> None:
         found = []
-        for batch in rows_of_file(io.BytesIO(content), "f.csv", settings or DedupSettings(), Positions(ONE, [0])):
+        for batch in read_csv_rows(io.BytesIO(content), "f.csv", settings or DedupSettings(), Positions(ONE, [0])):
             found += batch.to_pylist()
         found.sort(key=lambda each: each["source_row"])
         self.rows = [each for each in found if each["reason"] is None]
@@ -62,7 +62,7 @@ class Read:
 
 
 def publish_csvs(dataset: Dataset, files: Mapping[str, bytes]) -> Manifest:
-    """Publish CSV files as the dataset's raw_csv, without a fetch."""
+    """Commit CSV files as the dataset's raw_csv, without a fetch."""
     with open_transaction(Store.of(dataset), "raw_csv") as transaction:
         for path, content in files.items():
             Path(transaction.stage(f"raw_csv/{path}")).write_bytes(content)

@@ -1,4 +1,4 @@
-"""dedup_parquet with a real Spark: the law, the winner, and the same bytes however it is made."""
+"""dedup_parquet with a real Spark: the row-count invariant, the kept row, and the same bytes in every build."""
 
 import hashlib
 import random
@@ -35,7 +35,7 @@ LAYOUT = Layout(parquet_files=3, shards=7, embedding_files=2, rows_per_shard=250
 
 
 def messy_files(seed: int = 1) -> dict[str, bytes]:
-    """CSV files with drifting headers, duplicates over files, and malformed lines."""
+    """CSV files with different headers, duplicates across files, and malformed lines."""
     rng = random.Random(seed)
     files = {}
     for number in range(6):
@@ -66,25 +66,25 @@ def messy_files(seed: int = 1) -> dict[str, bytes]:
 
 @pytest.fixture
 def crawl(dataset: Dataset) -> Dataset:
-    """The sample over another layout, with the default settings of the stage."""
+    """The sample with another layout and the default settings of the stage."""
     return replace(dataset, layout=LAYOUT, dedup=DedupSettings())
 
 
 def sha256s(dataset: Dataset) -> dict[str, str]:
-    """sha256 of every published file of the stage."""
+    """Return the sha256 of each committed file of the stage."""
     root = Path(Store.of(dataset).url)
     files = [*root.glob("dedup_parquet/*"), *root.glob("dedup_rejects/*")]
     return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def rows_of(dataset: Dataset) -> list[dict[str, Any]]:
-    """All published rows, in order."""
+    """Return all committed rows, in order."""
     handle, store = DedupParquet.of(dataset), Store.of(dataset)
     paths = [handle.path(dataset.layout, number) for number in handle.partitions]
     return [each for path in paths for each in pq.read_table(store.address(path)).to_pylist()]
 
 
-def test_rows_in_are_rows_out_and_duplicates_and_rejects_recounted(crawl: Dataset, spark: Any) -> None:
+def test_row_count_invariant_holds_in_the_files(crawl: Dataset, spark: Any) -> None:
     publish_csvs(crawl, messy_files())
     manifests = build_dedup_parquet(spark, crawl, Store.of(crawl), range(3), quiet)
     kept = rows_of(crawl)
@@ -108,16 +108,16 @@ def test_rows_in_are_rows_out_and_duplicates_and_rejects_recounted(crawl: Datase
     assert all(state.state == "complete" for state in DatasetStatus(crawl).states("dedup_parquet"))
 
 
-def test_the_sample_s_crawl_gives_what_its_maker_counted(dataset: Dataset, spark: Any) -> None:
+def test_sample_crawl_has_the_expected_counts(dataset: Dataset, spark: Any) -> None:
     crawl = build_crawl()
     publish_csvs(dataset, {file.path: file.content for file in crawl.files})
     manifests = build_dedup_parquet(spark, dataset, Store.of(dataset), range(4), quiet)
     reasons = sum((Counter(manifest.counts.reasons) for manifest in manifests), Counter())
-    assert sum(manifest.counts.rows_in for manifest in manifests) == crawl.counts["raw"]
-    assert sum(manifest.counts.rows_out for manifest in manifests) == crawl.counts["unique"]
-    assert reasons.pop("duplicate") == crawl.counts["duplicate"]
-    assert reasons.pop("file_without_similarity") == crawl.counts["left_out"]
-    assert sum(reasons.values()) == crawl.counts["malformed"]
+    assert sum(manifest.counts.rows_in for manifest in manifests) == crawl.counts.raw
+    assert sum(manifest.counts.rows_out for manifest in manifests) == crawl.counts.unique
+    assert reasons.pop("duplicate") == crawl.counts.duplicate
+    assert reasons.pop("file_without_similarity") == crawl.counts.left_out
+    assert sum(reasons.values()) == crawl.counts.malformed
 
 
 def test_rejects_can_be_read_back(crawl: Dataset, spark: Any) -> None:
@@ -135,7 +135,7 @@ def test_rejects_can_be_read_back(crawl: Dataset, spark: Any) -> None:
             assert LAYOUT.parquet_of_uid(hashlib.md5(each["raw"]).hexdigest()) == number
 
 
-def test_filtered_rows_are_counted_and_found_again_and_do_not_win(crawl: Dataset, spark: Any) -> None:
+def test_filtered_rows_are_counted_and_never_kept(crawl: Dataset, spark: Any) -> None:
     filters = RowFilter(max_similarity=0.315, nsfw=("unsure", ""))
     crawl = replace(crawl, dedup=DedupSettings(where=filters))
     publish_csvs(crawl, messy_files())
@@ -150,11 +150,11 @@ def test_filtered_rows_are_counted_and_found_again_and_do_not_win(crawl: Dataset
         assert {each["reason"] for each in dropped} == {"filtered_similarity", "filtered_nsfw"}
         assert {(each["raw"], each["raw_bytes"]) for each in dropped} == {(b"", 0)}
         assert all(each["source_file"] in messy_files() and each["source_row"] > 0 for each in dropped)
-    # Each uid also came with a similarity of 0.32 or null: filtered before the winner is chosen, such a row loses.
+    # Each uid also came with a similarity of 0.32 or null: such a row is filtered before the kept row is chosen.
     assert {each["similarity"] for each in rows_of(crawl)} == {0.3, 0.31}
 
 
-def test_rows_lie_in_their_range_in_order_one_row_group_a_shard(crawl: Dataset, spark: Any) -> None:
+def test_rows_are_sorted_in_their_range_with_one_row_group_per_shard(crawl: Dataset, spark: Any) -> None:
     publish_csvs(crawl, messy_files())
     manifests = build_dedup_parquet(spark, crawl, Store.of(crawl), range(3), quiet)
     handle = DedupParquet.of(crawl)
@@ -189,11 +189,11 @@ def test_a_uid_is_found_by_the_bounds_of_row_groups(crawl: Dataset, spark: Any) 
             assert found.key == LAYOUT.sample_key(shard, place)
     assert find_uid(crawl, store, "0" * 32) is None
     assert find_uid(crawl, store, uid_of("http://a.test/not-there.jpg", None)) is None
-    with pytest.raises(SettingError, match="32 hex digits"):
+    with pytest.raises(SettingError, match="32 hexadecimal digits"):
         find_uid(crawl, store, "not-a-uid")
 
 
-def test_the_same_bytes_for_any_file_order_parallelism_and_partition_alone(
+def test_bytes_do_not_depend_on_file_order_parallelism_or_partitions(
     crawl: Dataset, spark: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_csvs(crawl, messy_files())
@@ -214,8 +214,8 @@ def test_the_same_bytes_for_any_file_order_parallelism_and_partition_alone(
     assert sha256s(crawl) == expected
 
 
-def test_the_winner_is_defined_whatever_the_files_are_called(crawl: Dataset, spark: Any) -> None:
-    """Each later row beats the ones before: nulls last, then similarity, SAMPLE_ID, and the other columns."""
+def test_kept_row_does_not_depend_on_file_names(crawl: Dataset, spark: Any) -> None:
+    """Each later row is preferred: nulls last, then by similarity, SAMPLE_ID and the other columns."""
     better = [
         row(similarity="", SAMPLE_ID="", HEIGHT="", WIDTH="", LICENSE="", NSFW="", TEXT=""),
         row(similarity="", SAMPLE_ID="", HEIGHT="", WIDTH="", LICENSE="", NSFW="UNSURE", TEXT=""),
@@ -250,7 +250,7 @@ def test_the_winner_is_defined_whatever_the_files_are_called(crawl: Dataset, spa
             assert kept[url]["source_file"] == ("a.csv" if flip else "b.csv"), better[number + 1]
 
 
-def test_of_rows_that_are_all_alike_the_first_file_and_row_wins(crawl: Dataset, spark: Any) -> None:
+def test_of_identical_rows_the_first_file_and_row_is_kept(crawl: Dataset, spark: Any) -> None:
     one = replace(crawl, layout=Layout(1, 1, 1, 10_000))
     publish_csvs(one, {"b.csv": table([row()] * 3), "a.csv": table([row(TEXT="other"), row(), row()])})
     build_dedup_parquet(spark, one, Store.of(one), [0], quiet)
@@ -270,7 +270,7 @@ def test_too_many_rows_for_the_shards_are_refused_before_anything_is_written(cra
     assert not list(root.glob("staging/dedup_parquet/*/*"))
 
 
-def test_no_rows_at_all_give_valid_empty_files(crawl: Dataset, spark: Any) -> None:
+def test_without_rows_the_files_are_empty_and_valid(crawl: Dataset, spark: Any) -> None:
     publish_csvs(crawl, {"empty.csv": b""})
     manifests = build_dedup_parquet(spark, crawl, Store.of(crawl), range(3), quiet)
     assert [manifest.counts.rows_in for manifest in manifests] == [0, 0, 0]
@@ -278,7 +278,7 @@ def test_no_rows_at_all_give_valid_empty_files(crawl: Dataset, spark: Any) -> No
         assert DedupParquet.of(crawl).shard_rows(shard).num_rows == 0
 
 
-def test_partitions_that_are_there_are_not_made_again(crawl: Dataset, spark: Any) -> None:
+def test_complete_partitions_are_not_rebuilt(crawl: Dataset, spark: Any) -> None:
     publish_csvs(crawl, messy_files())
     first = build_dedup_parquet(spark, crawl, Store.of(crawl), range(3), quiet)
     assert build_dedup_parquet(None, crawl, Store.of(crawl), range(3), quiet) == first
@@ -292,13 +292,13 @@ def test_partitions_that_are_there_are_not_made_again(crawl: Dataset, spark: Any
     assert other[0].settings != first[0].settings
 
 
-def test_an_error_of_a_reading_task_comes_back_as_itself(crawl: Dataset, spark: Any) -> None:
+def test_error_of_a_reading_task_is_raised_with_its_type(crawl: Dataset, spark: Any) -> None:
     publish_csvs(crawl, {"a.csv": table([row()]), "page.parquet": b"<html>not found</html>"})
     with pytest.raises(SourceError, match=r"page\.parquet is not a readable parquet file"):
         build_dedup_parquet(spark, crawl, Store.of(crawl), [0], quiet)
 
 
-def test_without_raw_csv_it_is_refused_by_name(crawl: Dataset) -> None:
+def test_missing_raw_csv_is_refused_by_name(crawl: Dataset) -> None:
     with pytest.raises(IncompleteError, match="raw_csv of sample"):
         build_dedup_parquet(None, crawl, Store.of(crawl), [0], quiet)
     manifest = publish_csvs(crawl, {"a.csv": table([row()])})
@@ -307,7 +307,7 @@ def test_without_raw_csv_it_is_refused_by_name(crawl: Dataset) -> None:
         build_dedup_parquet(None, crawl, Store.of(crawl), [0], quiet)
 
 
-def test_files_are_grouped_by_size_and_none_is_lost() -> None:
+def test_files_are_grouped_by_size() -> None:
     files = [(f"{number}.csv", number * 10) for number in range(50)]
     groups = group_files(files, 1_000, 2)
     assert sorted(file for group in groups for file in group) == sorted(files)
@@ -317,11 +317,11 @@ def test_files_are_grouped_by_size_and_none_is_lost() -> None:
     assert len(group_files(files[:3], 1_000_000, 2)) == 2
 
 
-def test_rows_cross_one_exchange_and_spark_sorts_none(crawl: Dataset, spark: Any) -> None:
+def test_spark_plan_has_one_exchange_of_rows_and_no_sort(crawl: Dataset, spark: Any) -> None:
     files = pa.table({"group": pa.array([0], pa.int32()), "path": ["a.csv"], "size": [1]})
-    reader = dedup._Reader(Inputs(Store.of(crawl), ()), crawl.dedup, LAYOUT, (0, 1, 2), dedup.RUN_BYTES)
+    reader = dedup._ReadTask(Inputs(Store.of(crawl), ()), crawl.dedup, LAYOUT, (0, 1, 2), dedup.RUN_BYTES)
     writer = PartitionWriter(Store.of(crawl), LAYOUT, (0, 1, 2), "", {})
-    physical = dedup.plan(spark, files, 1, reader, writer)._jdf.queryExecution().sparkPlan().toString()
+    physical = dedup.plan_job(spark, files, 1, reader, writer)._jdf.queryExecution().sparkPlan().toString()
     steps = [line.strip(" +-:") for line in physical.splitlines()]
     written, gathered, read, grouped, *listed = [step.split("(")[0].split(" ")[0] for step in steps if step]
     # From the end: runs are written, gathered by partition, read from files; below, the list of files is dealt out.

@@ -47,14 +47,14 @@ LARGE = Layout(parquet_files=3, shards=24, embedding_files=2, rows_per_shard=10_
 
 
 def arguments(cluster: Cluster, dataset: Dataset) -> list[str]:
-    """What the driver is told. The object store's address reaches the executors as any of their environment does."""
+    """Return the driver's arguments. The executors get the object store's address as environment variables."""
     told = {f"spark.executorEnv.{name}": os.environ[name] for name in STORE_VARIABLES if name in os.environ}
     layout = {name: getattr(dataset.layout, name) for name in dataset.layout.__dataclass_fields__}
     return [json.dumps({**cluster.conf, **told}), dataset.root, json.dumps(layout)]
 
 
 def manifests(dataset: Dataset) -> list[Manifest | None]:
-    """The manifests of the stage, whose files have been read again and agree with them."""
+    """Return the manifests of the stage, after their files were verified."""
     store, layout = Store.of(dataset), dataset.layout
     found = [read_manifest(store, DEDUP_PARQUET, layout.parquet_key(each)) for each in range(layout.parquet_files)]
     assert all(manifest and disagreement(store, manifest, hashes=True) is None for manifest in found)
@@ -62,11 +62,11 @@ def manifests(dataset: Dataset) -> list[Manifest | None]:
 
 
 def contents(dataset: Dataset) -> dict[str, str]:
-    """sha256 of each published file."""
+    """Return the sha256 of each committed file."""
     return {entry.path: entry.sha256 for manifest in manifests(dataset) if manifest for entry in manifest.files}
 
 
-def test_an_object_store_gets_the_bytes_of_a_disk(
+def test_object_store_gets_the_same_bytes_as_a_disk(
     dataset: Dataset, spark: Any, object_store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in STORE_VARIABLES:
@@ -81,7 +81,7 @@ def test_an_object_store_gets_the_bytes_of_a_disk(
 
 
 @pytest.mark.cluster
-def test_a_cluster_on_an_object_store_gives_the_bytes_of_one_process_on_a_disk(
+def test_cluster_on_an_object_store_writes_the_same_bytes_as_one_process_on_a_disk(
     dataset: Dataset, spark: Any, spark_cluster: Cluster, object_store: str
 ) -> None:
     here = replace(dataset, layout=SMALL, dedup=DedupSettings())
@@ -97,7 +97,7 @@ def test_a_cluster_on_an_object_store_gives_the_bytes_of_one_process_on_a_disk(
 
 
 @pytest.mark.cluster
-def test_an_executor_killed_while_it_writes_leaves_no_marker_and_no_duplicates(
+def test_killed_executor_leaves_no_manifest_and_no_duplicates(
     dataset: Dataset, spark: Any, spark_cluster: Cluster, tmp_path: Path
 ) -> None:
     lines = [f"{n}|https://h{n % 50}.test/{n}.jpg|caption {n} of many|20|10|?|UNLIKELY|0.3" for n in range(120_000)]

@@ -1,4 +1,4 @@
-"""Pictures in every format, made from smooth random colours so that codecs and filters have something to do."""
+"""Images in every format, of smooth random colours, so that codecs and filters have work to do."""
 
 import io
 import struct
@@ -7,9 +7,11 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from laion_assets.stages.image_shards.decoding.reencoded import Reencoded
+
 
 def scene(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A smooth RGB picture."""
+    """Return a smooth RGB image."""
     small = np.random.default_rng(seed).integers(0, 255, (7, 7, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -25,14 +27,14 @@ def jpeg(width: int = 320, height: int = 240, seed: int = 0, **options: object) 
 
 
 def png16(image: Image.Image) -> bytes:
-    """A 16-bit RGB PNG (Pillow writes none)."""
+    """Return a 16-bit RGB PNG, which Pillow cannot write."""
     wide = np.asarray(image).astype(">u2") * 257
     rows = b"".join(b"\0" + row.tobytes() for row in wide.astype(">u2"))
     return _png(image.width, image.height, 16, 2, zlib.compress(rows))
 
 
 def png_bomb(width: int, height: int) -> bytes:
-    """A grey PNG whose header promises width x height; the pixels are zeros."""
+    """Return a grey PNG with width x height in its header, and less data; the pixels are zeros."""
     return _png(width, height, 8, 0, zlib.compress(b"\0" * 100_000))
 
 
@@ -45,8 +47,14 @@ def _png(width: int, height: int, depth: int, colour: int, pixels: bytes) -> byt
 
 
 def pixels(encoded: bytes) -> np.ndarray:
-    """(H, W, 3) int32, RGB."""
+    """Decode an image to (H, W, 3) int32, RGB."""
     return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")).astype(np.int32)
+
+
+def stock_tuple(image: Reencoded) -> tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]:
+    """Return the result in the form of img2dataset's Resizer."""
+    sizes = image.width, image.height, image.original_width, image.original_height
+    return image.content, *sizes, image.error_message
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:

@@ -1,5 +1,7 @@
-"""Pictures with the statistics of photographs, seeded: occluding shapes of every size ("dead leaves", whose spectrum
-falls as that of natural scenes; Lee, Mumford and Huang 2001), texture in octaves, lettering, grain."""
+"""Seeded images with the statistics of photographs: occluding shapes of every size, texture, lettering and grain.
+
+The spectrum of such "dead leaves" falls like that of natural scenes (Lee, Mumford and Huang 2001).
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +9,7 @@ import cv2
 import numpy as np
 
 LONGEST_RADIUS = 0.35
-"""Of a leaf, as a share of the longer side."""
+"""Radius of the largest leaf, as a share of the longer side."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Photograph:
     quality: int = 90
 
     def jpeg(self) -> bytes:
-        """The file."""
+        """Return the encoded file."""
         image = photograph(self.width, self.height, self.seed)
         options = [cv2.IMWRITE_JPEG_QUALITY, self.quality, cv2.IMWRITE_JPEG_PROGRESSIVE, int(self.progressive)]
         if self.sampling == "grey":
@@ -34,7 +36,7 @@ class Photograph:
 
 
 def photograph(width: int, height: int, seed: int) -> np.ndarray:
-    """(height, width, 3) uint8, BGR; the same for the same arguments."""
+    """Return a (height, width, 3) uint8 BGR image, the same for the same arguments."""
     random = np.random.default_rng(seed)
     longer = max(width, height)
     image = np.full((height, width, 3), random.integers(0, 256, 3), np.uint8)

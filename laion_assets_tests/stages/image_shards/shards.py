@@ -1,4 +1,4 @@
-"""A small dataset whose deduplicated parquet is published, so that its shards can be made."""
+"""A small dataset with a committed dedup_parquet, so that its shards can be built."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ IMAGES = ImageSettings(
 
 
 def dataset_of(root, rows, resolve, shards=1, images=IMAGES) -> Dataset:
-    """A dataset under `root` whose dedup_parquet holds `rows` (url, caption), evenly over `shards` shards."""
+    """Return a dataset under `root` whose dedup_parquet has `rows` (url, caption), evenly over `shards` shards."""
     layout = Layout(parquet_files=1, shards=shards, embedding_files=1, rows_per_shard=10_000)
     dataset = replace(SAMPLE, name="tiny", root=str(root), layout=layout, resolve=resolve, images=images)
     table = dedup_table(rows)
@@ -65,6 +65,6 @@ def dedup_table(rows) -> pa.Table:
 
 
 def published(dataset) -> dict[str, bytes]:
-    """The published files of the dataset's shards by name, stats left out."""
+    """Return the committed files of the dataset's shards by name, without stats."""
     folder = Store.of(dataset).local_root / "image_shards"
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if not path.name.endswith("_stats.json")}

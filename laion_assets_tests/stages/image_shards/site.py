@@ -1,4 +1,4 @@
-"""A raw-socket web site on loopback: each path has a function that talks to the connection as it likes."""
+"""A web site on loopback with raw sockets: each path has a function that writes to the connection."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ Talk = Callable[[socket.socket], None]
 
 
 def answer(body: bytes, status: str = "200 OK", *headers: str, length: int | None = None) -> Talk:
-    """An ordinary answer with Content-Length (`length` if given), and the connection's end."""
+    """Return a normal response with Content-Length (or `length`)."""
 
     def talk(sock: socket.socket) -> None:
         lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
@@ -20,15 +20,15 @@ def answer(body: bytes, status: str = "200 OK", *headers: str, length: int | Non
 
 
 def raw(*pieces: bytes) -> Talk:
-    """These bytes and nothing else."""
+    """Return a response of exactly these bytes."""
     return lambda sock: sock.sendall(b"".join(pieces))
 
 
 class Site:
-    """The running site: `pages` by path, `seen` the paths asked for, in order, `port` and `resolve`.
+    """A running site. `pages` are by path, `seen` are the requested paths in order.
 
-    With `stays` a connection takes further requests until a page or the client ends it; `connections` were accepted,
-    `resumed` of them over TLS with an earlier session, `open` are.
+    With `stays` a connection accepts further requests until a page or the client closes it. `connections` counts the
+    accepted ones, `resumed` those that reused a TLS session, `open` those that are open, `most_open` their maximum.
     """
 
     def __init__(

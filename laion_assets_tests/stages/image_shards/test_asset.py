@@ -1,4 +1,4 @@
-"""A run of `image_shards` in Dagster: what can be asked of it, and what it tells."""
+"""A run of `image_shards` in Dagster: its config and its metadata."""
 
 from dataclasses import replace
 
@@ -20,34 +20,34 @@ from laion_assets_tests.stages.image_shards.shards import dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 
-def test_the_launchpad_explains_what_a_retry_is() -> None:
+def test_the_launchpad_explains_retries() -> None:
     job = build_definitions(SAMPLE).resolve_implicit_global_asset_job_def()
     fields = job.get_node_named("sample__image_shards").definition.config_field.config_type.fields  # type: ignore[union-attr]
-    assert "Fetch failed rows of finished shards again" in fields["retry"].description
+    assert "Fetch only the failed rows of complete shards again" in fields["retry"].description
     assert not fields["retry"].is_required
 
 
-def test_a_run_with_retry_fetches_failed_rows_again_and_says_so(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_with_retry_fetches_failed_rows_again_and_reports_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
     pages = {f"/{n}.jpg": answer(jpeg(90, 70, n)) for n in range(4)}
     down = {"/1.jpg": answer(b"", "503 Service Unavailable")}
     with running(pages | down) as site:
         dataset = dataset_of(tmp_path, [(site.url(path), path) for path in pages], site.resolve, shards=2)
         dataset = replace(dataset, source="", images=replace(dataset.images, processes=1))
         assert "retries" not in run(dataset, "")
-        assert told_of_retry(run(dataset, "failed")) == (1, 0, "1 http_5xx")
+        assert last_retry(run(dataset, "failed")) == (1, 0, "1 http_5xx")
         site.pages |= pages
         site.seen.clear()
         told = run(dataset, ["http_5xx", "dns_failure"], {"dagster/partition": "00000"})
         assert site.seen == ["/1.jpg"]
-    assert told_of_retry(told) == (1, 1, "1 http_5xx")
+    assert last_retry(told) == (1, 1, "1 http_5xx")
     assert told["rows_out"].value == 2
     manifest = read_manifest(Store.of(dataset), IMAGE_SHARDS, "00000")
     assert manifest is not None
     assert manifest.counts.reasons == {}
 
 
-def told_of_retry(metadata):  # type: ignore[no-untyped-def]
-    """Rows retried, rows recovered and reasons of the last retry."""
+def last_retry(metadata):  # type: ignore[no-untyped-def]
+    """Return the retried rows, recovered rows and reasons of the last retry."""
     last = metadata["retries"].records[-1].data
     return last["retried"], last["recovered"], last["reasons"]
 
@@ -56,7 +56,7 @@ BOTH = {"dagster/asset_partition_range_start": "00000", "dagster/asset_partition
 
 
 def run(dataset, retry, tags=BOTH):  # type: ignore[no-untyped-def]
-    """Run the shards that the tags name, both by default; the metadata of the first."""
+    """Run the shards in the tags, by default both, and return the metadata of the first."""
     dedup = dg.AssetSpec([dataset.name, DEDUP_PARQUET], partitions_def=partitions_def(dataset, DEDUP_PARQUET))
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize(

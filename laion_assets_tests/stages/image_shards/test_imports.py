@@ -1,4 +1,4 @@
-"""The light modules stay light: a code location and the command line import them."""
+"""Modules that a code location and the command line import do not import heavy libraries."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ LIGHT = [
 HEAVY = {"exifread", "img2dataset", "cv2", "numpy", "pyarrow", "albumentations", "webdataset", "PIL", "torch"}
 
 
-def test_light_modules_import_nothing_heavy():
+def test_light_modules_do_not_import_heavy_libraries():
     names = "; ".join(f"import laion_assets.{name}" for name in LIGHT)
     code = f"{names}; import sys; print(sorted(set(sys.modules) & {HEAVY!r}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What a retry may fetch again: never what its owner refused, and what is settled only by its name."""
+"""Reasons of a retry: opt-outs are never retried, and permanent failures only by name."""
 
 import pytest
 
@@ -7,20 +7,20 @@ from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.response_policy import check_response
 from laion_assets.reasons import Reason, Rejection
-from laion_assets.stages.image_shards.retry_reasons import CONSENT, SETTLED, asked_in_config, retry_reasons
+from laion_assets.stages.image_shards.retry_reasons import OPT_OUTS, PERMANENT, asked_in_config, retry_reasons
 
 
-def test_failed_is_every_failure_that_is_neither_settled_nor_a_refusal():
-    assert set(retry_reasons("failed")) == set(Reason) - {Reason.SUCCESS} - CONSENT - SETTLED
+def test_failed_selects_all_failures_except_permanent_ones_and_opt_outs():
+    assert set(retry_reasons("failed")) == set(Reason) - {Reason.SUCCESS} - OPT_OUTS - PERMANENT
 
 
-def test_retryable_is_what_may_well_pass():
+def test_retryable_selects_only_transient_failures():
     found = set(retry_reasons("retryable"))
     assert {Reason.DNS_FAILURE, Reason.HTTP_5XX, Reason.HTTP_429, Reason.DEADLINE, Reason.LOCAL_FAILURE} <= found
-    assert not found & (SETTLED | CONSENT | {Reason.SUCCESS, Reason.NOT_AN_IMAGE, Reason.HTTP_403})
+    assert not found & (PERMANENT | OPT_OUTS | {Reason.SUCCESS, Reason.NOT_AN_IMAGE, Reason.HTTP_403})
 
 
-def test_settled_reasons_are_retried_when_they_are_named():
+def test_permanent_failures_are_retried_when_given_by_name():
     assert retry_reasons("http_404, http_5xx") == (Reason.HTTP_404, Reason.HTTP_5XX)
     assert retry_reasons(["http_451"]) == (Reason.HTTP_451,)
 
@@ -35,41 +35,41 @@ AGAIN = {
 }  # fmt: skip
 
 
-def test_for_each_reason_it_is_decided_whether_a_retry_asks_again():
-    """A new reason is in no set, and fails here until somebody says whether it is a refusal."""
-    assert not AGAIN & CONSENT
-    assert not AGAIN & SETTLED
-    assert not CONSENT & SETTLED
-    assert AGAIN | CONSENT | SETTLED | {Reason.SUCCESS} == set(Reason)
+def test_every_reason_is_classified_for_retries():
+    """A new reason is in none of the sets, so this test fails until it is classified."""
+    assert not AGAIN & OPT_OUTS
+    assert not AGAIN & PERMANENT
+    assert not OPT_OUTS & PERMANENT
+    assert AGAIN | OPT_OUTS | PERMANENT | {Reason.SUCCESS} == set(Reason)
 
 
 @pytest.mark.parametrize(
     "header", [("x-robots-tag", "noai"), ("tdm-reservation", "1"), ("content-usage", "train-ai=n")], ids=str
 )
-def test_what_the_fetch_takes_for_a_refusal_is_one_here(header):
+def test_every_opt_out_of_the_fetcher_is_never_retried(header):
     with pytest.raises(Rejection) as refused:
         check_response(ResponseHeaders(200, (header,)), FetchPolicy())
-    assert refused.value.reason in CONSENT
+    assert refused.value.reason in OPT_OUTS
 
 
-@pytest.mark.parametrize("word", sorted(CONSENT))
-def test_a_refusal_by_the_owner_is_not_retried_even_by_name(word):
-    with pytest.raises(SettingError, match="never asked again"):
+@pytest.mark.parametrize("word", sorted(OPT_OUTS))
+def test_an_opt_out_cannot_be_retried_by_name(word):
+    with pytest.raises(SettingError, match="never fetched again"):
         retry_reasons(["http_5xx", word])
 
 
 @pytest.mark.parametrize("word", ["success", "dns", "Failed"])
-def test_a_name_that_is_no_reason_is_refused_with_those_that_are(word):
-    with pytest.raises(SettingError, match=rf"'{word}' is no reason.*dns_failure"):
+def test_an_unknown_reason_is_refused_with_a_list_of_reasons(word):
+    with pytest.raises(SettingError, match=rf"unknown reason '{word}'.*dns_failure"):
         retry_reasons(word)
 
 
 @pytest.mark.parametrize(("value", "reasons"), [("", ()), ([], ()), ("http_5xx", ("http_5xx",)), (["deadline"],) * 2])
-def test_a_run_s_config_is_a_word_or_a_list(value, reasons):
+def test_run_config_accepts_a_word_or_a_list(value, reasons):
     assert asked_in_config(value) == tuple(reasons)
 
 
 @pytest.mark.parametrize("value", [7, {"failed": 1}, [1], None])
-def test_another_value_in_a_run_s_config_is_refused(value):
+def test_run_config_refuses_other_values(value):
     with pytest.raises(SettingError, match="retry is"):
         asked_in_config(value)

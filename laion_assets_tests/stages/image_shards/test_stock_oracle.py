@@ -1,4 +1,4 @@
-"""The img2dataset program itself, on the same ordinary rows and pages: both engines must build the same shard."""
+"""The img2dataset program and both engines build the same rows and samples from the same ordinary pages."""
 
 import io
 import json
@@ -75,7 +75,7 @@ def members(tar):
         return {info.name: archive.extractfile(info).read() for info in archive}
 
 
-def test_columns_order_and_types_are_img2datasets_with_a_reason_behind(both):
+def test_columns_equal_img2datasets_followed_by_the_reason(both):
     stock, ours = pq.read_schema(io.BytesIO(both[0])), pq.read_schema(io.BytesIO(both[2]))
     assert [(field.name, field.type) for field in ours][:-1] == [(field.name, field.type) for field in stock]
     assert ours.names[-1] == "reason"

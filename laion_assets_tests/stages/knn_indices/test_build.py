@@ -12,21 +12,21 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmbeddingError, IncompleteError, IndexBuildError, ModelError, SettingError
-from laion_assets.stages.clip_embeddings.build import Built
-from laion_assets.stages.clip_embeddings.embedding_file import VectorWriter
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, KNN_INDICES, ClipEmbeddings
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.stages.knn_indices.settings import IndexSettings
+from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import Counts, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
+from laion_assets.tables.vector_file import VectorWriter
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, publish_shard, random_model
 from laion_assets_tests.stages.clip_embeddings.test_build import build as build_embeddings
 
 WIDTH = 32
 
 
-def build(dataset: Dataset) -> Built:
+def build(dataset: Dataset) -> BuildResult:
     return build_indices(dataset, Store.of(dataset), lambda line: None)
 
 
@@ -102,7 +102,7 @@ def test_metadata_takes_no_second_place_on_the_disk(bare: Dataset) -> None:
 
 
 def test_done_work_is_not_done_again(built: Dataset) -> None:
-    assert not build(built).made
+    assert not build(built).was_built
 
 
 def test_a_damaged_index_is_built_again(built: Dataset) -> None:
@@ -110,16 +110,16 @@ def test_a_damaged_index_is_built_again(built: Dataset) -> None:
     content = bytearray(path.read_bytes())
     content[-50] ^= 0x10
     path.write_bytes(content)
-    assert build(built).made
+    assert build(built).was_built
     assert path.read_bytes() != bytes(content)
-    assert not build(built).made
+    assert not build(built).was_built
 
 
 def test_changed_embeddings_make_it_again(built: Dataset) -> None:
     publish_shard(built, 3, 12)
     build_embeddings(built, 1)
     made = build(built)
-    assert made.made
+    assert made.was_built
     assert index_of(built).ntotal == made.manifest.counts.rows_out == 52
 
 

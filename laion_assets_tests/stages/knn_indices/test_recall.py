@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
-from laion_assets.stages.knn_indices.recall import exact_kth, measured_recall, sampled
+from laion_assets.stages.knn_indices.recall import exact_kth, measure_recall, sample_ids
 from laion_assets.stages.knn_indices.vectors import Vectors
 
 
@@ -40,30 +40,30 @@ def test_the_exact_kth_is_that_of_all_files(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_exact_index_has_recall_1_and_a_poor_one_less() -> None:
     own, other = [unit(300, 1), unit(200, 2)], unit(500, 3)
     names = ("image", "text")
-    assert measured_recall(flat(*own), vectors(*own), vectors(other), 50, names) == {"image": 1.0, "text": 1.0}
+    assert measure_recall(flat(*own), vectors(*own), vectors(other), 50, names) == {"image": 1.0, "text": 1.0}
     poor = faiss.index_factory(16, "IVF64,Flat", faiss.METRIC_INNER_PRODUCT)
     poor.train(np.concatenate(own).astype(np.float32))
     poor.add(np.concatenate(own).astype(np.float32))
-    measured = measured_recall(poor, vectors(*own), vectors(other), 50, names)
+    measured = measure_recall(poor, vectors(*own), vectors(other), 50, names)
     assert 0 < measured["text"] < 0.5
     shifted = flat(own[1], own[0])
-    assert measured_recall(shifted, vectors(*own), vectors(other), 50, names)["image"] < 0.2
+    assert measure_recall(shifted, vectors(*own), vectors(other), 50, names)["image"] < 0.2
 
 
 def test_equal_pictures_are_interchangeable() -> None:
     twins = np.repeat(unit(5, 1), 8, axis=0)
-    assert measured_recall(flat(twins), vectors(twins), vectors(twins), 40, ("image", "text"))["image"] == 1.0
+    assert measure_recall(flat(twins), vectors(twins), vectors(twins), 40, ("image", "text"))["image"] == 1.0
 
 
 def test_fewer_vectors_than_ten_can_all_be_found() -> None:
     few = unit(3, 1)
-    assert measured_recall(flat(few), vectors(few), vectors(few), 50, ("image", "text"))["image"] == 1.0
+    assert measure_recall(flat(few), vectors(few), vectors(few), 50, ("image", "text"))["image"] == 1.0
 
 
 def test_samples_are_spread_and_distinct() -> None:
-    assert list(sampled(5, 100)) == [0, 1, 2, 3, 4]
-    assert list(sampled(1_000, 4)) == [0, 250, 500, 750]
-    assert len(set(sampled(407_000_000, 500))) == 500
+    assert list(sample_ids(5, 100)) == [0, 1, 2, 3, 4]
+    assert list(sample_ids(1_000, 4)) == [0, 250, 500, 750]
+    assert len(set(sample_ids(407_000_000, 500))) == 500
 
 
 def test_rows_are_found_across_files() -> None:

@@ -1,4 +1,4 @@
-"""Starting from published parquet files: read where they lie, the same contract after, and changes are noticed."""
+"""Datasets that start from published parquet files: read in place, the same output, changes are noticed."""
 
 import io
 import json
@@ -63,9 +63,7 @@ def observe(dataset: Dataset) -> Any:
     return observe_published(dataset, Store.of(dataset), quiet)
 
 
-def test_a_dataset_rebuilt_from_its_own_output_has_the_same_uids_and_winners(
-    dataset: Dataset, tmp_path: Path, spark: Any
-) -> None:
+def test_dataset_rebuilt_from_its_own_output_has_the_same_rows(dataset: Dataset, tmp_path: Path, spark: Any) -> None:
     first = replace(dataset, layout=LAYOUT, dedup=DedupSettings())
     publish_csvs(first, messy_files())
     build_dedup_parquet(spark, first, Store.of(first), range(3), quiet)
@@ -89,7 +87,7 @@ def test_a_dataset_rebuilt_from_its_own_output_has_the_same_uids_and_winners(
     assert verify(again, "dedup_parquet", (0, 1, 2), lambda: pytest.fail("no model is needed")) == {}
 
 
-def test_what_is_seen_is_written_down_and_looked_at_again(shared: Dataset) -> None:
+def test_observation_is_committed_and_changed_files_are_refused(shared: Dataset) -> None:
     manifest = observe(shared)
     files = read_list(Store.of(shared))
     assert [(file.path, file.rows) for file in files] == [("part/0.parquet", 5), ("part/1.parquet", 4)]
@@ -110,17 +108,17 @@ def test_what_is_seen_is_written_down_and_looked_at_again(shared: Dataset) -> No
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "[1]", '[{"path": 1, "other": 2}]', "{", '{"a": 1}'])
-def test_a_list_that_was_replaced_with_its_manifest_is_refused(shared: Dataset, content: str) -> None:
+def test_invalid_list_with_a_valid_manifest_is_refused(shared: Dataset, content: str) -> None:
     store = Store.of(shared)
     with open_transaction(store, PUBLISHED_PARQUET) as transaction:
         transaction.stage(PublishedParquet.LIST).write_text(content, encoding="utf-8")
         transaction.commit(Counts(1, 1), settings="s", inputs="")
     with pytest.raises(IntegrityError, match="is not a list of files"):
         read_list(store)
-    assert observe(shared).content, "it is listed anew"
+    assert observe(shared).content, "an altered list is written again"
 
 
-def test_a_file_that_was_only_copied_anew_can_still_be_read(shared: Dataset) -> None:
+def test_file_with_a_new_date_and_the_same_footer_is_read(shared: Dataset) -> None:
     observe(shared)
     (file, _) = read_list(Store.of(shared))
     os.utime(Path(shared.published[0]) / file.path, (0, 0))
@@ -142,10 +140,10 @@ def test_files_are_read_over_http_in_place(shared: Dataset, site: CsvSite) -> No
 
 
 @pytest.mark.parametrize("named", ["", "/part/*.parquet", "/part"])
-def test_files_in_an_object_store_are_read_in_place_and_watched(
+def test_files_in_an_object_store_are_read_in_place(
     shared: Dataset, object_store: str, spark: Any, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
-    """The same rows as from a folder, by Spark's workers too; a file that is put anew is noticed."""
+    """Spark's workers read the same rows as from a folder. A replaced file is noticed."""
     for name in STORE_VARIABLES:
         monkeypatch.setitem(spark.sparkContext.environment, name, os.environ[name])
     there = f"{object_store}/published{len(named)}"
@@ -180,17 +178,17 @@ def test_files_in_an_object_store_are_read_in_place_and_watched(
         ("part/2.parquet", b"PAR1 cut", r"2\.parquet is not a readable parquet file"),
         ("part/2.parquet", parquet()[:-5], r"2\.parquet is not a readable parquet file"),
         ("part/2.parquet", parquet([{"URL": "https://a.test/1.jpg"}]), r"2\.parquet has no column TEXT"),
-        ("part/2.parquet", parquet([{"URL": 1, "TEXT": "a"}]), "URL is int64, and has to be a string"),
-        ("part/2.parquet", parquet([{"URL": "x", "TEXT": "a", "WIDTH": [1]}]), "has to be a number or a string"),
+        ("part/2.parquet", parquet([{"URL": 1, "TEXT": "a"}]), "URL is int64, expected a string"),
+        ("part/2.parquet", parquet([{"URL": "x", "TEXT": "a", "WIDTH": [1]}]), "expected a number or a string"),
     ],
 )
-def test_what_cannot_be_read_is_refused_naming_the_file(shared: Dataset, name: str, content: bytes, said: str) -> None:
+def test_unreadable_file_is_refused_by_name(shared: Dataset, name: str, content: bytes, said: str) -> None:
     (Path(shared.published[0]) / name).write_bytes(content)
     with pytest.raises(SourceError, match=said):
         observe(shared)
 
 
-def test_names_that_lead_nowhere_or_are_not_clear_are_refused(shared: Dataset, tmp_path: Path) -> None:
+def test_empty_and_ambiguous_settings_are_refused(shared: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No parquet files in"):
         observe(replace(shared, published=(str(tmp_path / "none"),)))
     part = f"{shared.published[0]}/part"
@@ -203,7 +201,7 @@ def test_names_that_lead_nowhere_or_are_not_clear_are_refused(shared: Dataset, t
         observe(replace(shared, published=()))
 
 
-def test_the_graph_has_an_external_asset_in_place_of_the_csvs(
+def test_graph_has_an_external_asset_in_the_place_of_raw_csv(
     shared: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster_home"))

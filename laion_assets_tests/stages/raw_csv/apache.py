@@ -1,4 +1,4 @@
-"""A real Apache on loopback with a configuration of its own, for tests of what its directory pages say."""
+"""A real Apache on loopback with its own configuration, for tests of its directory pages."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULES = Path("/usr/lib/apache2/modules")
-"""Where Debian's package has them."""
+"""Folder of the modules in Debian's package."""
 _STARTS_S = 20.0
 _LONG_AGO = 1_630_000_000
 _CONFIGURATION = """
@@ -44,7 +44,7 @@ CustomLog {home}/access.log asked
 
 
 def apache_binary() -> str | None:
-    """Apache's program, None where it is not installed: `make apache2` does that."""
+    """Return Apache's program, None if it is not installed (`make apache2` installs it)."""
     found = shutil.which("apache2", path=f"{os.environ['PATH']}:/usr/sbin")
     return found if found and MODULES.is_dir() else None
 
@@ -67,7 +67,7 @@ class Apache:
     home: Path
 
     def asked(self) -> list[Asked]:
-        """What was asked of it until now; a request is written down when it has ended."""
+        """Return the requests so far. A request is logged when it has ended."""
         lines = (self.home / "access.log").read_text().splitlines()
         parts = (line.split(" ", 3) for line in lines)
         return [
@@ -77,21 +77,21 @@ class Apache:
 
 @contextlib.contextmanager
 def running_apache(files: dict[str, bytes], options: str, slow_kib_a_s: int = 400) -> Iterator[Apache]:
-    """Serve `files` below `/crawl/`, those in `slow/` at so many KiB/s, directory pages by these IndexOptions.
+    """Serve `files` below `/crawl/`, files in `slow/` at `slow_kib_a_s`, directory pages with these IndexOptions.
 
-    Raises RuntimeError with the error log when it does not start.
+    Raises RuntimeError with the error log if Apache does not start.
     """
     binary = apache_binary()
     assert binary is not None
     with contextlib.ExitStack() as stack:
-        # Not pytest's folder: that is its owner's alone, and Apache's workers are nobody's.
+        # Not pytest's folder, which only its owner can read: Apache's workers run as nobody.
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="apache-")))
         home.chmod(0o755)
         for path, content in files.items():
             file = home / "www" / "crawl" / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-            # Apache calls the ETag of a file of this second weak, and a weak one cannot resume a download (RFC 9110).
+            # A recent file gets a weak ETag, which cannot resume a download (RFC 9110).
             os.utime(file, (_LONG_AGO, _LONG_AGO))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

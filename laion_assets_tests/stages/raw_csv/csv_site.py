@@ -1,4 +1,4 @@
-"""A real HTTP server with a directory listing, ranges, validators and faults on demand."""
+"""A real HTTP server with directory listings, ranges, validators and faults on demand."""
 
 import re
 import threading
@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 
 @dataclass
 class Request:
-    """What a client asked."""
+    """A request that the server received."""
 
     path: str
     host: str
@@ -22,11 +22,12 @@ class Request:
 
 @dataclass
 class CsvSite:
-    """`files` by path; `cuts` cuts its next answers after so many bytes; `statuses` overrides answers, in order.
+    """A site of CSV files.
 
-    `pages` replaces listings by path (content type and body), `headers` adds to a file's own, `ranges` says whether
-    Range is honoured, `status` is that of files and pages, and `pace_s` is a pause before each 100 kB of a file. Files
-    are held back until `hold_until` were asked for at once.
+    `files` are contents by path. `cuts` are lengths after which the next responses of a path are truncated, `statuses`
+    the next statuses of a path. `pages` replaces listings by path (content type and body), `headers` adds headers to a
+    file. `ranges` enables range requests, `status` is the status of files and pages, `pace_s` a pause before each
+    100 kB of a file. Files are held back until `hold_until` requests are in progress.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -91,7 +92,7 @@ class CsvSite:
 
     @property
     def url(self) -> str:
-        """The listing's URL."""
+        """URL of the listing."""
         return f"http://{self.address}/crawl/"
 
     def bodies(self) -> list[Request]:

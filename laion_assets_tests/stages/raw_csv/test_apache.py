@@ -1,4 +1,4 @@
-"""raw_csv from a real Apache: each form of its directory pages, nothing twice, resumed by Range."""
+"""raw_csv from a real Apache: all formats of directory pages, no file fetched twice, resumption by range."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ fetch_raw_csv(dataset, Store.of(dataset), print)
 
 
 @pytest.mark.parametrize("form", list(FORMS))
-def test_the_whole_tree_comes_over_whatever_form_its_pages_have(dataset: Dataset, form: str) -> None:
+def test_whole_tree_is_fetched_with_each_format_of_directory_pages(dataset: Dataset, form: str) -> None:
     with running_apache(FILES, FORMS[form]) as apache:
         crawl = replace(dataset, source=apache.url)
         manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
@@ -61,7 +61,7 @@ def test_the_whole_tree_comes_over_whatever_form_its_pages_have(dataset: Dataset
         assert {asked.status for asked in again} <= {304}, "a file that had not changed was sent again"
 
 
-def test_a_killed_fetch_asks_apache_for_the_rest_alone(dataset: Dataset) -> None:
+def test_killed_fetch_requests_only_the_rest_from_apache(dataset: Dataset) -> None:
     files = {"slow/big.csv": b"0123456789" * 150_000, "small.csv": b"x"}
     with running_apache(files, "FancyIndexing") as apache:
         crawl = replace(dataset, source=apache.url)

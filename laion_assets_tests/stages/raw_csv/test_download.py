@@ -1,4 +1,4 @@
-"""Fetching raw_csv over real HTTP: parallel, resumed, never half published."""
+"""Fetch of raw_csv over real HTTP: parallel, resumable, committed as a whole."""
 
 import errno
 import gzip
@@ -53,7 +53,7 @@ def crawl(dataset: Dataset, site: CsvSite) -> Dataset:
 
 
 def content(dataset: Dataset) -> dict[str, bytes]:
-    """What raw_csv holds, by its manifest."""
+    """Read the files of raw_csv that its manifest lists."""
     store = Store.of(dataset)
     return {path.removeprefix("raw_csv/"): store.read_bytes(path) for path in RawCsv.of(dataset).files()}
 
@@ -68,7 +68,7 @@ def test_matching_files_below_the_listing_are_fetched_byte_for_byte(crawl: Datas
     assert not (Path(Store.of(crawl).url) / PARTIAL_FOLDER).exists()
 
 
-def test_a_rerun_with_no_change_downloads_and_publishes_nothing(crawl: Dataset, site: CsvSite) -> None:
+def test_rerun_without_changes_downloads_and_commits_nothing(crawl: Dataset, site: CsvSite) -> None:
     first = fetch_raw_csv(crawl, Store.of(crawl), quiet)
     site.requests.clear()
     assert fetch_raw_csv(crawl, Store.of(crawl), quiet) == first
@@ -77,7 +77,7 @@ def test_a_rerun_with_no_change_downloads_and_publishes_nothing(crawl: Dataset, 
     assert fetch_raw_csv(crawl, Store.of(crawl), quiet) == first
 
 
-def test_only_what_changed_or_is_new_is_fetched_again(crawl: Dataset, site: CsvSite) -> None:
+def test_only_new_and_changed_files_are_fetched(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     site.requests.clear()
     site.files["2021-01/a.csv"] = b"new"
@@ -89,11 +89,11 @@ def test_only_what_changed_or_is_new_is_fetched_again(crawl: Dataset, site: CsvS
     assert manifest.details["changes"] == {**NO_CHANGES, "new": 1, "changed": 1, "unchanged": 4}
 
 
-def test_unchanged_files_are_neither_moved_nor_read_again(crawl: Dataset, site: CsvSite) -> None:
+def test_unchanged_files_are_neither_moved_nor_read(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     old = Path(Store.of(crawl).url, "raw_csv/2021-01/a.csv")
     before, altered = old.stat(), b"A" + FILES["2021-01/a.csv"][1:]
-    old.write_bytes(altered)  # of the same size: whoever reads it sees another sha256
+    old.write_bytes(altered)  # of the same size, but with another sha256
     site.files["2022-01/a.csv"] = b"more"
     manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert (old.stat().st_ino, old.read_bytes()) == (before.st_ino, altered)
@@ -111,9 +111,7 @@ def test_files_deleted_at_the_source(crawl: Dataset, site: CsvSite, policy: str,
     changed = replace(crawl, csv=replace(crawl.csv, deleted_at_source=policy))
     said: list[str] = []
     if policy == "refuse":
-        with pytest.raises(
-            SourceError, match=r"no longer at the source: 2021-02/a/b\.csv(.|\n)*csv\.deleted_at_source"
-        ):
+        with pytest.raises(SourceError, match=r"were deleted at source: 2021-02/a/b\.csv(.|\n)*csv\.deleted_at_source"):
             fetch_raw_csv(changed, Store.of(crawl), said.append)
         assert set(content(crawl)) == TABLES
         return
@@ -131,7 +129,7 @@ def test_files_deleted_at_the_source(crawl: Dataset, site: CsvSite, policy: str,
         assert not Path(Store.of(crawl).url, "raw_csv/2021-02/a/b.csv").exists()
 
 
-def test_a_file_deleted_at_source_that_came_back_is_no_longer_flagged(crawl: Dataset, site: CsvSite) -> None:
+def test_restored_file_is_no_longer_marked_as_deleted(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     site.statuses = {"2021-01/a.csv": [410]}
     assert fetch_raw_csv(crawl, Store.of(crawl), quiet).details["deleted_at_source"]
@@ -140,11 +138,11 @@ def test_a_file_deleted_at_source_that_came_back_is_no_longer_flagged(crawl: Dat
     assert site.bodies() == []
 
 
-def test_a_file_that_became_a_folder_is_refused_and_then_mended(crawl: Dataset, site: CsvSite) -> None:
+def test_file_that_became_a_folder_is_refused_until_it_is_moved_away(crawl: Dataset, site: CsvSite) -> None:
     site.files = {"a.csv": b"file", "b.csv": b"other"}
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     site.files = {"a.csv/x.csv": b"in a folder", "b.csv": b"other"}
-    with pytest.raises(SourceError, match=r"is a folder now, or the reverse: a\.csv\. Nothing was published"):
+    with pytest.raises(SourceError, match=r"is now a folder of the source, .*: a\.csv\. Nothing was committed"):
         fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert set(content(crawl)) == {"a.csv", "b.csv"}
     Path(Store.of(crawl).url, "raw_csv/a.csv").unlink()
@@ -160,14 +158,14 @@ def test_files_of_another_source_do_not_count_as_deleted(crawl: Dataset, site: C
     assert manifest.details["deleted_at_source"] == {}
 
 
-def test_a_damaged_file_is_fetched_again(crawl: Dataset, site: CsvSite) -> None:
+def test_damaged_file_is_fetched_again(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     Path(Store.of(crawl).url, "raw_csv/2021-01/a.csv").write_bytes(b"cut")
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert content(crawl)["2021-01/a.csv"] == FILES["2021-01/a.csv"]
 
 
-def test_a_cut_connection_is_resumed_by_range(crawl: Dataset, site: CsvSite) -> None:
+def test_broken_connection_is_resumed_by_range_request(crawl: Dataset, site: CsvSite) -> None:
     site.cuts = {"2021-01/a.csv": [20_000, 10_000]}
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     asked = [(each.range, each.status, each.sent) for each in site.requests if each.path.endswith("/a.csv")]
@@ -175,10 +173,11 @@ def test_a_cut_connection_is_resumed_by_range(crawl: Dataset, site: CsvSite) -> 
     assert content(crawl)["2021-01/a.csv"] == FILES["2021-01/a.csv"]
 
 
-def test_a_file_that_changed_while_it_was_resumed_starts_again(crawl: Dataset, site: CsvSite) -> None:
+def test_file_that_changed_before_the_resumption_starts_from_the_beginning(crawl: Dataset, site: CsvSite) -> None:
     site.cuts = {"2021-01/a.csv": [10_000] * 3}
     with pytest.raises(
-        SourceError, match=r"nothing was published(.|\n)*a\.csv could not be fetched in 3 tries: \d+ of 50009 bytes"
+        SourceError,
+        match=r"Nothing was committed(.|\n)*Failed to fetch .*a\.csv in 3 tries: received \d+ of 50009 bytes",
     ):
         fetch_raw_csv(crawl, Store.of(crawl), quiet)
     site.files["2021-01/a.csv"] = b"b" * 60_000
@@ -188,7 +187,7 @@ def test_a_file_that_changed_while_it_was_resumed_starts_again(crawl: Dataset, s
     assert [request.path for request in site.bodies()] == ["/crawl/2021-01/a.csv"], "finished files were fetched again"
 
 
-def test_without_validators_a_cut_file_starts_again(crawl: Dataset, site: CsvSite) -> None:
+def test_truncated_file_without_validators_starts_from_the_beginning(crawl: Dataset, site: CsvSite) -> None:
     site.validators = False
     site.cuts = {"2021-01/a.csv": [20_000]}
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
@@ -196,8 +195,8 @@ def test_without_validators_a_cut_file_starts_again(crawl: Dataset, site: CsvSit
     assert content(crawl)["2021-01/a.csv"] == FILES["2021-01/a.csv"]
 
 
-def test_a_killed_fetch_goes_on_where_it_was(crawl: Dataset, site: CsvSite) -> None:
-    """kill -9 in the middle of a file; the next process asks for the rest alone."""
+def test_killed_fetch_resumes_by_range_request(crawl: Dataset, site: CsvSite) -> None:
+    """kill -9 in the middle of a file. The next process requests only the rest."""
     site.files = {"big.csv": b"0123456789" * 400_000, "small.csv": b"x"}
     site.pace_s = 0.05
     script = (
@@ -228,7 +227,7 @@ def test_a_killed_fetch_goes_on_where_it_was(crawl: Dataset, site: CsvSite) -> N
     assert manifest.entry("big.csv").sha256 == sha256(site.files["big.csv"]).hexdigest()
 
 
-def test_an_interrupt_ends_the_fetch_and_keeps_what_came(crawl: Dataset, site: CsvSite) -> None:
+def test_interrupt_ends_the_fetch_and_keeps_the_received_bytes(crawl: Dataset, site: CsvSite) -> None:
     site.files = {"big.csv": b"0123456789" * 400_000}
     site.pace_s = 0.05
     timer = threading.Timer(0.7, signal.raise_signal, [signal.SIGINT])
@@ -241,9 +240,7 @@ def test_an_interrupt_ends_the_fetch_and_keeps_what_came(crawl: Dataset, site: C
     assert [(request.status, request.range is None) for request in site.bodies()] == [(206, False)]
 
 
-def test_a_server_that_is_restarted_in_the_middle(
-    crawl: Dataset, site: CsvSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetch_survives_a_restart_of_the_server(crawl: Dataset, site: CsvSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.25)
     site.files = {f"{number}.csv": b"x" * 300_000 for number in range(40)}
     site.pace_s = 0.05
@@ -262,7 +259,7 @@ def test_a_server_that_is_restarted_in_the_middle(
     assert content(crawl) == site.files
 
 
-def test_a_server_that_ignores_range_sends_the_whole_again(crawl: Dataset, site: CsvSite) -> None:
+def test_file_starts_again_if_the_server_ignores_range_requests(crawl: Dataset, site: CsvSite) -> None:
     site.ranges = False
     site.cuts = {"2021-01/a.csv": [20_000]}
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
@@ -271,8 +268,8 @@ def test_a_server_that_ignores_range_sends_the_whole_again(crawl: Dataset, site:
     assert content(crawl)["2021-01/a.csv"] == FILES["2021-01/a.csv"]
 
 
-def test_content_encodings_that_nobody_asked_for(crawl: Dataset, site: CsvSite) -> None:
-    """gzip is undone, unless the file is a .gz that is only labelled so; a body in another coding costs its file."""
+def test_unrequested_content_encodings_are_decoded_or_refused(crawl: Dataset, site: CsvSite) -> None:
+    """gzip is decoded, unless the file is a .gz file. A file in another coding is left out."""
     plain, packed = b"URL|TEXT\n" * 30_000, gzip.compress(b"URL|TEXT\n" * 30_000)
     site.files = {"a.csv": packed, "b.csv.gz": packed}
     site.headers = {name: {"Content-Encoding": "x-gzip"} for name in site.files}
@@ -287,7 +284,7 @@ def test_content_encodings_that_nobody_asked_for(crawl: Dataset, site: CsvSite) 
 
 
 @pytest.mark.parametrize("label", ["UTF-8", "none", "binary", "aws-chunked", "gzip", "br", "deflate"])
-def test_labels_that_are_unknown_or_untrue_mean_nothing(crawl: Dataset, site: CsvSite, label: str) -> None:
+def test_unknown_or_false_content_encodings_are_ignored(crawl: Dataset, site: CsvSite, label: str) -> None:
     site.files = {"a.csv": b"URL|TEXT\nhttp://a.test/1|one\n"}
     site.headers = {"a.csv": {"Content-Encoding": label}}
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
@@ -303,7 +300,7 @@ def test_a_directory_page_may_be_gzipped_and_answer_203(crawl: Dataset, site: Cs
     assert content(crawl) == {"a.csv": b"one"}
 
 
-def test_a_hundred_downloads_at_once_keep_their_connections(crawl: Dataset, site: CsvSite) -> None:
+def test_hundred_parallel_downloads_reuse_their_connections(crawl: Dataset, site: CsvSite) -> None:
     site.files = {f"{number}.csv": b"x" * 1_000 for number in range(150)}
     site.hold_until = 100
     patient = replace(crawl, csv=replace(crawl.csv, timeout_s=30.0))
@@ -316,7 +313,9 @@ def test_a_hundred_downloads_at_once_keep_their_connections(crawl: Dataset, site
     assert site.most_at_once <= 5
 
 
-def test_a_full_disk_ends_the_fetch_at_once(crawl: Dataset, site: CsvSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_ends_the_fetch_without_retries(
+    crawl: Dataset, site: CsvSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(self: Download, piece: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -329,19 +328,19 @@ def test_a_full_disk_ends_the_fetch_at_once(crawl: Dataset, site: CsvSite, monke
     assert content(crawl) == {path: FILES[path] for path in TABLES}
 
 
-def test_faults_that_pass_are_tried_again_and_others_are_not(crawl: Dataset, site: CsvSite) -> None:
+def test_transient_errors_are_retried_and_permanent_ones_are_not(crawl: Dataset, site: CsvSite) -> None:
     site.statuses = {"2021-01/a.csv": [503, 429], "2021-02/": [500]}
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     site.files["2021-03/new.csv"] = b"new"
     site.statuses = {"2021-03/new.csv": [403]}
     site.requests.clear()
-    with pytest.raises(SourceError, match=r"2021-03/new\.csv answers 403"):
+    with pytest.raises(SourceError, match=r"2021-03/new\.csv: the server answered 403"):
         fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert Counter(request.status for request in site.requests)[403] == 1
     assert set(content(crawl)) == TABLES
 
 
-def test_a_listed_file_that_is_gone_is_counted(crawl: Dataset, site: CsvSite) -> None:
+def test_listed_file_that_answers_404_is_counted(crawl: Dataset, site: CsvSite) -> None:
     site.statuses = {"2021-01/a.csv": [404]}
     manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert manifest.counts.reasons == {"deleted_404": 1, "other_pattern": 1}
@@ -357,10 +356,10 @@ def test_redirects_stay_on_http(crawl: Dataset, site: CsvSite) -> None:
         site.redirects = {"/crawl/2021-01/a.csv": target}
         fetch_raw_csv(crawl, Store.of(crawl), said.append)
         assert content(crawl)["2021-01/a.csv"] == b"one"
-        assert any("kept as published: 2021-01/a.csv: unsupported_scheme" in line for line in said)
+        assert any("kept the committed file: 2021-01/a.csv: unsupported_scheme" in line for line in said)
 
 
-def test_a_file_behind_a_redirect_to_another_host_is_resumed_there_alone(crawl: Dataset, site: CsvSite) -> None:
+def test_validators_of_a_redirected_file_are_sent_to_its_host_only(crawl: Dataset, site: CsvSite) -> None:
     site.files |= {"cdn/real.csv": b"x" * 90_000}
     site.redirects = {"/crawl/2021-01/a.csv": "http://cdn.test/crawl/cdn/real.csv"}
     site.cuts = {"cdn/real.csv": [40_000]}
@@ -378,7 +377,9 @@ def test_a_file_behind_a_redirect_to_another_host_is_resumed_there_alone(crawl: 
     assert content(named)["a.csv"] == b"x" * 90_000
 
 
-def test_a_dribbling_server_is_given_up_on_time(crawl: Dataset, site: CsvSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_below_the_minimum_rate_is_aborted(
+    crawl: Dataset, site: CsvSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     send = CsvSite._send
 
     def dribble(self, handler, request, status, headers, body, cut=None) -> None:
@@ -400,14 +401,14 @@ def test_a_dribbling_server_is_given_up_on_time(crawl: Dataset, site: CsvSite, m
     assert time.monotonic() - started < 4
 
 
-def test_names_are_resolved_by_the_dataset_and_keep_their_host_header(crawl: Dataset, site: CsvSite) -> None:
+def test_resolve_setting_maps_hosts_and_keeps_the_host_header(crawl: Dataset, site: CsvSite) -> None:
     named = replace(crawl, source="http://crawl.test/crawl/", resolve={"*.test": site.address})
     fetch_raw_csv(named, Store.of(named), quiet)
     assert set(content(named)) == TABLES
     assert {request.host for request in site.requests} == {"crawl.test"}
 
 
-def test_a_local_folder_is_a_source_too(dataset: Dataset, tmp_path: Path) -> None:
+def test_local_folder_is_a_source(dataset: Dataset, tmp_path: Path) -> None:
     for path, body in FILES.items():
         (tmp_path / "in" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / path).write_bytes(body)
@@ -420,7 +421,7 @@ def test_a_local_folder_is_a_source_too(dataset: Dataset, tmp_path: Path) -> Non
     assert content(local)["2021-01/a.csv"] == b"changed"
 
 
-def test_a_store_that_is_no_local_disk_and_a_source_that_is_none(dataset: Dataset, tmp_path: Path) -> None:
+def test_source_and_root_in_a_memory_file_system(dataset: Dataset, tmp_path: Path) -> None:
     import fsspec
 
     fs = fsspec.filesystem("memory")
@@ -432,8 +433,8 @@ def test_a_store_that_is_no_local_disk_and_a_source_that_is_none(dataset: Datase
     assert fetch_raw_csv(remote, Store.of(remote), quiet) == first
 
 
-def test_an_object_store_as_source_and_root(dataset: Dataset, tmp_path: Path, object_store: str) -> None:
-    """From bucket to bucket: downloads in the making lie on this machine's disk."""
+def test_source_and_root_in_an_object_store(dataset: Dataset, tmp_path: Path, object_store: str) -> None:
+    """From bucket to bucket. Unfinished downloads are on this machine's disk."""
     import fsspec
 
     fs, base = fsspec.core.url_to_fs(f"{object_store}/{tmp_path.name}")
@@ -454,25 +455,25 @@ def test_an_object_store_as_source_and_root(dataset: Dataset, tmp_path: Path, ob
     assert first.entry("4.csv") == manifest.entry("4.csv")
 
 
-def test_a_source_without_tables_or_without_a_name_is_refused(crawl: Dataset, site: CsvSite) -> None:
+def test_source_that_is_empty_unset_or_missing_is_refused(crawl: Dataset, site: CsvSite) -> None:
     site.files = {"readme.txt": b""}
     with pytest.raises(SourceError, match=r"csv\.pattern"):
         fetch_raw_csv(crawl, Store.of(crawl), quiet)
     with pytest.raises(SettingError, match="source"):
         fetch_raw_csv(replace(crawl, source=""), Store.of(crawl), quiet)
-    with pytest.raises(SourceError, match="cannot be listed"):
+    with pytest.raises(SourceError, match="Cannot list the source /no/such/folder"):
         fetch_raw_csv(replace(crawl, source="/no/such/folder"), Store.of(crawl), quiet)
 
 
-def test_one_process_fetches_at_a_time(crawl: Dataset) -> None:
+def test_only_one_process_fetches_at_a_time(crawl: Dataset) -> None:
     other = Partials(Path(Store.of(crawl).url) / PARTIAL_FOLDER)
-    with pytest.raises(LeaseError, match="another process"):
+    with pytest.raises(LeaseError, match="Another process is fetching"):
         fetch_raw_csv(crawl, Store.of(crawl), quiet)
     other.close()
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
 
 
-def test_the_manifest_remembers_what_the_server_said(crawl: Dataset) -> None:
+def test_manifest_has_the_version_that_the_server_reported(crawl: Dataset) -> None:
     manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
     url, etag, _, size = json.loads(manifest.to_json())["details"]["origins"]["raw_csv/2021-01/a.csv"]
     assert (url, etag[0], size) == (f"{crawl.source}2021-01/a.csv", '"', 50_009)

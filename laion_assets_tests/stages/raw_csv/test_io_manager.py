@@ -1,4 +1,4 @@
-"""What the page says of a fetch."""
+"""Metadata of raw_csv in the Dagster UI."""
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.stages.raw_csv.io_manager import RawCsvIOManager

@@ -1,4 +1,4 @@
-"""Downloads in the making: what a killed process and a dead machine leave."""
+"""Unfinished downloads after a killed process and after a crash of the machine."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -12,13 +12,13 @@ from laion_assets.stages.raw_csv.transfers.partial_files import Held, Origin, Pa
 ORIGIN = Origin("http://a.test/1.csv", '"v1"', "", 10)
 
 
-def reopened(partials: Partials) -> Partials:
-    """The folder as the next process finds it."""
+def reopen(partials: Partials) -> Partials:
+    """Close the folder and open it as the next process does."""
     partials.close()
     return Partials(partials.folder)
 
 
-def test_begun_and_whole_files_outlive_their_process(tmp_path: Path) -> None:
+def test_partial_and_complete_files_survive_their_process(tmp_path: Path) -> None:
     partials = Partials(tmp_path)
     begun = partials.begin("x/1.csv", ORIGIN, '"v1"')
     begun.write(b"012")
@@ -26,7 +26,7 @@ def test_begun_and_whole_files_outlive_their_process(tmp_path: Path) -> None:
     whole = partials.begin("x/2.csv", ORIGIN, '"v1"')
     whole.write(b"0123456789")
     whole.finish(ORIGIN)
-    partials = reopened(partials)
+    partials = reopen(partials)
     assert partials.held("x/1.csv") == Held(ORIGIN, '"v1"', 5)
     assert partials.held("x/2.csv") == Held(ORIGIN, "", 10, sha256(b"0123456789").hexdigest())
     assert partials.held("x/3.csv") is None
@@ -35,7 +35,7 @@ def test_begun_and_whole_files_outlive_their_process(tmp_path: Path) -> None:
     assert rest.finish(ORIGIN) == partials.held("x/2.csv")
 
 
-def test_a_journal_that_was_cut_in_a_line_loses_that_line_alone(tmp_path: Path) -> None:
+def test_truncated_journal_loses_only_its_last_line(tmp_path: Path) -> None:
     partials = Partials(tmp_path)
     for name in ("1", "2"):
         download = partials.begin(name, ORIGIN, "")
@@ -43,15 +43,17 @@ def test_a_journal_that_was_cut_in_a_line_loses_that_line_alone(tmp_path: Path) 
         download.finish(ORIGIN)
     journal = tmp_path / "journal"
     journal.write_bytes(journal.read_bytes()[:-9])
-    partials = reopened(partials)
+    partials = reopen(partials)
     assert partials.held("1") is not None
     assert partials.held("2") is None
     partials.begin("3", ORIGIN, "").finish(ORIGIN)
-    assert reopened(partials).held("3") is not None
+    assert reopen(partials).held("3") is not None
 
 
-def test_after_a_reboot_only_what_has_its_sha256_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was in the system's cache alone may be lost or zeroes."""
+def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that were only in the system's cache may be lost or zero."""
     partials = Partials(tmp_path)
     for name in ("good", "zeroes", "begun"):
         download = partials.begin(name, ORIGIN, '"v1"')
@@ -59,15 +61,15 @@ def test_after_a_reboot_only_what_has_its_sha256_is_trusted(tmp_path: Path, monk
         if name != "begun":
             download.finish(ORIGIN)
     partials.file("zeroes").write_bytes(bytes(10))
-    assert reopened(partials).held("zeroes") is not None
+    assert reopen(partials).held("zeroes") is not None
     monkeypatch.setattr(partial, "boot_id", lambda: "another start")
-    partials = reopened(partials)
+    partials = reopen(partials)
     assert partials.held("good") is not None
     assert partials.held("zeroes") is None
     assert partials.held("begun") is None
 
 
-def test_a_file_that_is_missing_or_cut_is_not_held(tmp_path: Path) -> None:
+def test_missing_or_truncated_file_is_not_used(tmp_path: Path) -> None:
     partials = Partials(tmp_path)
     for name in ("missing", "cut"):
         download = partials.begin(name, ORIGIN, "")
@@ -78,24 +80,24 @@ def test_a_file_that_is_missing_or_cut_is_not_held(tmp_path: Path) -> None:
     assert (partials.held("missing"), partials.held("cut")) == (None, None)
 
 
-def test_no_path_names_a_file_here(tmp_path: Path) -> None:
+def test_path_of_a_listing_never_names_a_file(tmp_path: Path) -> None:
     partials = Partials(tmp_path / "in")
     partials.begin("../../out.csv", ORIGIN, "").finish(ORIGIN)
     assert partials.file("../../out.csv").parent == tmp_path / "in"
 
 
-def test_when_all_is_published_nothing_is_left(tmp_path: Path) -> None:
+def test_clear_leaves_no_files(tmp_path: Path) -> None:
     partials = Partials(tmp_path / "in")
     partials.begin("1", ORIGIN, "").finish(ORIGIN)
     partials.clear()
     assert list(tmp_path.iterdir()) == []
-    assert reopened(partials).held("1") is None
+    assert reopen(partials).held("1") is None
 
 
-def test_a_journal_that_was_removed_while_it_was_opened_is_not_the_one_to_lock(
+def test_journal_that_was_deleted_while_it_was_opened_is_not_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes would hold the folder otherwise: one by the removed journal, one by the new one."""
+    """Otherwise two processes would lock the folder: one by the deleted journal, one by the new one."""
     first, lock = Partials(tmp_path / "in"), partial.fcntl.flock
 
     def cleared_meanwhile(journal: int, operation: int) -> None:

@@ -15,8 +15,8 @@ from laion_assets_tests.stages.dedup_parquet.tables import quiet
 from laion_assets_tests.stages.raw_csv.csv_site import CsvSite
 
 
-def fetched(dataset: Dataset, place: object) -> dict[str, bytes]:
-    """What a list's files are, by their path."""
+def fetch_list(dataset: Dataset, place: object) -> dict[str, bytes]:
+    """Fetch the files of a list, and return their contents by path."""
     listed = replace(dataset, source=f"list:{place}")
     store = Store.of(dataset)
     fetch_raw_csv(listed, store, quiet)
@@ -37,7 +37,7 @@ def test_each_url_is_fetched_below_its_host(crawl: Dataset, site: CsvSite, tmp_p
         "http://b.test/crawl/1.csv", f"{site.url}3.csv#part", "http://a.test/crawl/1.csv",
     ]  # fmt: skip
     (tmp_path / "urls").write_bytes(pack("\n".join(lines).encode()))
-    assert fetched(crawl, tmp_path / "urls") == {
+    assert fetch_list(crawl, tmp_path / "urls") == {
         "a.test/crawl/1.csv": b"one",
         "a.test/crawl/a b/2.csv.gz": b"two",
         "b.test/crawl/1.csv": b"one",
@@ -45,26 +45,26 @@ def test_each_url_is_fetched_below_its_host(crawl: Dataset, site: CsvSite, tmp_p
     }
 
 
-def test_a_list_on_the_web_and_on_another_file_system(crawl: Dataset, site: CsvSite) -> None:
+def test_list_over_http_and_in_another_file_system(crawl: Dataset, site: CsvSite) -> None:
     import fsspec
 
     site.files["urls.txt"] = b"http://a.test/crawl/3.csv\n"
-    assert fetched(crawl, f"{site.url}urls.txt") == {"a.test/crawl/3.csv": b"three"}
+    assert fetch_list(crawl, f"{site.url}urls.txt") == {"a.test/crawl/3.csv": b"three"}
     fsspec.filesystem("memory").pipe_file("/lists/urls.txt", b"http://b.test/crawl/3.csv\n")
-    assert "b.test/crawl/3.csv" in fetched(crawl, "memory://lists/urls.txt")
+    assert "b.test/crawl/3.csv" in fetch_list(crawl, "memory://lists/urls.txt")
 
 
-def test_queries_and_schemes_make_files_of_their_own(crawl: Dataset, site: CsvSite, tmp_path: Path) -> None:
+def test_urls_that_differ_only_in_their_query_get_distinct_files(crawl: Dataset, site: CsvSite, tmp_path: Path) -> None:
     site.files |= {"get?f=1.csv": b"first", "get?f=2.csv": b"second", "3.csv?v=2": b"signed"}
     (tmp_path / "urls").write_text(
         "".join(f"http://a.test/crawl/{name}\n" for name in ("get?f=1.csv", "get?f=2.csv", "3.csv", "3.csv?v=2"))
     )
-    found = fetched(crawl, tmp_path / "urls")
+    found = fetch_list(crawl, tmp_path / "urls")
     assert sorted(found.values()) == [b"first", b"second", b"signed", b"three"]
     assert all(path.endswith(".csv") for path in found)
 
 
-def test_wrong_lines_are_refused_by_number_before_anything_is_fetched(
+def test_invalid_lines_are_reported_by_number_before_anything_is_fetch_list(
     crawl: Dataset, site: CsvSite, tmp_path: Path
 ) -> None:
     wrong = [
@@ -74,7 +74,7 @@ def test_wrong_lines_are_refused_by_number_before_anything_is_fetched(
     ]  # fmt: skip
     (tmp_path / "urls").write_text("\n".join(["http://a.test/crawl/1.csv", *wrong]))
     with pytest.raises(SourceError) as raised:
-        fetched(crawl, tmp_path / "urls")
+        fetch_list(crawl, tmp_path / "urls")
     message = str(raised.value)
     assert f"{len(wrong)} lines of {tmp_path}/urls" in message
     assert [f"line {number}:" in message for number in range(1, 14)] == [False, *[True] * 10, False, False]
@@ -82,17 +82,20 @@ def test_wrong_lines_are_refused_by_number_before_anything_is_fetched(
     assert site.requests == []
 
 
-def test_urls_of_other_patterns_are_counted(crawl: Dataset, tmp_path: Path) -> None:
+def test_urls_that_do_not_match_the_pattern_are_counted(crawl: Dataset, tmp_path: Path) -> None:
     (tmp_path / "urls").write_text("http://a.test/crawl/1.csv\nhttp://a.test/readme.txt\n")
     manifest = fetch_raw_csv(replace(crawl, source=f"list:{tmp_path}/urls"), Store.of(crawl), quiet)
     assert (manifest.counts.rows_in, manifest.counts.reasons) == (2, {"other_pattern": 1})
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "cannot be read"), (b"\x1f\x8bbroken", "is damaged"), (b"# nothing\n", "no file")]
+    ("content", "said"),
+    [(None, "Cannot read the list"), (b"\x1f\x8bbroken", "is damaged"), (b"# nothing\n", "No file of the source")],
 )
-def test_lists_that_are_none(crawl: Dataset, tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_missing_damaged_and_empty_lists_are_refused(
+    crawl: Dataset, tmp_path: Path, content: bytes | None, said: str
+) -> None:
     if content is not None:
         (tmp_path / "urls").write_bytes(content)
     with pytest.raises(SourceError, match=said):
-        fetched(crawl, tmp_path / "urls")
+        fetch_list(crawl, tmp_path / "urls")

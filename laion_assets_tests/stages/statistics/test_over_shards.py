@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pytest
 
 from laion_assets.stages.statistics.charts import shard_charts
-from laion_assets.stages.statistics.over_shards import SHARDS_SCHEMA, published_over_time, shard_table, spans
+from laion_assets.stages.statistics.over_shards import SHARDS_SCHEMA, shard_ranges, shard_table, throughput_over_time
 from laion_assets.store.manifest import Counts, FileEntry, Manifest
 
 
@@ -27,17 +27,17 @@ def test_every_shard_is_in_one_span_of_at_most_120(count: int) -> None:
     shards = shard_table(
         [manifest(shard, shard % 5, http_404=shard % 3, deadline=1) for shard in range(40, 40 + count)]
     )
-    found = spans(shards)
+    found = shard_ranges(shards)
     assert len(found) <= 120
-    assert [span.first for span in found] == sorted({span.first for span in found})
-    for name in ("rows", "pictures", "bytes"):
-        assert sum(getattr(span, name) for span in found) == pc.sum(shards.column(name)).as_py(), name
-    assert sum(span.reasons["http_404"] for span in found) == sum(shard % 3 for shard in range(40, 40 + count))
-    assert all(span.rows == span.pictures + span.reasons.total() for span in found)
+    assert [part.first for part in found] == sorted({part.first for part in found})
+    for name in ("rows", "images", "bytes"):
+        assert sum(getattr(part, name) for part in found) == pc.sum(shards.column(name)).as_py(), name
+    assert sum(part.reasons["http_404"] for part in found) == sum(shard % 3 for shard in range(40, 40 + count))
+    assert all(part.rows == part.images + part.reasons.total() for part in found)
 
 
 def test_shards_that_are_not_published_leave_a_gap() -> None:
-    assert [span.first for span in spans(shard_table([manifest(shard) for shard in (0, 1, 500, 1_199)]))] == [
+    assert [part.first for part in shard_ranges(shard_table([manifest(shard) for shard in (0, 1, 500, 1_199)]))] == [
         0,
         500,
         1_190,
@@ -46,7 +46,7 @@ def test_shards_that_are_not_published_leave_a_gap() -> None:
 
 def test_the_rate_over_time_adds_up_to_the_pictures_and_is_0_where_nothing_came() -> None:
     seconds = [*range(0, 200, 2), *range(3_400, 3_602, 2)]
-    found = published_over_time(shard_table([manifest(shard, 10, second) for shard, second in enumerate(seconds)]))
+    found = throughput_over_time(shard_table([manifest(shard, 10, second) for shard, second in enumerate(seconds)]))
     width_s = found[1][0] - found[0][0]
     assert len(found) == len(seconds) // 4
     assert width_s == pytest.approx(3_600 / len(found))
@@ -56,10 +56,10 @@ def test_the_rate_over_time_adds_up_to_the_pictures_and_is_0_where_nothing_came(
 
 
 def test_fewer_than_two_points_or_shards_of_one_second_are_no_plot() -> None:
-    assert published_over_time(shard_table([manifest(n, 10, n) for n in range(7)])) == []
-    assert published_over_time(shard_table([manifest(n) for n in range(100)])) == []
-    assert published_over_time(shard_table([])) == []
-    assert published_over_time(shard_table([manifest(n, 10, n) for n in range(8)])) == [(0, 40 / 3.5), (3.5, 40 / 3.5)]
+    assert throughput_over_time(shard_table([manifest(n, 10, n) for n in range(7)])) == []
+    assert throughput_over_time(shard_table([manifest(n) for n in range(100)])) == []
+    assert throughput_over_time(shard_table([])) == []
+    assert throughput_over_time(shard_table([manifest(n, 10, n) for n in range(8)])) == [(0, 40 / 3.5), (3.5, 40 / 3.5)]
 
 
 def test_a_bad_hour_is_seen_in_the_shards_it_hit() -> None:
@@ -67,7 +67,7 @@ def test_a_bad_hour_is_seen_in_the_shards_it_hit() -> None:
     shards = shard_table(
         [manifest(n, 0 if n in hit else 9, n, **({"dns_failure": 9} if n in hit else {})) for n in range(100)]
     )
-    assert [span.first for span in spans(shards) if span.reasons["dns_failure"]] == list(hit)
+    assert [part.first for part in shard_ranges(shards) if part.reasons["dns_failure"]] == list(hit)
     drawn = dict(shard_charts(shards))
     assert "dns_failure" in drawn["Failures over the shards, by reason"]
     assert all(svg.startswith("<svg") for svg in drawn.values())

@@ -1,19 +1,19 @@
-"""Making any caption safe and cheap to tokenize without changing what the model sees of it.
+"""Make any caption safe and cheap to tokenize, without changing the tokens that the model gets.
 
-CLIP's byte pair encoding takes time quadratic in the length of a word, and captions of the crawl reach 60,000
-characters, some without a space. Its context holds at most 77 tokens, so whatever lies far behind them has no effect.
+CLIP's byte pair encoding takes time quadratic in the length of a word. Captions of the crawl have up to 60,000
+characters, some without a space. The model's context holds at most 77 tokens, so text far beyond them has no effect.
 """
 
 import re
 
 MAX_CHARS = 20_000
-"""Kept of a caption: 77 tokens of the longest entry of CLIP's vocabulary (64 characters), four times over."""
+"""Maximum length of a caption: four times 77 tokens of the longest entry of CLIP's vocabulary (64 characters)."""
 MAX_WORD_CHARS = 600
-"""Kept of a run without spaces: it alone fills the context, by far."""
+"""Maximum length of a word. Such a word alone fills the context."""
 _LONG_WORD = re.compile(rf"(\S{{{MAX_WORD_CHARS}}})\S+")
 
 
-def cleaned(caption: str) -> str:
-    """The caption, cut where no token of the context can come from, with lone surrogates replaced by `?`."""
+def clean_caption(caption: str) -> str:
+    """Truncate the caption where no token of the context can come from; replace lone surrogates by `?`."""
     kept = caption[:MAX_CHARS].encode("utf-8", "replace").decode("utf-8")
     return _LONG_WORD.sub(r"\1", kept)

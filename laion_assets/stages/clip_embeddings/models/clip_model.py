@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.errors import EmbeddingError
-from laion_assets.stages.clip_embeddings.models.captions import cleaned
+from laion_assets.stages.clip_embeddings.models.captions import clean_caption
 from laion_assets.stages.clip_embeddings.models.cuda_graph import record_graph
 from laion_assets.stages.clip_embeddings.models.preprocessing import read_preprocessing
 from laion_assets.stages.clip_embeddings.models.text_tower import short_text_encoder
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _MAX_GRAPHS = 4
-"""Recorded graphs; each keeps its memory."""
+"""Maximum number of recorded graphs; each keeps its memory."""
 MIN_NORM = 1e-6
-"""A shorter vector has no direction: it counts as zero."""
+"""A vector with a smaller norm counts as zero: it has no direction."""
 
 
 class ClipModel:
-    """A loaded CLIP model; made by `load_model`. Not thread-safe but for `preprocess` and `tokenize`.
+    """A loaded CLIP model; built by `load_model`. Only `preprocess` and `tokenize` are thread-safe.
 
-    `preprocessing` is the image transform as numbers, None where its steps are unknown; `shortens` tells that captions
-    can be cut behind their longest; `cores` is the number of torch's threads, on which the last bits of sums depend.
+    `preprocessing` is the image transform as numbers, None if its steps are unknown. `shortens` is True if a batch of
+    captions can be truncated to its longest. `cores` is the number of torch's threads; the last bits of sums depend on
+    it.
     """
 
     def __init__(
@@ -61,50 +62,51 @@ class ClipModel:
         self.width = int(self.encode_texts(["a picture"]).shape[1])
 
     def preprocess(self, image: "Image.Image") -> "torch.Tensor":
-        """The image as the model wants it: (3, h, w) float32. Safe to call from many threads."""
+        """Preprocess an image for the model: (3, h, w) float32. Safe to call from many threads."""
         import torch
 
         pixels = self._preprocess(image)
         return pixels.reshape(pixels.shape[-3:]).to(torch.float32)
 
     def encode_images(self, batch: "torch.Tensor", names: Sequence[str] | None = None) -> "np.ndarray":
-        """(n, 3, h, w) float32 to (n, width) float32, rows of norm 1.
+        """Encode (n, 3, h, w) float32 images as (n, width) float32 vectors of norm 1.
 
         A batch that does not fit the GPU's memory is halved until it does, for this call and the next ones. Raises
-        EmbeddingError for vectors that are not finite or zero, naming their rows, by `names` where it is given.
+        EmbeddingError for vectors that are zero or not finite, naming their rows (by `names` if given).
         """
         return self._normalized(self.image_vectors(batch), "image", names)
 
     def encode_texts(self, texts: Sequence[str], names: Sequence[str] | None = None) -> "np.ndarray":
-        """n captions of any script and length, empty ones too, to (n, width) float32, rows of norm 1.
+        """Encode n captions as (n, width) float32 vectors of norm 1. Captions may be empty, long, and in any script.
 
-        Captions are cut at the model's context length. Raises EmbeddingError as `encode_images`.
+        Captions are truncated to the model's context length. Raises EmbeddingError like `encode_images`.
         """
         import torch
 
-        tokens = self.tokenize([cleaned(text) for text in texts])
+        tokens = self.tokenize([clean_caption(text) for text in texts])
         return self._normalized(self.text_vectors(torch.from_numpy(tokens)), "caption", names)
 
     def image_vectors(self, batch: "torch.Tensor") -> "torch.Tensor":
-        """(n, 3, h, w) preprocessed images of any float type to (n, width) float32 on the device, of any norm."""
+        """Encode (n, 3, h, w) preprocessed images of any float type: (n, width) float32 on the device, any norm."""
         return self._encode(batch, self._encode_image, "image")
 
     def text_vectors(self, tokens: "torch.Tensor") -> "torch.Tensor":
-        """(n, length) tokens, of any length where `shortens`, to (n, width) float32 on the device, of any norm."""
+        """Encode (n, length) tokens, of any length if `shortens`: (n, width) float32 on the device, any norm."""
         return self._encode(tokens, self._encode_text, "caption")
 
     def pixel_vectors(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        """(n, h, w, 3) uint8 RGB pixels on the device to (n, width) float32 on the device, of any norm.
+        """Encode (n, h, w, 3) uint8 RGB pixels on the device: (n, width) float32 on the device, any norm.
 
-        Needs `preprocessing`.
+        Requires `preprocessing`.
         """
         return self._encode(pixels, self._encode_pixels, "image")
 
     def graphed_pixel_vectors(self, rows: int, height: int, width: int) -> "Callable[[torch.Tensor], torch.Tensor]":
-        """A function like `pixel_vectors` for at most `rows` images of this size; on a GPU it is one launch.
+        """Return a function like `pixel_vectors` for at most `rows` images of this size; one launch on a GPU.
 
-        The hundreds of kernels of an encoder are recorded once as a CUDA graph: launched one by one, each waits for the
-        interpreter lock that the decoding threads share. Without the memory for it, it is `pixel_vectors` itself.
+        The hundreds of kernels of an encoder are recorded once as a CUDA graph. Launched one by one, each would wait
+        for the interpreter lock that the decoding threads share. If a graph does not fit the GPU's memory, the function
+        is `pixel_vectors` itself.
         """
         import torch
 
@@ -123,21 +125,21 @@ class ClipModel:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the model is on a GPU, whose work runs beside the thread that asks for it."""
+        """Whether the model is on a GPU, which works in parallel with the calling thread."""
         import torch
 
         return torch.device(self.device).type == "cuda"
 
     @property
     def description(self) -> dict[str, str]:
-        """What the bytes of a vector depend on besides its input."""
+        """The properties that the bytes of a vector depend on, besides its input."""
         import torch
 
         kind = torch.cuda.get_device_name(self.device) if self.on_gpu else "cpu"
         return {"model": self.identity, "precision": self.precision, "device": kind, "torch": torch.__version__}
 
     def close(self) -> None:
-        """End the processes that prepare shards and decode images."""
+        """Stop the processes that prepare shards and decode images."""
         for pool in (self.preparation, self.decoders):
             if pool is not None:
                 pool.close()
@@ -169,8 +171,8 @@ class ClipModel:
                 except torch.cuda.OutOfMemoryError as error:
                     if len(part) == 1:
                         raise EmbeddingError(
-                            f"One {noun} alone does not fit the memory of {self.device}. Free the GPU, or set "
-                            "embeddings.device to another one or cpu."
+                            f"A single {noun} does not fit into the memory of {self.device}. Free memory on the GPU, "
+                            "or set embeddings.device to another GPU or to cpu."
                         ) from error
                     self._at_once = len(part) // 2
                     torch.cuda.empty_cache()
@@ -187,16 +189,16 @@ class ClipModel:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] < MIN_NORM))
         if len(bad):
-            raise no_direction(
+            raise no_direction_error(
                 self.identity, noun, [names[row] if names else f"row {row}" for row in bad], len(vectors)
             )
         return (vectors / norms).astype(np.float32)
 
 
-def no_direction(model: str, noun: str, names: Sequence[str], rows: int) -> EmbeddingError:
-    """The error for vectors without direction: of the samples `names`, among `rows`."""
+def no_direction_error(model: str, noun: str, names: Sequence[str], rows: int) -> EmbeddingError:
+    """Return the error for vectors without direction: those of the samples `names`, among `rows`."""
     return EmbeddingError(
-        f"{model} gave a vector without direction (NaN, infinite or zero) for {len(names):,} of {rows:,} {noun}s: "
-        f"{', '.join(names[:10])}{' and more' if len(names) > 10 else ''}. Check the weights, and set "
-        "embeddings.precision to fp32 or bf16 if it is fp16."
+        f"{model} returned a vector that is zero or not finite for {len(names):,} of {rows:,} {noun}s: "
+        f"{', '.join(names[:10])}{' and more' if len(names) > 10 else ''}. Check the weights. If embeddings.precision "
+        "is fp16, set it to fp32 or bf16."
     )

@@ -1,4 +1,4 @@
-"""Recording an encoder as a CUDA graph: one launch in the place of hundreds (CUDA programming guide, CUDA Graphs)."""
+"""Record an encoder as a CUDA graph: one launch instead of hundreds (CUDA programming guide, CUDA Graphs)."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -7,15 +7,16 @@ if TYPE_CHECKING:
     import torch
 
 _WARM_UPS = 3
-"""Runs before the recording, in which libraries choose their kernels and take their memory."""
+"""Runs before the recording, in which libraries choose their kernels and allocate their memory."""
 
 
 def record_graph(
     encode: Callable[[Any], Any], shape: tuple[int, ...], device: str
 ) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """A function that encodes at most `shape[0]` rows of uint8 `shape[1:]` to float32 vectors by replaying a graph.
+    """Return a function that encodes at most `shape[0]` rows of uint8 `shape[1:]` as float32 by replaying a graph.
 
-    Rows that are not given are encoded too, as whatever lay there, and left out. Raises torch.cuda.OutOfMemoryError.
+    The graph always encodes `shape[0]` rows; vectors of rows that were not passed are dropped. Raises
+    torch.cuda.OutOfMemoryError.
     """
     import torch
 
@@ -28,7 +29,7 @@ def record_graph(
                 encode(inputs)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # Only this thread's calls are recorded: others pin memory meanwhile.
+        # Record the calls of this thread only: other threads pin memory at the same time.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             vectors = encode(inputs).float()
 

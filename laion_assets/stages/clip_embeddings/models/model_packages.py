@@ -1,4 +1,4 @@
-"""Building a CLIP model with the one package that its name asks for.
+"""Build a CLIP model with the one package that its name asks for.
 
 The names are clip-retrieval's, and so are the models: its loader, all_clip, makes the same calls.
 
@@ -74,10 +74,10 @@ def _build_with_transformers(name: str, device: str) -> PackageModel:
 
     model = CLIPModel.from_pretrained(name).to(device)
     model.encode_image, model.encode_text = model.get_image_features, model.get_text_features
-    processor = CLIPProcessor.from_pretrained(name).image_processor  # type: ignore[attr-defined]
+    processor: Any = CLIPProcessor.from_pretrained(name)
 
     def preprocess(image: "Image.Image") -> "torch.Tensor":
-        pixels: torch.Tensor = processor(image, return_tensors="pt").pixel_values
+        pixels: torch.Tensor = processor.image_processor(image, return_tensors="pt").pixel_values
         return pixels
 
     return PackageModel(model, preprocess, openai_tokenize)

@@ -1,9 +1,9 @@
 """A model's image preprocessing as numbers, so that it can run on whole batches on the model's device.
 
 CLIP models come with a torchvision transform: resize (bicubic, on the Pillow image), crop, scale to [0, 1], normalize.
-`read_preprocessing` reads its steps; `Preprocessing.apply` does the same to a batch of uint8 pixels. Torch's
-antialiased bicubic filter is Pillow's; rounding to whole levels after it gives vectors with a cosine of at least
-0.9999 to the transform's.
+`read_preprocessing` reads its steps. `Preprocessing.resize` and `normalize` do the same to a batch of uint8 pixels.
+Torch's antialiased bicubic filter is Pillow's. After rounding to whole levels, the vectors have a cosine of at least
+0.9999 with those of the transform.
 """
 
 import functools
@@ -27,8 +27,8 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width after the resize of an image of this height and width, as torchvision computes them."""
+    def resized_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width after the resize of an image of this size, as torchvision computes them."""
         if self.squash:
             return self.size, self.size
         if height <= width:
@@ -36,15 +36,15 @@ class Preprocessing:
         return int(self.size * height / width), self.size
 
     def resize(self, pixels: "torch.Tensor") -> "torch.Tensor":
-        """(n, h, w, 3) uint8 to (n, 3, size, size) of whole levels: uint8 on a CPU, float32 on a GPU."""
+        """Resize (n, h, w, 3) uint8 to (n, 3, size, size) whole levels: uint8 on a CPU, float32 on a GPU."""
         import torch
         from torch.nn import functional
 
         height, width = pixels.shape[1:3]
         levels = pixels.permute(0, 3, 1, 2)
-        target = self.resized(height, width)
+        target = self.resized_shape(height, width)
         if target != (height, width):
-            # A CPU has a fast filter for uint8, which rounds by itself; a GPU has one for floats only.
+            # On a CPU torch has a fast filter for uint8, which rounds its result. On a GPU it has one for floats only.
             on_cpu = pixels.device.type == "cpu"
             levels = functional.interpolate(
                 levels if on_cpu else levels.float(), size=target, mode=self.mode, antialias=True, align_corners=False
@@ -57,7 +57,7 @@ class Preprocessing:
         return levels[:, :, top : top + self.size, left : left + self.size]
 
     def normalize(self, levels: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
-        """(n, 3, size, size) levels of 0 to 255 to the model's input, normalized per channel, of this dtype."""
+        """Normalize (n, 3, size, size) levels of 0 to 255 per channel, as the model's input of this dtype."""
         scale, shift = _scale_and_shift(self.mean, self.std, levels.device)
         return levels.float().mul_(scale).add_(shift).to(dtype)
 
@@ -66,7 +66,7 @@ class Preprocessing:
 def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], device: "torch.device"
 ) -> "tuple[torch.Tensor, torch.Tensor]":
-    """What (level / 255 - mean) / std multiplies and adds: (1, 3, 1, 1) each, kept on the device."""
+    """Return the factor and the offset of (level / 255 - mean) / std: (1, 3, 1, 1) each, kept on the device."""
     import torch
 
     scale = [1 / (255 * deviation) for deviation in std]
@@ -75,10 +75,10 @@ def _scale_and_shift(
 
 
 def read_preprocessing(transform: Callable[[Any], Any]) -> Preprocessing | None:
-    """The steps of a model's transform; None if it has steps that are not known here.
+    """Read the steps of a model's transform; None if it has other steps than those below.
 
-    Read are torchvision's `Compose` of Resize, CenterCrop, ToTensor and Normalize around functions that convert to RGB,
-    as open_clip and OpenAI's package make it.
+    Supported is torchvision's `Compose` of Resize, CenterCrop, ToTensor and Normalize, with functions that convert to
+    RGB in between, as open_clip and OpenAI's package build it.
     """
     steps = getattr(transform, "transforms", None)
     if not isinstance(steps, list):

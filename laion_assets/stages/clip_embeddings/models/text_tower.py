@@ -1,8 +1,8 @@
-"""Encoding captions that are shorter than the model's context, where that gives the same vectors.
+"""Encode captions that are shorter than the model's context, if that gives the same vectors.
 
-In a causal text tower a token sees only the tokens before it, and CLIP takes the vector at the end-of-text token, which
-has the highest id (Radford et al. 2021, section 2.4). What is behind it has no effect, so a batch can be cut behind
-its longest caption: most captions have 10 to 30 tokens of a context of 77.
+In a causal text tower a token attends only to the tokens before it. CLIP takes the vector at the end-of-text token,
+which has the highest id (Radford et al. 2021, section 2.4). Tokens after it have no effect, so a batch can be truncated
+to its longest caption: most captions have 10 to 30 tokens, and the context has 77.
 """
 
 from collections.abc import Callable
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     import torch
 
 LENGTH_STEP = 8
-"""Cut lengths are multiples of this: few shapes, and the ones that matrix units like."""
+"""Truncated lengths are multiples of this: few shapes, and shapes that suit matrix units."""
 
 
 def caption_lengths(tokens: "np.ndarray") -> "np.ndarray":
-    """Tokens of each caption up to its end-of-text token, the one with the highest id: (n, context) to (n,)."""
+    """Count the tokens of each caption up to its end-of-text token, the highest id: (n, context) to (n,)."""
     return tokens.argmax(axis=1) + 1
 
 
-def cut_length(longest: int, context: int) -> int:
-    """The length to cut a batch to whose longest caption has `longest` tokens."""
+def truncated_length(longest: int, context: int) -> int:
+    """Return the length to truncate a batch to, if its longest caption has `longest` tokens."""
     return min(-(-longest // LENGTH_STEP) * LENGTH_STEP, context)
 
 
 def short_text_encoder(model: Any) -> "Callable[[torch.Tensor], torch.Tensor] | None":
-    """A function like `model.encode_text` that takes (n, length) tokens of any length; None where that is not exact.
+    """Return a function like `model.encode_text` for (n, length) tokens of any length; None if it would not be exact.
 
-    Exact are causal towers that are pooled at the end-of-text token: OpenAI's, open_clip's `CLIP` and `CustomTextCLIP`
-    with such a tower, and transformers' CLIP.
+    It is exact for causal towers that are pooled at the end-of-text token: OpenAI's, open_clip's `CLIP` and
+    `CustomTextCLIP` with such a tower, and transformers' CLIP.
     """
     if type(model).__module__.startswith("clip.") and hasattr(model, "build_attention_mask"):
         return _openai_encoder(model)

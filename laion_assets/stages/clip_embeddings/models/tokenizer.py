@@ -7,17 +7,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 _MAX_CACHED_WORDS = 100_000
-"""CLIP's tokenizers keep every word they ever saw; over millions of captions that memory has no end."""
+"""CLIP's tokenizers cache every word. Over millions of captions that cache grows without limit."""
 
 
 class Tokenizer:
-    """Captions to (n, context) int32 tokens; picklable where the model's own tokenizer is."""
+    """Captions to (n, context) int32 tokens; picklable if the model's own tokenizer is."""
 
     def __init__(self, tokenizer: Callable[[list[str]], Any]) -> None:
         self._tokenizer = tokenizer
 
     def __call__(self, captions: list[str]) -> "np.ndarray":
-        """Tokenize captions of at most a few thousand characters (`captions.cleaned`)."""
+        """Tokenize captions of at most `captions.MAX_CHARS` characters (`captions.clean_caption`)."""
         import numpy as np
 
         tokens = np.asarray(self._tokenizer(captions)).astype(np.int32)
@@ -34,14 +34,14 @@ class Tokenizer:
 
 
 def openai_tokenize(captions: list[str]) -> Any:
-    """OpenAI's tokenizer, which OpenAI's models and transformers' CLIP use: all_clip's own function, but picklable."""
+    """Tokenize for OpenAI's models and transformers' CLIP, as all_clip does; unlike all_clip's function, picklable."""
     import clip
 
     return clip.tokenize(captions, truncate=True)
 
 
 def _openai_tokenizer() -> Any:
-    """The tokenizer that OpenAI's `clip.tokenize` keeps, once it is loaded."""
+    """Return the tokenizer object of OpenAI's package; None before the package is imported."""
     import sys
 
     return getattr(sys.modules.get("clip.clip"), "_tokenizer", None)

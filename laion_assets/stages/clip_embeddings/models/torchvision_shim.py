@@ -1,8 +1,8 @@
 """Make `import torchvision` work beside a torch without CUDA.
 
-The torchvision wheel from PyPI has its compiled operators linked against CUDA libraries. Where they cannot be loaded,
-importing torchvision fails when it registers meta kernels for two operators that nobody declared. Declaring them first
-is enough: nothing in this project, nor in open_clip or clip-retrieval, calls them.
+The torchvision wheel from PyPI links its compiled operators against CUDA libraries. If those cannot be loaded,
+importing torchvision fails, because it registers meta kernels for two operators that were never declared. Declaring
+them before the import is enough: this project, open_clip and clip-retrieval never call them.
 """
 
 import importlib.util
@@ -14,13 +14,13 @@ _OPERATORS = (
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 _libraries: list[object] = []
-"""The declarations; torch takes them back when the object that made them is collected."""
+"""The declarations. torch removes them when the object that declared them is garbage-collected."""
 
 
 def ensure_torchvision() -> None:
     """Make torchvision importable in this process; call it before importing open_clip, clip_retrieval or torchvision.
 
-    Where torchvision's own extension loads, nothing is declared. Calling it again does nothing.
+    Declares nothing if torchvision's own extension loads. Further calls do nothing.
     """
     if "torchvision" in sys.modules or _libraries:
         return

@@ -1,4 +1,4 @@
-"""Naming a model in manifests without loading it."""
+"""Identify a model in manifests without loading it."""
 
 import hashlib
 from functools import lru_cache
@@ -13,7 +13,7 @@ _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def checkpoint_of(model: str) -> Path | None:
-    """The local weights file a model name points to, None for models named by a hub's tag."""
+    """Return the local weights file of a model name; None for models that are named by a hub's tag."""
     if model == SAMPLE_MODEL:
         return CHECKPOINT
     if model.startswith("open_clip:") and "//" in model:
@@ -25,9 +25,9 @@ def checkpoint_of(model: str) -> Path | None:
 
 
 def weights_identity(model: str) -> str:
-    """What names a model in manifests: its name, with the weights' sha256 in the place of a local path.
+    """Return a model's identity in manifests: its name, with the weights' sha256 in place of a local path.
 
-    The same weights in another folder are the same model. Raises ModelError where the file is missing.
+    The same weights in another folder are the same model. Raises ModelError if the file is missing.
     """
     checkpoint = checkpoint_of(model)
     if checkpoint is None:
@@ -42,4 +42,6 @@ def _sha256(checkpoint: Path) -> str:
         with checkpoint.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"model weights {checkpoint} cannot be read: {error.strerror}. Correct the model.") from error
+        raise ModelError(
+            f"Model weights {checkpoint} cannot be read: {error.strerror}. Correct the dataset's setting `model`."
+        ) from error

@@ -1,7 +1,7 @@
-"""Decoding in processes, for a GPU: threads share one interpreter lock, which the thread that feeds the GPU needs.
+"""Decode images in processes, for a GPU: threads share the interpreter lock, which the thread feeding the GPU needs.
 
-The pixels lie in memory that both sides map (memfd_create(2)); what is sent are offsets. The processes import numpy and
-the decoders, nothing of torch.
+The pixels are in shared memory (memfd_create(2)); only offsets are sent. The processes import numpy and the decoders,
+not torch.
 """
 
 import functools
@@ -34,15 +34,15 @@ class SharedPixels:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Images of consecutive rows of a batch, all of one tar."""
+    """Images of consecutive rows of a batch, all from one tar: (offset, size) of each."""
 
     path: Path
     identity: tuple[int, ...]
-    spans: tuple[tuple[int, int], ...]
+    ranges: tuple[tuple[int, int], ...]
 
 
 class DecoderPool:
-    """Decodes batches in `processes` processes of their own; `close` ends them."""
+    """Decodes batches in `processes` processes; `close` stops them."""
 
     def __init__(self, processes: int) -> None:
         self._pool = ProcessPoolExecutor(
@@ -53,11 +53,11 @@ class DecoderPool:
         )
         self._buffers: list[SharedPixels] = []
         self._idle: list[SharedPixels] = []
-        for _ in range(processes):  # all start now, beside other work
+        for _ in range(processes):  # start all now, in parallel with other work
             self._pool.submit(_import_decoders)
 
     def buffer(self, size: int) -> SharedPixels:
-        """Shared memory of at least `size` bytes, pinned for copies to the GPU where there is one."""
+        """Return shared memory of at least `size` bytes, pinned for copies to the GPU if there is one."""
         import torch
 
         for shared in self._idle:
@@ -69,32 +69,32 @@ class DecoderPool:
         mapped = mmap.mmap(descriptor, size)
         tensor = torch.frombuffer(mapped, dtype=torch.uint8)
         if torch.cuda.is_available():
-            torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), size, 0)  # where it fails, copies are slower
+            torch.cuda.cudart().cudaHostRegister(tensor.data_ptr(), size, 0)  # if this fails, copies are slower
         shared = SharedPixels(descriptor, size, tensor)
         self._buffers.append(shared)
         return shared
 
-    def give_back(self, shared: SharedPixels) -> None:
-        """The buffer is free for the next file."""
+    def release(self, shared: SharedPixels) -> None:
+        """Make the buffer available for the next file."""
         self._idle.append(shared)
 
     def decode(
         self, images: Sequence[ImageBytes], rows: range, shared: SharedPixels, shape: tuple[int, ...]
     ) -> "Future[tuple[list[int], list[int]]]":
-        """Decode `images[i]` into row i of the buffer, seen as (n, h, w, 3); see `decode_into`."""
+        """Decode `images[i]` into row i of the buffer, viewed as (n, h, w, 3); see `decode_into`."""
         runs: list[_Rows] = []
         for row in rows:
             image = images[row]
             span = (image.offset, image.size)
             if runs and runs[-1].path == image.tar.path:
-                runs[-1] = _Rows(runs[-1].path, runs[-1].identity, (*runs[-1].spans, span))
+                runs[-1] = _Rows(runs[-1].path, runs[-1].identity, (*runs[-1].ranges, span))
             else:
                 runs.append(_Rows(image.tar.path, image.tar.identity, (span,)))
         memory = f"/proc/{os.getpid()}/fd/{shared.descriptor}"
         return self._pool.submit(_decode, runs, rows.start, memory, shared.size, shape)
 
     def close(self) -> None:
-        """End the processes and give the memory back."""
+        """Stop the processes and free the memory."""
         import torch
 
         self._pool.shutdown(cancel_futures=True)
@@ -106,12 +106,12 @@ class DecoderPool:
 
 
 def decoder_processes(readers: int) -> int:
-    """The number of processes: one for each core, for decoding takes most of the CPU."""
+    """Return the number of processes: one per core, because decoding takes most of the CPU."""
     return max(readers, len(os.sched_getaffinity(0)))
 
 
 def _start(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
     end_with(parent)
 
 
@@ -130,7 +130,7 @@ def _decode(
     odd, undecodable = [], []
     for run in runs:
         view = memoryview(_tar(run.path, run.identity))
-        contents = [view[offset : offset + length] for offset, length in run.spans]
+        contents = [view[offset : offset + length] for offset, length in run.ranges]
         more_odd, more_undecodable = decode_into(contents, first, pixels)
         odd += more_odd
         undecodable += more_undecodable

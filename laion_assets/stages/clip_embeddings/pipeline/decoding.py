@@ -1,4 +1,4 @@
-"""Decoding images of a shard into the rows of a batch of pixels."""
+"""Decode images of a shard into the rows of a batch of pixels."""
 
 import io
 import mmap
@@ -25,13 +25,13 @@ class ImageBytes:
     size: int
 
     def view(self) -> memoryview:
-        """The encoded image, not copied. Release it before the tar is closed."""
+        """Return the encoded image without a copy. Release it before the tar is closed."""
         return memoryview(self.tar.mapped)[self.offset : self.offset + self.size]
 
 
 @dataclass(frozen=True)
 class OpenTar:
-    """A tar, mapped; `identity` tells that it is the file that was verified (`open_tar`)."""
+    """A memory-mapped tar; `identity` is that of the verified file (`open_tar`)."""
 
     path: Path
     identity: tuple[int, ...]
@@ -45,9 +45,9 @@ class OpenTar:
 
 @dataclass(frozen=True)
 class DecodedRows:
-    """What became of some rows of a batch: those not named here lie in the batch's pixels.
+    """Rows of a batch that are not in the batch's pixels.
 
-    `odd` are images of another size than the batch's, as the model's own transform makes them: (3, size, size) float32.
+    `odd` are images of another size than the batch, after the model's own transform: (3, size, size) float32.
     """
 
     odd: "list[tuple[int, torch.Tensor]]"
@@ -55,14 +55,14 @@ class DecodedRows:
 
 
 def image_shape(images: Sequence[ImageBytes]) -> tuple[int, int] | None:
-    """Height and width of the first of a few images that has a readable header."""
+    """Return height and width of the first of a few images with a readable header."""
     from PIL import Image
 
     for image in images[:8]:
         try:
             with Image.open(io.BytesIO(image.view())) as opened:
                 return opened.height, opened.width
-        except Exception:  # noqa: S112  (Pillow raises many kinds; the decoder decides about this image later)
+        except Exception:  # noqa: S112  (Pillow raises many kinds; this image is decoded later)
             continue
     return None
 
@@ -73,7 +73,7 @@ def decode_rows(
     pixels: "np.ndarray | None",
     transform: "Callable[[Any], torch.Tensor]",
 ) -> DecodedRows:
-    """Decode `images[i]` into `pixels[i]`, (n, h, w, 3) uint8 RGB, for i in `rows`; all are odd without `pixels`."""
+    """Decode `images[i]` into `pixels[i]`, (n, h, w, 3) uint8 RGB, for i in `rows`; without `pixels` all are odd."""
     odd, undecodable = list(rows), list[int]()
     if pixels is not None:
         odd, undecodable = decode_into([images[row].view() for row in rows], rows.start, pixels)
@@ -95,10 +95,10 @@ def transform_rows(
 
 
 def decode_into(contents: Sequence[memoryview], first: int, pixels: "np.ndarray") -> tuple[list[int], list[int]]:
-    """Decode into the rows of `pixels` from `first` on; the rows of another size, and those that do not decode.
+    """Decode into the rows of `pixels` from `first` on; return the rows of another size and the undecodable rows.
 
-    JPEGs are decoded by libjpeg-turbo straight into place. What it refuses and other formats go through Pillow, whose
-    verdict on a damaged image counts.
+    libjpeg-turbo decodes JPEGs directly into place. Pillow decodes other formats and what libjpeg-turbo refuses; an
+    image that Pillow refuses is undecodable.
     """
     import numpy as np
     import simplejpeg
@@ -122,7 +122,7 @@ def decode_into(contents: Sequence[memoryview], first: int, pixels: "np.ndarray"
 
 
 def decode_image(content: bytes | memoryview) -> Any:
-    """The RGB Pillow image, fully decoded; None where the bytes do not decode."""
+    """Decode an image: an RGB Pillow image, or None if the bytes do not decode."""
     from PIL import Image
 
     try:

@@ -1,6 +1,6 @@
-"""Writing the three files of an embedding partition, group by group, in a thread of its own.
+"""Write the three files of an embedding partition, group by group, in a separate thread.
 
-Row i of `img_emb`, `text_emb` and `metadata` is the same sample; samples that are not kept are in none of them.
+Row i of `img_emb`, `text_emb` and `metadata` is the same sample; samples that are dropped are in none of them.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IntegrityError
-from laion_assets.stages.clip_embeddings.embedding_file import VectorWriter
 from laion_assets.stages.clip_embeddings.metadata_file import MetadataWriter
 from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import PreparedShard
+from laion_assets.tables.vector_file import VectorWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +30,7 @@ class EmbeddingWriter:
         self._first: PreparedShard | None = None
 
     def append(self, shards: Sequence[PreparedShard], vectors: GroupVectors) -> None:
-        """Append the kept rows of a group. Raises IntegrityError if its shards have other columns than the others."""
+        """Append the kept rows of a group. Raises IntegrityError if a shard has other columns than the first one."""
         kept = vectors.kept
         self._images.append(vectors.images[kept])
         self._texts.append(vectors.texts[kept])
@@ -47,9 +47,9 @@ class EmbeddingWriter:
         ours, first = _columns(shard.table), _columns(self._first.table)
         if ours != first:
             raise IntegrityError(
-                f"Shard {self._layout.shard_key(shard.shard)} has other columns than shard "
-                f"{self._layout.shard_key(self._first.shard)} ({', '.join(map(str, ours))}; and "
-                f"{', '.join(map(str, first))}): they were made with other settings. Materialize the older one again."
+                f"Shards {self._layout.shard_key(shard.shard)} and {self._layout.shard_key(self._first.shard)} have "
+                f"different columns ({', '.join(map(str, ours))}; and {', '.join(map(str, first))}): they were built "
+                "with different settings. Materialize the older one again."
             )
 
     def __enter__(self) -> "EmbeddingWriter":

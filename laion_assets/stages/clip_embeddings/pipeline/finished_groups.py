@@ -1,8 +1,8 @@
-"""Groups of vectors that need not be encoded again: those a killed run finished, and those of the committed file.
+"""Groups of vectors that are reused: those that a killed run finished, and those of the committed file.
 
-    partial/clip_embeddings/KEY/DIGEST.npz     a finished group of a file that is not; removed when that is committed
+    partial/clip_embeddings/KEY/DIGEST.npz     a finished group of an unfinished file; removed when it is committed
 
-They are kept on a local disk only: an object store would take and give each vector twice.
+They are stored on a local disk only: on an object store each vector would be transferred twice more.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.layout import EmbeddingNumber, Layout
 from laion_assets.errors import EmbeddingError
-from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
 from laion_assets.stages.clip_embeddings.metadata_file import SIMILARITY
 from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors
 from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
+from laion_assets.tables.vector_file import open_vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,12 +32,12 @@ class FinishedGroups:
     """The finished groups of one embedding file, by `group_digest`."""
 
     def __init__(self, store: Store, layout: Layout, embedding: EmbeddingNumber, committed: Manifest | None) -> None:
-        """`committed` is the manifest of the file that is to be replaced, if its files agree with it."""
+        """Find the groups; `committed` is the manifest of the file to replace, if its files agree with it."""
         self._folder = store.local_path(f"partial/{CLIP_EMBEDDINGS}/{layout.embedding_key(embedding)}")
         self._committed = _CommittedGroups(store, layout, embedding, committed)
 
     def get(self, digest: str) -> GroupVectors | None:
-        """The vectors of a group, None if it is not finished."""
+        """Return the vectors of a group, None if it is not finished."""
         if self._folder is not None:
             with contextlib.suppress(FileNotFoundError):
                 vectors = GroupVectors.from_bytes(self._path(digest).read_bytes())
@@ -46,7 +46,7 @@ class FinishedGroups:
         return self._committed.get(digest)
 
     def put(self, digest: str, vectors: GroupVectors) -> None:
-        """Keep a group until the file is committed: a reader sees all of it or nothing."""
+        """Store a group until the file is committed, atomically."""
         if self._folder is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class FinishedGroups:
         os.replace(temporary, self._path(digest))
 
     def clear(self) -> None:
-        """Remove what was kept; the file is committed."""
+        """Remove the stored groups after the file is committed."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -68,7 +68,7 @@ class FinishedGroups:
 
 
 class _CommittedGroups:
-    """Groups of the committed file; those that lost a row are not offered, for the file does not say which."""
+    """Groups of the committed file, except those with dropped rows: the file does not say which rows they were."""
 
     def __init__(self, store: Store, layout: Layout, embedding: EmbeddingNumber, manifest: Manifest | None) -> None:
         paths = [store.local_path(ClipEmbeddings.path(layout, embedding, kind)) for kind in _KINDS]
@@ -100,5 +100,5 @@ class _CommittedGroups:
 
 
 def describe_group(digest: str, shards: Sequence[str], vectors: GroupVectors) -> dict[str, Any]:
-    """A group as the manifest's details name it."""
+    """Describe a group for the details of the manifest."""
     return {"digest": digest, "shards": list(shards), "rows": len(vectors.kept), "kept": int(vectors.kept.sum())}

@@ -1,7 +1,7 @@
-"""Encoding one group of samples on the model's device, without waiting for the device.
+"""Encode one group of samples on the model's device, without waiting for the device.
 
 Captions are encoded first, sorted by their number of tokens, so that short ones are not padded to the length of the
-longest of the group. Image batches follow as they are decoded. Vectors stay on the device until the group is done.
+longest. Image batches follow as they are decoded. Vectors stay on the device until the group is done.
 """
 
 import time
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from laion_assets.stages.clip_embeddings.models.clip_model import MIN_NORM, ClipModel
-from laion_assets.stages.clip_embeddings.models.text_tower import caption_lengths, cut_length
+from laion_assets.stages.clip_embeddings.models.text_tower import caption_lengths, truncated_length
 from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors
 from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import PixelBatch
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 
 _CAPTIONS_PER_IMAGE = 4
-"""Captions encoded at once, in image batches: a caption takes a fraction of an image's memory and time."""
+"""Captions per batch, in image batches: a caption takes a fraction of an image's memory and time."""
 
 
 @dataclass
 class DeviceSeconds:
-    """Seconds the device spent copying pixels in, and encoding."""
+    """Seconds that the device spent on copying pixels to it and on encoding."""
 
     copy: float = 0.0
     encode: float = 0.0
 
 
 class GroupEncoder:
-    """Encodes the samples of one group; `finish` gives their vectors.
+    """Encodes the samples of one group; `finish` returns their vectors.
 
-    On a GPU, copies run in a stream of their own beside the encoder, and no call waits for the device but `finish`'s
-    result.
+    On a GPU, copies run in a separate stream in parallel with the encoder. Only the result of `finish` waits for the
+    device.
     """
 
     def __init__(self, model: ClipModel, rows: int, seconds: DeviceSeconds) -> None:
@@ -61,12 +61,12 @@ class GroupEncoder:
             part = slice(start, start + batch_size * _CAPTIONS_PER_IMAGE)
             length = tokens.shape[1]
             if lengths is not None:
-                length = cut_length(int(lengths[order[part][-1]]), length)
+                length = truncated_length(int(lengths[order[part][-1]]), length)
             with self._timing("encode"):
                 self._texts[rows[part]] = self._model.text_vectors(ordered[part, :length])
 
     def add_images(self, batch: PixelBatch) -> Callable[[], None]:
-        """Encode a batch of images; the function returned waits until its pixels may be overwritten."""
+        """Encode a batch of images; the returned function waits until its pixels may be overwritten."""
         import torch
 
         start, rows = batch.request.start, len(batch.request.images)
@@ -84,7 +84,7 @@ class GroupEncoder:
         return copied
 
     def finish(self) -> Callable[[], GroupVectors]:
-        """Normalize the vectors and take them to the host; the function returned waits for them."""
+        """Normalize the vectors and copy them to the host; the returned function waits for them."""
         import torch
 
         with torch.inference_mode(), self._timing("encode"):
@@ -117,7 +117,7 @@ class GroupEncoder:
         return wait
 
     def _send(self, array: "np.ndarray") -> "torch.Tensor":
-        """An array on the device, copied there without waiting for the work that is queued."""
+        """Copy an array to the device without waiting for queued work."""
         import torch
 
         host = torch.from_numpy(array)
@@ -157,7 +157,7 @@ class GroupEncoder:
 
 
 class _Timing:
-    """Counts the seconds that the device spends on what is called inside: by events on a GPU, by the clock on a CPU."""
+    """Counts the seconds that the device spends on the calls inside: with events on a GPU, the clock on a CPU."""
 
     def __init__(self, encoder: GroupEncoder, what: str) -> None:
         self._encoder = encoder

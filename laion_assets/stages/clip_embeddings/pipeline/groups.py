@@ -1,8 +1,8 @@
-"""Groups of shards: the unit that is encoded as a whole, kept by a killed run, and used again when its shards stay.
+"""Groups of shards: the unit that is encoded as a whole, survives a killed run, and is reused while unchanged.
 
-A group is one shard where shards are larger than a batch, and as many shards as fill a batch where they are smaller.
-Which shards form a group follows from the layout and the batch size alone, and the vectors of a group from its shards
-alone. So a run that was killed and one that was not, and a file in which one shard changed, end in the same bytes.
+A group is one shard if shards are larger than a batch, otherwise as many shards as fill a batch. The layout and the
+batch size alone decide which shards form a group, and the shards of a group alone decide its vectors. So the bytes are
+the same whether a run was killed or not, and whether the whole file or one changed shard was encoded.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _FORMAT = 1
-"""Raised when the same shards and settings would give other vectors."""
+"""Increased when the same shards and settings would give other vectors."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class GroupVectors:
     undecodable: "np.ndarray"
 
     def to_bytes(self) -> bytes:
-        """The vectors as an npz archive, which carries a CRC of each array."""
+        """Return the vectors as an npz archive, which has a CRC of each array."""
         import numpy as np
 
         buffer = io.BytesIO()
@@ -47,7 +47,7 @@ class GroupVectors:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "GroupVectors | None":
-        """The vectors from an npz archive; None if it is damaged."""
+        """Read the vectors from an npz archive; None if it is damaged."""
         import numpy as np
 
         try:
@@ -61,13 +61,13 @@ _ARRAYS = ("images", "texts", "similarity", "kept", "undecodable")
 
 
 def groups_of(layout: Layout, shards: Sequence[ShardNumber], batch_size: int) -> list[tuple[ShardNumber, ...]]:
-    """The groups of an embedding file's shards, in order."""
+    """Split the shards of an embedding file into groups, in order."""
     at_once = max(1, batch_size // layout.rows_per_shard)
     return [tuple(shards[start : start + at_once]) for start in range(0, len(shards), at_once)]
 
 
 def group_digest(manifests: Sequence[Manifest], encoder: dict[str, object]) -> str:
-    """What the vectors of a group depend on: its shards' tars, and the encoder (model, device, precision, batch)."""
+    """Digest everything that a group's vectors depend on: its tars, and model, device, precision and batch size."""
     tars = [manifest.entry(".tar").sha256 for manifest in manifests]
     described = json.dumps([_FORMAT, tars, encoder], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:32]

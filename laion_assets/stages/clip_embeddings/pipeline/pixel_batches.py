@@ -1,7 +1,7 @@
-"""Batches of pixels, decoded ahead of the encoder in order, in a few reused host buffers.
+"""Batches of pixels, decoded in order ahead of the encoder, in a few reused host buffers.
 
 The buffers bound the memory: BUFFERS of at most BUFFER_BYTES each. For a GPU they are pinned and shared with the
-processes that decode, so that a copy to the device runs beside the encoder.
+decoder processes, so that copies to the device run in parallel with the encoder.
 """
 
 import os
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     import torch
 
 BUFFERS = 3
-"""Batches decoded, being decoded or being copied at once."""
+"""Number of batches that are decoded, being decoded or being copied at the same time."""
 BUFFER_BYTES = 128 << 20
-"""Most pixels of a batch; batches of larger images have fewer rows."""
+"""Maximum bytes of pixels of a batch; batches of larger images have fewer rows."""
 _ROWS_PER_TASK = 32
 
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """The images of one batch, and where its first row lies in its group.
+    """The images of one batch, and the position of its first row in its group.
 
-    `shape` is (height, width) of most of them, `most` the most rows of a batch of that shape.
+    `shape` is (height, width) of most images, `most` the maximum number of rows of a batch of that shape.
     """
 
     group: Any
@@ -57,10 +57,10 @@ class PixelBatch:
     buffer: Any = None
 
 
-def cut_batches(group: Any, images: list[ImageBytes], batch_size: int) -> Iterator[BatchRequest]:
-    """The batches of a group of images: of equal sizes, give or take one, at most `batch_size` and BUFFER_BYTES.
+def split_batches(group: Any, images: list[ImageBytes], batch_size: int) -> Iterator[BatchRequest]:
+    """Split a group of images into batches of nearly equal size, of at most `batch_size` images and BUFFER_BYTES.
 
-    Where they are cut depends on the group alone, so that a rerun gives the same bytes.
+    The split depends only on the group, so that a rerun gives the same bytes.
     """
     shape = image_shape(images)
     most = batch_size if shape is None else max(1, min(batch_size, BUFFER_BYTES // (shape[0] * shape[1] * 3)))
@@ -71,7 +71,7 @@ def cut_batches(group: Any, images: list[ImageBytes], batch_size: int) -> Iterat
 
 
 class PixelBatches:
-    """Decodes batches in `threads` threads, or in processes; a context manager that ends the threads."""
+    """Decodes batches in `threads` threads, or in processes. A context manager that stops the threads."""
 
     def __init__(
         self,
@@ -81,10 +81,11 @@ class PixelBatches:
         cores: int,
         pool: DecoderPool | None = None,
     ) -> None:
-        """`whole`: images of a batch's common size are decoded into its pixels; else each goes through `transform`.
+        """Start the threads.
 
-        `cores` are the threads that torch works in outside of the decoders. With a `pool`, its processes decode, and
-        the threads wait for them.
+        With `whole`, images of a batch's common size are decoded into its pixels; otherwise each image goes through
+        `transform`. `cores` is the number of torch's threads outside of the decoders. With a `pool`, its processes
+        decode, and the threads wait for them.
         """
         self._transform = transform
         self._whole = whole
@@ -92,12 +93,12 @@ class PixelBatches:
         self._free: deque[Any] = deque([None] * BUFFERS)
         self._returned: deque[tuple[Any, Callable[[], None]]] = deque()
         self._shared: list[SharedPixels] = []
-        self._pool = _decoders(threads, cores)
+        self._pool = _start_decoders(threads, cores)
         self.waited_s = 0.0
         self.waited_for_device_s = 0.0
 
     def decode(self, requests: Iterable[BatchRequest]) -> Iterator[PixelBatch]:
-        """A batch for each request, in order. Give its buffer back by `release` before asking for many more."""
+        """Yield a batch for each request, in order. Call `release` for a batch before requesting many more."""
         ahead: deque[tuple[PixelBatch, list[Future[DecodedRows]]]] = deque()
         requests = iter(requests)
         request = next(requests, None)
@@ -115,15 +116,15 @@ class PixelBatches:
             yield batch
 
     def release(self, batch: PixelBatch, wait: Callable[[], None]) -> None:
-        """The batch's pixels are free once `wait` returns, which is called when another batch needs them."""
+        """Free the batch's pixels once `wait` returns; `wait` is called when another batch needs them."""
         self._returned.append((batch.buffer, wait))
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)
         if self._processes is not None:
             for shared in self._shared:
-                self._processes.give_back(shared)
+                self._processes.release(shared)
             self._shared = []
 
     def __enter__(self) -> "PixelBatches":
@@ -178,16 +179,16 @@ def _memory(buffer: Any) -> "torch.Tensor":
 _NONE_FREE = object()
 
 
-def decode_threads(asked: int) -> int:
-    """The number of threads to decode with: as many as were asked for, or one a core for 0."""
-    return asked or len(os.sched_getaffinity(0))
+def decode_threads(requested: int) -> int:
+    """Return the number of threads that decode: the requested number, or one per core for 0."""
+    return requested or len(os.sched_getaffinity(0))
 
 
-def _decoders(threads: int, cores: int) -> ThreadPoolExecutor:
-    """Started threads in which torch works alone: else each would start as many threads as there are cores.
+def _start_decoders(threads: int, cores: int) -> ThreadPoolExecutor:
+    """Start threads in which torch uses one thread each; otherwise each would start as many threads as there are cores.
 
-    The number of torch's threads is partly the calling thread's and partly the process's. So all set theirs before this
-    thread sets the process's back, and the encoder's sums are made in the same order in every run.
+    The number of torch's threads belongs partly to the calling thread and partly to the process. So all threads set
+    theirs before this thread restores the process's number; the encoder's sums then have the same order in every run.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The groups of an embedding file on their way through the pipeline, in order."""
+"""The groups of an embedding file as they pass through the pipeline, in order."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
 from laion_assets.stages.clip_embeddings.pipeline.decoding import ImageBytes, OpenTar
 from laion_assets.stages.clip_embeddings.pipeline.group_encoder import DeviceSeconds, GroupEncoder
 from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors
-from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import BatchRequest, PixelBatch, cut_batches
+from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import BatchRequest, PixelBatch, split_batches
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import PreparedShard
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ShardGroup:
-    """A group: its shards, once they are prepared, and the way to its vectors, once all its batches are encoded."""
+    """A group: its shards once they are prepared, and `result` once all its batches are encoded."""
 
     digest: str
     known: GroupVectors | None
@@ -36,7 +36,7 @@ class ShardGroup:
         return [key for shard in self.shards for key in shard.keys]
 
     def requests(self, model: ClipModel, batch_size: int) -> list[BatchRequest]:
-        """The batches to decode: none for a group that is known or empty, whose `result` is set here."""
+        """Return the batches to decode. A group that is known or empty has none; this sets its `result`."""
         rows = sum(len(shard.keys) for shard in self.shards)
         known = self.known
         if known is not None and len(known.kept) == rows:
@@ -46,7 +46,7 @@ class ShardGroup:
             self.result = lambda: _empty(model.width)
             return []
         images = [image for shard in self.shards for image in self._images(shard)]
-        requests = list(cut_batches(self, images, batch_size))
+        requests = list(split_batches(self, images, batch_size))
         self.batches_left = len(requests)
         return requests
 
@@ -63,7 +63,7 @@ class ShardGroup:
         return copied
 
     def close(self) -> None:
-        """Let the tars go, and remove those that are copies."""
+        """Close the tars and remove those that are copies."""
         for tar in self._tars:
             tar.mapped.close()
         self._tars = []
@@ -81,37 +81,37 @@ class ShardGroup:
 
 
 class PreparedGroups:
-    """Takes groups from the shards that are being prepared, and keeps them in order until they are written."""
+    """Forms groups from the shards that are being prepared, and keeps them in order until they are written."""
 
     def __init__(
         self, groups: Sequence[tuple[ShardGroup, int]], prepared: "Iterator[Future[PreparedShard]]", model: ClipModel
     ) -> None:
-        """`groups` come with their number of shards; `prepared` are all their shards, in order."""
+        """Take `groups` with their number of shards each, and `prepared`, all their shards in order."""
         self._groups = groups
         self._prepared = prepared
         self._model = model
-        self._begun: list[ShardGroup] = []
+        self._started_groups: list[ShardGroup] = []
         self.waited_s = 0.0
 
     def requests(self, batch_size: int) -> Iterator[BatchRequest]:
-        """The batches of all groups, in order."""
+        """Yield the batches of all groups, in order."""
         for group, shards in self._groups:
             started = time.perf_counter()
             group.shards = [next(self._prepared).result() for _ in range(shards)]
             self.waited_s += time.perf_counter() - started
-            self._begun.append(group)
+            self._started_groups.append(group)
             yield from group.requests(self._model, batch_size)
 
     def take_done(self) -> Iterator[ShardGroup]:
-        """The groups at the head of the order whose vectors are on their way; each is given once."""
-        while self._begun and self._begun[0].result is not None:
-            yield self._begun.pop(0)
+        """Yield the leading groups that are encoded, each once, in order."""
+        while self._started_groups and self._started_groups[0].result is not None:
+            yield self._started_groups.pop(0)
 
     def close(self) -> None:
-        """Stop preparing, and let go of what was not taken."""
-        with suppress(RuntimeError):  # a generator that is running in this moment
+        """Stop preparing shards and close the groups that were not taken."""
+        with suppress(RuntimeError):  # the generator is running
             self._prepared.close()  # type: ignore[attr-defined]
-        for group in self._begun:
+        for group in self._started_groups:
             group.close()
 
 

@@ -1,1 +1,1 @@
-"""Readers of CSV and parquet files: every record is a row or a counted reason."""
+"""Readers of CSV and parquet files. Every record becomes a row or a counted reason."""

@@ -1,32 +1,32 @@
-"""The bytes of a CSV file in blocks of bounded size, gzip undone as far as it is sound."""
+"""The bytes of a CSV file in blocks of bounded size. gzip is decoded up to the first damage."""
 
 import zlib
 from collections.abc import Iterator
 from typing import IO
 
-from laion_assets.stages.dedup_parquet.rows.reasons import Reason
+from laion_assets.tables.row_reasons import Reason
 from laion_assets.tables.table_limits import TableLimits
 
 BLOCK_BYTES = 4 << 20
-"""Bytes handed on at once; more than twice the longest record."""
+"""Size of a block: more than twice the longest record."""
 _READ_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 31
 
 
 class BrokenGzipError(Exception):
-    """The rest of a gzip stream is not read; raised after everything sound before it was given."""
+    """The rest of a gzip stream cannot be read. Raised after all bytes before the damage."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(str(reason))
         self.reason = reason
 
 
-def blocks(file: IO[bytes], limits: TableLimits) -> Iterator[bytes]:
-    """The file's content in blocks of at most about `BLOCK_BYTES`. gzip is known by its first bytes, not by its name.
+def read_blocks(file: IO[bytes], limits: TableLimits) -> Iterator[bytes]:
+    """Yield the file's content in blocks of about `BLOCK_BYTES`. gzip is recognised by its first bytes, not by name.
 
-    Raises BrokenGzipError at the end of what can be read of a truncated or corrupt stream, and of a stream that expands
-    beyond the limits. RFC 1952: members may follow each other, and zero bytes may pad the end.
+    Raises BrokenGzipError after the readable part of a truncated or corrupt stream, and for a stream that expands
+    beyond the limits. By RFC 1952, a stream has one or more members; zero bytes may follow the last one.
     """
     head = file.read(len(_GZIP_MAGIC))
     if head != _GZIP_MAGIC:
@@ -78,6 +78,6 @@ def _gunzip(data: bytes, file: IO[bytes], limits: TableLimits) -> Iterator[bytes
         if not data:
             data = file.read(_READ_BYTES)
             stored += len(data)
-        # With nothing left to read, zlib may still hold sound output: ask until it gives no more.
+        # At the end of the file, zlib may still hold output: go on until it returns none.
         if not data and not piece:
             raise BrokenGzipError(Reason.TRUNCATED_GZIP)

@@ -1,7 +1,7 @@
-"""The lines of a block of CSV, and the fields of those that are simple, found with vector code.
+"""Vectorised search for the lines of a CSV block, and for the fields of its simple lines.
 
-A simple line is one that `csv_quotes.parse_record` would read as one record of the right number of fields: each field
-holds no quote, or starts and ends with one and holds others only in pairs. A test compares the two on random lines.
+`csv_quotes.parse_record` reads a simple line as one record with the right number of fields: each field has no quotes,
+or starts and ends with one and has others only in pairs. A test compares both implementations on random lines.
 """
 
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from laion_assets.stages.dedup_parquet.rows.reasons import Reason
+from laion_assets.tables.row_reasons import Reason
 
 MAX_LINES = 1 << 16
-"""Lines that are taken apart at once: a block of very short lines would need a thousand times its own memory."""
+"""Maximum number of lines split at once. A block of very short lines would need a thousand times its own memory."""
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 _UTF8 = (
     r"\A(?:[\x01-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
     r"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*\z"
 )
-"""Bytes that are UTF-8 without NUL (Unicode, table 3-7), for a regular expression over bytes."""
+"""Regular expression over bytes for UTF-8 without NUL (Unicode, table 3-7)."""
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Whole lines of a block: where each starts, ends (without its line end) and stops (at its newline)."""
+    """Complete lines of a block: positions of the starts, of the ends (before the line end) and of the newlines."""
 
     data: bytes
     content: np.ndarray
@@ -35,7 +35,7 @@ class Lines:
 
     @classmethod
     def of(cls, data: bytes, final: bool) -> "Lines":
-        """The lines that `data` holds to their end, at most MAX_LINES; with `final` the last one needs no newline."""
+        """Find the complete lines of `data`, at most MAX_LINES. With `final` the last one needs no newline."""
         content = np.frombuffer(data, np.uint8)
         stops = np.flatnonzero(content == _NEWLINE)
         if final and len(data) and (not len(stops) or stops[-1] != len(data) - 1):
@@ -49,30 +49,30 @@ class Lines:
 
     @property
     def end(self) -> int:
-        """Bytes of the block that belong to whole lines."""
+        """Number of bytes of the complete lines."""
         return len(self.content)
 
     def raw(self, line: int) -> bytes:
-        """A line without its end."""
+        """Return a line without its line end."""
         return self.data[int(self.starts[line]) : int(self.ends[line])]
 
-    def at(self, places: np.ndarray) -> np.ndarray:
-        """The lines, in order and each once, in which these sorted byte positions lie."""
+    def containing(self, places: np.ndarray) -> np.ndarray:
+        """Return the numbers of the lines that contain these sorted byte positions, in order, without duplicates."""
         found = np.searchsorted(self.starts, places, side="right") - 1
         return found[np.append(True, found[1:] != found[:-1])] if len(found) else found
 
-    def unreadable(self) -> dict[int, Reason]:
-        """Lines that are no text, and why."""
-        # NUL and the bytes of characters beyond ASCII, in one comparison: as signed numbers they are 0 and less.
-        other = self.at(np.flatnonzero(self.content.view(np.int8) <= 0))
+    def find_text_faults(self) -> dict[int, Reason]:
+        """Find the lines that are not valid text, with the reason of each."""
+        # NUL and the bytes of non-ASCII characters in one comparison: as signed numbers they are <= 0.
+        other = self.containing(np.flatnonzero(self.content.view(np.int8) <= 0))
         if not len(other):
             return {}
         fine = pc.match_substring_regex(self._bytes(self.starts[other], self.ends[other]), _UTF8)
         bad = other[~fine.to_numpy(zero_copy_only=False)]
-        return {line: why for line in bad.tolist() if (why := unreadable(self.raw(line)))}
+        return {line: why for line in bad.tolist() if (why := find_text_fault(self.raw(line)))}
 
     def array(self, starts: np.ndarray, ends: np.ndarray) -> pa.StringArray:
-        """The n pieces [start, end) of the block, (n,) each, in order and apart: an array of their own."""
+        """Copy n pieces [start, end) of the block, in order and not overlapping, into an array. (n,) each."""
         return self._bytes(starts, ends).view(pa.string())
 
     def _bytes(self, starts: np.ndarray, ends: np.ndarray) -> pa.BinaryArray:
@@ -83,8 +83,8 @@ class Lines:
         return both.take(pa.array(np.arange(0, len(edges), 2, dtype=np.int32)))
 
 
-def unreadable(raw: bytes) -> Reason | None:
-    """Why a record is no text: UTF-8 as Unicode defines it, without surrogates and overlong forms, without NUL."""
+def find_text_fault(raw: bytes) -> Reason | None:
+    """Return the reason why a record is not valid text (UTF-8 without surrogates, overlong forms and NUL), or None."""
     try:
         raw.decode()
     except UnicodeDecodeError:
@@ -94,7 +94,7 @@ def unreadable(raw: bytes) -> Reason | None:
 
 @dataclass(frozen=True)
 class LineFields:
-    """Where the fields of n lines lie; `quoted` and `simple` are (n,) bool: whether a line has quotes, is simple."""
+    """Fields of n lines. `quoted` and `simple` are (n,) bool: whether a line has quotes, and whether it is simple."""
 
     quoted: np.ndarray
     simple: np.ndarray
@@ -105,14 +105,14 @@ class LineFields:
 
     @classmethod
     def of(cls, lines: Lines, separator: bytes, width: int) -> "LineFields":
-        """Find them for records of `width` fields."""
+        """Find the fields of lines that have `width` fields."""
         quotes = np.flatnonzero(lines.content == _QUOTE)
         quote_edges = np.searchsorted(quotes, np.append(lines.starts, lines.end))
         quoted = quote_edges[1:] > quote_edges[:-1]
         separators = np.flatnonzero(lines.content == separator[0])
         edges = np.searchsorted(separators, np.append(lines.starts, lines.end))
         if len(quotes):
-            # A separator with an odd number of the line's quotes to its left lies inside a quoted field.
+            # A separator is inside a quoted field if an odd number of quotes of its line precede it.
             some = np.flatnonzero(quoted)
             count = edges[some + 1] - edges[some]
             suspect = np.arange(count.sum()) + np.repeat(edges[some] - np.cumsum(count) + count, count)
@@ -123,12 +123,12 @@ class LineFields:
         found = cls(quoted, simple, width, separators, edges[:-1], quotes)
         chosen = np.flatnonzero(simple & quoted)
         if len(chosen):
-            simple[chosen] = found._well_quoted(lines, chosen)
+            simple[chosen] = found._is_well_quoted(lines, chosen)
         return found
 
     def columns(self, lines: Lines, chosen: np.ndarray, places: Mapping[str, int]) -> dict[str, pa.Array]:
-        """Columns of these simple lines as strings, by name; `places` gives the index of each column's field."""
-        starts, ends = self._spans(lines, chosen)
+        """Return columns of simple lines as strings, by name. `places` has the index of each column's field."""
+        starts, ends = self._find_fields(lines, chosen)
         quoted = np.flatnonzero(self.quoted[chosen])
         columns = {}
         for name, place in places.items():
@@ -146,23 +146,23 @@ class LineFields:
             columns[name] = column
         return columns
 
-    def _spans(self, lines: Lines, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(width, n) starts and ends of the fields of these lines, which have the right number of separators."""
+    def _find_fields(self, lines: Lines, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return starts and ends of the fields of simple lines, each (width, n)."""
         places = self._first_separator[chosen] + np.arange(self._width - 1)[:, None]
         inner = self._separators[places] if self._width > 1 else np.empty((0, len(chosen)), np.int64)
         starts = np.vstack([lines.starts[chosen][None], inner + 1])
         return starts, np.vstack([inner, lines.ends[chosen][None]])
 
-    def _well_quoted(self, lines: Lines, chosen: np.ndarray) -> np.ndarray:
-        """(n,) bool: whether in these lines quotes stand only around fields, and in pairs inside."""
-        starts, ends = self._spans(lines, chosen)
+    def _is_well_quoted(self, lines: Lines, chosen: np.ndarray) -> np.ndarray:
+        """Return (n,) bool: whether all quotes of a line are around fields, or in pairs inside of quoted fields."""
+        starts, ends = self._find_fields(lines, chosen)
         first, last = np.searchsorted(self._quotes, starts), np.searchsorted(self._quotes, ends)
         count = last - first
         some = count > 0
         at_start = lines.content[np.minimum(starts, lines.end - 1)] == _QUOTE
         at_end = lines.content[np.maximum(ends - 1, 0)] == _QUOTE
         fine = ~some | (at_start & at_end & (count % 2 == 0))
-        # Of a field's quotes 0 ... k - 1, the inner ones 1 and 2, 3 and 4, ... have to follow each other.
+        # Of the quotes 0 ... k - 1 of a field, the inner ones 1 and 2, 3 and 4, ... must be adjacent.
         field, line = np.nonzero(some & fine & (count > 2))
         pairs = (count[field, line] - 2) // 2
         owner = np.repeat(np.arange(len(field)), pairs)

@@ -1,37 +1,37 @@
-"""One record of a CSV in pandas' dialect, read with care: the definition of what a record is.
+"""Parser of one CSV record in the dialect of pandas. It defines what a record is.
 
-Fields are separated by one character; a field that starts with a quote ends at the next quote that is not doubled, and
-after it only a separator or the end of the line may stand. Quotes inside an unquoted field are text, as pandas and
-Python's csv read them; pandas never writes them, so a record that spans lines may not hold any: there they are the
-sign of a quote that was opened elsewhere and never closed.
+One character separates fields. A field that starts with a quote ends at the next quote that is not doubled, and only a
+separator or the end of the line may follow. Quotes inside an unquoted field are text, as in pandas and Python's csv.
+pandas never writes such quotes, so a record that spans several lines must not have any: there they show that an earlier
+quote was never closed.
 """
 
 from dataclasses import dataclass
 
-from laion_assets.stages.dedup_parquet.rows.reasons import Reason
+from laion_assets.tables.row_reasons import Reason
 
 MAX_RECORD_BYTES = 1 << 20
-"""A record is given up at this length: enough for a caption of 100,000 characters of 4 bytes, each quote doubled."""
+"""Maximum length of a record: enough for a caption of 100,000 characters of 4 bytes with doubled quotes."""
 QUOTE = b'"'
 
 
 @dataclass(frozen=True)
 class Fields:
-    """A record's fields, unquoted, and where in the block the next record starts (after the newline)."""
+    """The unquoted fields of a record, and the position of the next record, after the newline."""
 
     values: list[bytes]
     end: int
 
 
 class IncompleteRecordError(Exception):
-    """The record goes on after the block that is at hand."""
+    """The record continues after the present block."""
 
 
 def parse_record(block: bytes, start: int, line_end: int, separator: bytes, final: bool) -> Fields | Reason:
-    """The record that starts at `start`, whose first line ends at `line_end` (the newline, or the block's end).
+    """Parse the record at `start`, whose first line ends at `line_end` (its newline, or the end of the block).
 
-    Returns a Reason where the first line is no record: the caller rejects that line alone and goes on after it.
-    Raises IncompleteRecordError if the answer depends on what follows the block; never when `final`.
+    Returns a Reason if the first line is malformed: the caller rejects that line and continues with the next one.
+    Raises IncompleteRecordError if the result depends on the bytes after the block, never with `final`.
     """
     limit = min(len(block), start + MAX_RECORD_BYTES)
     open_ended = not final and limit == len(block)
@@ -39,7 +39,7 @@ def parse_record(block: bytes, start: int, line_end: int, separator: bytes, fina
     position, literal_quote, first_line_end = start, False, line_end
     while True:
         if block.startswith(QUOTE, position):
-            close = _closing_quote(block, position + 1, limit)
+            close = _find_closing_quote(block, position + 1, limit)
             if close < 0 or (close + 1 >= limit and open_ended):
                 if open_ended:
                     raise IncompleteRecordError
@@ -76,10 +76,10 @@ def parse_record(block: bytes, start: int, line_end: int, separator: bytes, fina
     return Fields(values, line_end + 1)
 
 
-def swallows_rows(raw: bytes, separator: bytes, width: int, url_column: int) -> bool:
-    """Whether every line of a record that spans lines is a row in itself, with a web address in its place.
+def contains_only_rows(raw: bytes, separator: bytes, width: int, url_column: int) -> bool:
+    """Whether every line of a multi-line record is a complete row, with a URL in the URL column.
 
-    Then its quote was never meant to close where it did, on a quote inside a later row.
+    Then the opening quote was never closed, and the record ended at a quote of a later row.
     """
     for line in raw.split(b"\n"):
         fields = line.split(separator)
@@ -88,8 +88,8 @@ def swallows_rows(raw: bytes, separator: bytes, width: int, url_column: int) -> 
     return True
 
 
-def _closing_quote(block: bytes, position: int, limit: int) -> int:
-    """Where the quoted field that is open at `position` closes, -1 if it does not before `limit`."""
+def _find_closing_quote(block: bytes, position: int, limit: int) -> int:
+    """Return the position of the closing quote of the field that is open at `position`, -1 if none before `limit`."""
     while True:
         position = block.find(QUOTE, position, limit)
         if position < 0 or not block.startswith(b'""', position) or position + 1 >= limit:

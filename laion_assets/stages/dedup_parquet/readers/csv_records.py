@@ -1,8 +1,7 @@
-"""The records of a CSV file: simple lines by the million with vector code, the others one by one with care.
+"""The records of a CSV file: simple lines with vector code, all others one by one with `csv_quotes.parse_record`.
 
-A record is what `csv_quotes.parse_record` says. A line in which no quoted field is open before it, and whose quotes are
-none or in order, is a record by itself (`csv_lines.py`); most lines are such. Blocks keep memory bounded whatever the
-file holds.
+`parse_record` defines what a record is. A line is a record by itself if no quoted field is open before it, and if it
+has no quotes or only well-formed ones (`csv_lines.py`); most lines are. Files are read in blocks, so memory is bounded.
 """
 
 import re
@@ -14,30 +13,30 @@ import numpy as np
 import pyarrow as pa
 
 from laion_assets.stages.dedup_parquet.readers.csv_bytes import BrokenGzipError
-from laion_assets.stages.dedup_parquet.readers.csv_lines import MAX_LINES, LineFields, Lines, unreadable
+from laion_assets.stages.dedup_parquet.readers.csv_lines import MAX_LINES, LineFields, Lines, find_text_fault
 from laion_assets.stages.dedup_parquet.readers.csv_quotes import (
     MAX_RECORD_BYTES,
     IncompleteRecordError,
+    contains_only_rows,
     parse_record,
-    swallows_rows,
 )
-from laion_assets.stages.dedup_parquet.readers.line_ends import first_line_end, separate_rows, with_newlines
+from laion_assets.stages.dedup_parquet.readers.line_ends import find_line_end, replace_bare_returns, separate_rows
 from laion_assets.stages.dedup_parquet.readers.quarantine import Reject
-from laion_assets.stages.dedup_parquet.rows.reasons import Reason
 from laion_assets.tables.column_names import FoundColumns, find_columns
+from laion_assets.tables.row_reasons import Reason
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK_LINES = re.compile(rb"(?:\r?\n)*")
 _ROW = re.compile(rb"(?i)https?://")
-"""A first line with a web address is a row of a file without a header."""
+"""A first line that contains a URL is a row: the file has no header."""
 
 
 @dataclass
 class Records:
-    """Sound records of one block, in no particular order, and its rejects.
+    """Well-formed records of one block, in no particular order, and its rejects.
 
-    `numbers` (n,) int64: the records' numbers in the file, from 1. `tokens`: n strings (valid UTF-8) by the header's
-    name of the column. `raw` gives the record of a row as it stands in the file, without its line end.
+    `numbers` (n,) int64 are the records' numbers in the file, from 1. `tokens` are n strings (valid UTF-8) by column
+    name. `raw` returns the bytes of a record without its line end.
     """
 
     numbers: np.ndarray
@@ -47,10 +46,10 @@ class Records:
 
 
 class RecordReader:
-    """Reads one CSV file from its blocks.
+    """Reader of one CSV file from its blocks.
 
-    `header` holds the names of the first line; None for a file without any line, empty for a first line that is no
-    header: then each line, the first one too, is a record. `columns` says which field holds which wanted column.
+    `header` has the names of the first line. It is None for a file without lines, and empty if the first line is not a
+    header: then each line, including the first, is a record. `columns` maps wanted columns to fields.
     """
 
     def __init__(self, blocks: Iterable[bytes], separator: str = "|") -> None:
@@ -61,21 +60,21 @@ class RecordReader:
         self._separator = separator.encode()
         self._count = 0
         self._rest = b""
-        self._cut = b""
+        self._truncated_line = b""
         self._final = False
         self._first = self._read_header()
         self._url_place = self.columns.places.get("URL", -1)
 
     def records(self) -> Iterator[Records]:
-        """The file's records, block by block. A broken gzip ends in a reject with what was left of its last line."""
+        """Yield the records, block by block. A broken gzip ends in a reject with the bytes of its last line."""
         data = self._first
         while True:
-            if self._final and self.broken is not None and not self._cut:
-                data = self._end_of_broken(data)
-            self._rest, found, is_cut = self._split(self._separate_rows(data))
+            if self._final and self.broken is not None and not self._truncated_line:
+                data = self._drop_last_line(data)
+            self._rest, found, has_more = self._split_records(self._separate_rows(data))
             if len(found.numbers) or found.rejects:
                 yield found
-            if is_cut:
+            if has_more:
                 data = self._rest
                 continue
             if self._final and not self._rest:
@@ -83,13 +82,13 @@ class RecordReader:
             if len(self._rest) > MAX_RECORD_BYTES and b"\n" not in self._rest:
                 data = separate_rows(self._rest, self._separator, self._width, open_end=True)
                 if b"\n" not in data:
-                    yield _nothing([self._long_line()])
+                    yield _only_rejects([self._skip_long_line()])
                     data = self._rest
                 continue
             data = self._rest + self._next_block()
         if self.broken is not None:
             self._count += 1
-            yield _nothing([Reject.of(self._count, self.broken, self._cut)])
+            yield _only_rejects([Reject.of(self._count, self.broken, self._truncated_line)])
 
     @property
     def _width(self) -> int:
@@ -105,30 +104,30 @@ class RecordReader:
             return b""
         return block
 
-    def _end_of_broken(self, data: bytes) -> bytes:
-        """Cut the unfinished last line off a broken file: it may look whole and is not."""
+    def _drop_last_line(self, data: bytes) -> bytes:
+        """Remove the incomplete last line of a broken file, which may look complete."""
         end = data.rfind(b"\n") + 1
-        self._cut = data[end:]
+        self._truncated_line = data[end:]
         return data[:end]
 
     def _separate_rows(self, data: bytes) -> bytes:
-        """The data with several rows in one line, bare CR between them, as lines of their own."""
+        """Return the data with LF for bare CR in lines that hold several rows."""
         if b"\r" not in data:
             return data
         whole = len(data) if self._final else data.rfind(b"\n") + 1
         return separate_rows(data[:whole], self._separator, self._width) + data[whole:]
 
     def _read_header(self) -> bytes:
-        """Read the first line that is not blank, and return what follows it: all of the file if it is no header."""
+        """Read the first line that is not blank, and return the bytes after it, or from it if it is not a header."""
         data = self._next_block()
         while not self._final and len(data) < len(_BOM):
             data += self._next_block()
         data, start, line_end = self._first_line(data.removeprefix(_BOM))
         if line_end >= 0 and data.startswith(b"\r", line_end) and not data.startswith(b"\r\n", line_end):
             if self._final:
-                data = b"".join(with_newlines(iter([data])))
+                data = b"".join(replace_bare_returns(iter([data])))
             else:
-                self._blocks = with_newlines(chain([data], self._blocks))
+                self._blocks = replace_bare_returns(chain([data], self._blocks))
                 data = self._next_block()
             data, start, line_end = self._first_line(data)
         if self._final and self.broken is None and not data:
@@ -153,20 +152,20 @@ class RecordReader:
         return data[parsed.end :]
 
     def _first_line(self, data: bytes) -> tuple[bytes, int, int]:
-        """The data with more blocks until its first line that is not blank has an end; where that line starts and ends.
+        """Read blocks until the first non-blank line is complete. Returns the data, and start and end of that line.
 
-        One byte more is read, which tells CR from CRLF. The end is -1 where there is none in the file, or none within
-        the length of a record.
+        One more byte is read, to tell CR from CRLF. The end is -1 if the line does not end in the file, or not within
+        the maximum length of a record.
         """
         while True:
             start = _BLANK_LINES.match(data).end()  # type: ignore[union-attr]
-            line_end = first_line_end(data, start)
+            line_end = find_line_end(data, start)
             if self._final or 0 <= line_end < len(data) - 1 or len(data) > start + MAX_RECORD_BYTES:
                 return data, start, line_end
             data += self._next_block()
 
-    def _long_line(self) -> Reject:
-        """Skip a line that is longer than any record, holding no more of it than a block."""
+    def _skip_long_line(self) -> Reject:
+        """Skip a line that is longer than any record, with at most one block in memory."""
         long = Reject.stream(self._count + 1, Reason.RECORD_TOO_LONG)
         self._count += 1
         data = self._rest
@@ -179,18 +178,18 @@ class RecordReader:
         self._rest = data[end + 1 :] if end >= 0 else b""
         return long.reject()
 
-    def _split(self, data: bytes) -> tuple[bytes, Records, bool]:
-        """The records that end in `data`; the rest, and whether more of it can be split before the next block."""
+    def _split_records(self, data: bytes) -> tuple[bytes, Records, bool]:
+        """Split the records that end in `data`. Returns the rest, the records, whether the rest has more."""
         lines = Lines.of(data, self._final)
         if not len(lines.starts):
-            return (b"" if self._final else data), _nothing([]), False
+            return (b"" if self._final else data), _only_rejects([]), False
         width = self._width
         fields = LineFields.of(lines, self._separator, width)
         is_record = lines.ends > lines.starts
         too_long = is_record & (lines.ends - lines.starts > MAX_RECORD_BYTES)
         unquoted = is_record & ~fields.quoted & ~too_long
         simple = fields.simple & is_record & ~too_long
-        careful: list[tuple[int, Reason | list[bytes], bytes]] = []
+        parsed_lines: list[tuple[int, Reason | list[bytes], bytes]] = []
         complete = len(lines.starts)
         resume, end_of_lines = 0, lines.end
         for line in np.flatnonzero(fields.quoted & ~fields.simple & ~too_long).tolist():
@@ -204,34 +203,34 @@ class RecordReader:
                 break
             end = line_end + 1
             if not isinstance(parsed, Reason):
-                end, value = self._judge(data, start, line_end, parsed.values, parsed.end, width)
+                end, value = self._check_record(data, start, line_end, parsed.values, parsed.end, width)
                 resume = int(np.searchsorted(lines.starts, end)) if end > line_end + 1 else line + 1
                 is_record[line + 1 : resume] = False
                 end_of_lines = max(end_of_lines, end)
             else:
                 value = parsed
-            careful.append((line, value, data[start : end - 1].removesuffix(b"\r")))
+            parsed_lines.append((line, value, data[start : end - 1].removesuffix(b"\r")))
         is_record[complete:] = False
         numbers = self._count + np.cumsum(is_record)
         if len(numbers):
             self._count = int(numbers[-1])
-        is_cut = complete == len(lines.starts) == MAX_LINES
+        has_more = complete == len(lines.starts) == MAX_LINES
         rest = data[int(lines.starts[complete]) :] if complete < len(lines.starts) else data[end_of_lines:]
-        lost = (
+        malformed = (
             (Reason.RECORD_TOO_LONG, too_long & is_record),
             (Reason.WRONG_TOKEN_COUNT, unquoted & ~simple & is_record),
         )
-        return rest, self._gather(lines, fields, numbers, simple & is_record, lost, careful), is_cut
+        return rest, self._gather(lines, fields, numbers, simple & is_record, malformed, parsed_lines), has_more
 
-    def _judge(
+    def _check_record(
         self, data: bytes, start: int, line_end: int, values: list[bytes], end: int, width: int
     ) -> tuple[int, Reason | list[bytes]]:
-        """Whether a well-quoted record is believed: where it ends, and its values or why not."""
+        """Check a well-quoted record. Returns its end, and its values or the reason of its rejection."""
         if end == line_end + 1:
             return end, values if len(values) == width else Reason.WRONG_TOKEN_COUNT
         raw = data[start : end - 1].removesuffix(b"\r")
-        if self._url_place >= 0 and swallows_rows(raw, self._separator, width, self._url_place):
-            # With the open quote in the last column, a caption that tells of a row looks just the same: keep neither.
+        if self._url_place >= 0 and contains_only_rows(raw, self._separator, width, self._url_place):
+            # If the quoted field is the last column, it may also be a caption that quotes a row: reject the record.
             return (end if len(values) == width and b"\n" in values[-1] else line_end + 1), Reason.UNCLOSED_QUOTE
         return end, values if len(values) == width else Reason.WRONG_TOKEN_COUNT
 
@@ -241,21 +240,21 @@ class RecordReader:
         fields: LineFields,
         numbers: np.ndarray,
         simple: np.ndarray,
-        lost: tuple[tuple[Reason, np.ndarray], ...],
-        careful: list[tuple[int, Reason | list[bytes], bytes]],
+        malformed: tuple[tuple[Reason, np.ndarray], ...],
+        parsed_lines: list[tuple[int, Reason | list[bytes], bytes]],
     ) -> Records:
         rejects = [
             Reject.of(int(numbers[line]), why, lines.raw(line))
-            for why, chosen in lost
+            for why, chosen in malformed
             for line in np.flatnonzero(chosen).tolist()
         ]
-        for line, why in lines.unreadable().items():
+        for line, why in lines.find_text_faults().items():
             if simple[line]:
                 simple[line] = False
                 rejects.append(Reject.of(int(numbers[line]), why, lines.raw(line)))
         sound: list[tuple[int, list[bytes], bytes]] = []
-        for line, value, raw in careful:
-            fault = value if isinstance(value, Reason) else unreadable(raw)
+        for line, value, raw in parsed_lines:
+            fault = value if isinstance(value, Reason) else find_text_fault(raw)
             if fault is None and not isinstance(value, Reason):
                 sound.append((line, value, raw))
             elif fault is not None:
@@ -274,5 +273,5 @@ class RecordReader:
         return Records(numbers[found], tokens, raw_of, rejects)
 
 
-def _nothing(rejects: list[Reject]) -> Records:
+def _only_rejects(rejects: list[Reject]) -> Records:
     return Records(np.empty(0, np.int64), {}, lambda row: b"", rejects)

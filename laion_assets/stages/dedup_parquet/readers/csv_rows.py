@@ -1,4 +1,4 @@
-"""The rows of one CSV file, typed, aligned by the header's names, with uid and place; nothing is dropped unnamed."""
+"""The typed rows of one CSV file, with uid and place. Every dropped record has a counted reason."""
 
 from collections.abc import Iterator
 from typing import IO
@@ -6,33 +6,33 @@ from typing import IO
 import pyarrow as pa
 
 from laion_assets.dataset.identity import Positions
-from laion_assets.stages.dedup_parquet.readers.csv_bytes import blocks
+from laion_assets.stages.dedup_parquet.readers.csv_bytes import read_blocks
 from laion_assets.stages.dedup_parquet.readers.csv_records import RecordReader, Records
 from laion_assets.stages.dedup_parquet.readers.quarantine import Reject, file_mark, reject_rows
-from laion_assets.stages.dedup_parquet.rows.reasons import FileState, Reason, file_without
-from laion_assets.stages.dedup_parquet.rows.typed_rows import typed_rows
+from laion_assets.stages.dedup_parquet.rows.typed_rows import type_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
-from laion_assets.tables.column_names import places_of
+from laion_assets.tables.column_names import find_name
+from laion_assets.tables.row_reasons import FileState, Reason, file_without
 
 
-def rows_of_file(
+def read_csv_rows(
     file: IO[bytes], source_file: str, settings: DedupSettings, positions: Positions
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of ROW_SCHEMA: each record of the file as a row or a reject, and one mark for the file.
+    """Yield batches of ROW_SCHEMA: each record of a CSV file as a row or a reject, and one mark for the file.
 
-    Only what belongs to the partitions of `positions` is given.
+    Only rows of the partitions in `positions` are yielded.
     """
-    reader = RecordReader(blocks(file, settings.limits), settings.separator)
-    left_out = _why_left_out(reader, settings.required_columns)
+    reader = RecordReader(read_blocks(file, settings.limits), settings.separator)
+    left_out = _find_file_fault(reader, settings.required_columns)
     found = 0
     for records in reader.records():
         found += len(records.numbers) + len(records.rejects)
         if left_out is not None:
-            yield reject_rows(_all_rejected(records, left_out), source_file, positions)
+            yield reject_rows(_reject_all(records, left_out), source_file, positions)
             continue
         rejects = records.rejects
         if len(records.numbers):
-            rows, more = typed_rows(records.tokens, records.numbers, records.raw, source_file, settings, positions)
+            rows, more = type_rows(records.tokens, records.numbers, records.raw, source_file, settings, positions)
             rejects += more
             yield rows
         yield reject_rows(rejects, source_file, positions)
@@ -41,18 +41,18 @@ def rows_of_file(
     yield file_mark(source_file, str(left_out or reader.broken or state), positions, header)
 
 
-def _why_left_out(reader: RecordReader, required: tuple[str, ...]) -> str | None:
-    """Why a file's rows cannot be used; the recipe leaves files without `similarity` out."""
+def _find_file_fault(reader: RecordReader, required: tuple[str, ...]) -> str | None:
+    """Return the reason why no row of a file is used, None if they are. The recipe skips files without `similarity`."""
     if reader.header is None:
         return None
     if not reader.header:
         return Reason.FILE_WITH_BAD_HEADER
     for name in required:
-        if name not in reader.columns.places and not places_of(reader.header, name):
+        if name not in reader.columns.places and not find_name(reader.header, name):
             return file_without(name)
     return Reason.FILE_WITH_REPEATED_COLUMN if reader.columns.repeated else None
 
 
-def _all_rejected(records: Records, why: str) -> list[Reject]:
+def _reject_all(records: Records, why: str) -> list[Reject]:
     rejects = [Reject(each.number, why, each.raw, each.length, each.digest) for each in records.rejects]
     return rejects + [Reject.of(number, why, records.raw(row)) for row, number in enumerate(records.numbers.tolist())]

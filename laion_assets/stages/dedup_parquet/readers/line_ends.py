@@ -1,7 +1,7 @@
-"""Line ends of CSV files that are not LF or CRLF: lines that end in CR alone, in the whole file or in some lines.
+"""Lines of CSV files that end in a bare CR instead of LF or CRLF, in the whole file or in some lines.
 
-A bare CR inside an unquoted field is text in a file whose lines end in LF: pandas writes such captions. So a bare CR is
-a line end only where the header ends in one, or where each piece between bare CRs is a row by itself.
+In a file whose lines end in LF, a bare CR inside an unquoted field is text: pandas writes such captions. So a bare CR
+is a line end only if the header ends in one, or if each piece between bare CRs is a complete row.
 """
 
 import re
@@ -14,21 +14,21 @@ _LINE_OR_QUOTED = re.compile(rb'"[^"]*(?:"|\Z)|[\r\n]')
 """A quoted text, or a line end outside of one."""
 
 
-def first_line_end(data: bytes, start: int) -> int:
-    """Where the first line end after `start` is, CR or LF; -1 without one. Line ends within quotes do not count."""
+def find_line_end(data: bytes, start: int) -> int:
+    """Return the position of the first line end after `start`, CR or LF, outside of quotes; -1 if there is none."""
     for found in _LINE_OR_QUOTED.finditer(data, start):
         if data[found.start()] != ord('"'):
             return found.start()
     return -1
 
 
-def with_newlines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The blocks with each bare CR as LF, so of the same length; CRLF stays. Raises what `blocks` raises."""
+def replace_bare_returns(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks with LF for each bare CR. CRLF and lengths stay. Raises like `blocks`."""
     held = b""
     try:
         for block in blocks:
             data = held + block
-            # Whether the last CR is bare, the next block says.
+            # The next block tells whether a final CR is bare.
             held = data[len(data) - 1 :] if data.endswith(b"\r") else b""
             yield _BARE_RETURN.sub(b"\n", data[: len(data) - len(held)])
     except BrokenGzipError:
@@ -40,10 +40,10 @@ def with_newlines(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def separate_rows(data: bytes, separator: bytes, width: int, *, open_end: bool = False) -> bytes:
-    """The data with LF for bare CR in lines that hold several rows; of the same length.
+    """Replace each bare CR by LF in lines that hold several rows. The length stays.
 
-    A line holds several rows if it has no quote and each piece between bare CRs has `width` fields. With `open_end` the
-    last line may go on after `data`: then its last piece is not looked at, if two others are rows.
+    A line holds several rows if it has no quotes and each piece between bare CRs has `width` fields. With `open_end`,
+    the last line may continue after `data`, so its last piece is ignored; two others must be rows.
     """
     if width < 2 or b"\r" not in data or _BARE_RETURN.search(data) is None:
         return data

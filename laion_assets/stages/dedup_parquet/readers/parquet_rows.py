@@ -1,8 +1,8 @@
-"""The rows of one parquet file, with the same rules and identity as those of a CSV: published metadata, or one's own.
+"""The rows of one parquet file, with the same rules and identity as the rows of a CSV file.
 
 Columns are found by name (`column_names.py`). Other columns (`hash`, `LANGUAGE`, `pwatermark`, `punsafe`,
-`AESTHETIC_SCORE`, ...) are not carried on. A row is decoded to strings in batches of bounded size, however often a file
-repeats its values.
+`AESTHETIC_SCORE`, ...) are ignored. Rows are decoded to strings in pieces of bounded size, no matter how often a
+dictionary value repeats.
 """
 
 import json
@@ -15,34 +15,34 @@ import pyarrow as pa
 from laion_assets.dataset.identity import Positions
 from laion_assets.stages.dedup_parquet.readers.csv_quotes import MAX_RECORD_BYTES
 from laion_assets.stages.dedup_parquet.readers.quarantine import Reject, file_mark, reject_rows
-from laion_assets.stages.dedup_parquet.rows.reasons import FileState, Reason
-from laion_assets.stages.dedup_parquet.rows.typed_rows import typed_rows
+from laion_assets.stages.dedup_parquet.rows.typed_rows import type_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import RAW_BYTES
 from laion_assets.tables.parquet_columns import NUMBERS, TextColumn, is_text
 from laion_assets.tables.parquet_process import ParquetReader, open_parquet
+from laion_assets.tables.row_reasons import FileState, Reason
 
 MIN_ROW_BYTES = 100
-"""A row counts at least so much when the decoded size of a file is measured: empty rows cost time and disk too."""
+"""Minimum size of a row when the decoded size of a file is measured: empty rows also cost time and disk."""
 _PIECE_BYTES = 16 << 20
-"""Strings that are decoded at once."""
+"""Size of the strings that are decoded at once."""
 
 
-def parquet_rows_of_file(
+def read_parquet_rows(
     file: IO[bytes], source_file: str, settings: DedupSettings, positions: Positions
 ) -> Iterator[pa.RecordBatch]:
-    """Batches of ROW_SCHEMA: each row of the file as a row or a reject, and one mark for the file.
+    """Yield batches of ROW_SCHEMA: each row of a parquet file as a row or a reject, and one mark for the file.
 
-    A row of more bytes than a CSV's record may have is a reject, record_too_long. A file that expands beyond
-    `dedup.limits` ends in one reject, expansion_limit, for the rest of its rows. Raises SourceError naming the file
-    if it is corrupt or encrypted, if it has no URL or TEXT or two columns that could be either, or if a column is of a
-    kind that cannot hold what its name says.
+    A row that is longer than the longest CSV record is rejected as record_too_long. If a file expands beyond
+    `dedup.limits`, one reject, expansion_limit, stands for the rest of its rows. Raises SourceError naming the file if
+    it is corrupt or encrypted, if the URL or TEXT column is missing or ambiguous, or if a column has an unsuitable
+    type.
     """
     with open_parquet(file, source_file, settings.limits) as parquet:
-        yield from _all_rows(parquet, source_file, settings, positions)
+        yield from _read_rows(parquet, source_file, settings, positions)
 
 
-def _all_rows(
+def _read_rows(
     parquet: ParquetReader, source_file: str, settings: DedupSettings, positions: Positions
 ) -> Iterator[pa.RecordBatch]:
     number, decoded = 0, 0
@@ -59,23 +59,23 @@ def _all_rows(
         state = FileState.READ
         numbers = np.arange(number + 1, number + 1 + batch.num_rows, dtype=np.int64)
         number += batch.num_rows
-        raw_of = _raw_of(batch, parquet.columns, columns, sizes)
+        raw_of = _row_formatter(batch, parquet.columns, columns, sizes)
         too_long = np.flatnonzero(sizes > MAX_RECORD_BYTES).tolist()
         long = [Reject.of(int(numbers[row]), Reason.RECORD_TOO_LONG, raw_of(row)) for row in too_long]
         yield reject_rows(long, source_file, positions)
-        for rows in _pieces(sizes):
-            yield from _rows(columns, rows, numbers, raw_of, source_file, settings, positions)
+        for rows in _split_by_size(sizes):
+            yield from _type_piece(columns, rows, numbers, raw_of, source_file, settings, positions)
     yield file_mark(source_file, state, positions)
 
 
-def _pieces(sizes: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows that are not too long, in order, in pieces of at most about `_PIECE_BYTES`."""
+def _split_by_size(sizes: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the numbers of rows that are not too long, in order, in pieces of about `_PIECE_BYTES`."""
     fitting = np.flatnonzero(sizes <= MAX_RECORD_BYTES)
     piece = np.cumsum(sizes[fitting]) // _PIECE_BYTES
     yield from np.split(fitting, np.flatnonzero(np.diff(piece)) + 1) if len(fitting) else ()
 
 
-def _rows(
+def _type_piece(
     columns: dict[str, TextColumn],
     rows: np.ndarray,
     numbers: np.ndarray,
@@ -84,9 +84,9 @@ def _rows(
     settings: DedupSettings,
     positions: Positions,
 ) -> Iterator[pa.RecordBatch]:
-    """These rows of a batch, and those of them that become rejects."""
+    """Yield the given rows of a batch, and the rejects among them."""
     texts = {wanted: column.take(rows) for wanted, column in columns.items()}
-    bad = sorted({row for wanted, text in texts.items() if columns[wanted].is_text for row in _not_utf8(text)})
+    bad = sorted({row for wanted, text in texts.items() if columns[wanted].is_text for row in _find_invalid_utf8(text)})
     rejects = []
     for row in bad:
         raw = b"|".join(text[row].as_py() for wanted, text in texts.items() if wanted not in NUMBERS)
@@ -95,14 +95,12 @@ def _rows(
         kept = np.setdiff1d(np.arange(len(rows)), bad)
         rows, texts = rows[kept], {wanted: text.take(pa.array(kept)) for wanted, text in texts.items()}
     tokens = {wanted: text.view(pa.string()) for wanted, text in texts.items()}
-    found, more = typed_rows(
-        tokens, numbers[rows], lambda row: raw_of(int(rows[row])), source_file, settings, positions
-    )
+    found, more = type_rows(tokens, numbers[rows], lambda row: raw_of(int(rows[row])), source_file, settings, positions)
     yield found
     yield reject_rows(rejects + more, source_file, positions)
 
 
-def _not_utf8(text: pa.BinaryArray) -> list[int]:
+def _find_invalid_utf8(text: pa.BinaryArray) -> list[int]:
     try:
         text.view(pa.string()).validate(full=True)
     except pa.ArrowInvalid:
@@ -118,12 +116,12 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _raw_of(
+def _row_formatter(
     batch: pa.RecordBatch, names: dict[str, str], columns: dict[str, TextColumn], sizes: np.ndarray
 ) -> Callable[[int], bytes]:
-    """A row as a JSON object, for the rejects file: parquet has no bytes of its own for a row.
+    """Return a function that formats a row as JSON for the rejects file: a parquet row has no raw bytes.
 
-    The texts of a row that is too long are cut.
+    Texts of a row that is too long are truncated.
     """
 
     def value(wanted: str, row: int) -> Any:

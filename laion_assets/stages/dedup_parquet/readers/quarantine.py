@@ -1,4 +1,4 @@
-"""Quarantined records on their way to the rejects file: kept in part, hashed and measured as a whole."""
+"""Rows for quarantined records: the first bytes, the whole length, the hash of all bytes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from laion_assets.dataset.identity import Positions, digest_array, raw_digest
 from laion_assets.tables.columns import MARK, RAW_BYTES, REJECT, ROW_SCHEMA
 
 HEADER_CHARS = 300
-"""Characters of a header that are kept of a file which was left out."""
+"""Characters that are kept of the header of a file that was left out."""
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A quarantined record: its number in the file, why, its first bytes, its length and the md5 of all of it."""
+    """A quarantined record: number in the file, reason, first bytes, length in bytes, and md5 of the whole record."""
 
     number: int
     reason: str
@@ -25,35 +25,35 @@ class Reject:
 
     @classmethod
     def of(cls, number: int, reason: str, raw: bytes) -> "Reject":
-        """A record that is in memory."""
+        """Return the reject of a record that is in memory."""
         return cls(number, reason, raw[:RAW_BYTES], len(raw), hashlib.md5(raw).digest())
 
     @staticmethod
     def stream(number: int, reason: str) -> "RejectStream":
-        """A record that is too long for memory, to be fed in pieces."""
+        """Return the builder of a reject for a record that is too long for memory."""
         return RejectStream(number, reason)
 
 
 class RejectStream:
-    """Builds a Reject from pieces."""
+    """Builder of a Reject from the pieces of a record."""
 
     def __init__(self, number: int, reason: str) -> None:
         self._number, self._reason = number, reason
         self._raw, self._length, self._md5 = b"", 0, hashlib.md5()
 
     def feed(self, piece: bytes) -> None:
-        """The record's next piece."""
+        """Add the next piece of the record."""
         self._raw += piece[: max(RAW_BYTES - self._length, 0)]
         self._length += len(piece)
         self._md5.update(piece)
 
     def reject(self) -> Reject:
-        """The record, once all of it was fed."""
+        """Return the reject, after all pieces were added."""
         return Reject(self._number, self._reason, self._raw, self._length, self._md5.digest())
 
 
 def reject_rows(rejects: Sequence[Reject], source_file: str, positions: Positions) -> pa.RecordBatch:
-    """Rejects of a file as rows of ROW_SCHEMA, those of other partitions left away."""
+    """Return the rejects of a file as rows of ROW_SCHEMA, without those of other partitions."""
     if not rejects:
         return _NONE
     found = positions.of(digest_array([reject.digest for reject in rejects]))
@@ -71,9 +71,9 @@ def reject_rows(rejects: Sequence[Reject], source_file: str, positions: Position
 
 
 def file_mark(source_file: str, state: str, positions: Positions, header: str = "") -> pa.RecordBatch:
-    """The row by which a file says what became of it; it belongs to the range of the md5 of its name.
+    """Return the row that records the state of a file. Its partition is that of the md5 of the file's name.
 
-    `header` is that of a file which was left out: people need it to correct a setting.
+    `header` is the header of a file that was left out, which helps to correct the settings.
     """
     digest = raw_digest(source_file.encode())
     (position,) = positions.of(digest_array([digest])).tolist()
@@ -102,7 +102,7 @@ def _marked_rows(
     raw: list[bytes],
     lengths: list[int],
 ) -> pa.RecordBatch:
-    """Rows of ROW_SCHEMA that are no sound rows: every column of a row is null."""
+    """Return rows of ROW_SCHEMA for rejects or marks. The columns of a sound row are null."""
     rows = len(positions)
     given = {
         "position": pa.array(positions, pa.int32()),

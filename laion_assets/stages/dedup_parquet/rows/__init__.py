@@ -1,1 +1,1 @@
-"""Rows: normalised columns, filters, and which of several rows with one uid is kept."""
+"""Rows: normalisation, filters, and the choice of the kept row among duplicates."""

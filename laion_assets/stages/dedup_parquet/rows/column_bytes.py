@@ -1,4 +1,4 @@
-"""The bytes of a column of strings, looked at all at once: which rows hold a byte of some kind, how long each is."""
+"""Vectorised access to the bytes of a string column: which rows contain certain bytes, and how long each row is."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class ColumnBytes:
-    """Of n strings: `content` (m,) uint8, all their bytes in order, and `edges` (n + 1,) int64, where each begins."""
+    """The bytes of n strings: `content` (m,) uint8, all bytes in order; `edges` (n + 1,) int64, starts of strings."""
 
     content: np.ndarray
     edges: np.ndarray
 
     @classmethod
     def of(cls, column: pa.StringArray | pa.BinaryArray) -> "ColumnBytes":
-        """A view of the column. What a null covers counts as its bytes: most often nothing."""
+        """Return a view of the column. A null has the bytes that it covers, usually none."""
         _, offsets, data = column.buffers()
         if not len(column) or data is None:
             return cls(np.empty(0, np.uint8), np.zeros(len(column) + 1, np.int64))
@@ -25,11 +25,11 @@ class ColumnBytes:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(n,) int64, in bytes."""
+        """Lengths of the strings in bytes, (n,) int64."""
         return np.diff(self.edges)
 
     def rows(self, marked: np.ndarray) -> np.ndarray:
-        """(n,) bool: which rows hold a marked byte; `marked` is (m,) bool."""
+        """Return (n,) bool: which rows contain a marked byte. `marked` is (m,) bool."""
         found = np.zeros(len(self.edges) - 1, bool)
         places = np.flatnonzero(marked)
         if len(places):

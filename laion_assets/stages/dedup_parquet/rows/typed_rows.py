@@ -1,4 +1,4 @@
-"""Typed rows with uid and place, from strings by column name: what readers of CSV and of parquet files share."""
+"""Typed rows with uid and partition, from strings by column name, for the readers of CSV and parquet files."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ import pyarrow.compute as pc
 
 from laion_assets.dataset.identity import Positions, digest_column, uid_digests
 from laion_assets.stages.dedup_parquet.readers.quarantine import Reject
-from laion_assets.stages.dedup_parquet.rows.filtering import FILTERS, PASSED, filtered
+from laion_assets.stages.dedup_parquet.rows.filtering import FILTERS, PASSED, find_filtered
 from laion_assets.stages.dedup_parquet.rows.normalise import normalise
-from laion_assets.stages.dedup_parquet.rows.reasons import Reason
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import REJECT, ROW, ROW_SCHEMA, WANTED_COLUMNS
+from laion_assets.tables.row_reasons import Reason
 
 
-def typed_rows(
+def type_rows(
     tokens: dict[str, pa.Array],
     numbers: np.ndarray,
     raw: Callable[[int], bytes],
@@ -23,11 +23,11 @@ def typed_rows(
     settings: DedupSettings,
     positions: Positions,
 ) -> tuple[pa.RecordBatch, list[Reject]]:
-    """A batch of ROW_SCHEMA from n records, and those that were quarantined.
+    """Build a batch of ROW_SCHEMA from n records. Returns it with the quarantined records.
 
     `tokens` are strings by column name (n, valid UTF-8, never null), `numbers` (n,) int64 the records' numbers in their
-    file, `raw` gives a row's record as it was read. Only rows that belong to `positions` are given. Rows that the
-    dataset's filters drop are in the batch as what they will be: rejects with a reason.
+    file. `raw` returns the raw bytes of a record. The batch only has rows of the partitions in `positions`. Rows that
+    the dataset's filters drop are rejects in the batch, with a reason.
     """
     typed = normalise(tokens, len(numbers), settings)
     digests = uid_digests(typed.columns["URL"], typed.columns["TEXT"])
@@ -42,24 +42,24 @@ def typed_rows(
         "source_row": pa.array(numbers),
         "notes": pa.array(typed.notes),
     }
-    failed = filtered(typed.columns, len(numbers), settings.where)
+    failed = find_filtered(typed.columns, len(numbers), settings.where)
     if failed is None:
         columns["kind"] = pa.repeat(pa.scalar(ROW, pa.int8()), len(numbers))
     else:
-        columns |= _marked(columns, failed)
+        columns |= _reject_filtered(columns, failed)
     arrays = [columns.get(field.name, pa.nulls(len(numbers), field.type)) for field in ROW_SCHEMA]
     batch = pa.RecordBatch.from_arrays(arrays, schema=ROW_SCHEMA)
     chosen = np.flatnonzero(position >= 0)
     if len(chosen) < len(numbers):
         batch = batch.take(pa.array(chosen))
-    return batch, rejected(numbers, raw, typed.reasons)
+    return batch, make_rejects(numbers, raw, typed.reasons)
 
 
-def _marked(columns: dict[str, pa.Array], failed: np.ndarray) -> dict[str, pa.Array]:
-    """The columns that differ where rows were filtered.
+def _reject_filtered(columns: dict[str, pa.Array], failed: np.ndarray) -> dict[str, pa.Array]:
+    """Return the columns that change for filtered rows.
 
-    A filtered row stays in the range of its uid, among the rejects, with its reason. Its values and bytes are not
-    carried on: `source_file` and `source_row` find them, and a filter may drop most of a crawl.
+    A filtered row becomes a reject with its reason, in the partition of its uid. Its values and bytes are not kept, as
+    a filter may drop most of a crawl: `source_file` and `source_row` identify them.
     """
     passed = pa.array(failed == PASSED)
     dropped = pc.invert(passed)
@@ -74,6 +74,6 @@ def _marked(columns: dict[str, pa.Array], failed: np.ndarray) -> dict[str, pa.Ar
     }
 
 
-def rejected(numbers: np.ndarray, raw: Callable[[int], bytes], reasons: dict[int, Reason]) -> list[Reject]:
-    """The records at these rows as rejects."""
+def make_rejects(numbers: np.ndarray, raw: Callable[[int], bytes], reasons: dict[int, Reason]) -> list[Reject]:
+    """Return the records of these rows as rejects."""
     return [Reject.of(int(numbers[row]), why, raw(row)) for row, why in reasons.items()]

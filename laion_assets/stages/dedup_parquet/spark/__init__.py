@@ -1,1 +1,1 @@
-"""The Spark job's tasks: sorted runs, their merge, and the writer of one partition."""
+"""Tasks of the Spark job: sorted runs, their merge, and the writer of a partition."""

@@ -1,6 +1,6 @@
-"""Writing one partition: one row group a shard.
+"""Writer of the parquet files of one partition, with one row group per shard.
 
-The bytes depend on the rows alone: each row group is written from one contiguous table, with pinned options.
+The bytes depend only on the rows: each row group is written from one contiguous table, with fixed options.
 """
 
 from collections import Counter
@@ -26,23 +26,23 @@ _OPTIONS: dict[str, Any] = {
     "data_page_version": "1.0",
 }
 REJECTS_ROW_GROUP = 10_000
-"""Rows of a row group of the rejects file."""
+"""Rows per row group of the rejects file."""
 
 
 def write_groups(
     batches: Iterable[pa.RecordBatch], rows: int, path: Path, layout: Layout, parquet: ParquetNumber
 ) -> dict[str, str]:
-    """Write a parquet file of one row group a shard; returns the digest of each shard's rows by shard key.
+    """Write a parquet file with one row group per shard. Returns the digest of each shard's rows, by shard key.
 
-    `batches` are its rows in order (ROW_RUN), `rows` in all. The bounds of the row groups' uids are in the file's
-    footer, so that a uid is found without reading rows.
+    `batches` are the rows in order (ROW_RUN), `rows` is their number. The footer has the minimum and maximum uid of
+    each row group, so that a uid is found without reading rows.
     """
     digests: dict[str, str] = {}
     shards = layout.shards_of_parquet(parquet)
     sizes = [len(layout.rows_of_shard(place, len(shards), rows)) for place in range(len(shards))]
     few_values = ["LICENSE", "NSFW", "source_file"]
     with pq.ParquetWriter(path, DEDUP_SCHEMA, use_dictionary=few_values, **_OPTIONS) as writer:
-        for shard, group in zip(shards, _regrouped(batches, sizes, ROW_RUN), strict=True):
+        for shard, group in zip(shards, _regroup(batches, sizes, ROW_RUN), strict=True):
             columns = [hex_column(group.column("digest")), *group.columns[1:]]
             table = pa.Table.from_batches([pa.RecordBatch.from_arrays(columns, schema=DEDUP_SCHEMA)])
             writer.write_table(table, row_group_size=max(table.num_rows, 1))
@@ -51,22 +51,22 @@ def write_groups(
 
 
 def write_rejects(batches: Iterable[pa.RecordBatch], rows: int, path: Path) -> Counter[str]:
-    """Write quarantined and filtered records (REJECT_RUN), in their order; returns their reasons, counted.
+    """Write quarantined and filtered records (REJECT_RUN) in order. Returns the number of records by reason.
 
-    Row groups are of a fixed size, the last one smaller.
+    Row groups have a fixed size; the last one is smaller.
     """
     reasons: Counter[str] = Counter()
     sizes = [min(REJECTS_ROW_GROUP, rows - start) for start in range(0, rows, REJECTS_ROW_GROUP)]
     with pq.ParquetWriter(path, REJECTS_SCHEMA, use_dictionary=["source_file", "reason"], **_OPTIONS) as writer:
-        for group in _regrouped(batches, sizes, REJECT_RUN):
+        for group in _regroup(batches, sizes, REJECT_RUN):
             reasons.update(group.column("reason").to_pylist())
             table = pa.Table.from_batches([pa.RecordBatch.from_arrays(group.columns[1:], schema=REJECTS_SCHEMA)])
             writer.write_table(table, row_group_size=table.num_rows)
     return reasons
 
 
-def _regrouped(batches: Iterable[pa.RecordBatch], sizes: Iterable[int], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Contiguous batches of these sizes. Raises ConservationError if there are more rows, or fewer."""
+def _regroup(batches: Iterable[pa.RecordBatch], sizes: Iterable[int], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield contiguous batches of the given sizes. Raises InvariantError if there are more or fewer rows."""
     source = iter(batches)
     held = pa.Table.from_batches([], schema)
     for size in sizes:
@@ -81,4 +81,4 @@ def _regrouped(batches: Iterable[pa.RecordBatch], sizes: Iterable[int], schema: 
     else:
         if not held.num_rows and next(source, None) is None:
             return
-    raise InvariantError("a merge gave another number of rows than was counted: nothing of it is published.")
+    raise InvariantError("A merge returned another number of rows than was counted. Nothing was committed.")

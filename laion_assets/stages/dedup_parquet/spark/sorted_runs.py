@@ -1,8 +1,8 @@
-"""Runs: what a reading task sends to a partition, sorted, one row a uid, as one value of Spark's exchange.
+"""Sorted runs: the rows that a reading task sends to a partition, one row per uid, as one value of Spark's exchange.
 
-Rows cross the exchange by the ten thousand: an Arrow stream (arrow.apache.org, IPC) in one binary value. Spark's
-shuffle then moves few large values instead of many small rows, and sorts nothing. What a task drops or counts on the
-way travels beside the rows, in `counts`.
+A run is an Arrow stream (arrow.apache.org, IPC) of some ten thousand rows in one binary value. So Spark's shuffle moves
+few large values instead of many small rows, and sorts nothing. The numbers of rows that a task reads and drops cross
+the exchange with the runs, in `counts`.
 """
 
 import json
@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from laion_assets.stages.dedup_parquet.rows.kept_row import ORDER, REJECT_ORDER, in_order, same_as_before
-from laion_assets.stages.dedup_parquet.rows.reasons import Note
+from laion_assets.stages.dedup_parquet.rows.kept_row import ORDER, REJECT_ORDER, equals_previous, sort_rows
 from laion_assets.tables.columns import (
     EXCHANGE_SCHEMA,
     MARK,
@@ -23,19 +22,20 @@ from laion_assets.tables.columns import (
     ROW_RUN,
     ROW_SCHEMA,
 )
+from laion_assets.tables.row_reasons import Note
 
 RUN_BYTES = 48 << 20
-"""Rows that a task holds before it cuts them into runs; the memory of a reading task is about four times this."""
+"""Size of the rows that a task holds before it builds runs. A reading task needs about four times this memory."""
 
 
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
-"""Here, and not in Spark's shuffle: half the bytes pass through the JVM."""
+"""Compressed here and not in Spark's shuffle, so that half the bytes pass through the JVM."""
 
 
 class SortedRunBuilder:
-    """Takes a task's batches of ROW_SCHEMA and gives runs (EXCHANGE_SCHEMA, one row a batch).
+    """Builder of sorted runs (EXCHANGE_SCHEMA, one row per batch) from a task's batches of ROW_SCHEMA.
 
-    What is published does not depend on where runs are cut.
+    The output of the stage does not depend on the size of the runs.
     """
 
     def __init__(self, run_bytes: int = RUN_BYTES) -> None:
@@ -44,7 +44,7 @@ class SortedRunBuilder:
         self._bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """Take a batch; gives runs once enough rows are held."""
+        """Add a batch. Yields runs when enough rows are held."""
         if batch.num_rows:
             self._held.append(batch)
             self._bytes += batch.nbytes
@@ -52,84 +52,84 @@ class SortedRunBuilder:
                 yield from self.finish()
 
     def finish(self) -> Iterator[pa.RecordBatch]:
-        """The runs of all that is held."""
+        """Yield the runs of all held rows."""
         if self._held:
             (batch,) = pa.Table.from_batches(self._held, ROW_SCHEMA).combine_chunks().to_batches()
             self._held, self._bytes = [], 0
-            yield from _cut(batch)
+            yield from _build_runs(batch)
 
 
-def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+def _build_runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     kinds = batch.column("kind").to_numpy()
     counts: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    rows = _Sorted(batch, np.flatnonzero(kinds == ROW), ROW_RUN, ORDER)
-    rejects = _Sorted(batch, np.flatnonzero(kinds == REJECT), REJECT_RUN, REJECT_ORDER)
+    rows = _SortedRows(batch, np.flatnonzero(kinds == ROW), ROW_RUN, ORDER)
+    rejects = _SortedRows(batch, np.flatnonzero(kinds == REJECT), REJECT_RUN, REJECT_ORDER)
     rows.count(counts)
-    for position, found in zip(*_counted(rejects.positions), strict=True):
+    for position, found in zip(*_count_values(rejects.positions), strict=True):
         counts[position]["rejects"] += found
-    for position, state, header in _of(batch, np.flatnonzero(kinds == MARK), "position", "reason", "raw"):
+    for position, state, header in _iterate(batch, np.flatnonzero(kinds == MARK), "position", "reason", "raw"):
         counts[position][f"files.{state}"] += 1
         if header:
             counts[position][f"left_out.{state}, header {header.decode()!r}"] += 1
-    row_runs, reject_runs = rows.runs(only_first=True), rejects.runs(only_first=False)
+    row_runs, reject_runs = rows.split(only_first=True), rejects.split(only_first=False)
     for position in sorted({*counts, *row_runs, *reject_runs}):
         columns = [
             pa.array([position], pa.int32()),
-            _stream(row_runs.get(position)),
-            _stream(reject_runs.get(position)),
+            _serialise(row_runs.get(position)),
+            _serialise(reject_runs.get(position)),
             pa.array([json.dumps(counts[position])], pa.string()),
         ]
         yield pa.RecordBatch.from_arrays(columns, schema=EXCHANGE_SCHEMA)
 
 
-class _Sorted:
-    """Rows of one kind in the order of their digests, so those of one partition follow each other."""
+class _SortedRows:
+    """Rows of one kind, sorted by digest, so that the rows of a partition are adjacent."""
 
     def __init__(
         self, batch: pa.RecordBatch, chosen: np.ndarray, schema: pa.Schema, then: Sequence[tuple[str, str]]
     ) -> None:
         self._schema = schema
-        # Most often all rows are of one kind: then nothing is copied.
+        # Usually all rows are of one kind. Then nothing is copied.
         self._batch = batch if len(chosen) == batch.num_rows else batch.take(pa.array(chosen))
-        self._order, self._first = in_order(self._batch, then)
+        self._order, self._first = sort_rows(self._batch, then)
         self.positions = self._batch.column("position").to_numpy()[self._order]
 
     def count(self, counts: defaultdict[int, Counter[str]]) -> None:
-        """Add each partition's `records`, `duplicates` and `notes.NAME`, over all rows."""
+        """Count the `records`, `duplicates` and `notes.NAME` of each partition, over all rows."""
         for name, positions in (("records", self.positions), ("duplicates", self.positions[~self._first])):
-            for position, found in zip(*_counted(positions), strict=True):
+            for position, found in zip(*_count_values(positions), strict=True):
                 counts[position][name] += found
         noted = self._batch.filter(pa.array(self._batch.column("notes").to_numpy() != 0))
         pairs = np.column_stack([noted.column("position").to_numpy(), noted.column("notes").to_numpy()])
-        for (position, notes), found in zip(*_counted(pairs, axis=0), strict=True):
+        for (position, notes), found in zip(*_count_values(pairs, axis=0), strict=True):
             for note in Note(notes):
                 counts[position][f"notes.{str(note.name).lower()}"] += found
 
-    def runs(self, *, only_first: bool) -> dict[int, pa.RecordBatch]:
-        """Each partition's rows in order, by position."""
+    def split(self, *, only_first: bool) -> dict[int, pa.RecordBatch]:
+        """Return the sorted rows of each partition, by position."""
         order = self._order[self._first] if only_first else self._order
         positions = self.positions[self._first] if only_first else self.positions
         columns = [self._batch.column(name) for name in self._schema.names]
         ordered = pa.RecordBatch.from_arrays(columns, schema=self._schema).take(pa.array(order))
-        starts = np.flatnonzero(~same_as_before(positions)).tolist()
+        starts = np.flatnonzero(~equals_previous(positions)).tolist()
         ends = [*starts[1:], len(positions)]
         return {
             int(positions[start]): ordered.slice(start, end - start) for start, end in zip(starts, ends, strict=False)
         }
 
 
-def _counted(values: np.ndarray, axis: int | None = None) -> tuple[list, list]:
+def _count_values(values: np.ndarray, axis: int | None = None) -> tuple[list, list]:
     unique, counts = np.unique(values, return_counts=True, axis=axis)
     return unique.tolist(), counts.tolist()
 
 
-def _of(batch: pa.RecordBatch, chosen: np.ndarray, *names: str) -> Iterator[tuple]:
+def _iterate(batch: pa.RecordBatch, chosen: np.ndarray, *names: str) -> Iterator[tuple]:
     some = batch.select(list(names)).take(pa.array(chosen))
     return zip(*[column.to_pylist() for column in some.columns], strict=True)
 
 
-def _stream(batch: pa.RecordBatch | None) -> pa.BinaryArray:
-    """A batch as one binary value, compressed; that of none is empty."""
+def _serialise(batch: pa.RecordBatch | None) -> pa.BinaryArray:
+    """Serialise a batch as one compressed binary value, which is empty for None."""
     sink = pa.BufferOutputStream()
     if batch is not None:
         with pa.ipc.new_stream(sink, batch.schema, options=_COMPRESSED) as writer:

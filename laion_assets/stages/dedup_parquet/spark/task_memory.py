@@ -1,4 +1,4 @@
-"""Memory of a Python worker of Spark: blocks that are freed are used again, not given back and asked for anew."""
+"""Memory of Spark's Python workers: freed blocks are kept and reused, not returned to the system."""
 
 import contextlib
 import ctypes
@@ -8,18 +8,18 @@ import gc
 import pyarrow as pa
 
 KEPT_BYTES = 256 << 20
-"""Free memory that stays with the process; a task's peak is above it."""
+"""Free memory that a process keeps. The peak of a task is higher."""
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # malloc.h of glibc
 _ANY_BLOCK = (1 << 31) - 1
 
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Once a process: keep what is freed, up to KEPT_BYTES, and what was imported out of the garbage collector's sight.
+    """Keep up to KEPT_BYTES of freed memory, and exclude imported modules from garbage collection. Runs once.
 
-    A task makes and drops blocks of some megabytes all the time. By its defaults glibc maps each of them anew, and
-    Arrow's allocator returns them within a second: every page is then cleared by the kernel once more, a sixth of a
-    task's time. Spark's worker collects garbage after each task. Elsewhere than on glibc only Arrow's part is set.
+    A task allocates and frees blocks of some megabytes all the time. By default glibc maps each of them anew, and
+    Arrow's allocator returns them within a second, so the kernel must clear every page again: a sixth of a task's time.
+    Spark's worker collects garbage after each task. Without glibc only Arrow's allocator is changed.
     """
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(OSError, AttributeError):

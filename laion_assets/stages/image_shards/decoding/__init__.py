@@ -1,1 +1,1 @@
-"""Decoding, resizing and encoding images in a sandboxed process."""
+"""Decode, resize and encode images in a sandboxed process."""

@@ -1,11 +1,11 @@
-"""The filter `area` as two products with sparse matrices: half the time of OpenCV's, the same pixels.
+"""The filter `area` as two products with sparse matrices: half the time of OpenCV's filter, the same pixels.
 
-Each output pixel is the mean of what it covers of the picture, parts of pixels included: `cv2.INTER_AREA`'s definition.
-It is separable, so that a picture is multiplied from the left by one matrix for its rows and by one for its columns.
-Sums are taken in another order than OpenCV's, which moves about one pixel in 100,000 by one level.
+Each output pixel is the mean of the input area that it covers, including fractions of pixels (the definition of
+`cv2.INTER_AREA`). The filter is separable: one matrix for the rows of the image, and one for its columns.
+The order of the sums differs from OpenCV's, which changes about one pixel in 100,000 by one level.
 
-The picture may show a fraction of its last row or column only: libjpeg's half of 1,067 rows is 534 rows, of which the
-last is a half. No repeated rows and no shift are needed for it.
+The last row or column of the image may count as a fraction: libjpeg's half of 1,067 rows is 534 rows, the last of which
+counts as half. This needs no padding and causes no shift.
 """
 
 from functools import lru_cache
@@ -16,35 +16,36 @@ import numpy as np
 from scipy import sparse
 
 _CACHED_MATRICES = 2_048
-"""Matrices kept, some 10 KB each: a crawl's sides repeat (640, 480, 1,024 ...), and one costs a fifth of its use."""
+"""Cached matrices, of about 10 KB each. Sizes repeat (640, 480, 1,024 ...); building one takes a fifth of a resize."""
 
 _AT_ONCE_BYTES = 32 << 20
-"""A larger image as float32 is multiplied in bands: the system finds new memory for it each time (decoder_child.py)."""
+"""Size of an image as float32 above which it is multiplied in bands: freed memory of this size is not kept."""
 _BAND_BYTES = 8 << 20
-"""Of the float32 rows of a band."""
+"""Size of the float32 rows of a band."""
 
 _SHARPNESS = 1 / 32
 _LEAST = 1e-9
-"""Shorter pieces of a pixel are the rounding of two borders that are one."""
+"""Minimum length of a piece of a pixel. Shorter ones are rounding errors of two equal borders."""
 
 
 @lru_cache(maxsize=_CACHED_MATRICES)
-def area_matrix(pixels: int, extent: float, made: int, sharpened: bool = False) -> Any:
-    """(made, pixels) float32, CSR: the mean of each of `made` equal parts of `extent` pixels; pixels is ceil(extent).
+def area_matrix(pixels: int, extent: float, outputs: int, sharpened: bool = False) -> Any:
+    """Return the (outputs, pixels) float32 CSR matrix that averages each of `outputs` equal parts of `extent` pixels.
 
-    Every row sums to 1. `extent` is at least `made`. `sharpened` gives back what libjpeg's means of 2 x 2 pixels took
-    from the frequencies that remain: [-1/32, 34/32, -1/32] before the filter, half to one decibel.
+    `pixels` is ceil(extent), and `extent` is at least `outputs`. Every row sums to 1. `sharpened` applies
+    [-1/32, 34/32, -1/32] before the filter: libjpeg's means of 2 x 2 pixels weaken the remaining frequencies, and this
+    restores them (0.5 to 1 dB).
     """
-    step = extent / made
-    borders = np.concatenate([np.arange(1, made) * step, np.arange(1, pixels), [0.0, extent]])
+    step = extent / outputs
+    borders = np.concatenate([np.arange(1, outputs) * step, np.arange(1, pixels), [0.0, extent]])
     borders.sort()
-    # Between two borders lies a piece of one input pixel that belongs to one output pixel.
+    # Between two borders is a piece of one input pixel that belongs to one output pixel.
     lengths = np.diff(borders)
     middles = (borders[:-1] + lengths / 2)[lengths > _LEAST]
     rows, columns = (middles / step).astype(np.int32), middles.astype(np.int32)
-    ends = np.searchsorted(rows, np.arange(made + 1)).astype(np.int32)
+    ends = np.searchsorted(rows, np.arange(outputs + 1)).astype(np.int32)
     weights = (lengths[lengths > _LEAST] / step).astype(np.float32)
-    matrix = sparse.csr_array((weights, columns, ends), shape=(made, pixels))
+    matrix = sparse.csr_array((weights, columns, ends), shape=(outputs, pixels))
     return matrix @ _sharpening(pixels) if sharpened else matrix
 
 
@@ -55,18 +56,18 @@ def _sharpening(pixels: int) -> Any:
     return sparse.diags_array([beside, middle, beside], offsets=[-1, 0, 1], format="csr")
 
 
-def _product(matrix: Any, image: np.ndarray) -> np.ndarray:
-    """(made, columns) float32: the product with a (rows, columns) uint8 image, some rows at a time.
+def _multiply(matrix: Any, image: np.ndarray) -> np.ndarray:
+    """Return the (outputs, columns) float32 product of the matrix with a (rows, columns) uint8 image.
 
-    A large image as float32 fits no cache: 20 million pixels take 13 ms in bands, and take 33 ms at once, or 470 ms
-    where the system first has to find the memory. Each sum has the same order.
+    A large image as float32 exceeds every CPU cache, so it is multiplied in bands: 20 million pixels take 13 ms in
+    bands, 33 ms at once, and 470 ms if the system must first allocate the memory. The order of each sum stays the same.
     """
     if 4 * image.size <= _AT_ONCE_BYTES:
         return np.asarray(matrix @ image.astype(np.float32))
-    made = matrix.shape[0]
-    band = max(1, _BAND_BYTES * made // (4 * image.size))
-    product = np.empty((made, image.shape[1]), np.float32)
-    for top in range(0, made, band):
+    outputs = matrix.shape[0]
+    band = max(1, _BAND_BYTES * outputs // (4 * image.size))
+    product = np.empty((outputs, image.shape[1]), np.float32)
+    for top in range(0, outputs, band):
         part = matrix[top : top + band]
         first, last = part.indices.min(), part.indices.max()
         columns = part.indices - first
@@ -76,17 +77,20 @@ def _product(matrix: Any, image: np.ndarray) -> np.ndarray:
 
 
 def resize_area(image: np.ndarray, width: int, height: int, extent: tuple[float, float] | None = None) -> np.ndarray:
-    """The (H, W) or (H, W, C) uint8 picture in `width` x `height`, no larger than it is, by the filter `area`.
+    """Shrink a (H, W) or (H, W, C) uint8 image to `width` x `height` with the filter `area`.
 
-    `extent` is given for a scaled decode: the (width, height) in its pixels, whose last may be a part of one.
+    `extent` is set for a JPEG that was decoded at a smaller scale: its (width, height) in pixels of that scale, which
+    may end in a fraction of a pixel.
     """
     have_height, have_width = image.shape[:2]
     wide, high = extent or (have_width, have_height)
     if extent is None and have_width % width == 0 and have_height % height == 0:
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # its fast case, with its own rounding
+        return cv2.resize(
+            image, (width, height), interpolation=cv2.INTER_AREA
+        )  # OpenCV's fast path, whose rounding differs
     scaled = extent is not None
-    rows = _product(area_matrix(have_height, high, height, scaled), image.reshape(have_height, -1))
-    # As tables of single numbers: OpenCV turns those in an eighth of the time that pixels of three take.
+    rows = _multiply(area_matrix(have_height, high, height, scaled), image.reshape(have_height, -1))
+    # As single-channel arrays: OpenCV transposes those in an eighth of the time of three-channel ones.
     turned = cv2.transpose(rows).reshape(have_width, -1)
     both = cv2.convertScaleAbs(area_matrix(have_width, wide, width, scaled) @ turned)
     return cv2.transpose(both.reshape(-1, height)).reshape(height, width, *image.shape[2:])

@@ -1,5 +1,8 @@
-"""The column `exif`: an image file's EXIF tags as exifread names them, of which only technical ones may go in; never
-place, time, device, owner or comment. Decoder-side: parses strangers' bytes, within bounds of its own."""
+"""The column `exif`: the technical EXIF tags of an image file, by exifread's names.
+
+Location, time, device, owner and comments are left out. Runs in the decoder process: it parses untrusted bytes, with
+limits on the number of reads and bytes.
+"""
 
 import io
 import json
@@ -29,19 +32,19 @@ TECHNICAL_TAGS = frozenset(
         "EXIF FlashPixVersion",
     }
 )
-"""By exifread's names, which img2dataset stores."""
+"""Tags by exifread's names, as img2dataset stores them."""
 MAX_VALUE_CHARS = 64
-"""No technical tag is longer; a longer value is something else in its place."""
+"""Maximum length of a technical tag's value. A longer value is something else."""
 
 MAX_READS = 30_000
-"""Reads of one file. exifread reads each number of each tag by itself: 100 tags, five of 500 bytes, take 3,000."""
+"""Maximum reads per file. exifread reads each number of a tag separately: 100 tags, five of 500 bytes, take 3,000."""
 MAX_BYTES = 1 << 20
-"""Bytes read of one file, those read again counted again: a JPEG's EXIF has 64 KiB at most."""
+"""Maximum bytes read per file, repeated reads included. A JPEG's EXIF has at most 64 KiB."""
 MAX_JSON_CHARS = 1 << 16
-"""Of the column's value, which a worker holds for each row of a shard."""
+"""Maximum length of the column's value, which a worker keeps for each row of a shard."""
 
 _LOOKED_AT_BYTES = 1 << 18
-"""A JPEG's EXIF is in one of its first segments, of 64 KiB at most each."""
+"""Bytes searched for EXIF. It is in one of a JPEG's first segments, of at most 64 KiB each."""
 
 logging.getLogger("exifread").setLevel(logging.CRITICAL)
 
@@ -49,32 +52,32 @@ logging.getLogger("exifread").setLevel(logging.CRITICAL)
 def exif_json(body: bytes, personal: bool) -> str | None:
     """Return the JSON of an image file's EXIF tags, as img2dataset writes it.
 
-    `{}` if there are none; None if they cannot be read, or not within the bounds above. Only technical tags, in the
-    order of their names, unless `personal` ones are asked for, too.
+    Returns `{}` if there are none, and None if they cannot be read within the limits above. Only technical tags, sorted
+    by name, unless `personal` tags are requested too.
     """
     if body[:2] == b"\xff\xd8":
         if b"Exif" not in body[:_LOOKED_AT_BYTES]:
-            return "{}"  # as most, and exifread takes its time to find that out
+            return "{}"  # most files; exifread would take long to find that out
         if body[4:12] == b"ftypheic":
-            return None  # what exifread takes for a HEIF file
+            return None  # exifread would parse it as a HEIF file
     elif body[:4] != b"RIFF":
-        return "{}"  # exifread knows none in these formats
+        return "{}"  # exifread does not support EXIF in other formats
     try:
         found = exifread.process_file(_BoundedFile(body), details=False)
         tags = {name: str(value).strip() for name, value in found.items() if value is not None}
-    except Exception:  # exifread trusts what a file says of itself
+    except Exception:  # exifread trusts the values in a file
         return None
     text = json.dumps(tags if personal else technical(tags))
     return text if len(text) <= MAX_JSON_CHARS else None
 
 
 def technical(tags: dict[str, str]) -> dict[str, str]:
-    """The technical tags among these."""
+    """Return the technical tags among these."""
     return {name: tags[name] for name in sorted(tags) if name in TECHNICAL_TAGS and len(tags[name]) <= MAX_VALUE_CHARS}
 
 
 class _BoundedFile(io.BytesIO):
-    """A file of which no more than MAX_READS and MAX_BYTES are read. Each loop of exifread reads, so that it ends."""
+    """A file with at most MAX_READS reads and MAX_BYTES bytes. Every loop of exifread reads, so each of them ends."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(body)

@@ -1,7 +1,7 @@
-"""What an image file says of itself before any decoder runs: format, size and orientation.
+"""Read format, size and orientation of an image file before a decoder runs.
 
-Only magic bytes and headers are read. Formats by allow-list: JPEG (ITU T.81), PNG, WebP, GIF, BMP; others are named
-where they are known, and their parsers never run.
+Only magic bytes and headers are read. The formats are an allow-list: JPEG (ITU T.81), PNG, WebP, GIF, BMP. Other known
+formats are recognized for the failure reason only; no parser runs for them.
 """
 
 import re
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from laion_assets.reasons import Reason, Rejection
 
 MAX_SEGMENTS = 10_000
-"""Segments of a JPEG before its frame header, and chunks of a PNG or WebP in which an orientation is looked for."""
+"""Maximum segments of a JPEG before its frame header, and maximum chunks of a PNG or WebP searched for orientation."""
 MAX_SCANS = 100
-"""Of a JPEG. Encoders write 1 to 20; each costs a pass over all blocks of the image, however few bytes it has."""
+"""Maximum scans of a JPEG. Encoders write 1 to 20. Each costs a pass over all blocks, even if it has few bytes."""
 _ORIENTATION_TAG = 0x0112
 _SNIFFED_BYTES = 1_024
 _SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _SEQUENTIAL = (0xC0, 0xC1)
-"""Frames of Huffman-coded sequential images."""
+"""Frame markers of Huffman-coded sequential images."""
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""A marker but for restart markers, which have no segment; FF 00 is a byte of a scan."""
+"""A marker other than restart markers, which have no segment. FF 00 is a byte of a scan."""
 
 _OTHER_FORMATS = (
     (b"II*\0", "TIFF"),
@@ -50,8 +50,10 @@ _ISO_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"hevc")
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """`format` is `JPEG`, `PNG`, `WEBP`, `GIF` or `BMP`; width and height as stored, before `orientation` (EXIF, 1 to
-    8) is applied. `sampling` holds the (horizontal, vertical) factors of each component of a Huffman-coded 8-bit JPEG.
+    """The header of an image file.
+
+    `format` is `JPEG`, `PNG`, `WEBP`, `GIF` or `BMP`. Width and height are as stored, before `orientation` (EXIF, 1 to
+    8) is applied. `sampling` has the (horizontal, vertical) factors of each component of a Huffman-coded 8-bit JPEG.
     """
 
     format: str
@@ -62,28 +64,28 @@ class ImageHeader:
 
 
 def read_header(data: bytes) -> ImageHeader:
-    """The header of an image file.
+    """Read the header of an image file.
 
-    Raises Rejection: `not_an_image`, `unsupported_format`, or `undecodable` for a header that is damaged.
+    Raises Rejection: `not_an_image`, `unsupported_format`, or `undecodable` for a damaged header.
     """
     try:
         if data[:3] == b"\xff\xd8\xff":
-            return _jpeg(data)
+            return _read_jpeg(data)
         if data[:8] == b"\x89PNG\r\n\x1a\n":
-            return _png(data)
+            return _read_png(data)
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return _webp(data)
+            return _read_webp(data)
         if data[:6] in (b"GIF87a", b"GIF89a"):
             width, height = struct.unpack_from("<HH", data, 6)
             return ImageHeader("GIF", width, height)
         if data[:2] == b"BM" and len(data) >= 26 and data[6:10] == b"\0\0\0\0":
-            return _bmp(data)
+            return _read_bmp(data)
     except (struct.error, IndexError) as error:
         raise Rejection(Reason.UNDECODABLE, "the header is cut short") from error
-    raise _foreign(data)
+    raise _reject_format(data)
 
 
-def _foreign(data: bytes) -> Rejection:
+def _reject_format(data: bytes) -> Rejection:
     for magic, name in _OTHER_FORMATS:
         if data.startswith(magic):
             return Rejection(Reason.UNSUPPORTED_FORMAT, name)
@@ -97,7 +99,7 @@ def _foreign(data: bytes) -> Rejection:
     return Rejection(Reason.NOT_AN_IMAGE, "HTML or XML" if start.startswith(b"<") else "no image format is known by it")
 
 
-def _jpeg(data: bytes) -> ImageHeader:
+def _read_jpeg(data: bytes) -> ImageHeader:
     position, orientation = 2, 1
     for _ in range(MAX_SEGMENTS):
         while data[position] == 0xFF and data[position + 1] == 0xFF:
@@ -118,21 +120,21 @@ def _jpeg(data: bytes) -> ImageHeader:
             height, width = struct.unpack_from(">HH", data, position + 3)
             if width == 0 or height == 0:
                 raise Rejection(Reason.UNDECODABLE, "the header declares no size")
-            return ImageHeader("JPEG", width, height, orientation, _sampling(data, marker, position))
+            return ImageHeader("JPEG", width, height, orientation, _read_sampling(data, marker, position))
         if marker == 0xE1 and data[position + 2 : position + 8] == b"Exif\0\0" and orientation == 1:
-            orientation = exif_orientation(data[position + 8 : position + length])
+            orientation = read_orientation(data[position + 8 : position + length])
         position += max(length, 2)
     raise Rejection(Reason.UNDECODABLE, "a JPEG without a frame header")
 
 
 def check_scans(data: bytes) -> None:
-    """Raises Rejection for a JPEG of more than MAX_SCANS scans before its end.
+    """Check the number of scans of a JPEG. Raises Rejection for more than MAX_SCANS.
 
-    A decoder reads a single scan of a sequential image whose first one has all components, as most have: their other
-    bytes are not looked at.
+    A decoder reads only one scan of a sequential image if the first scan has all components, as in most files. In that
+    case the other bytes are not read.
     """
     frame, components, scans = 0, 0, 0
-    for marker, position in _segments(data):
+    for marker, position in _find_segments(data):
         if marker == _SCAN:
             scans += 1
             if scans == 1 and frame in _SEQUENTIAL and data[position + 2 : position + 3] == bytes((components,)):
@@ -145,8 +147,8 @@ def check_scans(data: bytes) -> None:
             frame, components = marker, int.from_bytes(data[position + 7 : position + 8], "big")
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """The markers of a JPEG up to its end, and where the length field of each lies."""
+def _find_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the markers of a JPEG up to its end, and the position of the length field of each."""
     position = 2
     while found := _MARKER.search(data, position):
         position, marker = found.end(), data[found.end() - 1]
@@ -161,15 +163,15 @@ def _is_frame(marker: int) -> bool:
     return 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)
 
 
-def _sampling(data: bytes, marker: int, position: int) -> tuple[tuple[int, int], ...]:
-    """Of a frame header (ITU T.81, B.2.2) at its length field; empty for frames that are not 8-bit DCT, Huffman."""
+def _read_sampling(data: bytes, marker: int, position: int) -> tuple[tuple[int, int], ...]:
+    """Read the factors of the frame header (ITU T.81, B.2.2) at `position`; empty unless it is 8-bit Huffman DCT."""
     if marker > 0xC2 or data[position + 2] != 8:
         return ()
     components = data[position + 8 : position + 8 + 3 * data[position + 7]]
     return tuple((factors >> 4, factors & 15) for factors in components[1::3])
 
 
-def _png(data: bytes) -> ImageHeader:
+def _read_png(data: bytes) -> ImageHeader:
     if data[12:16] != b"IHDR":
         raise Rejection(Reason.UNDECODABLE, "a PNG without IHDR")
     width, height, _, _ = struct.unpack_from(">IIBB", data, 16)
@@ -179,12 +181,12 @@ def _png(data: bytes) -> ImageHeader:
             break
         length, kind = struct.unpack_from(">I4s", data, position)
         if kind == b"eXIf":
-            orientation = exif_orientation(data[position + 8 : position + 8 + length])
+            orientation = read_orientation(data[position + 8 : position + 8 + length])
         position += 12 + length
     return ImageHeader("PNG", width, height, orientation)
 
 
-def _webp(data: bytes) -> ImageHeader:
+def _read_webp(data: bytes) -> ImageHeader:
     kind = data[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
@@ -205,19 +207,19 @@ def _webp(data: bytes) -> ImageHeader:
         kind, length = struct.unpack_from("<4sI", data, position)
         if kind == b"EXIF":
             body = data[position + 8 : position + 8 + length]
-            orientation = exif_orientation(body.removeprefix(b"Exif\0\0"))
+            orientation = read_orientation(body.removeprefix(b"Exif\0\0"))
         position += 8 + length + length % 2
     return ImageHeader("WEBP", width, height, orientation)
 
 
-def _bmp(data: bytes) -> ImageHeader:
+def _read_bmp(data: bytes) -> ImageHeader:
     header_bytes = struct.unpack_from("<I", data, 14)[0]
     width, height = struct.unpack_from("<HH" if header_bytes == 12 else "<ii", data, 18)
     return ImageHeader("BMP", abs(width), abs(height))
 
 
-def exif_orientation(exif: bytes) -> int:
-    """The Orientation tag (1 to 8) of the first directory of a TIFF block; 1 where there is none or it is damaged."""
+def read_orientation(exif: bytes) -> int:
+    """Return the Orientation tag (1 to 8) in the first directory of a TIFF block; 1 if it is missing or damaged."""
     order = {b"II": "<", b"MM": ">"}.get(bytes(exif[:2]))
     if order is None:
         return 1

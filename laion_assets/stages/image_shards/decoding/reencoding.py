@@ -1,9 +1,10 @@
-"""One picture's way from the file that was fetched to the file that is kept: header, decode, resize, encode.
+"""Re-encode one image: read the header, decode, resize, encode.
 
-With `images.exact_pixels` the output is byte for byte what img2dataset 1.47's Resizer writes, on 8-bit RGB photos
-without an orientation tag: the same OpenCV filters and roundings, without building two albumentations transforms for
-each picture. Without it large JPEGs are decoded at a smaller scale, and the filter `area` sums in another order.
-Imports OpenCV, not img2dataset: it runs in the decoder's process, which has to start quickly.
+With `images.exact_pixels` the output has the same bytes as that of img2dataset 1.47's Resizer, for 8-bit RGB photos
+without an orientation tag: it uses the same OpenCV filters and rounding, but does not build two albumentations
+transforms per image. Without it, large JPEGs are decoded at a smaller scale, and the filter `area` adds in another
+order.
+Imports OpenCV but not img2dataset, because it runs in the decoder process, which must start quickly.
 """
 
 from collections.abc import Callable
@@ -16,14 +17,12 @@ from laion_assets.reasons import Reason, Rejection
 from laion_assets.stages.image_shards.decoding import decoder
 from laion_assets.stages.image_shards.decoding.area_filter import resize_area
 from laion_assets.stages.image_shards.decoding.image_header import ImageHeader, read_header
-from laion_assets.stages.image_shards.decoding.scaled_decoding import denominator
+from laion_assets.stages.image_shards.decoding.reencoded import Reencoded
+from laion_assets.stages.image_shards.decoding.scaled_decoding import choose_denominator
 from laion_assets.stages.image_shards.decoding.still_image import ANIMATION_MARKS
 
 if TYPE_CHECKING:
     from laion_assets.stages.image_shards.settings import ImageSettings
-
-Reencoded = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
-"""(encoded picture, width, height, original width, original height, error): what img2dataset's Downloader expects."""
 
 _INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -46,7 +45,7 @@ _METADATA_MARKS = {
     "PNG": (b"eXIf", b"tEXt", b"zTXt", b"iTXt"),
     "WEBP": (b"EXIF", b"XMP "),
 }
-"""What stands in a file that holds EXIF, XMP, IPTC or text; found by chance in the pixels, they cost a re-encoding."""
+"""Bytes found in a file with EXIF, XMP, IPTC or text. A chance match in the pixels only costs a re-encoding."""
 
 _UPRIGHT = {
     2: lambda image: image[:, ::-1],
@@ -57,12 +56,15 @@ _UPRIGHT = {
     7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
     8: lambda image: image.transpose(1, 0, 2)[::-1],
 }
-"""By EXIF orientation (CIPA DC-008, 4.6.4), what turns the stored (H, W, C) picture upright."""
+"""By EXIF orientation (CIPA DC-008, 4.6.4), the function that turns the stored (H, W, C) image upright."""
 
 
-class ReencodedImage(NamedTuple):
-    """`pixels` are (H, W, 3) uint8, BGR, upright, on white where the file was transparent (not `opaque`); `original` is
-    the (width, height) that it had upright."""
+class ResizedImage(NamedTuple):
+    """An image before it is encoded.
+
+    `pixels` are (H, W, 3) uint8, BGR, upright, with a white background where the file was transparent (not `opaque`).
+    `original` is the original (width, height), upright.
+    """
 
     pixels: np.ndarray
     original: tuple[int, int]
@@ -70,10 +72,10 @@ class ReencodedImage(NamedTuple):
 
 
 class Reencoder:
-    """Decodes only what the header allows, and says why not by Reason. Not thread-safe."""
+    """Re-encodes images whose header is within the limits. Failures have a Reason. Not thread-safe."""
 
     def __init__(self, images: "ImageSettings", on_pixels: Callable[[int], None] = lambda pixels: None) -> None:
-        """`on_pixels` is called with the number of pixels that a file's header declares, before they are decoded."""
+        """`on_pixels` is called with the number of pixels in a file's header, before the file is decoded."""
         self._images = images
         self._on_pixels = on_pixels
         self._upscale = _INTERPOLATIONS[images.upscale_interpolation]
@@ -85,31 +87,31 @@ class Reencoder:
         cv2.setNumThreads(1)
 
     def __call__(self, data: bytes) -> Reencoded:
-        """Decode, resize and encode one picture. Original width and height are those of the upright picture."""
+        """Decode, resize and encode one image. Never raises: a failure is a Reencoded with its reason."""
         try:
             header = read_header(data)
             self.check_size(header.width, header.height)
             self._on_pixels(header.width * header.height)
             if self._images.disable_all_reencoding:
-                return data, None, None, None, None, None
-            picture = self._picture(data, header)
-            height, width = picture.pixels.shape[:2]
-            return self._encoded(data, header, picture), width, height, *picture.original, None
+                return Reencoded(data)
+            image = self._resize_file(data, header)
+            height, width = image.pixels.shape[:2]
+            return Reencoded(self._encode(data, header, image), width, height, *image.original)
         except Rejection as rejection:
-            return None, None, None, None, None, str(rejection)
+            return Reencoded(reason=rejection.reason, detail=rejection.detail)
         except MemoryError:
-            return None, None, None, None, None, f"{Reason.DECODER_CRASH.value}: the memory bound of a decoder"
-        except Exception as error:  # a picture's accident costs the picture
-            return None, None, None, None, None, f"{Reason.INTERNAL.value}: {type(error).__name__}"
+            return Reencoded(reason=Reason.DECODER_CRASH, detail="the memory bound of a decoder")
+        except Exception as error:  # an unexpected error fails this image only
+            return Reencoded(reason=Reason.INTERNAL, detail=type(error).__name__)
 
-    def picture(self, data: bytes) -> ReencodedImage:
-        """The upright picture in the size and shape of the resize mode. Raises Rejection."""
+    def resize(self, data: bytes) -> ResizedImage:
+        """Decode a file and return the upright image in the size and shape of the resize mode. Raises Rejection."""
         header = read_header(data)
         self.check_size(header.width, header.height)
-        return self._picture(data, header)
+        return self._resize_file(data, header)
 
     def check_size(self, width: int, height: int) -> None:
-        """Raises Rejection for a picture that is too large, too small or too long."""
+        """Check the size of an original image. Raises Rejection if it is too large, too small or too elongated."""
         least, longest = self._images.min_image_size, self._images.max_aspect_ratio
         if width * height > self._max_area:
             raise Rejection(Reason.TOO_MANY_PIXELS, f"{width} x {height} is more than {self._max_area:.0f} pixels")
@@ -118,13 +120,13 @@ class Reencoder:
         if max(width, height) > longest * min(width, height):
             raise Rejection(Reason.ASPECT_RATIO, f"{width} x {height} is longer than {longest:g} to 1")
 
-    def _picture(self, data: bytes, header: ImageHeader) -> ReencodedImage:
-        divisor = self._denominator(header)
+    def _resize_file(self, data: bytes, header: ImageHeader) -> ResizedImage:
+        divisor = self._choose_denominator(header)
         image, opaque = decoder.decode(data, header, divisor, self.check_size)
         if divisor == 1:
             original = image.shape[1], image.shape[0]
             self.check_size(*original)
-            image = self._resized(image)
+            image = self._resize_pixels(image)
         else:
             original = header.width, header.height
             extent = header.width / divisor, header.height / divisor
@@ -135,18 +137,18 @@ class Reencoder:
             image = np.ascontiguousarray(_UPRIGHT[header.orientation](image))
         if header.orientation >= 5:
             original = original[1], original[0]
-        return ReencodedImage(self._shaped(image) if self._resizes(*original) else image, original, opaque)
+        return ResizedImage(self._crop_or_pad(image) if self._resizes(*original) else image, original, opaque)
 
-    def _encoded(self, data: bytes, header: ImageHeader, picture: ReencodedImage) -> bytes:
-        if self._images.skip_reencode and picture.opaque and self._may_stay(data, header):
+    def _encode(self, data: bytes, header: ImageHeader, image: ResizedImage) -> bytes:
+        if self._images.skip_reencode and image.opaque and self._can_keep(data, header):
             return data
-        done, encoded = cv2.imencode(f".{self._images.encode_format}", picture.pixels, params=self._encode_params)
+        done, encoded = cv2.imencode(f".{self._images.encode_format}", image.pixels, params=self._encode_params)
         if not done:
             raise Rejection(Reason.INTERNAL, "the encoder refused the picture")
         return encoded.tobytes()
 
-    def _may_stay(self, data: bytes, header: ImageHeader) -> bool:
-        """Whether the file can be kept as it is: the same format, the same pixels and nothing personal in it."""
+    def _can_keep(self, data: bytes, header: ImageHeader) -> bool:
+        """Whether the file can be kept unchanged: output format, no resize, and no personal metadata."""
         if _FORMATS[self._images.encode_format] != header.format or header.orientation != 1:
             return False
         if self._resizes(header.width, header.height):
@@ -155,13 +157,13 @@ class Reencoder:
             return False
         return self._images.keep_personal_exif or not any(mark in data for mark in _METADATA_MARKS[header.format])
 
-    def _denominator(self, header: ImageHeader) -> int:
+    def _choose_denominator(self, header: ImageHeader) -> int:
         if not self._own_area or header.format != "JPEG":
             return 1
-        return denominator(header, *self._target(header.width, header.height))
+        return choose_denominator(header, *self._target(header.width, header.height))
 
     def _side(self, width: int, height: int) -> int:
-        """The side that the resize mode makes `image_size` long."""
+        """Return the side that the resize mode scales to `image_size`."""
         return min(width, height) if self._by_shorter else max(width, height)
 
     def _resizes(self, width: int, height: int) -> bool:
@@ -170,13 +172,13 @@ class Reencoder:
         return not self._images.resize_only_if_bigger or self._side(width, height) > self._images.image_size
 
     def _target(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height after the resize, before a crop or a border, as img2dataset 1.47 rounds them."""
+        """Return width and height after the resize and before a crop or border, rounded as in img2dataset 1.47."""
         if not self._resizes(width, height):
             return width, height
         scale = self._images.image_size / self._side(width, height)
         return max(1, round(width * scale)), max(1, round(height * scale))
 
-    def _resized(self, image: np.ndarray) -> np.ndarray:
+    def _resize_pixels(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
         target = self._target(width, height)
         if target == (width, height):
@@ -187,8 +189,8 @@ class Reencoder:
         interpolation = self._downscale if downscale else self._upscale
         return cv2.resize(image, target, interpolation=interpolation)
 
-    def _shaped(self, image: np.ndarray) -> np.ndarray:
-        """The crop or the border of the resize mode."""
+    def _crop_or_pad(self, image: np.ndarray) -> np.ndarray:
+        """Apply the crop or the border of the resize mode."""
         height, width = image.shape[:2]
         size = self._images.image_size
         if self._images.resize_mode == "center_crop":

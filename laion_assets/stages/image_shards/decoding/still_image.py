@@ -1,9 +1,9 @@
-"""A PNG or WebP file reduced to what its still image needs, before a decoder sees it.
+"""Reduce a PNG or WebP file to its still image, before it is decoded.
 
-Decoders' code for animations is young (an animated PNG of 268 bytes ends OpenCV 4.11), and profiles and texts of a PNG
-are compressed, so that few bytes become many. None of them changes a pixel that we keep. So a PNG goes to its decoder
-with its critical chunks and its transparency alone, which leaves the default image, and an animated WebP with its first
-frame. Each file is passed over once, from chunk to chunk. Sources: PNG 1.2 and APNG; RFC 9649 (WebP).
+Animation code in decoders is young (an animated PNG of 268 bytes crashes OpenCV 4.11). Profiles and texts of a PNG are
+compressed, so a few bytes can expand to many. Neither changes a pixel that we keep. So only the critical chunks and the
+transparency of a PNG are decoded, which gives its default image, and only the first frame of an animated WebP.
+Each file is read once, chunk by chunk. Sources: PNG 1.2 and APNG; RFC 9649 (WebP).
 """
 
 import struct
@@ -12,23 +12,23 @@ import zlib
 from laion_assets.reasons import Reason, Rejection
 
 ANIMATION_MARKS = {"PNG": (b"acTL", b"fcTL", b"fdAT"), "WEBP": (b"ANMF",)}
-"""By format, the types of an animation's chunks."""
+"""Chunk types of animations, by format."""
 _PNG_SIGNATURE_BYTES = 8
 _GREY, _DEPTHS = 0, (1, 2, 4, 8, 16)
 _LOWER_CASE = 0x20
-"""The bit of a PNG chunk type's first letter that says that a decoder may leave the chunk out."""
+"""The bit in the first letter of a PNG chunk type that marks the chunk as optional for a decoder."""
 _RIFF_HEADER_BYTES = 12
 _FRAME = b"ANMF"
 _ANIMATION_AND_ALPHA = 0x12
-"""Flags of a VP8X chunk: no profile and no metadata; and transparency, which a canvas has beside its frame."""
+"""Flags of a VP8X chunk without profile and metadata. The alpha flag is set because a canvas may be transparent."""
 
 
 def still_png(data: bytes) -> tuple[bytes, int | None]:
-    """Return the PNG with its critical chunks and its transparency, and the transparent sample value of a grey one.
+    """Return the PNG with only its critical chunks and its transparency, and a grey PNG's transparent sample value.
 
-    OpenCV ignores that value (`tRNS` of colour type 0), so it is taken out of the file; None if there is none. It is
-    scaled as the decoder scales samples: 1 to 8 bits to 0 to 255. An incomplete chunk stays incomplete. `data` starts
-    with a PNG's IHDR.
+    OpenCV ignores that value (`tRNS` of colour type 0), so its chunk is removed from the file. The value is None if
+    there is none. It is scaled as the decoder scales samples: 1 to 8 bits to 0 to 255. An incomplete chunk stays
+    incomplete. `data` starts with a PNG signature and IHDR.
     """
     kept, kept_since, position = [], 0, _PNG_SIGNATURE_BYTES
     grey, transparent = data[25] == _GREY and data[24] in _DEPTHS, None
@@ -37,7 +37,7 @@ def still_png(data: bytes) -> tuple[bytes, int | None]:
         end = position + 12 + length
         if kind[0] & _LOWER_CASE and (kind != b"tRNS" or grey):
             if kind == b"tRNS" and transparent is None:
-                transparent = _transparent_grey(data, position)
+                transparent = _read_transparent_grey(data, position)
             kept.append(data[kept_since:position])
             kept_since = end
         position = end
@@ -49,7 +49,7 @@ def still_png(data: bytes) -> tuple[bytes, int | None]:
 
 
 def still_webp(data: bytes) -> bytes:
-    """Return the WebP as it is, or an animated one with its first frame alone. Raises Rejection for one cut short."""
+    """Return the WebP, an animated one with only its first frame. Raises Rejection for a truncated one."""
     if data[12:16] != b"VP8X" or not data[20] & 2:
         return data
     if len(data) < 8 + int.from_bytes(data[4:8], "little"):
@@ -67,8 +67,8 @@ def still_webp(data: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
 
 
-def _transparent_grey(data: bytes, position: int) -> int | None:
-    """The value in the tRNS chunk at `position`, its bits above the image's depth left out; None if damaged."""
+def _read_transparent_grey(data: bytes, position: int) -> int | None:
+    """Return the value in the tRNS chunk at `position`, masked to the bit depth; None if the chunk is damaged."""
     chunk = data[position + 4 : position + 10]
     if data[position : position + 4] != b"\0\0\0\2" or len(data) < position + 14:
         return None

@@ -1,11 +1,11 @@
-"""img2dataset's Resizer, behind the limit on pixels that a file's header declares."""
+"""img2dataset's Resizer, with the limit on the pixels that a file's header declares."""
 
 import io
 from typing import Any
 
 from laion_assets.reasons import Reason, Rejection
 from laion_assets.stages.image_shards.decoding.image_header import ImageHeader, read_header
-from laion_assets.stages.image_shards.img2dataset.reasons import message_of_resize
+from laion_assets.stages.image_shards.img2dataset.reasons import make_resize_message
 from laion_assets.stages.image_shards.settings import ImageSettings
 
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
@@ -13,7 +13,7 @@ Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, st
 
 
 class BoundedResizer:
-    """Takes the place of the Resizer in img2dataset's Downloader. `images` are the settings of the stage."""
+    """A resizer for img2dataset's Downloader. `images` are the settings of the stage."""
 
     def __init__(self, images: ImageSettings) -> None:
         from img2dataset.resizer import Resizer
@@ -36,18 +36,18 @@ class BoundedResizer:
 
     def __call__(self, img_stream: io.BytesIO, blurring_bbox_list: Any = None) -> Resized:
         """Return img2dataset's result, with an error that starts with our reason."""
-        header, refused = _header_of(img_stream.getvalue())
+        header, refused = _read_header(img_stream.getvalue())
         if header is not None and header.width * header.height > self._max_pixels:
             text = f"{header.width} x {header.height} is more than {self._max_pixels} pixels"
             return None, None, None, None, None, f"{Reason.TOO_MANY_PIXELS.value}: {text}"
         *resized, error = self._resizer(img_stream, blurring_bbox_list)
         image, width, height, original_width, original_height = resized
-        message = None if error is None else message_of_resize(error, refused)
+        message = None if error is None else make_resize_message(error, refused)
         return image, width, height, original_width, original_height, message
 
 
-def _header_of(data: bytes) -> tuple[ImageHeader | None, Rejection | None]:
-    """Return the header, or why ours cannot read it: img2dataset decodes more formats than our engine."""
+def _read_header(data: bytes) -> tuple[ImageHeader | None, Rejection | None]:
+    """Return the header, or our refusal of it. img2dataset decodes more formats than our engine."""
     try:
         return read_header(data), None
     except Rejection as rejection:

@@ -1,7 +1,7 @@
 """The engine img2dataset: its own Downloader and Resizer fetch and resize the rows of a shard.
 
-What img2dataset opens goes through our address guard, and what it makes through our writer, so that the files have the
-order, the columns and the row-count invariant of every shard. It is imported here, in the worker, and nowhere else.
+Its connections go through our address guard, and its rows through our writer, so that the files have the order, the
+columns and the row-count invariant of every shard. Only a worker that runs this engine imports img2dataset.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.layout import ShardNumber
+from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.http.fetch import Fetched
 from laion_assets.http.fetch_queue import Tally
 from laion_assets.http.urllib_opener.opener import GuardedOpener
@@ -20,14 +20,17 @@ from laion_assets.reasons import Reason
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.image_shards.shard.columns import shard_schema
-from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, FetchedRows, carried_columns, passes, stats_of
+from laion_assets.stages.image_shards.shard.fetch import (
+    SUFFIXES,
+    FetchedRows,
+    make_stats,
+    plan_passes,
+    read_carried_columns,
+)
 from laion_assets.stages.image_shards.shard.writer import ShardWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_ROWS_PER_KEY = 10_000
-"""img2dataset's number_sample_per_shard: its keys are then the numbers of the rows."""
 
 
 def fetch_rows(
@@ -35,18 +38,18 @@ def fetch_rows(
 ) -> FetchedRows:
     """Fetch these rows of dedup_parquet with img2dataset. The contract is that of `shard.fetch.fetch_rows`."""
     from laion_assets.stages.image_shards.img2dataset.bounded_resizer import BoundedResizer
-    from laion_assets.stages.image_shards.img2dataset.guarded_downloader import guarded_module
+    from laion_assets.stages.image_shards.img2dataset.guarded_downloader import load_guarded_module
     from laion_assets.stages.image_shards.img2dataset.row_collector import RowCollector
 
     started = time.time()
     images, layout = dataset.images, dataset.layout
-    carried = carried_columns(images, rows)
+    carried = read_carried_columns(images, rows)
     keys = [layout.sample_key(shard, position) for position in positions]
     folder.mkdir()
     files = {suffix: folder / f"{layout.shard_key(shard)}{suffix}" for suffix in SUFFIXES}
     schema = shard_schema(images)
     opener = GuardedOpener(dataset.fetch_policy)
-    module = guarded_module(opener)
+    module = load_guarded_module(opener)
     resizer = BoundedResizer(images)
     writer = ShardWriter(files[".tar"], files[".parquet"], schema, images.encode_format)
     outcomes: dict[int, str] = {}
@@ -60,7 +63,7 @@ def fetch_rows(
             unreadable.add(place)
         watch.add(place, fetched, reason)
 
-    for places, threads in passes(len(carried), images.threads, watch):
+    for places, threads in plan_passes(len(carried), images.threads, watch):
         chosen = [carried[place] for place in places]
         requests += len(chosen)
         collector = RowCollector(images, opener, places, [row["url"] for row in chosen], add)
@@ -69,19 +72,20 @@ def fetch_rows(
             resizer=resizer,
             thread_count=threads,
             output_folder=str(folder),
-            column_list=list(carried_names(images)),
+            column_list=list(carried_column_names(images)),
             **_options(images),
         )
+        # In shard 0 img2dataset's key of a row is its number.
         downloader.download_shard((0, str(_write_arrow(chosen, schema, images, folder / "rows.arrow"))))
         collector.finish()
     failing = watch.finish()
     writer.close()
-    stats = stats_of(Counter(outcomes.values()), started)
+    stats = make_stats(Counter(outcomes.values()), started)
     files["_stats.json"].write_text(json.dumps(stats, indent=4), encoding="utf-8")
     return FetchedRows(files, {**_tally(opener, requests), "exif_unreadable": len(unreadable)}, failing)
 
 
-def carried_names(images: ImageSettings) -> tuple[str, ...]:
+def carried_column_names(images: ImageSettings) -> tuple[str, ...]:
     """The columns that img2dataset copies: its save_additional_columns, caption and url."""
     return ("uid", *(name for name in images.additional_columns if name != "uid"), "caption", "url")
 
@@ -92,7 +96,7 @@ def _options(images: ImageSettings) -> dict[str, Any]:
         "save_caption": True,
         "extract_exif": images.extract_exif,
         "timeout": images.fetch.connect_timeout_s,
-        "number_sample_per_shard": _ROWS_PER_KEY,
+        "number_sample_per_shard": SAMPLES_PER_SHARD_KEY,
         "oom_shard_count": 5,
         "compute_hash": None if images.compute_hash == "none" else images.compute_hash,
         "verify_hash_type": None,
@@ -107,7 +111,7 @@ def _write_arrow(rows: list[dict[str, Any]], schema: "pa.Schema", images: ImageS
     """Write the rows as img2dataset's reader does: one Arrow file, which its Downloader removes at the end."""
     import pyarrow as pa
 
-    table = pa.Table.from_pylist(rows, pa.schema([schema.field(name) for name in carried_names(images)]))
+    table = pa.Table.from_pylist(rows, pa.schema([schema.field(name) for name in carried_column_names(images)]))
     with pa.ipc.new_file(str(path), table.schema) as file:
         file.write_table(table)
     return path

@@ -1,4 +1,4 @@
-"""img2dataset's Downloader with our opener in the place of `urllib.request.urlopen`."""
+"""Load img2dataset's Downloader with our opener instead of `urllib.request.urlopen`."""
 
 import functools
 import importlib.metadata
@@ -15,14 +15,14 @@ VERSION = "1.47.0"
 _log = logging.getLogger(__name__)
 _MODULE = "img2dataset.downloader"
 _ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled"}
-"""albumentations looks for a newer version when it is imported, wandb for an account: neither is ours to ask for."""
+"""Without the first, albumentations requests the number of its newest version when it is imported."""
 
 
-def guarded_module(opener: GuardedOpener) -> ModuleType:
-    """Return a copy of the module `img2dataset.downloader` of its own that opens URLs with `opener`.
+def load_guarded_module(opener: GuardedOpener) -> ModuleType:
+    """Return a new copy of the module `img2dataset.downloader` that opens URLs with `opener`.
 
-    The module in `sys.modules` is not changed, so that openers of several shards do not meet, and a thread that is
-    still fetching for a shard that failed keeps its guard. Raises ShardError for another version of img2dataset.
+    The module in `sys.modules` is not changed: two shards in one process can have different openers, and a thread that
+    still fetches for a failed shard keeps its guard. Raises ShardError for another version of img2dataset.
     """
     installed = importlib.metadata.version("img2dataset")
     if installed != VERSION:

@@ -1,6 +1,6 @@
-"""Our reason for a row that img2dataset failed. It keeps failures as text only, so its texts are parsed here.
+"""Map img2dataset's error messages to our reasons. It keeps an error as text only, so the text is parsed here.
 
-Texts of our opener and of our resizer start with the reason's value already.
+Messages of our opener and of our resizer start with the reason already.
 """
 
 from laion_assets.plain_text import one_line
@@ -19,11 +19,8 @@ _RESIZER_TEXTS = (
 _OPTED_OUT = "Use of image disallowed by X-Robots-Tag directive"
 
 
-def reason_of_message(message: str) -> tuple[Reason, str]:
-    """Return the reason of a row with the status `failed_to_download` or `failed_to_resize`, and its error message.
-
-    The message starts with the reason's value, as those of our engine do.
-    """
+def parse_message(message: str) -> tuple[Reason, str]:
+    """Return the reason of a failed row, and its error message with the reason in front."""
     start = message.partition(":")[0]
     if start in Reason._value2member_map_ and start != Reason.SUCCESS:
         return Reason(start), message
@@ -31,10 +28,10 @@ def reason_of_message(message: str) -> tuple[Reason, str]:
     return reason, f"{reason.value}: {one_line(message, _MAX_CHARS)}"
 
 
-def message_of_resize(message: str, header: Rejection | None) -> str:
-    """Return the error message for a body that img2dataset's Resizer refused, with the reason in front.
+def make_resize_message(message: str, header: Rejection | None) -> str:
+    """Return the error message, with the reason in front, for a body that img2dataset's Resizer refused.
 
-    `header` is what the file's header was refused for, if it was.
+    `header` is our own refusal of the file's header, None for a header that we can read.
     """
     found = next((reason for part, reason in _RESIZER_TEXTS if part in message), None)
     reason = found or (header.reason if header is not None else Reason.UNDECODABLE)

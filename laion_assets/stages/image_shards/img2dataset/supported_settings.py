@@ -26,7 +26,7 @@ def check_supported(images: Any) -> None:
     """
     changed = [
         f"{name} is {value!r} ({UNSUPPORTED[name.rpartition('.')[2]]})"
-        for name, value, default in _values(images, "images.")
+        for name, value, default in _list_values(images, "images.")
         if name.rpartition(".")[2] in UNSUPPORTED and value != default
     ]
     if changed:
@@ -41,11 +41,11 @@ def check_supported(images: Any) -> None:
         )
 
 
-def _values(group: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
+def _list_values(group: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
     """Yield name, value and default of each setting of a group and of the groups in it."""
     for field in dataclasses.fields(group):
         value = getattr(group, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _values(value, f"{prefix}{field.name}.")
+            yield from _list_values(value, f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", value, field.default

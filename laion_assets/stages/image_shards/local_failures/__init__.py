@@ -1,1 +1,1 @@
-"""Telling local failures (DNS, network, CPU) from those of the web."""
+"""Tell local failures (DNS, network, CPU) from failures of web sites."""

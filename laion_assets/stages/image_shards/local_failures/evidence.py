@@ -1,4 +1,4 @@
-"""What the watch of one shard may ask: its dataset's settings, the process's memory, and rows of other shards."""
+"""The inputs of a shard's watch: the dataset's settings, the process's network memory, and URLs of other shards."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -8,21 +8,21 @@ from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import LaionAssetsError
 from laion_assets.stages.handles import DedupParquet
 from laion_assets.stages.image_shards.local_failures.failing_sites import site_of
-from laion_assets.stages.image_shards.local_failures.network_check import asker
+from laion_assets.stages.image_shards.local_failures.network_check import network_probe
 from laion_assets.stages.image_shards.local_failures.network_memory import NetworkMemory
 from laion_assets.stages.image_shards.local_failures.watch import Evidence
 from laion_assets.store.store import Store
 
 _OTHER_SHARDS = 200
-"""Row groups that are read at most for other URLs: of four rows each they are enough."""
+"""Maximum row groups to read for other URLs; enough even with four rows each."""
 
 
 def evidence_of(dataset: Dataset, shard: ShardNumber, memory: NetworkMemory) -> Evidence:
-    """The evidence of a shard that this process fetches."""
+    """Return the evidence for a shard that this process fetches."""
     images = dataset.images
     return Evidence(
         memory,
-        asker(dataset),
+        network_probe(dataset),
         lambda: other_urls(dataset, shard),
         images.probe_urls,
         images.expected_failures,
@@ -31,7 +31,7 @@ def evidence_of(dataset: Dataset, shard: ShardNumber, memory: NetworkMemory) -> 
 
 
 def other_urls(dataset: Dataset, shard: ShardNumber) -> Iterator[str]:
-    """URLs of the shards around this one in the same parquet file, one of each site."""
+    """Yield URLs of the nearest shards in the same parquet file, one per site."""
     layout = dataset.layout
     shards = layout.shards_of_parquet(layout.parquet_of_shard(shard))
     nearest = sorted((other for other in shards if other != shard), key=lambda other: abs(other - shard))

@@ -1,4 +1,4 @@
-"""One sentence about a local failure: what was seen, and what to check."""
+"""Describe a local failure in one sentence: what happened, and what to check."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,22 +26,25 @@ _CHECKS = (
         },
         "whether a captive portal or a proxy answers in the sites' place",
     ),
-    ({Reason.LOCAL_FAILURE}, "the CPU load, memory and open files of this machine (lower images.threads or processes)"),
+    (
+        {Reason.LOCAL_FAILURE},
+        "the CPU load, memory and open files of this machine (lower images.threads or images.processes)",
+    ),
     ({Reason.DECODER_CRASH, Reason.DECODE_TIMEOUT, Reason.INTERNAL}, "the memory and CPU load of this machine"),
 )
 _NETWORK = "the network, firewall and proxy of this machine"
 
 
-def describe(seen: str, rows: Sequence[RowOutcome]) -> str:
-    """`seen (connect_failure 12, dns_failure 3): check the network ...` for these failed rows."""
+def describe(what: str, rows: Sequence[RowOutcome]) -> str:
+    """Return `what (connect_failure 12, dns_failure 3): check the network ...` for these failed rows."""
     failed = [row for row in rows if row.reason.may_be_local]
     reasons = Counter(row.reason for row in failed).most_common(3)
     named = ", ".join(f"{reason.value} {count:,}" for reason, count in reasons)
-    return f"{seen} ({named}{_portal(failed)}): check {_check(reasons[0][0] if reasons else None)}"
+    return f"{what} ({named}{_describe_portal(failed)}): check {_choose_check(reasons[0][0] if reasons else None)}"
 
 
-def _portal(failed: Sequence[RowOutcome]) -> str:
-    """The one site where most rows ended after redirects."""
+def _describe_portal(failed: Sequence[RowOutcome]) -> str:
+    """Return the site to which most rows were redirected, if there is one."""
     finals = Counter(row.final_site for row in failed if row.final_site and row.final_site != row.site)
     if not finals:
         return ""
@@ -49,5 +52,5 @@ def _portal(failed: Sequence[RowOutcome]) -> str:
     return f"; {count:,} were redirected to {site}" if count > _PORTAL_SHARE * len(failed) else ""
 
 
-def _check(reason: Reason | None) -> str:
-    return next((what for reasons, what in _CHECKS if reason in reasons), _NETWORK)
+def _choose_check(reason: Reason | None) -> str:
+    return next((advice for reasons, advice in _CHECKS if reason in reasons), _NETWORK)

@@ -1,4 +1,4 @@
-"""Ask a few URLs whether the network of this machine works now, past every cache and kept connection."""
+"""Check whether this machine's network works now, by fetching a few URLs without caches and kept connections."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,21 +9,21 @@ from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.resolver import Resolver
 from laion_assets.reasons import Reason
 
-Ask = Callable[[Sequence[str]], dict[str, Reason]]
-"""Fetches URLs at once and gives the reason of each; those after the first answer of a site itself may be left out."""
+Probe = Callable[[Sequence[str]], dict[str, Reason]]
+"""Fetches URLs in parallel and returns the reason of each. It may stop at the first response from a site itself."""
 _LONGEST_PAUSE_S = 1.0
 _IMAGE_STARTS = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF", b"BM")
-"""First bytes of JPEG, PNG, GIF, WebP and BMP. Nothing more of an image is read outside of the decoder's process."""
+"""First bytes of JPEG, PNG, GIF, WebP and BMP. Only the decoder process reads more of an image."""
 
 
-def asker(dataset: Dataset) -> Ask:
-    """Fetches by the dataset's image settings and `resolve`, with a DNS cache and connections of its own.
+def network_probe(dataset: Dataset) -> Probe:
+    """Return a probe with the dataset's fetch policy, and with its own DNS cache and connections.
 
-    A URL whose host asked for a pause is left out.
+    It leaves out URLs whose host has sent a Retry-After.
     """
     policy = dataset.fetch_policy
 
-    def ask(urls: Sequence[str]) -> dict[str, Reason]:
+    def probe(urls: Sequence[str]) -> dict[str, Reason]:
         shared = shared_fetcher(policy)
         urls = [url for url in urls if shared.wait_s(url) <= _LONGEST_PAUSE_S]
         found: dict[str, Reason] = {}
@@ -44,11 +44,11 @@ def asker(dataset: Dataset) -> Ask:
             fetcher.close()
         return found
 
-    return ask
+    return probe
 
 
 def _reason(fetched: Fetched) -> Reason:
-    """As in a shard: a page in the place of an image is none."""
+    """Return the reason as in a shard: a response that is not an image fails."""
     if fetched.reason is Reason.SUCCESS and not fetched.body.startswith(_IMAGE_STARTS):
         return Reason.NOT_AN_IMAGE
     return fetched.reason

@@ -1,4 +1,4 @@
-"""What a process knows of the network from its earlier shards: URLs that worked, and how often sites fail."""
+"""A process's memory of its earlier shards: URLs that worked, and the share of failing sites."""
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -12,32 +12,32 @@ from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
 
 DETAIL = "failing_sites"
-"""The manifest's detail: `[share, sites]`."""
+"""Name of the manifest detail `[share, sites]`."""
 _URLS, _SHARES, _NEIGHBOURS = 64, 100, 16
 _MAX_DATASETS = 8
 
 
 @dataclass
 class NetworkMemory:
-    """`urls` by (scheme, site), the latest last; `shares` of the latest shards, (share, sites)."""
+    """`urls` that worked, by (scheme, site), the latest last. `shares` of the latest shards, as (share, sites)."""
 
     urls: OrderedDict[tuple[str, str], str] = field(default_factory=OrderedDict)
     shares: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_SHARES))
 
-    def worked(self, scheme: str, site: str, url: str) -> None:
-        """Take note of a URL whose image came."""
+    def add_working_url(self, scheme: str, site: str, url: str) -> None:
+        """Remember a URL whose image was fetched."""
         self.urls[scheme, site] = url
         self.urls.move_to_end((scheme, site))
         if len(self.urls) > _URLS:
             self.urls.popitem(last=False)
 
-    def known_good(self, scheme: str, count: int) -> list[str]:
-        """The latest URLs of this scheme that worked, of as many sites."""
+    def working_urls(self, scheme: str, count: int) -> list[str]:
+        """Return the latest `count` URLs of this scheme that worked, each of a different site."""
         return [url for (of, _), url in reversed(self.urls.items()) if of == scheme][:count]
 
     @property
     def share(self) -> float | None:
-        """The share of sites that fail, None where too little is known."""
+        """The mean share of failing sites, None if too few sites are known."""
         return mean_share(list(self.shares))
 
 
@@ -45,17 +45,17 @@ _memories: OrderedDict[tuple[str, str], NetworkMemory] = OrderedDict()
 
 
 def network_memory(dataset: Dataset, shard: ShardNumber) -> NetworkMemory:
-    """The process's memory for a dataset; a new one begins with the shares of committed shards next to this one."""
+    """Return the process's memory for a dataset. A new one starts with the shares of committed neighbouring shards."""
     key = (dataset.root, dataset.folder)
     if key not in _memories:
         _memories[key] = NetworkMemory()
-        _memories[key].shares.extend(_committed_shares(dataset, shard))
+        _memories[key].shares.extend(_read_committed_shares(dataset, shard))
         if len(_memories) > _MAX_DATASETS:
             _memories.popitem(last=False)
     return _memories[key]
 
 
-def _committed_shares(dataset: Dataset, shard: ShardNumber) -> list[tuple[float, int]]:
+def _read_committed_shares(dataset: Dataset, shard: ShardNumber) -> list[tuple[float, int]]:
     store, layout = Store.of(dataset), dataset.layout
     found = []
     for number in range(max(0, shard - _NEIGHBOURS), min(layout.shards, shard + _NEIGHBOURS)):

@@ -1,13 +1,14 @@
-"""Watches the rows of a shard as they come, and decides whether their failures are ours: LocalFailureError if so.
+"""Watch the outcomes of a shard's rows, and raise LocalFailureError if a local failure caused their failures.
 
-The evidence, in the order of its weight:
+The evidence, strongest first:
 
-1. rows that failed as `local_failure` (memory, open files, a machine too busy) twice
-2. URLs that worked before, or the setting's probe URLs, of which none answers now; asked where the last rows failed
-3. an outage among the rows in the order of asking (`failing_sites.outages`), whether it lasts or not
+1. rows that failed twice as `local_failure` (memory, open files, a machine that is too busy)
+2. no response from URLs that worked before or from the probe URLs of the settings; they are fetched if the last rows
+   failed
+3. an outage among the rows in the order of their requests (`failing_sites.outages`), whether or not it has ended
 4. a share of failing sites far above that of the run's other shards
 
-Where no URL is known to work, URLs of other shards are asked, so that a shard of four rows does not decide by itself.
+If no URL is known to work, URLs of other shards are fetched, because a shard of four rows is too little evidence.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,42 +32,42 @@ from laion_assets.stages.image_shards.local_failures.failing_sites import (
     threshold,
 )
 from laion_assets.stages.image_shards.local_failures.message import describe
-from laion_assets.stages.image_shards.local_failures.network_check import Ask
+from laion_assets.stages.image_shards.local_failures.network_check import Probe
 from laion_assets.stages.image_shards.local_failures.network_memory import NetworkMemory
 
-KNOWN_GOOD = 5
-"""URLs known to work that are asked at once, each of another site."""
+WORKING_URLS = 5
+"""Number of URLs known to work that are fetched in parallel, each of a different site."""
 OTHER_URLS, _OTHERS_AT_ONCE = 60, 12
-"""URLs of other shards that are asked where none is known to work, until one answers."""
+"""Number of URLs of other shards that are fetched, in all and in parallel, until one responds."""
 SUSPECT_NATS = 5.0
-"""An outage of this score is too little to decide by: its rows are fetched a second time."""
+"""Score of an outage whose rows are fetched a second time, because it is not significant yet."""
 _MANY_ROWS = 20
-"""Fewer rows without any answer are committed where nothing else speaks of a local failure."""
+"""Fewer rows without any response are committed if there is no other evidence of a local failure."""
 _FIRST_CHECK_SITES, _FIRST_CHECK_ROWS = 24, 256
-"""Failures in a row, in the order of their ends, before the network is checked while the shard is fetched."""
+"""Consecutive failures, in the order of their ends, before the network is checked while the shard is fetched."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a watch asks beside the rows: settings, what is known of the network, and how to learn more."""
+    """The inputs of a watch besides the rows: settings, memory of the network, and ways to probe it."""
 
     memory: NetworkMemory
-    ask: Ask
+    probe: Probe
     other_urls: Callable[[], Iterable[str]] = lambda: ()
     probe_urls: tuple[str, ...] = ()
     expected_failures: float = 0.5
-    refuses: bool = True
+    enabled: bool = True
 
 
 class ShardWatch:
-    """Takes each row once it ended. `again` are the places to fetch a second time, `finish` decides.
+    """Collects the outcomes of a shard's rows. `finish` raises LocalFailureError if they show a local failure.
 
-    `judges_shares` is False for a retry, whose rows had failed before: of them only the network's state is judged.
+    `checks_shares` is False for a retry: its rows had failed before, so only the state of the network is checked.
     """
 
-    def __init__(self, evidence: Evidence, judges_shares: bool = True) -> None:
+    def __init__(self, evidence: Evidence, checks_shares: bool = True) -> None:
         self._evidence = evidence
-        self._judges_shares = judges_shares
+        self._checks_shares = checks_shares
         self._rows: dict[int, RowOutcome] = {}
         self._sites: dict[str, str] = {}
         self._by_address: dict[str, str] = {}
@@ -74,53 +75,53 @@ class ShardWatch:
         self._next_check: dict[str, int] = {}
 
     def add(self, place: int, fetched: Fetched, reason: Reason) -> None:
-        """Count a row; one that was counted before is replaced. Raises LocalFailureError while rows are to come."""
+        """Add a row's outcome, or replace its earlier one. Raises LocalFailureError to end a hopeless shard early."""
         row = self._outcome(place, fetched, reason)
         if row is None:
             return
         before = self._rows.get(place)
         if before is not None:
-            row.started = before.started  # in its first place in the order of asking
+            row.started = before.started  # keeps its position in the order of requests
         self._rows[place] = row
         if reason is Reason.SUCCESS:
-            self._evidence.memory.worked(row.scheme, row.site, fetched.url)
+            self._evidence.memory.add_working_url(row.scheme, row.site, fetched.url)
         if reason.shows_site:
             self._failing.pop(row.scheme, None)
             self._next_check.pop(row.scheme, None)
-        elif self._evidence.refuses:
+        elif self._evidence.enabled:
             self._count_failure(row)
 
-    def again(self) -> list[int]:
-        """Places of rows whose failure may be ours: fetched a second time. Raises LocalFailureError."""
-        if not self._evidence.refuses:
+    def rows_to_refetch(self) -> list[int]:
+        """Return the positions of rows whose failure may be local, to fetch them again. Raises LocalFailureError."""
+        if not self._evidence.enabled:
             return []
-        self._check_ends()
+        self._check_last_rows()
         suspect = {row.place for row in self._rows.values() if row.reason is Reason.LOCAL_FAILURE}
-        if self._judges_shares:
+        if self._checks_shares:
             for outage in self._outages():
                 if outage.score >= SUSPECT_NATS:
                     suspect.update(row.place for row in outage.failed)
         return sorted(suspect)
 
     def finish(self) -> tuple[float, int]:
-        """The share of failing sites and the number of sites. Raises LocalFailureError."""
+        """Return the share of failing sites and the number of sites. Raises LocalFailureError."""
         share, sites = failing_share(self._rows.values())
-        if not self._evidence.refuses:
+        if not self._evidence.enabled:
             return share, sites
         busy = [row for row in self._rows.values() if row.reason is Reason.LOCAL_FAILURE]
         if busy:
             raise LocalFailureError(
                 describe(f"{len(busy)} of {len(self._rows)} rows failed twice on this machine", busy)
             )
-        works = self._check_ends()
-        if self._judges_shares:
+        network_works = self._check_last_rows()
+        if self._checks_shares:
             self._check_outages()
             self._check_share(share, sites)
-            self._check_any_answer(works)
+            self._check_any_response(network_works)
         return share, sites
 
     def _outcome(self, place: int, fetched: Fetched, reason: Reason) -> RowOutcome | None:
-        """None for a row that says nothing of the network."""
+        """Return the row's outcome, None if it is no evidence about the network."""
         try:
             target = parse_target(fetched.url)
         except Rejection:
@@ -133,15 +134,15 @@ class ShardWatch:
         return RowOutcome(place, site, target.scheme, reason, fetched.started, fetched.started + fetched.seconds, final)
 
     def _site(self, site: str, endpoint: str | None) -> str:
-        """One name for all sites of one public address: a server that is down takes them all along."""
+        """Return one name for all sites at a public address, because a server that is down affects all of them."""
         if site not in self._sites and endpoint is not None:
             address = endpoint.rpartition(":")[0].strip("[]")
-            if refusal(ip_address(address)) is None:  # the operator's own, by `resolve`, may stand for many
+            if refusal(ip_address(address)) is None:  # an address in `resolve` may serve many unrelated sites
                 self._sites[site] = self._by_address.setdefault(address, site)
         return self._sites.get(site, site)
 
     def _count_failure(self, row: RowOutcome) -> None:
-        """Check the network once many failed in a row, so that a shard without hope ends early."""
+        """Check the network after many consecutive failures, to end a hopeless shard early."""
         sites, rows = self._failing.get(row.scheme, (set(), 0))
         sites.add(row.site)
         self._failing[row.scheme] = sites, rows + 1
@@ -150,53 +151,53 @@ class ShardWatch:
             return
         self._next_check[row.scheme] = 2 * level
         self._check_network(row.scheme)
-        if self._judges_shares and not any(other.reason.shows_site for other in self._of(row.scheme)):
+        if self._checks_shares and not any(other.reason.shows_site for other in self._of(row.scheme)):
             self._check_outages()
 
-    def _check_ends(self) -> bool:
-        """Check the network for each scheme whose last rows failed: none that was asked later has answered.
+    def _check_last_rows(self) -> bool:
+        """Check the network for each scheme whose last rows failed. Return whether a fetched URL has responded.
 
-        Whether any URL that was asked for it answered.
+        A scheme's last rows failed if no row that was requested later has a response.
         """
         works = False
         for scheme in sorted({row.scheme for row in self._rows.values()}):
             rows = self._of(scheme)
             failed = [row.ended for row in rows if row.reason.may_be_local]
-            answered = [row.started for row in rows if row.reason.shows_site]
-            if failed and max(failed) >= max(answered, default=0.0):
+            responded = [row.started for row in rows if row.reason.shows_site]
+            if failed and max(failed) >= max(responded, default=0.0):
                 works = self._check_network(scheme) or works
         return works
 
     def _check_network(self, scheme: str) -> bool:
-        """Whether a URL answers that worked before, or one of another shard. Raises LocalFailureError."""
+        """Return whether a URL responds that worked before, or one of another shard. Raises LocalFailureError."""
         evidence = self._evidence
         probes = [url for url in evidence.probe_urls if url.startswith(f"{scheme}:")]
-        known = list(dict.fromkeys([*probes, *evidence.memory.known_good(scheme, KNOWN_GOOD)]))
+        known = list(dict.fromkeys([*probes, *evidence.memory.working_urls(scheme, WORKING_URLS)]))
         if known:
-            found = evidence.ask(known)
+            found = evidence.probe(known)
             if found and not any(reason.shows_site for reason in found.values()):
-                seen = Outage(0.0, self._last_failed(scheme))
+                outage = Outage(0.0, self._last_failed(scheme))
                 raise LocalFailureError(
                     describe(
-                        f"{seen.sites} sites failed, and none of {len(found)} URLs that worked before answers now",
-                        seen.rows,
+                        f"{outage.sites} sites failed, and none of {len(found)} URLs that worked before responds now",
+                        outage.rows,
                     )
                 )
             if found:
                 return True
-        return self._ask_others(scheme)
+        return self._probe_others(scheme)
 
-    def _ask_others(self, scheme: str) -> bool:
-        """Where nothing is known to work: URLs of other shards, as many unrelated sites as decide."""
+    def _probe_others(self, scheme: str) -> bool:
+        """Fetch URLs of other shards until one responds or enough sites have failed. Return whether one responded."""
         others = [url for url in self._evidence.other_urls() if url.startswith(f"{scheme}:")][:OTHER_URLS]
         if not others:
             return False
         rows = self._last_failed(scheme)
         for first in range(0, len(others), _OTHERS_AT_ONCE):
-            for url, reason in self._evidence.ask(others[first : first + _OTHERS_AT_ONCE]).items():
+            for url, reason in self._evidence.probe(others[first : first + _OTHERS_AT_ONCE]).items():
                 rows.append(RowOutcome(len(rows), _site_of_url(url), scheme, reason, float("inf"), float("inf")))
                 if reason is Reason.SUCCESS:
-                    self._evidence.memory.worked(scheme, rows[-1].site, url)
+                    self._evidence.memory.add_working_url(scheme, rows[-1].site, url)
                 if reason.shows_site:
                     return True
         self._refuse_outage(outages(rows, self._expected), len(rows), " of this and other shards")
@@ -212,16 +213,17 @@ class ShardWatch:
         if worst.score >= threshold(rows):
             raise LocalFailureError(
                 describe(
-                    f"{worst.sites} unrelated sites{where} failed one after the other{_answers(worst)}", worst.rows
+                    f"{worst.sites} unrelated sites{where} failed one after the other{_describe_responses(worst)}",
+                    worst.rows,
                 )
             )
 
-    def _check_any_answer(self, works: bool) -> None:
-        """Of one site alone nobody can tell whether it is dead; a shard without any answer is not committed then."""
+    def _check_any_response(self, network_works: bool) -> None:
+        """Refuse a shard without any response if no URL is known to work: its one site may or may not be dead."""
         failed = [row for row in self._rows.values() if row.reason.may_be_local]
-        if not works and len(failed) == len(self._rows) >= _MANY_ROWS:
+        if not network_works and len(failed) == len(self._rows) >= _MANY_ROWS:
             raise LocalFailureError(
-                describe(f"none of {len(failed)} rows was answered, and no URL is known to work", failed)
+                describe(f"none of {len(failed)} rows got a response, and no URL is known to work", failed)
                 + ", or set images.refuse_local_failures to false if these sites are gone"
             )
 
@@ -230,7 +232,7 @@ class ShardWatch:
         if measured is not None and has_risen(share, sites, measured):
             failed = [row for row in self._rows.values() if row.reason.may_be_local]
             raise LocalFailureError(
-                describe(f"{share:.0%} of {sites} sites failed, and {measured:.0%} in this run's other shards", failed)
+                describe(f"{share:.0%} of {sites} sites failed, but {measured:.0%} in this run's other shards", failed)
             )
 
     def _outages(self) -> list[Outage]:
@@ -241,19 +243,19 @@ class ShardWatch:
         return [row for row in self._rows.values() if scheme is None or row.scheme == scheme]
 
     def _last_failed(self, scheme: str) -> list[RowOutcome]:
-        """The rows that failed after the last that answered, in the order of asking."""
+        """Return the rows that failed after the last response, in the order of their requests."""
         rows = self._of(scheme)
-        answered = max((row.started for row in rows if row.reason.shows_site), default=float("-inf"))
-        return [row for row in rows if row.reason.may_be_local and row.ended >= answered]
+        responded = max((row.started for row in rows if row.reason.shows_site), default=float("-inf"))
+        return [row for row in rows if row.reason.may_be_local and row.ended >= responded]
 
     @property
     def _expected(self) -> float:
         return expected_share(self._evidence.memory.share, self._evidence.expected_failures)
 
 
-def _answers(outage: Outage) -> str:
-    answers = len(outage.rows) - len(outage.failed)
-    return f", and {answers} rows among them were answered" if answers else ""
+def _describe_responses(outage: Outage) -> str:
+    responses = len(outage.rows) - len(outage.failed)
+    return f", with only {responses} responses in between" if responses else ""
 
 
 def _is_address(host: str) -> bool:

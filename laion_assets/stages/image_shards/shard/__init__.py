@@ -1,1 +1,1 @@
-"""One shard: its task, its files, their invariant, and retries of failed rows."""
+"""One shard: its task, its files, their row-count invariant, and retries of failed rows."""

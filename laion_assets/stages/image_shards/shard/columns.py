@@ -1,4 +1,4 @@
-"""The columns of a shard's parquet file: img2dataset's, in its order, with uid in front and the exact reason behind."""
+"""The columns of a shard's parquet file: uid, then img2dataset's columns in its order, then the exact reason."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ _IMG2DATASET_COLUMNS = (
 
 
 def shard_schema(settings: ImageSettings) -> "pa.Schema":
-    """The schema of `image_shards/00000.parquet` (img2dataset 1.47.0 with these additional columns, and `reason`)."""
+    """Return the schema of `image_shards/00000.parquet` (img2dataset 1.47.0's, with uid and `reason`)."""
     import pyarrow as pa
 
     from laion_assets.tables.columns import DEDUP_SCHEMA

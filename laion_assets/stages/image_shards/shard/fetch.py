@@ -1,8 +1,8 @@
-"""The pictures of some rows of a shard: fetched, resized and packed into a tar, a parquet and stats in a folder.
+"""Fetch and resize the images of some rows of a shard, and pack them into a tar, a parquet and stats in a folder.
 
-Three work at once: threads fetch, the decoder's process makes pictures of the bodies, and this thread hands over
-between them and completes each row. Formats and columns are img2dataset's. Worker-side: heavy libraries are imported
-inside.
+Three steps overlap: threads fetch, the decoder process re-encodes, and this thread passes bodies from one to the other
+and completes each row. Formats and columns are img2dataset's. Runs in workers: heavy libraries are imported inside the
+functions.
 """
 
 import hashlib
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
     from laion_assets.stages.image_shards.decoding.decoder_process import Answer, Decoder
 
-_THREADS_AGAIN = 4
-"""Least threads of the second pass: on a machine that was too busy for all of them, few may do."""
+_MIN_THREADS = 4
+"""Minimum threads of the second pass. It uses few, because the machine may have been too busy for all of them."""
 SUFFIXES = (".tar", ".parquet", "_stats.json")
 
 
 @dataclass(frozen=True)
 class FetchedRows:
-    """What fetching made: local files by suffix, and the run's own figures (requests, bytes, seconds), among them
-    how many images are kept although their EXIF is unreadable (`exif_unreadable`; the column is null).
+    """The local files of the fetched rows, by suffix, and figures of the fetch.
 
-    `failing` is the share of sites that fail and the number of sites.
+    `tally` has requests, bytes and seconds, and `exif_unreadable`: images that are kept although their EXIF cannot be
+    read (the column is null). `failing` is the share of failing sites and the number of sites.
     """
 
     files: dict[str, Path]
@@ -49,12 +49,12 @@ class FetchedRows:
 def fetch_rows(
     dataset: Dataset, shard: ShardNumber, rows: "pa.Table", positions: Sequence[int], folder: Path, watch: ShardWatch
 ) -> FetchedRows:
-    """Fetch these rows of dedup_parquet, whose places in the shard are `positions`, into a new `folder`.
+    """Fetch these rows of dedup_parquet, whose positions in the shard are `positions`, into a new `folder`.
 
-    Every row is in the parquet with its outcome, and in the tar where it has a picture, under the key of its place:
-    as bytes, the same as in a shard that is fetched whole. The `watch` sees each row; those that it wants `again` are
-    fetched a second time, few at once. Raises ShardError for a column that is not there and for a decoder that does
-    not start, LocalFailureError, OSError for a disk that fails.
+    The parquet has every row with its outcome, and the tar every image, under the key of its position: the same bytes
+    as in a shard that is fetched as a whole. Each row is added to the `watch`; its `rows_to_refetch` are fetched a
+    second time with few threads. Raises ShardError for a missing column and for a decoder process that does not start,
+    LocalFailureError, and OSError if the disk fails.
     """
     from laion_assets.stages.image_shards.decoding.decoder_process import Decoder
     from laion_assets.stages.image_shards.shard.columns import shard_schema
@@ -62,7 +62,7 @@ def fetch_rows(
 
     started = time.time()
     images, layout = dataset.images, dataset.layout
-    carried = carried_columns(images, rows)
+    carried = read_carried_columns(images, rows)
     keys = [layout.sample_key(shard, position) for position in positions]
     folder.mkdir()
     files = {suffix: folder / f"{layout.shard_key(shard)}{suffix}" for suffix in SUFFIXES}
@@ -70,40 +70,40 @@ def fetch_rows(
     outcomes: dict[int, str] = {}
     unreadable: set[int] = set()
 
-    def add(place: int, fetched: Fetched, row: dict[str, Any], reason: Reason, picture: bytes | None = None) -> None:
-        writer.add({**carried[place], "key": keys[place], **row}, reason, picture)
+    def add(place: int, fetched: Fetched, row: dict[str, Any], reason: Reason, image: bytes | None = None) -> None:
+        writer.add({**carried[place], "key": keys[place], **row}, reason, image)
         outcomes[place] = row["error_message"] or row["status"]
-        if images.extract_exif and picture is not None and row["exif"] is None:
+        if images.extract_exif and image is not None and row["exif"] is None:
             unreadable.add(place)
         watch.add(place, fetched, reason)
 
     fetcher = shared_fetcher(dataset.fetch_policy)
     tallies = []
     with Decoder(images) as decoder:
-        for places, threads in passes(len(carried), images.threads, watch):
+        for places, threads in plan_passes(len(carried), images.threads, watch):
             with FetchQueue(fetcher, [carried[place]["url"] for place in places], threads) as queue:
                 _drain(images, decoder, queue, places, add)
                 tallies.append(queue.tally.as_dict())
     failing = watch.finish()
     writer.close()
     files["_stats.json"].write_text(
-        json.dumps(stats_of(Counter(outcomes.values()), started), indent=4), encoding="utf-8"
+        json.dumps(make_stats(Counter(outcomes.values()), started), indent=4), encoding="utf-8"
     )
     tally = {name: sum(one[name] for one in tallies) for name in Tally().as_dict()}
     return FetchedRows(files, {**tally, "exif_unreadable": len(unreadable)}, failing)
 
 
-def passes(rows: int, threads: int, watch: ShardWatch) -> Iterator[tuple[Sequence[int], int]]:
-    """The places to fetch and the number of threads: all of them, then those that the watch wants again."""
+def plan_passes(rows: int, threads: int, watch: ShardWatch) -> Iterator[tuple[Sequence[int], int]]:
+    """Yield the positions to fetch and the number of threads: first all rows, then those that the watch suspects."""
     yield range(rows), threads
-    if places := watch.again():
-        yield places, min(threads, max(_THREADS_AGAIN, len(places) // 8))
+    if places := watch.rows_to_refetch():
+        yield places, min(threads, max(_MIN_THREADS, len(places) // 8))
 
 
 def _drain(
     images: ImageSettings, decoder: "Decoder", queue: FetchQueue, places: Sequence[int], add: Callable[..., None]
 ) -> None:
-    """Take all answers of the queue, hand bodies to the decoder, and add each row once it is complete."""
+    """Take all responses from the queue, pass their bodies to the decoder, and add each row when it is complete."""
     waiting: deque[tuple[int, Fetched]] = deque()
     left = len(places)
     while left:
@@ -113,22 +113,22 @@ def _drain(
             decoder.put(answer[1].body)
             continue
         if answer is not None:
-            add(places[answer[0]], answer[1], _failed(images, answer[1]), answer[1].reason)
+            add(places[answer[0]], answer[1], _failure_columns(images, answer[1]), answer[1].reason)
         else:
             place, fetched = waiting.popleft()
-            row, reason, picture = _resized(images, fetched.body, decoder.take())
+            row, reason, image = _image_columns(images, fetched.body, decoder.take())
             queue.done(fetched)
-            add(place, fetched, row, reason, picture)
+            add(place, fetched, row, reason, image)
         left -= 1
 
 
-def carried_columns(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:
-    """What each row brings: uid, additional columns, caption, url."""
+def read_carried_columns(images: ImageSettings, rows: "pa.Table") -> list[dict[str, Any]]:
+    """Return the columns that each row carries over: uid, additional columns, caption, url."""
     additional = [name for name in images.additional_columns if name != "uid"]
     missing = [name for name in additional if name not in rows.column_names]
     if missing:
         raise ShardError(
-            f"images.additional_columns names {', '.join(missing)}, which dedup_parquet does not have: it has "
+            f"images.additional_columns contains {', '.join(missing)}, which dedup_parquet does not have. Choose from "
             f"{', '.join(rows.column_names)}."
         )
     sources = {"uid": "uid", **{name: name for name in additional}, "caption": "TEXT", "url": "URL"}
@@ -136,27 +136,27 @@ def carried_columns(images: ImageSettings, rows: "pa.Table") -> list[dict[str, A
     return [dict(zip(sources, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _failed(images: ImageSettings, fetched: Fetched) -> dict[str, Any]:
-    """The columns behind the key of a row whose file did not come."""
-    return outcome_columns(images, DOWNLOAD_STATUS, f"{fetched.reason.value}: {fetched.detail}")
+def _failure_columns(images: ImageSettings, fetched: Fetched) -> dict[str, Any]:
+    """Return the columns after the key of a row whose file was not fetched."""
+    return make_outcome_columns(images, DOWNLOAD_STATUS, f"{fetched.reason.value}: {fetched.detail}")
 
 
-def _resized(images: ImageSettings, body: bytes, answer: "Answer") -> tuple[dict[str, Any], Reason, bytes | None]:
-    """The columns behind the key of a row whose file came, its reason, and its picture if it has one."""
-    picture, width, height, original_width, original_height, error = answer.reencoded
-    if error is not None:
-        return outcome_columns(images, RESIZE_STATUS, error), Reason.of_message(RESIZE_STATUS, error), None
-    row = outcome_columns(images, SUCCESS_STATUS, None)
-    row |= {"width": width, "height": height, "original_width": original_width, "original_height": original_height}
+def _image_columns(images: ImageSettings, body: bytes, answer: "Answer") -> tuple[dict[str, Any], Reason, bytes | None]:
+    """Return the columns after the key of a row whose file was fetched, its reason, and its image if it has one."""
+    result = answer.reencoded
+    if result.reason is not Reason.SUCCESS:
+        return make_outcome_columns(images, RESIZE_STATUS, result.error_message), result.reason, None
+    row = make_outcome_columns(images, SUCCESS_STATUS, None)
+    row |= {name: getattr(result, name) for name in ("width", "height", "original_width", "original_height")}
     if images.extract_exif:
         row["exif"] = answer.exif
     if images.compute_hash != "none":
         row[images.compute_hash] = hashlib.new(images.compute_hash, body).hexdigest()
-    return row, Reason.SUCCESS, picture
+    return row, Reason.SUCCESS, result.content
 
 
-def outcome_columns(images: ImageSettings, status: str, error: str | None) -> dict[str, Any]:
-    """The columns behind the key, in their order, without values of a picture."""
+def make_outcome_columns(images: ImageSettings, status: str, error: str | None) -> dict[str, Any]:
+    """Return the columns after the key, in their order, without an image's values."""
     row: dict[str, Any] = {"status": status, "error_message": error}
     row |= dict.fromkeys(("width", "height", "original_width", "original_height"))
     if images.extract_exif:
@@ -166,8 +166,8 @@ def outcome_columns(images: ImageSettings, status: str, error: str | None) -> di
     return row
 
 
-def stats_of(outcomes: "Counter[str]", started: float) -> dict[str, Any]:
-    """img2dataset's stats; the counts of rows are put in later, recounted from the files."""
+def make_stats(outcomes: "Counter[str]", started: float) -> dict[str, Any]:
+    """Return img2dataset's stats. The row counts are replaced later by those of the files."""
     ended = time.time()
     return {
         "count": outcomes.total(),

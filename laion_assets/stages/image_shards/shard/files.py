@@ -1,8 +1,7 @@
-"""What a shard's files say, recounted from the files themselves: the law that a shard has to keep before it is
-published, and that the asset checks show again later.
+"""Verify the row-count invariant of a shard from its files, before the commit and in the asset check.
 
-    tar members = 3 * successes, in the order of their keys: KEY.jpg (.png, .webp), KEY.json, KEY.txt, by the alphabet
-    parquet rows = the shard's rows, in their order; successes + the sum over reasons = rows
+tar members = 3 * successes, sorted by key: KEY.jpg (.png, .webp), KEY.json, KEY.txt, in alphabetical order
+parquet rows = the shard's rows, in their order; successes + the sum over reasons = rows
 """
 
 import contextlib
@@ -15,18 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
+from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.errors import IntegrityError
 from laion_assets.reasons import Reason
-from laion_assets.stages.image_shards.settings import ENCODE_FORMATS
 from laion_assets.stages.image_shards.shard.sample_tar import has_exactly
 
 SIZE_BUCKETS = (128, 256, 512, 1_024, 2_048, 4_096)
-"""Upper bounds, in pixels of the longer side, of the histogram of original sizes; the last bucket is open."""
+"""Upper bounds of the histogram of original sizes, in pixels of the longer side. The last bucket is unbounded."""
 
 
 @dataclass(frozen=True)
 class ShardCounts:
-    """A shard recounted. `reasons` counts the rows without a picture, `statuses` are img2dataset's."""
+    """The counts of a shard's files. `reasons` counts the rows without an image, `statuses` are img2dataset's."""
 
     rows: int
     successes: int
@@ -37,20 +36,20 @@ class ShardCounts:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """The counts as img2dataset's stats name them, and the reasons."""
+        """The counts by the names of img2dataset's stats, and the reasons."""
         failures = {status: self.statuses.get(status, 0) for status in ("failed_to_download", "failed_to_resize")}
         return {"count": self.rows, "successes": self.successes, **failures, "reasons": self.reasons}
 
     @property
     def details(self) -> dict[str, Any]:
-        """What a manifest says of the shard beside its counts."""
+        """The details of the manifest, in addition to its counts."""
         return {"statuses": self.statuses, "original_sizes": self.original_sizes}
 
 
 def verify(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard") -> ShardCounts:
-    """Read a shard's tar and parquet as a whole and hold them against each other.
+    """Read a shard's tar and parquet completely, compare them and return the counts.
 
-    Raises IntegrityError naming the first member, row or count that does not fit.
+    Raises IntegrityError with the first member, row or count that does not match.
     """
     import pyarrow.parquet as pq
 
@@ -58,19 +57,21 @@ def verify(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard"
         table = pq.read_table(parquet)
         rows = table.select(["key", "uid", "status", "reason"]).to_pylist()
     except (OSError, ValueError, KeyError) as error:
-        raise IntegrityError(f"{name}: the parquet cannot be read ({error}): materialize this shard again.") from error
+        raise IntegrityError(f"{name}: the parquet cannot be read ({error}). Materialize this shard again.") from error
     keys = [row["key"] for row in rows]
     wrong = next((key for before, key in itertools.pairwise(keys) if key <= before), None)
     if wrong is not None:
         raise IntegrityError(
-            f"{name}: the parquet holds {len(rows)} rows whose keys are not unique and in order ({wrong} comes again "
-            "or too late): materialize this shard again."
+            f"{name}: the keys of the parquet's {len(rows)} rows are not unique and sorted ({wrong} is a duplicate or "
+            "out of order). Materialize this shard again."
         )
     for row in rows:
         if row["reason"] not in Reason._value2member_map_ or (row["reason"] == "success") != (
             row["status"] == "success"
         ):
-            raise IntegrityError(f"{name}: row {row['key']} has status {row['status']} and reason {row['reason']}.")
+            raise IntegrityError(
+                f"{name}: row {row['key']} has status {row['status']} and reason {row['reason']}, which do not match."
+            )
     successes = {row["key"]: row["uid"] for row in rows if row["status"] == "success"}
     _check_members(tar, successes, name)
     outcomes = Counter(row["reason"] for row in rows)
@@ -81,77 +82,77 @@ def verify(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard"
         reasons=dict(sorted(outcomes.items())),
         statuses=dict(sorted(Counter(row["status"] for row in rows).items())),
         uids=tuple(row["uid"] for row in rows),
-        original_sizes=_size_histogram(
+        original_sizes=_count_sizes(
             table.column("original_width").to_pylist(), table.column("original_height").to_pylist()
         ),
     )
 
 
 def _check_members(tar: Path | IO[bytes], successes: dict[str, str], name: str) -> None:
-    """Hold the tar against the parquet's successes: whole headers where all is well, else to say what is not."""
+    """Compare the tar with the parquet's successes: first by whole headers; member by member only to find the error."""
     try:
         with tar.open("rb") if isinstance(tar, Path) else contextlib.nullcontext(tar) as file:
-            for picture in ENCODE_FORMATS:
+            for image in ENCODE_FORMATS:
                 samples: dict[str, bytes] = {}
-                if has_exactly(file, _wanted(successes, _members(picture)), samples):
+                if has_exactly(file, _expected_names(successes, _sample_suffixes(image)), samples):
                     for member, content in samples.items():
                         _check_sample(member, content, successes, name)
                     return
             file.seek(0)
-            _check_in_turn(file, successes, name)
+            _check_each_member(file, successes, name)
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise IntegrityError(f"{name}: the tar cannot be read ({error}): materialize this shard again.") from error
+        raise IntegrityError(f"{name}: the tar cannot be read ({error}). Materialize this shard again.") from error
 
 
-def _check_in_turn(tar: IO[bytes], successes: dict[str, str], name: str) -> None:
-    """Raises IntegrityError for the first member that is not as wanted; headers of another writer are no misfit."""
+def _check_each_member(tar: IO[bytes], successes: dict[str, str], name: str) -> None:
+    """Check each member. Raises IntegrityError for the first wrong one. Headers may be another writer's."""
     with tarfile.open(fileobj=tar, mode="r:") as archive:
-        wanted = _wanted(successes, _suffixes(archive))
+        names = _expected_names(successes, _read_suffixes(archive))
         for member in archive:
-            expected = next(wanted, None)
+            expected = next(names, None)
             if member.name != expected or not member.isreg():
                 raise IntegrityError(
-                    f"{name}: the tar holds {member.name} where the parquet wants {expected or 'the end'}."
+                    f"{name}: the tar has {member.name}, but by the parquet the next member is {expected or 'none'}."
                 )
             if member.name.endswith(".json"):
                 content = archive.extractfile(member).read()  # type: ignore[union-attr]
                 if len(content) != member.size:
-                    raise IntegrityError(f"{name}: {member.name} does not fit its row in the parquet (cut short).")
+                    raise IntegrityError(f"{name}: {member.name} does not match its row in the parquet (truncated).")
                 _check_sample(member.name, content, successes, name)
         _check_end(archive, name)
-    missing = next(wanted, None)
+    missing = next(names, None)
     if missing is not None:
-        raise IntegrityError(f"{name}: the tar has no {missing}, which the parquet counts as a success.")
+        raise IntegrityError(f"{name}: the tar has no {missing}, but the parquet has it as a success.")
 
 
-def _wanted(successes: dict[str, str], suffixes: list[str]) -> Iterator[str]:
+def _expected_names(successes: dict[str, str], suffixes: list[str]) -> Iterator[str]:
     return (f"{key}.{suffix}" for key in successes for suffix in suffixes)
 
 
-def _members(picture: str) -> list[str]:
-    """The suffixes of one sample, in the order of the tar."""
-    return sorted((picture, "json", "txt"))
+def _sample_suffixes(image: str) -> list[str]:
+    """Return the suffixes of one sample, in the order of the tar."""
+    return sorted((image, "json", "txt"))
 
 
-def _suffixes(archive: tarfile.TarFile) -> list[str]:
-    """The suffixes of one sample, in the order of the tar; the picture's format is the first sample's."""
+def _read_suffixes(archive: tarfile.TarFile) -> list[str]:
+    """Return the suffixes of one sample, in the order of the tar. The image format is that of the first sample."""
     first = (member.name.rpartition(".")[2] for member in itertools.islice(archive, 3))
-    picture = next((suffix for suffix in first if suffix in ENCODE_FORMATS), ENCODE_FORMATS[0])
-    return _members(picture)
+    image = next((suffix for suffix in first if suffix in ENCODE_FORMATS), ENCODE_FORMATS[0])
+    return _sample_suffixes(image)
 
 
 def _check_end(archive: tarfile.TarFile, name: str) -> None:
-    """A tar ends in at least two blocks of zeros (POSIX ustar) and in nothing else."""
+    """Check that the tar ends in at least two blocks of zeros (POSIX ustar) and nothing else. Raises IntegrityError."""
     file = cast(IO[bytes], archive.fileobj)
     last = archive.getmembers()[-1:]
     file.seek(end_of_data(last[0]) if last else 0)
     rest = file.read(2 * tarfile.RECORDSIZE)
     if any(rest) or not 2 * tarfile.BLOCKSIZE <= len(rest) <= tarfile.RECORDSIZE + tarfile.BLOCKSIZE:
-        raise IntegrityError(f"{name}: the tar is cut short, or goes on after its end.")
+        raise IntegrityError(f"{name}: the tar is truncated, or has data after its end.")
 
 
 def end_of_data(member: tarfile.TarInfo) -> int:
-    """The first byte behind a member's data, which fills whole blocks."""
+    """Return the offset after a member's data, which is padded to whole blocks."""
     return member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
@@ -160,12 +161,12 @@ def _check_sample(member: str, content: bytes, successes: dict[str, str], name: 
     try:
         sample = json.loads(content)
         if (sample["key"], sample["uid"]) != (key, successes[key]):
-            raise ValueError("it is another row's")
+            raise ValueError("it belongs to another row")
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{name}: {member} does not fit its row in the parquet ({error}).") from error
+        raise IntegrityError(f"{name}: {member} does not match its row in the parquet ({error}).") from error
 
 
-def _size_histogram(widths: Sequence[int | None], heights: Sequence[int | None]) -> dict[str, int]:
+def _count_sizes(widths: Sequence[int | None], heights: Sequence[int | None]) -> dict[str, int]:
     counts = dict.fromkeys([*(f"<={bound}" for bound in SIZE_BUCKETS), f">{SIZE_BUCKETS[-1]}"], 0)
     for width, height in zip(widths, heights, strict=True):
         if width is not None and height is not None:

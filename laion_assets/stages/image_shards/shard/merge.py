@@ -1,7 +1,7 @@
-"""A finished shard and newly fetched rows of it become one shard: untouched rows are copied, not made again.
+"""Merge newly fetched rows into a complete shard. Other rows are copied, not re-encoded.
 
-Members are copied as the tar's own bytes, header included, in the order of their keys. So a shard whose failed rows
-succeed later is byte for byte the shard that would have been made had they succeeded at first.
+Members are copied as bytes, including their headers, sorted by key. So the result has the same bytes as if the failed
+rows had succeeded in the first fetch.
 """
 
 import hashlib
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 20
 _STATUSES = 10_000
-"""Distinct error messages counted in the stats; img2dataset counts as many at most."""
+"""Maximum distinct error messages in the stats; img2dataset's limit."""
 Span = tuple[int, int]
+"""First byte and end of a range of bytes in a tar."""
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge did: rows taken from the newly fetched, and how many of these have a picture now."""
+    """The number of rows replaced by newly fetched ones, and how many of these have an image now."""
 
     replaced: int
     recovered: int
@@ -41,8 +42,9 @@ def merge_shard(
     tar: Path,
     parquet: Path,
 ) -> Merged:
-    """Write the shard's `tar` and `parquet` anew: rows that have a picture stay, others are taken from the new ones
-    where these have them. Raises ConservationError if the result lacks a picture that was there.
+    """Write the merged `tar` and `parquet`: rows with an image stay, others are replaced by newly fetched ones.
+
+    Raises InvariantError if the result lacks an image that the shard had.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -72,7 +74,7 @@ def merge_shard(
 
 
 def merge_stats(base: bytes, counts: ShardCounts, parquet: Path, retries: list[dict[str, Any]]) -> bytes:
-    """img2dataset's stats of the merged shard: the first fetch's times, the counts as they are now, and the retries."""
+    """Return img2dataset's stats of the merged shard: times of the first fetch, current counts, and the retries."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(parquet, columns=["status", "error_message"]).to_pylist()
@@ -82,7 +84,7 @@ def merge_stats(base: bytes, counts: ShardCounts, parquet: Path, retries: list[d
 
 
 def sample_spans(tar: IO[bytes]) -> dict[str, Span]:
-    """Where each sample's members lie in a tar, by key: first byte of the first header to the end of the last data."""
+    """Return the bytes of each sample in a tar, by key: from its first header to the end of its last data block."""
     spans: dict[str, Span] = {}
     tar.seek(0)
     with tarfile.open(fileobj=tar, mode="r:") as archive:
@@ -99,7 +101,9 @@ def _copy(tar: IO[bytes], span: Span, out: IO[bytes]) -> None:
     while left:
         chunk = tar.read(min(left, _CHUNK_BYTES))
         if not chunk:
-            raise InvariantError("the shard's tar ended while it was copied: nothing was published. Run it again.")
+            raise InvariantError(
+                "The shard's tar ended while it was copied. Nothing was committed; run the retry again."
+            )
         out.write(chunk)
         left -= len(chunk)
 
@@ -107,7 +111,7 @@ def _copy(tar: IO[bytes], span: Span, out: IO[bytes]) -> None:
 def _check_kept(
     base: "pa.Table", base_tar: IO[bytes], base_spans: dict[str, Span], merged: "pa.Table", tar: Path
 ) -> None:
-    """Read back what was written: every sample that the shard had is in it, unchanged."""
+    """Read the result and check that it has every sample of the shard, unchanged. Raises InvariantError."""
     import pyarrow.compute as pc
 
     had = base.filter(pc.equal(base.column("status"), SUCCESS_STATUS))
@@ -123,8 +127,8 @@ def _check_kept(
                 break
     if lost:
         raise InvariantError(
-            f"a retry would change or lose pictures that the shard has ({lost}): nothing was published. This is a "
-            "defect of the stage, please report it with the run's log."
+            f"The retry would change or lose images of the shard ({lost}). Nothing was committed. This is a defect of "
+            "the stage: please report it with the run's log."
         )
 
 

@@ -1,7 +1,7 @@
-"""A retry: the failed rows of a finished shard are fetched again and merged into it.
+"""Retry: fetch the failed rows of a complete shard again and merge them into it.
 
-The shard that stands is replaced as a whole, by the same commit as ever, or not at all: only while it is the one that
-was merged with, and only by one that has every picture that it has.
+The commit replaces the shard as a whole or not at all. It requires that the committed shard is still the one that was
+merged, and that the new one has every image of it.
 """
 
 import contextlib
@@ -39,12 +39,11 @@ _MERGES = 20
 def retry_shard(
     dataset: Dataset, store: Store, shard: ShardNumber, rows: "pa.Table", before: Manifest, reasons: tuple[str, ...]
 ) -> tuple[Manifest, Merged]:
-    """Fetch those of the shard's `rows` again that failed for `reasons`, merge them into it and publish it.
+    """Fetch the shard's `rows` that failed for `reasons` again, merge them into the shard and commit it.
 
-    `before` is the complete shard's manifest. Where another run publishes the shard meanwhile, what was fetched is
-    merged into that one. Raises IntegrityError for files that were altered, LocalFailureError when this machine or its
-    network is at fault (the resolver is down), ConservationError when a picture would be lost: what was published
-    stays then.
+    `before` is the complete shard's manifest. If another run commits the shard in the meantime, the fetched rows are
+    merged into that one. Raises IntegrityError for altered files, LocalFailureError for a local failure such as a
+    resolver that is down, and InvariantError if an image would be lost. The committed shard stays in these cases.
     """
     import pyarrow.parquet as pq
 
@@ -55,30 +54,30 @@ def retry_shard(
     retried = {reason: count for reason, count in sorted(Counter(found).items()) if reason in reasons}
     positions = [place for place, reason in enumerate(found) if reason in reasons]
     with open_transaction(store, IMAGE_SHARDS, key) as transaction:
-        watch = ShardWatch(_evidence(dataset, shard, table.column("url").to_pylist(), found), judges_shares=False)
+        watch = ShardWatch(_evidence(dataset, shard, table.column("url").to_pylist(), found), checks_shares=False)
         fetched = fetch_rows(dataset, shard, rows.take(positions), positions, transaction.folder / "work", watch)
         for _ in range(_MERGES):
             try:
-                return _publish_merged(dataset, store, shard, rows, before, retried, transaction, fetched)
+                return _commit_merged(dataset, store, shard, rows, before, retried, transaction, fetched)
             except ReplacedError:
                 now = read_manifest(store, IMAGE_SHARDS, key)
                 if now is None or (now.settings, now.inputs) != (before.settings, before.inputs):
                     raise
                 before = now
-    raise ReplacedError(f"Shard {key} was published by other runs {_MERGES} times while this one added to it.")
+    raise ReplacedError(f"Other runs committed shard {key} {_MERGES} times during this retry. Run the retry again.")
 
 
 def _evidence(dataset: Dataset, shard: ShardNumber, urls: list[str], reasons: list[str]) -> Evidence:
-    """The shard's own images are URLs that worked."""
+    """Return the evidence for a retry. URLs of the shard's images are URLs that worked."""
     memory = network_memory(dataset, shard)
     for url, reason in zip(urls, reasons, strict=True):
         if reason == Reason.SUCCESS:
             parts = urlsplit(url)
-            memory.worked(parts.scheme, site_of(parts.hostname or ""), url)
+            memory.add_working_url(parts.scheme, site_of(parts.hostname or ""), url)
     return evidence_of(dataset, shard, memory)
 
 
-def _publish_merged(
+def _commit_merged(
     dataset: Dataset,
     store: Store,
     shard: ShardNumber,
@@ -94,7 +93,7 @@ def _publish_merged(
         for suffix in SUFFIXES
     }
     with (
-        _opened(dataset, store, shard, before) as base,
+        _open_committed(dataset, store, shard, before) as base,
         fetched.files[".tar"].open("rb") as new_tar,
         fetched.files[".parquet"].open("rb") as new_parquet,
     ):
@@ -103,13 +102,13 @@ def _publish_merged(
     counts = verify(staged[".tar"], staged[".parquet"], f"shard {before.key}")
     if counts.uids != tuple(rows.column("uid").to_pylist()) or counts.successes < before.counts.rows_out:
         raise InvariantError(
-            f"Shard {before.key}: a retry would leave {counts.rows} rows and {counts.successes} pictures of "
-            f"{before.counts.rows_in} and {before.counts.rows_out}. Nothing was published; this is a defect of the "
-            "stage, please report it with the run's log."
+            f"Shard {before.key}: the retry would leave {counts.rows} of {before.counts.rows_in} rows and "
+            f"{counts.successes} of {before.counts.rows_out} images. Nothing was committed. This is a defect of the "
+            "stage: please report it with the run's log."
         )
     index = transaction.stage(ImageShards.path(layout, shard, tar_index.SUFFIX), repeatable=False)
     tar_index.write_index(staged[".tar"], index)
-    retries = [*before.details.get("retries", []), _history(retried, merged, fetched)]
+    retries = [*before.details.get("retries", []), _describe_retry(retried, merged, fetched)]
     staged["_stats.json"].write_bytes(merge_stats(stats, counts, staged[".parquet"], retries))
     manifest = transaction.commit(
         Counts(counts.rows, counts.successes, counts.reasons),
@@ -121,7 +120,7 @@ def _publish_merged(
     return manifest, merged
 
 
-def _history(retried: dict[str, int], merged: Merged, fetched: FetchedRows) -> dict[str, Any]:
+def _describe_retry(retried: dict[str, int], merged: Merged, fetched: FetchedRows) -> dict[str, Any]:
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "reasons": retried,
@@ -132,10 +131,12 @@ def _history(retried: dict[str, int], merged: Merged, fetched: FetchedRows) -> d
 
 
 @contextlib.contextmanager
-def _opened(dataset: Dataset, store: Store, shard: ShardNumber, manifest: Manifest) -> Iterator[dict[str, IO[bytes]]]:
-    """The shard's published files by suffix, open, and the same as when they were published.
+def _open_committed(
+    dataset: Dataset, store: Store, shard: ShardNumber, manifest: Manifest
+) -> Iterator[dict[str, IO[bytes]]]:
+    """Open the shard's committed files, by suffix, and check that they are unchanged since the commit.
 
-    Raises ReplacedError when another run has put others in their place, IntegrityError when they were altered.
+    Raises ReplacedError if another run has replaced them, IntegrityError if they were altered.
     """
     with contextlib.ExitStack() as stack:
         files: dict[str, IO[bytes]] = {}
@@ -150,11 +151,11 @@ def _opened(dataset: Dataset, store: Store, shard: ShardNumber, manifest: Manife
         altered = [suffix for suffix, file in files.items() if sha256_of(file) != manifest.entry(suffix).sha256]
         if altered or not files:
             if read_manifest(store, IMAGE_SHARDS, manifest.key) != manifest:
-                raise ReplacedError(f"Shard {manifest.key} was published by another run while this one added to it.")
+                raise ReplacedError(f"Another run committed shard {manifest.key} during this retry.")
             path = ImageShards.path(dataset.layout, shard, (altered or [".tar"])[0])
             raise IntegrityError(
-                f"{store.address(path)} was altered since it was published: a retry adds nothing to it. Remove the "
-                f"manifest of image_shards {manifest.key} and materialize this partition again."
+                f"{store.address(path)} was altered since its commit, so it cannot be retried. Delete the manifest of "
+                f"image_shards {manifest.key} and materialize this partition again."
             )
         for file in files.values():
             file.seek(0)

@@ -1,8 +1,8 @@
-"""A shard's tar, member by member: what webdataset's TarWriter writes for whole times, without a TarInfo for each.
+"""Write and check a shard's tar member by member, with the bytes of webdataset's TarWriter for an integer `mtime`.
 
-(For a time with a fraction, which img2dataset leaves it, it writes two blocks more before each member: a pax header.)
-A header (POSIX ustar) differs from the next one only in name, size and checksum, so one made by `tarfile` serves as the
-pattern of all. Reading compares whole headers with what they have to be.
+(For a fractional `mtime`, as img2dataset uses, TarWriter adds a pax header of two blocks before each member.) POSIX
+ustar headers differ only in name, size and checksum, so one header built by `tarfile` is the template for all. This
+saves a TarInfo per member. Reading compares whole headers with the expected ones.
 """
 
 import functools
@@ -15,13 +15,13 @@ NAME, SIZE, _CHECKSUM = slice(0, 100), slice(124, 136), slice(148, 156)
 
 
 def member_header(name: str, size: int) -> bytes:
-    """The 512 bytes before a member's data. Raises ValueError for a name or size that they cannot hold."""
+    """Return the 512-byte header of a member. Raises ValueError for a name or size that does not fit into it."""
     name_bytes = name.encode("ascii")
     if not 0 < len(name_bytes) <= 100 or not 0 <= size < 8**11:
-        raise ValueError(f"a tar member cannot be called {name!r} and have {size} bytes")
+        raise ValueError(f"a tar header cannot hold the name {name!r} with {size} bytes")
     size_bytes = b"%011o\0" % size
-    pattern, checksum = _pattern()
-    header = bytearray(pattern)
+    template, checksum = _header_template()
+    header = bytearray(template)
     header[: len(name_bytes)] = name_bytes
     header[SIZE] = size_bytes
     header[_CHECKSUM] = b"%06o\0 " % (checksum + sum(name_bytes) + sum(size_bytes))
@@ -29,15 +29,15 @@ def member_header(name: str, size: int) -> bytes:
 
 
 def write_member(out: IO[bytes], name: str, content: bytes) -> int:
-    """Write one member, padded to whole blocks; how many bytes that are."""
+    """Write one member, padded to whole blocks. Return the number of bytes."""
     padding = -len(content) % tarfile.BLOCKSIZE
     return out.write(b"".join((member_header(name, len(content)), content, bytes(padding))))
 
 
 def has_exactly(tar: IO[bytes], names: Iterable[str], contents: dict[str, bytes]) -> bool:
-    """Whether an open tar holds these members, in this order, as written here, and then its end and nothing else.
+    """Whether an open tar has exactly these members, in this order, as `write_member` writes them, and a correct end.
 
-    `contents` gets the data of those whose name ends in `.json`. The data of the others is passed over.
+    Adds the data of members whose name ends in `.json` to `contents`. Skips the data of other members.
     """
     tar.seek(0)
     for name in names:
@@ -63,9 +63,11 @@ def has_exactly(tar: IO[bytes], names: Iterable[str], contents: dict[str, bytes]
 
 
 @functools.lru_cache(maxsize=1)
-def _pattern() -> tuple[bytes, int]:
-    """A header without name and size as webdataset's TarWriter makes it with `mtime` 0, and the sum of its bytes; the
-    checksum's own field counts as spaces, size and name as nothing."""
+def _header_template() -> tuple[bytes, int]:
+    """Return webdataset's header with `mtime` 0 and empty name and size, and the sum of its bytes.
+
+    In the sum the checksum field counts as spaces.
+    """
     info = tarfile.TarInfo("")
     info.mode, info.uname, info.gname = 0o444, "bigdata", "bigdata"
     header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))

@@ -1,7 +1,6 @@
-"""One shard, from its rows of the deduplicated parquet to its published tar, parquet and stats.
+"""Build one shard, from its rows in dedup_parquet to the committed tar, parquet and stats.
 
-A task is a small picklable value, so that it runs in our process pool and in Spark alike; heavy libraries are imported
-inside `run()`.
+A task is a small picklable value that runs in the process pool or in Spark. `run()` imports the heavy libraries.
 """
 
 import json
@@ -26,7 +25,7 @@ from laion_assets.stages.image_shards.stage import STAGE
 from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import state_before_run
-from laion_assets.store.local_failure_notes import local_failures_noted
+from laion_assets.store.local_failure_notes import note_local_failures
 from laion_assets.store.manifest import Counts, Manifest, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
@@ -37,9 +36,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Make one shard of a dataset, unless it is complete. `force` makes it again.
+    """Build one shard of a dataset unless it is complete. `force` rebuilds it.
 
-    With `retry`, values of Reason, the rows of a complete shard that failed so are fetched again and merged into it.
+    With `retry` (values of Reason), the rows of a complete shard that failed for these reasons are fetched again and
+    merged into it.
     """
 
     dataset: Dataset
@@ -53,15 +53,15 @@ class ShardTask:
         return self.dataset.layout.shard_key(self.shard)
 
     def run(self) -> ShardOutcome:
-        """Fetch, resize, write, verify and publish the shard, or what of it is to be retried; else it is skipped.
+        """Fetch, resize, write, verify and commit the shard, or retry its failed rows, or skip it.
 
-        Raises IncompleteError if its rows are not published, IntegrityError if they or the files made are not what
-        they should be, LocalFailureError when this machine or its network is at fault, ShardError when it cannot be
-        retried, ConservationError, ClaimError. Nothing is published then, and what was published stays.
+        Raises IncompleteError if its rows are not committed, IntegrityError for altered rows or wrong files,
+        LocalFailureError for a local failure, ShardError if it cannot be retried, InvariantError, and LeaseError. Then
+        nothing is committed, and an earlier commit stays.
         """
         started = time.monotonic()
         store = Store.of(self.dataset)
-        parquet = self._parquet()
+        parquet = self._read_source()
         inputs = inputs_digest(self.key, [parquet])
         settings = STAGE.settings_digest(self.dataset)
         state = state_before_run(store, STAGE, IMAGE_SHARDS, self.key, settings, inputs)
@@ -72,15 +72,15 @@ class ShardTask:
             return ShardOutcome(self.shard, before, True, _seconds_since(started))
         if self.retry and (before is not None or read_manifest(store, IMAGE_SHARDS, self.key) is not None):
             raise ShardError(
-                f"Shard {self.key} is stale or damaged: a retry adds only to complete shards of today's settings and "
-                "rows. Materialize it without retry to make it again as a whole."
+                f"Shard {self.key} is stale or damaged. Only a complete shard with the current settings and rows can "
+                "be retried. Materialize it without retry to rebuild it."
             )
-        rows = self._rows(parquet)
+        rows = self._read_rows(parquet)
         memory = network_memory(self.dataset, self.shard)
         watch = ShardWatch(evidence_of(self.dataset, self.shard, memory))
         with (
             open_transaction(store, IMAGE_SHARDS, self.key) as transaction,
-            local_failures_noted(store, IMAGE_SHARDS, self.key),
+            note_local_failures(store, IMAGE_SHARDS, self.key),
         ):
             folder = transaction.folder / "work"
             fetched = fetch_rows(self.dataset, self.shard, rows, range(rows.num_rows), folder, watch)
@@ -98,7 +98,7 @@ class ShardTask:
                 ImageShards.path(self.dataset.layout, self.shard, tar_index.SUFFIX), repeatable=False
             )
             tar_index.write_index(staged[".tar"], index)
-            # img2dataset does not count rows it lost: the stats get the counts of the files themselves.
+            # The stats get the counts of the files, because img2dataset's own counts miss rows that it lost.
             stats = json.loads(staged["_stats.json"].read_text(encoding="utf-8")) | counts.stats
             staged["_stats.json"].write_text(json.dumps(stats, indent=4), encoding="utf-8")
             manifest = transaction.commit(
@@ -112,38 +112,42 @@ class ShardTask:
 
     def _retry(self, store: Store, before: Manifest, parquet: Manifest, started: float) -> ShardOutcome:
         try:
-            manifest, merged = retry_shard(self.dataset, store, self.shard, self._rows(parquet), before, self.retry)
+            manifest, merged = retry_shard(
+                self.dataset, store, self.shard, self._read_rows(parquet), before, self.retry
+            )
         except LocalFailureError as error:
             raise LocalFailureError(
-                f"Shard {self.key} stays as it was, its retry met a local failure: {error}"
+                f"The retry of shard {self.key} ended with a local failure, and the shard is unchanged: {error}"
             ) from error
         seconds = _seconds_since(started)
         return ShardOutcome(self.shard, manifest, False, seconds, merged.replaced, merged.recovered)
 
-    def _parquet(self) -> Manifest:
-        """The manifest of the parquet file that has the shard's rows."""
+    def _read_source(self) -> Manifest:
+        """Return the manifest of the parquet file with the shard's rows."""
         parquet = self.dataset.layout.parquet_of_shard(self.shard)
         return DedupParquet.of(self.dataset, (parquet,)).manifest(parquet)
 
-    def _rows(self, parquet: Manifest) -> "pa.Table":
+    def _read_rows(self, parquet: Manifest) -> "pa.Table":
         from laion_assets.dataset.identity import rows_digest
 
         rows = DedupParquet(Store.of(self.dataset), self.dataset.layout, ()).shard_rows(self.shard, parquet)
         if rows_digest(rows) != inputs_digest(self.key, [parquet]):
             raise IntegrityError(
-                f"The rows of shard {self.key} in dedup_parquet {parquet.key} are not those of its manifest: the file "
-                f"was altered. Materialize partition {parquet.key} of {self.dataset.name}/dedup_parquet again."
+                f"The rows of shard {self.key} in dedup_parquet {parquet.key} differ from its manifest: the file was "
+                f"altered. Materialize partition {parquet.key} of {self.dataset.name}/dedup_parquet again."
             )
         if rows.num_rows > SAMPLES_PER_SHARD_KEY:
-            raise IntegrityError(f"Shard {self.key} has {rows.num_rows} rows; keys hold {SAMPLES_PER_SHARD_KEY}.")
+            raise IntegrityError(
+                f"Shard {self.key} has {rows.num_rows} rows, but its keys allow for {SAMPLES_PER_SHARD_KEY} at most."
+            )
         return rows
 
     def _check(self, counts: ShardCounts, rows: "pa.Table") -> None:
-        """Raises ConservationError for a row too few or too many."""
+        """Check that the shard has exactly its rows. Raises InvariantError."""
         if counts.uids != tuple(rows.column("uid").to_pylist()):
             raise InvariantError(
-                f"Shard {self.key}: {rows.num_rows} rows went in and the parquet made of them has {counts.rows}, or "
-                "others. Nothing was published; this is a defect of the stage, please report it with the run's log."
+                f"Shard {self.key}: its parquet has {counts.rows} rows for {rows.num_rows} input rows, or different "
+                "ones. Nothing was committed. This is a defect of the stage: please report it with the run's log."
             )
 
 

@@ -1,7 +1,7 @@
-"""A shard's tar and parquet, as img2dataset's webdataset writer makes them, but in the order of the keys and with fixed
-times, whatever order the rows come in: the same rows, the same bytes.
+"""Write a shard's tar and parquet as img2dataset's webdataset writer does, but sorted by key and with a fixed `mtime`.
 
-The encoded pictures wait in a spool file (200 MB for 10,000 of them) and are written in key order at the end.
+So the same rows give the same bytes, in whatever order they are added. The encoded images are kept in a spool file (200
+MB for 10,000 images) and written in key order at the end.
 """
 
 import json
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 class ShardWriter:
-    """Takes the rows of one shard and writes `tar` and `parquet` on `close`. `schema` ends in REASON_COLUMN."""
+    """Collects the rows of one shard and writes `tar` and `parquet` on `close`. `schema` ends in REASON_COLUMN."""
 
     def __init__(self, tar: Path, parquet: Path, schema: "pa.Schema", encode_format: str) -> None:
         self._tar = tar
@@ -30,23 +30,23 @@ class ShardWriter:
         self._spool = _Spool(tar.with_suffix(".spool"))
         self._rows: dict[str, tuple[Row, Reason]] = {}
 
-    def add(self, row: Row, reason: Reason, picture: bytes | None = None) -> None:
-        """Keep one row, its columns in the order of the schema but for the reason, until `close`. Raises OSError."""
-        if picture is not None:
-            self._spool.put(row["key"], picture)
+    def add(self, row: Row, reason: Reason, image: bytes | None = None) -> None:
+        """Add one row with all columns of the schema except the reason, in that order. Raises OSError."""
+        if image is not None:
+            self._spool.put(row["key"], image)
         self._rows[row["key"]] = (row, reason)
 
     def close(self) -> None:
-        """Write both files, and remove the spool. Raises OSError."""
+        """Write both files and delete the spool. Raises OSError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         rows = [self._rows[key] for key in sorted(self._rows)]
         with self._tar.open("wb") as tar:
             for row, _ in rows:
-                picture = self._spool.get(row["key"])
-                if picture is not None:
-                    self._write_sample(tar, row, picture)
+                image = self._spool.get(row["key"])
+                if image is not None:
+                    self._write_sample(tar, row, image)
             tar.write(END_OF_ARCHIVE)
             tar.write(bytes(-tar.tell() % tarfile.RECORDSIZE))
         self._spool.remove()
@@ -56,9 +56,9 @@ class ShardWriter:
             if rows:
                 writer.write_table(pa.Table.from_pydict(columns, self._schema))
 
-    def _write_sample(self, tar: IO[bytes], row: Row, picture: bytes) -> None:
+    def _write_sample(self, tar: IO[bytes], row: Row, image: bytes) -> None:
         members = {
-            self._encode_format: picture,
+            self._encode_format: image,
             "json": json.dumps(row, indent=4).encode(),
             "txt": (row["caption"] or "").encode(),
         }
@@ -67,7 +67,7 @@ class ShardWriter:
 
 
 class _Spool:
-    """Pictures by key in one file: written in the order they come, read in any."""
+    """A file of images by key: written in the order they are added, read in any order."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

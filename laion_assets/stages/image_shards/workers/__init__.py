@@ -1,1 +1,1 @@
-"""Shard tasks in worker processes or in Spark."""
+"""Run shard tasks in worker processes or in Spark."""

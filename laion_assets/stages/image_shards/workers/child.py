@@ -1,4 +1,4 @@
-"""A worker's process: shard tasks in, outcomes and failures out, until None or the parent's end.
+"""A worker process: receives shard tasks and sends outcomes and failures, until None or the parent's end.
 
 python -m laion_assets.stages.image_shards.workers.child CONNECTION PARENT
 """
@@ -9,7 +9,7 @@ from laion_assets.processes.parent_death import end_with
 
 
 def main() -> None:
-    """Serve until the parent says so, closes the connection, or ends."""
+    """Run tasks until the parent sends None, closes the connection, or ends."""
     end_with(int(sys.argv[2]))
 
     from multiprocessing.connection import Connection

@@ -1,4 +1,4 @@
-"""What a shard task hands back: light values that cross process borders."""
+"""The results of a shard task: small picklable values."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from laion_assets.store.manifest import Manifest
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """One published shard: its manifest, whether it was complete before, and the seconds that this run spent on it.
+    """One committed shard: its manifest, whether it was skipped as complete, and the seconds that this run spent on it.
 
-    Of a retry also how many of its rows were fetched again, and how many of these have a picture now.
+    After a retry also the number of rows that were fetched again, and how many of these have an image now.
     """
 
     shard: ShardNumber
@@ -27,23 +27,23 @@ class ShardOutcome:
 
     @property
     def rows(self) -> int:
-        """The shard's rows: successes and the sum of `reasons`."""
+        """The number of rows: successes plus the sum of `reasons`."""
         return self.manifest.counts.rows_in
 
     @property
     def successes(self) -> int:
-        """Rows with a picture in the tar."""
+        """The number of rows with an image in the tar."""
         return self.manifest.counts.rows_out
 
     @property
     def reasons(self) -> dict[str, int]:
-        """Rows without a picture, by the value of their Reason."""
+        """The number of rows without an image, by the value of their Reason."""
         return self.manifest.counts.reasons
 
 
 @dataclass(frozen=True)
 class ShardFailure:
-    """One shard that was not published, and why. `kind` is the error's class name, or `WorkerDied`."""
+    """A shard that was not committed, and the error. `kind` is the error's class name, or `WorkerDied`."""
 
     shard: ShardNumber
     key: str

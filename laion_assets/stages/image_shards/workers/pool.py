@@ -1,8 +1,8 @@
-"""A pool of worker processes that make many shards each, and that nothing outlives.
+"""A pool of worker processes that build many shards each.
 
 img2dataset's own pool starts new processes every five shards (1.2 s of imports each) and hides failures. Here workers
-are reused; a shard that fails is reported and the others go on; a worker that dies (a decoder's crash, the kernel's
-out-of-memory killer) costs the shard it was making and is replaced; workers end with their parent, however it ends.
+are reused. A failed shard is reported, and the others continue. A worker that dies (for example by the kernel's
+out-of-memory killer) fails only its current shard and is replaced. Workers end with their parent, even if it is killed.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from laion_assets.processes.parent_death import import_path
 from laion_assets.stages.image_shards.workers.outcome import ShardFailure, ShardOutcome
 
 STOP_S = 3.0
-"""How long a terminated worker may take before it is killed."""
+"""Seconds that a terminated worker may take to end before it is killed."""
 WORKER_DIED = "WorkerDied"
-"""The kind of a failure that has no exception: the process is gone."""
+"""The `kind` of a failure without an exception: the process ended."""
 
 
 class Task(Protocol):
-    """A picklable piece of work on one shard, of a module that a worker can import; `ShardTask` is one."""
+    """A picklable task for one shard, from a module that a worker can import, such as `ShardTask`."""
 
     @property
     def shard(self) -> ShardNumber:
@@ -41,7 +41,7 @@ class Task(Protocol):
         """The shard's partition key."""
 
     def run(self) -> ShardOutcome:
-        """Make the shard."""
+        """Build the shard."""
 
 
 @dataclass
@@ -57,12 +57,12 @@ def run_shards(
     on_done: Callable[[ShardOutcome], None] = lambda outcome: None,
     on_failed: Callable[[ShardFailure], None] = lambda failure: None,
 ) -> list[ShardFailure]:
-    """Run every task in a pool of `processes` workers (0: one a core), and give the failures, in the order of shards.
+    """Run every task in a pool of `processes` workers (0: one per core). Return the failures, sorted by shard.
 
-    `on_done` is called here, in this process and thread, for each shard as it is published or skipped, and `on_failed`
-    for each that fails. Tasks are taken from the iterable as workers get free. Whatever is raised here or in these
-    (KeyboardInterrupt and Dagster's interrupt too) ends the workers within STOP_S and is passed on; their staging is
-    removed by the next run's recovery.
+    `on_done` is called in this process and thread for each shard that is committed or skipped, and `on_failed` for each
+    that fails. Tasks are taken from the iterable when a worker is free. Any exception raised here or in a callback,
+    also KeyboardInterrupt and Dagster's interrupt, ends the workers within STOP_S and is re-raised. The next run's
+    recovery removes their staging files.
     """
     waiting = iter(tasks)
     failures: list[ShardFailure] = []
@@ -77,11 +77,11 @@ def run_shards(
                     workers.append(free)
                 if free is None:
                     break
-                if _hand_over(free, task):
+                if _send(free, task):
                     task = next(waiting, None)
                 else:
                     workers.remove(free)
-            for worker in _ready(workers):
+            for worker in _wait_for_results(workers):
                 result = _receive(worker)
                 if isinstance(result, ShardOutcome):
                     on_done(result)
@@ -96,7 +96,7 @@ def run_shards(
 
 
 def result_of(task: Task) -> ShardOutcome | ShardFailure:
-    """Run the task here; what it raises becomes the failure of its shard."""
+    """Run the task in this process. An exception becomes a ShardFailure."""
     try:
         return task.run()
     except Exception as error:
@@ -104,12 +104,12 @@ def result_of(task: Task) -> ShardOutcome | ShardFailure:
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start() -> _Worker:
-    """A new process, not a fork: that would inherit the locks of this process's threads and the other workers' ends."""
+    """Start a worker. It is not a fork, which would inherit locks of threads and the connections of other workers."""
     ours, theirs = Pipe()
     with theirs:
         process = subprocess.Popen(
@@ -121,7 +121,7 @@ def _start() -> _Worker:
     return _Worker(process, ours)
 
 
-def _hand_over(worker: _Worker, task: Task) -> bool:
+def _send(worker: _Worker, task: Task) -> bool:
     try:
         worker.connection.send(task)
     except (BrokenPipeError, ConnectionError):
@@ -131,8 +131,8 @@ def _hand_over(worker: _Worker, task: Task) -> bool:
     return True
 
 
-def _ready(workers: list[_Worker]) -> Iterator[_Worker]:
-    """Workers with a result, or without a life; waits for the first."""
+def _wait_for_results(workers: list[_Worker]) -> Iterator[_Worker]:
+    """Wait for workers that have a result or have died, and yield them."""
     busy = {worker.connection: worker for worker in workers if worker.task is not None}
     for connection in wait(list(busy)):
         yield busy[cast(Connection, connection)]
@@ -145,14 +145,14 @@ def _receive(worker: _Worker) -> ShardOutcome | ShardFailure:
         return cast("ShardOutcome | ShardFailure", worker.connection.recv())
     except (EOFError, OSError):
         worker.connection.close()
-        code = _ended(worker.process, STOP_S)
+        code = _wait_or_kill(worker.process, STOP_S)
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
         return ShardFailure(
             task.shard,
             task.key,
             WORKER_DIED,
-            f"its worker process ended {how}; nothing of it was published. Run the shard again; if it ends so again, "
-            "look for the kernel's out-of-memory killer (dmesg) or lower images.threads.",
+            f"its worker process ended {how}, and nothing was committed. Run the shard again. If this happens again, "
+            "check for the kernel's out-of-memory killer (dmesg), or lower images.threads.",
         )
 
 
@@ -165,12 +165,12 @@ def _stop(workers: list[_Worker]) -> None:
             worker.process.terminate()
     ends = time.monotonic() + STOP_S
     for worker in workers:
-        _ended(worker.process, max(0.0, ends - time.monotonic()))
+        _wait_or_kill(worker.process, max(0.0, ends - time.monotonic()))
         worker.connection.close()
 
 
-def _ended(process: "subprocess.Popen[bytes]", within_s: float) -> int:
-    """Its exit status, as soon as it ends, and at the latest when it is killed then."""
+def _wait_or_kill(process: "subprocess.Popen[bytes]", within_s: float) -> int:
+    """Wait for the process to end, kill it after `within_s`, and return its exit status."""
     try:
         return process.wait(within_s)
     except subprocess.TimeoutExpired:
@@ -179,10 +179,10 @@ def _ended(process: "subprocess.Popen[bytes]", within_s: float) -> int:
 
 
 def work(connection: Connection) -> None:
-    """A worker's life: tasks in, outcomes and failures out, until None or the connection's end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    """Receive tasks and send outcomes and failures, until None or the connection's end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _silence_native_decoders()
+    _silence_native_output()
     while True:
         try:
             task = connection.recv()
@@ -193,8 +193,8 @@ def work(connection: Connection) -> None:
         connection.send(result_of(task))
 
 
-def _silence_native_decoders() -> None:
-    """libjpeg and libpng print a line for each odd picture to file descriptor 2; Python's own stderr stays."""
+def _silence_native_output() -> None:
+    """Discard what native libraries print to file descriptor 2 for each unusual image; Python's stderr stays."""
     own = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

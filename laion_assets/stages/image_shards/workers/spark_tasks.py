@@ -1,7 +1,7 @@
-"""The shard tasks of the worker pool, run by Spark: one Spark task a shard, on any master.
+"""Run shard tasks in Spark, one Spark task per shard, on any master.
 
-Each executor needs this package, the dataset's root at the same address, and its web. What a shard's task hands back
-reaches the driver when that task ends, by an accumulator, not at the end of the job.
+Each executor needs this package, access to the dataset's root at the same address, and network access to the images.
+The result of a task reaches the driver through an accumulator when the task ends, not at the end of the job.
 """
 
 import re
@@ -24,11 +24,11 @@ def run_shards_in_spark(
     on_done: Callable[[ShardOutcome], None] = lambda outcome: None,
     on_failed: Callable[[ShardFailure], None] = lambda failure: None,
 ) -> list[ShardFailure]:
-    """Run every task, and give the failures, in the order of shards; as `run_shards` does in processes.
+    """Run every task and return the failures, sorted by shard, as `run_shards` does in processes.
 
-    `on_done` and `on_failed` are called here, in this process and thread. An executor that dies costs the shards it was
-    making, which Spark gives to others (`spark.task.maxFailures` tries); one that dies of each try is a failure, and
-    the others go on. Whatever is raised in these (KeyboardInterrupt too) cancels the job and is passed on.
+    `on_done` and `on_failed` are called in this process and thread. If an executor dies, Spark runs its tasks on others
+    (`spark.task.maxFailures` tries). A task whose executor dies at every try is a failure, and the others continue. Any
+    exception raised in a callback, also KeyboardInterrupt, cancels the job and is re-raised.
     """
     failures: list[ShardFailure] = []
     waiting = list(tasks)
@@ -46,10 +46,10 @@ def run_shards_in_spark(
         error = _run_job(session.sparkContext, waiting, take)
         left = [task for task in waiting if task.shard not in done]
         if error is not None:
-            culprit = _culprit(waiting, error)
+            culprit = _find_culprit(waiting, error)
             if culprit is None or culprit.shard in done:
                 raise error
-            failures.append(_died(culprit))
+            failures.append(_worker_died(culprit))
             on_failed(failures[-1])
             left.remove(culprit)
         waiting = left
@@ -59,7 +59,7 @@ def run_shards_in_spark(
 def _run_job(
     context: Any, tasks: list[Task], take: Callable[[ShardOutcome | ShardFailure], None]
 ) -> BaseException | None:
-    """Run one Spark job over the tasks, hand over each result as it comes, and give the error the job ended with."""
+    """Run one Spark job over the tasks. Call `take` for each result as it arrives. Return the job's error, or None."""
     results = context.accumulator((), _Results())
     group = f"image-shards-{uuid.uuid4()}"
     errors: list[BaseException] = []
@@ -91,7 +91,7 @@ def _run_job(
 
 
 class _Runner:
-    """Runs the tasks of one Spark partition, on an executor."""
+    """A function that runs the tasks of one Spark partition on an executor."""
 
     def __init__(self, results: Any) -> None:
         self._results = results
@@ -102,7 +102,7 @@ class _Runner:
 
 
 class _Results:
-    """How an accumulator adds up results (pyspark's AccumulatorParam); those of each successful task count once."""
+    """Accumulates results (pyspark's AccumulatorParam). Those of each successful task are added once."""
 
     def zero(self, value: Any) -> Any:
         return ()
@@ -111,18 +111,18 @@ class _Results:
         return value1 + value2
 
 
-def _culprit(tasks: list[Task], error: BaseException) -> Task | None:
-    """The task that made the job fail by ending its executor or Python worker again and again."""
+def _find_culprit(tasks: list[Task], error: BaseException) -> Task | None:
+    """Return the task that failed the job because its executor or Python worker died at every try."""
     found = _CULPRIT.search(str(error))
     return tasks[int(found.group(1))] if found is not None and int(found.group(1)) < len(tasks) else None
 
 
-def _died(task: Task) -> ShardFailure:
+def _worker_died(task: Task) -> ShardFailure:
     return ShardFailure(
         task.shard,
         task.key,
         WORKER_DIED,
-        "its executor or Python worker ended at each of Spark's tries (spark.task.maxFailures); nothing of it was "
-        "published. Run the shard again; if it ends so again, look into the executors' logs and raise their memory or "
+        "its executor or Python worker ended at each of Spark's tries (spark.task.maxFailures), and nothing was "
+        "committed. Run the shard again. If this happens again, check the executors' logs, raise their memory, or "
         "lower images.threads.",
     )

@@ -1,4 +1,4 @@
-"""A local folder or an object store as a source: listed and copied through fsspec, in threads."""
+"""A local folder or an object store as a source, listed and copied by fsspec in threads."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ _PIECE_BYTES = 1 << 20
 
 
 class FolderSource:
-    """The files below a folder of any fsspec file system."""
+    """A folder of any fsspec file system, with all folders below it."""
 
     def __init__(self, url: str, pattern: str, retries: int, own: OwnOutputs, count: Callable[[int], None]) -> None:
         self._url, self._match, self._retries, self._count = url, compile_pattern(pattern), retries, count
@@ -27,19 +27,18 @@ class FolderSource:
         self._origins: dict[str, Origin] = {}
 
     async def list_files(self) -> Listing:
-        """Files whose path matches, at any depth; the others are counted by reason.
+        """List the files whose path matches the pattern, at any depth. Others are left out and counted by reason.
 
-        Names that do not match are left out as `other_pattern`, names that are not safe as `unsafe_name`, folders
-        named like a file, pipes and links to nothing as `not_a_file`; linked folders are not followed. Files that this
-        project wrote below its root are no part of the source. Raises SourceError if there is no such folder,
-        SettingError if it is the dataset's own.
+        The reasons are `other_pattern` (does not match), `unsafe_name`, and `not_a_file` (a folder with the name of a
+        file, a pipe, a broken link). Linked folders are not followed. Files that this project wrote are skipped. Raises
+        SourceError if the folder does not exist, SettingError if it is the dataset's own folder.
         """
-        base, found = await asyncio.to_thread(self._find)
+        base, found = await asyncio.to_thread(self._find_files)
         listing = Listing()
         self._own.refuse_inside(self._fs, base, "source", self._url)
         own = self._own.among(self._fs, base, found)
         if own:
-            listing.remarks.append(f"not read: {len(own):,} files that this project wrote below {self._own.root}")
+            listing.remarks.append(f"skipped {len(own):,} files written by this project below {self._own.root}")
         paths: dict[str, str] = {}
         for name in sorted(found.keys() - own):
             path = name.removeprefix(base).lstrip("/") or name.rsplit("/", 1)[-1]
@@ -53,18 +52,18 @@ class FolderSource:
                 paths[path] = name
         places = distinct_paths(paths)
         for path, name in paths.items():
-            self._origins[name] = _origin(name, found[name])
+            self._origins[name] = _read_origin(name, found[name])
             listing.files.append(Listed(places[path], name, self._origins[name].size))
         return listing
 
-    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
-        """Copy one file into `partials`, unless it is there or published already with the same size and date or tag.
+    async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:
+        """Copy one file into `partials`, unless it is there, or committed, with the same size and date or entity tag.
 
         Raises SourceError naming the file after the retries.
         """
         origin = self._origins[listed.url]
-        if published and origin.same_as(published):
-            return Fetched("unchanged", published)
+        if committed and origin.same_as(committed):
+            return Fetched("unchanged", committed)
         held = partials.held(listed.path)
         if held and held.sha256 and origin.same_as(held.origin):
             return Fetched("fetched", origin, 0, held.size, held.sha256)
@@ -86,11 +85,11 @@ class FolderSource:
         finally:
             download.close()
         if download.size != origin.size:
-            raise TransientError(f"{download.size} of {origin.size} bytes came")
+            raise TransientError(f"received {download.size} of {origin.size} bytes")
         held = download.finish(origin)
         return Fetched("fetched", origin, held.size, held.size, held.sha256)
 
-    def _find(self) -> tuple[str, dict[str, dict[str, Any]]]:
+    def _find_files(self) -> tuple[str, dict[str, dict[str, Any]]]:
         import fsspec
 
         try:
@@ -100,10 +99,10 @@ class FolderSource:
             if not found and not self._fs.exists(base):
                 raise FileNotFoundError(base)
         except Exception as error:
-            raise SourceError(f"the source {self._url} cannot be listed: {error}.") from error
+            raise SourceError(f"Cannot list the source {self._url}: {error}.") from error
         return base.rstrip("/"), found
 
 
-def _origin(name: str, info: dict[str, Any]) -> Origin:
+def _read_origin(name: str, info: dict[str, Any]) -> Origin:
     stamp = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or info.get("updated") or ""
     return Origin(name, str(info.get("ETag") or info.get("etag") or ""), str(stamp), int(info.get("size") or 0))

@@ -1,4 +1,4 @@
-"""The sources of `raw_csv`, by the form of the dataset's `source`."""
+"""The sources of CSV files, chosen by the form of the setting `source`."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -20,17 +20,17 @@ from laion_assets.store.own_outputs import OwnOutputs
 
 
 class Source(Protocol):
-    """Where files come from."""
+    """A place that CSV files are fetched from."""
 
     async def list_files(self) -> Listing:
-        """What there is. Raises SourceError."""
+        """List the files that match the pattern. Raises SourceError."""
 
-    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
-        """One file into `partials`, if it is not the published one. Raises SourceError."""
+    async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:
+        """Fetch one file into `partials`, unless the committed version is current. Raises SourceError."""
 
 
 class WebSource:
-    """A tree of directory pages, or a list of URLs."""
+    """A tree of directory listings over HTTP, or a list of URLs."""
 
     def __init__(self, http: AsyncClient, place: str, settings: CsvSettings, count: Callable[[int], None]) -> None:
         self._http, self._place, self._settings, self._count = http, place, settings, count
@@ -42,13 +42,13 @@ class WebSource:
             return await read_url_list(self._http, self._place.removeprefix(LIST_PREFIX), pattern, retries)
         return await list_http(self._http, self._place, pattern, retries)
 
-    async def fetch(self, listed: Listed, partials: Partials, published: Origin | None) -> Fetched:
-        return await Transfer(self._http, listed, partials, published, self._budget, self._count).run()
+    async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:
+        return await Transfer(self._http, listed, partials, committed, self._budget, self._count).run()
 
 
 @contextlib.asynccontextmanager
 async def open_source(dataset: Dataset, count: Callable[[int], None]) -> AsyncIterator[Source]:
-    """The dataset's source; `count` is told the bytes as they come. Raises SettingError without one."""
+    """Open the dataset's source. Calls `count` with the number of received bytes. Raises SettingError without one."""
     place, settings = source_url(dataset), dataset.csv
     if is_http(place) or place.startswith(LIST_PREFIX):
         async with AsyncClient(source_policy(dataset)) as http:
@@ -59,11 +59,14 @@ async def open_source(dataset: Dataset, count: Callable[[int], None]) -> AsyncIt
 
 
 def source_url(dataset: Dataset) -> str:
-    """Where the CSVs are: the dataset's source, the embedded site's listing for `sample-site:`. Raises SettingError."""
+    """Return the place of the CSV files: the dataset's source, or the URL that `sample-site:` stands for.
+
+    Raises SettingError if the dataset has no source.
+    """
     if not dataset.source:
         raise SettingError(
-            f"the dataset {dataset.name} has no source: set source to the URL of a directory listing of CSVs, to a "
-            f"folder, or to list:FILE of URLs, for example LAION_ASSETS_{dataset.name.upper()}_SOURCE=/path/to/csvs."
+            f"The dataset {dataset.name} has no source. Set source to the URL of a directory listing of CSV files, to "
+            f"a folder, or to list:FILE with URLs, for example LAION_ASSETS_{dataset.name.upper()}_SOURCE=/my/csvs."
         )
     if dataset.source.startswith(SAMPLE_SITE):
         from laion_assets.sample.answers import CRAWL_HOST, LISTING_PATH

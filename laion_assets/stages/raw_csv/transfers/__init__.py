@@ -1,1 +1,1 @@
-"""Transfers of many files: in parallel, conditional, resumed, within a disk budget."""
+"""Downloads of many files: parallel, conditional, resumable, within a disk budget."""

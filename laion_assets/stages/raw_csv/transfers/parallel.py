@@ -1,4 +1,4 @@
-"""All files of a source at once, within the limits a host and in all, with progress."""
+"""Parallel downloads of all files of a source, with limits per host and in total, and progress lines."""
 
 import asyncio
 import contextlib
@@ -17,13 +17,17 @@ from laion_assets.stages.raw_csv.transfers.partial_files import Origin, Partials
 from laion_assets.stages.raw_csv.transfers.transfer import Fetched
 
 MAX_FAILURES = 10
-"""A fetch gives up when so many files could not be fetched; the message names them."""
+"""A fetch stops after so many failed files. The error lists them."""
 PROGRESS_EVERY_S = 5.0
 
 
 @dataclass
 class FetchProgress:
-    """Files and bytes of a fetch; the time left by bytes where all sizes are known beforehand, else by files."""
+    """Progress of a fetch in files and bytes.
+
+    The remaining time is estimated from bytes if all sizes are known in advance, otherwise from files. `spared` are
+    bytes that did not have to be downloaded again.
+    """
 
     files: int = 0
     bytes_to_come: int | None = None
@@ -33,20 +37,20 @@ class FetchProgress:
     _started: float = field(default_factory=time.monotonic)
 
     def start(self, files: int, bytes_to_come: int | None) -> None:
-        """The listing is read: the clock starts."""
+        """Set the totals and start the clock."""
         self.files, self.bytes_to_come, self._started = files, bytes_to_come, time.monotonic()
 
     def count(self, received: int) -> None:
-        """Count bytes as they come."""
+        """Count received bytes."""
         self.received += received
 
     def add(self, listed: Listed, fetched: Fetched) -> None:
-        """Count a file; bytes of it that did not have to come, came before."""
+        """Count a finished file, and the bytes of it that were not downloaded in this run."""
         self.done += 1
         self.spared += max(listed.size - fetched.received, 0)
 
     def line(self) -> str:
-        """The progress as it stands."""
+        """Format the current progress for the log."""
         elapsed = max(time.monotonic() - self._started, 1e-6)
         percent = 100 * self.done / self.files if self.files else 100.0
         parts = [f"{self.done:,}/{self.files:,} files ({percent:.0f} %)"]
@@ -79,9 +83,10 @@ async def fetch_all(
     progress: FetchProgress,
     log: Callable[[str], None],
 ) -> dict[str, Fetched]:
-    """What became of each file, by its path. Raises SourceError naming those that could not be fetched.
+    """Fetch files in parallel and return the result of each, by path.
 
-    At most `downloads` at once, and `connections_per_host` of one host; a host that is slow holds up no other.
+    Runs at most `csv.downloads` downloads, and at most `csv.connections_per_host` from one host, so that a slow host
+    does not block others. Raises SourceError that lists the files that failed.
     """
     queues: dict[str, deque[Listed]] = defaultdict(deque)
     for listed in files:
@@ -104,21 +109,23 @@ async def fetch_all(
             found[listed.path] = fetched
             progress.add(listed, fetched)
 
-    async with _said_now_and_then(progress, log):
+    async with _log_progress(progress, log):
         async with asyncio.TaskGroup() as tasks:
             for queue in queues.values():
                 for _ in range(min(len(queue), settings.connections_per_host, settings.downloads)):
                     tasks.create_task(work(queue))
     if failures:
         raise SourceError(
-            f"{len(failures)} files could not be fetched, nothing was published, and {len(found):,} fetched files are "
-            "kept for the next try:\n" + "\n".join(sorted(failures))
+            f"Failed to fetch {len(failures)} files. Nothing was committed; {len(found):,} fetched files are kept for "
+            "the next run:\n" + "\n".join(sorted(failures))
         )
     return found
 
 
 @contextlib.asynccontextmanager
-async def _said_now_and_then(progress: FetchProgress, log: Callable[[str], None]) -> AsyncIterator[None]:
+async def _log_progress(progress: FetchProgress, log: Callable[[str], None]) -> AsyncIterator[None]:
+    """Log the progress every PROGRESS_EVERY_S seconds, and at the end."""
+
     async def repeat() -> None:
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)

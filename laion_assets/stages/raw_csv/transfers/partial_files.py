@@ -1,11 +1,11 @@
-"""Downloads in the making, in a durable folder: a killed fetch goes on where it was.
+"""Unfinished downloads in a durable folder, so that a killed fetch resumes.
 
-    journal    one line an event, appended: a file begun (from which version), a file whole (size, sha256)
-    NAME       the bytes so far, or all of them: the journal's last line on the file says which
+    journal    append-only, one line per event: download started (of which version), download finished (size, sha256)
+    NAME       the bytes of one file: complete or partial, as the file's last line in the journal tells
 
-NAME is the md5 of the file's path, so that no path of a stranger's listing names a file here. What a killed process
-wrote is in the system's cache and stays right; what a dead machine wrote may not be on its disk: after a reboot whole
-files are hashed again and begun ones start again.
+NAME is the md5 of the file's path, because a path from an untrusted listing must not name a file here. Bytes that a
+killed process wrote are safe in the system's cache. Bytes that a crashed machine wrote may be lost: after a reboot,
+finished files are hashed again and unfinished ones start from the beginning.
 """
 
 import contextlib
@@ -31,9 +31,10 @@ _JOURNAL = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a server said a file is: `etag` and `last_modified` as sent (empty if not), size in bytes, -1 if unknown.
+    """A version of a file, as its server describes it.
 
-    `answered_by` is the origin (`https://cdn.test:443`) that said so, empty if it is the URL's own.
+    `etag` and `last_modified` are header values, empty if not sent. `size` is in bytes, -1 if unknown. `answered_by` is
+    the web origin (`https://cdn.test:443`) that sent the response, empty if it is the origin of `url`.
     """
 
     url: str
@@ -44,39 +45,42 @@ class Origin:
 
     @property
     def fields(self) -> list[str | int]:
-        """As the journal and the manifest hold it."""
+        """The values that the journal and the manifest store."""
         known: list[str | int] = [self.url, self.etag, self.last_modified, self.size]
         return [*known, self.answered_by] if self.answered_by else known
 
     @property
     def conditions(self) -> dict[str, str]:
-        """Headers that ask for the file only if it is another one by now."""
+        """Headers of a conditional request, which is answered by 304 if the file did not change (RFC 9110, 13.1)."""
         etag, last_modified = valid_etag(self.etag), valid_date(self.last_modified)
         headers = {"If-None-Match": etag} if etag else {}
         return headers | ({"If-Modified-Since": last_modified} if last_modified else {})
 
     @property
     def bound_to(self) -> str:
-        """The only origin that the conditions may be sent to."""
+        """The only web origin that may receive the conditions."""
         return self.answered_by or origin_of(self.url)
 
     @classmethod
     def of(cls, stored: object) -> "Origin | None":
-        """The origin from its `fields`, None for anything else."""
-        kinds = [str, str, str, int, str]  # the last is left out where it is empty
+        """Parse stored `fields`. Returns None for any other value."""
+        kinds = [str, str, str, int, str]  # the last one is omitted if empty
         if not isinstance(stored, list) or [type(value) for value in stored] not in (kinds, kinds[:-1]):
             return None
         return cls(*stored)
 
     def same_as(self, other: "Origin") -> bool:
-        """Whether both describe one version of the file, as far as the server names versions at all."""
+        """Whether both are the same version. False if the server sent neither an entity tag nor a date."""
         named = bool(self.etag or self.last_modified)
         return named and replace(self, url="", answered_by="") == replace(other, url="", answered_by="")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What there is of a file: its origin, bytes, what If-Range takes to go on; `sha256` once it is whole."""
+    """A file in the folder, complete if it has a `sha256`. `size` is in bytes.
+
+    `validator` is the value of If-Range with which the download may be resumed, empty if it cannot be.
+    """
 
     origin: Origin
     validator: str
@@ -85,72 +89,73 @@ class Held:
 
 
 class Download:
-    """A file being written; hashed on the way."""
+    """A file that is being written, and hashed while it is written."""
 
-    __slots__ = ("_descriptor", "_digest", "_is_noted", "_owner", "_path", "size")
+    __slots__ = ("_descriptor", "_digest", "_is_recorded", "_owner", "_path", "size")
 
     def __init__(self, owner: "Partials", path: str, descriptor: int, is_noted: bool) -> None:
-        self._owner, self._path, self._descriptor, self._is_noted = owner, path, descriptor, is_noted
+        self._owner, self._path, self._descriptor, self._is_recorded = owner, path, descriptor, is_noted
         self._digest = hashlib.sha256()
         self.size = 0
 
     def write(self, piece: bytes) -> None:
-        """Append. Raises OSError (a full disk).
+        """Append bytes. Raises OSError, for example if the disk is full.
 
-        The journal hears of a file with its second piece: most come in one, and then need one line alone.
+        The start is recorded in the journal with the second piece: most files are one piece, and need only the line
+        that records their end.
         """
-        if self.size and not self._is_noted:
-            self._note_begun()
+        if self.size and not self._is_recorded:
+            self._record_start()
         self._digest.update(piece)
         self.size += len(piece)
         view = memoryview(piece)
         while view:
             view = view[os.write(self._descriptor, view) :]
 
-    def take_in(self) -> None:
-        """Hash what is there already and go on behind it."""
+    def hash_existing(self) -> None:
+        """Hash the bytes that the file already has, and continue after them."""
         while piece := os.read(self._descriptor, _READ_BYTES):
             self._digest.update(piece)
             self.size += len(piece)
 
     def close(self) -> None:
-        """Leave it as it is; it may be resumed."""
-        if not self._is_noted:
-            self._note_begun()
+        """Close the file. The download can be resumed later."""
+        if not self._is_recorded:
+            self._record_start()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def finish(self, origin: Origin) -> Held:
-        """The file is whole. It may have been closed before."""
-        self._is_noted = True
+        """Record that the file is complete. It may already be closed."""
+        self._is_recorded = True
         self.close()
-        return self._owner.note_whole(self._path, Held(origin, "", self.size, self._digest.hexdigest()))
+        return self._owner.record_finish(self._path, Held(origin, "", self.size, self._digest.hexdigest()))
 
-    def _note_begun(self) -> None:
-        self._is_noted = True
-        self._owner.note_begun(self._path)
+    def _record_start(self) -> None:
+        self._is_recorded = True
+        self._owner.record_start(self._path)
 
 
 class Partials:
-    """The folder of downloads in the making; one process at a time holds it."""
+    """The folder of unfinished downloads. One process at a time has its lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._journal = _locked_journal(folder)
+        self._journal = _lock_journal(folder)
         self._held: dict[str, Held] = {}
         self._load()
 
     def close(self) -> None:
-        """Let the next process have the folder."""
+        """Release the lock on the folder."""
         os.close(self._journal)
 
     def file(self, path: str) -> Path:
-        """Where the bytes of a file are."""
+        """Return the place of a file's bytes."""
         return self.folder / hashlib.md5(path.encode()).hexdigest()
 
     def held(self, path: str) -> Held | None:
-        """What there is of a file, None if nothing that can be used."""
+        """Return the usable bytes of a file, None if there are none."""
         held = self._held.get(path)
         if held is None:
             return None
@@ -165,7 +170,7 @@ class Partials:
         return replace(held, size=found.st_size)
 
     def begin(self, path: str, origin: Origin, validator: str) -> Download:
-        """Start a file anew; earlier bytes of it go."""
+        """Start a file from the beginning, and discard earlier bytes of it."""
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(self.file(path)).st_mode):
                 remove(str(self.file(path)))
@@ -174,46 +179,46 @@ class Partials:
         return Download(self, path, descriptor, False)
 
     def resume(self, path: str) -> Download:
-        """Go on with a file that was begun."""
+        """Continue an unfinished file."""
         download = Download(self, path, os.open(self.file(path), os.O_RDWR | os.O_NOFOLLOW), True)
-        download.take_in()
+        download.hash_existing()
         return download
 
     def drop(self, path: str) -> None:
-        """Forget what there is of a file."""
+        """Delete the bytes of a file."""
         self._held.pop(path, None)
-        self._note("drop", path)
+        self._append_event("drop", path)
         self.file(path).unlink(missing_ok=True)
 
-    def note_begun(self, path: str) -> None:
-        """Record what the bytes of a file are the beginning of."""
+    def record_start(self, path: str) -> None:
+        """Record in the journal which version of a file is being downloaded."""
         held = self._held[path]
-        self._note("begin", path, held.origin.fields, held.validator)
+        self._append_event("begin", path, held.origin.fields, held.validator)
 
-    def note_whole(self, path: str, held: Held) -> Held:
-        """Record that a file is whole."""
+    def record_finish(self, path: str, held: Held) -> Held:
+        """Record in the journal that a file is complete."""
         self._held[path] = held
-        self._note("whole", path, held.origin.fields, held.size, held.sha256)
+        self._append_event("whole", path, held.origin.fields, held.size, held.sha256)
         return held
 
     def clear(self) -> None:
-        """All of it was published: the files go, then the journal and the folder. Only `close` may follow."""
+        """Delete all files after they were committed, then the journal and the folder. Only `close` may follow."""
         self._held.clear()
         for name in os.listdir(self.folder):
             if name != "journal":
                 os.unlink(f"{self.folder}/{name}")
         os.unlink(self.folder / "journal")
-        with contextlib.suppress(OSError):  # the next process has begun here already
+        with contextlib.suppress(OSError):  # another process already uses the folder
             os.rmdir(self.folder)
 
-    def _note(self, *event: object) -> None:
+    def _append_event(self, *event: object) -> None:
         os.write(self._journal, json.dumps(event).encode() + b"\n")
 
     def _load(self) -> None:
         boot = ""
         with open(os.dup(self._journal), "rb") as journal:
             for line in journal:
-                # The last line of a killed process may be cut; the next one then starts in it.
+                # The last line of a killed process may be truncated. The line feed below ends it.
                 with contextlib.suppress(ValueError, TypeError, IndexError, RecursionError):
                     kind, name, *rest = json.loads(line)
                     origin = Origin.of(rest[0]) if kind in ("begin", "whole") else None
@@ -226,12 +231,12 @@ class Partials:
                     elif kind == "boot":
                         boot = name
         if boot != boot_id():
-            self._distrust()
+            self._drop_unverified()
         os.write(self._journal, b"\n")
-        self._note("boot", boot_id())
+        self._append_event("boot", boot_id())
 
-    def _distrust(self) -> None:
-        """The machine was started anew: keep only what is whole and has its sha256."""
+    def _drop_unverified(self) -> None:
+        """After a reboot, keep only complete files with the recorded sha256."""
         for path in list(self._held):
             held = self.held(path)
             if held is not None and held.sha256:
@@ -241,10 +246,11 @@ class Partials:
             self.drop(path)
 
 
-def _locked_journal(folder: Path) -> int:
-    """The journal's descriptor, whose lock is this process's. Raises ClaimError, and StoreError for what is not a file.
+def _lock_journal(folder: Path) -> int:
+    """Open and lock the journal, and return its descriptor.
 
-    A process that cleared the folder has removed the journal: one that was opened before is no longer the one to lock.
+    Raises LeaseError if another process has the lock, StoreError if the journal is not a regular file. A process that
+    clears the folder deletes the journal. So the lock only counts if the path still leads to the locked file.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -263,7 +269,7 @@ def _locked_journal(folder: Path) -> int:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(journal)
-            raise LeaseError(f"another process is fetching into {folder}: wait for it, or end it.") from None
+            raise LeaseError(f"Another process is fetching into {folder}. Wait for it, or end it.") from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(journal), os.stat(folder / "journal")):
                 return journal

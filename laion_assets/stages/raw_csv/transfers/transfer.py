@@ -1,4 +1,4 @@
-"""One file over HTTP: only if it changed, resumed by range, checked for its length, within the disk budget."""
+"""Download one file over HTTP: conditional, resumable, with its length checked, within the disk budget."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from laion_assets.http.sources.retry import (
     TRANSIENT_STATUSES,
     TransientError,
     explain,
-    transient,
+    transient_error,
     with_retries,
 )
 from laion_assets.http.urls.target import origin_of
@@ -26,17 +26,18 @@ from laion_assets.stages.raw_csv.transfers.partial_files import Download, Held, 
 _PIECE_BYTES = 1 << 18
 _FREE_BYTES = 64 << 20
 _MAX_RATIO = 100
-"""A Content-Encoding may expand more only up to 64 MiB: CSVs of URLs and captions shrink some five times."""
+"""Above 64 MiB, a body may decode to at most 100 times its size. CSVs of URLs and captions shrink about five times."""
 _GONE = (404, 410)
 _WHOLE = (200, 203)
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What became of a listed file: `unchanged` (what is published is right), `fetched` (in partials) or a reason.
+    """The result for one listed file.
 
-    `size` in bytes and `sha256` of a fetched one; `received` bytes came over the network in this run. `refusal` says
-    in words why a file was refused because of what its server sent.
+    `state` is `unchanged` (the committed file is still current), `fetched` (the file is in `Partials`) or a reason.
+    `size` in bytes and `sha256` are those of a fetched file. `received` bytes were downloaded in this run. `refusal`
+    explains why a response was refused, empty if it was not.
     """
 
     state: str
@@ -48,28 +49,28 @@ class Fetched:
 
 
 class Transfer:
-    """A file on its way: `received` counts what came, over all tries."""
+    """The download of one file. `received` counts its bytes over all tries."""
 
     def __init__(
         self,
         client: AsyncClient,
         listed: Listed,
         partials: Partials,
-        published: Origin | None,
+        committed: Origin | None,
         budget: DiskBudget,
         count: Callable[[int], None],
     ) -> None:
         self._client, self._listed, self._partials = client, listed, partials
-        self._published, self._budget, self._count = published, budget, count
+        self._committed, self._budget, self._count = committed, budget, count
         self.received = 0
 
     async def run(self) -> Fetched:
-        """Get the file into `partials`, unless it is there or published already and the server says so.
+        """Download the file into `partials`, unless the server confirms that it is already there or committed.
 
-        A file that is gone gives the state `deleted_404` or `deleted_410`. One whose server sends what cannot be
-        accepted (a malformed response, a redirect inward, a body over the budget) gives a Reason's value, and nothing
-        of it is kept. Raises SourceError naming the URL after the retries, or at once for a response that will not
-        change (401, 403, ...).
+        Returns the state `deleted_404` or `deleted_410` for a file that the server no longer has, and a Reason's value
+        for a response that cannot be accepted (malformed, a redirect to a private address, a body over the budget);
+        its bytes are deleted. Raises SourceError naming the URL after the retries, and without retries for a permanent
+        failure (401, 403, ...).
         """
         url = self._listed.url
         try:
@@ -79,15 +80,15 @@ class Transfer:
             return Fetched(rejection.reason.value, Origin(url), self.received, refusal=explain(rejection))
         except (LaionAssetsError, OSError):
             raise
-        except Exception as error:  # a defect of ours that one response uncovered: named, and never the run's end
-            raise SourceError(f"{url} could not be fetched: {type(error).__name__}: {error}.") from error
+        except Exception as error:  # a defect of ours: report it with the URL that triggered it
+            raise SourceError(f"Failed to fetch {url}: {type(error).__name__}: {error}.") from error
 
     async def _try(self) -> Fetched:
         url, path, partials = self._listed.url, self._listed.path, self._partials
         held = partials.held(path)
         whole = held if held is not None and held.sha256 else None
         begun = held if held is not None and not whole and held.size and is_validator(held.validator) else None
-        known = whole.origin if whole else begun.origin if begun else self._published
+        known = whole.origin if whole else begun.origin if begun else self._committed
         conditions = known.conditions if known else {}
         if begun:
             conditions = {"Range": f"bytes={begun.size}-", "If-Range": begun.validator}
@@ -96,26 +97,26 @@ class Transfer:
             if status in _GONE:
                 return Fetched(f"deleted_{status}", Origin(url))
             if status == 304 and known is not None and not begun and response.conditional:
-                return self._as_known(whole, known)
+                return self._confirm_known(whole, known)
             if status in TRANSIENT_STATUSES:
-                raise transient(response)
+                raise transient_error(response)
             if status == 416 and begun:
                 partials.drop(path)
-                raise TransientError(f"{url} has no bytes after {begun.size}: it starts again")
+                raise TransientError(f"{url} has no bytes after {begun.size}, the download restarts")
             if status == 206 and begun and response.conditional:
-                origin = self._rest(response, begun)
+                origin = self._version_of_rest(response, begun)
                 self._budget.check_length(origin.size)
                 download = await asyncio.to_thread(partials.resume, path)
             elif status in _WHOLE or (status == 206 and is_whole_range(response.head)):
-                origin = _origin(response, url)
+                origin = _read_origin(response, url)
                 if known is not None and not begun and origin.same_as(known):
-                    return self._as_known(whole, known)
+                    return self._confirm_known(whole, known)
                 self._budget.check_length(origin.size)
-                download = partials.begin(path, origin, _validator(response))
+                download = partials.begin(path, origin, _resume_validator(response))
             else:
-                raise SourceError(f"{url} answers {status} {response.head.reason[:80]}: it cannot be fetched.")
+                raise SourceError(f"Failed to fetch {url}: the server answered {status} {response.head.reason[:80]}.")
             try:
-                await self._body(response, download)
+                await self._write_body(response, download)
             except BaseException:
                 download.close()
                 raise
@@ -123,26 +124,26 @@ class Transfer:
                 download.close()
                 if origin.size >= 0 and download.size > origin.size:
                     partials.drop(path)
-                raise TransientError(f"{download.size} of {max(origin.size, 0) or 'more'} bytes came")
+                raise TransientError(f"received {download.size} of {max(origin.size, 0) or 'more'} bytes")
         done = download.finish(origin)
         return Fetched("fetched", origin, self.received, done.size, done.sha256)
 
-    def _as_known(self, whole: Held | None, known: Origin) -> Fetched:
+    def _confirm_known(self, whole: Held | None, known: Origin) -> Fetched:
         if whole is None:
             return Fetched("unchanged", known)
         return Fetched("fetched", known, self.received, whole.size, whole.sha256)
 
-    def _rest(self, response: Response, begun: Held) -> Origin:
-        """The origin of a file whose rest is coming. Raises TransientError if it is not the rest of what is held."""
+    def _version_of_rest(self, response: Response, begun: Held) -> Origin:
+        """Return the version of a file whose remaining bytes follow. Raises TransientError if they do not fit."""
         span = content_range(response.head)
         if span is None or span[0] != begun.size:
             self._partials.drop(self._listed.path)
-            raise TransientError(f"{self._listed.url} did not send the bytes from {begun.size}: it starts again")
+            raise TransientError(f"{self._listed.url} did not send the bytes from {begun.size}, the download restarts")
         return replace(begun.origin, url=self._listed.url, size=span[2])
 
-    async def _body(self, response: Response, download: Download) -> None:
-        """Write the body, decoded. Raises as `Response.read`, `StreamDecoder.feed` and `DiskBudget.take`."""
-        coding = _coding(response, self._listed.path)
+    async def _write_body(self, response: Response, download: Download) -> None:
+        """Decode and write the body. Raises like `Response.read`, `StreamDecoder.feed` and `DiskBudget.take`."""
+        coding = _content_coding(response, self._listed.path)
         decoder = StreamDecoder(coding) if coding else None
         received = 0
 
@@ -163,16 +164,16 @@ class Transfer:
                 write(plain)
 
 
-def _coding(response: Response, path: str) -> str:
-    """The Content-Encoding that has to be undone, empty if none: raw_csv keeps files byte for byte.
+def _content_coding(response: Response, path: str) -> str:
+    """Return the Content-Encoding that must be decoded, empty if none.
 
-    A `.gz` file labelled as gzip is what it is (Apache's `AddEncoding x-gzip .gz` labels them so): it stays.
+    A `.gz` file with `Content-Encoding: gzip` is not decoded: Apache's `AddEncoding x-gzip .gz` labels gzip files so.
     """
     coding = content_coding(response.head)
     return "" if coding == "gzip" and path.lower().endswith((".gz", ".tgz")) else coding
 
 
-def _origin(response: Response, url: str) -> Origin:
+def _read_origin(response: Response, url: str) -> Origin:
     head = response.head
     answered_by = "" if response.origin == origin_of(url) else response.origin
     return Origin(
@@ -180,6 +181,6 @@ def _origin(response: Response, url: str) -> Origin:
     )
 
 
-def _validator(response: Response) -> str:
-    """What If-Range takes to resume. A decoded body cannot be resumed: its bytes are not those of the range."""
+def _resume_validator(response: Response) -> str:
+    """Return the value of If-Range for a resumption, empty if the body is decoded: ranges count encoded bytes."""
     return "" if content_coding(response.head) else range_validator(response.head)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from laion_assets.stages.clip_embeddings.models.text_tower import caption_lengths, cut_length, short_text_encoder
+from laion_assets.stages.clip_embeddings.models.text_tower import caption_lengths, short_text_encoder, truncated_length
 from laion_assets_tests.stages.clip_embeddings.small_dataset import random_model, register
 
 register()
@@ -59,7 +59,7 @@ def test_a_cut_batch_has_the_same_vectors(make: Any) -> None:
     with torch.inference_mode():
         expected = whole(torch.from_numpy(tokens))
         for row, length in enumerate(caption_lengths(tokens)):
-            cut = cut_length(int(length), 77)
+            cut = truncated_length(int(length), 77)
             found = encode(torch.from_numpy(tokens[row : row + 1, :cut]))
             torch.testing.assert_close(found, expected[row : row + 1], atol=1e-5, rtol=1e-4)
         # The comparison means something: the captions' vectors differ.
@@ -68,7 +68,7 @@ def test_a_cut_batch_has_the_same_vectors(make: Any) -> None:
 
 def test_the_length_of_a_caption_ends_with_its_last_token() -> None:
     assert caption_lengths(tokens_of(["", "a red circle", "! ! !"])).tolist() == [2, 5, 5]
-    assert [cut_length(longest, 77) for longest in (1, 8, 9, 73, 77)] == [8, 8, 16, 77, 77]
+    assert [truncated_length(longest, 77) for longest in (1, 8, 9, 73, 77)] == [8, 8, 16, 77, 77]
 
 
 @pytest.mark.parametrize("changed", [{"pool_type": "last"}, {"no_causal_mask": True}])

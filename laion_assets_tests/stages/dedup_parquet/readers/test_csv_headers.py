@@ -1,8 +1,8 @@
-"""Headers of CSV files: the names that parquet files may have, required columns of any name, and what is left out."""
+"""Headers of CSV files: all column names of parquet files, required columns, and files that are left out."""
 
 import pytest
 
-from laion_assets.stages.dedup_parquet.build import left_out_lines
+from laion_assets.stages.dedup_parquet.build import summarise_left_out
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.column_names import find_columns
 from laion_assets.tables.columns import WANTED_COLUMNS
@@ -21,7 +21,7 @@ VALUES = {
 
 
 def one_row(names: dict[str, str], extra: str = "") -> bytes:
-    """A CSV of one row whose columns have other names."""
+    """Return a CSV file of one row with other column names."""
     header = [names.get(name, name) for name in VALUES]
     return f"{'|'.join(header)}{extra}\n{'|'.join(VALUES.values())}{'|x' if extra else ''}\n".encode()
 
@@ -36,7 +36,7 @@ def one_row(names: dict[str, str], extra: str = "") -> bytes:
         {"TEXT": "Alt_Text", "LICENSE": "License", "NSFW": "Nsfw", "similarity": "SIMILARITY"},
     ],
 )
-def test_columns_are_found_by_every_name_that_parquet_files_have(names: dict[str, str]) -> None:
+def test_columns_are_found_by_all_names_of_parquet_files(names: dict[str, str]) -> None:
     (plain,) = Read(one_row({})).rows
     read = Read(one_row(names))
     assert read.rows == [plain]
@@ -44,14 +44,14 @@ def test_columns_are_found_by_every_name_that_parquet_files_have(names: dict[str
 
 
 @pytest.mark.parametrize("extra", ["|url", "|caption", "|text", "|Text"])
-def test_the_exact_name_comes_before_others(extra: str) -> None:
+def test_exact_name_is_preferred(extra: str) -> None:
     assert Read(one_row({}, extra)).rows == Read(one_row({})).rows
 
 
 @pytest.mark.parametrize(
     ("names", "extra"), [({}, "|URL"), ({"URL": "url"}, "|Url"), ({"TEXT": "caption"}, "|CAPTION"), ({}, "|similarity")]
 )
-def test_a_header_in_which_two_columns_could_be_one_leaves_the_file_out(names: dict[str, str], extra: str) -> None:
+def test_file_with_an_ambiguous_header_is_left_out(names: dict[str, str], extra: str) -> None:
     if names == {"TEXT": "caption"}:
         assert Read(one_row(names, extra)).captions == ["seven"], "caption is spelled as the alias is"
         return
@@ -71,12 +71,12 @@ def test_any_column_may_be_required_and_files_without_it_are_left_out_and_counte
     assert without.state == f"file_without_{name.lower()}"
 
 
-def test_an_alias_meets_a_requirement() -> None:
+def test_alias_satisfies_a_required_column() -> None:
     settings = DedupSettings(required_columns=("URL", "TEXT"))
     assert Read(b"url|caption\nhttp://a.test/1|a\n", settings).captions == ["a"]
 
 
-def test_files_that_are_left_out_say_which_header_they_have_and_which_setting_decides() -> None:
+def test_log_names_headers_of_left_out_files_and_the_settings() -> None:
     read = Read(b"url,caption\nhttp://a.test/ok,one\n")
     assert read.state == "file_without_url"
     assert read.header == b"url,caption"
@@ -87,13 +87,13 @@ def test_files_that_are_left_out_say_which_header_they_have_and_which_setting_de
     class Said:
         details = {"left_out": {"file_without_url, header 'url,caption'": 3}}
 
-    first, second = left_out_lines([Said(), Said()])  # type: ignore[list-item]
+    first, second = summarise_left_out([Said(), Said()])  # type: ignore[list-item]
     assert first == "6 files left out, file_without_url, header 'url,caption'"
     assert "dedup.separator" in second
     assert "dedup.required_columns" in second
 
 
-def test_places_of_names() -> None:
+def test_find_name() -> None:
     assert find_columns(["caption", "ALT_TEXT", "url"]).places == {"URL": 2, "TEXT": 0}
     assert find_columns(["key", "url"], frozenset({"key"})).places == {"URL": 1}
     assert find_columns(["Url", "uRL"]).repeated == ("URL",)

@@ -1,11 +1,11 @@
-"""Vector code reads simple lines as the careful parser reads them."""
+"""Vector code reads simple lines like `parse_record`."""
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from laion_assets.stages.dedup_parquet.readers.csv_lines import LineFields, Lines, unreadable
+from laion_assets.stages.dedup_parquet.readers.csv_lines import LineFields, Lines, find_text_fault
 from laion_assets.stages.dedup_parquet.readers.csv_quotes import Fields, parse_record
-from laion_assets.stages.dedup_parquet.rows.reasons import Reason
+from laion_assets.tables.row_reasons import Reason
 
 HEADER = ["URL", "TEXT", "NSFW"]
 PLACES = {name: place for place, name in enumerate(HEADER)}
@@ -14,7 +14,7 @@ PLACES = {name: place for place, name in enumerate(HEADER)}
 @given(st.lists(st.text('ab|"\r ', max_size=14), max_size=8), st.sampled_from(["\n", "\r\n"]))
 @settings(max_examples=400, deadline=None)
 @example(['a|"b ""c"" d"|e', '"|"|""|""""', 'a|"b"c|d"', '"a|b|c', 'a"|"b|c', "a|b|c", '"a""|"|b|c'], "\n")
-def test_a_simple_line_is_the_record_that_the_careful_parser_reads(texts: list[str], end: str) -> None:
+def test_simple_line_has_the_fields_that_parse_record_reads(texts: list[str], end: str) -> None:
     data = "".join(text + end for text in texts).encode()
     lines = Lines.of(data, True)
     fields = LineFields.of(lines, b"|", len(HEADER))
@@ -41,11 +41,11 @@ def test_pandas_quotes_are_simple() -> None:
     assert columns["NSFW"].to_pylist() == ["e", '"', "z"]
 
 
-def test_lines_that_are_no_text_are_found() -> None:
+def test_lines_with_invalid_text_are_found() -> None:
     data = b"plain\ncaf\xe9\ncaf\xc3\xa9\nnul\0\n\xed\xa0\x80\nlast"
-    found = Lines.of(data, True).unreadable()
+    found = Lines.of(data, True).find_text_faults()
     assert found == {1: Reason.INVALID_UTF8, 3: Reason.NUL_BYTE, 4: Reason.INVALID_UTF8}
-    assert unreadable(b"caf\xc3\xa9") is None
+    assert find_text_fault(b"caf\xc3\xa9") is None
 
 
 @given(st.lists(st.one_of(st.binary(max_size=6), st.text(max_size=4).map(lambda text: text.encode(errors="replace")))))
@@ -62,8 +62,8 @@ def test_lines_that_are_no_text_are_found() -> None:
         b"\xc3",
     ]
 )
-def test_lines_are_text_where_each_of_them_decodes(texts: list[bytes]) -> None:
+def test_lines_are_valid_text_if_they_decode(texts: list[bytes]) -> None:
     whole = [text.replace(b"\n", b"").replace(b"\r", b"") for text in texts]
     lines = Lines.of(b"".join(text + b"\n" for text in whole), True)
-    expected = {line: why for line, text in enumerate(whole) if (why := unreadable(text))}
-    assert lines.unreadable() == expected
+    expected = {line: why for line, text in enumerate(whole) if (why := find_text_fault(text))}
+    assert lines.find_text_faults() == expected

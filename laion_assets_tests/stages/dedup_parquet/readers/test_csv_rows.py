@@ -1,4 +1,4 @@
-"""Reading crawl CSVs: a record is kept whole, or quarantined with its reason; nothing else happens to it."""
+"""Reader of CSV files: each record becomes a row, or is quarantined with a reason."""
 
 import gzip
 import io
@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from laion_assets.stages.dedup_parquet.readers import csv_bytes
 from laion_assets.stages.dedup_parquet.readers.csv_quotes import MAX_RECORD_BYTES
-from laion_assets.stages.dedup_parquet.rows.reasons import Note
 from laion_assets.tables.columns import RAW_BYTES
+from laion_assets.tables.row_reasons import Note
 from laion_assets.tables.table_limits import TableLimits
 from laion_assets_tests.stages.dedup_parquet.tables import COLUMNS, HEADER, Read, row, table
 
 GOOD = b"7|http://a.test/7.jpg|seven|1|2|?|UNLIKELY|0.3\n"
 
 
-def test_columns_are_read_by_name_in_any_order_with_unknown_ones_dropped() -> None:
+def test_columns_are_found_by_name_in_any_order_and_others_are_ignored() -> None:
     columns = ["similarity", "TEXT", "language", "URL", "WIDTH"]
     read = Read(table([row(TEXT="hello", WIDTH="30") | {"language": "en"}], columns))
     (found,) = read.rows
@@ -32,7 +32,7 @@ def test_columns_are_read_by_name_in_any_order_with_unknown_ones_dropped() -> No
 
 
 @pytest.mark.parametrize("missing", ["URL", "TEXT", "similarity"])
-def test_a_file_without_a_required_column_is_left_out_and_each_of_its_records_counted(missing: str) -> None:
+def test_file_without_a_required_column_is_left_out_and_its_records_are_counted(missing: str) -> None:
     columns = [name for name in COLUMNS if name != missing]
     read = Read(table([row(TEXT="a\nb"), row(), row()], columns) + b"too|few\n")
     assert not read.rows
@@ -40,12 +40,12 @@ def test_a_file_without_a_required_column_is_left_out_and_each_of_its_records_co
     assert read.state == f"file_without_{missing.lower()}"
 
 
-def test_a_column_that_stands_twice_leaves_the_file_out() -> None:
+def test_file_with_a_duplicate_column_is_left_out() -> None:
     assert Read(b"URL|TEXT|TEXT|similarity\nhttp://a/|b|c|0.3\n").reasons == ["file_with_repeated_column"]
 
 
 @pytest.mark.parametrize("line", [b"1|http://a.test/1|a | b|1|2|?|UNLIKELY|0.3\n", b"1|http://a.test/1|few\n", b"x\n"])
-def test_a_wrong_number_of_tokens_is_quarantined_never_shifted(line: bytes) -> None:
+def test_record_with_a_wrong_number_of_tokens_is_quarantined(line: bytes) -> None:
     read = Read(HEADER + GOOD + line + GOOD)
     assert read.reasons == ["wrong_token_count"]
     assert read.rejects[0]["raw"] == line.rstrip(b"\n")
@@ -71,7 +71,7 @@ def test_quoted_newlines_separators_and_quotes_are_one_row() -> None:
 
 
 @pytest.mark.parametrize("first", [("TEXT", "URL", "similarity"), ("URL", "similarity", "TEXT"), COLUMNS])
-def test_a_quoted_caption_that_tells_of_a_row_never_becomes_two(first: tuple[str, ...]) -> None:
+def test_quoted_caption_that_contains_a_row_never_becomes_two_rows(first: tuple[str, ...]) -> None:
     told = "|".join(str(row(URL="http://told.test/")[name]) for name in first)
     for caption in (f"x\n{told}", f"x\n{told}\ny", f"{told}\n{told}"):
         read = Read(table([row(TEXT=caption), row(TEXT="after")], first))
@@ -80,7 +80,7 @@ def test_a_quoted_caption_that_tells_of_a_row_never_becomes_two(first: tuple[str
         assert len(read.rows) + len(read.rejects) == 2
 
 
-def test_a_quote_that_never_closes_costs_one_row() -> None:
+def test_unclosed_quote_costs_one_row() -> None:
     open_quote = b'1|http://a.test/1|"never closes|1|2|?|UNLIKELY|0.3\n'
     for after in (GOOD, GOOD * 50, table([row(TEXT='quoted "word"'), row(TEXT="a\nb")]).split(b"\n", 1)[1]):
         good = Read(HEADER + after).captions
@@ -89,7 +89,7 @@ def test_a_quote_that_never_closes_costs_one_row() -> None:
         assert read.captions == ["seven", *good]
 
 
-def test_a_quote_that_closes_in_a_later_row_costs_one_row() -> None:
+def test_quote_that_is_closed_in_a_later_row_costs_one_row() -> None:
     open_quote = b'1|http://a.test/1|"never closes|1|2|?|UNLIKELY|0.3\n'
     inch = b'2|http://a.test/2|a pipe of 5"|1|2|?|UNLIKELY|0.3\n'
     read = Read(HEADER + open_quote + GOOD + inch + GOOD)
@@ -105,9 +105,9 @@ def test_quotes_inside_an_unquoted_field_are_text() -> None:
     assert Read(HEADER + b'1|http://a.test/1|a "red" circle|1|2|?|UNLIKELY|0.3\n').captions == ['a "red" circle']
 
 
-def test_memory_stays_bounded_by_an_open_quote_and_by_an_endless_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_quote_and_endless_line_are_read_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = []
-    of = csv_bytes.blocks
+    of = csv_bytes.read_blocks
     filler = b"x" * 1000 + b"\n"
     content = (
         HEADER + GOOD + b'1|http://a.test/1|"open|1\n' + filler * 9_000 + b"y" * (3 * MAX_RECORD_BYTES) + b"\n" + GOOD
@@ -142,7 +142,7 @@ def test_empty_files_are_counted(content: bytes, state: str) -> None:
     assert (read.rows, read.rejects, read.state) == ([], [], state)
 
 
-def test_a_truncated_gzip_keeps_the_rows_before_and_counts_the_loss() -> None:
+def test_truncated_gzip_keeps_the_rows_before_the_damage_and_is_counted() -> None:
     rng = random.Random(1)
     rows = [row(TEXT=f"{rng.random()} caption {number}") for number in range(2_000)]
     whole = gzip.compress(table(rows))
@@ -165,7 +165,7 @@ def test_a_truncated_gzip_keeps_the_rows_before_and_counts_the_loss() -> None:
         (b"\xc0\x80", "invalid_utf8"),
     ],
 )
-def test_bytes_that_are_no_text_quarantine_their_row_alone(caption: bytes, reason: str) -> None:
+def test_invalid_text_quarantines_only_its_row(caption: bytes, reason: str) -> None:
     for quoted in (caption, b'"' + caption + b'"'):
         bad = b"1|http://a.test/1|" + quoted + b"|1|2|?|UNLIKELY|0.3\n"
         read = Read(HEADER + GOOD + bad + GOOD)
@@ -194,8 +194,8 @@ _texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_fro
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(_texts, st.sampled_from(["http://a.test/x", "https://b.test/?y=1|2"])), max_size=12))
-def test_whatever_pandas_writes_is_read_back(rows: list[tuple[str, str]]) -> None:
-    """Every caption comes back that a writer of the dialect can write; also a bare CR, which it leaves unquoted."""
+def test_all_files_that_pandas_writes_are_read_back(rows: list[tuple[str, str]]) -> None:
+    """All captions that pandas can write are read back, including a bare CR, which it does not quote."""
     read = Read(table([row(TEXT=caption, URL=url) for caption, url in rows]))
     assert len(read.rows) + len(read.rejects) == len(rows)
     for found in read.rows:
@@ -211,7 +211,7 @@ def test_whatever_pandas_writes_is_read_back(rows: list[tuple[str, str]]) -> Non
     st.lists(st.sampled_from([b'"', b"|", b"\n", b"\r\n", b"a", b"http://a.test/", GOOD, b'|"', b'"|', b"\xff"])),
     st.booleans(),
 )
-def test_no_garbage_breaks_the_reader_or_shifts_a_column(pieces: list[bytes], final_newline: bool) -> None:
+def test_random_bytes_neither_break_the_reader_nor_shift_columns(pieces: list[bytes], final_newline: bool) -> None:
     read = Read(HEADER + b"".join(pieces) + (b"\n" + GOOD if final_newline else b""))
     numbers = sorted(each["source_row"] for each in [*read.rows, *read.rejects])
     assert numbers == list(range(1, len(numbers) + 1))
@@ -223,7 +223,7 @@ def test_no_garbage_breaks_the_reader_or_shifts_a_column(pieces: list[bytes], fi
     st.integers(1, 200),
     st.lists(st.sampled_from(['a "b"', "two\nlines", "x|y", "plain", '"']), min_size=1, max_size=30),
 )
-def test_where_blocks_end_does_not_matter(size: int, captions: list[str]) -> None:
+def test_result_does_not_depend_on_block_boundaries(size: int, captions: list[str]) -> None:
     from laion_assets.stages.dedup_parquet.readers.csv_records import RecordReader
 
     content = table([row(TEXT=caption) for caption in captions]) + b'1|http://b/|"open|1|2|?|UNLIKELY|0.3\n' + GOOD

@@ -1,4 +1,4 @@
-"""Every kind of parquet column is read, costs one row, or is refused with the names of file and column."""
+"""All types of parquet columns: values are read or rejected, unsuitable types are refused naming file and column."""
 
 import decimal
 import io
@@ -12,10 +12,10 @@ import pytest
 
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
-from laion_assets.stages.dedup_parquet.rows.reasons import Note
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import MARK
+from laion_assets.tables.row_reasons import Note
 from laion_assets_tests.stages.dedup_parquet.tables import ONE
 
 URLS = [f"https://a.test/{number}.jpg" for number in range(4)]
@@ -29,7 +29,7 @@ def stored(table: pa.Table, **options: Any) -> bytes:
 
 
 def read(content: bytes) -> list[dict[str, Any]]:
-    batches = parquet_rows_of_file(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
+    batches = read_parquet_rows(io.BytesIO(content), "p.parquet", DedupSettings(), Positions(ONE, [0]))
     rows = [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
     return sorted(rows, key=lambda row: row["source_row"])
 
@@ -38,9 +38,9 @@ def with_column(name: str, values: pa.Array) -> bytes:
     return stored(pa.table({"URL": URLS, "TEXT": TEXTS, name: values}))
 
 
-def test_a_column_name_twice_is_refused_with_file_and_column() -> None:
+def test_duplicate_column_name_is_refused_with_file_and_column() -> None:
     twice = pa.Table.from_arrays([pa.array(["x"]), pa.array(["a"]), pa.array(["y"])], ["URL", "TEXT", "URL"])
-    with pytest.raises(SourceError, match=r"p\.parquet has several columns that could be URL: URL, URL"):
+    with pytest.raises(SourceError, match=r"p\.parquet has several columns for URL: URL, URL"):
         read(stored(twice))
     other = pa.Table.from_arrays(
         [pa.array(["http://a.test/"]), pa.array(["a"]), *[pa.array([1])] * 2], ["URL", "TEXT", "h", "h"]
@@ -49,7 +49,7 @@ def test_a_column_name_twice_is_refused_with_file_and_column() -> None:
 
 
 @pytest.mark.parametrize("names", [["URL", "TEXT", "url", "caption"], ["url", "caption", "URL", "TEXT"]])
-def test_of_names_that_differ_in_case_the_exact_one_is_taken(names: list[str]) -> None:
+def test_exact_name_is_preferred_to_other_letter_case(names: list[str]) -> None:
     first = names.index("URL") < 2
     columns = [URLS, TEXTS, ["https://wrong.test/"] * 4, ["wrong"] * 4]
     columns = columns if first else columns[2:] + columns[:2]
@@ -57,8 +57,8 @@ def test_of_names_that_differ_in_case_the_exact_one_is_taken(names: list[str]) -
     assert [(row["URL"], row["TEXT"]) for row in rows] == list(zip(URLS, TEXTS, strict=True))
 
 
-def test_names_that_differ_in_case_alone_are_refused_without_an_exact_one() -> None:
-    with pytest.raises(SourceError, match=r"could be URL: url, Url\. Rename all but one"):
+def test_several_names_in_other_letter_case_are_refused() -> None:
+    with pytest.raises(SourceError, match=r"columns for URL: url, Url\. Rename all but one"):
         read(stored(pa.table({"url": URLS, "Url": URLS, "TEXT": TEXTS})))
 
 
@@ -66,7 +66,7 @@ def test_names_that_differ_in_case_alone_are_refused_without_an_exact_one() -> N
     "kind", [pa.large_string(), pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.string())]
 )
 @pytest.mark.parametrize("options", [{}, {"use_dictionary": False}, {"store_schema": False}, {"version": "1.0"}])
-def test_strings_of_every_kind_are_read(kind: pa.DataType, options: dict[str, Any]) -> None:
+def test_all_string_types_are_read(kind: pa.DataType, options: dict[str, Any]) -> None:
     table = pa.table({"URL": pa.array(URLS).cast(kind), "TEXT": pa.array([*TEXTS[:3], None]).cast(kind)})
     assert [(row["URL"], row["TEXT"]) for row in read(stored(table, **options))] == [
         *zip(URLS[:3], TEXTS[:3], strict=True),
@@ -75,7 +75,7 @@ def test_strings_of_every_kind_are_read(kind: pa.DataType, options: dict[str, An
 
 
 @pytest.mark.parametrize("index", [pa.int8(), pa.uint8(), pa.int16(), pa.uint16(), pa.int32(), pa.uint32(), pa.int64()])
-def test_dictionaries_of_every_index_type_are_read(index: pa.DataType) -> None:
+def test_dictionaries_with_all_index_types_are_read(index: pa.DataType) -> None:
     texts = pa.DictionaryArray.from_arrays(pa.array([1, 0, None, 1], index), pa.array(["a", "b"]))
     table = pa.table({"URL": URLS, "TEXT": texts})
     assert [row["TEXT"] for row in read(stored(table))] == ["b", "a", None, "b"]
@@ -88,7 +88,7 @@ def test_fixed_size_bytes_are_read() -> None:
 
 @pytest.mark.parametrize("is_dictionary", [False, True])
 @pytest.mark.parametrize("options", [{}, {"use_dictionary": False}])
-def test_one_bad_text_is_one_reject_in_a_dictionary_too(is_dictionary: bool, options: dict[str, Any]) -> None:
+def test_one_invalid_text_is_one_reject_also_in_a_dictionary(is_dictionary: bool, options: dict[str, Any]) -> None:
     texts = pa.array([b"fine", b"caf\xe9", b"fine", None]).view(pa.string())
     if is_dictionary:
         dictionary = pa.array([b"fine", b"caf\xe9"]).view(pa.string())
@@ -115,7 +115,7 @@ def test_one_bad_text_is_one_reject_in_a_dictionary_too(is_dictionary: bool, opt
         pa.array(["0.25", "-0.5", "0.3", "1"]).dictionary_encode(),
     ],
 )
-def test_similarities_of_every_kind_are_read(values: pa.Array) -> None:
+def test_all_types_of_similarities_are_read(values: pa.Array) -> None:
     assert [row["similarity"] for row in read(with_column("similarity", values))] == [0.25, -0.5, 0.3, 1.0]
 
 
@@ -132,7 +132,7 @@ def test_similarities_of_every_kind_are_read(values: pa.Array) -> None:
         pa.array(["640", "1", "100.0", "20"]),
     ],
 )
-def test_whole_numbers_of_every_kind_are_read(values: pa.Array) -> None:
+def test_all_types_of_whole_numbers_are_read(values: pa.Array) -> None:
     assert [row["WIDTH"] for row in read(with_column("WIDTH", values))] == [640, 1, 100, 20]
 
 
@@ -170,9 +170,9 @@ def test_columns_of_nulls_count_as_empty() -> None:
         ("NSFW", pa.array([0.1] * 4)),
     ],
 )
-def test_kinds_that_cannot_hold_a_column_are_refused_with_file_and_column(name: str, values: pa.Array) -> None:
+def test_unsuitable_types_are_refused_with_file_and_column(name: str, values: pa.Array) -> None:
     table = pa.table({"URL": URLS, "TEXT": TEXTS} | {name: values})
-    with pytest.raises(SourceError, match=rf"p\.parquet: column {name} is .*, and has to be"):
+    with pytest.raises(SourceError, match=rf"p\.parquet: the type of column {name} is .*, expected a"):
         read(stored(table))
 
 

@@ -1,4 +1,4 @@
-"""Rows of a parquet file have the identity and the values that the same rows of a CSV have."""
+"""Rows of a parquet file have the same uid and values as the same rows of a CSV file."""
 
 import io
 
@@ -9,8 +9,8 @@ import pytest
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SourceError
-from laion_assets.stages.dedup_parquet.readers.csv_rows import rows_of_file
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import parquet_rows_of_file
+from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows
+from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.columns import MARK
 
@@ -35,21 +35,21 @@ def read(table: pa.Table | bytes) -> list[dict[str, object]]:
         pq.write_table(table, file)
         table = file.getvalue()
     positions = Positions(SAMPLE.layout, tuple(range(4)))
-    batches = parquet_rows_of_file(io.BytesIO(table), "part.parquet", DedupSettings(), positions)
+    batches = read_parquet_rows(io.BytesIO(table), "part.parquet", DedupSettings(), positions)
     return [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
 
 
-def test_a_parquet_file_and_a_csv_with_the_same_rows_agree() -> None:
+def test_parquet_and_csv_files_with_the_same_rows_give_the_same_batches() -> None:
     header = list(ROWS[0])
     lines = ["|".join(header), *("|".join(str(row[name]) for name in header) for row in ROWS)]
     positions = Positions(SAMPLE.layout, tuple(range(4)))
-    batches = rows_of_file(io.BytesIO("\n".join(lines).encode()), "part.parquet", DedupSettings(), positions)
+    batches = read_csv_rows(io.BytesIO("\n".join(lines).encode()), "part.parquet", DedupSettings(), positions)
     from_csv = [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
     assert read(pa.Table.from_pylist(ROWS)) == from_csv
     assert len(from_csv) == 50
 
 
-def test_the_names_of_relaion_are_understood() -> None:
+def test_column_names_of_relaion_are_found() -> None:
     renamed = pa.Table.from_pylist(ROWS).select(["URL", "TEXT", "similarity", "WIDTH"])
     found = read(renamed.rename_columns(["url", "caption", "similarity", "width"]))
     assert {row["digest"] for row in found} == {row["digest"] for row in read(pa.Table.from_pylist(ROWS))}
@@ -73,10 +73,10 @@ def test_bad_rows_are_rejected_with_their_number_and_content() -> None:
         (b"PAR1 is not enough PAR1", "not a readable parquet file"),
         (b"", "not a readable parquet file"),
         (pa.table({"URL": ["https://example.org/a.jpg"]}), "no column TEXT"),
-        (pa.table({"URL": [1], "TEXT": ["a"]}), "has to be a string"),
+        (pa.table({"URL": [1], "TEXT": ["a"]}), "URL is int64, expected a string"),
     ],
 )
-def test_what_cannot_be_read_is_refused_naming_the_file(table: pa.Table | bytes, said: str) -> None:
+def test_unreadable_file_is_refused_by_name(table: pa.Table | bytes, said: str) -> None:
     with pytest.raises(SourceError, match=f"part.parquet.*{said}"):
         read(table)
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_read_is_refused_naming_the_file(table: pa.Table | bytes,
         {"TEXT": "alt_text"},
     ],
 )
-def test_published_names_give_the_recipe_s_rows_and_extra_columns_are_left(names: dict[str, str]) -> None:
+def test_published_column_names_give_the_recipe_s_rows_and_other_columns_are_ignored(names: dict[str, str]) -> None:
     plain = pa.Table.from_pylist(ROWS)
     extra = {"hash": [1] * 50, "LANGUAGE": ["en"] * 50, "pwatermark": [0.1] * 50, "punsafe": [0.2] * 50}
     renamed = plain.rename_columns([names.get(name, name) for name in plain.column_names])
@@ -106,13 +106,13 @@ def test_whole_numbers_may_be_stored_as_floats_and_strings_as_dictionaries() -> 
     assert read(stored) == read(plain)
 
 
-def test_a_string_that_is_no_utf8_loses_its_row_alone() -> None:
+def test_invalid_utf8_rejects_only_its_row() -> None:
     texts = pa.array([b"fine", b"caf\xe9", b"also fine"]).view(pa.string())
     found = read(pa.table({"URL": [f"https://example.org/{n}" for n in range(3)], "TEXT": texts}))
     assert sorted((row["source_row"], row["reason"]) for row in found) == [(1, None), (2, "invalid_utf8"), (3, None)]
 
 
-def test_damaged_data_are_refused_naming_the_file() -> None:
+def test_damaged_data_is_refused_naming_the_file() -> None:
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(ROWS), file, compression="zstd")
     content = bytearray(file.getvalue())

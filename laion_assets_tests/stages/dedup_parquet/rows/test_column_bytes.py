@@ -1,4 +1,4 @@
-"""The bytes of a column, whatever slice of whatever buffers it is."""
+"""The bytes of a string column and of its slices."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""`where`: each filter against the rule for one row, domains by labels, and what no row can meet is refused."""
+"""Row filters: agreement with the rule for one row, domains by labels, bounds that no row can meet."""
 
 import os
 from dataclasses import replace
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.errors import SettingError
-from laion_assets.stages.dedup_parquet.rows.filtering import FILTERS, PASSED, filtered
+from laion_assets.stages.dedup_parquet.rows.filtering import FILTERS, PASSED, find_filtered
 from laion_assets.stages.dedup_parquet.rows.row_filter import RowFilter
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.status import settings_digest
@@ -32,15 +32,15 @@ Row = dict[str, object]
 
 
 def reasons(rows: list[Row], where: RowFilter) -> list[str | None]:
-    """The reason of each row, None where it passes."""
+    """Return the reason of each row, None if it passes."""
     columns = {name: pa.array([each.get(name) for each in rows], kind) for name, kind in TYPES.items()}
-    found = filtered(columns, len(rows), where)
+    found = find_filtered(columns, len(rows), where)
     assert found is not None
     return [None if place == PASSED else str(FILTERS[place]) for place in found.tolist()]
 
 
 def reason_of(row: dict[str, object], where: RowFilter) -> str | None:
-    """The rule for one row, written out."""
+    """Apply the rule to one row."""
 
     def outside(value: float | None, least: float | None, most: float | None) -> bool:
         if least is None and most is None:
@@ -110,14 +110,14 @@ WHERE = st.fixed_dictionaries(
 
 @settings(max_examples=150, deadline=None)
 @given(rows=st.lists(ROWS, max_size=12), where=WHERE)
-def test_every_filter_is_the_rule_for_one_row(rows: list[Row], where: dict[str, object]) -> None:
+def test_vectorised_filters_agree_with_the_rule_for_one_row(rows: list[Row], where: dict[str, object]) -> None:
     filters = RowFilter(**where)  # type: ignore[arg-type]
     if filters.is_set:
         assert reasons(rows, filters) == [reason_of(each, filters) for each in rows]
 
 
-def test_without_a_filter_nothing_is_looked_at() -> None:
-    assert filtered({}, 3, RowFilter()) is None
+def test_without_a_filter_no_column_is_read() -> None:
+    assert find_filtered({}, 3, RowFilter()) is None
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_list_of_domains_in_a_file(tmp_path: Path) -> None:
     where = RowFilter(blocked_domains=(f"@{file}", "c.test"))
     urls = [f"https://{host}/" for host in ("example.org", "x.b.test", "c.test", "d.test")]
     assert reasons([{"URL": url} for url in urls], where) == ["filtered_domain"] * 3 + [None]
-    assert where.loaded().blocked_domains == ("b.test", "c.test", "example.org")
+    assert where.load_lists().blocked_domains == ("b.test", "c.test", "example.org")
 
     def digest(domains: tuple[str, ...]) -> str:
         dedup = DedupSettings(where=RowFilter(blocked_domains=domains))
@@ -170,31 +170,31 @@ def test_a_list_of_domains_in_a_file(tmp_path: Path) -> None:
         ({"min_width": 200, "min_height": 200, "max_area": 100}, "Raise max_area"),
         ({"max_width": 10, "max_height": 10, "min_area": 101}, "Lower min_area"),
         ({"allowed_domains": ("a.b.test",), "blocked_domains": ("b.test",)}, "allows a.b.test and blocks b.test"),
-        ({"blocked_domains": ("https://b.test/",)}, "write a domain"),
+        ({"blocked_domains": ("https://b.test/",)}, "Invalid domain"),
     ],
 )
-def test_what_no_row_can_meet_is_refused(where: dict[str, object], said: str) -> None:
+def test_bounds_that_no_row_can_meet_are_refused(where: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said):
         RowFilter(**where)  # type: ignore[arg-type]
 
 
 @pytest.mark.timeout(10)
-def test_a_list_has_a_byte_order_mark_or_is_no_file(tmp_path: Path) -> None:
+def test_list_may_have_a_byte_order_mark_and_must_be_a_file(tmp_path: Path) -> None:
     file = tmp_path / "list.txt"
     file.write_bytes(b"\xef\xbb\xbfexample.org\n")
     assert RowFilter(blocked_domains=(f"@{file}",)).blocked == {"example.org"}
     os.mkfifo(tmp_path / "fifo")
     for name in ("fifo", "."):
-        with pytest.raises(SettingError, match="which is not a file"):
-            RowFilter(blocked_domains=(f"@{tmp_path / name}",)).loaded()
+        with pytest.raises(SettingError, match="is not a file"):
+            RowFilter(blocked_domains=(f"@{tmp_path / name}",)).load_lists()
     file.write_bytes(b"\xff\n")
-    with pytest.raises(SettingError, match="cannot be read"):
-        RowFilter(blocked_domains=(f"@{file}",)).loaded()
+    with pytest.raises(SettingError, match="Cannot read"):
+        RowFilter(blocked_domains=(f"@{file}",)).load_lists()
 
 
-def test_a_list_that_cannot_be_read_is_refused_before_work() -> None:
-    with pytest.raises(SettingError, match="which cannot be read"):
-        RowFilter(blocked_domains=("@/nowhere/list.txt",)).loaded()
+def test_unreadable_list_is_refused() -> None:
+    with pytest.raises(SettingError, match="Cannot read"):
+        RowFilter(blocked_domains=("@/nowhere/list.txt",)).load_lists()
 
 
 def test_filters_come_from_settings_and_make_parquet_files_stale(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_filters_come_from_settings_and_make_parquet_files_stale(tmp_path: Path)
     assert settings_digest(dataset, "raw_csv") == settings_digest(SAMPLE, "raw_csv")
 
 
-def test_filtered_rows_stay_in_the_range_of_their_uid_and_are_found_by_file_and_row() -> None:
+def test_filtered_rows_are_rejects_in_the_partition_of_their_uid() -> None:
     content = table([row(WIDTH="10"), row(WIDTH="900"), row(WIDTH=""), row(URL="nowhere", WIDTH="10")])
     plain = Read(content)
     read = Read(content, DedupSettings(where=RowFilter(min_width=100)))
@@ -221,7 +221,7 @@ def test_filtered_rows_stay_in_the_range_of_their_uid_and_are_found_by_file_and_
     assert read.rows == [plain.rows[1]]
 
 
-def test_width_height_swapped_are_stored_the_right_way_round_and_filtered_so() -> None:
+def test_swapped_width_and_height_are_corrected_before_the_filters() -> None:
     content = table([row(HEIGHT="190", WIDTH="143"), row(HEIGHT="143", WIDTH="x")])
     read = Read(content, DedupSettings(width_height_swapped=True, where=RowFilter(min_width=150)))
     assert [(each["WIDTH"], each["HEIGHT"]) for each in read.rows] == [(190, 143)]

@@ -1,4 +1,4 @@
-"""Odd values: null with a note, normalised, or quarantined with a reason."""
+"""Invalid values: set to null with a note, normalised, or quarantined with a reason."""
 
 import math
 
@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laion_assets.stages.dedup_parquet.rows.normalise import (
-    normal_caption,
+    find_url_fault,
     normalise,
-    similarity_of,
-    url_fault,
-    whole_number,
+    normalise_caption,
+    parse_similarity,
+    parse_whole_number,
 )
-from laion_assets.stages.dedup_parquet.rows.reasons import Note, Reason
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
+from laion_assets.tables.row_reasons import Note, Reason
 from laion_assets_tests.stages.dedup_parquet.tables import Read, row, table
 
 
@@ -120,7 +120,7 @@ def test_urls_are_normalised_and_other_schemes_stay_for_the_image_stage(url: str
         ("http://a.test/" + "x" * 10_000, "url_too_long"),
     ],
 )
-def test_a_url_that_cannot_be_one_quarantines_its_row(url: str, reason: str) -> None:
+def test_invalid_url_quarantines_its_row(url: str, reason: str) -> None:
     read = Read(table([row(), row(URL=url), row()]))
     assert read.reasons == [reason]
     assert len(read.rows) == 2
@@ -137,24 +137,24 @@ NUMBERS = st.lists(st.text("0123456789.-+ e", max_size=22), max_size=12)
 
 
 def typed(**columns: list[str]):
-    """What `normalise` makes of these columns."""
+    """Normalise the given columns."""
     (rows,) = {len(texts) for texts in columns.values()}
     return normalise({name: pa.array(texts, pa.string()) for name, texts in columns.items()}, rows, SHORT)
 
 
 @given(NUMBERS)
 @settings(max_examples=300, deadline=None)
-def test_a_column_of_numbers_is_read_as_each_number_is(texts: list[str]) -> None:
+def test_number_columns_agree_with_the_scalar_rule(texts: list[str]) -> None:
     texts = [*texts, "0", "007", "1000000", "1000001", "0.5", "0..5", "0.", "9" * 18, "9" * 19, "0.3318949043750763"]
     found = typed(SAMPLE_ID=texts, WIDTH=texts, similarity=texts)
-    expected = [whole_number(text, -(1 << 63), (1 << 63) - 1) for text in texts]
+    expected = [parse_whole_number(text, -(1 << 63), (1 << 63) - 1) for text in texts]
     assert found.columns["SAMPLE_ID"].to_pylist() == expected
-    assert found.columns["WIDTH"].to_pylist() == [whole_number(text, 1, 1_000_000) for text in texts]
-    assert found.columns["similarity"].to_pylist() == [similarity_of(text)[0] for text in texts]
+    assert found.columns["WIDTH"].to_pylist() == [parse_whole_number(text, 1, 1_000_000) for text in texts]
+    assert found.columns["similarity"].to_pylist() == [parse_similarity(text)[0] for text in texts]
     assert not any(math.copysign(1, value) < 0 for value in found.columns["similarity"].to_pylist() if value == 0)
     for text, notes, value in zip(texts, found.notes.tolist(), expected, strict=True):
         assert bool(notes & (Note.SAMPLE_ID_INVALID | Note.SAMPLE_ID_MISSING)) == (value is None)
-        assert bool(notes & similarity_of(text)[1]) == bool(similarity_of(text)[1])
+        assert bool(notes & parse_similarity(text)[1]) == bool(parse_similarity(text)[1])
 
 
 @given(
@@ -162,29 +162,29 @@ def test_a_column_of_numbers_is_read_as_each_number_is(texts: list[str]) -> None
     st.sampled_from(["http://", "HTTPS://", ""]),
 )
 @settings(max_examples=300, deadline=None)
-def test_a_column_of_urls_is_read_as_each_url_is(ends: list[str], scheme: str) -> None:
+def test_url_columns_agree_with_the_scalar_rule(ends: list[str], scheme: str) -> None:
     urls = [scheme + end for end in ends]
     found = typed(URL=urls)
     stored = [url.strip(" \t\n\r\f\v").replace(" ", "%20") for url in urls]
-    faults = {row: fault for row, url in enumerate(stored) if (fault := url_fault(url, SHORT.max_url_chars))}
+    faults = {row: fault for row, url in enumerate(stored) if (fault := find_url_fault(url, SHORT.max_url_chars))}
     assert found.reasons == faults
     assert found.columns["URL"].to_pylist() == stored
 
 
 @given(st.lists(st.text("ab\n\t\x00\x1f\x7f\x85\u202e\u2066\u200eé写", max_size=9), max_size=12))
 @settings(max_examples=300, deadline=None)
-def test_a_column_of_captions_is_read_as_each_caption_is(captions: list[str]) -> None:
+def test_caption_columns_agree_with_the_scalar_rule(captions: list[str]) -> None:
     found = typed(URL=["http://a/"] * len(captions), TEXT=captions)
-    expected = [normal_caption(caption)[0] for caption in captions]
+    expected = [normalise_caption(caption)[0] for caption in captions]
     assert found.columns["TEXT"].to_pylist() == [text or None for text in expected]
     assert found.reasons == {
         row: Reason.CAPTION_TOO_LONG for row, text in enumerate(expected) if len(text) > SHORT.max_caption_chars
     }
     for caption, notes in zip(captions, found.notes.tolist(), strict=True):
-        assert notes & normal_caption(caption)[1] == normal_caption(caption)[1]
+        assert notes & normalise_caption(caption)[1] == normalise_caption(caption)[1]
 
 
-def test_labels_are_trimmed_and_odd_ones_noted() -> None:
+def test_labels_are_trimmed_and_invalid_ones_noted() -> None:
     labels = ["?", " ? ", "", "a\x01b", "x" * 1_001, "?"]
     found = typed(URL=["http://a/"] * 6, LICENSE=labels, NSFW=labels[::-1])
     assert found.columns["LICENSE"].to_pylist() == ["?", "?", None, None, None, "?"]

@@ -1,4 +1,4 @@
-"""The filter `area`: each output pixel is the mean of what it covers, as `cv2.INTER_AREA` has it."""
+"""The filter `area`: each output pixel is the mean of the area that it covers, as in `cv2.INTER_AREA`."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from laion_assets.stages.image_shards.decoding.area_filter import area_matrix, r
 
 @given(st.integers(2, 400), st.sampled_from([1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1]), st.data())
 @settings(max_examples=60)
-def test_every_output_pixel_covers_its_equal_part(pixels: int, last: float, data: st.DataObject) -> None:
+def test_every_output_pixel_averages_an_equal_part(pixels: int, last: float, data: st.DataObject) -> None:
     extent = pixels - 1 + last
     made = data.draw(st.integers(1, int(extent)))
     matrix = area_matrix(pixels, extent, made).toarray().astype(float)
@@ -28,8 +28,8 @@ def test_every_output_pixel_covers_its_equal_part(pixels: int, last: float, data
     ("size", "target"),
     [((301, 407), (128, 95)), ((640, 427), (256, 171)), ((257, 300), (256, 256)), ((999, 3), (256, 1))],
 )
-def test_it_is_opencv_s_filter(size: tuple[int, int], target: tuple[int, int], channels: int) -> None:
-    """Rounded otherwise in at most one pixel in 5,000, and then by one level."""
+def test_the_result_equals_opencvs_filter(size: tuple[int, int], target: tuple[int, int], channels: int) -> None:
+    """At most one pixel in 5,000 is rounded differently, by one level."""
     image = np.random.default_rng(1).integers(0, 256, (size[1], size[0], channels), np.uint8)
     image = image[..., 0] if channels == 1 else image
     wanted = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
@@ -40,20 +40,20 @@ def test_it_is_opencv_s_filter(size: tuple[int, int], target: tuple[int, int], c
     assert (difference > 0).mean() <= 1 / 5_000
 
 
-def test_a_whole_number_of_pixels_a_pixel_is_opencv_s_to_the_bit() -> None:
+def test_an_integer_factor_gives_the_exact_pixels_of_opencv() -> None:
     image = np.random.default_rng(2).integers(0, 256, (512, 768, 3), np.uint8)
     assert np.array_equal(resize_area(image, 256, 256), cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA))
 
 
-def test_a_part_of_a_last_row_counts_as_a_part() -> None:
-    """Three rows of which the last shows a half: of 2.5 rows two pixels are made, 1.25 rows each."""
+def test_a_fraction_of_the_last_row_counts_as_a_fraction() -> None:
+    """Three rows, the last of which counts as half: 2.5 rows become two pixels of 1.25 rows each."""
     image = np.array([[0], [100], [200]], np.uint8)
     found = resize_area(image, 1, 2, extent=(1.0, 2.5))
     assert area_matrix(3, 2.5, 2).toarray() == pytest.approx(np.array([[0.8, 0.2, 0], [0, 0.6, 0.4]]))
     assert found[0, 0] < 20 < 140 < found[1, 0]
 
 
-def test_sharpening_leaves_flat_pictures_flat() -> None:
+def test_sharpening_does_not_change_flat_images() -> None:
     flat = np.full((67, 91, 3), 137, np.uint8)
     assert (resize_area(flat, 30, 20, extent=(90.5, 66.5)) == 137).all()
     assert np.allclose(area_matrix(40, 39.5, 7, True).toarray().sum(axis=1), 1, atol=1e-5)

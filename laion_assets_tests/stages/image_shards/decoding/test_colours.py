@@ -1,7 +1,7 @@
-"""Every kind of file comes out in the colours that its pixels were written with, on white where it is transparent.
+"""Every kind of file is decoded to the colours of its pixels, with a white background where it is transparent.
 
-The PNGs are written here, pixel by pixel, so that what they must become is known; other formats are Pillow's and
-compared with what Pillow reads. With `resize_mode` "no" and PNG as the output, no pixel is filtered or compressed.
+The PNGs are written here pixel by pixel, so the expected pixels are known. Other formats are written and read by
+Pillow. With `resize_mode` "no" and PNG as the output, no pixel is filtered or lossily compressed.
 """
 
 import io
@@ -19,7 +19,7 @@ from laion_assets_tests.stages.image_shards.images import encode, pixels, psnr, 
 
 EXACT = ImageSettings(resize_mode="no", encode_format="png", encode_quality=1, exact_pixels=True)
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""Of Adam7: first column and row, and the steps between columns and rows."""
+"""Passes of Adam7: first column and row, and the steps between columns and rows."""
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 KINDS = [
     (colour, depth)
@@ -34,7 +34,7 @@ def chunk(kind, body):
 
 
 def png(samples, depth, colour, chunks=(), interlace=False, behind=()):
-    """A PNG of (H, W, channels) samples of `depth` bits; `chunks` come before its IDAT and `behind` after it."""
+    """Return a PNG of (H, W, channels) samples of `depth` bits, with `chunks` before its IDAT and `behind` after it."""
     rows = []
     for left, top, right, down in PASSES if interlace else ((0, 0, 1, 1),):
         part = samples[top::down, left::right]
@@ -50,7 +50,7 @@ def packed(values, depth):
 
 
 def random_samples(colour, depth):
-    """Samples in which the first pixel's value comes again, and a palette's."""
+    """Return samples in which the first pixel's value is repeated, and a palette."""
     random = np.random.default_rng(10 * colour + depth)
     samples = random.integers(0, 1 << depth, (HEIGHT, WIDTH, CHANNELS[colour]))
     samples[0, 0] = np.minimum(samples[0, 0], (1 << depth) - 2)  # not white, which transparency becomes
@@ -59,18 +59,18 @@ def random_samples(colour, depth):
 
 
 def made(data, images=EXACT):
-    picture, *_, error = Reencoder(images)(data)
-    assert error is None
-    return pixels(picture)
+    image = Reencoder(images)(data)
+    assert image.error_message is None
+    return pixels(image.content)
 
 
 def on_white(colours, alpha):
-    """(H, W, 3) from 0 to 255 of (H, W, 3) and (H, W) numbers from 0 to 1."""
+    """Blend (H, W, 3) colours and (H, W) alpha from 0 to 1 with white. Return (H, W, 3) from 0 to 255."""
     return 255 * (colours * alpha[..., np.newaxis] + 1 - alpha[..., np.newaxis])
 
 
 def expected(samples, depth, colour, palette, transparent):
-    """What the pixels are by the PNG specification, as float."""
+    """Return the pixels by the PNG specification, as float."""
     if colour == 3:
         found = palette[samples[..., 0]] / 255
         return on_white(found[..., :3], found[..., 3] if transparent else np.ones(samples.shape[:2]))
@@ -83,7 +83,7 @@ def expected(samples, depth, colour, palette, transparent):
 
 
 def transparency(samples, colour, palette, transparent):
-    """The chunks of a palette and of transparency."""
+    """Return the chunks of a palette and of transparency."""
     chunks = [(b"PLTE", palette[:, :3].astype(np.uint8).tobytes())] if colour == 3 else []
     if transparent:
         key = struct.pack(f">{len(samples[0, 0])}H", *samples[0, 0].tolist())
@@ -94,7 +94,7 @@ def transparency(samples, colour, palette, transparent):
 @pytest.mark.parametrize("interlace", [False, True], ids=["plain", "interlaced"])
 @pytest.mark.parametrize("transparent", [False, True], ids=["opaque", "tRNS"])
 @pytest.mark.parametrize(("colour", "depth"), KINDS)
-def test_a_png_of_every_kind(colour, depth, transparent, interlace):
+def test_pngs_of_every_kind_have_the_right_colours(colour, depth, transparent, interlace):
     if transparent and colour in (4, 6):
         transparent = False  # these have an alpha channel instead
     samples, palette = random_samples(colour, depth)
@@ -109,8 +109,8 @@ def test_a_png_of_every_kind(colour, depth, transparent, interlace):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
-def test_a_transparent_grey_with_bits_above_the_depth(depth):
-    """Only the bits of the depth count (PNG 1.2, 4.2.1.1); a chunk of another length or checksum is left out."""
+def test_bits_of_a_transparent_grey_above_the_depth_are_ignored(depth):
+    """Only the bits of the depth count (PNG 1.2, 4.2.1.1). A chunk of wrong length or checksum is ignored."""
     samples, _ = random_samples(0, depth)
     value = int(samples[0, 0, 0])
     wanted = made(png(samples, depth, 0, [(b"tRNS", struct.pack(">H", value))]))
@@ -123,13 +123,13 @@ def test_a_transparent_grey_with_bits_above_the_depth(depth):
     assert np.array_equal(made(bytes(damaged)), opaque)
 
 
-def test_a_transparent_png_is_not_kept_as_it_came():
+def test_a_transparent_png_is_re_encoded():
     images = ImageSettings(encode_format="png", encode_quality=1, skip_reencode=True, resize_mode="no")
     samples, palette = random_samples(0, 8)
     opaque = png(samples, 8, 0)
     keyed = png(samples, 8, 0, transparency(samples, 0, palette, True))
-    assert Reencoder(images)(opaque)[0] == opaque
-    assert Reencoder(images)(keyed)[0] != keyed
+    assert Reencoder(images)(opaque).content == opaque
+    assert Reencoder(images)(keyed).content != keyed
 
 
 ANCILLARY = [
@@ -149,13 +149,13 @@ def test_other_chunks_of_a_png_change_no_pixel(colour, depth):
 
 def test_an_unknown_critical_chunk_is_still_an_error():
     samples, _ = random_samples(2, 8)
-    picture, *_, error = Reencoder(EXACT)(png(samples, 8, 2, [(b"CgBI", b"\0\0\0\0")]))
-    assert picture is None
-    assert error == "undecodable: the decoder refused it"
+    image = Reencoder(EXACT)(png(samples, 8, 2, [(b"CgBI", b"\0\0\0\0")]))
+    assert image.content is None
+    assert image.error_message == "undecodable: the decoder refused it"
 
 
 def rgba(width=64, height=48):
-    """Colours with a soft, a hard and no transparency."""
+    """Return an image with partial, full and no transparency."""
     array = np.asarray(scene(width, height, 8).convert("RGBA")).copy()
     array[:10, :, 3] = np.linspace(0, 255, width).astype(np.uint8)
     array[20:30, :20, 3] = 0
@@ -163,7 +163,7 @@ def rgba(width=64, height=48):
 
 
 def pillows_pixels(data):
-    """What Pillow reads, its first frame, on white."""
+    """Return the pixels of the first frame by Pillow, on white."""
     image = Image.open(io.BytesIO(data)).convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return np.asarray(Image.alpha_composite(white, image).convert("RGB")).astype(int)
@@ -193,7 +193,7 @@ AS_PILLOW = {
 
 
 @pytest.mark.parametrize("name", AS_PILLOW)
-def test_other_formats_as_pillow_reads_them(name):
+def test_other_formats_have_the_colours_of_pillow(name):
     assert np.abs(made(AS_PILLOW[name]) - pillows_pixels(AS_PILLOW[name])).max() <= 1
 
 
@@ -230,7 +230,7 @@ BMPS = {
 
 
 @pytest.mark.parametrize("name", BMPS)
-def test_bmps_of_every_kind(name):
+def test_bmps_of_every_kind_have_the_colours_of_pillow(name):
     header = read_header(BMPS[name])
     assert (header.width, header.height) == (12, 8)
     wanted = np.asarray(Image.open(io.BytesIO(BMPS[name])).convert("RGB")).astype(int)
@@ -244,21 +244,21 @@ JPEGS = {
     "CMYK": encode(scene(64, 48).convert("CMYK"), "JPEG", quality=95),
     "progressive": encode(scene(64, 48), "JPEG", quality=95, progressive=True),
 }
-# An Adobe marker says what three components are: 0 is RGB, 1 is YCbCr.
+# An Adobe marker defines the colour space of three components: 0 is RGB, 1 is YCbCr.
 ADOBE = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
 JPEGS["YCbCr by Adobe's marker"] = JPEGS["YCbCr"][:2] + ADOBE + b"\1" + JPEGS["YCbCr"][20:]
 JPEGS["RGB by Adobe's marker"] = JPEGS["YCbCr"][:2] + ADOBE + b"\0" + JPEGS["YCbCr"][20:]
 
 
 @pytest.mark.parametrize("name", JPEGS)
-def test_jpegs_of_every_colour_space(name):
+def test_jpegs_of_every_colour_space_have_the_right_colours(name):
     wanted = np.asarray(Image.open(io.BytesIO(JPEGS[name])).convert("RGB")).astype(int)
     assert psnr(made(JPEGS[name]), wanted) > 38
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_each_orientation_pixel_by_pixel(orientation, kind):
+def test_each_orientation_moves_every_pixel_to_its_place(orientation, kind):
     from PIL import ImageOps
 
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""JPEGs are decoded by libjpeg-turbo alone, to OpenCV's pixels, at every scale; what is not sound is OpenCV's."""
+"""JPEGs are decoded by libjpeg-turbo to the pixels of OpenCV, at every scale. Damaged ones fall back to OpenCV."""
 
 import io
 
@@ -34,48 +34,48 @@ KINDS = {
 }  # fmt: skip
 
 
-def decoded(data, divisor=1):
+def decode(data, divisor=1):
     return decoder.decode(data, read_header(data), divisor, lambda width, height: None)[0]
 
 
-def opencvs(data, divisor=1):
+def decode_with_opencv(data, divisor=1):
     return cv2.imdecode(np.frombuffer(data, np.uint8), decoder._FLAGS[divisor])
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_pixels_are_opencvs(name, monkeypatch):
-    wanted = opencvs(KINDS[name])
-    monkeypatch.setattr(decoder, "_decode_cv2", lambda *arguments: pytest.fail("it went to OpenCV"))
-    found = decoded(KINDS[name])
+def test_jpegs_have_the_pixels_of_opencv(name, monkeypatch):
+    wanted = decode_with_opencv(KINDS[name])
+    monkeypatch.setattr(decoder, "_decode_cv2", lambda *arguments: pytest.fail("OpenCV decoded it"))
+    found = decode(KINDS[name])
     assert found.dtype == np.uint8
     assert np.array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("divisor", [2, 4, 8])
 @pytest.mark.parametrize("name", ["420 baseline", "444 progressive", "422 baseline", "grey"])
-def test_at_a_scale_too(name, divisor):
-    wanted = opencvs(KINDS[name], divisor)
-    found = decoded(KINDS[name], divisor)
+def test_scaled_jpegs_have_the_pixels_of_opencv(name, divisor):
+    wanted = decode_with_opencv(KINDS[name], divisor)
+    found = decode(KINDS[name], divisor)
     assert np.array_equal(found if found.ndim == 3 else cv2.cvtColor(found, cv2.COLOR_GRAY2BGR), wanted)
 
 
-def test_what_is_not_sound_is_as_opencv_sees_it():
+def test_damaged_jpegs_fall_back_to_opencv():
     random = np.random.default_rng(7)
-    sound = KINDS["420 baseline"]
-    seen = 0
+    valid = KINDS["420 baseline"]
+    decodable = 0
     for _ in range(60):
-        data = bytearray(sound)
+        data = bytearray(valid)
         data[random.integers(700, len(data) - 2)] = random.integers(0, 255)
-        wanted = opencvs(bytes(data))
+        wanted = decode_with_opencv(bytes(data))
         if wanted is not None:
-            seen += 1
-            assert np.array_equal(decoded(bytes(data)), wanted)
-    assert seen > 30
-    trailing = sound + b"PK\3\4" + bytes(99)
-    assert np.array_equal(decoded(trailing), opencvs(sound))
+            decodable += 1
+            assert np.array_equal(decode(bytes(data)), wanted)
+    assert decodable > 30
+    trailing = valid + b"PK\3\4" + bytes(99)
+    assert np.array_equal(decode(trailing), decode_with_opencv(valid))
 
 
-def test_four_inks_stay_with_opencv():
+def test_cmyk_is_decoded_by_opencv():
     data = encode(scene(90, 70).convert("CMYK"), "JPEG")
-    assert np.array_equal(decoded(data), opencvs(data))
+    assert np.array_equal(decode(data), decode_with_opencv(data))
     assert Image.open(io.BytesIO(data)).mode == "CMYK"

@@ -1,7 +1,7 @@
-"""The decoder's process: a picture that ends it costs itself, and the process ends with its parent, however that ends.
+"""The decoder process: an image that crashes it fails alone, and the process ends with its parent.
 
-The poison is real: a `sitecustomize.py` on the import path makes the decoders read address 0, loop or allocate
-without end in their process, where a file ends in a mark.
+The crashes are real: a `sitecustomize.py` on the import path makes the decoders read address 0, loop or allocate
+endlessly in their process if a file ends in a mark.
 """
 
 import io
@@ -17,9 +17,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from laion_assets.reasons import Reason
 from laion_assets.stages.image_shards.decoding import decoder_process
-from laion_assets.stages.image_shards.decoding.decoder_child import ANSWER, SLOTS, cpu_bound_s
+from laion_assets.stages.image_shards.decoding.decoder_child import ANSWER, SLOTS, cpu_limit_s
 from laion_assets.stages.image_shards.decoding.decoder_process import Decoder, reencode
+from laion_assets.stages.image_shards.decoding.reencoded import Reencoded
 from laion_assets.stages.image_shards.decoding.reencoding import Reencoder
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.image_shards.shard.task import ShardTask
@@ -29,14 +31,14 @@ from laion_assets_tests.stages.image_shards.shards import dataset_of, published
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 IMAGES = ImageSettings(decode_cpu_s=1.0)
-POISON = """
+CRASHES = """
 import sys
 if "laion_assets.stages.image_shards.decoding.decoder_child" in sys.orig_argv:
     import ctypes, os, signal
     import cv2, simplejpeg
 
-    def poisoned(decode):
-        def falls_for_marks(data, *arguments, **options):
+    def crash_at_marks(decode):
+        def decode_until_mark(data, *arguments, **options):
             end = bytes(data[-8:])
             if end == b"SEGFAULT":
                 ctypes.string_at(0)
@@ -50,17 +52,17 @@ if "laion_assets.stages.image_shards.decoding.decoder_child" in sys.orig_argv:
                 raise type(f"Left{round(signal.getitimer(signal.ITIMER_PROF)[0])}", (Exception,), {})
             return decode(data, *arguments, **options)
 
-        return falls_for_marks
+        return decode_until_mark
 
-    cv2.imdecode = poisoned(cv2.imdecode)
-    simplejpeg.decode_jpeg = poisoned(simplejpeg.decode_jpeg)
+    cv2.imdecode = crash_at_marks(cv2.imdecode)
+    simplejpeg.decode_jpeg = crash_at_marks(simplejpeg.decode_jpeg)
 """
 
 
 @pytest.fixture
-def poisonous(tmp_path, monkeypatch):
-    """Decoder processes that start from here on fall for the marks."""
-    (tmp_path / "sitecustomize.py").write_text(POISON)
+def crashing_decoder(tmp_path, monkeypatch):
+    """Make decoder processes that start from now on crash at the marks."""
+    (tmp_path / "sitecustomize.py").write_text(CRASHES)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[4])]))
     decoder_process._stop_running()
@@ -72,12 +74,12 @@ def resized(data, images=IMAGES):
     return reencode(images, data)
 
 
-def test_the_result_is_that_of_the_same_code_in_this_process():
+def test_the_result_equals_that_of_the_same_code_in_this_process():
     for data in (jpeg(), jpeg(1500, 1100), png_bomb(30_000, 30_000), b"<html>", b"", jpeg(4_000, 3_000, seed=3)):
         assert resized(data) == Reencoder(IMAGES)(data)
 
 
-def test_one_process_serves_all_pictures_of_equal_settings():
+def test_one_process_serves_all_images_with_equal_settings():
     resized(jpeg())
     first = decoder_process.running_process()
     resized(jpeg(seed=1))
@@ -96,15 +98,16 @@ def test_one_process_serves_all_pictures_of_equal_settings():
         (b"MEMORY!!", "decoder_crash: the memory bound of a decoder"),
     ],
 )
-def test_a_poisonous_picture_costs_itself_and_the_same_each_time(poisonous, mark, error):
+def test_an_image_that_crashes_the_decoder_fails_alone_each_time(crashing_decoder, mark, error):
     for _ in range(2):
-        assert resized(jpeg() + mark) == (None, None, None, None, None, error)
+        image = resized(jpeg() + mark)
+        assert (image.content, image.error_message) == (None, error)
         assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
-def test_time_is_bounded_by_default_and_in_proportion_for_large_images(poisonous):
+def test_cpu_time_is_limited_in_proportion_to_the_pixels(crashing_decoder):
     images = ImageSettings()
-    bounds = [cpu_bound_s(images, pixels) for pixels in (0, 20_000_000, 50_000_000, 100_000_000)]
+    bounds = [cpu_limit_s(images, pixels) for pixels in (0, 20_000_000, 50_000_000, 100_000_000)]
     assert bounds == [2.0, 2.0, 5.0, 10.0]
     with Decoder(images) as decoder:
         process = psutil.Process(decoder_process.running_process())
@@ -113,16 +116,16 @@ def test_time_is_bounded_by_default_and_in_proportion_for_large_images(poisonous
         time.sleep(1.0)
         assert process.is_running()
         assert sum(process.cpu_times()[:2]) - sum(before[:2]) < 1.5
-        assert decoder.take().reencoded[-1] == "decode_timeout: the decoder's time is over"
+        assert decoder.take().reencoded.error_message == "decode_timeout: the decoder's time is over"
 
 
-def test_a_large_image_has_cpu_time_in_proportion(poisonous):
+def test_a_large_image_gets_more_cpu_time(crashing_decoder):
     images = ImageSettings()
     for data, seconds in ((jpeg(), 2), (png_bomb(8_000, 5_000), 4), (png_bomb(10_000, 10_000), 10)):
-        assert resized(data + b"SECONDS!", images)[-1] == f"internal: Left{seconds}"
+        assert resized(data + b"SECONDS!", images).error_message == f"internal: Left{seconds}"
 
 
-def test_pictures_come_out_in_the_order_in_which_they_went_in_made_while_others_wait(poisonous):
+def test_answers_come_in_the_order_of_the_bodies(crashing_decoder):
     bodies = [jpeg(90 + n, 80, n) + (b"SEGFAULT" if n in (3, 4) else b"ENDLESS!" if n == 7 else b"") for n in range(12)]
     made = []
     with Decoder(IMAGES) as decoder:
@@ -132,8 +135,8 @@ def test_pictures_come_out_in_the_order_in_which_they_went_in_made_while_others_
             decoder.put(body)
         assert decoder.full
         made += [decoder.take().reencoded for _ in range(SLOTS)]
-    crash = (None, None, None, None, None, "decoder_crash: the decoder ended by signal SIGSEGV")
-    timeout = (None, None, None, None, None, "decode_timeout: the decoder's time is over")
+    crash = Reencoded(reason=Reason.DECODER_CRASH, detail="the decoder ended by signal SIGSEGV")
+    timeout = Reencoded(reason=Reason.DECODE_TIMEOUT, detail="the decoder's time is over")
     wanted = [Reencoder(IMAGES)(body) for body in bodies]
     wanted[3] = wanted[4] = crash
     wanted[7] = timeout
@@ -141,7 +144,7 @@ def test_pictures_come_out_in_the_order_in_which_they_went_in_made_while_others_
 
 
 def test_modules_in_the_current_folder_are_not_imported(tmp_path, monkeypatch):
-    """A run's folder may hold anything, a `numpy.py` too."""
+    """A run's working folder may contain any file, also a `numpy.py`."""
     (tmp_path / "numpy.py").write_text("raise SystemExit(3)")
     (tmp_path / "struct.py").write_text("raise SystemExit(3)")
     monkeypatch.chdir(tmp_path)
@@ -149,7 +152,7 @@ def test_modules_in_the_current_folder_are_not_imported(tmp_path, monkeypatch):
     assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
-def test_an_answer_that_nobody_took_is_not_the_next_pictures():
+def test_an_unread_answer_is_not_taken_for_the_next_image():
     def leave_it():
         with Decoder(IMAGES) as decoder:
             decoder.put(jpeg(90, 80))
@@ -161,8 +164,8 @@ def test_an_answer_that_nobody_took_is_not_the_next_pictures():
     assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
-def test_descriptors_of_a_decoder_that_ended_are_closed_once(poisonous):
-    """The number of a closed file is soon another's: a second close would end a stranger's connection."""
+def test_descriptors_of_an_ended_decoder_are_closed_once(crashing_decoder):
+    """A closed descriptor is soon reused: closing it again would close another file."""
     resized(jpeg())
     for _ in range(3):
         others = []
@@ -182,13 +185,13 @@ def test_descriptors_of_a_decoder_that_ended_are_closed_once(poisonous):
             os.close(file)
 
 
-def test_a_process_that_is_killed_while_idle_costs_nothing():
+def test_a_process_killed_while_idle_is_replaced():
     resized(jpeg())
     os.kill(decoder_process.running_process(), signal.SIGKILL)
     assert resized(jpeg()) == Reencoder(IMAGES)(jpeg())
 
 
-def test_a_process_that_is_killed_over_a_picture_is_no_fault_of_the_picture(poisonous):
+def test_an_image_whose_process_is_killed_is_tried_again(crashing_decoder):
     import threading
 
     images = ImageSettings(decode_cpu_s=0.5)
@@ -200,7 +203,7 @@ def test_a_process_that_is_killed_over_a_picture_is_no_fault_of_the_picture(pois
     time.sleep(0.2)
     process.kill()
     thread.join(20)
-    assert outcome[0][-1] == "decode_timeout: the decoder's time is over", "the second try decides"
+    assert outcome[0].error_message == "decode_timeout: the decoder's time is over", "the second try decides"
 
 
 PARENT = """
@@ -219,7 +222,7 @@ elif sys.argv[1] == "idle":
 
 
 @pytest.mark.parametrize(("act", "kill"), [("busy", signal.SIGKILL), ("idle", signal.SIGTERM), ("end", None)])
-def test_the_process_ends_with_its_parent(poisonous, tmp_path, act, kill):
+def test_the_process_ends_with_its_parent(crashing_decoder, tmp_path, act, kill):
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
     parent = subprocess.Popen([sys.executable, str(script), act], stdout=subprocess.PIPE)
@@ -232,10 +235,10 @@ def test_the_process_ends_with_its_parent(poisonous, tmp_path, act, kill):
     assert not alive
 
 
-def test_a_worker_makes_its_shard_around_poisonous_pictures(poisonous, tmp_path):
+def test_a_worker_builds_its_shard_despite_crashing_images(crashing_decoder, tmp_path):
     pages = {f"/{n}.jpg": answer(jpeg(200 + n, 150, n)) for n in range(12)}
     pages |= {"/3.jpg": answer(jpeg() + b"SEGFAULT"), "/7.jpg": answer(jpeg() + b"ABORTED!")}
-    rows = [(f"http://photos.test/{n}.jpg", f"picture {n}") for n in range(12)]
+    rows = [(f"http://photos.test/{n}.jpg", f"image {n}") for n in range(12)]
     with running(pages) as site:
         datasets = [dataset_of(tmp_path / name, rows, site.resolve, shards=2) for name in ("one", "other")]
         for dataset in datasets:
@@ -249,7 +252,7 @@ def test_a_worker_makes_its_shard_around_poisonous_pictures(poisonous, tmp_path)
     assert published(datasets[0]) == published(datasets[1])
 
 
-def test_numbers_that_are_missing_pass_the_border():
+def test_missing_sizes_are_transferred_as_none():
     assert ANSWER.unpack(ANSWER.pack(True, -1, 256, -1, 0, 5, -1)) == (True, -1, 256, -1, 0, 5, -1)
     kept = resized(jpeg(), ImageSettings(disable_all_reencoding=True, keep_personal_exif=True))
-    assert kept == (jpeg(), None, None, None, None, None)
+    assert kept == Reencoded(jpeg())

@@ -1,4 +1,4 @@
-"""The column `exif` is exifread's, in linear time and bounded memory, and it is read in the decoder process only."""
+"""The column `exif` has exifread's tags, within limits of time and memory, and is read in the decoder process only."""
 
 import io
 import json
@@ -25,7 +25,7 @@ from laion_assets_tests.stages.image_shards.site import answer, running
 
 PHOTO = scene(60, 40, 5)
 CPU_S = 1.0
-"""The worst file takes 0.04 s on one core of a 3 GHz machine; without bounds, 100 s and more."""
+"""CPU limit. The worst file takes 0.04 s on one core of a 3 GHz machine; without limits, 100 s and more."""
 
 
 def entry(order, tag, kind, count, value):
@@ -37,12 +37,12 @@ def directory(order, entries, following=0):
 
 
 def with_exif(tiff, kind="JPEG"):
-    """A small JPEG or WebP with this TIFF block as its EXIF."""
+    """Return a small JPEG or WebP with this TIFF block as its EXIF."""
     return encode(PHOTO, kind, exif=b"Exif\0\0" + tiff)
 
 
 def camera(order):
-    """A TIFF block such as a camera writes: image tags, an EXIF directory, and a thumbnail's directory."""
+    """Return a TIFF block as a camera writes it: image tags, an EXIF directory, and a thumbnail's directory."""
     mark, exif_at, values_at = (b"II*\0" if order == "<" else b"MM\0*"), 200, 400
 
     def short(tag, value):
@@ -83,7 +83,7 @@ BLOCKS = {"little-endian": camera("<"), "big-endian": camera(">"), "Pillow's": p
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 @pytest.mark.parametrize("name", BLOCKS)
-def test_tags_are_those_that_exifread_finds(name, kind):
+def test_tags_equal_those_of_exifread(name, kind):
     data = with_exif(BLOCKS[name], kind)
     found = {key: str(value).strip() for key, value in exifread.process_file(io.BytesIO(data), details=False).items()}
     assert len(found) > 3
@@ -92,25 +92,25 @@ def test_tags_are_those_that_exifread_finds(name, kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
-def test_formats_in_which_exifread_finds_no_tags_have_none(kind):
+def test_formats_without_exif_support_have_no_tags(kind):
     data = encode(PHOTO, kind)
     assert exifread.process_file(io.BytesIO(data), details=False) == {}
     assert exif_json(data, personal=True) == "{}"
 
 
 def crowded(kind, count=999):
-    """5,000 entries, each of `count` values of a kind; the same 12 bytes mean the same value again and again."""
+    """Return 5,000 entries, each of `count` values of one type, all with the same data."""
     entries = [struct.pack(">HHII", 0x0100 + number, kind, count, 8) for number in range(5_000)]
     return b"MM\0*\0\0\0\x08" + directory(">", entries)
 
 
 def nested(tag):
-    """5,000 pointers to the directory that they are in: 25,000,000 entries."""
+    """Return 5,000 pointers to their own directory: 25,000,000 entries."""
     return b"MM\0*\0\0\0\x08" + directory(">", [struct.pack(">HHII", tag, 4, 1, 8)] * 5_000)
 
 
 def chained():
-    """8,000 directories, each without an entry."""
+    """Return 8,000 empty directories."""
     return b"MM\0*\0\0\0\x08" + b"".join(struct.pack(">HI", 0, 14 + 6 * number) for number in range(8_000))
 
 
@@ -129,7 +129,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_null_or_empty_in_bounded_time_and_memory(name):
+def test_hostile_exif_is_null_or_empty_within_time_and_memory(name):
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     assert exif_json(BOMBS[name], personal=True) in (None, "{}")
     assert time.process_time() - started < CPU_S
@@ -145,7 +145,7 @@ def test_a_value_that_is_too_long_is_null():
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from(["<", ">"]), st.integers(0, 400), st.booleans())
-def test_any_bytes_are_text_or_null(noise, order, place, personal):
+def test_any_bytes_give_json_or_null(noise, order, place, personal):
     block = bytearray(camera(order))
     block[place : place + len(noise)] = noise
     for data in (
@@ -159,7 +159,7 @@ def test_any_bytes_are_text_or_null(noise, order, place, personal):
         assert text is None or isinstance(json.loads(text), dict)
 
 
-def test_a_bomb_costs_its_image_the_exif_and_nothing_else(tmp_path):
+def test_hostile_exif_does_not_fail_its_image(tmp_path):
     bodies = {"bomb": BOMBS["GPS directories"], "camera": with_exif(BLOCKS["big-endian"]), "plain": jpeg()}
     rows = [(f"http://photos.test/{name}.jpg", name) for name in bodies]
     with running({f"/{name}.jpg": answer(body) for name, body in bodies.items()}) as site:

@@ -1,4 +1,4 @@
-"""Files made to mislead, exhaust or tell too much: each has its reason, the same each time, in flat memory."""
+"""Hostile files: decompression bombs, truncated files, polyglots and personal data. Each has a stable reason."""
 
 import io
 import resource
@@ -9,21 +9,21 @@ import pytest
 from PIL import Image, ImageCms
 
 from laion_assets.reasons import Reason
+from laion_assets.stages.image_shards.decoding.reencoding import Reencoder
 from laion_assets.stages.image_shards.settings import ImageSettings
-from laion_assets_tests.stages.image_shards.images import encode, jpeg, pixels, png_bomb, psnr, scene
+from laion_assets_tests.stages.image_shards.images import encode, jpeg, pixels, png_bomb, psnr, scene, stock_tuple
 
-reencoding = pytest.importorskip("laion_assets.stages.image_shards.decoding.reencoding")
 PHOTO = scene(60, 40, 5)
 
 
-def made(data, **settings):
-    return reencoding.Reencoder(ImageSettings(**settings))(data)
+def reencoded(data, **settings):
+    return Reencoder(ImageSettings(**settings))(data)
 
 
 def reason_of(data):
-    picture, *_, error = made(data)
-    assert (picture is None) == (error is not None)
-    return Reason.of_message("failed_to_resize", error) if error else Reason.SUCCESS
+    image = reencoded(data)
+    assert (image.content is None) == (image.reason is not Reason.SUCCESS)
+    return image.reason
 
 
 def jpeg_bomb(width, height):
@@ -57,7 +57,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_giant_is_refused_by_its_header_in_flat_memory(name):
+def test_a_decompression_bomb_is_refused_by_its_header(name):
     assert len(BOMBS[name]) < 20_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert reason_of(BOMBS[name]) is Reason.TOO_MANY_PIXELS
@@ -73,34 +73,34 @@ WHOLE = {
     "gif": encode(PHOTO.quantize(16), "GIF"),
     "bmp": encode(PHOTO, "BMP"),
 }
-CUT = {Reason.UNDECODABLE, Reason.NOT_AN_IMAGE}
+TRUNCATED = {Reason.UNDECODABLE, Reason.NOT_AN_IMAGE}
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_cut_at_any_byte_it_is_refused_or_nothing_of_the_picture_is_gone(name):
-    """The end of a file may be missing where no pixel is: a JPEG's last marker, a PNG's IEND, a GIF's trailer."""
+def test_a_file_truncated_at_any_byte_is_refused_or_complete(name):
+    """Only an end without pixels may be missing: a JPEG's last marker, a PNG's IEND, a GIF's trailer."""
     data = WHOLE[name]
-    whole = made(data)
-    assert whole[-1] is None
-    reencode = reencoding.Reencoder(ImageSettings())
+    whole = reencoded(data)
+    assert whole.reason is Reason.SUCCESS
+    reencode = Reencoder(ImageSettings())
     for kept in (*range(0, len(data), max(1, len(data) // 150)), *range(len(data) - 16, len(data))):
         found = reencode(data[:kept])
-        if found[0] is None:
-            assert Reason.of_message("failed_to_resize", found[-1]) in CUT, kept
+        if found.content is None:
+            assert found.reason in TRUNCATED, kept
         else:
             assert kept > len(data) - 16
             assert found == whole, kept
 
 
-def test_a_picture_that_is_also_something_else_is_the_picture_only():
+def test_a_polyglot_file_gives_only_the_image():
     script = b"=1;alert(document.cookie);/*<script>steal()</script>*/"
-    whole = made(WHOLE["jpeg"])
-    assert made(WHOLE["jpeg"] + b"PK\x03\x04" + script) == whole, "a ZIP behind a JPEG"
+    whole = reencoded(WHOLE["jpeg"])
+    assert reencoded(WHOLE["jpeg"] + b"PK\x03\x04" + script) == whole, "a ZIP behind a JPEG"
     commented = WHOLE["jpeg"][:2] + b"\xff\xfe" + struct.pack(">H", 2 + len(script)) + script + WHOLE["jpeg"][2:]
-    assert made(commented) == whole, "a script in a JPEG's comment"
-    assert made(WHOLE["gif"] + script) == made(WHOLE["gif"]), "a script behind a GIF"
-    assert made(WHOLE["png"] + b"%PDF-1.7") == made(WHOLE["png"]), "a PDF behind a PNG"
-    assert reason_of(b"GIF89a/*" + script + b"*/") in {*CUT, Reason.TOO_MANY_PIXELS, Reason.ASPECT_RATIO}
+    assert reencoded(commented) == whole, "a script in a JPEG's comment"
+    assert reencoded(WHOLE["gif"] + script) == reencoded(WHOLE["gif"]), "a script behind a GIF"
+    assert reencoded(WHOLE["png"] + b"%PDF-1.7") == reencoded(WHOLE["png"]), "a PDF behind a PNG"
+    assert reason_of(b"GIF89a/*" + script + b"*/") in {*TRUNCATED, Reason.TOO_MANY_PIXELS, Reason.ASPECT_RATIO}
     assert reason_of(b"%PDF-1.7\n" + WHOLE["jpeg"]) is Reason.UNSUPPORTED_FORMAT
 
 
@@ -119,7 +119,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_other_formats_are_refused_and_no_decoder_sees_them(name, monkeypatch):
+def test_other_formats_are_refused_before_a_decoder_runs(name, monkeypatch):
     def never(*arguments, **options):
         pytest.fail("a decoder ran")
 
@@ -135,7 +135,7 @@ def adobe_marker(data):
 
 
 @pytest.mark.parametrize("kind", ["adobe", "no marker", "ycck"])
-def test_four_inks_become_the_colours_that_pillow_sees(kind):
+def test_cmyk_becomes_the_colours_of_pillow(kind):
     data = encode(scene(256, 200, 5).convert("CMYK"), "JPEG", quality=95)
     start, end = adobe_marker(data)
     if kind == "no marker":
@@ -143,15 +143,15 @@ def test_four_inks_become_the_colours_that_pillow_sees(kind):
     if kind == "ycck":
         data = data[: end - 1] + b"\2" + data[end:]
     seen = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(np.int32)
-    assert psnr(pixels(made(data, resize_mode="no")[0]), seen) > 38
+    assert psnr(pixels(reencoded(data, resize_mode="no").content), seen) > 38
 
 
-def test_a_colour_profile_is_left_out_as_img2dataset_does():
+def test_a_colour_profile_is_ignored_as_in_img2dataset():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    assert made(encode(PHOTO, "JPEG", icc_profile=profile)) == made(encode(PHOTO, "JPEG"))
+    assert reencoded(encode(PHOTO, "JPEG", icc_profile=profile)) == reencoded(encode(PHOTO, "JPEG"))
 
 
-def test_place_and_device_are_not_in_the_picture():
+def test_location_and_device_are_not_in_the_image():
     exif = Image.Exif()
     exif[0x010F], exif[0x013B] = "SECRET-MAKER", "SECRET-ARTIST"
     exif.get_ifd(0x8825)[29] = "SECRET-DAY"
@@ -159,11 +159,11 @@ def test_place_and_device_are_not_in_the_picture():
         data = encode(PHOTO, kind, exif=exif, quality=90)
         assert b"SECRET" in data
         for target, quality in (("jpg", 95), ("png", 6), ("webp", 95)):
-            picture = made(data, encode_format=target, encode_quality=quality)[0]
-            assert not any(mark in picture for mark in (b"SECRET", b"Exif", b"EXIF", b"eXIf"))
+            content = reencoded(data, encode_format=target, encode_quality=quality).content
+            assert not any(mark in content for mark in (b"SECRET", b"Exif", b"EXIF", b"eXIf"))
 
 
-def test_one_pixel_and_long_strips():
+def test_tiny_and_elongated_images_are_refused():
     assert reason_of(encode(PHOTO.resize((1, 1)), "JPEG")) is Reason.IMAGE_TOO_SMALL
     assert reason_of(encode(PHOTO.resize((4, 600)), "PNG")) is Reason.ASPECT_RATIO
-    assert made(jpeg(5, 600))[1:] == (256, 256, 5, 600, None)
+    assert stock_tuple(reencoded(jpeg(5, 600)))[1:] == (256, 256, 5, 600, None)

@@ -1,4 +1,4 @@
-"""Pictures in every format become the right RGB pixels, or a reason; photos are what img2dataset makes of them."""
+"""Images in every format become the right RGB pixels or have a reason. Photos have the same bytes as in img2dataset."""
 
 import io
 import json
@@ -10,11 +10,20 @@ from PIL import Image
 
 from laion_assets.reasons import Reason, Rejection
 from laion_assets.stages.image_shards.decoding.exif import exif_json, technical
-from laion_assets.stages.image_shards.decoding.image_header import exif_orientation, read_header
+from laion_assets.stages.image_shards.decoding.image_header import read_header, read_orientation
+from laion_assets.stages.image_shards.decoding.reencoding import Reencoder
 from laion_assets.stages.image_shards.settings import ImageSettings
-from laion_assets_tests.stages.image_shards.images import encode, jpeg, pixels, png16, png_bomb, psnr, scene
+from laion_assets_tests.stages.image_shards.images import (
+    encode,
+    jpeg,
+    pixels,
+    png16,
+    png_bomb,
+    psnr,
+    scene,
+    stock_tuple,
+)
 
-reencoding = pytest.importorskip("laion_assets.stages.image_shards.decoding.reencoding")
 SIDE = 256
 PHOTO = scene(400, 300, 5)
 ALPHA = Image.fromarray(np.tile(np.linspace(0, 255, 400).astype(np.uint8), (300, 1)))
@@ -23,17 +32,17 @@ RGBA.putalpha(ALPHA)
 
 
 def resized(data, **settings):
-    return reencoding.Reencoder(ImageSettings(**settings))(data)
+    return Reencoder(ImageSettings(**settings))(data)
 
 
 def reason_of(data, **settings):
-    picture, *_, error = resized(data, **settings)
-    assert (picture is None) == (error is not None)
-    return Reason.of_message("failed_to_resize", error) if error else Reason.SUCCESS
+    image = resized(data, **settings)
+    assert (image.content is None) == (image.reason is not Reason.SUCCESS)
+    return image.reason
 
 
 def upright(image):
-    """What the output has to show: the picture on white, resized to the border layout by Pillow's box filter."""
+    """Return the expected output: the image on white, resized to the border layout by Pillow's box filter."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -73,13 +82,15 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_right_pixels(name):
+def test_every_format_becomes_the_right_pixels(name):
     data, wanted = FORMATS[name]
-    picture, width, height, original_width, original_height, error = resized(data)
-    assert (width, height, original_width, original_height, error) == (SIDE, SIDE, 400, 300, None)
-    output = Image.open(io.BytesIO(picture))
+    image = resized(data)
+    assert stock_tuple(image)[1:] == (SIDE, SIDE, 400, 300, None)
+    output = Image.open(io.BytesIO(image.content))
     assert (output.format, output.mode, output.size) == ("JPEG", "RGB", (SIDE, SIDE))
-    assert psnr(pixels(picture), upright(wanted or Image.open(io.BytesIO(data)))) > (24 if "1 bit" in name else 33)
+    assert psnr(pixels(image.content), upright(wanted or Image.open(io.BytesIO(data)))) > (
+        24 if "1 bit" in name else 33
+    )
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -91,9 +102,9 @@ def test_orientation_is_applied(orientation, kind):
     stored = PHOTO if orientation == 1 else PHOTO.transpose({4: 2, 2: 4}.get(turns[orientation], turns[orientation]))
     data = encode(stored, kind, exif=exif, quality=95)
     assert read_header(data).orientation == orientation
-    picture, *_, original_width, original_height, _ = resized(data)
-    assert (original_width, original_height) == (400, 300)
-    assert psnr(pixels(picture), upright(PHOTO)) > 33
+    image = resized(data)
+    assert (image.original_width, image.original_height) == (400, 300)
+    assert psnr(pixels(image.content), upright(PHOTO)) > 33
 
 
 @pytest.mark.parametrize(
@@ -131,18 +142,18 @@ def test_orientation_is_applied(orientation, kind):
     ],
     ids=str,
 )
-def test_what_is_no_picture_for_us(data, reason):
+def test_other_files_have_a_reason(data, reason):
     assert reason_of(data) is reason
 
 
 @pytest.mark.parametrize("name", ["jpeg", "progressive", "png", "webp", "bmp", "gif"])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
-def test_a_file_that_is_cut_short_is_undecodable(name, kept):
+def test_a_truncated_file_is_undecodable(name, kept):
     data = FORMATS[name][0]
     assert reason_of(data[: int(len(data) * kept)]) is Reason.UNDECODABLE
 
 
-def test_damage_never_raises_and_ends_the_same_way_twice():
+def test_damaged_files_never_raise_and_give_the_same_result_twice():
     random = np.random.default_rng(3)
     for name in ("jpeg", "png rgba", "webp", "gif", "bmp", "png 16 bit"):
         for _ in range(25):
@@ -152,7 +163,7 @@ def test_damage_never_raises_and_ends_the_same_way_twice():
             assert resized(bytes(data)) == resized(bytes(data))
 
 
-def test_memory_is_flat_under_declared_giants():
+def test_huge_sizes_in_a_header_use_no_memory():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for data in (png_bomb(30_000, 30_000), b"GIF89a\xff\xff\xff\xff\0\0\0"):
         reason_of(data)
@@ -160,15 +171,15 @@ def test_memory_is_flat_under_declared_giants():
 
 
 @pytest.mark.parametrize("mode", ["border", "keep_ratio", "center_crop", "keep_ratio_largest", "no"])
-def test_photos_are_byte_for_byte_what_img2dataset_makes_of_them(mode):
+def test_photos_have_the_same_bytes_as_in_img2dataset(mode):
     from img2dataset.resizer import Resizer
 
     settings = ImageSettings(resize_mode=mode, exact_pixels=True)
-    ours, stock = reencoding.Reencoder(settings), Resizer(SIDE, mode, False)
+    ours, stock = Reencoder(settings), Resizer(SIDE, mode, False)
     sizes = [(256, 256), (256, 100), (512, 512), (33, 32), (257, 255), (640, 480), (60, 90), (301, 700), (1600, 1200)]
     for seed, (width, height) in enumerate(sizes):
         for data in (jpeg(width, height, seed), encode(scene(width, height, seed), "PNG")):
-            assert ours(data) == stock(io.BytesIO(data))
+            assert stock_tuple(ours(data)) == stock(io.BytesIO(data))
 
 
 def test_exif_keeps_technical_tags_only():
@@ -177,7 +188,7 @@ def test_exif_keeps_technical_tags_only():
     assert technical({"Image Orientation": "x" * 99}) == {}
 
 
-def test_exif_is_what_exifread_says_and_null_where_it_fails(monkeypatch):
+def test_exif_is_from_exifread_and_null_if_it_fails(monkeypatch):
     exif = Image.Exif()
     exif[0x010F], exif[0x0112] = "Camera Maker", 1
     for kind in ("JPEG", "WEBP"):
@@ -191,8 +202,8 @@ def test_exif_is_what_exifread_says_and_null_where_it_fails(monkeypatch):
 
 
 @pytest.mark.parametrize("exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"XX*\0\x08\0\0\0", b"MM\0*\0\0\0\x08\xff\xff"])
-def test_damaged_exif_means_no_orientation(exif):
-    assert exif_orientation(exif) == 1
+def test_damaged_exif_gives_no_orientation(exif):
+    assert read_orientation(exif) == 1
 
 
 def test_headers_agree_with_pillow():

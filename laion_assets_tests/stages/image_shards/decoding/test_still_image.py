@@ -1,4 +1,4 @@
-"""Animations, profiles, texts and scans without end: what of a file reaches its decoder, and what that costs."""
+"""Animations, profiles, texts and endless scans do not reach a decoder, or end at a limit."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ PHOTO = scene(64, 48, 8)
 
 
 def with_chunks(data, before=(), behind=()):
-    """A PNG with more chunks before its first IDAT and before its IEND."""
+    """Return a PNG with additional chunks before its first IDAT and before its IEND."""
     first, last = data.index(b"IDAT") - 4, len(data) - 12
     return (
         data[:first]
@@ -45,7 +45,7 @@ def frame_control(number, width, height, left=0, top=0):
 
 
 def hostile_apng(colour, *frame):
-    """A PNG of 64 x 64 whose first frame says that it is of another size, and has the pixels of that size."""
+    """Return a PNG of 64 x 64 whose first frame declares another size and has pixels of that size."""
     width, height = frame[:2]
     channels = {6: 4, 2: 3, 0: 1}[colour]
     rows = zlib.compress((b"\0" + b"\xab" * channels * width) * height)
@@ -64,16 +64,16 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_an_animated_png_never_ends_the_decoder(name):
-    """Each of these ended OpenCV 4.11 by SIGSEGV: it wrote the frame into a canvas of the header's size."""
-    picture, *_, error = reencode(IMAGES, HOSTILE[name])
-    assert error in (None, "undecodable: the decoder refused it")
-    assert (picture is None) == (error is not None)
+def test_an_animated_png_never_crashes_the_decoder(name):
+    """Each of these crashes OpenCV 4.11 with SIGSEGV: it writes the frame into a canvas of the header's size."""
+    image = reencode(IMAGES, HOSTILE[name])
+    assert image.error_message in (None, "undecodable: the decoder refused it")
+    assert (image.content is None) == (image.error_message is not None)
     assert reencode(IMAGES, HOSTILE[name]) == reencode(IMAGES, HOSTILE[name])
 
 
 @pytest.mark.parametrize(("colour", "depth"), [(0, 8), (0, 16), (2, 8), (2, 16), (3, 4), (4, 16), (6, 8), (6, 16)])
-def test_an_animated_png_is_its_default_image(colour, depth):
+def test_an_animated_png_becomes_its_default_image(colour, depth):
     samples, palette = random_samples(colour, depth)
     chunks = [(b"PLTE", palette[:, :3].astype(np.uint8).tobytes())] if colour == 3 else []
     still = png(samples, depth, colour, chunks)
@@ -87,7 +87,7 @@ def test_an_animated_png_is_its_default_image(colour, depth):
     )
 
 
-def test_16_bits_are_not_black():
+def test_16_bit_pngs_have_the_right_colours():
     still = png16(PHOTO)
     animated = with_chunks(still, [(b"acTL", struct.pack(">II", 2, 0)), frame_control(0, *PHOTO.size)])
     assert np.array_equal(made(still), np.asarray(PHOTO))
@@ -95,7 +95,7 @@ def test_16_bits_are_not_black():
 
 
 BOMB = zlib.compress(bytes(1 << 28), 9)
-"""Of 260 kB, which become 256 MiB."""
+"""260 kB that expand to 256 MiB."""
 PNG_BOMBS = {
     "zTXt": (b"zTXt", b"a\0\0" + BOMB),
     "iTXt": (b"iTXt", b"a\0\1\0\0\0" + BOMB),
@@ -111,8 +111,8 @@ def test_compressed_texts_and_profiles_are_never_expanded(name):
     assert time.process_time() - started < 1
 
 
-def test_pixels_without_end_cost_the_cpu_time_of_one_image():
-    """A PNG of 8 MB whose pixels expand to 8 GB, of which its header needs 12 kB. It takes 16 s to the end."""
+def test_an_endless_pixel_stream_ends_at_the_cpu_limit():
+    """A PNG of 8 MB whose pixels expand to 8 GB, although its header needs 12 kB. Decoding all takes 16 s."""
     packer = zlib.compressobj(9)
     start = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     again = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -124,12 +124,12 @@ def test_pixels_without_end_cost_the_cpu_time_of_one_image():
     with Decoder(images) as decoder:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         decoder.put(bomb)
-        assert decoder.take().reencoded[-1] == "decode_timeout: the decoder's time is over"
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the process that was ended, its imports included
+        assert decoder.take().reencoded.error_message == "decode_timeout: the decoder's time is over"
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)  # of the killed process, including its imports
     assert after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime < 3
 
 
-def test_a_png_without_such_chunks_is_not_copied():
+def test_a_png_without_optional_chunks_is_not_copied():
     still = encode(PHOTO, "PNG")
     assert still_png(still)[0] is still
 
@@ -145,7 +145,7 @@ def rgba(seed):
 
 
 @pytest.mark.parametrize("lossless", [True, False])
-def test_an_animated_webp_is_its_first_frame(lossless):
+def test_an_animated_webp_becomes_its_first_frame(lossless):
     frames = [rgba(seed) for seed in range(3)]
     exif = Image.Exif()
     exif[0x0112] = 1
@@ -160,7 +160,7 @@ def test_an_animated_webp_is_its_first_frame(lossless):
 
 
 def webp_frame(left, top, width, height, canvas=(64, 48)):
-    """An animated WebP of one frame somewhere on its canvas, or beyond it."""
+    """Return an animated WebP with one frame on its canvas or beyond it."""
     still = encode(Image.new("RGB", (width, height), (10, 200, 30)), "WEBP", lossless=True)[12:]
     numbers = (left // 2, top // 2, width - 1, height - 1, 50)
     frame = b"".join(number.to_bytes(3, "little") for number in numbers) + b"\0" + still
@@ -170,7 +170,7 @@ def webp_frame(left, top, width, height, canvas=(64, 48)):
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
 
 
-def test_a_frame_that_is_smaller_than_the_canvas_is_on_white():
+def test_a_frame_smaller_than_the_canvas_has_a_white_background():
     found = made(webp_frame(10, 20, 30, 10))
     assert found.shape == (48, 64, 3)
     assert (found[20:30, 10:40] == (10, 200, 30)).all()
@@ -180,37 +180,37 @@ def test_a_frame_that_is_smaller_than_the_canvas_is_on_white():
 
 @pytest.mark.parametrize("frame", [(50, 40, 64, 48), (0, 0, 200, 200)])
 def test_a_frame_beyond_the_canvas_is_refused(frame):
-    assert reencode(IMAGES, webp_frame(*frame))[-1] == "undecodable: the decoder refused it"
+    assert reencode(IMAGES, webp_frame(*frame)).error_message == "undecodable: the decoder refused it"
 
 
-def test_an_animated_webp_that_is_cut_short_is_refused():
+def test_a_truncated_animated_webp_is_refused():
     data = animated_webp([rgba(seed) for seed in range(3)])
     for kept in range(30, len(data), 97):
-        assert Reencoder(EXACT)(data[:kept])[0] is None
+        assert Reencoder(EXACT)(data[:kept]).content is None
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_an_animation_is_not_kept_as_it_came(kind):
+def test_an_animation_is_re_encoded(kind):
     frames = [scene(64, 48, seed) for seed in range(2)]
     data = encode(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True, duration=50)
     images = ImageSettings(
         encode_format=kind.lower(), encode_quality=1, skip_reencode=True, resize_mode="no", keep_personal_exif=True
     )
     still = encode(frames[0], kind, lossless=True)
-    assert Reencoder(images)(still)[0] == still
-    kept = Reencoder(images)(data)[0]
+    assert Reencoder(images)(still).content == still
+    kept = Reencoder(images)(data).content
     assert Image.open(io.BytesIO(data)).n_frames == 2
     assert getattr(Image.open(io.BytesIO(kept)), "n_frames", 1) == 1
 
 
-def test_an_animated_gif_is_its_first_frame():
+def test_an_animated_gif_becomes_its_first_frame():
     frames = [scene(64, 48, seed).quantize(16) for seed in range(4)]
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert np.array_equal(made(data), np.asarray(frames[0].convert("RGB")).astype(int))
 
 
 def many_scans(scans, width=4_000, height=3_000):
-    """A progressive JPEG, all grey: one scan of the DC, then scans of end-of-band runs that cost a pass each."""
+    """Return a grey progressive JPEG: one DC scan, then scans of end-of-band runs, each of which needs a pass."""
     quantisation = b"\xff\xdb\0\x43\0" + bytes([1] * 64)
     frame = b"\xff\xc2" + struct.pack(">HBHHB", 17, 8, height, width, 3) + b"\1\x22\0\2\x11\0\3\x11\0"
     one_code = bytes([1] + [0] * 15)
@@ -225,15 +225,15 @@ def many_scans(scans, width=4_000, height=3_000):
 
 
 def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(monkeypatch):
-    assert reencode(IMAGES, many_scans(MAX_SCANS))[-1] is None
+    assert reencode(IMAGES, many_scans(MAX_SCANS)).error_message is None
     monkeypatch.setattr("cv2.imdecode", lambda *arguments: pytest.fail("a decoder ran"))
     monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *arguments, **options: pytest.fail("a decoder ran"))
     for scans in (MAX_SCANS + 1, 50_000):
-        assert Reencoder(IMAGES)(many_scans(scans))[-1] == f"undecodable: more than {MAX_SCANS} scans"
+        assert Reencoder(IMAGES)(many_scans(scans)).error_message == f"undecodable: more than {MAX_SCANS} scans"
 
 
 def sequential_scans(repeats):
-    """A sequential JPEG with a scan for each component, again and again, as libjpeg accepts."""
+    """Return a sequential JPEG with repeated scans of each component, which libjpeg accepts."""
     data = many_scans(1)
     data = data.replace(b"\xff\xc2", b"\xff\xc0", 1)
     one = b"\xff\xda\0\x08\1%c\0\0\x3f\0" + bytes(9_000)
@@ -247,8 +247,8 @@ def test_a_sequential_jpeg_of_many_scans_is_refused_too():
         check_scans(sequential_scans(MAX_SCANS // 3 + 1))
 
 
-def test_scans_of_others_do_not_count():
-    """A thumbnail's, a second image's behind the end, and bytes that look like a marker."""
+def test_only_scans_of_the_image_itself_count():
+    """Scans of a thumbnail, of a second image after the end, and bytes that look like a marker do not count."""
     looks_like = b"\xff\xda" * 500
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(looks_like)) + looks_like
     data = jpeg()
@@ -315,7 +315,7 @@ def test_a_damaged_header_is_read_or_refused(seed, damages):
 
 
 def examine(data):
-    """What the decoder's own parsers do with a file before a native decoder gets it."""
+    """Run our own parsers on a file, as before a native decoder."""
     started = time.process_time()
     try:
         header = read_header(data)
@@ -329,32 +329,32 @@ def examine(data):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_file_that_ends_in_its_header_is_refused(seed):
+def test_a_file_truncated_in_its_header_is_refused(seed):
     reencoder = Reencoder(IMAGES)
     for kept in range(80):
         examine(seed[:kept])
-        assert reencoder(seed[:kept])[-1].startswith(("undecodable: ", "not_an_image: "))
+        assert reencoder(seed[:kept]).error_message.startswith(("undecodable: ", "not_an_image: "))
 
 
-ENDED = ("decoder_crash", "decode_timeout", "internal")
+CRASHES = ("decoder_crash", "decode_timeout", "internal")
 
 
-def test_damaged_images_of_every_format_never_end_the_decoder():
-    """300 files a run, each damaged in its first bytes or at random; a crash would be the reason `decoder_crash`."""
+def test_damaged_images_of_every_format_never_crash_the_decoder():
+    """300 files per run, each damaged in its first bytes or at random. A crash would be the reason `decoder_crash`."""
     random = np.random.default_rng(11)
     for seed in SEEDS:
         for _ in range(34):
             data = bytearray(seed)
             for place in random.integers(0, min(len(data), random.choice([60, 400, 10_000])), 6):
                 data[place] = random.integers(0, 256)
-            error = reencode(IMAGES, bytes(data))[-1] or ""
-            if error.startswith(ENDED):  # once, the machine may have been too busy; a bad image does it every time
-                error = reencode(IMAGES, bytes(data))[-1] or ""
-            assert not error.startswith(ENDED), (error, bytes(data))
+            error = reencode(IMAGES, bytes(data)).error_message or ""
+            if error.startswith(CRASHES):  # once, the machine may have been too busy; a bad image fails each time
+                error = reencode(IMAGES, bytes(data)).error_message or ""
+            assert not error.startswith(CRASHES), (error, bytes(data))
 
 
 def test_the_largest_number_of_segments_is_bounded():
     assert image_header.MAX_SEGMENTS <= 10_000
     with pytest.raises(Rejection, match="without a frame header"):
         read_header(b"\xff\xd8" + b"\xff\xe0\0\2" * 20_000 + jpeg()[2:])
-    assert pixels(Reencoder(EXACT)(b"\xff\xd8" + b"\xff\xe0\0\2" * 5_000 + jpeg()[2:])[0]).shape == (240, 320, 3)
+    assert pixels(Reencoder(EXACT)(b"\xff\xd8" + b"\xff\xe0\0\2" * 5_000 + jpeg()[2:]).content).shape == (240, 320, 3)

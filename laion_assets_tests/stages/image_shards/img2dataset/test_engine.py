@@ -18,8 +18,13 @@ from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.image_shards.shard.writer import ShardWriter
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.image_shards.images import encode, jpeg, scene
-from laion_assets_tests.stages.image_shards.local_failures.test_local_failures import EVERY_PAGE, HASTY, PAGES, ROWS
-from laion_assets_tests.stages.image_shards.local_failures.test_local_failures import refused as assert_refused
+from laion_assets_tests.stages.image_shards.local_failures.test_local_failures import (
+    EVERY_PAGE,
+    HASTY,
+    PAGES,
+    ROWS,
+    check_refused,
+)
 from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
 from laion_assets_tests.stages.image_shards.site import answer, running
 
@@ -134,7 +139,7 @@ def test_shard_whose_sites_all_fail_alike_is_not_committed(kind, tmp_path):
     page, reason = EVERY_PAGE[kind]
     with running(dict.fromkeys(PAGES, page)) as site:
         dataset = dataset_of(tmp_path, ROWS, site.resolve, images=replace(HASTY, engine="img2dataset"))
-        assert_refused(dataset, rf"unrelated sites failed .*{reason} \d+")
+        check_refused(dataset, rf"unrelated sites failed .*{reason} \d+")
 
 
 def test_rows_that_failed_in_a_short_interruption_are_fetched_again(tmp_path):

@@ -1,7 +1,4 @@
-"""The decision over rows, without a network: honest shards pass, faulty ones do not.
-
-With `bench/local_failures.py` in small.
-"""
+"""Detection of local failures from row outcomes, without a network. Also runs `bench/local_failures.py` in small."""
 
 import importlib
 from pathlib import Path
@@ -30,11 +27,11 @@ def bench(monkeypatch):
 
 
 def rows(pattern):
-    """A row a sign: `.` answered, `x` failed, at a site of its own; a capital letter failed at the site of its name."""
+    """Return one row per character: `.` a response and `x` a failure at a new site, a capital one at that site."""
     return [
-        RowOutcome(n, sign if sign.isupper() else f"s{n}", "http",
-                   Reason.SUCCESS if sign == "." else Reason.HTTP_5XX, float(n), n + 1.0)
-        for n, sign in enumerate(pattern)
+        RowOutcome(n, character if character.isupper() else f"s{n}", "http",
+                   Reason.SUCCESS if character == "." else Reason.HTTP_5XX, float(n), n + 1.0)
+        for n, character in enumerate(pattern)
     ]  # fmt: skip
 
 
@@ -42,22 +39,22 @@ def worst(pattern, expected=0.5):
     return max(outages(rows(pattern), expected), key=lambda outage: outage.score)
 
 
-def test_unrelated_sites_add_up_and_one_site_does_not():
+def test_failures_count_once_per_site():
     assert worst("x" * 40).score >= threshold(40)
     assert worst("A" * 400).score < 1
     assert worst("AB" * 200).score < 2
     assert worst("x" * 40).sites == 40
 
 
-def test_an_outage_begins_where_it_begins_and_survives_a_stray_answer():
+def test_an_outage_starts_at_its_first_failure_and_survives_one_response():
     found = worst("." * 30 + "x" * 25 + "." + "x" * 25 + "." * 30)
     assert (found.rows[0].place, found.rows[-1].place) == (30, 80)
     assert found.sites == 50
     assert worst("x.." * 100).sites == 1
 
 
-def test_rows_count_in_the_order_of_asking():
-    """Dead links end late: in the order of their ends they would be an outage at the end of each shard."""
+def test_rows_count_in_the_order_of_their_requests():
+    """Dead links end late: in the order of their ends, every shard would end with an outage."""
     mixed = rows("x." * 40)
     for row in mixed:
         row.ended += 20 if row.reason is not Reason.SUCCESS else 0
@@ -74,7 +71,7 @@ def test_more_expected_failures_need_more_evidence():
     assert scores[0] > scores[1] > threshold(40) > scores[2]
 
 
-def test_shares_are_over_sites_and_a_rise_has_to_be_sure():
+def test_shares_are_means_over_sites_and_a_rise_must_be_significant():
     assert failing_share(rows("A" * 90 + "..........")) == (pytest.approx(1 / 11), 11)
     assert failing_share([]) == (0.0, 0)
     assert has_risen(0.6, 10_000, 0.3)
@@ -102,16 +99,16 @@ def test_a_site_is_a_registrable_domain_or_an_address(host, site):
 
 
 @pytest.mark.parametrize("size", [4, 250])
-def test_no_honest_shard_of_a_simulated_web_is_refused(size, bench):
+def test_no_shard_without_a_local_failure_is_refused(size, bench):
     for name, web in bench.WEBS.items():
-        assert bench.refused_honest(web, size, 20, seed=1) == 0, name
+        assert bench.count_false_alarms(web, size, 20, seed=1) == 0, name
 
 
 @pytest.mark.parametrize("size", [4, 250])
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("fault", ["refused", "captive portal", "TLS without CA", "connect timeouts"])
-def test_faulty_shards_of_a_simulated_web_lose_no_row(fault, first, size, bench):
+def test_shards_with_a_local_failure_lose_no_row(fault, first, size, bench):
     for shape in (f"{fault}, the whole shard", "refused from 90 % on"):
-        share, lost, asked = bench.detected(bench.SHAPES[shape], size, 10, first, seed=2)
+        share, lost, asked = bench.measure_detection(bench.SHAPES[shape], size, 10, first, seed=2)
         assert (share, lost) == (1.0, 0.0)
         assert 0 < asked <= size

@@ -1,4 +1,4 @@
-"""One host with 40 % of a shard's rows: it gets few requests at once, and no row is lost for having waited."""
+"""One host with 40 % of a shard's rows gets few parallel requests, and no row fails because it waited."""
 
 import threading
 import time
@@ -9,10 +9,10 @@ from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
 from laion_assets_tests.stages.image_shards.site import answer, running
 
-PICTURE = jpeg(64, 48)
+IMAGE = jpeg(64, 48)
 
 
-def test_a_busy_host_is_spared_and_every_row_has_its_picture(tmp_path):
+def test_a_busy_host_gets_few_parallel_requests_and_every_row_succeeds(tmp_path):
     running_now, most, lock = [0], [0], threading.Lock()
 
     def busy(sock):
@@ -22,14 +22,14 @@ def test_a_busy_host_is_spared_and_every_row_has_its_picture(tmp_path):
         time.sleep(0.05)
         with lock:
             running_now[0] -= 1
-        answer(PICTURE)(sock)
+        answer(IMAGE)(sock)
 
-    with running({"/busy.jpg": busy, "/a.jpg": answer(PICTURE)}, stays=True) as site:
+    with running({"/busy.jpg": busy, "/a.jpg": answer(IMAGE)}, stays=True) as site:
         rows = [
             (f"http://big.test/busy.jpg?{n}" if n % 5 < 2 else f"http://h{n}.test/a.jpg", f"row {n}")
             for n in range(150)
         ]
-        # Each row may take 1 s, and the last of the busy host's 60 rows waits for longer than that.
+        # The deadline is 1 s, and the last of the busy host's 60 rows waits for longer than that.
         limits = replace(IMAGES.fetch, deadline_s=1.0, connect_timeout_s=1.0, requests_per_host=2)
         images = replace(IMAGES, fetch=limits, threads=32)
         files = []

@@ -1,4 +1,4 @@
-"""The members of a shard's tar are webdataset's, byte by byte."""
+"""The members of a shard's tar have the bytes of webdataset's writer."""
 
 import io
 import tarfile
@@ -15,8 +15,8 @@ KEYS = st.integers(0, 10**9 - 1).map("{:09d}".format)
 
 def written(samples):
     out = io.BytesIO()
-    for key, picture, caption in samples:
-        for name, content in ((f"{key}.jpg", picture), (f"{key}.json", b'{"key": 1}'), (f"{key}.txt", caption)):
+    for key, image, caption in samples:
+        for name, content in ((f"{key}.jpg", image), (f"{key}.json", b'{"key": 1}'), (f"{key}.txt", caption)):
             write_member(out, name, content)
     out.write(END_OF_ARCHIVE)
     out.write(bytes(-out.tell() % tarfile.RECORDSIZE))
@@ -25,11 +25,11 @@ def written(samples):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(KEYS, st.binary(max_size=3_000), st.binary(max_size=600)), max_size=12))
-def test_bytes_are_those_of_webdatasets_writer(samples):
+def test_bytes_equal_those_of_webdatasets_writer(samples):
     stock = io.BytesIO()
     with webdataset.TarWriter(stock, mtime=0) as writer:
-        for key, picture, caption in samples:
-            writer.write({"__key__": key, "jpg": picture, "json": b'{"key": 1}', "txt": caption})
+        for key, image, caption in samples:
+            writer.write({"__key__": key, "jpg": image, "json": b'{"key": 1}', "txt": caption})
     assert written(samples) == stock.getvalue()
 
 
@@ -37,7 +37,7 @@ SAMPLES = [("000000001", b"p" * 700, b""), ("000000007", b"", b"caption")]
 NAMES = [f"{key}.{suffix}" for key, _, _ in SAMPLES for suffix in ("jpg", "json", "txt")]
 
 
-def test_a_sound_tar_has_exactly_its_members():
+def test_a_valid_tar_has_exactly_its_members():
     contents = {}
     assert has_exactly(io.BytesIO(written(SAMPLES)), NAMES, contents)
     assert contents == {"000000001.json": b'{"key": 1}', "000000007.json": b'{"key": 1}'}
@@ -45,25 +45,25 @@ def test_a_sound_tar_has_exactly_its_members():
 
 
 @pytest.mark.parametrize("names", [NAMES[:-1], NAMES[1:], [*NAMES, "000000008.jpg"], NAMES[::-1]])
-def test_other_members_are_seen(names):
+def test_other_members_are_detected(names):
     assert not has_exactly(io.BytesIO(written(SAMPLES)), names, {})
 
 
-def test_any_change_of_a_header_or_of_the_end_and_any_cut_is_seen():
-    sound = written(SAMPLES)
-    header = 3 * 512  # behind the first picture, which has two blocks
-    data_end = len(sound) - 512 if len(sound) % tarfile.RECORDSIZE else len(sound)
+def test_any_changed_header_or_end_and_any_truncation_is_detected():
+    valid = written(SAMPLES)
+    header = 3 * 512  # behind the first image, which has two blocks
+    data_end = len(valid) - 512 if len(valid) % tarfile.RECORDSIZE else len(valid)
     for place in [*range(512), *range(header, header + 512), data_end - 1]:
-        changed = bytearray(sound)
+        changed = bytearray(valid)
         changed[place] ^= 1
         assert not has_exactly(io.BytesIO(changed), NAMES, {}), place
-    for length in [0, 100, 512, header + 5, len(sound) - 1, len(sound) - 512]:
-        assert not has_exactly(io.BytesIO(sound[:length]), NAMES, {}), length
+    for length in [0, 100, 512, header + 5, len(valid) - 1, len(valid) - 512]:
+        assert not has_exactly(io.BytesIO(valid[:length]), NAMES, {}), length
     for more in (b"\0", bytes(512), b"x"):
-        assert not has_exactly(io.BytesIO(sound + more), NAMES, {})
+        assert not has_exactly(io.BytesIO(valid + more), NAMES, {})
 
 
 @pytest.mark.parametrize(("name", "size"), [("", 1), ("n" * 101, 1), ("a", -1), ("a", 8**11), ("ä", 1)])
-def test_what_a_header_cannot_hold_is_refused(name, size):
+def test_a_name_or_size_too_large_for_a_header_is_refused(name, size):
     with pytest.raises(ValueError):
         member_header(name, size)

@@ -1,4 +1,4 @@
-"""A retry adds pictures to a finished shard, fetches nothing else, and never costs a picture."""
+"""A retry adds images to a complete shard, fetches nothing else, and never loses an image."""
 
 import io
 import json
@@ -52,12 +52,12 @@ def site():
 
 @pytest.fixture
 def broken(site, tmp_path):
-    """A shard of which rows 1, 4, 5, 7 and 10 failed; the site works again."""
+    """A shard whose rows 1, 4, 5, 7 and 10 failed, and a site that works again."""
     reasons = {1: "http_5xx", 4: "short_body", 5: "http_404", 7: "opted_out", 10: "http_5xx"}
-    return made_with(site, tmp_path / "broken", reasons)
+    return build_with(site, tmp_path / "broken", reasons)
 
 
-def made_with(site, root, reasons, rows=ROWS, images=IMAGES):
+def build_with(site, root, reasons, rows=ROWS, images=IMAGES):
     dataset = dataset_of(root, rows, site.resolve, images=images)
     site.pages = GOOD | {f"/{n}.jpg": BAD[reason] for n, reason in reasons.items()}
     outcome = ShardTask(dataset, 0).run()
@@ -73,9 +73,9 @@ def manifest_of(dataset):
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.integers(0, 11), st.sampled_from(["http_5xx", "short_body", "connection_reset"])))
-def test_a_shard_that_succeeds_later_is_the_shard_that_never_failed(site, tmp_path_factory, reasons):
+def test_a_retried_shard_has_the_bytes_of_a_shard_that_never_failed(site, tmp_path_factory, reasons):
     root = tmp_path_factory.mktemp("retry")
-    dataset, never = made_with(site, root / "a", reasons), dataset_of(root / "b", ROWS, site.resolve)
+    dataset, never = build_with(site, root / "a", reasons), dataset_of(root / "b", ROWS, site.resolve)
     ShardTask(dataset, 0, retry=FAILED).run()
     ShardTask(never, 0).run()
     assert published(dataset) == published(never)
@@ -83,19 +83,19 @@ def test_a_shard_that_succeeds_later_is_the_shard_that_never_failed(site, tmp_pa
 
 
 @pytest.mark.parametrize("encode_format", ["jpg", "png", "webp"])
-def test_a_shard_of_any_format_can_be_added_to_and_shown(site, tmp_path, encode_format):
+def test_a_shard_of_any_format_can_be_retried_and_shown(site, tmp_path, encode_format):
     images = replace(IMAGES, encode_format=encode_format, encode_quality=6 if encode_format == "png" else 95)
     reasons = {0: "http_5xx", 6: "short_body", 11: "http_5xx"}
-    dataset = made_with(site, tmp_path / "a", reasons, images=images)
+    dataset = build_with(site, tmp_path / "a", reasons, images=images)
     never = dataset_of(tmp_path / "b", ROWS, site.resolve, images=images)
     assert ShardTask(dataset, 0, retry=FAILED).run().recovered == 3
     ShardTask(never, 0).run()
     assert published(dataset) == published(never)
     with Image.open(io.BytesIO(shard_contact_sheet(Store.of(dataset), "image_shards/00000.tar", tiles=12))) as sheet:
-        assert sheet.width == 12 * sheet.height, "a square for each picture"
+        assert sheet.width == 12 * sheet.height, "a square for each image"
 
 
-def test_only_the_rows_asked_for_are_fetched_and_counted(broken, site):
+def test_only_the_requested_rows_are_fetched_and_counted(broken, site):
     outcome = ShardTask(broken, 0, retry=FAILED).run()
     assert sorted(site.seen) == ["/1.jpg", "/10.jpg", "/4.jpg"]
     assert (outcome.retried, outcome.recovered, outcome.skipped) == (3, 3, False)
@@ -106,7 +106,7 @@ def test_only_the_rows_asked_for_are_fetched_and_counted(broken, site):
     assert site.seen == ["/5.jpg"]
 
 
-def test_the_manifest_keeps_its_identity_and_tells_the_history(broken, site):
+def test_the_manifest_keeps_its_digests_and_has_the_retry_history(broken, site):
     before = manifest_of(broken)
     ShardTask(broken, 0, retry=("short_body",)).run()
     site.pages["/1.jpg"] = BAD["http_404"]
@@ -127,7 +127,7 @@ def test_the_manifest_keeps_its_identity_and_tells_the_history(broken, site):
     assert disagreement(Store.of(broken), after, hashes=True) is None
 
 
-def test_a_retry_that_changes_nothing_leaves_the_files_and_is_remembered(broken, site):
+def test_a_retry_without_success_keeps_the_files_and_is_recorded(broken, site):
     site.pages |= {"/1.jpg": BAD["http_5xx"], "/10.jpg": BAD["http_5xx"]}
     folder = Store.of(broken).local_root / IMAGE_SHARDS
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -138,7 +138,7 @@ def test_a_retry_that_changes_nothing_leaves_the_files_and_is_remembered(broken,
     assert disagreement(Store.of(broken), manifest_of(broken), hashes=True) is None
 
 
-def test_what_was_made_from_the_shard_is_stale_then(broken):
+def test_downstream_partitions_are_stale_after_a_retry(broken):
     freshness = DatasetStatus(broken)
     with open_transaction(Store.of(broken), CLIP_EMBEDDINGS, "0") as transaction:
         transaction.stage(ClipEmbeddings.path(broken.layout, 0, "img_emb")).write_bytes(b"vectors")
@@ -150,17 +150,17 @@ def test_what_was_made_from_the_shard_is_stale_then(broken):
     assert DatasetStatus(broken).state(IMAGE_SHARDS, 0).state == "complete"
 
 
-def test_two_retries_at_once_end_in_one_shard_with_the_pictures_of_both(broken, site, monkeypatch):
+def test_two_concurrent_retries_give_one_shard_with_the_images_of_both(broken, site, monkeypatch):
     fetch, nested = shard_retry.fetch_rows, []
 
-    def fetch_while_another_run_publishes(*arguments):
+    def fetch_while_another_run_commits(*arguments):
         fetched = fetch(*arguments)
         if not nested:
             nested.append(True)
             ShardTask(broken, 0, retry=("short_body", "http_404")).run()
         return fetched
 
-    monkeypatch.setattr(shard_retry, "fetch_rows", fetch_while_another_run_publishes)
+    monkeypatch.setattr(shard_retry, "fetch_rows", fetch_while_another_run_commits)
     ShardTask(broken, 0, retry=("http_5xx", "short_body")).run()
     assert manifest_of(broken).counts.reasons == {"opted_out": 1}
     assert [one["recovered"] for one in manifest_of(broken).details["retries"]] == [2, 2]
@@ -169,15 +169,15 @@ def test_two_retries_at_once_end_in_one_shard_with_the_pictures_of_both(broken, 
 
 
 def test_a_resolver_that_is_down_changes_nothing(site, tmp_path):
-    dataset = made_with(site, tmp_path, dict.fromkeys(range(6), "http_5xx"))
+    dataset = build_with(site, tmp_path, dict.fromkeys(range(6), "http_5xx"))
     files, manifest = published(dataset), manifest_of(dataset)
-    deaf = replace(dataset, resolve={})
-    with pytest.raises(LocalFailureError, match=r"stays as it was.*none of 1 URLs that worked .*check the resolver"):
-        ShardTask(deaf, 0, retry=FAILED).run()
+    without_dns = replace(dataset, resolve={})
+    with pytest.raises(LocalFailureError, match=r"shard is unchanged.*none of 1 URLs that worked .*check the resolver"):
+        ShardTask(without_dns, 0, retry=FAILED).run()
     assert (published(dataset), manifest_of(dataset)) == (files, manifest)
 
 
-def test_a_merge_that_would_lose_a_picture_is_not_published(broken, monkeypatch):
+def test_a_merge_that_would_lose_an_image_is_not_committed(broken, monkeypatch):
     files, manifest = published(broken), manifest_of(broken)
     copy, count = shard_merge._copy, []
 
@@ -191,7 +191,7 @@ def test_a_merge_that_would_lose_a_picture_is_not_published(broken, monkeypatch)
     assert (published(broken), manifest_of(broken)) == (files, manifest)
 
 
-def test_a_row_of_the_parquet_that_changes_is_not_published(broken, monkeypatch):
+def test_a_merge_that_would_change_a_row_is_not_committed(broken, monkeypatch):
     files, merge = published(broken), shard_merge._check_kept
 
     def check_another(base, base_tar, spans, merged, tar):
@@ -203,7 +203,7 @@ def test_a_row_of_the_parquet_that_changes_is_not_published(broken, monkeypatch)
     assert published(broken) == files
 
 
-def test_stale_damaged_and_altered_shards_are_not_added_to(broken):
+def test_stale_damaged_and_altered_shards_are_not_retried(broken):
     root = Store.of(broken).local_root
     with pytest.raises(ShardError, match=r"stale or damaged.*without retry"):
         ShardTask(replace(broken, images=replace(IMAGES, image_size=64)), 0, retry=FAILED).run()
@@ -221,16 +221,16 @@ def test_stale_damaged_and_altered_shards_are_not_added_to(broken):
         ShardTask(broken, 0, retry=FAILED).run()
 
 
-def test_a_shard_that_is_not_there_is_made_whole(site, tmp_path):
+def test_a_missing_shard_is_built_completely(site, tmp_path):
     dataset = dataset_of(tmp_path, ROWS, site.resolve)
     assert ShardTask(dataset, 0, retry=FAILED).run().successes == 12
 
 
-def test_a_run_says_what_it_retries(broken, site, monkeypatch):
-    said = []
-    build_image_shards(replace(broken, images=replace(IMAGES, processes=1)), [0], said.append, retry=FAILED)
-    assert said[0] == "retrying 3 of 12 rows, in 1 of 1 shards"
-    assert "3 of 3 retried rows have a picture now" in said[-1]
+def test_a_run_logs_what_it_retries(broken, site, monkeypatch):
+    logged = []
+    build_image_shards(replace(broken, images=replace(IMAGES, processes=1)), [0], logged.append, retry=FAILED)
+    assert logged[0] == "retrying 3 of 12 rows, in 1 of 1 shards"
+    assert "3 of 3 retried rows have an image now" in logged[-1]
 
 
 KILLED_AT_EACH_STEP = """
@@ -265,7 +265,7 @@ for line in sys.stdin:
 """
 
 
-def test_a_retry_killed_at_any_step_never_loses_a_picture(broken, site, tmp_path):
+def test_a_retry_killed_at_any_step_never_loses_an_image(broken, site, tmp_path):
     task = ShardTask(broken, 0, retry=("http_5xx", "short_body"))
     (tmp_path / "task").write_bytes(pickle.dumps(task))
     store = Store.of(broken)

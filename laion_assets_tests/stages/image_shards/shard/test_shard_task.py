@@ -1,4 +1,4 @@
-"""A shard from rows to published files: complete, conserved, repeatable, safe to run again."""
+"""A shard from its rows to committed files: every row is counted, and the same input gives the same bytes."""
 
 import errno
 import io
@@ -28,7 +28,7 @@ from laion_assets_tests.stages.image_shards.site import answer, raw, running
 
 
 def late(talk):
-    """The answer after a random pause, so that rows complete in another order each time."""
+    """Return the response after a random pause, so that rows complete in a different order each time."""
 
     def talk_later(sock):
         time.sleep(random.random() / 20)
@@ -85,7 +85,7 @@ def table_of(dataset, shard=0):
     return pq.read_table(Store.of(dataset).local_root / ImageShards.path(dataset.layout, shard, ".parquet"))
 
 
-def test_every_row_is_accounted_for_with_its_reason(made):
+def test_every_row_has_its_reason(made):
     dataset, outcome = made
     assert (outcome.rows, outcome.successes, outcome.reasons) == (len(ROWS), 21, REASONS)
     rows = table_of(dataset).to_pylist()
@@ -98,7 +98,7 @@ def test_every_row_is_accounted_for_with_its_reason(made):
     assert by_url["photo.jpg"]["reason"] == "invalid_url"
 
 
-def test_schema_columns_and_members_are_the_contract(made):
+def test_schema_and_tar_members_are_as_documented(made):
     dataset, _ = made
     assert table_of(dataset).schema.remove_metadata() == shard_schema(dataset.images)
     with tarfile.open(Store.of(dataset).local_root / "image_shards/00000.tar") as tar:
@@ -116,7 +116,7 @@ def test_schema_columns_and_members_are_the_contract(made):
     assert empty_caption == b""
 
 
-def test_personal_exif_is_left_out(made, site, tmp_path):
+def test_personal_exif_is_removed(made, site, tmp_path):
     dataset, _ = made
     assert json.loads(table_of(dataset).column("exif")[20].as_py()) == {"Image Orientation": "Horizontal (normal)"}
     asked = dataset_of(tmp_path, ROWS[20:21], site.resolve, images=replace(IMAGES, keep_personal_exif=True))
@@ -124,14 +124,14 @@ def test_personal_exif_is_left_out(made, site, tmp_path):
     assert "Secret Camera" in table_of(asked).column("exif")[0].as_py()
 
 
-def test_same_answers_give_the_same_bytes(made, site, tmp_path):
+def test_the_same_responses_give_the_same_bytes(made, site, tmp_path):
     dataset, outcome = made
     again = dataset_of(tmp_path, ROWS, site.resolve, images=replace(IMAGES, threads=3))
     assert ShardTask(again, 0).run().manifest.content == outcome.manifest.content
     assert published(again) == published(dataset)
 
 
-def test_a_complete_shard_is_skipped_and_a_damaged_or_changed_one_is_made_again(site, tmp_path):
+def test_a_complete_shard_is_skipped_and_a_damaged_or_stale_one_is_rebuilt(site, tmp_path):
     dataset = dataset_of(tmp_path, ROWS[:8], site.resolve, shards=2)
     assert [ShardTask(dataset, shard).run().skipped for shard in (0, 1, 0, 1)] == [False, False, True, True]
     files = published(dataset)
@@ -149,7 +149,7 @@ def test_a_complete_shard_is_skipped_and_a_damaged_or_changed_one_is_made_again(
     assert DatasetStatus(smaller).state("image_shards", 0).state == "complete"
 
 
-def test_stats_are_img2datasets_with_reasons(made):
+def test_stats_are_those_of_img2dataset_with_reasons(made):
     dataset, outcome = made
     stats = json.loads((Store.of(dataset).local_root / "image_shards/00000_stats.json").read_text())
     assert (stats["count"], stats["successes"]) == (len(ROWS), 21)
@@ -161,7 +161,7 @@ def test_stats_are_img2datasets_with_reasons(made):
 
 
 @pytest.mark.parametrize("rows", [[], [("http://photos.test/gone.jpg", "x")], [("http://photos.test/html.jpg", "x")]])
-def test_a_shard_without_pictures_is_valid_and_empty(rows, site, tmp_path):
+def test_a_shard_without_images_is_valid_and_empty(rows, site, tmp_path):
     dataset = dataset_of(tmp_path, rows, site.resolve)
     outcome = ShardTask(dataset, 0).run()
     assert (outcome.rows, outcome.successes) == (len(rows), 0)
@@ -171,15 +171,15 @@ def test_a_shard_without_pictures_is_valid_and_empty(rows, site, tmp_path):
     assert ShardTask(dataset, 0).run().skipped
 
 
-def test_a_fault_of_the_decoders_code_costs_one_row(site, tmp_path, monkeypatch):
-    poisoned = len(jpeg(120 + 7 * 2, 200 - 5 * 2, 2))
+def test_an_error_in_the_decoder_fails_one_row(site, tmp_path, monkeypatch):
+    size = len(jpeg(120 + 7 * 2, 200 - 5 * 2, 2))
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if 'laion_assets.stages.image_shards.decoding.decoder_child' in sys.orig_argv:\n"
         "    import cv2\n"
         "    import simplejpeg\n"
         "    decode = simplejpeg.decode_jpeg\n"
-        f"    simplejpeg.decode_jpeg = lambda it, *a, **b: 1 // 0 if len(it) == {poisoned} else decode(it, *a, **b)\n"
+        f"    simplejpeg.decode_jpeg = lambda it, *a, **b: 1 // 0 if len(it) == {size} else decode(it, *a, **b)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     decoder_process._stop_running()
@@ -191,7 +191,7 @@ def test_a_fault_of_the_decoders_code_costs_one_row(site, tmp_path, monkeypatch)
     decoder_process._stop_running()
 
 
-def test_a_shard_that_fails_on_our_side_is_not_published(site, tmp_path):
+def test_a_shard_with_a_local_failure_is_not_committed(site, tmp_path):
     rows = ROWS[:3] + [(f"http://host-{n}.invalid/{n}.jpg", "x") for n in range(40)]
     dataset = dataset_of(tmp_path, rows, site.resolve)
     with pytest.raises(LocalFailureError, match=r"40 unrelated sites failed .*dns_failure 40.*check the resolver"):
@@ -227,7 +227,7 @@ def test_a_column_that_does_not_exist_is_named(site, tmp_path):
         ShardTask(dataset, 0).run()
 
 
-def test_a_row_too_few_is_not_published(site, tmp_path, monkeypatch):
+def test_a_shard_with_a_missing_row_is_not_committed(site, tmp_path, monkeypatch):
     from laion_assets.stages.image_shards.shard.writer import ShardWriter
 
     close = ShardWriter.close
@@ -238,12 +238,12 @@ def test_a_row_too_few_is_not_published(site, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ShardWriter, "close", close_one_row_short)
     dataset = dataset_of(tmp_path, ROWS[:4], site.resolve)
-    with pytest.raises(InvariantError, match="4 rows went in and the parquet made of them has 3"):
+    with pytest.raises(InvariantError, match="its parquet has 3 rows for 4 input rows"):
         ShardTask(dataset, 0).run()
     assert DatasetStatus(dataset).state("image_shards", 0).state == "missing"
 
 
-def test_a_full_disk_is_no_rows_fault(site, tmp_path, monkeypatch):
+def test_a_full_disk_fails_the_shard_and_not_its_rows(site, tmp_path, monkeypatch):
     from laion_assets.stages.image_shards.shard import writer as shard_writer
 
     def full(self, key, content):
@@ -257,7 +257,7 @@ def test_a_full_disk_is_no_rows_fault(site, tmp_path, monkeypatch):
 
 
 def rewritten(tar, change):
-    """The tar with its members changed: `change` gets [(info, content)] and gives the new list."""
+    """Return the tar with changed members: `change` maps the list of (info, content) to a new list."""
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         members = [(info, archive.extractfile(info).read()) for info in archive]
     buffer = io.BytesIO()
@@ -269,28 +269,28 @@ def rewritten(tar, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (lambda m: m, None),
         (lambda m: m[:-1], "no 000000020.txt"),
-        (lambda m: m[3:], "holds 000000001.jpg where the parquet wants 000000000.jpg"),
-        (lambda m: [*m, m[-1]], "holds 000000020.txt where the parquet wants the end"),
-        (lambda m: [*m[3:6], *m[:3], *m[6:]], "holds 000000001.jpg"),
-        (lambda m: [m[0], (m[1][0], m[4][1]), *m[2:]], "000000000.json does not fit its row"),
+        (lambda m: m[3:], "has 000000001.jpg, but by the parquet the next member is 000000000.jpg"),
+        (lambda m: [*m, m[-1]], "has 000000020.txt, but by the parquet the next member is none"),
+        (lambda m: [*m[3:6], *m[:3], *m[6:]], "has 000000001.jpg"),
+        (lambda m: [m[0], (m[1][0], m[4][1]), *m[2:]], "000000000.json does not match its row"),
     ],
 )
-def test_a_tar_that_does_not_fit_its_parquet_is_named(change, says, made):
+def test_the_first_mismatch_of_tar_and_parquet_is_reported(change, message, made):
     files = published(made[0])
     tar, parquet = io.BytesIO(rewritten(files["00000.tar"], change)), io.BytesIO(files["00000.parquet"])
-    if says is None:
+    if message is None:
         assert verify(tar, parquet).successes == 21
     else:
-        with pytest.raises(IntegrityError, match=says):
+        with pytest.raises(IntegrityError, match=message):
             verify(tar, parquet)
 
 
 @pytest.mark.parametrize("kept", [0, 100, 512, 20_000, -10_240, -9_000])
-def test_a_tar_cut_anywhere_is_refused(kept, made):
+def test_a_tar_truncated_anywhere_is_refused(kept, made):
     files = published(made[0])
     with pytest.raises(IntegrityError):
         verify(io.BytesIO(files["00000.tar"][:kept]), io.BytesIO(files["00000.parquet"]))

@@ -1,6 +1,6 @@
-"""Each operation on storage fails once, the first, the second, ... the n-th: nothing half made counts, and it resumes.
+"""Every storage operation fails once: no partial shard is ever complete, and the next run builds it.
 
-FAULTS 39, for a shard's publication, and for that of a retry, on a disk and on an object store.
+Tested for the commit of a shard and of a retry, on a disk and on an object store.
 """
 
 import errno
@@ -22,7 +22,7 @@ from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.shards import dataset_of, published
 from laion_assets_tests.stages.image_shards.site import answer, running
 
-ROWS = [(f"http://photos.test/{n}.jpg", f"picture {n}") for n in range(4)]
+ROWS = [(f"http://photos.test/{n}.jpg", f"image {n}") for n in range(4)]
 PAGES = {f"/{n}.jpg": answer(jpeg(90 + n, 80, n)) for n in range(4)}
 OPERATIONS = (
     "read_bytes", "open", "size", "names", "write_bytes", "create", "move_in", "move_all_in", "move", "move_all",
@@ -38,7 +38,7 @@ def site():
 
 
 def failing_at(step, monkeypatch):
-    """Let the step-th operation on a store fail as a full disk does; gives the list of operations done."""
+    """Let the step-th operation on a store fail with a full disk. Return the list of operations, which grows."""
     done = []
 
     def failing(name, operation):
@@ -56,23 +56,23 @@ def failing_at(step, monkeypatch):
 
 
 def state_of(dataset):
-    """What a reader sees: the shard's files where its manifest promises them, checked by sha256; None without one."""
+    """Return the committed number of images, after comparing all files with the manifest; None without a manifest."""
     manifest = read_manifest(Store.of(dataset), IMAGE_SHARDS, "00000")
     if manifest is None:
         return None
-    assert disagreement(Store.of(dataset), manifest, hashes=True) is None, "the manifest promises other files"
+    assert disagreement(Store.of(dataset), manifest, hashes=True) is None, "the files differ from the manifest"
     return manifest.counts.rows_out
 
 
 def objects(dataset, folder="image_shards"):
-    """The content of the dataset's objects below a folder of its store by their name, stats left out."""
+    """Return the content of the objects in a folder of the dataset's store, by name, without stats."""
     store = Store.of(dataset)
     names = [name for name in store.names(folder) if not name.endswith("_stats.json")]
     return {name: store.read_bytes(f"{folder}/{name}") for name in names}
 
 
 @pytest.mark.parametrize("kind", ["first", "retry"])
-def test_on_an_object_store(kind, site, tmp_path, object_store, monkeypatch):
+def test_a_failed_operation_on_an_object_store_leaves_no_partial_shard(kind, site, tmp_path, object_store, monkeypatch):
     retry = FAILED if kind == "retry" else ()
     root = f"{object_store}/faults-{kind}"
     start = dataset_of(f"{root}/start", ROWS, site.resolve)
@@ -94,7 +94,7 @@ def test_on_an_object_store(kind, site, tmp_path, object_store, monkeypatch):
                 ShardTask(dataset, 0, retry=retry).run()
             except OSError:
                 failures += 1
-        assert state_of(dataset) in {before, 4, None}, "something half made counts"
+        assert state_of(dataset) in {before, 4, None}, "a partial shard is committed"
         ShardTask(dataset, 0, retry=retry).run()
         assert objects(dataset) == published(whole), f"after operation {step} ({done[min(step, len(done)) - 1]}) failed"
         assert DatasetStatus(dataset).state(IMAGE_SHARDS, 0).state == "complete"
@@ -106,7 +106,7 @@ def test_on_an_object_store(kind, site, tmp_path, object_store, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["first", "retry"])
-def test_on_a_disk(kind, site, tmp_path, monkeypatch):
+def test_a_failed_operation_on_a_disk_leaves_no_partial_shard(kind, site, tmp_path, monkeypatch):
     retry = FAILED if kind == "retry" else ()
     start = dataset_of(tmp_path / "start", ROWS, site.resolve)
     if retry:
@@ -126,7 +126,7 @@ def test_on_a_disk(kind, site, tmp_path, monkeypatch):
             except OSError:
                 failures += 1
         seen = state_of(dataset)
-        assert seen in {before, 4, None}, "something half made counts"
+        assert seen in {before, 4, None}, "a partial shard is committed"
         ShardTask(dataset, 0, retry=retry).run()
         assert published(dataset) == published(whole), f"after operation {step} ({done[step - 1]}) failed"
         assert DatasetStatus(dataset).state(IMAGE_SHARDS, 0).state == "complete"
@@ -138,8 +138,8 @@ def test_on_a_disk(kind, site, tmp_path, monkeypatch):
     assert failures > 10
 
 
-def test_a_disk_that_takes_no_more_bytes_leaves_no_marker_and_the_next_run_resumes(site, tmp_path):
-    """A real refusal by the kernel: no file of this process may grow beyond a part of the shard."""
+def test_a_full_disk_leaves_no_manifest_and_the_next_run_builds_the_shard(site, tmp_path):
+    """The kernel refuses writes: files of this process are limited to a part of the shard."""
     dataset, whole = (dataset_of(tmp_path / name, ROWS, site.resolve) for name in ("work", "whole"))
     ShardTask(whole, 0).run()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

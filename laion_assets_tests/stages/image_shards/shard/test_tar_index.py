@@ -1,4 +1,4 @@
-"""The tar index against `tarfile`, and against a reader written from the description of the format alone."""
+"""The tar index compared with `tarfile`, and with a reader written only from the description of the format."""
 
 import io
 import tarfile
@@ -17,7 +17,7 @@ from laion_assets_tests.stages.image_shards.site import answer, running
 
 
 def described_samples(text, tar):
-    """The contents by name of each sample, as the description says: an independent reader."""
+    """Read the contents of each sample by name, following the description of the format."""
     lines = text.split("\n")
     assert lines.pop() == ""
     version, count = lines.pop(0).split(" ")
@@ -36,7 +36,7 @@ def described_samples(text, tar):
 
 
 def tarfile_samples(tar):
-    """The same by `tarfile`: members in a row whose names are equal up to the first dot are a sample."""
+    """Read the same with `tarfile`: consecutive members with the same name before the first dot are a sample."""
     samples = []
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         for info in archive:
@@ -47,7 +47,7 @@ def tarfile_samples(tar):
 
 
 def shard(tmp_path, bodies, **settings):
-    """The tar of a shard of these bodies; those that are no image are failures."""
+    """Build a shard of these bodies and return its tar. Bodies that are not images are failures."""
     rows = [(f"http://photos.test/{number}.jpg", f"image {number} é") for number in range(len(bodies))]
     with running({f"/{number}.jpg": answer(body) for number, body in enumerate(bodies)}) as site:
         dataset = dataset_of(tmp_path, rows, site.resolve, images=replace(IMAGES, **settings))
@@ -79,7 +79,7 @@ def test_a_shard_without_an_image_has_an_empty_index(tmp_path):
     assert read_index("v1.2 0\n") == []
 
 
-def test_an_index_line_by_line():
+def test_an_index_has_one_line_per_sample():
     tar = io.BytesIO()
     for name, content in (("1.jpg", b"a" * 600), ("1.json", b"{}"), ("2.seg.png", b""), ("2.txt", b"b")):
         write_member(tar, name, content)
@@ -107,7 +107,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG, ids=lambda text: repr(text)[:40])
-def test_what_is_not_an_index_is_refused(text):
+def test_an_invalid_index_is_refused(text):
     with pytest.raises(IntegrityError, match=WRONG[text]):
         read_index(text)
 
@@ -121,7 +121,7 @@ def test_an_index_of_another_tar_is_refused(member):
     tar = io.BytesIO()
     write_member(tar, "1.jpg", b"a" * 600)
     tar.write(END_OF_ARCHIVE)
-    with pytest.raises(IntegrityError, match="its index is of another tar"):
+    with pytest.raises(IntegrityError, match="the index belongs to another tar"):
         read_member(tar, member)
 
 
@@ -153,13 +153,13 @@ NOT_SAMPLES = {
 
 
 @pytest.mark.parametrize("name", NOT_SAMPLES)
-def test_a_tar_that_is_not_of_whole_samples_is_refused(name):
+def test_a_tar_without_complete_samples_is_refused(name):
     tar, offset = NOT_SAMPLES[name]
     with pytest.raises(IntegrityError, match=f"no member of a sample at offset {offset}:"):
         index_of(io.BytesIO(tar))
 
 
-def test_a_shard_that_was_committed_without_an_index_is_complete_and_gets_one_by_a_retry(tmp_path):
+def test_a_shard_without_an_index_is_complete_and_gets_one_in_a_retry(tmp_path):
     bodies = {"/0.jpg": answer(jpeg()), "/1.jpg": answer(b"", "503 Service Unavailable")}
     rows = [(f"http://photos.test{path}", path) for path in bodies]
     with running(bodies) as site:

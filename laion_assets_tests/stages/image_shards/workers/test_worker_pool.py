@@ -1,4 +1,4 @@
-"""The pool: workers are reused, a bad shard costs itself only, and no process outlives its parent."""
+"""The pool: workers are reused, a failed shard does not fail others, and workers end with their parent."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ from laion_assets_tests.stages.image_shards.site import answer, running
 
 @dataclass(frozen=True)
 class Stub:
-    """A task that does what its `act` says; its outcome's settings carry the worker's process id."""
+    """A task that performs its `act`. The settings of its outcome hold the worker's process id."""
 
     shard: int
     act: str = "work"
@@ -36,7 +36,7 @@ class Stub:
 
     def run(self):
         if self.act == "raise":
-            raise ShardError(f"shard {self.key} cannot be made")
+            raise ShardError(f"shard {self.key} cannot be built")
         if self.act == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.act == "exit":
@@ -48,16 +48,16 @@ class Stub:
 
 
 def children():
-    """Living worker processes; one that was just killed is a zombie, whose command line psutil cannot read."""
+    """Return the running worker processes. psutil cannot read the command line of a zombie."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if "worker_child" in " ".join(process.cmdline()):
+            if "image_shards.workers.child" in " ".join(process.cmdline()):
                 found.append(process)
     return found
 
 
-def test_workers_are_reused_and_tasks_taken_as_they_are_needed():
+def test_workers_are_reused_and_tasks_are_taken_on_demand():
     taken, done = [], []
 
     def tasks():
@@ -75,7 +75,7 @@ def test_workers_are_reused_and_tasks_taken_as_they_are_needed():
     assert children() == []
 
 
-def test_a_failing_or_crashing_shard_costs_itself_only():
+def test_a_failing_or_crashing_shard_does_not_fail_others():
     acts = {1: "raise", 3: "crash", 5: "exit"}
     done = []
     failures = run_shards([Stub(shard, acts.get(shard, "work")) for shard in range(8)], 2, done.append)
@@ -83,14 +83,14 @@ def test_a_failing_or_crashing_shard_costs_itself_only():
     assert [(failure.shard, failure.kind) for failure in failures] == [
         (1, "ShardError"), (3, "WorkerDied"), (5, "WorkerDied")
     ]  # fmt: skip
-    assert failures[0].message == "shard 00001 cannot be made"
+    assert failures[0].message == "shard 00001 cannot be built"
     assert "SIGSEGV" in failures[1].message
     assert "exit status 3" in failures[2].message
     assert children() == []
 
 
 class Interrupt(BaseException):
-    """As Dagster's DagsterExecutionInterruptedError."""
+    """An exception like Dagster's DagsterExecutionInterruptedError."""
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Interrupt, ValueError])
@@ -118,7 +118,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_workers_die_with_their_parent(signal_number, tmp_path):
+def test_workers_end_with_their_parent(signal_number, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
@@ -144,11 +144,11 @@ def tasks():
     print("up", flush=True)
 if __name__ == "__main__":
     run_shards(tasks(), 2)
-time.sleep(60)  # what a worker that imported this module would be at
+time.sleep(60)  # a worker that imported this module would wait here
 """
 
 
-def test_workers_that_are_still_starting_die_with_their_parent(tmp_path):
+def test_starting_workers_end_with_their_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(STARTING)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
@@ -162,9 +162,9 @@ def test_workers_that_are_still_starting_die_with_their_parent(tmp_path):
     assert not alive
 
 
-def test_shards_are_made_in_workers_and_a_killed_run_ends_in_the_same_files(tmp_path):
+def test_a_killed_run_continues_to_the_same_files(tmp_path):
     pages = {f"/{n}.jpg": answer(jpeg(200 + n, 150, n)) for n in range(24)}
-    rows = [(f"http://photos.test/{n}.jpg", f"picture {n}") for n in range(24)]
+    rows = [(f"http://photos.test/{n}.jpg", f"image {n}") for n in range(24)]
     with running(pages) as site:
         whole = dataset_of(tmp_path / "whole", rows, site.resolve, shards=4)
         outcomes = []

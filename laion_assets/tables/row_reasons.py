@@ -1,13 +1,13 @@
-"""Why records are quarantined or filtered, or fields emptied: every reason that the metadata half counts."""
+"""The counted reasons for which records are quarantined or filtered, and fields changed."""
 
 from enum import IntFlag, StrEnum
 
 DUPLICATE = "duplicate"
-"""The reason of a sound row whose uid another row has: it is counted, and not among the rejects."""
+"""The reason of a row that was dropped for another one with the same uid. It is counted, but not a reject."""
 
 
 class Reason(StrEnum):
-    """Why a record is quarantined; the words stand in manifests and in the rejects file."""
+    """Why a record is quarantined. The values are stored in manifests and in the rejects file."""
 
     WRONG_TOKEN_COUNT = "wrong_token_count"  # noqa: S105 - tokens of a CSV line
     UNCLOSED_QUOTE = "unclosed_quote"
@@ -29,12 +29,12 @@ class Reason(StrEnum):
 
 
 def file_without(column: str) -> str:
-    """The reason of the rows of a file that lacks a required column, whatever its name."""
+    """Return the reason for the rows of a file without a required column."""
     return f"file_without_{column.lower()}"
 
 
 class Filtered(StrEnum):
-    """Which of a dataset's filters (`dedup.where`) a sound row failed, the first in this order; counted each."""
+    """The first of a dataset's filters (`dedup.where`), in this order, that a row fails."""
 
     WIDTH = "filtered_width"
     HEIGHT = "filtered_height"
@@ -48,7 +48,7 @@ class Filtered(StrEnum):
 
 
 class Note(IntFlag):
-    """What was changed in a sound row's fields; counted over all rows that pass the filters, duplicates included."""
+    """Changes of a row's fields, counted over all rows that pass the filters, duplicates included."""
 
     SAMPLE_ID_MISSING = 1
     SAMPLE_ID_INVALID = 2
@@ -69,7 +69,7 @@ class Note(IntFlag):
 
 
 class FileState(StrEnum):
-    """What became of a CSV file, beside the `FILE_...` reasons and the broken gzips."""
+    """The state of an input file, besides the `FILE_...` reasons and broken gzip streams."""
 
     READ = "read"
     EMPTY = "empty"

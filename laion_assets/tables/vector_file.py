@@ -1,8 +1,8 @@
-"""npy files of vectors: appended to while they are made, memory-mapped and mistrusted when they are read.
+"""npy files of vectors: written by appending rows, read by memory-mapping after their header is checked.
 
-The format is numpy's version 1.0 (NEP 1): a header of fixed length that numpy pads so that the first axis can grow in
-place, then (n, d) float16 in C order. embedding-reader, under autofaiss, reads files of another dtype or width as
-garbage and says nothing, so `open_vectors` is the only way in.
+The format is numpy's version 1.0 (NEP 1): a header of fixed length, padded by numpy so that the first axis can grow in
+place, then (n, d) float16 in C order. embedding-reader, which autofaiss uses, reads files of another dtype or width as
+garbage without an error, so every file is opened with `open_vectors` first.
 """
 
 import os
@@ -21,9 +21,9 @@ _MAGIC = b"\x93NUMPY"
 
 
 class VectorWriter:
-    """Appends rows to a new npy file; the row count is put into its header when it is closed.
+    """Appends rows to a new npy file and writes the row count into its header when it is closed.
 
-    Left by an exception, the file keeps a header of 0 rows and data behind it, which `open_vectors` refuses.
+    After an exception, the header says 0 rows although data follows; `open_vectors` refuses such a file.
     """
 
     def __init__(self, path: Path, width: int) -> None:
@@ -38,12 +38,12 @@ class VectorWriter:
         import numpy as np
 
         if vectors.ndim != 2 or vectors.shape[1] != self.width:
-            raise EmbeddingError(f"{self.path} takes vectors {self.width} wide, and was given {vectors.shape}.")
+            raise EmbeddingError(f"{self.path}: expected vectors of width {self.width}, got shape {vectors.shape}.")
         self._file.write(np.ascontiguousarray(vectors, dtype=DTYPE).tobytes())
         self.rows += len(vectors)
 
     def close(self) -> None:
-        """Put the row count into the header and make the file durable."""
+        """Write the row count into the header and flush the file to disk."""
         self._file.seek(0)
         self._write_header()
         self._file.flush()
@@ -67,9 +67,9 @@ class VectorWriter:
 
 
 def read_shape(file: IO[bytes], name: str, width: int | None = None) -> tuple[int, int]:
-    """(rows, width) from the header of an open npy file; the position is behind the header afterwards.
+    """Read (rows, width) from the header of an open npy file; the position is after the header then.
 
-    Raises EmbeddingError naming `name` for anything but (n, `width`) float16 in C order (any width if None).
+    Raises EmbeddingError naming `name` unless the file is (n, `width`) float16 in C order (any width if None).
     """
     import numpy as np
 
@@ -78,25 +78,25 @@ def read_shape(file: IO[bytes], name: str, width: int | None = None) -> tuple[in
             raise ValueError("not an npy file of version 1.0")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     except (ValueError, EOFError, SyntaxError) as error:
-        raise EmbeddingError(f"{name} is no file of vectors ({error}): {_FIX}") from error
+        raise EmbeddingError(f"{name} is not a file of vectors ({error}). {_FIX}") from error
     if dtype.hasobject:
-        raise EmbeddingError(f"{name} holds pickled objects, which are never loaded: {_FIX}")
+        raise EmbeddingError(f"{name} contains pickled objects, which are never loaded. {_FIX}")
     if dtype != np.dtype(DTYPE):
-        raise EmbeddingError(f"{name} holds {dtype} and float16 is wanted: {_FIX}")
+        raise EmbeddingError(f"{name} has dtype {dtype}, expected float16. {_FIX}")
     if fortran and min(shape, default=0) > 1:
-        raise EmbeddingError(f"{name} is in Fortran order and C order is wanted: {_FIX}")
+        raise EmbeddingError(f"{name} is in Fortran order, expected C order. {_FIX}")
     if len(shape) != 2 or shape[1] < 1:
-        raise EmbeddingError(f"{name} has the shape {shape} and (rows, width) is wanted: {_FIX}")
+        raise EmbeddingError(f"{name} has shape {shape}, expected (rows, width). {_FIX}")
     if width is not None and shape[1] != width:
-        raise EmbeddingError(f"{name} has vectors {shape[1]} wide and its neighbours {width}: {_FIX}")
+        raise EmbeddingError(f"{name} has vectors of width {shape[1]}, the other embedding files {width}. {_FIX}")
     return int(shape[0]), int(shape[1])
 
 
 def open_vectors(path: Path, width: int | None = None, name: str = "") -> "np.ndarray":
-    """The vectors of a file, (n, width) float16, memory-mapped read-only (an empty array for 0 rows).
+    """Open the vectors of a file: (n, width) float16, memory-mapped read-only (an empty array for 0 rows).
 
-    Raises EmbeddingError naming the file (`name` where it is to be called otherwise) for another dtype, width or
-    order, pickled objects, or a length that its header does not give.
+    Raises EmbeddingError naming the file (as `name` if given) for another dtype, width or order, for pickled objects,
+    or for a size that differs from its header.
     """
     import numpy as np
 
@@ -106,13 +106,13 @@ def open_vectors(path: Path, width: int | None = None, name: str = "") -> "np.nd
             rows, found = read_shape(file, name, width)
             offset = file.tell()
     except FileNotFoundError as error:
-        raise EmbeddingError(f"{name} is missing: {_FIX}") from error
+        raise EmbeddingError(f"{name} is missing. {_FIX}") from error
     size, expected = path.stat().st_size, offset + rows * found * np.dtype(DTYPE).itemsize
     if size != expected:
-        raise EmbeddingError(f"{name} has {size} bytes and its header, {rows} x {found}, says {expected}: {_FIX}")
+        raise EmbeddingError(f"{name} has {size:,} bytes, expected {expected:,} for {rows:,} x {found} float16. {_FIX}")
     if rows == 0:
         return np.zeros((0, found), dtype=DTYPE)
     return np.memmap(path, dtype=DTYPE, mode="r", offset=offset, shape=(rows, found))
 
 
-_FIX = "materialize its partition of clip_embeddings again."
+_FIX = "Materialize its partition of clip_embeddings again."

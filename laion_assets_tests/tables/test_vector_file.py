@@ -7,7 +7,7 @@ import pytest
 from embedding_reader import EmbeddingReader
 
 from laion_assets.errors import EmbeddingError
-from laion_assets.stages.clip_embeddings.embedding_file import VectorWriter, open_vectors
+from laion_assets.tables.vector_file import VectorWriter, open_vectors
 
 
 def vectors(rows: int, width: int = 6) -> np.ndarray:
