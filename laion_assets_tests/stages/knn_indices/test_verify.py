@@ -50,7 +50,7 @@ BROKEN = {
     "a dropped vector": (lambda v: v[:-1], "image.index has 69 vectors, but the img_emb files have 70"),
     "a duplicated vector": (lambda v: np.concatenate([v, v[:1]]), "image.index has 71 vectors"),
     "ids off by one": (lambda v: np.roll(v, 1, axis=0), "image.index: 70 of 70 sampled vectors are not found"),
-    "two ids exchanged": (lambda v: v[[1, 0, *range(2, 70)]], "image.index: 2 of 70 .* first: 0"),
+    "two ids exchanged": (lambda v: v[[1, 0, *range(2, 70)]], "image.index: 2 of 70 .*first: 0"),
 }
 
 
