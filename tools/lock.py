@@ -3,8 +3,8 @@
     python tools/lock.py requirements.lock requirements-cpu.lock requirements-cuda.lock --wheel torch-2.13.0+cpu-....whl
 
 A lock file pins one version per line (`name==version`, from `pip freeze --exclude-editable`). The files of that version
-are looked up in the index of pip's configuration. All wheels and sources that Python 3.11 or 3.12 can install are listed, for
-any platform. `--wheel` adds a wheel that no index has, such as torch for CPUs.
+are looked up in the index of pip's configuration. All wheels and sources that Python 3.11 or 3.12 can install are
+listed, for any platform. `--wheel` adds a wheel that no index has, such as torch for CPUs.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
                 files = [*index.files(pin[1]), *local]
                 hashes = sorted({digest for file, digest in files if is_of(file, pin[1], pin[2])})
                 if not hashes:
-                    raise SystemExit(f"{lock}: the index lists no file of {pin[0]} for Python 3.{MINORS[0]} or 3.{MINORS[-1]}.")
+                    raise SystemExit(f"{lock}: the index lists no file of {pin[0]} for these versions of Python.")
                 lines.append(" \\\n".join([pin[0].rstrip(), *(f"    --hash=sha256:{digest}" for digest in hashes)]))
             elif not line.strip().startswith("--hash"):
                 lines.append(line)
