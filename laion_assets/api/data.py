@@ -77,10 +77,10 @@ def read_embeddings(dataset: Dataset | str, file: int) -> Embeddings:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from laion_assets.stages.clip_embeddings.embedding_file import open_vectors
     from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
     from laion_assets.store.manifest import disagreement
     from laion_assets.store.stored_parquet import open_parquet
+    from laion_assets.tables.vector_file import open_vectors
 
     dataset = load_dataset(dataset)
     numbers = dataset.layout.embedding_numbers
