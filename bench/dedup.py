@@ -185,7 +185,7 @@ def _recount(dataset: Any, known: dict[str, int]) -> None:
     """Count the rows of the committed files and compare with the known counts. Raises SystemExit if they differ."""
     import pyarrow.parquet as pq
 
-    from laion_assets.stages.handles import DedupParquet
+    from laion_assets.stages.dedup_parquet.handle import DedupParquet
     from laion_assets.store.store import Store
 
     handle, store = DedupParquet.of(dataset), Store.of(dataset)

@@ -13,7 +13,7 @@ import numpy as np
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.layout import Layout
-from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store

@@ -136,10 +136,11 @@ def _cosines(dataset: Any, store: Any, asked: argparse.Namespace) -> dict[str, f
     """Compare our vectors with those of Pillow's transform in fp32, and with their neighbours."""
     import torch
 
+    from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
     from laion_assets.stages.clip_embeddings.models.loading import load_model
     from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
     from laion_assets.stages.clip_embeddings.shard_reader import read_shard
-    from laion_assets.stages.handles import ClipEmbeddings, ImageShards
+    from laion_assets.stages.image_shards.handle import ImageShards
     from laion_assets.tables.vector_file import open_vectors
 
     reference = load_model(asked.model, asked.device, "fp32")

@@ -36,7 +36,7 @@ def main() -> None:
     from laion_assets.orchestration.declaration import asset_key
     from laion_assets.orchestration.partitions import partitions_def
     from laion_assets.orchestration.reporting import Reporting, reported_output
-    from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
+    from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
     from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 
     dataset = configured(DATASETS[sys.argv[1]])

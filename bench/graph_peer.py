@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page
 
 ROWS = ("raw_csv", "dedup_parquet", "dedup_rejects", "manifests/raw_csv", "manifests/dedup_parquet")

@@ -13,7 +13,7 @@ from photographs import Photo
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.identity import rows_digest, uid_of
 from laion_assets.dataset.layout import Layout
-from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import Counts

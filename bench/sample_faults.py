@@ -35,7 +35,7 @@ from laion_assets.errors import LocalFailureError
 from laion_assets.sample.crawl import crawl_rows
 from laion_assets.sample.pages import HOSTS, host_name
 from laion_assets.sample.running import running_site
-from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.build import build_image_shards
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import Counts, sha256_of

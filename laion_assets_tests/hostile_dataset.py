@@ -9,16 +9,11 @@ import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
-from laion_assets.stages.handles import (
-    CLIP_EMBEDDINGS,
-    DATASET_STATISTICS,
-    IMAGE_STATISTICS,
-    PUBLISHED_PARQUET,
-    ClipEmbeddings,
-    PublishedParquet,
-)
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
+from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET, PublishedParquet
 from laion_assets.stages.registry import stage_named
 from laion_assets.stages.statistics.build import build_statistics
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction

@@ -11,12 +11,10 @@ import pytest
 from laion_assets.dataset.dataset import LAION400M, SAMPLE, Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.orchestration.partitions import partition_keys, upstream_mapping
-from laion_assets.stages.handles import (
-    CLIP_EMBEDDINGS,
-    DEDUP_PARQUET,
-    IMAGE_SHARDS,
-    KNN_INDICES,
-)
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.registry import pipeline_names, stage_named, stages_of
 
 PIPELINE = pipeline_names(SAMPLE)

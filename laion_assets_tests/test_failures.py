@@ -15,8 +15,8 @@ from laion_assets.failures import explain, own_errors_first
 from laion_assets.orchestration.resources.run_log import run_log
 from laion_assets.orchestration.runs import materialize_stage
 from laion_assets.stages.dedup_parquet.build import _unwrap_errors
-from laion_assets.stages.handles import KNN_INDICES
 from laion_assets.stages.image_shards.workers.pool import result_of
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 
 OWN = sorted(kind for kind, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception))
 SENTENCE = "a.parquet is not a parquet file (row group 3). Replace or remove it."

@@ -7,7 +7,7 @@ import click
 from laion_assets.cli.dataset_option import dataset_option, load_dataset, print_root
 from laion_assets.cli.output import echo, echo_json
 from laion_assets.orchestration.writable_folders import require_root
-from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
 
 
 @click.command(short_help="Print the dataset statistics and the path of the HTML report.")

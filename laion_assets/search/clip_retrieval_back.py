@@ -17,7 +17,7 @@ from typing import Any
 from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
 from laion_assets.errors import IncompleteError, QueryError
 from laion_assets.search.query import Searcher
-from laion_assets.stages.handles import KNN_INDICES
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.store import Store
 
 COLUMNS = ["url", "image_path", "caption", "NSFW", "uid"]

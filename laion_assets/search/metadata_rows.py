@@ -10,8 +10,8 @@ import bisect
 from typing import Any
 
 from laion_assets.errors import IntegrityError
-from laion_assets.stages.handles import KNN_INDICES
 from laion_assets.stages.knn_indices.details import IndexDetails, footer_sha256
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.manifest import WHOLE, Manifest, manifest_path
 from laion_assets.store.store import Store
 

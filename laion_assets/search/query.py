@@ -15,8 +15,9 @@ from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, ModelError, QueryError
 from laion_assets.search.metadata_rows import MetadataRows
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
-from laion_assets.stages.handles import ImageShards, KnnIndices
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.knn_indices.details import IndexDetails
+from laion_assets.stages.knn_indices.handle import KnnIndices
 from laion_assets.stages.knn_indices.index_file import open_index
 from laion_assets.stages.knn_indices.vectors import MODALITIES
 from laion_assets.store.manifest import Manifest

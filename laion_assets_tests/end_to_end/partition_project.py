@@ -10,7 +10,8 @@ from pathlib import Path
 import dagster as dg
 
 from laion_assets.definitions import build_definitions
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, IMAGE_SHARDS
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets_tests.tiny_dataset import tiny_dataset
 
 DATASET = tiny_dataset(Path(os.environ["TINY_FOLDER"]), json.loads(os.environ["TINY_RESOLVE"]))

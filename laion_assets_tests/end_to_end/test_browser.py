@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from laion_assets.dataset.dataset import LAION400M, SAMPLE
-from laion_assets.stages.handles import ImageShards
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.registry import pipeline_names, stage_names
 from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import TOP, Demo, command

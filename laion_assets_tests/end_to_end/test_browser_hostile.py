@@ -27,7 +27,8 @@ from laion_assets.orchestration.reporting import materialization
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.stage_parts import load_io_manager
 from laion_assets.stages import registry
-from laion_assets.stages.handles import IMAGE_SHARDS, RAW_CSV
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import STAGES
 from laion_assets.stages.statistics.build import REPORT
 from laion_assets.store.store import Store

@@ -16,15 +16,11 @@ from laion_assets.dataset.dataset import SAMPLE, SAMPLE_MODEL, Dataset
 from laion_assets.errors import IncompleteError, LaionAssetsError
 from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
 from laion_assets.stages.clip_embeddings.models.loading import load_model
-from laion_assets.stages.handles import (
-    CLIP_EMBEDDINGS,
-    DEDUP_PARQUET,
-    IMAGE_SHARDS,
-    ClipEmbeddings,
-    ImageShards,
-)
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.stages.registry import pipeline_names, stage_named
 from laion_assets.stages.status import DatasetStatus, require_complete

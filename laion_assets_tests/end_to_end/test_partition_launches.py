@@ -15,7 +15,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.orchestration.partitions import partition_keys
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, RAW_CSV
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import STAGES
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import manifest_path

@@ -27,12 +27,10 @@ from pathlib import Path
 import psutil
 
 from laion_assets.dataset.dataset import REHEARSAL, SAMPLE, Dataset
-from laion_assets.stages.handles import (
-    CLIP_EMBEDDINGS,
-    DEDUP_PARQUET,
-    IMAGE_SHARDS,
-    KNN_INDICES,
-)
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.registry import pipeline_names
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store

@@ -27,7 +27,7 @@ import psutil
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.progress import Progress
-from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import disagreement

@@ -16,9 +16,7 @@ from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.stage_parts import load_io_manager
 from laion_assets.orchestration.ui.metadata_values import images, table, text
 from laion_assets.stages import registry
-from laion_assets.stages.handles import (
-    RAW_CSV,
-)
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import STAGES
 from laion_assets.stages.stage import Stage
 from laion_assets.stages.status import PartitionState, State

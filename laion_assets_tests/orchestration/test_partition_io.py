@@ -11,7 +11,8 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import ForeignError, IncompleteError, LaionAssetsError
 from laion_assets.orchestration.partitions import partitions_def
-from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.stages.dedup_parquet.handle import DedupParquet
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store

@@ -22,7 +22,7 @@ from laion_assets.orchestration.partitions import (
     partitions_of_run,
 )
 from laion_assets.orchestration.resources.spark import SparkResource
-from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.registry import STAGES
 from laion_assets.store.manifest import manifest_path
 from laion_assets.store.store import Store

@@ -15,7 +15,8 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.orchestration import private_dagster, reporting
 from laion_assets.orchestration.partitions import partitions_def
 from laion_assets.orchestration.reporting import Report, Reporting, reported_output
-from laion_assets.stages.handles import DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import Counts, Manifest

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from laion_assets.dataset.dataset import LAION400M
 from laion_assets.orchestration.runs import covering_ranges
-from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.registry import stage_named
 
 numbers = st.sets(st.integers(0, 5_000), max_size=60).map(sorted)

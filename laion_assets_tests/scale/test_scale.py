@@ -18,7 +18,9 @@ from PIL import Image
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.layout import Layout
-from laion_assets.stages.handles import ClipEmbeddings, DedupParquet, ImageShards
+from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
+from laion_assets.stages.dedup_parquet.handle import DedupParquet
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store

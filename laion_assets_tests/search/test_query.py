@@ -8,7 +8,9 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError, ModelError, QueryError
 from laion_assets.search.query import Searcher
-from laion_assets.stages.handles import KNN_INDICES, ClipEmbeddings, ImageShards
+from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
+from laion_assets.stages.image_shards.handle import ImageShards
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture, random_model, sample_fields
 

@@ -13,16 +13,14 @@ from laion_assets.definitions import build_definitions
 from laion_assets.errors import EmptyStageError, LaionAssetsError
 from laion_assets.orchestration.resources.spark import SparkResource
 from laion_assets.orchestration.runs import materialize_stage
-from laion_assets.stages.handles import (
-    CLIP_EMBEDDINGS,
-    DATASET_STATISTICS,
-    DEDUP_PARQUET,
-    IMAGE_SHARDS,
-    KNN_INDICES,
-    RAW_CSV,
-)
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.kept_rows import require_rows
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import stage_named
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import Counts, Manifest, manifest_path
 from laion_assets.store.store import Store

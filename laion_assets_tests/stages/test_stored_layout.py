@@ -18,18 +18,15 @@ from laion_assets.definitions import build_definitions
 from laion_assets.errors import IntegrityError, LayoutError, StoreError
 from laion_assets.orchestration import runs
 from laion_assets.orchestration.checks.up_to_date import summarize
-from laion_assets.stages.handles import (
-    CLIP_EMBEDDINGS,
-    DATASET_STATISTICS,
-    DEDUP_PARQUET,
-    IMAGE_SHARDS,
-    IMAGE_STATISTICS,
-    KNN_INDICES,
-    PUBLISHED_PARQUET,
-    RAW_CSV,
-)
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
+from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET
 from laion_assets.stages.raw_csv.build import fetch_raw_csv
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import partition_paths, stage_names
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.stages.stored_layout import (
     RECORD,

@@ -11,9 +11,10 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import uid_of
 from laion_assets.errors import IntegrityError
+from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
-from laion_assets.stages.handles import DATASET_STATISTICS, DedupParquet
 from laion_assets.stages.statistics.build import build_statistics
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS
 from laion_assets.store.manifest import manifest_path
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.image_shards.shards import dataset_of

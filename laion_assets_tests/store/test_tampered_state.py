@@ -18,19 +18,17 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError, StoreError
 from laion_assets.search.query import Searcher
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
-from laion_assets.stages.handles import (
-    DATASET_STATISTICS,
-    IMAGE_SHARDS,
-    KNN_INDICES,
-    PUBLISHED_PARQUET,
-    RAW_CSV,
-)
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.knn_indices.build import build_indices
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.knn_indices.verify import verify_indices
 from laion_assets.stages.published_parquet.build import observe_published, read_list
+from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET
 from laion_assets.stages.raw_csv.build import PARTIAL_FOLDER, fetch_raw_csv
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import stage_names
 from laion_assets.stages.statistics.build import build_statistics, read_summaries
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Counts, manifest_path, read_manifest
 from laion_assets.store.store import Store

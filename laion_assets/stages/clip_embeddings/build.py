@@ -17,6 +17,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import EmbeddingNumber, ShardNumber
 from laion_assets.errors import InvariantError, ModelError
 from laion_assets.progress import Progress
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, no_direction_error
 from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.clip_embeddings.pipeline.embedding_writer import EmbeddingWriter
@@ -27,7 +28,7 @@ from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import PixelBatc
 from laion_assets.stages.clip_embeddings.pipeline.shard_groups import PreparedGroups, ShardGroup
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, ShardToPrepare
 from laion_assets.stages.clip_embeddings.stage import STAGE
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import State, require_complete, state_before_run
 from laion_assets.store.build_result import BuildResult

@@ -6,7 +6,8 @@ from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.links import range_link
 from laion_assets.orchestration.ui.metadata_values import table, text
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, IMAGE_SHARDS, ClipEmbeddings
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.store.manifest import Manifest
 
 _EXAMPLE_ROWS = 5

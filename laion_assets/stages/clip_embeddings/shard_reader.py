@@ -15,7 +15,7 @@ from typing import IO, Any
 from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.layout import Layout, ShardNumber
 from laion_assets.errors import IntegrityError
-from laion_assets.stages.handles import ImageShards
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
 

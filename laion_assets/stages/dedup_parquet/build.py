@@ -15,6 +15,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import Positions
 from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.errors import IncompleteError, LaionAssetsError
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.dedup_parquet.inputs import Inputs, find_inputs
 from laion_assets.stages.dedup_parquet.progress import report_progress
 from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows
@@ -26,7 +27,6 @@ from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RANGE_BYTES
 from laion_assets.stages.dedup_parquet.spark.sorted_runs import RUN_BYTES, SortedRunBuilder
 from laion_assets.stages.dedup_parquet.spark.task_memory import keep_freed_memory
 from laion_assets.stages.dedup_parquet.stage import STAGE
-from laion_assets.stages.handles import DEDUP_PARQUET
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import state_before_run
 from laion_assets.store.manifest import Manifest, read_manifest

@@ -9,7 +9,8 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
 from laion_assets.http.sources.dataset_policy import source_policy
 from laion_assets.http.sources.source_policy import SourcePolicy
-from laion_assets.stages.handles import PUBLISHED_PARQUET, RAW_CSV, PublishedParquet
+from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET, PublishedParquet
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.store.manifest import WHOLE, Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.tables.published_files import PublishedFile, open_published, read_file_list

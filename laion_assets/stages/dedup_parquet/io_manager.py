@@ -5,7 +5,8 @@ from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.links import range_link
 from laion_assets.orchestration.ui.metadata_values import table, text
 from laion_assets.plain_text import one_line
-from laion_assets.stages.handles import DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.store.manifest import Manifest
 
 _EXAMPLE_ROWS = 5

@@ -8,7 +8,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import uid_of
 from laion_assets.dataset.layout import ParquetNumber, ShardNumber
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError
-from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.stored_parquet import open_parquet

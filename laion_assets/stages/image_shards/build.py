@@ -7,7 +7,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import LocalFailureError, SettingError, ShardError
 from laion_assets.progress import Progress
-from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.image_shards.workers.outcome import ShardFailure, ShardOutcome
 from laion_assets.stages.image_shards.workers.pool import run_shards

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.orchestration.stage_parts import ModelLoader
-from laion_assets.stages.handles import DedupParquet, ImageShards
+from laion_assets.stages.dedup_parquet.handle import DedupParquet
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.store import Store
 
 

@@ -7,7 +7,9 @@ from laion_assets.dataset.layout import ShardNumber
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.links import partition_link
 from laion_assets.orchestration.ui.metadata_values import images, table, text
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.store.manifest import Manifest
 
 SHEETS_A_RUN = 24

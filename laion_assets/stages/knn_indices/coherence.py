@@ -8,7 +8,7 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import EmbeddingError, IntegrityError, ModelError
-from laion_assets.stages.handles import ClipEmbeddings
+from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.knn_indices.details import MAX_WIDTH
 from laion_assets.stages.status import require_complete
 from laion_assets.store.manifest import Manifest

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from laion_assets.errors import IntegrityError
-from laion_assets.stages.handles import KNN_INDICES
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.manifest import Manifest
 
 MAX_WIDTH = 1 << 16

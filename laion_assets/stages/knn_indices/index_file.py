@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from laion_assets.errors import IntegrityError
-from laion_assets.stages.handles import KNN_INDICES
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.manifest import WHOLE, Manifest, manifest_path, sha256_of
 from laion_assets.store.store import Store
 

@@ -3,7 +3,7 @@
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.metadata_values import json_value, text
 from laion_assets.plain_text import one_line
-from laion_assets.stages.handles import KNN_INDICES
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.manifest import Manifest
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laion_assets.errors import EmbeddingError
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.knn_indices.coherence import Embeddings
 from laion_assets.store.manifest import FileEntry, manifest_path, sha256_of
 from laion_assets.store.store import Store

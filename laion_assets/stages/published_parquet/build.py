@@ -9,7 +9,7 @@ from dataclasses import asdict
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
 from laion_assets.http.sources.dataset_policy import source_policy
-from laion_assets.stages.handles import PUBLISHED_PARQUET, PublishedParquet
+from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET, PublishedParquet
 from laion_assets.stages.published_parquet.listing import list_published_files
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import WHOLE, Counts, Manifest, read_manifest

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError
 from laion_assets.orchestration.stage_parts import ModelLoader
-from laion_assets.stages.handles import PublishedParquet
+from laion_assets.stages.published_parquet.handle import PublishedParquet
 from laion_assets.store.store import Store
 
 

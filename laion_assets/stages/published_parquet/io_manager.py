@@ -4,7 +4,7 @@ import dagster as dg
 
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.metadata_values import table
-from laion_assets.stages.handles import PUBLISHED_PARQUET
+from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET
 from laion_assets.store.manifest import Manifest
 
 _SHOWN = 50

@@ -14,7 +14,7 @@ from laion_assets.errors import SourceError
 from laion_assets.http.listings.listing import Listing
 from laion_assets.http.sources.background_loop import run_in_background
 from laion_assets.processes.user import cache_folder
-from laion_assets.stages.handles import RAW_CSV
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.raw_csv.inventory import Inventory, take_inventory
 from laion_assets.stages.raw_csv.sources.source import open_source, source_url
 from laion_assets.stages.raw_csv.transfers.parallel import FetchProgress, fetch_all

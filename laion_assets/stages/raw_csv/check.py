@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.orchestration.stage_parts import ModelLoader
-from laion_assets.stages.handles import RawCsv
+from laion_assets.stages.raw_csv.handle import RawCsv
 from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store
 

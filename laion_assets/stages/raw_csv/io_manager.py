@@ -5,7 +5,7 @@ import dagster as dg
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.metadata_values import table
 from laion_assets.plain_text import one_line
-from laion_assets.stages.handles import RAW_CSV
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.store.manifest import Manifest
 
 _NAMED = 20

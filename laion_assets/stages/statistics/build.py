@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
-from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS, Statistics
 from laion_assets.stages.registry import stage_named
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.statistics.charts import Chart, dataset_charts, image_charts
 from laion_assets.stages.statistics.counts import of_measure
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS, Statistics
 from laion_assets.stages.statistics.over_shards import SHARDS_SCHEMA, shard_table
 from laion_assets.stages.statistics.parts import count_parts, list_parts
 from laion_assets.stages.statistics.report import report_page

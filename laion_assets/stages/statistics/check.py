@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.orchestration.stage_parts import ModelLoader
-from laion_assets.stages.handles import (
+from laion_assets.stages.statistics.handle import (
     DATASET_STATISTICS,
     IMAGE_STATISTICS,
     DatasetStatistics,

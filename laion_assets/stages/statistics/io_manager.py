@@ -4,7 +4,7 @@ import dagster as dg
 
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.metadata_values import images, table, text
-from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.store.manifest import Manifest
 
 _TOP = 20

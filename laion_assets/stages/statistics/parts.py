@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout, ParquetNumber, ShardNumber
 from laion_assets.dataset.settings.field import digest_of
-from laion_assets.stages.handles import IMAGE_SHARDS, IMAGE_STATISTICS, DedupParquet, ImageShards
+from laion_assets.stages.dedup_parquet.handle import DedupParquet
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.registry import stage_named
 from laion_assets.stages.statistics.counts import COUNTS_SCHEMA, Counter
+from laion_assets.stages.statistics.handle import IMAGE_STATISTICS
 from laion_assets.stages.statistics.measures import DEDUP_COLUMNS, SHARD_COLUMNS, count_images, count_rows
 from laion_assets.stages.status import committed_upstream, state_before_run
 from laion_assets.store.manifest import Counts, Manifest

@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from laion_assets.plain_text import one_line
-from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.stages.statistics.charts import Chart
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
 
 
 @dataclass(frozen=True)

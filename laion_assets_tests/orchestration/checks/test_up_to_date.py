@@ -13,7 +13,8 @@ import pytest
 from laion_assets.dataset.dataset import REHEARSAL, Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.orchestration.checks.up_to_date import EXAMPLES, NAME, examples, summarize
-from laion_assets.stages.handles import DEDUP_PARQUET, IMAGE_SHARDS
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.registry import stage_named, stage_names
 from laion_assets.stages.status import DatasetStatus, PartitionState, State, settings_digest
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, manifest_path

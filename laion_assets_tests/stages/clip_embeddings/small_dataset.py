@@ -27,7 +27,7 @@ from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
 from laion_assets.stages.clip_embeddings.models.loading import load_model
 from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
-from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.stages.knn_indices.settings import IndexSettings
 from laion_assets.stages.status import settings_digest

@@ -14,9 +14,10 @@ from PIL import Image
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError, ModelError
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.clip_embeddings.models.loading import load_model
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings, ImageShards
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store

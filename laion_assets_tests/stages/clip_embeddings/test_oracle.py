@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import model_name
 from laion_assets_tests.stages.clip_embeddings.test_build import local

@@ -5,7 +5,7 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError
 from laion_assets.stages.clip_embeddings.shard_reader import ShardSample, read_shard, success_keys, tar_keys
-from laion_assets.stages.handles import ImageShards
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import (
     LAYOUT,

@@ -10,8 +10,9 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, ModelError
+from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.clip_embeddings.verify import EmbeddingVerification, verify_embedding_file
-from laion_assets.stages.handles import ClipEmbeddings, ImageShards
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture, publish_shard, random_model

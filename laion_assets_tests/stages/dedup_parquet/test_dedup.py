@@ -20,12 +20,12 @@ from laion_assets.errors import IncompleteError, LayoutError, SettingError, Sour
 from laion_assets.sample.crawl import build_crawl
 from laion_assets.stages.dedup_parquet import build as dedup
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet, group_files
+from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.dedup_parquet.inputs import Inputs
 from laion_assets.stages.dedup_parquet.rows.row_filter import RowFilter
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.dedup_parquet.spark.partition_writer import PartitionWriter
 from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
-from laion_assets.stages.handles import DedupParquet
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets.tables.columns import DEDUP_SCHEMA, REJECTS_SCHEMA

@@ -17,8 +17,8 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
-from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.store.manifest import Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import recover

@@ -9,9 +9,10 @@ from laion_assets.definitions import build_definitions
 from laion_assets.orchestration.partitions import partitions_def
 from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource
 from laion_assets.orchestration.resources.spark import SparkResource
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.dedup_parquet.io_manager import DedupParquetIOManager
-from laion_assets.stages.handles import DEDUP_PARQUET, IMAGE_SHARDS
 from laion_assets.stages.image_shards.asset import image_shards_asset
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store

@@ -16,7 +16,7 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.search.query import Searcher
-from laion_assets.stages.handles import KNN_INDICES
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import model_name, random_model
 

@@ -12,8 +12,9 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmbeddingError, IncompleteError, IndexBuildError, ModelError, SettingError
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, KNN_INDICES, ClipEmbeddings
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.knn_indices.build import build_indices
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.knn_indices.settings import IndexSettings
 from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import Counts, read_manifest

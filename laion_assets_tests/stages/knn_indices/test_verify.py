@@ -10,7 +10,8 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError
-from laion_assets.stages.handles import KNN_INDICES, ClipEmbeddings
+from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.knn_indices.verify import IndexVerification, verify_indices
 from laion_assets.store.manifest import Manifest, entry_of, manifest_path, read_manifest
 from laion_assets.store.store import Store

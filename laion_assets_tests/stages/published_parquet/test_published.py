@@ -23,9 +23,10 @@ from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.orchestration.runs import materialize
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
+from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
-from laion_assets.stages.handles import PUBLISHED_PARQUET, DedupParquet, PublishedParquet
 from laion_assets.stages.published_parquet.build import observe_published, read_list
+from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET, PublishedParquet
 from laion_assets.stages.registry import pipeline_names
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Counts

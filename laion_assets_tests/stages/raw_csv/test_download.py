@@ -19,8 +19,8 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LeaseError, SettingError, SourceError
 from laion_assets.http.sources import retry
-from laion_assets.stages.handles import RawCsv
 from laion_assets.stages.raw_csv.build import PARTIAL_FOLDER, fetch_raw_csv
+from laion_assets.stages.raw_csv.handle import RawCsv
 from laion_assets.stages.raw_csv.transfers.partial_files import Download, Partials
 from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store

@@ -8,8 +8,8 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SourceError
-from laion_assets.stages.handles import RawCsv
 from laion_assets.stages.raw_csv.build import fetch_raw_csv
+from laion_assets.stages.raw_csv.handle import RawCsv
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.dedup_parquet.tables import quiet
 from laion_assets_tests.stages.raw_csv.csv_site import CsvSite

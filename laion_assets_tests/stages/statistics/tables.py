@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.stages.handles import DEDUP_PARQUET, IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.image_shards.shard.columns import shard_schema
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store

@@ -18,9 +18,9 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IncompleteError
 from laion_assets.orchestration.checks.row_counts import verify
-from laion_assets.stages.handles import DATASET_STATISTICS, IMAGE_STATISTICS, Statistics
 from laion_assets.stages.registry import stage_names
 from laion_assets.stages.statistics.build import REPORT, build_statistics, read_summaries
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS, Statistics
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.statistics.tables import (

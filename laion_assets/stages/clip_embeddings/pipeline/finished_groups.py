@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.layout import EmbeddingNumber, Layout
 from laion_assets.errors import EmbeddingError
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.clip_embeddings.metadata_file import SIMILARITY
 from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
 from laion_assets.tables.vector_file import open_vectors

@@ -36,7 +36,7 @@ from laion_assets.stages.clip_embeddings.pipeline.tar_members import (
     list_members,
 )
 from laion_assets.stages.clip_embeddings.shard_reader import AGAIN, MEMBERS, first_difference, read_shard
-from laion_assets.stages.handles import ImageShards
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.manifest import FileEntry, Manifest, sha256_of
 from laion_assets.store.store import Store
 

@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.errors import CommitError
+from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.dedup_parquet.rows.kept_row import ORDER, REJECT_ORDER
 from laion_assets.stages.dedup_parquet.spark.parquet_writer import write_groups, write_rejects
 from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RANGE_BYTES, SortedRunMerge
-from laion_assets.stages.handles import DEDUP_PARQUET, DedupParquet
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction

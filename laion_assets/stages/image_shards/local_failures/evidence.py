@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import LaionAssetsError
-from laion_assets.stages.handles import DedupParquet
+from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.image_shards.local_failures.failing_sites import site_of
 from laion_assets.stages.image_shards.local_failures.network_check import network_probe
 from laion_assets.stages.image_shards.local_failures.network_memory import NetworkMemory

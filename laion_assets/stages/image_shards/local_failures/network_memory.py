@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import IntegrityError
-from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.local_failures.failing_sites import mean_share
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store

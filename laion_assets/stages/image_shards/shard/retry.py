@@ -16,7 +16,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import IntegrityError, InvariantError, ReplacedError
 from laion_assets.reasons import Reason
-from laion_assets.stages.handles import IMAGE_SHARDS, ImageShards
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
 from laion_assets.stages.image_shards.local_failures.failing_sites import site_of
 from laion_assets.stages.image_shards.local_failures.network_memory import network_memory

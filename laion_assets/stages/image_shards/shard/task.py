@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, InvariantError, LocalFailureError, ShardError
-from laion_assets.stages.handles import IMAGE_SHARDS, DedupParquet, ImageShards
+from laion_assets.stages.dedup_parquet.handle import DedupParquet
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
 from laion_assets.stages.image_shards.local_failures.network_memory import DETAIL, network_memory
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch

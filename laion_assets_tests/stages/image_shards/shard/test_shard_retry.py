@@ -17,8 +17,9 @@ from PIL import Image
 
 from laion_assets.errors import IntegrityError, InvariantError, LocalFailureError, ShardError
 from laion_assets.search.shard_images import shard_contact_sheet
-from laion_assets.stages.handles import CLIP_EMBEDDINGS, IMAGE_SHARDS, ClipEmbeddings
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.image_shards.build import build_image_shards
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 from laion_assets.stages.image_shards.shard import merge as shard_merge
 from laion_assets.stages.image_shards.shard import retry as shard_retry

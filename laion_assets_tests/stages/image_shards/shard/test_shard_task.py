@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from laion_assets.errors import IncompleteError, IntegrityError, InvariantError, LocalFailureError, ShardError
-from laion_assets.stages.handles import ImageShards
 from laion_assets.stages.image_shards.decoding import decoder_process
+from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.image_shards.shard.columns import shard_schema
 from laion_assets.stages.image_shards.shard.files import verify
 from laion_assets.stages.image_shards.shard.task import ShardTask

@@ -12,7 +12,7 @@ from dataclasses import replace
 import fsspec
 import pytest
 
-from laion_assets.stages.handles import IMAGE_SHARDS
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.status import DatasetStatus

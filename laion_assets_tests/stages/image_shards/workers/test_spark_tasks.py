@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from laion_assets.errors import LocalFailureError
-from laion_assets.stages.handles import IMAGE_SHARDS
 from laion_assets.stages.image_shards.build import build_image_shards
+from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
