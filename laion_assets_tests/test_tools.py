@@ -52,15 +52,16 @@ def test_torch_is_locked_once_for_cpus_and_once_for_cuda() -> None:
         ("numpy-1.26.4-py3-none-any.whl", True),
         ("numpy-1.26.4-py2.py3-none-any.whl", True),
         ("numpy-1.26.4+cpu-cp311-cp311-linux_x86_64.whl", False),
-        ("numpy-1.26.4-cp312-cp312-manylinux_2_17_x86_64.whl", False),
-        ("numpy-1.26.4-cp312-abi3-manylinux_2_17_x86_64.whl", False),
+        ("numpy-1.26.4-cp312-cp312-manylinux_2_17_x86_64.whl", True),
+        ("numpy-1.26.4-cp312-abi3-manylinux_2_17_x86_64.whl", True),
+        ("numpy-1.26.4-cp313-cp313-manylinux_2_17_x86_64.whl", False),
         ("numpy-1.26.4-pp39-pypy39_pp73-win_amd64.whl", False),
         ("numpy-1.26.5-py3-none-any.whl", False),
         ("numpy_x-1.26.4-py3-none-any.whl", False),
         ("numpy-1.26.4.exe", False),
     ],
 )
-def test_files_that_python_3_11_installs_are_locked(file: str, installable: bool) -> None:
+def test_files_for_the_supported_versions_of_python_are_locked(file: str, installable: bool) -> None:
     assert load_tool("lock").is_of(file, "NumPy", "1.26.4") is installable
 
 

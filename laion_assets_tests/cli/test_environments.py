@@ -75,7 +75,7 @@ def test_unusable_root_is_reported_in_one_sentence(
     ("home", "said"),
     [
         ("/proc/laion", "cannot be written: No such file or directory"),
-        ("{tmp}/file", "is a file, and a folder is needed"),
+        ("{tmp}/file", "is a file, not a folder"),
         ("{tmp}/a%b", "has a % or ? in its path"),
         ("{tmp}/a?b", "has a % or ? in its path"),
     ],

@@ -45,7 +45,7 @@ def test_another_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_java_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(SparkError, match=r"JAVA_HOME is .* there is no program bin/java"):
+    with pytest.raises(SparkError, match=r"JAVA_HOME is .* has no program bin/java"):
         RESOURCE.session()
     (tmp_path / "bin" / "java").mkdir(parents=True)
     with pytest.raises(SparkError, match="there is no program bin/java"):
