@@ -91,7 +91,7 @@ class HttpConnection:
         while (head := reader.take(self._buffer)) is None:
             if not self._fill():
                 raise Rejection(Reason.CONNECTION_RESET, "the connection was closed before the headers ended")
-        self._persists = head.persists
+        self._persists = head.is_persistent
         return head
 
     def read_body(self, head: ResponseHeaders, max_bytes: int, reservation: Reservation | None = None) -> bytes:

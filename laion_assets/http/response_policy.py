@@ -11,6 +11,7 @@ from laion_assets.reasons import Reason, Rejection
 REDIRECTS = {301, 302, 303, 307, 308}
 _RESTING = {429, 503}
 _EMPTY = {204, 205}
+_CONSENT = frozenset(("x-robots-tag", "tdm-reservation", "content-usage"))
 _WITH_BODY = {200, 201, 202, 203}
 """As urllib, and so img2dataset, reads them."""
 
@@ -27,6 +28,12 @@ def check_response(head: ResponseHeaders, policy: FetchPolicy) -> str | None:
     if head.status not in _WITH_BODY and not (head.status == 206 and is_whole_range(head)):
         rest_s = retry_after_s(head) if head.status in _RESTING else None
         raise Rejection(Reason.of_http_status(head.status), f"HTTP {head.status}", rest_s)
+    if head.has_any(_CONSENT):
+        _check_consent(head, policy)
+    return None
+
+
+def _check_consent(head: ResponseHeaders, policy: FetchPolicy) -> None:
     refused = refused_by(
         head.all("x-robots-tag"), head.all("tdm-reservation"), policy.opt_out_directives, policy.opt_out_tokens
     )
@@ -37,7 +44,6 @@ def check_response(head: ResponseHeaders, policy: FetchPolicy) -> str | None:
         usage = disallowed_usage([", ".join(statements)], policy.opt_out_usages)
         if usage is not None:
             raise Rejection(Reason.OPTED_OUT, f"Content-Usage: {usage}=n")
-    return None
 
 
 def check_robots_response(head: ResponseHeaders) -> str | None:

@@ -72,10 +72,17 @@ class Store:
         artefact = rest.partition("/")[0] if first in _BOOKS else first
         return path if artefact in SHARED else f"subsets/{self.subset}/{path}"
 
-    def _local(self, path: str, *, is_folder: bool = False) -> str:
-        """The path on the local disk, for a change. Raises StoreError if a symbolic link is on the way to it."""
+    def _local(self, path: str, *, is_folder: bool = False, checked: set[str] | None = None) -> str:
+        """Return the path on the local disk, for a change. Raises StoreError if a symbolic link is on the way to it.
+
+        `checked` are folders that were checked for the same batch of files: each is checked once for a batch.
+        """
         at = self._at(path)
-        refuse_links(str(self._local_base), at if is_folder else at.rpartition("/")[0])
+        folder = at if is_folder else at.rpartition("/")[0]
+        if checked is None:
+            refuse_links(str(self._local_base), folder)
+        elif folder not in checked and refuse_links(str(self._local_base), folder):
+            checked.add(folder)
         return f"{self._local_base}/{at}"
 
     def _local_read(self, path: str) -> str:
@@ -165,20 +172,36 @@ class Store:
         kind = kind_of(self._local_read(path)) if self._local_base is not None else "missing"
         return f"{self.address(path)} is {kind}{'' if kind == 'missing' else ' and not a file'}"
 
-    def check_target(self, path: str) -> None:
-        """Raise StoreError if a file cannot be moved to the path: a link is on the way, or a folder or pipe there."""
+    def check_targets(self, paths: Iterable[str]) -> None:
+        """Raise StoreError if a file cannot be moved to a path: a link is on the way, or a folder or pipe is there."""
         if self._local_base is not None:
-            target = self._local(path)
-            if kind_of(target) not in ("missing", "a file", "a symbolic link"):
-                raise not_a_file(target)
+            checked: set[str] = set()
+            for path in paths:
+                target = self._local(path, checked=checked)
+                if kind_of(target) not in ("missing", "a file", "a symbolic link"):
+                    raise not_a_file(target)
 
     def taken(self, paths: Iterable[str]) -> list[str]:
         """Those of the paths at which anything is."""
         paths = list(paths)
-        if self._local_base is not None or len(paths) < _LISTED_FROM:
+        if self._local_base is not None:
+            return self._taken_locally(paths)
+        if len(paths) < _LISTED_FROM:
             return [path for path in paths if self.is_taken(path)]
         sizes = self.sizes(paths)
         return [path for path in paths if sizes[path] is not None]
+
+    def _taken_locally(self, paths: Iterable[str]) -> list[str]:
+        """Those of the paths at which anything is. Looks at each folder once: a missing folder holds nothing."""
+        base, missing, taken = str(self._local_base), set[str](), list[str]()
+        for path in paths:
+            at = self._at(path)
+            folder = at.rpartition("/")[0]
+            if folder not in self._seen_folders and folder not in missing:
+                (self._seen_folders if refuse_links(base, folder) else missing).add(folder)
+            if folder not in missing and os.path.lexists(f"{base}/{at}"):
+                taken.append(path)
+        return taken
 
     def is_taken(self, path: str) -> bool:
         """Whether anything is at the path, be it a file, a folder or a link."""
@@ -272,8 +295,8 @@ class Store:
         with self._move_local(source, path).open("rb") as file:
             os.fsync(file.fileno())
 
-    def _move_local(self, source: Path, path: str) -> Path:
-        target = Path(self._local(path))
+    def _move_local(self, source: Path, path: str, checked: set[str] | None = None) -> Path:
+        target = Path(self._local(path, checked=checked))
         make_folder(str(target.parent))
         try:
             replace(str(source), str(target))
@@ -293,9 +316,10 @@ class Store:
             for path, source in sources.items():
                 self.move_in(source, path)
         else:
+            base, checked = self._local_base, set[str]()
             for path, source in sources.items():
-                if source != self.local_root / self._at(path):
-                    self._move_local(source, path)
+                if str(source) != f"{base}/{self._at(path)}":
+                    self._move_local(source, path, checked)
             sync_disk_of(self.local_root)
 
     def move_all(self, targets: Mapping[str, str]) -> None:
@@ -304,18 +328,19 @@ class Store:
             with ThreadPoolExecutor(_PARALLEL_PUTS, thread_name_prefix="move") as pool:
                 list(pool.map(self.move, targets, targets.values()))
             return
+        checked: set[str] = set()
         for source, target in targets.items():
-            self.move(source, target)
+            self.move(source, target, checked)
 
-    def move(self, source: str, target: str) -> None:
-        """Move a file inside the store, replacing what is there."""
+    def move(self, source: str, target: str, checked: set[str] | None = None) -> None:
+        """Move a file inside the store, replacing what is there. `checked` are folders that `move_all` has checked."""
         if self.local_root is None:
             fs, base = self._remote
             # Not `copy`, which would take a `*` in a name for a pattern.
             fs.cp_file(f"{base}/{self._at(source)}", f"{base}/{self._at(target)}")
             fs.rm_file(f"{base}/{self._at(source)}")
             return
-        origin, destination = self._local(source), self._local(target)
+        origin, destination = self._local(source, checked=checked), self._local(target, checked=checked)
         try:
             replace(origin, destination)
         except FileNotFoundError:

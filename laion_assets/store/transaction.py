@@ -253,8 +253,7 @@ def _roll_forward(store: Store, asset: str, key: str) -> None:
     sources = {path: f"{folder}/{name}" for name, path in staged.items() if name in waiting}
     problem = _obstacle(store, manifest, sources)
     if problem is None:
-        for path in sources:
-            store.check_target(path)
+        store.check_targets(sources)
         store.delete(manifest_path(asset, key))
         for path in intent.superseded:
             store.delete_file(path)

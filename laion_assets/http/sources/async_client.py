@@ -71,7 +71,8 @@ class AsyncClient:
             async with self._slots[origin]:
                 connection, response = await self._request(target, (conditions or {}) if conditional else {})
                 try:
-                    location = response.head.get("location") if response.status in REDIRECTS else None
+                    head = response.head
+                    location = head.get("location") if head.status in REDIRECTS else None
                     if location is None:
                         yield response
                         return
@@ -81,7 +82,10 @@ class AsyncClient:
                     raise
                 finally:
                     if connection in self._open:
-                        await self._give_back(connection, response)
+                        if response.reusable:
+                            self._keep(connection, response.origin)
+                        else:
+                            await self._drain(connection, response)
             target = follow_source(target, location)
         raise Rejection(Reason.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 
@@ -137,7 +141,8 @@ class AsyncClient:
         del self._oldest[connection]
         return connection
 
-    async def _give_back(self, connection: Connection, response: Response) -> None:
+    async def _drain(self, connection: Connection, response: Response) -> None:
+        """Read the rest of a short body, so that the connection can be used again; end the connection otherwise."""
         try:
             if response.rest_is_short:
                 async with asyncio.timeout(_DRAIN_S):

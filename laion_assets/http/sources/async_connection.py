@@ -51,9 +51,13 @@ class Connection:
             while True:
                 if self._buffer and (head := reader.take(self._buffer)) is not None:
                     return head
-                await self._fill("before the headers ended")
+                piece = await self.reader.read(_RECV_BYTES)
+                if not piece:
+                    raise EOFError("the server closed the connection before the headers ended")
+                self._buffer += piece
         finally:
             self.waiting_since = 0.0
+            self._check_silence()
 
     async def read(self, size: int) -> bytes:
         """Up to `size` bytes, none at the end of the connection. Raises TimeoutError."""
@@ -163,7 +167,7 @@ class Response:
     def reusable(self) -> bool:
         """Whether another request may follow on the connection."""
         framed = self._framing is not Framing.UNTIL_CLOSE
-        return self.complete and framed and self.head.persists and self._connection.is_drained
+        return self.complete and framed and self.head.is_persistent and self._connection.is_drained
 
     @property
     def rest_is_short(self) -> bool:

@@ -1,8 +1,8 @@
 """What a URL asks for: scheme, host, port and request target, or the reason why it is no URL that we follow."""
 
 import re
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from laion_assets.reasons import Reason, Rejection
@@ -15,27 +15,21 @@ _SENT_RAW = re.compile(r"[!#-;=?-_a-~]++\Z")
 _NOT_SENT_RAW = re.compile(rb"[^\x21-\x7e]|[\"<>`]")
 
 
-@dataclass(frozen=True)
-class Target:
-    """One http or https URL, taken apart. `host` is lower case ASCII (IDNA), an IPv6 literal without brackets."""
+class Target(NamedTuple):
+    """A parsed http or https URL.
+
+    `host` is lower-case ASCII (IDNA), an IPv6 literal without brackets. `path` is the request target: path and query.
+    `origin` is scheme, host and port, as `https://a.test:443`. `host_header` is the Host header (RFC 9110, 7.2): it
+    has the port only where it is not the scheme's default port.
+    """
 
     url: str
     scheme: str
     host: str
     port: int
     path: str
-
-    @cached_property
-    def host_header(self) -> str:
-        """The Host header (RFC 9110, 7.2): the port only where the URL names another than the scheme's."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @cached_property
-    def origin(self) -> str:
-        """Scheme, host and port, as `https://a.test:443`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+    origin: str
+    host_header: str
 
 
 def origin_of(url: str) -> str:
@@ -57,16 +51,19 @@ def parse_target(url: str) -> Target:
         parts = urlsplit(url)
     except ValueError as error:
         raise Rejection(Reason.INVALID_URL, _plain(str(error))) from error
-    host, port = _authority(parts.scheme, parts.netloc)
+    host, port, origin, host_header = _authority(parts.scheme, parts.netloc)
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     if not _SENT_RAW.match(path):
         path = _encoded(path.encode("utf-8", "surrogatepass"))
-    return Target(url, parts.scheme, host, port, path if path[0] == "/" else f"/{path}")
+    return Target(url, parts.scheme, host, port, path if path[0] == "/" else f"/{path}", origin, host_header)
 
 
 @lru_cache(maxsize=4_096)
-def _authority(scheme: str, netloc: str) -> tuple[str, int]:
-    """Host and port of a URL: its sites repeat more often than its paths. Raises Rejection."""
+def _authority(scheme: str, netloc: str) -> tuple[str, int, str, str]:
+    """Return host, port, origin and Host header of a URL. Cached: hosts repeat more often than paths.
+
+    Raises Rejection.
+    """
     parts = SplitResult(scheme, netloc, "", "", "")
     try:
         port = parts.port
@@ -80,7 +77,10 @@ def _authority(scheme: str, netloc: str) -> tuple[str, int]:
         raise Rejection(Reason.INVALID_URL, "port 0")
     if "\\" in netloc:  # browsers end the host there, Python does not: where parsers differ, nobody is asked
         raise Rejection(Reason.INVALID_URL, "a backslash in the host")
-    return _ascii_host(parts), port or DEFAULT_PORTS[scheme]
+    host, port = _ascii_host(parts), port or DEFAULT_PORTS[scheme]
+    bracketed = f"[{host}]" if ":" in host else host
+    host_header = bracketed if port == DEFAULT_PORTS[scheme] else f"{bracketed}:{port}"
+    return host, port, f"{scheme}://{bracketed}:{port}", host_header
 
 
 def _encoded(raw: bytes) -> str:

@@ -145,7 +145,7 @@ def _publish(
             transaction.keep(entry)
         for path, fetched in result.fetched.items():
             entry = FileEntry(f"{RAW_CSV}/{path}", fetched.size, fetched.sha256)
-            _link(partials.file(path), transaction.stage_hashed(entry))
+            _link(partials.file(path), str(transaction.stage_hashed(entry)))
         paths = sorted((*result.kept, *result.fetched))
         return transaction.commit(
             Counts(result.listed, len(paths), dict(result.reasons)),
@@ -164,7 +164,7 @@ def _below(path: str) -> str:
     return path.removeprefix(f"{RAW_CSV}/")
 
 
-def _link(existing: Path, name: Path) -> None:
+def _link(existing: str, name: str) -> None:
     """The same file under another name, without a copy where the disk can."""
     try:
         os.link(existing, name)

@@ -58,7 +58,7 @@ def test_after_a_reboot_only_what_has_its_sha256_is_trusted(tmp_path: Path, monk
         download.write(b"0123456789")
         if name != "begun":
             download.finish(ORIGIN)
-    partials.file("zeroes").write_bytes(bytes(10))
+    Path(partials.file("zeroes")).write_bytes(bytes(10))
     assert reopened(partials).held("zeroes") is not None
     monkeypatch.setattr(partial, "boot_id", lambda: "another start")
     partials = reopened(partials)
@@ -73,15 +73,15 @@ def test_a_file_that_is_missing_or_cut_is_not_held(tmp_path: Path) -> None:
         download = partials.begin(name, ORIGIN, "")
         download.write(b"0123456789")
         download.finish(ORIGIN)
-    partials.file("missing").unlink()
-    partials.file("cut").write_bytes(b"0")
+    Path(partials.file("missing")).unlink()
+    Path(partials.file("cut")).write_bytes(b"0")
     assert (partials.held("missing"), partials.held("cut")) == (None, None)
 
 
 def test_no_path_names_a_file_here(tmp_path: Path) -> None:
     partials = Partials(tmp_path / "in")
     partials.begin("../../out.csv", ORIGIN, "").finish(ORIGIN)
-    assert partials.file("../../out.csv").parent == tmp_path / "in"
+    assert Path(partials.file("../../out.csv")).parent == tmp_path / "in"
 
 
 def test_when_all_is_published_nothing_is_left(tmp_path: Path) -> None:

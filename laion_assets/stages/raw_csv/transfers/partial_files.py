@@ -26,6 +26,7 @@ from laion_assets.store.local_files import not_a_file, remove
 from laion_assets.store.manifest import sha256_of
 
 _READ_BYTES = 1 << 20
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _JOURNAL = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -137,6 +138,7 @@ class Partials:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._base = str(folder)
         self._journal = _locked_journal(folder)
         self._held: dict[str, Held] = {}
         self._load()
@@ -145,9 +147,9 @@ class Partials:
         """Let the next process have the folder."""
         os.close(self._journal)
 
-    def file(self, path: str) -> Path:
+    def file(self, path: str) -> str:
         """Where the bytes of a file are."""
-        return self.folder / hashlib.md5(path.encode()).hexdigest()
+        return f"{self._base}/{hashlib.md5(path.encode()).hexdigest()}"
 
     def held(self, path: str) -> Held | None:
         """What there is of a file, None if nothing that can be used."""
@@ -166,10 +168,13 @@ class Partials:
 
     def begin(self, path: str, origin: Origin, validator: str) -> Download:
         """Start a file anew; earlier bytes of it go."""
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.lstat(self.file(path)).st_mode):
-                remove(str(self.file(path)))
-        descriptor = os.open(self.file(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+        name = self.file(path)
+        try:
+            descriptor = os.open(name, _NEW, 0o644)
+        except FileExistsError:
+            if not stat.S_ISREG(os.lstat(name).st_mode):
+                remove(name)
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         self._held[path] = Held(origin, validator, 0)
         return Download(self, path, descriptor, False)
 
@@ -183,7 +188,8 @@ class Partials:
         """Forget what there is of a file."""
         self._held.pop(path, None)
         self._note("drop", path)
-        self.file(path).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.file(path))
 
     def note_begun(self, path: str) -> None:
         """Record what the bytes of a file are the beginning of."""
@@ -235,7 +241,7 @@ class Partials:
         for path in list(self._held):
             held = self.held(path)
             if held is not None and held.sha256:
-                with self.file(path).open("rb") as file:
+                with open(self.file(path), "rb") as file:
                     if sha256_of(file) == held.sha256:
                         continue
             self.drop(path)
