@@ -6,17 +6,15 @@ import ssl
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from laion_assets.http.clock import Clock
+from laion_assets.http.hop import Hop
 from laion_assets.http.http_connection import HttpConnection
 from laion_assets.http.tls import TlsSessions, wrap_tls
 from laion_assets.http.urls.host_overrides import Endpoint
 from laion_assets.http.urls.target import Target
 from laion_assets.reasons import Reason, Rejection
-
-if TYPE_CHECKING:
-    from laion_assets.http.fetch import Hop
 
 _NO_ROUTE = {
     errno.ENETUNREACH,
@@ -30,7 +28,7 @@ _LOCAL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC}
 
 
 def connect(
-    target: Target, endpoints: Sequence[Endpoint], clock: Clock, ca_file: str | None, sessions: TlsSessions, hop: "Hop"
+    target: Target, endpoints: Sequence[Endpoint], clock: Clock, ca_file: str | None, sessions: TlsSessions, hop: Hop
 ) -> tuple[HttpConnection, Endpoint]:
     """A connection to the first endpoint that answers, with TLS for https; its times are noted in the hop.
 
@@ -63,7 +61,7 @@ def _first_to_answer(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socke
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
-                sock.settimeout(clock.wait())
+                sock.settimeout(clock.start_wait())
                 sock.connect((str(endpoint.address), endpoint.port))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return sock, endpoint
@@ -71,7 +69,7 @@ def _first_to_answer(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socke
                 sock.close()
                 raise
         except TimeoutError:
-            failure = failure or clock.timed_out()
+            failure = failure or clock.timeout_rejection()
         except OSError as error:
             failure = failure or rejection_of(error, connecting=True)
     raise failure or Rejection(Reason.DNS_FAILURE, "the host has no address")

@@ -12,6 +12,7 @@ from laion_assets.http.connecting import connect, rejection_of
 from laion_assets.http.connection_pool import ConnectionPool
 from laion_assets.http.consent.robots_cache import RobotsCache
 from laion_assets.http.consent.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
+from laion_assets.http.hop import Hop
 from laion_assets.http.host_limiter import HostLimiter
 from laion_assets.http.http_connection import HttpConnection, Rate
 from laion_assets.http.memory_budget import MemoryBudget, Reservation, return_large_blocks
@@ -27,26 +28,6 @@ from laion_assets.reasons import Reason, Rejection
 
 RETRY_PAUSE_S = 0.3
 _MAX_SHARED = 4
-
-
-@dataclass(slots=True)
-class Hop:
-    """One request on the way: its URL, the endpoint that was connected to, the answer's status.
-
-    `reused` is a kept connection's. Times in seconds, None for what did not happen: `dns_s` the guard's check,
-    `waited_s` for the host's turn, `connect_s`, `tls_s`, `first_byte_s` from the request sent, `body_s`.
-    """
-
-    url: str
-    address: str | None = None
-    status: int | None = None
-    reused: bool = False
-    dns_s: float | None = None
-    waited_s: float | None = None
-    connect_s: float | None = None
-    tls_s: float | None = None
-    first_byte_s: float | None = None
-    body_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,9 +122,9 @@ class Fetcher:
             if not reason.is_retryable or reason is Reason.HOST_BUSY or attempts > policy.retries:
                 break
             if retry_after_s is not None:  # the whole host rests, this row with it
-                if retry_after_s > min(policy.max_retry_after_s, clock.patience_s):
+                if retry_after_s > min(policy.max_retry_after_s, clock.queue_timeout_s):
                     break
-            elif clock.ends - time.monotonic() <= RETRY_PAUSE_S:
+            elif clock.ends_at - time.monotonic() <= RETRY_PAUSE_S:
                 break
             else:
                 time.sleep(RETRY_PAUSE_S)
@@ -235,7 +216,7 @@ class _Attempt:
         hop.url = target.url
         self._ask_robots(target)
         started = time.monotonic()
-        endpoints = fetcher.guard.endpoints(target, clock.wait())
+        endpoints = fetcher.guard.endpoints(target, clock.start_wait())
         checked = time.monotonic()
         hop.dns_s = checked - started
         address = None if endpoints[0].own else endpoints[0].address

@@ -84,11 +84,11 @@ class HostLimiter:
         """A slot of a host that is not paused, neither before nor after waiting for it."""
         while True:
             pause_s = self._pause_left(host)
-            if pause_s > min(self._max_rest_s, clock.patience_s):
+            if pause_s > min(self._max_rest_s, clock.queue_timeout_s):
                 raise Rejection(Reason.HOST_BUSY, "the host asked us to rest longer than we wait for it")
             if pause_s > 0:
                 time.sleep(pause_s)
-                clock.waited(pause_s)
+                clock.add_queue_time(pause_s)
             self._take(host, self._per_host, clock)
             if self._pause_left(host) <= 0:
                 return
@@ -110,8 +110,8 @@ class HostLimiter:
             place.waiting.append(mine)
             self._waiting += 1
         started = time.monotonic()
-        mine.wait(max(0.0, clock.patience_s))
-        clock.waited(time.monotonic() - started)
+        mine.wait(max(0.0, clock.queue_timeout_s))
+        clock.add_queue_time(time.monotonic() - started)
         with self._lock:
             self._waiting -= 1
             if mine.is_set():  # the slot was handed over: `running` counts it already

@@ -78,7 +78,7 @@ class HttpConnection:
         try:
             self._sock.sendall(request)
         except TimeoutError as error:
-            raise self._clock.timed_out() from error
+            raise self._clock.timeout_rejection() from error
 
     def read_head(self) -> ResponseHeaders:
         """The final response's status and headers; informational responses before it are skipped.
@@ -201,7 +201,7 @@ class HttpConnection:
 
     def _set_timeout(self) -> None:
         """The clock's timeout for the socket; setting one is a system call, so an equal one is left as it is."""
-        timeout_s = self._clock.wait()
+        timeout_s = self._clock.start_wait()
         if timeout_s != self._timeout_s:
             self._sock.settimeout(timeout_s)
             self._timeout_s = timeout_s
@@ -213,7 +213,7 @@ class HttpConnection:
             try:
                 return self._sock.recv(_RECV_BYTES)
             except TimeoutError as error:
-                rejection = self._clock.timed_out()
+                rejection = self._clock.timeout_rejection()
                 if rejection.reason is not Reason.LOCAL_FAILURE:
                     raise rejection from error
             except ssl.SSLError as error:

@@ -60,8 +60,8 @@ class MemoryBudget:
             mine = (size, threading.Event())
             self._waiting.append(mine)
         started = time.monotonic()
-        mine[1].wait(max(0.0, clock.patience_s))
-        clock.waited(time.monotonic() - started)
+        mine[1].wait(max(0.0, clock.queue_timeout_s))
+        clock.add_queue_time(time.monotonic() - started)
         with self._lock:
             if mine[1].is_set():
                 return

@@ -65,11 +65,11 @@ def wrap_tls(
     sock: socket.socket, host: str, clock: Clock, ca_file: str | None, session: ssl.SSLSession | None = None
 ) -> ssl.SSLSocket:
     """TLS over a connected socket, for this host name. Raises Rejection `tls_failure`, `deadline`; OSError."""
-    sock.settimeout(clock.wait())
+    sock.settimeout(clock.start_wait())
     try:
         return tls_context(ca_file).wrap_socket(sock, server_hostname=host.removesuffix("."), session=session)
     except TimeoutError as error:
-        raise clock.timed_out() from error
+        raise clock.timeout_rejection() from error
     except ssl.SSLCertVerificationError as error:
         raise Rejection(Reason.TLS_FAILURE, error.verify_message or "the certificate was not verified") from error
     except (ssl.SSLError, ValueError) as error:

@@ -51,7 +51,7 @@ class RobotsCache:
         if ours:
             started = time.monotonic()
             self._fill(site, future, target)
-            clock.waited(time.monotonic() - started)
+            clock.add_queue_time(time.monotonic() - started)
         elif not future.done():
             self._wait(future, clock)
         return future.result()
@@ -78,11 +78,11 @@ class RobotsCache:
     def _wait(self, future: "Future[Rules]", clock: Clock) -> None:
         started = time.monotonic()
         try:
-            future.exception(max(0.0, clock.patience_s))
+            future.exception(max(0.0, clock.queue_timeout_s))
         except FutureTimeoutError as error:
             raise Rejection(Reason.HOST_BUSY, "its site's robots.txt took longer than images.host_wait_s") from error
         finally:
-            clock.waited(time.monotonic() - started)
+            clock.add_queue_time(time.monotonic() - started)
 
 
 def _size(future: "Future[Rules]") -> int:

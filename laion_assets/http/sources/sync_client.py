@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from laion_assets.errors import SourceError
 from laion_assets.http.clock import Clock
 from laion_assets.http.connecting import connect, rejection_of
-from laion_assets.http.fetch import Hop
+from laion_assets.http.hop import Hop
 from laion_assets.http.http_connection import HttpConnection, Rate
 from laion_assets.http.messages.request import request_bytes
 from laion_assets.http.messages.response_headers import ResponseHeaders
@@ -65,7 +65,7 @@ class SyncClient:
         if kept is not None:
             kept.close()
         with _network_faults():
-            endpoints = self._guard.endpoints(target, clock.wait())
+            endpoints = self._guard.endpoints(target, clock.start_wait())
             connection, _ = connect(target, endpoints, clock, None, self._sessions, Hop(target.url))
             return self._send(connection, target, request, clock)
 

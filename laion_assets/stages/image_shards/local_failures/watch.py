@@ -12,6 +12,7 @@ Where no URL is known to work, URLs of other shards are asked, so that a shard o
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -44,6 +45,11 @@ _MANY_ROWS = 20
 """Fewer rows without any answer are committed where nothing else speaks of a local failure."""
 _FIRST_CHECK_SITES, _FIRST_CHECK_ROWS = 24, 256
 """Failures in a row, in the order of their ends, before the network is checked while the shard is fetched."""
+
+
+@lru_cache(maxsize=1_024)
+def _is_public(address: str) -> bool:
+    return refusal(ip_address(address)) is None
 
 
 @dataclass(frozen=True)
@@ -136,7 +142,7 @@ class ShardWatch:
         """One name for all sites of one public address: a server that is down takes them all along."""
         if site not in self._sites and endpoint is not None:
             address = endpoint.rpartition(":")[0].strip("[]")
-            if refusal(ip_address(address)) is None:  # the operator's own, by `resolve`, may stand for many
+            if _is_public(address):  # the operator's own, by `resolve`, may stand for many
                 self._sites[site] = self._by_address.setdefault(address, site)
         return self._sites.get(site, site)
 

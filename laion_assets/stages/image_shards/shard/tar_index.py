@@ -99,7 +99,7 @@ def _members(tar: IO[bytes]) -> Iterator[Member]:
             known = header == member_header(member.name, member.size)
         except ValueError:
             known = False
-        if not known or not member.extension or any(letter.isspace() for letter in member.name):
+        if not known or not member.extension or member.name.split() != [member.name]:
             raise IntegrityError(
                 f"The tar has no member of a sample at offset {offset}: it is damaged, cut short or not of this stage. "
                 "Materialize this shard again."
