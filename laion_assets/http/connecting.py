@@ -1,4 +1,4 @@
-"""A new connection to a checked endpoint, and what the operating system's errors mean for a URL."""
+"""Open a connection to a checked endpoint, and map errors of the operating system to rejections."""
 
 import errno
 import socket
@@ -30,19 +30,19 @@ _LOCAL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC}
 def connect(
     target: Target, endpoints: Sequence[Endpoint], clock: Clock, ca_file: str | None, sessions: TlsSessions, hop: Hop
 ) -> tuple[HttpConnection, Endpoint]:
-    """A connection to the first endpoint that answers, with TLS for https; its times are noted in the hop.
+    """Connect to the first endpoint that accepts, with TLS for https. Records the times in `hop`.
 
     Raises Rejection: `connect_failure`, `no_route`, `local_failure`, `deadline`, `tls_failure`.
     """
     started = time.monotonic()
-    sock, endpoint = _first_to_answer(endpoints, clock)
+    sock, endpoint = _connect_first(endpoints, clock)
     hop.address = str(endpoint)
     connected = time.monotonic()
     hop.connect_s = connected - started
     if target.scheme != "https":
         return HttpConnection(sock), endpoint
     try:
-        secured = wrap_tls(sock, target.host, clock, ca_file, sessions.of(target.host, endpoint))
+        secured = wrap_tls(sock, target.host, clock, ca_file, sessions.take(target.host, endpoint))
     except BaseException:
         sock.close()
         raise
@@ -54,7 +54,7 @@ def _keep_session(sessions: TlsSessions, host: str, endpoint: Endpoint, sock: so
     sessions.keep(host, endpoint, cast(ssl.SSLSocket, sock))
 
 
-def _first_to_answer(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socket.socket, Endpoint]:
+def _connect_first(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socket.socket, Endpoint]:
     failure: Rejection | None = None
     for endpoint in endpoints:
         family = socket.AF_INET6 if endpoint.address.version == 6 else socket.AF_INET
@@ -71,12 +71,12 @@ def _first_to_answer(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socke
         except TimeoutError:
             failure = failure or clock.timeout_rejection()
         except OSError as error:
-            failure = failure or rejection_of(error, connecting=True)
+            failure = failure or socket_rejection(error, connecting=True)
     raise failure or Rejection(Reason.DNS_FAILURE, "the host has no address")
 
 
-def rejection_of(error: OSError, connecting: bool = False) -> Rejection:
-    """What an error of a socket means for the URL: the site's fault, or ours."""
+def socket_rejection(error: OSError, connecting: bool = False) -> Rejection:
+    """Return the rejection for an error of a socket: a failure of the site, the network or this machine."""
     name = errno.errorcode.get(error.errno or 0, type(error).__name__)
     if error.errno in _NO_ROUTE:
         return Rejection(Reason.NO_ROUTE, name)

@@ -233,7 +233,7 @@ def test_tls_connections_are_kept_and_sessions_resumed(certificate):
 
 def test_threads_that_start_together_share_one_tls_context(certificate):
     """A session offered in another context is refused by OpenSSL."""
-    tls._made_once.cache_clear()
+    tls._create_context.cache_clear()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     with running(GOOD, context) as site, ThreadPoolExecutor(8) as threads:
@@ -241,7 +241,7 @@ def test_threads_that_start_together_share_one_tls_context(certificate):
         fetcher = Fetcher(policy)
         fetched = list(threads.map(fetcher.fetch, ["https://a.test/good"] * 40))
         assert {one.reason for one in fetched} == {Reason.SUCCESS}
-        assert tls._made_once.cache_info().misses == 1
+        assert tls._create_context.cache_info().misses == 1
         fetcher.close()
 
 

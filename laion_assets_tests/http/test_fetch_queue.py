@@ -32,7 +32,7 @@ def test_each_url_is_answered_once(threads):
     assert sorted(place for place, _ in answers) == list(range(200))
     assert all(fetched.url == urls[place] for place, fetched in answers)
     assert {fetched.reason for place, fetched in answers if place % 3} == {Reason.SUCCESS}
-    assert (queue.tally.requests, queue.tally.body_bytes) == (200, sum(len(one.body) for _, one in answers))
+    assert (queue.totals.requests, queue.totals.body_bytes) == (200, sum(len(one.body) for _, one in answers))
 
 
 def test_no_more_urls_are_ahead_than_two_for_each_thread():

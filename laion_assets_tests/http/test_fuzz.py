@@ -228,7 +228,7 @@ def test_damaged_bodies_are_decoded_or_refused(coding: str, body: bytes, place: 
 
 @BOUNDED
 @given(PAGES, KINDS)
-def test_a_page_has_links_or_is_refused_by_name(page: str, kind: str) -> None:
+def test_a_page_has_links_or_is_find_refusal_name(page: str, kind: str) -> None:
     try:
         for entry in entries_of(page, kind, "http://a.test/"):
             assert -1 <= entry.size < 1 << 63

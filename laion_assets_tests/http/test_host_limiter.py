@@ -114,14 +114,14 @@ def test_a_host_that_says_much_later_is_not_asked_again():
 
 
 def test_turns_are_given_in_order_and_nothing_is_left_behind():
-    gate = HostLimiter(1, 1, 30)
+    limiter = HostLimiter(1, 1, 30)
     order = []
 
     def take(number):
-        gate.enter("a", "1.2.3.4", Clock.start(10, 10, 10))
+        limiter.acquire("a", "1.2.3.4", Clock.start(10, 10, 10))
         order.append(number)
         time.sleep(0.02)
-        gate.leave("a", "1.2.3.4")
+        limiter.release("a", "1.2.3.4")
 
     threads = []
     for number in range(6):
@@ -131,23 +131,23 @@ def test_turns_are_given_in_order_and_nothing_is_left_behind():
     for thread in threads:
         thread.join()
     assert order == list(range(6))
-    assert gate._places == {}
+    assert limiter._slots == {}
 
 
 def test_a_turn_that_never_came_takes_nothing_with_it():
-    gate = HostLimiter(1, 1, 30)
-    gate.enter("a", "1.2.3.4", Clock.start(1, 1, 1))
+    limiter = HostLimiter(1, 1, 30)
+    limiter.acquire("a", "1.2.3.4", Clock.start(1, 1, 1))
     for host, address in (("a", None), ("b", "1.2.3.4")):
         with pytest.raises(Rejection, match="host_busy"):
-            gate.enter(host, address, Clock.start(1, 1, 0.05))
-    gate.leave("a", "1.2.3.4")
-    gate.enter("b", "1.2.3.4", Clock.start(1, 1, 0))
-    gate.leave("b", "1.2.3.4")
-    assert gate._places == {}
+            limiter.acquire(host, address, Clock.start(1, 1, 0.05))
+    limiter.release("a", "1.2.3.4")
+    limiter.acquire("b", "1.2.3.4", Clock.start(1, 1, 0))
+    limiter.release("b", "1.2.3.4")
+    assert limiter._slots == {}
 
 
 def test_many_pauses_are_forgotten_when_they_are_over():
-    gate = HostLimiter(1, 1, 30)
+    limiter = HostLimiter(1, 1, 30)
     for number in range(3_000):
-        gate.pause(f"h{number}", 0.0)
-    assert len(gate._paused) < 1_100
+        limiter.back_off(f"h{number}", 0.0)
+    assert len(limiter._back_off_ends) < 1_100

@@ -13,7 +13,7 @@ import pytest
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.fetch_queue import FetchQueue
-from laion_assets.http.memory_budget import FREE_BYTES, MemoryBudget, Reservation, charge
+from laion_assets.http.memory_budget import FREE_BYTES, MemoryBudget, Reservation, charged_bytes
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
 from laion_assets_tests.stages.image_shards.site import answer, raw, running
@@ -62,14 +62,14 @@ def test_large_bodies_take_turns_and_give_back_what_they_took(path):
 def test_small_bodies_ask_nobody():
     with running({"/": answer(bytes(FREE_BYTES - 1))}) as site:
         fetcher = fetcher_for(site, host_wait_s=0.1)
-        fetcher.budget.take(2 * CAP, Clock.start(1, 1, 1))
+        fetcher.budget.reserve(2 * CAP, Clock.start(1, 1, 1))
         assert fetcher.fetch(site.url("/")).reason is Reason.SUCCESS
 
 
 def test_a_large_body_that_finds_no_memory_in_time_is_our_own_fault_and_may_be_tried_again():
     with running(LARGE) as site:
         fetcher = fetcher_for(site, host_wait_s=0.2)
-        fetcher.budget.take(2 * CAP, Clock.start(1, 1, 1))
+        fetcher.budget.reserve(2 * CAP, Clock.start(1, 1, 1))
         fetched = fetcher.fetch(site.url("/announced"))
         assert (fetched.reason, fetched.reason.is_local_failure, fetched.reason.is_retryable) == (
             Reason.LOCAL_FAILURE,
@@ -88,7 +88,7 @@ def test_a_failure_gives_back_what_it_took(fault):
     }
     with running(pages) as site:
         fetcher = fetcher_for(site)
-        assert fetcher.fetch(site.url(fault), hold=True).held == 0
+        assert fetcher.fetch(site.url(fault), keep_reservation=True).reserved_bytes == 0
         assert fetcher.budget.free_bytes == 2 * CAP
 
 
@@ -99,7 +99,7 @@ def test_a_body_in_the_queue_keeps_its_bytes_until_it_was_resized():
             taken = [queue.take(wait=True)[1] for _ in "123"]
             assert sorted(one.reason.value for one in taken) == ["local_failure", "success", "success"]
             assert fetcher.budget.free_bytes == 0
-            queue.done(next(one for one in taken if one.reason is Reason.SUCCESS))
+            queue.release(next(one for one in taken if one.reason is Reason.SUCCESS))
             assert fetcher.budget.free_bytes == CAP
 
 
@@ -107,7 +107,7 @@ def test_a_queue_that_is_left_gives_back_what_nobody_took():
     with running(LARGE) as site:
         fetcher = fetcher_for(site, host_wait_s=30)
         with FetchQueue(fetcher, [site.url("/announced")] * 9, threads=3) as queue:
-            queue.done(queue.take(wait=True)[1])
+            queue.release(queue.take(wait=True)[1])
         ends = time.monotonic() + 10
         while fetcher.budget.free_bytes < 2 * CAP and time.monotonic() < ends:
             time.sleep(0.01)
@@ -131,7 +131,7 @@ with FetchQueue(shared_fetcher(policy), urls, 32) as queue:
     for _ in urls:
         fetched = queue.take(wait=True)[1]
         assert fetched.reason.value == "success", fetched
-        queue.done(fetched)
+        queue.release(fetched)
         del fetched
 print(peak_mb() - before)
 """
@@ -161,11 +161,11 @@ def test_the_budget_is_fair_and_never_gives_more_than_it_has():
         for _ in range(30):
             reservation = Reservation(budget, Clock.start(30, 30, 30))
             size = rng.randrange(1, 10 * FREE_BYTES)
-            reservation.take(size)
+            reservation.reserve(size)
             taken.append(budget.free_bytes)
             time.sleep(0.0005)
-            reservation.keep(rng.randrange(size))
-            reservation.keep(0)
+            reservation.shrink(rng.randrange(size))
+            reservation.shrink(0)
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(use, range(16)))
@@ -174,4 +174,4 @@ def test_the_budget_is_fair_and_never_gives_more_than_it_has():
 
 
 def test_what_a_body_takes():
-    assert (charge(0), charge(FREE_BYTES), charge(FREE_BYTES + 1)) == (0, 0, FREE_BYTES + 1)
+    assert (charged_bytes(0), charged_bytes(FREE_BYTES), charged_bytes(FREE_BYTES + 1)) == (0, 0, FREE_BYTES + 1)

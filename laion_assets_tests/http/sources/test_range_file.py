@@ -88,9 +88,9 @@ def test_domain_lists_over_http_come_through_the_guard(site: CsvSite) -> None:
 
 @pytest.mark.parametrize("place", ["simplecache::https://a.test/x/", "zip://a.csv::http://a.test/x.zip"])
 def test_fsspec_reaches_nothing_over_http(dataset: Dataset, place: str) -> None:
-    with pytest.raises(SettingError, match="not reached through fsspec"):
+    with pytest.raises(SettingError, match="not fetched through fsspec"):
         RowFilter(blocked_domains=(f"@{place}",)).loaded()
-    with pytest.raises(SettingError, match="not reached through fsspec"):
+    with pytest.raises(SettingError, match="not fetched through fsspec"):
         open_source(replace(dataset, source=place), lambda _: None).__aenter__().send(None)
-    with pytest.raises(SettingError, match="not reached through fsspec"):
+    with pytest.raises(SettingError, match="not fetched through fsspec"):
         Store(place).size("x")

@@ -159,7 +159,7 @@ def test_without_an_answer_for_the_nat64_name_ipv6_is_asked_as_before():
 
 
 @pytest.mark.parametrize("where", ["127.0.0.1:¹", "127.0.0.1", "localhost:80", "127.0.0.1:0", "127.0.0.1:x", ""])
-def test_a_malformed_resolve_entry_is_refused_by_name(where):
+def test_a_malformed_resolve_entry_is_find_refusal_name(where):
     with pytest.raises(SettingError, match=r"resolve maps '\*.test'"):
         Guard({"*.test": where}, (80,))
 

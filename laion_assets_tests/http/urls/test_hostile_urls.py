@@ -155,7 +155,7 @@ def test_odd_redirects_send_no_more_than_a_clean_request(path, reason, asked, si
 
 
 @pytest.mark.parametrize("user_agent", ["a\r\nX-Evil: 1", "a\nb", "ä", "", " ", "a\0"])
-def test_a_user_agent_that_is_no_header_is_refused_by_name(user_agent, policy):
+def test_a_user_agent_that_is_no_header_is_find_refusal_name(user_agent, policy):
     for make in (lambda: replace(policy, user_agent=user_agent), lambda: ImageSettings(user_agent=user_agent)):
         with pytest.raises(SettingError, match=r"images\.user_agent"):
             make()

@@ -395,7 +395,7 @@ def test_a_dribbling_server_is_given_up_on_time(crawl: Dataset, site: CsvSite, m
     monkeypatch.setattr(CsvSite, "_send", dribble)
     slow = replace(crawl, metadata=replace(crawl.metadata, stall_timeout_s=0.5, retries=1))
     started = time.monotonic()
-    with pytest.raises(SourceError, match="bytes came in"):
+    with pytest.raises(SourceError, match="bytes were received in"):
         fetch_raw_csv(slow, Store.of(slow), quiet)
     assert time.monotonic() - started < 4
 

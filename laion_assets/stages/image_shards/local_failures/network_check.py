@@ -38,7 +38,7 @@ def asker(dataset: Dataset) -> Ask:
                     if answer is None:
                         continue
                     found[urls[answer[0]]] = reason = _reason(answer[1])
-                    queue.done(answer[1])
+                    queue.release(answer[1])
                     if reason.shows_site:
                         break
         finally:
