@@ -4,7 +4,6 @@ import gzip
 import random
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,34 +38,33 @@ def fetcher_for(site, **changes):
 
 
 @pytest.mark.parametrize("path", LARGE)
-def test_large_bodies_take_turns_and_give_back_what_they_took(path):
+def test_large_bodies_share_the_memory_budget_and_release_it(path):
     with running(LARGE) as site:
         fetcher = fetcher_for(site, requests_per_host=16)
-        least = []
+        budget, least = fetcher.budget, []
+        reserve = budget.reserve
 
-        def watch():
-            while not done.wait(0.001):
-                least.append(fetcher.budget.free_bytes)
+        def record(size, clock):
+            reserve(size, clock)
+            least.append(budget.free_bytes)
 
-        done = threading.Event()
-        threading.Thread(target=watch).start()
+        budget.reserve = record
         with ThreadPoolExecutor(12) as threads:
             fetched = list(threads.map(fetcher.fetch, [site.url(path)] * 12))
-        done.set()
         assert {one.reason for one in fetched} == {Reason.SUCCESS}
         assert 0 <= min(least) < 2 * CAP
         assert fetcher.budget.free_bytes == 2 * CAP
         fetcher.close()
 
 
-def test_small_bodies_ask_nobody():
+def test_small_bodies_need_no_reservation():
     with running({"/": answer(bytes(FREE_BYTES - 1))}) as site:
         fetcher = fetcher_for(site, host_wait_s=0.1)
         fetcher.budget.reserve(2 * CAP, Clock.start(1, 1, 1))
         assert fetcher.fetch(site.url("/")).reason is Reason.SUCCESS
 
 
-def test_a_large_body_that_finds_no_memory_in_time_is_our_own_fault_and_may_be_tried_again():
+def test_large_body_without_memory_in_time_is_a_retryable_local_failure():
     with running(LARGE) as site:
         fetcher = fetcher_for(site, host_wait_s=0.2)
         fetcher.budget.reserve(2 * CAP, Clock.start(1, 1, 1))
@@ -80,7 +78,7 @@ def test_a_large_body_that_finds_no_memory_in_time_is_our_own_fault_and_may_be_t
 
 
 @pytest.mark.parametrize("fault", ["/too-large", "/short", "/404"])
-def test_a_failure_gives_back_what_it_took(fault):
+def test_failed_fetch_releases_its_reservation(fault):
     pages = {
         "/too-large": raw(OK + b"\r\n", BIG, b"more"),
         "/short": raw(OK + b"Content-Length: %d\r\n\r\n" % CAP, BIG[:-1]),
@@ -92,7 +90,7 @@ def test_a_failure_gives_back_what_it_took(fault):
         assert fetcher.budget.free_bytes == 2 * CAP
 
 
-def test_a_body_in_the_queue_keeps_its_bytes_until_it_was_resized():
+def test_queued_body_keeps_its_reservation_until_released():
     with running(LARGE) as site:
         fetcher = fetcher_for(site, host_wait_s=0.3)
         with FetchQueue(fetcher, [site.url("/announced")] * 3, threads=3) as queue:
@@ -103,7 +101,7 @@ def test_a_body_in_the_queue_keeps_its_bytes_until_it_was_resized():
             assert fetcher.budget.free_bytes == CAP
 
 
-def test_a_queue_that_is_left_gives_back_what_nobody_took():
+def test_closed_queue_releases_untaken_results():
     with running(LARGE) as site:
         fetcher = fetcher_for(site, host_wait_s=30)
         with FetchQueue(fetcher, [site.url("/announced")] * 9, threads=3) as queue:
@@ -152,7 +150,7 @@ def test_resident_memory_stays_near_the_budget_under_ninety_bodies_of_twenty_meg
     assert 20 < float(done.stdout) < 150
 
 
-def test_the_budget_is_fair_and_never_gives_more_than_it_has():
+def test_budget_is_fair_and_never_exceeded():
     budget = MemoryBudget(10 * FREE_BYTES)
     taken = []
 
@@ -173,5 +171,5 @@ def test_the_budget_is_fair_and_never_gives_more_than_it_has():
     assert budget.free_bytes == 10 * FREE_BYTES
 
 
-def test_what_a_body_takes():
+def test_only_large_bodies_are_charged():
     assert (charged_bytes(0), charged_bytes(FREE_BYTES), charged_bytes(FREE_BYTES + 1)) == (0, 0, FREE_BYTES + 1)

@@ -59,7 +59,7 @@ def test_the_most_restrictive_statement_counts():
     assert disallowed_usage(["train-ai=y", "nonsense,,"], ("train-ai",)) is None
 
 
-def test_values_as_they_are_written():
+def test_values_are_returned_unchanged():
     assert parse_preferences("a=y;p=1, b, c=(1 2)") == {"a": "y", "b": None, "c": "(1 2)"}
 
 

@@ -73,7 +73,7 @@ def test_tdm_reservation(value, refuses):
     assert bool(refused(tdm=(value,))) is refuses
 
 
-def test_only_the_directives_that_are_set_are_honoured():
+def test_only_configured_directives_are_honoured():
     assert refused("noindex", "none", directives=("noai",)) is None
     assert refused("unavailable_after: 2010-01-01", directives=("noai",)) is None
 

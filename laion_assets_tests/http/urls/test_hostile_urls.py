@@ -89,13 +89,13 @@ def policy(site):
 
 
 @pytest.mark.parametrize("url", INWARD)
-def test_a_row_cannot_name_what_is_not_the_public_web(url, site, policy):
+def test_row_cannot_name_a_private_address(url, site, policy):
     assert fetch(url, policy).reason is (INWARD[url] or Reason.INVALID_URL)
     assert site.seen == []
 
 
 @pytest.mark.parametrize("url", [url for url, reason in INWARD.items() if reason is not None])
-def test_nor_can_a_redirect(url, site, policy):
+def test_redirect_cannot_name_a_private_address(url, site, policy):
     location = f"Location: {url}".encode()
     site.pages["/inward"] = raw(b"HTTP/1.1 302 Found\r\n" + location + b"\r\nContent-Length: 0\r\n\r\n")
     fetched = fetch(site.url("/inward"), policy)
@@ -117,7 +117,7 @@ def test_nor_can_a_redirect(url, site, policy):
         ("http://photos.test//169.254.169.254/", "GET //169.254.169.254/ HTTP/1.1"),
     ],
 )
-def test_one_clean_request_is_sent(url, line, site, policy):
+def test_one_valid_request_is_sent(url, line, site, policy):
     fetch(url, policy)
     head, _, rest = site.requests[0].decode("ascii").partition("\r\n\r\n")
     lines = head.split("\r\n")
@@ -155,7 +155,7 @@ def test_odd_redirects_send_no_more_than_a_clean_request(path, reason, asked, si
 
 
 @pytest.mark.parametrize("user_agent", ["a\r\nX-Evil: 1", "a\nb", "ä", "", " ", "a\0"])
-def test_a_user_agent_that_is_no_header_is_find_refusal_name(user_agent, policy):
+def test_a_user_agent_that_is_no_header_is_refused_by_name(user_agent, policy):
     for make in (lambda: replace(policy, user_agent=user_agent), lambda: ImageSettings(user_agent=user_agent)):
         with pytest.raises(SettingError, match=r"images\.user_agent"):
             make()
