@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from laion_assets.errors import LocalFailureError
-from laion_assets.http.fetch import Fetched, Hop
+from laion_assets.http.fetch import Fetched
+from laion_assets.http.hop import Hop
 from laion_assets.reasons import Reason
 from laion_assets.stages.image_shards.local_failures.network_memory import NetworkMemory
 from laion_assets.stages.image_shards.local_failures.watch import Evidence, ShardWatch

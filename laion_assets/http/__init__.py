@@ -1,1 +1,1 @@
-"""One URL to bytes: the guard, its HTTP client, consent, and the bounds of time, size and politeness."""
+"""Guarded HTTP: address checks, the client, consent checks, and limits of time, size and requests per host."""

@@ -1,13 +1,13 @@
-"""Time that this machine was too busy to serve a request: it is not counted against a URL's deadline.
+"""Measure the time in which this machine was too busy to process a response. It extends a URL's deadline.
 
-Two measures are added up every INTERVAL_S by a thread that only sleeps:
+A background thread sleeps for INTERVAL_S at a time and adds up two measures:
 
-- lag: how much later than asked it woke up. The kernel, a CPU quota or the interpreter's lock kept this process
-  waiting, or the machine was suspended.
-- crowding: more than FREE_TASKS runnable tasks a core (`procs_running` of /proc/stat). With r tasks a core each gets
-  1/r of it; the share beyond FREE_TASKS, which a machine that works at full load has anyway, counts as lost.
+- lag: how much later than requested it woke up. The kernel, a CPU quota or the interpreter's lock delayed this process,
+  or the machine was suspended.
+- CPU contention: more than NORMAL_TASKS runnable tasks per core. With r tasks per core each task gets 1/r of a core.
+  The share above NORMAL_TASKS counts as lost. A machine at its normal full load loses no time.
 
-Where /proc/stat does not exist, lag is measured alone.
+Where the system does not report its runnable tasks (/proc/loadavg), only lag is measured.
 """
 
 import functools
@@ -16,64 +16,66 @@ import threading
 import time
 
 INTERVAL_S = 0.1
-FREE_TASKS = 2.0
-"""Runnable tasks a core without any time lost: a worker and its decoder a core are the normal load."""
-_LEAST_LAG_S = 0.01
-_RECENT = 10
-"""Intervals that `slowdown` looks back."""
+NORMAL_TASKS = 2.0
+"""Runnable tasks per core at normal load (a worker and its decoder), at which no time is lost."""
+_MIN_LAG_S = 0.01
+_INTERVALS = 10
+"""Number of intervals over which `slowdown` is measured."""
 
 
 class BusyTime:
-    """`lost_s` grows while the machine is too busy. Thread-safe to read; `add` is for one thread."""
+    """The seconds lost because the machine was too busy. Thread-safe to read; only one thread may call `add`.
+
+    `lost_s` is the total of this process. `slowdown` is the ratio of elapsed time to available time over the last
+    second, 1 or more.
+    """
 
     def __init__(self) -> None:
         self.lost_s = 0.0
-        self._recent = [(INTERVAL_S, 0.0)] * _RECENT
-        self._place = 0
+        self.slowdown = 1.0
+        self._recent = [(INTERVAL_S, 0.0)] * _INTERVALS
+        self._next = 0
 
     def add(self, elapsed_s: float, tasks_per_core: float) -> None:
-        """Count one interval that took `elapsed_s` instead of INTERVAL_S, at this load."""
+        """Add one interval that took `elapsed_s` instead of INTERVAL_S, at this load."""
         lag = elapsed_s - INTERVAL_S
-        lost = lag if lag > _LEAST_LAG_S else 0.0
-        if tasks_per_core > FREE_TASKS:
-            lost += (elapsed_s - lost) * (1 - FREE_TASKS / tasks_per_core)
-        self._recent[self._place] = (elapsed_s, lost)
-        self._place = (self._place + 1) % _RECENT
+        lost = lag if lag > _MIN_LAG_S else 0.0
+        if tasks_per_core > NORMAL_TASKS:
+            lost += (elapsed_s - lost) * (1 - NORMAL_TASKS / tasks_per_core)
+        self._recent[self._next] = (elapsed_s, lost)
+        self._next = (self._next + 1) % _INTERVALS
         self.lost_s += lost
-
-    @property
-    def slowdown(self) -> float:
-        """How many seconds lately went by for each second in which this process could work: 1 or more."""
-        elapsed = sum(one for one, _ in self._recent)
-        lost = sum(other for _, other in self._recent)
-        return elapsed / max(elapsed - lost, elapsed / 100)
+        elapsed = sum(interval for interval, _ in self._recent)
+        recently_lost = sum(lost for _, lost in self._recent)
+        # Stored here, ten times a second, because each operation on a socket reads it.
+        self.slowdown = elapsed / max(elapsed - recently_lost, elapsed / 100)
 
     def run(self) -> None:
-        """Measure for as long as the process lives."""
+        """Measure until the process ends."""
         cores = os.cpu_count() or 1
         before = time.monotonic()
         while True:
             time.sleep(INTERVAL_S)
             now = time.monotonic()
-            self.add(now - before, runnable_tasks() / cores)
+            self.add(now - before, count_runnable_tasks() / cores)
             before = now
 
 
-def runnable_tasks() -> int:
-    """Tasks of this machine that run or wait for a core, but for the caller; 0 where the system does not say."""
+def count_runnable_tasks() -> int:
+    """Return how many tasks of this machine run or wait for a core, without the caller; 0 if unknown.
+
+    Reads /proc/loadavg (proc(5)), which costs far less than `procs_running` of /proc/stat, the same number.
+    """
     try:
-        with open("/proc/stat", encoding="ascii", errors="replace") as file:
-            for line in file:
-                if line.startswith("procs_running "):
-                    return max(0, int(line.split()[1]) - 1)
-    except (OSError, ValueError):
-        pass
-    return 0
+        with open("/proc/loadavg", encoding="ascii", errors="replace") as file:
+            return max(0, int(file.read().split()[3].partition("/")[0]) - 1)
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 @functools.lru_cache(maxsize=1)
 def busy_time() -> BusyTime:
-    """This process's measure, which starts with the first call."""
+    """Return this process's measure. The first call starts it."""
     measure = BusyTime()
     threading.Thread(target=measure.run, name="busy-time", daemon=True).start()
     return measure

@@ -1,89 +1,113 @@
-"""How much time one URL has left: to be answered, and to wait for others."""
+"""The time limits of one URL: its deadline, its read timeout and its queue timeout."""
 
 import time
-from dataclasses import dataclass, field
 
 from laion_assets.http.busy_time import BusyTime, busy_time
 from laion_assets.reasons import Reason, Rejection
 
 MAX_STRETCH = 10.0
-"""A busy machine makes a URL's time at most so many times as long."""
-_SERVED = 0.9
-"""Share of a time limit in which the machine must have been able to work, for the limit to be the site's fault."""
+"""A busy machine extends a URL's time limits by this factor at most."""
+_MIN_AVAILABLE = 0.9
+"""Share of a timeout in which the machine must have been able to work, for the site to be the cause."""
 
 
-@dataclass
 class Clock:
-    """When a URL's time is over, on the monotonic clock, the longest silence before that, and its patience.
+    """The time limits of one URL, in seconds. `ends_at` is its deadline on the monotonic clock.
 
-    Patience, in seconds, is for waits that the URL's own server is not to blame for (its host's turn, memory): they
-    move the deadline, and are bounded together. Time in which this machine was too busy (`busy`) moves the deadline,
-    too, up to MAX_STRETCH times `deadline_s`; a URL that fails then has the reason `local_failure`, not `deadline`.
+    `read_timeout_s` limits each wait for the server: for a connection and for the next byte. `queue_timeout_s` limits
+    all waits in a queue together (for a slot of the host, for memory): they do not count against the deadline.
+
+    Time in which this machine was too busy (`busy`) extends the deadline, up to MAX_STRETCH times `deadline_s`. A URL
+    that fails then has the reason `local_failure` instead of `deadline`.
     """
 
-    ends: float
-    silence_s: float
-    deadline_s: float
-    patience_s: float = 0.0
-    busy: BusyTime = field(default_factory=busy_time)
+    __slots__ = (
+        "_limit_s", "_lost_at_start_s", "_lost_at_wait_s", "_wait_started", "busy", "deadline_s", "ends_at",
+        "queue_timeout_s", "read_timeout_s",
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        self._lost_before = self._lost_at_wait = self.busy.lost_s
-        self._waits_since, self._limit_s = time.monotonic(), self.silence_s
+    def __init__(
+        self,
+        ends_at: float,
+        read_timeout_s: float,
+        deadline_s: float,
+        queue_timeout_s: float = 0.0,
+        busy: BusyTime | None = None,
+    ) -> None:
+        self.ends_at, self.read_timeout_s, self.deadline_s = ends_at, read_timeout_s, deadline_s
+        self.queue_timeout_s = queue_timeout_s
+        self.busy = busy = busy or busy_time()
+        self._lost_at_start_s = self._lost_at_wait_s = busy.lost_s
+        self._wait_started, self._limit_s = time.monotonic(), read_timeout_s
 
     @classmethod
-    def start(cls, deadline_s: float, silence_s: float, patience_s: float = 0.0) -> "Clock":
-        """A clock that starts now."""
-        return cls(time.monotonic() + deadline_s, silence_s, deadline_s, patience_s)
+    def start(cls, deadline_s: float, read_timeout_s: float, queue_timeout_s: float = 0.0) -> "Clock":
+        """Start a clock now."""
+        return cls(time.monotonic() + deadline_s, read_timeout_s, deadline_s, queue_timeout_s)
 
-    def left(self) -> float:
-        """Seconds until the deadline. Raises Rejection at its end: `deadline`, or `local_failure` if we were busy."""
-        left = self._end() - time.monotonic()
-        if left <= 0:
-            raise self.expired()
-        return left
+    def remaining_s(self) -> float:
+        """Return the seconds until the deadline.
 
-    def wait(self) -> float:
-        """The timeout for the next operation on a socket. Raises Rejection as `left`."""
-        self._limit_s = min(self.left(), self.silence_s)
-        self._waits_since, self._lost_at_wait = time.monotonic(), self.busy.lost_s
-        return self._limit_s * min(self.busy.slowdown, MAX_STRETCH)
+        Raises Rejection after it: `deadline`, or `local_failure` if this machine was too busy.
+        """
+        remaining = self._deadline() - time.monotonic()
+        if remaining <= 0:
+            raise self.deadline_rejection()
+        return remaining
 
-    def waited(self, seconds: float) -> None:
-        """Take a wait off the patience, and move the deadline by it."""
-        self.ends += seconds
-        self.patience_s = max(0.0, self.patience_s - seconds)
-        self._lost_before += min(seconds, self._lost())  # what was lost during the wait moved the deadline already
+    def start_wait(self) -> float:
+        """Return the timeout for the next operation on a socket, in seconds. Raises Rejection as `remaining_s`."""
+        now, busy = time.monotonic(), self.busy
+        lost_s = busy.lost_s
+        remaining = self.ends_at - now
+        if lost_s != self._lost_at_start_s:
+            remaining = self._deadline() - now
+        if remaining <= 0:
+            raise self.deadline_rejection()
+        limit_s = self.read_timeout_s
+        if remaining < limit_s:
+            limit_s = remaining
+        self._limit_s, self._wait_started, self._lost_at_wait_s = limit_s, now, lost_s
+        slowdown = busy.slowdown
+        return limit_s if slowdown == 1.0 else limit_s * min(slowdown, MAX_STRETCH)
 
-    def expired(self) -> Rejection:
-        """The rejection of a URL that took too long."""
-        if self._lost() >= (MAX_STRETCH - 1) * self.deadline_s:
-            return self._busy()
+    def add_queue_time(self, seconds: float) -> None:
+        """Take time spent in a queue off the queue timeout, and extend the deadline by it."""
+        self.ends_at += seconds
+        self.queue_timeout_s = max(0.0, self.queue_timeout_s - seconds)
+        # Time that was lost while waiting in the queue has extended the deadline already.
+        self._lost_at_start_s += min(seconds, self._lost_s())
+
+    def deadline_rejection(self) -> Rejection:
+        """Return the rejection of a URL whose deadline is over."""
+        if self._lost_s() >= (MAX_STRETCH - 1) * self.deadline_s:
+            return _machine_too_busy()
         return too_slow()
 
-    def timed_out(self) -> Rejection:
-        """The rejection after a socket's timeout: the deadline, or too long a silence before it.
+    def timeout_rejection(self) -> Rejection:
+        """Return the rejection after a timeout of a socket, at the deadline or before it.
 
-        `local_failure` where the machine was too busy in that time: another `wait` may follow.
+        It is `local_failure` if the machine was too busy during the wait: the caller may wait again.
         """
         now = time.monotonic()
-        if now >= self._end():
-            return self.expired()
-        served_s = now - self._waits_since - (self.busy.lost_s - self._lost_at_wait)
-        if served_s < _SERVED * self._limit_s:
-            return self._busy()
+        if now >= self._deadline():
+            return self.deadline_rejection()
+        available_s = now - self._wait_started - (self.busy.lost_s - self._lost_at_wait_s)
+        if available_s < _MIN_AVAILABLE * self._limit_s:
+            return _machine_too_busy()
         return too_slow()
 
-    def _busy(self) -> Rejection:
-        return Rejection(Reason.LOCAL_FAILURE, "this machine was too busy to wait for the answer")
+    def _lost_s(self) -> float:
+        return self.busy.lost_s - self._lost_at_start_s
 
-    def _lost(self) -> float:
-        return self.busy.lost_s - self._lost_before
-
-    def _end(self) -> float:
-        return self.ends + min(self._lost(), (MAX_STRETCH - 1) * self.deadline_s)
+    def _deadline(self) -> float:
+        return self.ends_at + min(self._lost_s(), (MAX_STRETCH - 1) * self.deadline_s)
 
 
 def too_slow() -> Rejection:
-    """The rejection of a site that took too long, by whatever limit: which one ends first varies from run to run."""
+    """Return the rejection of a site that was too slow. All limits share one text: which ends first varies."""
     return Rejection(Reason.DEADLINE, "no complete answer in time")
+
+
+def _machine_too_busy() -> Rejection:
+    return Rejection(Reason.LOCAL_FAILURE, "this machine was too busy to wait for the answer")

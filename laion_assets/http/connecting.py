@@ -1,4 +1,4 @@
-"""A new connection to a checked endpoint, and what the operating system's errors mean for a URL."""
+"""Open a connection to a checked endpoint, and map errors of the operating system to rejections."""
 
 import errno
 import socket
@@ -6,17 +6,15 @@ import ssl
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from laion_assets.http.clock import Clock
+from laion_assets.http.hop import Hop
 from laion_assets.http.http_connection import HttpConnection
 from laion_assets.http.tls import TlsSessions, wrap_tls
 from laion_assets.http.urls.host_overrides import Endpoint
 from laion_assets.http.urls.target import Target
 from laion_assets.reasons import Reason, Rejection
-
-if TYPE_CHECKING:
-    from laion_assets.http.fetch import Hop
 
 _NO_ROUTE = {
     errno.ENETUNREACH,
@@ -30,9 +28,9 @@ _LOCAL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC}
 
 
 def connect(
-    target: Target, endpoints: Sequence[Endpoint], clock: Clock, ca_file: str | None, sessions: TlsSessions, hop: "Hop"
+    target: Target, endpoints: Sequence[Endpoint], clock: Clock, ca_file: str | None, sessions: TlsSessions, hop: Hop
 ) -> tuple[HttpConnection, Endpoint]:
-    """A connection to the first endpoint that answers, with TLS for https; its times are noted in the hop.
+    """Connect to the first endpoint that accepts, with TLS for https. Records the times in `hop`.
 
     Raises Rejection: `connect_failure`, `no_route`, `local_failure`, `deadline`, `tls_failure`.
     """
@@ -44,7 +42,7 @@ def connect(
     if target.scheme != "https":
         return HttpConnection(sock), endpoint
     try:
-        secured = wrap_tls(sock, target.host, clock, ca_file, sessions.of(target.host, endpoint))
+        secured = wrap_tls(sock, target.host, clock, ca_file, sessions.take(target.host, endpoint))
     except BaseException:
         sock.close()
         raise
@@ -64,7 +62,7 @@ def connect_socket(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socket.
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
-                sock.settimeout(clock.wait())
+                sock.settimeout(clock.start_wait())
                 sock.connect((str(endpoint.address), endpoint.port))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return sock, endpoint
@@ -72,14 +70,14 @@ def connect_socket(endpoints: Sequence[Endpoint], clock: Clock) -> tuple[socket.
                 sock.close()
                 raise
         except TimeoutError:
-            failure = failure or clock.timed_out()
+            failure = failure or clock.timeout_rejection()
         except OSError as error:
-            failure = failure or rejection_of(error, connecting=True)
+            failure = failure or socket_rejection(error, connecting=True)
     raise failure or Rejection(Reason.DNS_FAILURE, "the host has no address")
 
 
-def rejection_of(error: OSError, connecting: bool = False) -> Rejection:
-    """What an error of a socket means for the URL: the site's fault, or ours."""
+def socket_rejection(error: OSError, connecting: bool = False) -> Rejection:
+    """Return the rejection for an error of a socket: a failure of the site, the network or this machine."""
     name = errno.errorcode.get(error.errno or 0, type(error).__name__)
     if error.errno in _NO_ROUTE:
         return Rejection(Reason.NO_ROUTE, name)

@@ -1,7 +1,7 @@
-"""Connections that wait for their next request: bounded in number and time, the least recently used goes first.
+"""Idle connections, limited in number and time. The least recently used connection is closed first.
 
-A connection is kept by scheme, host, checked address and port. Whoever asks for one has had the host's address checked
-for this very request, so a changed DNS answer is never undone by a kept connection.
+A connection is stored under its scheme, host, checked address and port. The caller has checked the host's address for
+the same request, so an idle connection never bypasses a changed DNS answer.
 """
 
 import select
@@ -13,7 +13,7 @@ from laion_assets.http.http_connection import HttpConnection
 from laion_assets.http.urls.host_overrides import Endpoint
 
 IDLE_S = 15.0
-"""Longer than Apache keeps a connection (5 s), shorter than nginx (75 s) and than what routers forget."""
+"""Longer than Apache keeps a connection (5 s), shorter than nginx (75 s) and the timeouts of routers."""
 
 Key = tuple[str, str, Endpoint]
 
@@ -21,8 +21,8 @@ Key = tuple[str, str, Endpoint]
 class ConnectionPool:
     """Idle connections, at most `max_idle` in all, each for at most `idle_s`. Thread-safe.
 
-    Most hosts of a crawl are asked once: for them a kept connection is a cost to both sides. So one is only asked for
-    where the host was asked among the last `max_idle` others, which is when it might have been found here.
+    Most hosts of a crawl get one request. Keeping their connections would cost the server and this process. So a
+    connection is only kept if the host is among the last `max_idle` hosts that were requested.
     """
 
     def __init__(self, max_idle: int, idle_s: float = IDLE_S) -> None:
@@ -38,7 +38,7 @@ class ConnectionPool:
         return len(self._idle)
 
     def expects(self, scheme: str, host: str) -> bool:
-        """Whether a connection to the host is worth keeping; the host counts as asked from now on."""
+        """Return whether to keep a connection to the host, and remember that the host was requested."""
         site = (scheme, host)
         with self._lock:
             known = site in self._recent
@@ -49,25 +49,25 @@ class ConnectionPool:
         return known
 
     def take(self, key: Key) -> HttpConnection | None:
-        """The connection last used, if one is idle. One on which its server has sent or closed something is ended."""
+        """Return the most recently used idle connection. Closes those that their server closed or wrote to."""
         while True:
             with self._lock:
                 connections = self._by_key.get(key)
                 if not connections:
                     return None
                 connection = connections[-1]
-                _, since = self._forget(connection)
-            if time.monotonic() - since < self._idle_s and not _has_news(connection):
+                _, since = self._remove(connection)
+            if time.monotonic() - since < self._idle_s and not _is_readable(connection):
                 return connection
             connection.close()
 
     def put(self, key: Key, connection: HttpConnection) -> None:
-        """Keep a connection whose last answer was read to its framed end; it may be ended at any time."""
-        ended: list[HttpConnection] = []
+        """Keep a connection whose last response was read to its end. The pool may close it at any time."""
+        to_close: list[HttpConnection] = []
         now = time.monotonic()
         with self._lock:
             if self._closed:
-                ended.append(connection)
+                to_close.append(connection)
             else:
                 self._idle[connection] = (key, now)
                 self._by_key.setdefault(key, []).append(connection)
@@ -75,13 +75,13 @@ class ConnectionPool:
                 oldest = next(iter(self._idle))
                 if len(self._idle) <= self._max_idle and now - self._idle[oldest][1] < self._idle_s:
                     break
-                self._forget(oldest)
-                ended.append(oldest)
-        for connection in ended:
+                self._remove(oldest)
+                to_close.append(oldest)
+        for connection in to_close:
             connection.close()
 
     def close(self) -> None:
-        """End all idle connections, and from now on each that is put."""
+        """Close all idle connections, and every connection that is put from now on."""
         with self._lock:
             self._closed = True
             connections = list(self._idle)
@@ -90,7 +90,7 @@ class ConnectionPool:
         for connection in connections:
             connection.close()
 
-    def _forget(self, connection: HttpConnection) -> tuple[Key, float]:
+    def _remove(self, connection: HttpConnection) -> tuple[Key, float]:
         key, since = self._idle.pop(connection)
         connections = self._by_key[key]
         connections.remove(connection)
@@ -99,8 +99,8 @@ class ConnectionPool:
         return key, since
 
 
-def _has_news(connection: HttpConnection) -> bool:
-    """Whether an idle connection is readable: closed by its server, or sent what nobody asked for."""
+def _is_readable(connection: HttpConnection) -> bool:
+    """Return whether the server closed an idle connection, or sent something without a request."""
     try:
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)

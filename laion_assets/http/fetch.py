@@ -1,4 +1,4 @@
-"""The guarded fetch of one URL: redirects, retries and consent included, within one deadline."""
+"""Fetch one URL through the address guard, with redirects, retries and consent checks, within one deadline."""
 
 import atexit
 import threading
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from laion_assets.http.clock import Clock
-from laion_assets.http.connecting import connect, rejection_of
+from laion_assets.http.connecting import connect, socket_rejection
 from laion_assets.http.connection_pool import ConnectionPool
 from laion_assets.http.consent.robots_cache import RobotsCache
 from laion_assets.http.consent.robots_txt import ALLOW_ALL, MAX_BYTES, Rules, parse_robots_txt
+from laion_assets.http.hop import Hop
 from laion_assets.http.host_limiter import HostLimiter
 from laion_assets.http.http_connection import HttpConnection, Rate
 from laion_assets.http.memory_budget import MemoryBudget, Reservation, return_large_blocks
@@ -29,32 +30,12 @@ RETRY_PAUSE_S = 0.3
 _MAX_SHARED = 4
 
 
-@dataclass(slots=True)
-class Hop:
-    """One request on the way: its URL, the endpoint that was connected to, the answer's status.
-
-    `reused` is a kept connection's. Times in seconds, None for what did not happen: `dns_s` the guard's check,
-    `waited_s` for the host's turn, `connect_s`, `tls_s`, `first_byte_s` from the request sent, `body_s`.
-    """
-
-    url: str
-    address: str | None = None
-    status: int | None = None
-    reused: bool = False
-    dns_s: float | None = None
-    waited_s: float | None = None
-    connect_s: float | None = None
-    tls_s: float | None = None
-    first_byte_s: float | None = None
-    body_s: float | None = None
-
-
 @dataclass(frozen=True)
 class Fetched:
-    """What became of a URL: a body where `reason` is `success`, else why there is none. `wire_bytes` were received.
+    """The result of fetching a URL: its body where `reason` is `success`, else the reason of the failure.
 
-    `held` bytes of the fetcher's budget are still taken for the body: 0 unless they were asked for. `started` is the
-    monotonic clock's time.
+    `wire_bytes` is the number of bytes received. `reserved_bytes` of the fetcher's memory budget are still reserved for
+    the body: 0 unless the caller asked for it. `started` is a time of the monotonic clock.
     """
 
     url: str
@@ -66,12 +47,12 @@ class Fetched:
     wire_bytes: int
     attempts: int
     seconds: float
-    held: int = 0
+    reserved_bytes: int = 0
     started: float = 0.0
 
     @property
     def status(self) -> int | None:
-        """The last answer's HTTP status, None where there was none."""
+        """The HTTP status of the last response, None if there was none."""
         return self.hops[-1].status if self.hops else None
 
     @property
@@ -81,7 +62,7 @@ class Fetched:
 
 
 def fetch(url: str, policy: FetchPolicy | None = None) -> Fetched:
-    """Fetch one URL under the policy (the strict default if None). Never raises for what a URL or server does."""
+    """Fetch one URL under the policy, by default the strict one. Never raises for an error of the URL or its server."""
     fetcher = Fetcher(policy or FetchPolicy())
     try:
         return fetcher.fetch(url)
@@ -90,35 +71,35 @@ def fetch(url: str, policy: FetchPolicy | None = None) -> Fetched:
 
 
 class Fetcher:
-    """Fetches URLs under one policy, sharing its connections, hosts' turns, memory and DNS cache. Thread-safe."""
+    """Fetches URLs under one policy. All threads share its connections, host limits, memory budget and DNS cache."""
 
     def __init__(self, policy: FetchPolicy, guard: Guard | None = None) -> None:
         self.policy = policy
         self.guard = guard or Guard(policy.resolve, policy.allowed_ports, blocked_networks=policy.blocked_networks)
         self.pool = ConnectionPool(policy.idle_connections)
-        self.gate = HostLimiter(policy.requests_per_host, policy.requests_per_address, policy.max_retry_after_s)
+        self.limiter = HostLimiter(policy.requests_per_host, policy.requests_per_address, policy.max_retry_after_s)
         self.budget = MemoryBudget(policy.max_bytes_in_flight)
         self.sessions = TlsSessions()
         self.robots = RobotsCache(self._robots_txt)
 
     def close(self) -> None:
-        """End the kept connections. The fetcher still works, but keeps none any more."""
+        """Close the idle connections. The fetcher still works, but no longer keeps connections."""
         self.pool.close()
 
     def wait_s(self, url: str) -> float:
-        """How long the URL had better wait for its host, which rests or is busy, while there are others to fetch."""
-        if not self.gate.crowded:
+        """Return for how many seconds to defer the URL, because its host backs off or has no free slot."""
+        if not self.limiter.has_waits:
             return 0.0
         try:
-            return self.gate.wait_s(parse_target(url).host)
+            return self.limiter.wait_s(parse_target(url).host)
         except Rejection:
             return 0.0
 
-    def fetch(self, url: str, hold: bool = False) -> Fetched:
-        """Fetch one URL. Retryable failures are tried again while tries and time are left.
+    def fetch(self, url: str, keep_reservation: bool = False) -> Fetched:
+        """Fetch one URL. Retries a retryable failure while tries and time are left.
 
-        With `hold` a success keeps `held` bytes of the budget, and the caller gives them back (`budget.give`) when it
-        has no more use of the body.
+        With `keep_reservation` a successful result keeps its `reserved_bytes`. The caller returns them to the budget
+        (`budget.release`) when it no longer needs the body.
         """
         policy = self.policy
         clock = Clock.start(policy.deadline_s, policy.connect_timeout_s, policy.host_wait_s)
@@ -127,23 +108,23 @@ class Fetcher:
         while True:
             attempts += 1
             reservation = Reservation(self.budget, clock)
-            transaction = _Attempt(self, clock, reservation)
+            attempt = _Attempt(self, clock, reservation)
             body, retry_after_s = b"", None
             try:
-                body = transaction.run(url)
+                body = attempt.run(url)
                 reason, detail = Reason.SUCCESS, ""
             except Rejection as rejection:
                 reason, detail, retry_after_s = rejection.reason, rejection.detail, rejection.retry_after_s
-            except Exception as error:  # one row's accident, never the worker's end
+            except Exception as error:  # a defect costs one row, never the worker
                 reason, detail = Reason.INTERNAL, type(error).__name__
-            reservation.keep(len(body) if hold else 0)
-            wire_bytes += transaction.wire_bytes
+            reservation.shrink(len(body) if keep_reservation else 0)
+            wire_bytes += attempt.wire_bytes
             if not reason.is_retryable or reason is Reason.HOST_BUSY or attempts > policy.retries:
                 break
-            if retry_after_s is not None:  # the whole host rests, this row with it
-                if retry_after_s > min(policy.max_retry_after_s, clock.patience_s):
+            if retry_after_s is not None:  # the host backs off; the next attempt waits for it
+                if retry_after_s > min(policy.max_retry_after_s, clock.queue_timeout_s):
                     break
-            elif clock.ends - time.monotonic() <= RETRY_PAUSE_S:
+            elif clock.ends_at - time.monotonic() <= RETRY_PAUSE_S:
                 break
             else:
                 time.sleep(RETRY_PAUSE_S)
@@ -151,38 +132,38 @@ class Fetcher:
             url=url,
             reason=reason,
             detail=detail,
-            hops=tuple(transaction.hops),
-            headers=transaction.head.headers if transaction.head else (),
+            hops=tuple(attempt.hops),
+            headers=attempt.head.headers if attempt.head else (),
             body=body,
             wire_bytes=wire_bytes,
             attempts=attempts,
             seconds=round(time.monotonic() - started, 3),
-            held=reservation.held,
+            reserved_bytes=reservation.reserved_bytes,
             started=started,
         )
 
     def _robots_txt(self, target: Target) -> Rules:
-        """The rules of the target's site, fetched now. Raises Rejection where the site cannot be asked."""
+        """Fetch the robots.txt of the target's site. Raises Rejection if the site cannot be reached."""
         clock = Clock.start(self.policy.deadline_s, self.policy.connect_timeout_s, self.policy.host_wait_s)
-        transaction = _RobotsAttempt(self, clock, Reservation(self.budget, clock))
+        attempt = _RobotsAttempt(self, clock, Reservation(self.budget, clock))
         try:
-            content = transaction.run(f"{target.scheme}://{target.host_header}/robots.txt")
+            content = attempt.run(f"{target.scheme}://{target.host_header}/robots.txt")
         except Rejection as rejection:
             if rejection.reason in _NO_ROBOTS:
                 return ALLOW_ALL
             raise Rejection(rejection.reason, f"robots.txt: {rejection.detail}") from rejection
-        allowed = transaction.head is not None and not 200 <= transaction.head.status < 300
-        return ALLOW_ALL if allowed else parse_robots_txt(content, self.policy.opt_out_tokens)
+        is_missing = attempt.head is not None and not 200 <= attempt.head.status < 300
+        return ALLOW_ALL if is_missing else parse_robots_txt(content, self.policy.opt_out_tokens)
 
 
 _NO_ROBOTS = {Reason.TOO_MANY_REDIRECTS, Reason.REDIRECT_LOOP, Reason.BAD_REDIRECT, Reason.UNSUPPORTED_SCHEME}
-"""A robots.txt behind these is unavailable, which allows all (RFC 9309, 2.3.1.2 and 2.3.1.3)."""
+"""With these reasons a robots.txt is unavailable, so everything is allowed (RFC 9309, 2.3.1.2 and 2.3.1.3)."""
 _shared: OrderedDict[tuple[object, ...], Fetcher] = OrderedDict()
 _shared_lock = threading.Lock()
 
 
 def shared_fetcher(policy: FetchPolicy) -> Fetcher:
-    """The process's fetcher for this policy, so that its connections and caches outlive a shard."""
+    """Return this process's fetcher for the policy. Its connections and caches serve all shards."""
     with _shared_lock:
         fetcher = _shared.get(policy.key)
         if fetcher is None:
@@ -201,7 +182,7 @@ def _close_shared() -> None:
 
 
 class _Attempt:
-    """One try at a URL, redirects included."""
+    """One attempt to fetch a URL, including redirects."""
 
     def __init__(self, fetcher: Fetcher, clock: Clock, reservation: Reservation) -> None:
         self.fetcher = fetcher
@@ -213,7 +194,7 @@ class _Attempt:
         self.wire_bytes = 0
 
     def run(self, url: str) -> bytes:
-        """The body behind the URL. Raises Rejection."""
+        """Return the body of the URL. Raises Rejection."""
         self.hops.append(Hop(url))
         target = parse_target(url)
         seen = {_identity(target)}
@@ -230,76 +211,76 @@ class _Attempt:
             self.hops.append(Hop(target.url))
 
     def _request(self, target: Target) -> tuple[bytes, str | None]:
-        """(body, None) of a final answer, or (nothing, location) of a redirect."""
+        """Return (body, None) for a final response, (b"", location) for a redirect."""
         fetcher, hop, clock = self.fetcher, self.hops[-1], self.clock
         hop.url = target.url
-        self._ask_robots(target)
+        self._check_robots(target)
         started = time.monotonic()
-        endpoints = fetcher.guard.endpoints(target, clock.wait())
+        endpoints = fetcher.guard.endpoints(target, clock.start_wait())
         checked = time.monotonic()
         hop.dns_s = checked - started
         address = None if endpoints[0].own else endpoints[0].address
-        fetcher.gate.enter(target.host, address, clock)
+        fetcher.limiter.acquire(target.host, address, clock)
         hop.waited_s = time.monotonic() - checked
         try:
             return self._exchange(target, endpoints)
         except OSError as error:
-            raise rejection_of(error) from error
+            raise socket_rejection(error) from error
         except Rejection as rejection:
             if rejection.retry_after_s is not None:
-                fetcher.gate.pause(target.host, rejection.retry_after_s)
+                fetcher.limiter.back_off(target.host, rejection.retry_after_s)
             raise
         finally:
-            fetcher.gate.leave(target.host, address)
+            fetcher.limiter.release(target.host, address)
 
     def _exchange(self, target: Target, endpoints: Sequence[Endpoint]) -> tuple[bytes, str | None]:
-        """Ask over a kept connection, if there is one to a checked endpoint, else over a new one.
+        """Send the request over an idle connection to a checked endpoint if there is one, else over a new connection.
 
-        A kept connection that brings no byte at all was most likely ended by its server meanwhile: that says nothing
-        of the URL, so it is asked once more over a new one, within the same attempt.
+        If nothing is received over an idle connection, its server has most likely closed it, which is not a failure of
+        the URL. The request is then sent again over a new connection, within the same attempt.
         """
         for endpoint in endpoints:
-            kept = self.fetcher.pool.take((target.scheme, target.host, endpoint))
-            if kept is None:
+            idle = self.fetcher.pool.take((target.scheme, target.host, endpoint))
+            if idle is None:
                 continue
             self.hops[-1].reused = True
             try:
-                return self._ask(kept, target, endpoint)
+                return self._send(idle, target, endpoint)
             except (OSError, Rejection):
-                if kept.received or self.head is not None:
+                if idle.received or self.head is not None:
                     raise
             self.hops[-1].reused = False
             break
         connection, endpoint = connect(
             target, endpoints, self.clock, self.policy.ca_file, self.fetcher.sessions, self.hops[-1]
         )
-        return self._ask(connection, target, endpoint)
+        return self._send(connection, target, endpoint)
 
-    def _ask(self, connection: HttpConnection, target: Target, endpoint: Endpoint) -> tuple[bytes, str | None]:
+    def _send(self, connection: HttpConnection, target: Target, endpoint: Endpoint) -> tuple[bytes, str | None]:
         policy, hop = self.policy, self.hops[-1]
         hop.address = str(endpoint)
         self.head = None
         keep = False
-        connection.begin(self.clock, Rate(policy.min_bytes_per_s, MIN_RATE_GRACE_S))
+        connection.start_request(self.clock, Rate(policy.min_bytes_per_s, MIN_RATE_GRACE_S))
         try:
             keep = self.fetcher.pool.expects(target.scheme, target.host)
             connection.send(self._request_bytes(target, keep))
             sent = time.monotonic()
             head = self.head = connection.read_head()
             hop.status = head.status
-            answered = time.monotonic()
-            hop.first_byte_s = (connection.first_byte_at or answered) - sent
+            head_received = time.monotonic()
+            hop.first_byte_s = (connection.first_byte_at or head_received) - sent
             try:
-                location = self._judge(head)
+                location = self._check(head)
             except Rejection as rejection:
                 if rejection.reason is not Reason.OPTED_OUT:
-                    connection.skip_body_at_hand(head)
+                    connection.skip_buffered_body(head)
                 raise
             if location is not None:
-                connection.skip_body_at_hand(head)
+                connection.skip_buffered_body(head)
                 return b"", location
             body = self._body(connection, head)
-            hop.body_s = time.monotonic() - answered
+            hop.body_s = time.monotonic() - head_received
             return body, None
         finally:
             self.wire_bytes += connection.received
@@ -308,15 +289,15 @@ class _Attempt:
             else:
                 connection.close()
 
-    def _ask_robots(self, target: Target) -> None:
-        """Raises Rejection if the site's robots.txt forbids the target, or cannot be asked."""
+    def _check_robots(self, target: Target) -> None:
+        """Raise Rejection if the site's robots.txt disallows the target, or cannot be fetched."""
         if self.policy.robots_txt:
             rules = self.fetcher.robots.rules(target, self.clock)
             refused = rules.refusal(target.path, self.policy.opt_out_usages)
             if refused is not None:
                 raise Rejection(Reason.OPTED_OUT, refused)
 
-    def _judge(self, head: ResponseHeaders) -> str | None:
+    def _check(self, head: ResponseHeaders) -> str | None:
         return check_response(head, self.policy)
 
     def _body(self, connection: HttpConnection, head: ResponseHeaders) -> bytes:
@@ -336,16 +317,16 @@ class _Attempt:
 
 
 class _RobotsAttempt(_Attempt):
-    """One try at a robots.txt: under the same guard, turns and bounds, but judged by its status alone."""
+    """One attempt to fetch a robots.txt, with the same guard and limits. Only its status is checked."""
 
-    def _ask_robots(self, target: Target) -> None:
+    def _check_robots(self, target: Target) -> None:
         pass
 
-    def _judge(self, head: ResponseHeaders) -> str | None:
+    def _check(self, head: ResponseHeaders) -> str | None:
         return check_robots_response(head)
 
     def _body(self, connection: HttpConnection, head: ResponseHeaders) -> bytes:
-        return connection.read_start(head, MAX_BYTES) if 200 <= head.status < 300 else b""
+        return connection.read_prefix(head, MAX_BYTES) if 200 <= head.status < 300 else b""
 
 
 def _identity(target: Target) -> tuple[str, str, int, str]:

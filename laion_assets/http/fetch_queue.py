@@ -1,11 +1,11 @@
-"""The urls of a shard, fetched by many threads; answers come out in the order in which they are there.
+"""A shard's URLs, fetched by many threads. Results arrive in the order in which they are complete.
 
-No more urls are under way or answered and not taken than `_AHEAD` for each thread: that bounds the memory. A thread
-that finds so many rests, and is called only when the answers get short (`_SHORT`): where sites answer at once a few
-threads do all the work, for to wake one costs a tenth of a fetch, and where they are slow all of them are busy.
+To limit memory, at most `_AHEAD` URLs per thread are in progress or fetched but not taken. A thread above this limit
+becomes idle. It is woken only when few results are left (`_LOW`): where sites answer at once a few threads do all the
+work, because waking a thread costs a tenth of a fetch. Where sites are slow, all threads are busy.
 
-A URL whose host rests (Retry-After) or is busy with its bound of requests is put aside as long as there are others, so
-that one host never holds all threads. When only such are left, threads wait for their hosts.
+A URL whose host backs off (Retry-After) or has no free slot is deferred while there are other URLs, so that one host
+never occupies all threads. When only deferred URLs are left, threads wait for their hosts.
 """
 
 import heapq
@@ -20,13 +20,13 @@ from types import TracebackType
 from laion_assets.http.fetch import Fetched, Fetcher
 
 _AHEAD = 2
-_SHORT = 1.5
-"""Urls for each thread. `_SHORT` is over 1: all threads are called before there is no answer left."""
+_LOW = 1.5
+"""URLs per thread. `_LOW` is over 1, so that all threads are woken before no result is left."""
 
 
 @dataclass
-class Tally:
-    """What a queue has fetched so far; the run's own figures, never the counts that a manifest states."""
+class FetchTotals:
+    """Totals of what a queue has fetched so far. They are statistics of the run, not the counts of a manifest."""
 
     requests: int = 0
     attempts: int = 0
@@ -35,7 +35,7 @@ class Tally:
     seconds: float = 0.0
 
     def add(self, fetched: Fetched) -> None:
-        """Count one URL."""
+        """Add the figures of one URL."""
         self.requests += 1
         self.attempts += fetched.attempts
         self.wire_bytes += fetched.wire_bytes
@@ -43,7 +43,7 @@ class Tally:
         self.seconds += fetched.seconds
 
     def as_dict(self) -> dict[str, float]:
-        """The figures by name."""
+        """Return the totals by name."""
         return {
             "requests": self.requests,
             "attempts": self.attempts,
@@ -54,24 +54,24 @@ class Tally:
 
 
 class FetchQueue:
-    """Fetches `urls` while it is entered; for one consumer. `tally` counts what was taken.
+    """Fetches `urls` inside a `with` block, for one consumer. `totals` counts the results that were taken.
 
-    A large body keeps its bytes of the fetcher's budget until the consumer says that it is `done` with it. What nobody
-    took when the queue is left gives its bytes back, and urls under way then are fetched in vain.
+    A large body keeps its bytes of the fetcher's memory budget until the consumer calls `release`. On exit, results
+    that were not taken are released, and the results of URLs still in progress are discarded.
     """
 
     def __init__(self, fetcher: Fetcher, urls: Sequence[str], threads: int) -> None:
         self._fetcher = fetcher
         self._urls = urls
         self._threads = min(threads, len(urls))
-        self._most, self._short = _AHEAD * self._threads, _SHORT * self._threads
+        self._max_ahead, self._low = _AHEAD * self._threads, _LOW * self._threads
         self._lock = threading.Lock()
-        self._begun = self._ahead = self._resting = 0
-        self._aside: list[tuple[float, int]] = []
-        self._is_left = False
-        self._calls: SimpleQueue[None] = SimpleQueue()
-        self._answers: SimpleQueue[tuple[int, Fetched]] = SimpleQueue()
-        self.tally = Tally()
+        self._started = self._ahead = self._idle = 0
+        self._deferred: list[tuple[float, int]] = []
+        self._is_closed = False
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()
+        self._results: SimpleQueue[tuple[int, Fetched]] = SimpleQueue()
+        self.totals = FetchTotals()
 
     def __enter__(self) -> "FetchQueue":
         for _ in range(self._threads):
@@ -82,80 +82,79 @@ class FetchQueue:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._lock:
-            self._is_left = True
-            resting = self._resting
-        for _ in range(resting):
-            self._calls.put(None)
+            self._is_closed = True
+            idle = self._idle
+        for _ in range(idle):
+            self._wake_ups.put(None)
         with suppress(Empty):
             while True:
-                self.done(self._answers.get(block=False)[1])
+                self.release(self._results.get(block=False)[1])
 
     def take(self, wait: bool) -> tuple[int, Fetched] | None:
-        """The place of a URL among `urls` and what became of it; None where there is none yet and `wait` is false.
+        """Return the index of a URL in `urls` and its result; None if there is none yet and `wait` is false.
 
-        Each URL is answered once: the caller counts them, and waits for no more than there are.
+        Each URL has one result. The caller counts them and waits for no more than there are.
         """
         try:
-            answer = self._answers.get(block=wait)
+            result = self._results.get(block=wait)
         except Empty:
             return None
-        self.tally.add(answer[1])
+        self.totals.add(result[1])
         with self._lock:
             self._ahead -= 1
-            called = self._resting > 0 and self._ahead < self._short
-            self._resting -= called
-        if called:
-            self._calls.put(None)
-        return answer
+            wakes = self._idle > 0 and self._ahead < self._low
+            self._idle -= wakes
+        if wakes:
+            self._wake_ups.put(None)
+        return result
 
-    def done(self, fetched: Fetched) -> None:
-        """Give the bytes of a body back to the fetcher's budget."""
-        self._fetcher.budget.give(fetched.held)
+    def release(self, fetched: Fetched) -> None:
+        """Return the bytes of a body to the fetcher's memory budget."""
+        self._fetcher.budget.release(fetched.reserved_bytes)
 
     def _work(self) -> None:
-        was_aside = False
-        while (place := self._next(fresh=was_aside)) is not None:
-            was_aside = self._put_aside(place)
-            if not was_aside:
-                self._fetch(place)
+        was_deferred = False
+        while (index := self._next(skip_deferred=was_deferred)) is not None:
+            was_deferred = self._defer(index)
+            if not was_deferred:
+                self._fetch(index)
 
-    def _next(self, fresh: bool) -> int | None:
-        """The place of the next URL to fetch, as soon as there is room for its answer; None when there is none.
+    def _next(self, skip_deferred: bool) -> int | None:
+        """Wait for room for another result, and return the index of the next URL; None if there is none.
 
-        Those put aside come first when their time is there, unless a `fresh` one is wanted: many may have to go aside
-        again.
+        Deferred URLs whose time has come are first, except with `skip_deferred`: many may be deferred again.
         """
         while True:
             with self._lock:
-                if self._is_left or (self._begun == len(self._urls) and not self._aside):
+                if self._is_closed or (self._started == len(self._urls) and not self._deferred):
                     return None
-                if self._ahead < self._most:
+                if self._ahead < self._max_ahead:
                     self._ahead += 1
-                    due = bool(self._aside) and not fresh and self._aside[0][0] <= time.monotonic()
-                    if due or self._begun == len(self._urls):
-                        return heapq.heappop(self._aside)[1]
-                    self._begun += 1
-                    return self._begun - 1
-                self._resting += 1
-            self._calls.get()
+                    is_due = bool(self._deferred) and not skip_deferred and self._deferred[0][0] <= time.monotonic()
+                    if is_due or self._started == len(self._urls):
+                        return heapq.heappop(self._deferred)[1]
+                    self._started += 1
+                    return self._started - 1
+                self._idle += 1
+            self._wake_ups.get()
 
-    def _put_aside(self, place: int) -> bool:
-        """Whether the URL was left for later, since its host rests or is busy and there are others."""
-        wait_s = self._fetcher.wait_s(self._urls[place])
+    def _defer(self, index: int) -> bool:
+        """Defer the URL if its host backs off or has no free slot and there are other URLs. Return whether it was."""
+        wait_s = self._fetcher.wait_s(self._urls[index])
         if wait_s <= 0:
             return False
         with self._lock:
-            if self._begun == len(self._urls):
+            if self._started == len(self._urls):
                 return False
-            heapq.heappush(self._aside, (time.monotonic() + wait_s, place))
+            heapq.heappush(self._deferred, (time.monotonic() + wait_s, index))
             self._ahead -= 1
         return True
 
-    def _fetch(self, place: int) -> None:
-        """In a call of its own: a thread that rests holds no body."""
-        fetched = self._fetcher.fetch(self._urls[place], hold=True)
+    def _fetch(self, index: int) -> None:
+        """Fetch one URL. A separate method, so that an idle thread keeps no reference to a body."""
+        fetched = self._fetcher.fetch(self._urls[index], keep_reservation=True)
         with self._lock:
-            if not self._is_left:
-                self._answers.put((place, fetched))
+            if not self._is_closed:
+                self._results.put((index, fetched))
                 return
-        self.done(fetched)
+        self.release(fetched)

@@ -1,4 +1,4 @@
-"""TLS for the fetch: one context a process, certificates and names always verified, sessions resumed."""
+"""TLS for every fetch: one context per process, certificates and host names always verified, sessions resumed."""
 
 import functools
 import socket
@@ -13,21 +13,21 @@ from laion_assets.reasons import Reason, Rejection
 MAX_SESSIONS = 512
 
 
-_making = threading.Lock()
+_context_lock = threading.Lock()
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """The one TLS context of a process: certificates and host names are verified, TLS 1.2 and later.
+    """Return the TLS context of this process. It verifies certificates and host names, and allows TLS 1.2 and later.
 
-    Making one costs 30 ms (it parses the CAs), so it is shared, also by threads that start together: a session is only
-    good in the context that it began in. SSL_CERT_FILE names other CAs, as for all of OpenSSL.
+    Creating a context takes 30 ms (it parses the CAs), so all threads share one. A session can only be resumed in the
+    context in which it started. SSL_CERT_FILE names other CAs, as for all of OpenSSL.
     """
-    with _making:
-        return _made_once(ca_file)
+    with _context_lock:
+        return _create_context(ca_file)
 
 
 @functools.cache
-def _made_once(ca_file: str | None) -> ssl.SSLContext:
+def _create_context(ca_file: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -35,9 +35,9 @@ def _made_once(ca_file: str | None) -> ssl.SSLContext:
 
 
 class TlsSessions:
-    """The last session of each (host, endpoint), the least recently used dropped first. Thread-safe.
+    """The last TLS session of each (host, endpoint). The least recently used is dropped first. Thread-safe.
 
-    A resumed session skips the certificate, which was verified for the same host when the session began.
+    A resumed session skips the certificate, which was verified for the same host when the session started.
     """
 
     def __init__(self, max_sessions: int = MAX_SESSIONS) -> None:
@@ -45,13 +45,13 @@ class TlsSessions:
         self._lock = threading.Lock()
         self._sessions: OrderedDict[tuple[str, Endpoint], ssl.SSLSession] = OrderedDict()
 
-    def of(self, host: str, endpoint: Endpoint) -> ssl.SSLSession | None:
-        """A session to resume, if one is known. TLS 1.3's are meant for one use (RFC 8446, C.4), so it is taken out."""
+    def take(self, host: str, endpoint: Endpoint) -> ssl.SSLSession | None:
+        """Remove and return a session to resume, if any. TLS 1.3 sessions are for one use (RFC 8446, C.4)."""
         with self._lock:
             return self._sessions.pop((host, endpoint), None)
 
     def keep(self, host: str, endpoint: Endpoint, sock: ssl.SSLSocket) -> None:
-        """Keep the session of a connection that is about to end."""
+        """Keep the session of a connection that is about to be closed."""
         session = sock.session
         if session is None or not session.has_ticket:
             return
@@ -64,12 +64,12 @@ class TlsSessions:
 def wrap_tls(
     sock: socket.socket, host: str, clock: Clock, ca_file: str | None, session: ssl.SSLSession | None = None
 ) -> ssl.SSLSocket:
-    """TLS over a connected socket, for this host name. Raises Rejection `tls_failure`, `deadline`; OSError."""
-    sock.settimeout(clock.wait())
+    """Start TLS on a connected socket for this host name. Raises Rejection `tls_failure`, `deadline`; OSError."""
+    sock.settimeout(clock.start_wait())
     try:
         return tls_context(ca_file).wrap_socket(sock, server_hostname=host.removesuffix("."), session=session)
     except TimeoutError as error:
-        raise clock.timed_out() from error
+        raise clock.timeout_rejection() from error
     except ssl.SSLCertVerificationError as error:
         raise Rejection(Reason.TLS_FAILURE, error.verify_message or "the certificate was not verified") from error
     except (ssl.SSLError, ValueError) as error:

@@ -32,12 +32,12 @@ class Intent:
 
     def to_json(self) -> bytes:
         """Serialize the intent for storage."""
-        fields = {
-            "transaction": self.transaction,
-            "manifest": json.loads(self.manifest.to_json()),
-            "superseded": list(self.superseded),
-        }
-        return json.dumps(fields).encode()
+        # Not parsed again: the manifest of raw_csv may have 100 MB.
+        others = json.dumps({"transaction": self.transaction, "superseded": self.superseded}).encode()
+        return b'%s, "manifest": %s}' % (
+            others[:-1],
+            self.manifest.to_json(),
+        )
 
 
 def staging_of(asset: str, key: str) -> str:

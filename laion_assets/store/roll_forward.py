@@ -26,8 +26,7 @@ def roll_forward(store: Store, asset: str, key: str) -> None:
     sources = {path: f"{folder}/{name}" for name, path in targets.items() if name in staged_names}
     problem = _find_obstacle(store, manifest, sources)
     if problem is None:
-        for path in sources:
-            store.check_target(path)
+        store.check_targets(sources)
         store.delete(manifest_path(asset, key))
         for path in intent.superseded:
             store.delete_file(path)

@@ -72,10 +72,17 @@ class Store:
         artefact = rest.partition("/")[0] if first in _COMMIT_FOLDERS else first
         return path if artefact in SHARED else f"subsets/{self.subset}/{path}"
 
-    def _local_target(self, path: str, *, is_folder: bool = False) -> str:
-        """Return the local path for a write. Raises StoreError if one of its folders is a symbolic link."""
+    def _local_target(self, path: str, *, is_folder: bool = False, checked: set[str] | None = None) -> str:
+        """Return the local path for a write. Raises StoreError if one of its folders is a symbolic link.
+
+        `checked` are folders that were checked for the same batch of files: each is checked once for a batch.
+        """
         at = self._resolve(path)
-        refuse_links(str(self._local_base), at if is_folder else at.rpartition("/")[0])
+        folder = at if is_folder else at.rpartition("/")[0]
+        if checked is None:
+            refuse_links(str(self._local_base), folder)
+        elif folder not in checked and refuse_links(str(self._local_base), folder):
+            checked.add(folder)
         return f"{self._local_base}/{at}"
 
     def _local_source(self, path: str) -> str:
@@ -165,20 +172,36 @@ class Store:
         kind = kind_of(self._local_source(path)) if self._local_base is not None else "missing"
         return f"{self.address(path)} is {kind}{'' if kind == 'missing' else ' and not a file'}"
 
-    def check_target(self, path: str) -> None:
-        """Raise StoreError if no file can be moved to the path, because a link, folder or pipe is in the way."""
+    def check_targets(self, paths: Iterable[str]) -> None:
+        """Raise StoreError if no file can be moved to a path, because a link, folder or pipe is in the way."""
         if self._local_base is not None:
-            target = self._local_target(path)
-            if kind_of(target) not in ("missing", "a file", "a symbolic link"):
-                raise not_a_file(target)
+            checked: set[str] = set()
+            for path in paths:
+                target = self._local_target(path, checked=checked)
+                if kind_of(target) not in ("missing", "a file", "a symbolic link"):
+                    raise not_a_file(target)
 
     def find_existing(self, paths: Iterable[str]) -> list[str]:
         """Return those of the paths that exist."""
         paths = list(paths)
-        if self._local_base is not None or len(paths) < _MIN_FILES_FOR_LISTING:
+        if self._local_base is not None:
+            return self._find_existing_locally(paths)
+        if len(paths) < _MIN_FILES_FOR_LISTING:
             return [path for path in paths if self.exists(path)]
         sizes = self.sizes(paths)
         return [path for path in paths if sizes[path] is not None]
+
+    def _find_existing_locally(self, paths: Iterable[str]) -> list[str]:
+        """Return those of the paths that exist. Checks each folder once: a missing folder has no files."""
+        base, missing, found = str(self._local_base), set[str](), list[str]()
+        for path in paths:
+            at = self._resolve(path)
+            folder = at.rpartition("/")[0]
+            if folder not in self._seen_folders and folder not in missing:
+                (self._seen_folders if refuse_links(base, folder) else missing).add(folder)
+            if folder not in missing and os.path.lexists(f"{base}/{at}"):
+                found.append(path)
+        return found
 
     def exists(self, path: str) -> bool:
         """Whether a file, folder or link is at the path."""
@@ -273,8 +296,8 @@ class Store:
         with self._move_local(source, path).open("rb") as file:
             os.fsync(file.fileno())
 
-    def _move_local(self, source: Path, path: str) -> Path:
-        target = Path(self._local_target(path))
+    def _move_local(self, source: Path, path: str, checked: set[str] | None = None) -> Path:
+        target = Path(self._local_target(path, checked=checked))
         make_folder(str(target.parent))
         try:
             replace(str(source), str(target))
@@ -294,9 +317,10 @@ class Store:
             for path, source in sources.items():
                 self.move_in(source, path)
         else:
+            base, checked = self._local_base, set[str]()
             for path, source in sources.items():
-                if source != self.local_root / self._resolve(path):
-                    self._move_local(source, path)
+                if str(source) != f"{base}/{self._resolve(path)}":
+                    self._move_local(source, path, checked)
             sync_disk_of(self.local_root)
 
     def move_all(self, targets: Mapping[str, str]) -> None:
@@ -305,18 +329,19 @@ class Store:
             with ThreadPoolExecutor(_PARALLEL_PUTS, thread_name_prefix="move") as pool:
                 list(pool.map(self.move, targets, targets.values()))
             return
+        checked: set[str] = set()
         for source, target in targets.items():
-            self.move(source, target)
+            self.move(source, target, checked)
 
-    def move(self, source: str, target: str) -> None:
-        """Move a file inside the store. Replaces what is there."""
+    def move(self, source: str, target: str, checked: set[str] | None = None) -> None:
+        """Move a file inside the store. Replaces what is there. `checked` are folders that `move_all` has checked."""
         if self.local_root is None:
             fs, base = self._remote
             # Not `copy`: it reads a `*` in a name as a pattern.
             fs.cp_file(f"{base}/{self._resolve(source)}", f"{base}/{self._resolve(target)}")
             fs.rm_file(f"{base}/{self._resolve(source)}")
             return
-        origin, destination = self._local_target(source), self._local_target(target)
+        origin, destination = self._local_target(source, checked=checked), self._local_target(target, checked=checked)
         try:
             replace(origin, destination)
         except FileNotFoundError:

@@ -34,12 +34,12 @@ def measure(monkeypatch):
         (INTERVAL_S + 0.4, 4.0, 0.4 + 0.5 * INTERVAL_S),
     ],
 )
-def test_lag_and_crowding_are_lost_time(elapsed_s, tasks_per_core, lost_s, measure):
+def test_lag_and_cpu_contention_are_lost_time(elapsed_s, tasks_per_core, lost_s, measure):
     measure.add(elapsed_s, tasks_per_core)
     assert measure.lost_s == pytest.approx(lost_s)
 
 
-def test_the_slowdown_is_that_of_the_last_second(measure):
+def test_slowdown_covers_the_last_second(measure):
     for _ in range(30):
         measure.add(INTERVAL_S, 8.0)
     assert measure.slowdown == pytest.approx(4.0)
@@ -48,32 +48,32 @@ def test_the_slowdown_is_that_of_the_last_second(measure):
     assert measure.slowdown == 1.0
 
 
-def test_a_system_that_does_not_say_how_many_tasks_run_is_measured_by_lag(monkeypatch):
+def test_unknown_number_of_tasks_counts_as_zero(monkeypatch):
     def missing(*arguments, **named):
         raise FileNotFoundError
 
     monkeypatch.setattr("builtins.open", missing)
-    assert module.runnable_tasks() == 0
+    assert module.count_runnable_tasks() == 0
 
 
-def test_lost_time_moves_the_deadline_up_to_a_bound():
+def test_lost_time_extends_the_deadline_up_to_a_limit():
     busy = BusyTime()
     clock = Clock(time.monotonic() + 10, 5.0, 10.0, busy=busy)
     busy.lost_s = 7.0
-    assert clock.left() == pytest.approx(17, abs=0.5)
+    assert clock.remaining_s() == pytest.approx(17, abs=0.5)
     busy.lost_s = 1e6
-    assert clock.left() == pytest.approx(MAX_STRETCH * 10, abs=0.5)
-    clock.ends -= MAX_STRETCH * 10
+    assert clock.remaining_s() == pytest.approx(MAX_STRETCH * 10, abs=0.5)
+    clock.ends_at -= MAX_STRETCH * 10
     with pytest.raises(Rejection, match="local_failure: this machine was too busy"):
-        clock.left()
+        clock.remaining_s()
 
 
-def test_a_wait_for_others_is_not_counted_twice():
+def test_queue_time_is_not_counted_twice():
     busy = BusyTime()
     clock = Clock(time.monotonic() + 10, 5.0, 10.0, 60.0, busy)
     busy.lost_s = 4.0
-    clock.waited(6.0)
-    assert clock.left() == pytest.approx(16, abs=0.5)
+    clock.add_queue_time(6.0)
+    assert clock.remaining_s() == pytest.approx(16, abs=0.5)
 
 
 class Losing:
@@ -104,7 +104,7 @@ def late(seconds):
     return talk
 
 
-def test_a_busy_machine_waits_on_and_an_idle_one_does_not():
+def test_busy_machine_extends_the_deadline_and_an_idle_one_does_not():
     with running({"/late.jpg": late(0.9)}) as site:
         policy = FetchPolicy(**{**vars(HASTY), "resolve": site.resolve})
         assert fetch(site.url("/late.jpg"), policy).reason is Reason.DEADLINE
@@ -112,7 +112,7 @@ def test_a_busy_machine_waits_on_and_an_idle_one_does_not():
             assert fetch(site.url("/late.jpg"), policy).reason is Reason.SUCCESS
 
 
-def test_a_machine_too_busy_for_any_wait_is_a_local_failure():
+def test_overloaded_machine_is_a_local_failure():
     with running({"/late.jpg": late(9)}) as site, Losing(0.97):
         policy = FetchPolicy(**{**vars(HASTY), "resolve": site.resolve})
         started = time.monotonic()

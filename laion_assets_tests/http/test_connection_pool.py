@@ -65,7 +65,7 @@ def policy_for(site, **changes):
 
 
 @pytest.mark.parametrize("kind", REUSED)
-def test_an_answer_read_to_its_framed_end_leaves_a_connection_for_the_next(kind):
+def test_response_read_to_its_end_leaves_a_reusable_connection(kind):
     with running({"/first": REUSED[kind], **GOOD}, stays=True) as site:
         fetcher = known(Fetcher(policy_for(site)))
         fetcher.fetch(site.url("/first"))
@@ -75,7 +75,7 @@ def test_an_answer_read_to_its_framed_end_leaves_a_connection_for_the_next(kind)
 
 
 @pytest.mark.parametrize("kind", NOT_REUSED)
-def test_any_other_answer_ends_its_connection(kind):
+def test_other_responses_close_their_connection(kind):
     def and_the_end(sock):
         NOT_REUSED[kind](sock)
         if kind in ("until the end", "http-1.0"):
@@ -90,7 +90,7 @@ def test_any_other_answer_ends_its_connection(kind):
         fetcher.close()
 
 
-def test_a_host_that_is_asked_for_the_first_time_is_asked_to_close():
+def test_first_request_to_a_host_closes_its_connection():
     """Most hosts of a crawl come once. One that came lately is kept, one that came long ago is not."""
     with running(GOOD, stays=True) as site:
         fetcher = Fetcher(policy_for(site, idle_connections=2))
@@ -102,7 +102,7 @@ def test_a_host_that_is_asked_for_the_first_time_is_asked_to_close():
         fetcher.close()
 
 
-def test_nothing_is_kept_where_no_idle_connections_are_allowed():
+def test_no_connection_is_kept_without_idle_connections():
     with running(GOOD, stays=True) as site:
         fetcher = Fetcher(policy_for(site, idle_connections=0))
         assert [fetcher.fetch(site.url("/good")).body for _ in "12"] == [BODY, BODY]
@@ -124,7 +124,7 @@ def mute(sock):
 
 
 @pytest.mark.parametrize("fault", [end, reset, mute])
-def test_a_kept_connection_that_brings_nothing_is_replaced_within_the_same_attempt(fault):
+def test_dead_idle_connection_is_replaced_within_the_same_attempt(fault):
     faulty = threading.Event()
 
     def page(sock):
@@ -144,7 +144,7 @@ def test_a_kept_connection_that_brings_nothing_is_replaced_within_the_same_attem
         fetcher.close()
 
 
-def test_a_fault_after_the_first_byte_is_the_urls_own():
+def test_fault_after_the_first_byte_fails_the_url():
     with running({"/short": answer(BODY, length=len(BODY) + 1), **GOOD}, stays=True) as site:
         short = site.pages["/short"]
         site.pages["/short"] = lambda sock: (short(sock), sock.close())
@@ -155,7 +155,7 @@ def test_a_fault_after_the_first_byte_is_the_urls_own():
         fetcher.close()
 
 
-def test_a_connection_that_its_server_closed_or_spoke_on_is_not_taken():
+def test_readable_idle_connection_is_not_used():
     with running(
         {"/": lambda sock: (answer(BODY)(sock), time.sleep(0.1), sock.sendall(b"HTTP/1.1 200 OK\r\n"))}
     ) as site:
@@ -167,7 +167,7 @@ def test_a_connection_that_its_server_closed_or_spoke_on_is_not_taken():
         fetcher.close()
 
 
-def test_idle_connections_are_bounded_in_number_and_time_and_none_leaks():
+def test_idle_connections_are_limited_in_number_and_time_and_none_leaks():
     with running(GOOD, stays=True) as site:
         before = len(os.listdir("/proc/self/fd"))
         fetcher = Fetcher(policy_for(site, idle_connections=5))
@@ -200,7 +200,7 @@ def test_hosts_schemes_and_addresses_do_not_share_connections():
         fetcher.close()
 
 
-def test_the_guard_is_asked_before_every_reuse(monkeypatch):
+def test_guard_checks_the_host_before_every_reuse(monkeypatch):
     """A name whose answer changes to a private address is refused, although a connection to the old one is open."""
     answers = [["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"]]
     resolver = Resolver(lambda host: [ipaddress.ip_address(text) for text in answers.pop(0)], ttl_s=0.0)
@@ -216,7 +216,7 @@ def test_the_guard_is_asked_before_every_reuse(monkeypatch):
         fetcher.close()
 
 
-def test_tls_connections_are_kept_and_sessions_resumed(certificate):
+def test_tls_connections_are_reused_and_sessions_resumed(certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     with running(GOOD, context, stays=True) as site:
@@ -231,9 +231,9 @@ def test_tls_connections_are_kept_and_sessions_resumed(certificate):
         fetcher.close()
 
 
-def test_threads_that_start_together_share_one_tls_context(certificate):
+def test_threads_share_one_tls_context(certificate):
     """A session offered in another context is refused by OpenSSL."""
-    tls._made_once.cache_clear()
+    tls._create_context.cache_clear()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     with running(GOOD, context) as site, ThreadPoolExecutor(8) as threads:
@@ -241,11 +241,11 @@ def test_threads_that_start_together_share_one_tls_context(certificate):
         fetcher = Fetcher(policy)
         fetched = list(threads.map(fetcher.fetch, ["https://a.test/good"] * 40))
         assert {one.reason for one in fetched} == {Reason.SUCCESS}
-        assert tls._made_once.cache_info().misses == 1
+        assert tls._create_context.cache_info().misses == 1
         fetcher.close()
 
 
-def test_one_fetcher_a_policy_and_process():
+def test_one_fetcher_per_policy_and_process():
     policy = FetchPolicy(resolve={"*.test": "127.0.0.1:1"})
     assert shared_fetcher(policy) is shared_fetcher(FetchPolicy(resolve={"*.test": "127.0.0.1:1"}))
     assert shared_fetcher(policy) is not shared_fetcher(FetchPolicy())

@@ -195,7 +195,7 @@ def policy(site):
 
 
 @pytest.mark.parametrize("path", FAULTS)
-def test_each_fault_has_its_reason_and_its_time(path, site, policy):
+def test_each_fault_has_its_reason_within_the_deadline(path, site, policy):
     started = time.monotonic()
     fetched = fetch(site.url(path), policy)
     assert (fetched.reason, fetched.body) == (FAULTS[path][1], b"")
@@ -205,12 +205,12 @@ def test_each_fault_has_its_reason_and_its_time(path, site, policy):
 
 
 @pytest.mark.parametrize("path", GOOD)
-def test_legal_answers_give_the_body(path, site, policy):
+def test_valid_responses_return_the_body(path, site, policy):
     fetched = fetch(site.url(path), policy)
     assert (fetched.reason, fetched.body) == (Reason.SUCCESS, BODY)
 
 
-def test_hops_name_what_was_connected_to(site, policy):
+def test_hops_name_the_connected_endpoint(site, policy):
     fetched = fetch(site.url("/moved-host"), policy)
     assert [(hop.url, hop.address, hop.status) for hop in fetched.hops] == [
         (site.url("/moved-host"), f"127.0.0.1:{site.port}", 308),
@@ -219,14 +219,14 @@ def test_hops_name_what_was_connected_to(site, policy):
     assert fetched.final_url == "http://other.test/plain"
 
 
-def test_the_request_is_honest_and_asks_for_no_encoding(site, policy):
+def test_request_has_the_user_agent_and_no_content_coding(site, policy):
     fetch(site.url("/plain?q=ä b", host="Photos-9.test"), policy)
     lines = site.requests[-1].decode().split("\r\n")
     assert lines[0] == "GET /plain?q=%C3%A4%20b HTTP/1.1"
     assert {"Host: photos-9.test", f"User-Agent: {policy.user_agent}", "Accept-Encoding: identity"} <= set(lines)
 
 
-def test_redirects_are_bounded(site, policy):
+def test_redirects_are_limited(site, policy):
     pages = {f"/{n}": redirect(f"/{n + 1}") for n in range(11)} | {"/11": answer(BODY)}
     with running(pages) as chain:
         policy = replace(policy, resolve=chain.resolve)
@@ -236,20 +236,20 @@ def test_redirects_are_bounded(site, policy):
 
 
 @pytest.mark.parametrize("path", ["/404", "/410", "/451", "/403", "/noai", "/tdm", "/announced", "/loop", "/silence"])
-def test_what_will_not_change_is_asked_once(path, site, policy):
+def test_permanent_failures_are_not_retried(path, site, policy):
     site.seen.clear()
     assert fetch(site.url(path), replace(policy, retries=3)).attempts == 1
     assert site.seen == [path]
 
 
 @pytest.mark.parametrize("path", ["/short", "/reset", "/reset-in-headers", "/reset-in-body", "/500", "/503", "/429"])
-def test_what_may_pass_is_tried_again(path, site, policy):
+def test_transient_failures_are_retried(path, site, policy):
     site.seen.clear()
     assert fetch(site.url(path), replace(policy, retries=1)).attempts == 2
     assert site.seen == [path, path]
 
 
-def test_a_retry_that_succeeds_is_a_success(policy):
+def test_successful_retry_is_a_success(policy):
     def reset_once(sock):
         site.pages["/x"] = answer(BODY)
         reset()(sock)
@@ -259,7 +259,7 @@ def test_a_retry_that_succeeds_is_a_success(policy):
     assert (fetched.reason, fetched.attempts) == (Reason.SUCCESS, 2)
 
 
-def test_retry_after_is_waited_for_unless_it_is_too_long(policy):
+def test_retry_after_is_honoured_unless_too_long(policy):
     pages = {
         "/soon": answer(b"", "503 Busy", "Retry-After: 1"),
         "/late": answer(b"", "429 Slow down", "Retry-After: 60"),
@@ -270,7 +270,7 @@ def test_retry_after_is_waited_for_unless_it_is_too_long(policy):
         assert [fetch(site.url(path), policy).attempts for path in pages] == [2, 1, 1]
 
 
-def test_the_body_of_a_refusal_is_not_read(policy):
+def test_body_of_an_opted_out_response_is_not_read(policy):
     sent = []
 
     def talk(sock):
@@ -332,7 +332,7 @@ def test_tls_is_verified_and_never_downgraded(certificate, policy):
         assert site.seen == ["/"]
 
 
-def test_a_handshake_that_never_ends_meets_the_deadline(policy):
+def test_endless_handshake_ends_at_the_deadline(policy):
     with running(PAGES) as plain, socket.create_server(("127.0.0.1", 0)) as mute:
         resolve = {"plain.test": f"127.0.0.1:{plain.port}", "mute.test": f"127.0.0.1:{mute.getsockname()[1]}"}
         policy = replace(policy, resolve=resolve)

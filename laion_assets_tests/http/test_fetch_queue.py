@@ -23,7 +23,7 @@ def taken(queue, count):
 
 
 @pytest.mark.parametrize("threads", [1, 3, 64])
-def test_each_url_is_answered_once(threads):
+def test_each_url_has_one_result(threads):
     with running({"/a.jpg": answer(BODY)}) as site:
         urls = [f"http://h{number}.test/{'a' if number % 3 else 'gone'}.jpg" for number in range(200)]
         with FetchQueue(fetcher_for(site), urls, threads) as queue:
@@ -32,10 +32,10 @@ def test_each_url_is_answered_once(threads):
     assert sorted(place for place, _ in answers) == list(range(200))
     assert all(fetched.url == urls[place] for place, fetched in answers)
     assert {fetched.reason for place, fetched in answers if place % 3} == {Reason.SUCCESS}
-    assert (queue.tally.requests, queue.tally.body_bytes) == (200, sum(len(one.body) for _, one in answers))
+    assert (queue.totals.requests, queue.totals.body_bytes) == (200, sum(len(one.body) for _, one in answers))
 
 
-def test_no_more_urls_are_ahead_than_two_for_each_thread():
+def test_at_most_two_urls_per_thread_are_ahead():
     with running({"/a.jpg": answer(BODY)}) as site:
         with FetchQueue(fetcher_for(site), ["http://h.test/a.jpg"] * 50, 4) as queue:
             time.sleep(0.5)
@@ -62,7 +62,7 @@ def test_slow_sites_keep_all_threads_busy():
     assert most[0] == 12
 
 
-def test_a_host_that_rests_holds_no_thread_while_there_are_others():
+def test_host_that_backs_off_occupies_no_thread_while_there_are_other_urls():
     asked = []
 
     def resting(sock):
@@ -83,7 +83,7 @@ def test_a_host_that_rests_holds_no_thread_while_there_are_others():
     assert {fetched.reason for _, fetched in [*first, *rest]} == {Reason.SUCCESS}
 
 
-def test_a_host_that_is_busy_holds_few_threads_while_there_are_others():
+def test_busy_host_occupies_few_threads_while_there_are_other_urls():
     def slow(sock):
         time.sleep(0.2)
         answer(BODY)(sock)

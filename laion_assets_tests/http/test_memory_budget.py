@@ -4,7 +4,6 @@ import gzip
 import random
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +12,7 @@ import pytest
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.fetch_queue import FetchQueue
-from laion_assets.http.memory_budget import FREE_BYTES, MemoryBudget, Reservation, charge
+from laion_assets.http.memory_budget import FREE_BYTES, MemoryBudget, Reservation, charged_bytes
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
 from laion_assets_tests.stages.image_shards.site import answer, raw, running
@@ -39,37 +38,36 @@ def fetcher_for(site, **changes):
 
 
 @pytest.mark.parametrize("path", LARGE)
-def test_large_bodies_take_turns_and_give_back_what_they_took(path):
+def test_large_bodies_share_the_memory_budget_and_release_it(path):
     with running(LARGE) as site:
         fetcher = fetcher_for(site, requests_per_host=16)
-        least = []
+        budget, least = fetcher.budget, []
+        reserve = budget.reserve
 
-        def watch():
-            while not done.wait(0.001):
-                least.append(fetcher.budget.free_bytes)
+        def record(size, clock):
+            reserve(size, clock)
+            least.append(budget.free_bytes)
 
-        done = threading.Event()
-        threading.Thread(target=watch).start()
+        budget.reserve = record
         with ThreadPoolExecutor(12) as threads:
             fetched = list(threads.map(fetcher.fetch, [site.url(path)] * 12))
-        done.set()
         assert {one.reason for one in fetched} == {Reason.SUCCESS}
         assert 0 <= min(least) < 2 * CAP
         assert fetcher.budget.free_bytes == 2 * CAP
         fetcher.close()
 
 
-def test_small_bodies_ask_nobody():
+def test_small_bodies_need_no_reservation():
     with running({"/": answer(bytes(FREE_BYTES - 1))}) as site:
         fetcher = fetcher_for(site, host_wait_s=0.1)
-        fetcher.budget.take(2 * CAP, Clock.start(1, 1, 1))
+        fetcher.budget.reserve(2 * CAP, Clock.start(1, 1, 1))
         assert fetcher.fetch(site.url("/")).reason is Reason.SUCCESS
 
 
-def test_a_large_body_that_finds_no_memory_in_time_is_our_own_fault_and_may_be_tried_again():
+def test_large_body_without_memory_in_time_is_a_retryable_local_failure():
     with running(LARGE) as site:
         fetcher = fetcher_for(site, host_wait_s=0.2)
-        fetcher.budget.take(2 * CAP, Clock.start(1, 1, 1))
+        fetcher.budget.reserve(2 * CAP, Clock.start(1, 1, 1))
         fetched = fetcher.fetch(site.url("/announced"))
         assert (fetched.reason, fetched.reason.is_local_failure, fetched.reason.is_retryable) == (
             Reason.LOCAL_FAILURE,
@@ -80,7 +78,7 @@ def test_a_large_body_that_finds_no_memory_in_time_is_our_own_fault_and_may_be_t
 
 
 @pytest.mark.parametrize("fault", ["/too-large", "/short", "/404"])
-def test_a_failure_gives_back_what_it_took(fault):
+def test_failed_fetch_releases_its_reservation(fault):
     pages = {
         "/too-large": raw(OK + b"\r\n", BIG, b"more"),
         "/short": raw(OK + b"Content-Length: %d\r\n\r\n" % CAP, BIG[:-1]),
@@ -88,26 +86,26 @@ def test_a_failure_gives_back_what_it_took(fault):
     }
     with running(pages) as site:
         fetcher = fetcher_for(site)
-        assert fetcher.fetch(site.url(fault), hold=True).held == 0
+        assert fetcher.fetch(site.url(fault), keep_reservation=True).reserved_bytes == 0
         assert fetcher.budget.free_bytes == 2 * CAP
 
 
-def test_a_body_in_the_queue_keeps_its_bytes_until_it_was_resized():
+def test_queued_body_keeps_its_reservation_until_released():
     with running(LARGE) as site:
         fetcher = fetcher_for(site, host_wait_s=0.3)
         with FetchQueue(fetcher, [site.url("/announced")] * 3, threads=3) as queue:
             taken = [queue.take(wait=True)[1] for _ in "123"]
             assert sorted(one.reason.value for one in taken) == ["local_failure", "success", "success"]
             assert fetcher.budget.free_bytes == 0
-            queue.done(next(one for one in taken if one.reason is Reason.SUCCESS))
+            queue.release(next(one for one in taken if one.reason is Reason.SUCCESS))
             assert fetcher.budget.free_bytes == CAP
 
 
-def test_a_queue_that_is_left_gives_back_what_nobody_took():
+def test_closed_queue_releases_untaken_results():
     with running(LARGE) as site:
         fetcher = fetcher_for(site, host_wait_s=30)
         with FetchQueue(fetcher, [site.url("/announced")] * 9, threads=3) as queue:
-            queue.done(queue.take(wait=True)[1])
+            queue.release(queue.take(wait=True)[1])
         ends = time.monotonic() + 10
         while fetcher.budget.free_bytes < 2 * CAP and time.monotonic() < ends:
             time.sleep(0.01)
@@ -131,7 +129,7 @@ with FetchQueue(shared_fetcher(policy), urls, 32) as queue:
     for _ in urls:
         fetched = queue.take(wait=True)[1]
         assert fetched.reason.value == "success", fetched
-        queue.done(fetched)
+        queue.release(fetched)
         del fetched
 print(peak_mb() - before)
 """
@@ -152,7 +150,7 @@ def test_resident_memory_stays_near_the_budget_under_ninety_bodies_of_twenty_meg
     assert 20 < float(done.stdout) < 150
 
 
-def test_the_budget_is_fair_and_never_gives_more_than_it_has():
+def test_budget_is_fair_and_never_exceeded():
     budget = MemoryBudget(10 * FREE_BYTES)
     taken = []
 
@@ -161,11 +159,11 @@ def test_the_budget_is_fair_and_never_gives_more_than_it_has():
         for _ in range(30):
             reservation = Reservation(budget, Clock.start(30, 30, 30))
             size = rng.randrange(1, 10 * FREE_BYTES)
-            reservation.take(size)
+            reservation.reserve(size)
             taken.append(budget.free_bytes)
             time.sleep(0.0005)
-            reservation.keep(rng.randrange(size))
-            reservation.keep(0)
+            reservation.shrink(rng.randrange(size))
+            reservation.shrink(0)
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(use, range(16)))
@@ -173,5 +171,5 @@ def test_the_budget_is_fair_and_never_gives_more_than_it_has():
     assert budget.free_bytes == 10 * FREE_BYTES
 
 
-def test_what_a_body_takes():
-    assert (charge(0), charge(FREE_BYTES), charge(FREE_BYTES + 1)) == (0, 0, FREE_BYTES + 1)
+def test_only_large_bodies_are_charged():
+    assert (charged_bytes(0), charged_bytes(FREE_BYTES), charged_bytes(FREE_BYTES + 1)) == (0, 0, FREE_BYTES + 1)

@@ -37,7 +37,7 @@ def test_retry_after_is_seconds_or_a_date(value, seconds):
     assert retry_after_s(ResponseHeaders(429, (("retry-after", value),)), NOW) == seconds
 
 
-def test_a_date_is_measured_from_the_answers_own():
+def test_date_is_relative_to_the_date_of_the_response():
     headers = (("date", "Thu, 01 Jan 2015 00:00:00 GMT"), ("retry-after", "Thu, 01 Jan 2015 00:00:07 GMT"))
     assert retry_after_s(ResponseHeaders(503, headers), NOW) == 7.0
 

@@ -189,12 +189,12 @@ def test_interrupted_commit_is_rolled_forward(store: Store, moves: int, monkeypa
     done = 0
     move = Store.move
 
-    def dying_move(self: Store, source: str, target: str) -> None:
+    def dying_move(self: Store, source: str, target: str, checked: set[str] | None = None) -> None:
         nonlocal done
         if done == moves:
             raise OSError("the disk went away")
         done += 1
-        move(self, source, target)
+        move(self, source, target, checked)
 
     def dying_write(self: Store, path: str, content: bytes, *, durable: bool = True) -> None:
         if path.startswith("manifests/") and done == 2:

@@ -1,1 +1,1 @@
-"""What site owners ask of us: robots.txt, X-Robots-Tag, TDM-Reservation, Content-Usage."""
+"""Consent of site owners: robots.txt, X-Robots-Tag, TDM-Reservation, Content-Usage."""

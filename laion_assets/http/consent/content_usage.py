@@ -2,8 +2,8 @@
 
 Sources: draft-ietf-aipref-attach-05 and draft-ietf-aipref-vocab-08 (2026, work in progress): a dictionary of structured
 fields (RFC 9651, 3.2) from a category of use to the token `y` or `n`. Keys and tokens are case-sensitive, parameters
-are ignored, the last of equal keys counts, any other value is no preference, and text that is no dictionary as a whole
-states none. Of several statements the most restrictive one counts.
+are ignored, and the last of equal keys counts. Any other value is not a preference. Text that is not a valid dictionary
+states no preference. Of several statements the most restrictive one counts.
 """
 
 import re
@@ -26,8 +26,8 @@ _INNER_LIST = rf"\( *(?:(?:{_BARE}){_PARAMETERS}(?: +|(?=\))))*\)"
 _MEMBER = re.compile(rf"({_KEY})(?:=({_INNER_LIST}|{_BARE}))?{_PARAMETERS}[ \t]*(,[ \t]*|\Z)")
 
 
-def preferences(text: str) -> dict[str, str | None]:
-    """The value of each key of one dictionary as it is written (None for a bare key); empty for text that is none."""
+def parse_preferences(text: str) -> dict[str, str | None]:
+    """Return the raw value of each key of a dictionary, None for a bare key. Empty for an invalid dictionary."""
     text = text.strip(" ")
     found: dict[str, str | None] = {}
     position = 0
@@ -44,6 +44,6 @@ def preferences(text: str) -> dict[str, str | None]:
 
 
 def disallowed_usage(statements: Iterable[str], usages: Iterable[str]) -> str | None:
-    """The first of these categories that a statement disallows, None if none does."""
-    stated = [preferences(text) for text in statements]
+    """Return the first of these categories that a statement disallows, None if there is none."""
+    stated = [parse_preferences(text) for text in statements]
     return next((usage for usage in usages for each in stated if each.get(usage) == "n"), None)

@@ -1,4 +1,4 @@
-"""The robots.txt of each site, fetched once for all who ask, and kept for a day at most (RFC 9309, 2.4)."""
+"""A cache of each site's robots.txt. It is fetched once and kept for at most a day (RFC 9309, 2.4)."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ KEPT_S = 24 * 3600.0
 UNREACHABLE_KEPT_S = 300.0
 MAX_SITES = 20_000
 MAX_KEPT_BYTES = 64_000_000
-"""Of the files that the kept rules were read from; the least recently used go first."""
+"""Limit for the total size of the cached robots.txt files. The least recently used are dropped first."""
 
 Site = tuple[str, str, int]
 
@@ -24,8 +24,8 @@ Site = tuple[str, str, int]
 class RobotsCache:
     """The rules of sites, by scheme, host and port. Thread-safe.
 
-    `load(target)` gives a site's rules, or raises the Rejection of a site that cannot be reached: then nothing of it
-    may be fetched (RFC 9309, 2.3.1.4), and the same Rejection is every such URL's.
+    `load(target)` returns a site's rules, or raises the Rejection of a site that cannot be reached. Then nothing of the
+    site may be fetched (RFC 9309, 2.3.1.4), and every URL of the site gets the same Rejection.
     """
 
     def __init__(self, load: Callable[[Target], Rules]) -> None:
@@ -35,28 +35,28 @@ class RobotsCache:
         self._bytes = 0
 
     def rules(self, target: Target, clock: Clock) -> Rules:
-        """The rules of the target's site; one caller fetches them, the others wait. Raises Rejection."""
+        """Return the rules of the target's site. One caller fetches them, the others wait. Raises Rejection."""
         site = (target.scheme, target.host, target.port)
         now = time.monotonic()
         with self._lock:
             found = self._sites.get(site)
-            ours = found is None or found[0] <= now
-            if ours:
-                self._forget(site)
+            must_load = found is None or found[0] <= now
+            if must_load:
+                self._remove(site)
                 future: Future[Rules] = Future()
                 self._sites[site] = (float("inf"), future)
             elif found is not None:
                 future = found[1]
             self._sites.move_to_end(site)
-        if ours:
+        if must_load:
             started = time.monotonic()
-            self._fill(site, future, target)
-            clock.waited(time.monotonic() - started)
+            self._load_rules(site, future, target)
+            clock.add_queue_time(time.monotonic() - started)
         elif not future.done():
             self._wait(future, clock)
         return future.result()
 
-    def _fill(self, site: Site, future: "Future[Rules]", target: Target) -> None:
+    def _load_rules(self, site: Site, future: "Future[Rules]", target: Target) -> None:
         try:
             rules, kept_s = self._load(target), KEPT_S
             future.set_result(rules)
@@ -68,9 +68,9 @@ class RobotsCache:
                 self._sites[site] = (time.monotonic() + kept_s, future)
                 self._bytes += _size(future)
             while len(self._sites) > MAX_SITES or self._bytes > MAX_KEPT_BYTES:
-                self._forget(next(iter(self._sites)))
+                self._remove(next(iter(self._sites)))
 
-    def _forget(self, site: Site) -> None:
+    def _remove(self, site: Site) -> None:
         found = self._sites.pop(site, None)
         if found is not None and found[1].done():
             self._bytes -= _size(found[1])
@@ -78,13 +78,13 @@ class RobotsCache:
     def _wait(self, future: "Future[Rules]", clock: Clock) -> None:
         started = time.monotonic()
         try:
-            future.exception(max(0.0, clock.patience_s))
+            future.exception(max(0.0, clock.queue_timeout_s))
         except FutureTimeoutError as error:
             raise Rejection(
                 Reason.HOST_BUSY, "its site's robots.txt took longer than images.fetch.host_wait_s"
             ) from error
         finally:
-            clock.waited(time.monotonic() - started)
+            clock.add_queue_time(time.monotonic() - started)
 
 
 def _size(future: "Future[Rules]") -> int:

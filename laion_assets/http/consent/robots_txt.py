@@ -1,7 +1,7 @@
-"""What a robots.txt allows us: RFC 9309, with the Content-Usage rules of draft-ietf-aipref-attach.
+"""Parse a robots.txt (RFC 9309), with the Content-Usage rules of draft-ietf-aipref-attach.
 
-protego and Python's urllib.robotparser know no Content-Usage rules and give no access to a group's other lines, so the
-format is read here; it is small. Matching is linear in the path and the pattern: a robots.txt is foreign input.
+protego and Python's urllib.robotparser do not support Content-Usage rules and do not expose a group's other lines, so
+this small format is parsed here. Matching is linear in the path and the pattern, because a robots.txt is untrusted.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from laion_assets.http.consent.content_usage import disallowed_usage
 
 MAX_BYTES = 500 * 1024
-"""What is read of a file (RFC 9309, 2.5); the rest is ignored."""
+"""Number of bytes that are parsed (RFC 9309, 2.5). The rest of a file is ignored."""
 _ESCAPED = re.compile(rb"%([0-9a-fA-F]{2})")
 _TOKEN = re.compile(r"[a-zA-Z0-9_.-]+")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -27,19 +27,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Rules:
-    """What one site asks of us. `size` is the bytes it was read from."""
+    """The rules of one site for this fetcher. `size` is the size of the file in bytes."""
 
     group: Group = field(default_factory=Group)
     size: int = 0
 
     def refusal(self, path: str, usages: Sequence[str]) -> str | None:
-        """Why the path (with query) may not be fetched for these categories of use, None if it may.
+        """Return why the path (with query) may not be fetched for these categories of use, None if it may.
 
         The longest matching rule counts, and Allow before Disallow where both are as long (RFC 9309, 2.2.2).
         """
         if path == "/robots.txt":
             return None
-        path = _normal(path)
+        path = _normalise(path)
         best = max(((len(rule), allowed) for rule, allowed in self.group.paths if _matches(rule, path)), default=None)
         if best is not None and not best[1]:
             return "robots.txt disallows the path"
@@ -53,10 +53,10 @@ ALLOW_ALL = Rules()
 
 
 def parse_robots_txt(content: bytes, tokens: Iterable[str]) -> Rules:
-    """The rules for the robots of these product tokens (any case): their groups together, else those of `*`."""
+    """Return the rules for these product tokens (any case): of all their groups, else of the groups for `*`."""
     text = content[:MAX_BYTES].decode("utf-8", "replace").removeprefix("\ufeff")
-    ours = {token.lower() for token in tokens}
-    named, anyone = Group(), Group()
+    own_tokens = {token.lower() for token in tokens}
+    named, wildcard = Group(), Group()
     was_named = False
     current: list[Group] = []
     in_agents = False
@@ -71,8 +71,8 @@ def parse_robots_txt(content: bytes, tokens: Iterable[str]) -> Rules:
             in_agents = True
             token = _TOKEN.match(value)
             if value.startswith("*"):
-                current.append(anyone)
-            elif token is not None and token.group().lower() in ours:
+                current.append(wildcard)
+            elif token is not None and token.group().lower() in own_tokens:
                 current.append(named)
                 was_named = True
             continue
@@ -80,31 +80,31 @@ def parse_robots_txt(content: bytes, tokens: Iterable[str]) -> Rules:
             in_agents = False
             for group in current:
                 _add(group, key, value)
-    return Rules(named if was_named else anyone, len(content))
+    return Rules(named if was_named else wildcard, len(content))
 
 
 def _add(group: Group, key: str, value: str) -> None:
     if key == "content-usage":
         path, _, preference = value.partition(" ") if value.startswith("/") else ("/", "", value)
-        group.usages.append((_normal(path.partition("\t")[0]), (path.partition("\t")[2] or preference).strip()))
-    elif value.startswith(("/", "*")):  # an empty Disallow allows, and what is no path is no rule
-        group.paths.append((_normal(value), key == "allow"))
+        group.usages.append((_normalise(path.partition("\t")[0]), (path.partition("\t")[2] or preference).strip()))
+    elif value.startswith(("/", "*")):  # an empty Disallow allows everything; anything else is not a path
+        group.paths.append((_normalise(value), key == "allow"))
 
 
-def _normal(path: str) -> str:
-    """The path with equal octets written equally (RFC 9309, 2.2.2): escapes only where needed."""
+def _normalise(path: str) -> str:
+    """Normalise the percent-encoding of a path (RFC 9309, 2.2.2): escapes only where needed."""
     raw = path.encode("utf-8", "surrogatepass")
-    raw = b"".join(bytes((sign,)) if 0x21 <= sign <= 0x7E else b"%%%02X" % sign for sign in raw)
+    raw = b"".join(bytes((octet,)) if 0x21 <= octet <= 0x7E else b"%%%02X" % octet for octet in raw)
 
-    def plain(escape: "re.Match[bytes]") -> bytes:
-        sign = int(escape.group(1), 16)
-        return bytes((sign,)) if sign in _UNRESERVED else b"%" + escape.group(1).upper()
+    def unescape(escape: "re.Match[bytes]") -> bytes:
+        octet = int(escape.group(1), 16)
+        return bytes((octet,)) if octet in _UNRESERVED else b"%" + escape.group(1).upper()
 
-    return _ESCAPED.sub(plain, raw).decode("ascii")
+    return _ESCAPED.sub(unescape, raw).decode("ascii")
 
 
 def _matches(pattern: str, path: str) -> bool:
-    """Whether the path starts as the pattern says; `*` stands for any signs, a last `$` for the end."""
+    """Return whether the path matches the pattern: a prefix, with `*` for any text and a final `$` for the end."""
     at_end = pattern.endswith("$")
     first, *others = pattern.removesuffix("$").split("*")
     if not path.startswith(first):

@@ -1,1 +1,1 @@
-"""The messages of HTTP/1.1, the same for every client: requests, response heads, framing, encodings, dates."""
+"""HTTP/1.1 messages, shared by all clients: requests, response headers, framing, content codings, dates."""

@@ -1,8 +1,8 @@
-"""Content-Encoding of bodies for which we asked for none (`Accept-Encoding: identity`).
+"""Decode the Content-Encoding of bodies that were requested without one (`Accept-Encoding: identity`).
 
-gzip and deflate are undone. Labels that no coding has (`UTF-8`, `none`, `binary`, `aws-chunked`) mean nothing, and
-labels are untrue where the body is plain: browsers show such bodies as they are. Other codings (br, zstd, compress)
-are refused unless the body is plain.
+gzip and deflate are decoded. Unknown labels (`UTF-8`, `none`, `binary`, `aws-chunked`) are ignored. A label is wrong
+where the body is plain, and then ignored, as in browsers. Other codings (br, zstd, compress) are refused unless the
+body is plain.
 """
 
 import re
@@ -15,13 +15,13 @@ from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.reasons import Reason, Rejection
 
 _GZIP, _DEFLATE = "gzip", "deflate"
-_UNDONE = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _DEFLATE}
+_DECODED = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _DEFLATE}
 _REFUSED = frozenset(("br", "zstd", "compress", "x-compress", "dcb", "dcz", "exi", "pack200-gzip"))
 """The other codings of IANA's registry."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _FREE_MEMBERS = 1_000
 _MEMBER_BYTES = 1_024
-"""More than 1,000 gzip members must hold so many bytes each on average: an empty one costs 20 bytes and much CPU."""
+"""Minimum average size of more than 1,000 gzip members: an empty member has 20 bytes and uses much CPU."""
 _PIECE_BYTES = 1 << 18
 _SLICE_BYTES = 1 << 14
 _SNIFFED_BYTES = 512
@@ -34,24 +34,24 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 def content_coding(head: ResponseHeaders) -> str:
-    """The coding that may have to be undone, empty if none. Raises Rejection `bad_encoding` for several at once."""
+    """Return the coding to decode, empty if there is none. Raises Rejection `bad_encoding` for several at once."""
     if not head.all("content-encoding"):
         return ""
-    codings = [_UNDONE.get(label, label) for label in head.tokens("content-encoding")]
-    known = [label for label in codings if label in _UNDONE or label in _REFUSED]
+    codings = [_DECODED.get(label, label) for label in head.tokens("content-encoding")]
+    known = [label for label in codings if label in _DECODED or label in _REFUSED]
     if len(known) > 1:
         raise Rejection(Reason.BAD_ENCODING, "several content encodings that were not asked for")
     return known[0] if known else ""
 
 
 def is_plain(start: bytes) -> bool:
-    """Whether a body's first bytes are those of a known file format or of text, and so not of a compressed stream."""
+    """Return whether a body's first bytes are those of a known file format or of text, not of a compressed stream."""
     start = start[:_SNIFFED_BYTES]
     return start.startswith(_SIGNATURES) or _CONTROL.search(start) is None
 
 
 class StreamDecoder:
-    """Undoes a coding piece by piece; no piece that it returns is larger than 256 KiB, whatever the ratio."""
+    """Decodes a body in pieces. A returned piece has at most 256 KiB, whatever the compression ratio."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
@@ -61,7 +61,7 @@ class StreamDecoder:
         self._ended = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """What a piece decodes to. Raises Rejection `bad_encoding` for damage and for codings that are not undone."""
+        """Decode a piece. Raises Rejection `bad_encoding` for damaged data and for unsupported codings."""
         if self._start is not None:
             self._start += piece
             if len(self._start) < _SNIFFED_BYTES:
@@ -70,7 +70,7 @@ class StreamDecoder:
         yield from self._decode(piece)
 
     def end(self) -> Iterator[bytes]:
-        """What is left at the body's end. Raises Rejection `short_body` for a stream that is truncated."""
+        """Decode the rest at the body's end. Raises Rejection `short_body` for a truncated stream."""
         if self._start is not None:
             yield from self._decode(self._choose())
         if self._inflater is not None and not self._inflater.eof:
@@ -81,7 +81,7 @@ class StreamDecoder:
             yield piece
             return
         try:
-            # Slices, because zlib returns a copy of all the input that it did not use yet.
+            # In slices, because zlib returns a copy of all unused input.
             for start in range(0, len(piece), _SLICE_BYTES):
                 yield from self._inflate(self._inflater, piece[start : start + _SLICE_BYTES])
         except zlib.error as error:
@@ -90,7 +90,7 @@ class StreamDecoder:
     def _inflate(self, inflater: "zlib._Decompress", piece: bytes) -> Iterator[bytes]:
         while piece and not self._ended:
             if inflater.eof:
-                # Members of gzip in a row are one stream; anything else behind the end is ignored, as by browsers.
+                # Consecutive gzip members are one stream. Other data after the end is ignored, as in browsers.
                 if self._coding != _GZIP or piece[0] != _GZIP_MAGIC[0]:
                     self._ended = True
                     return
@@ -105,7 +105,7 @@ class StreamDecoder:
             piece = inflater.unconsumed_tail or inflater.unused_data
 
     def _choose(self) -> bytes:
-        """Decide by the first bytes whether and how to decode; they are returned."""
+        """Choose how to decode by the first bytes, and return them."""
         start, self._start = self._start or b"", None
         if self._coding == _GZIP:
             if start.startswith(_GZIP_MAGIC):
@@ -119,10 +119,12 @@ class StreamDecoder:
         return start
 
 
-def decompress(body: bytes, coding: str, max_bytes: int, take: Callable[[int], None]) -> bytes:
-    """The plain body of a coding, at most `max_bytes`.
+def decompress(body: bytes, coding: str, max_bytes: int, reserve: Callable[[int], None]) -> bytes:
+    """Decode a body, up to `max_bytes`.
 
-    `take` reserves for a body that grows past FREE_BYTES. Raises Rejection: `too_large`, `short_body`, `bad_encoding`.
+    `reserve` is called with the maximum size for a body that grows past FREE_BYTES.
+
+    Raises Rejection: `too_large`, `short_body`, `bad_encoding`.
     """
     decoder = StreamDecoder(coding)
     plain = bytearray()
@@ -130,13 +132,13 @@ def decompress(body: bytes, coding: str, max_bytes: int, take: Callable[[int], N
         if len(plain) + len(piece) > max_bytes:
             raise too_large(max_bytes)
         if len(plain) + len(piece) > FREE_BYTES:
-            take(max_bytes)
+            reserve(max_bytes)
         plain += piece
     return bytes(plain)
 
 
 def too_large(max_bytes: int) -> Rejection:
-    """The rejection of a body over the cap."""
+    """Return the rejection of a body over the limit."""
     return Rejection(Reason.TOO_LARGE, f"the body is larger than {max_bytes} bytes")
 
 

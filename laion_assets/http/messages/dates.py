@@ -1,4 +1,4 @@
-"""Times in headers: HTTP-dates and Retry-After, which any server may write as it likes."""
+"""Parse times in headers: HTTP-dates and Retry-After. Invalid values are common."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -6,13 +6,13 @@ from email.utils import parsedate_to_datetime
 from laion_assets.http.messages.response_headers import ResponseHeaders
 
 MAX_RETRY_AFTER_S = 7 * 24 * 3600.0
-"""A longer Retry-After is taken for this: a year-9999 date means "not soon"."""
+"""Limit for Retry-After. Some servers send a date in the year 9999."""
 _MAX_DATE_CHARS = 64
 _MAX_DIGITS = 9
 
 
 def parse_date(value: str | None) -> datetime | None:
-    """An HTTP-date (RFC 9110, 5.6.7) in UTC, None for anything else: absurd days, years and offsets included."""
+    """Parse an HTTP-date (RFC 9110, 5.6.7) to UTC. Returns None for anything else, such as impossible dates."""
     if not value or len(value) > _MAX_DATE_CHARS or not value.isascii():
         return None
     try:
@@ -23,9 +23,9 @@ def parse_date(value: str | None) -> datetime | None:
 
 
 def retry_after_s(head: ResponseHeaders, now: datetime | None = None) -> float | None:
-    """Retry-After in seconds, of a number or an HTTP-date (RFC 9110, 10.2.3); None where there is none or nonsense.
+    """Return Retry-After in seconds, from a number or an HTTP-date (RFC 9110, 10.2.3); None if missing or invalid.
 
-    A date is measured from the response's own Date, if it has one: the server's clock and ours may differ. At most
+    A date is relative to the response's own Date if it has one, because the two clocks may differ. At most
     MAX_RETRY_AFTER_S.
     """
     value = (head.get("retry-after") or "").strip()

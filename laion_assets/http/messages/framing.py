@@ -1,4 +1,4 @@
-"""Where the body of an HTTP/1.1 response ends (RFC 9112, 6), read alike by every client."""
+"""Determine where the body of an HTTP/1.1 response ends (RFC 9112, 6). Shared by all clients."""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -12,7 +12,7 @@ _NO_BODY = {204, 304}
 
 
 class Framing(Enum):
-    """How a body ends: `NONE` has none, `LENGTH` by its announced length, `CHUNKED`, or with the connection."""
+    """How a body ends: there is none, at its Content-Length, by chunks, or when the connection closes."""
 
     NONE = "none"
     LENGTH = "length"
@@ -21,9 +21,9 @@ class Framing(Enum):
 
 
 def framing_of(head: ResponseHeaders) -> tuple[Framing, int]:
-    """How the body ends, and its length in bytes where it is announced, else -1.
+    """Return how the body ends, and its Content-Length in bytes, -1 if there is none.
 
-    `Transfer-Encoding: identity`, which older servers send, means none. Raises Rejection `bad_response` for another
+    `Transfer-Encoding: identity` from older servers is ignored. Raises Rejection `bad_response` for another
     transfer encoding and for a malformed or contradictory Content-Length.
     """
     if head.status in _NO_BODY:
@@ -38,20 +38,20 @@ def framing_of(head: ResponseHeaders) -> tuple[Framing, int]:
 
 
 def chunk_size(line: bytes) -> int:
-    """The size in a chunk's first line. Raises Rejection `bad_response`."""
+    """Parse the size in a chunk's first line. Raises Rejection `bad_response`."""
     digits = line.partition(b";")[0].strip()
-    if not digits or len(digits) > _MAX_DIGITS or not all(sign in b"0123456789abcdefABCDEF" for sign in digits):
+    if not digits or len(digits) > _MAX_DIGITS or not all(digit in b"0123456789abcdefABCDEF" for digit in digits):
         raise malformed_chunk()
     return int(digits, 16)
 
 
 def malformed_chunk() -> Rejection:
-    """The rejection of a chunk that is not one."""
+    """Return the rejection of a malformed chunk."""
     return Rejection(Reason.BAD_RESPONSE, "a malformed chunk")
 
 
 def content_range(head: ResponseHeaders) -> tuple[int, int, int] | None:
-    """(first, last, size) of a 206 response's Content-Range in bytes, size -1 if unknown; None for anything else."""
+    """Return (first, last, size) of a 206 response's Content-Range in bytes, size -1 if unknown; None if invalid."""
     unit, _, value = (head.get("content-range") or "").strip().partition(" ")
     span, _, size = value.partition("/")
     first, _, last = span.partition("-")
@@ -62,7 +62,7 @@ def content_range(head: ResponseHeaders) -> tuple[int, int, int] | None:
 
 
 def is_whole_range(head: ResponseHeaders) -> bool:
-    """Whether a 206 response brings the whole file: some servers answer so to a request without Range."""
+    """Return whether a 206 response has the whole file. Some servers send one for a request without Range."""
     span = content_range(head)
     return span is not None and span[0] == 0 and span[1] + 1 == span[2]
 

@@ -1,4 +1,4 @@
-"""The bytes of a request: one place that writes them, for every client."""
+"""Serialise a request. All clients use this function."""
 
 import re
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ _REQUEST = re.compile(r"GET [\x21-\x7e]++ HTTP/1\.1\r\n(?:[A-Za-z0-9-]++: [\x20-
 
 
 def request_bytes(target: Target, headers: Mapping[str, str]) -> bytes:
-    """A GET request for the target with these headers, beside Host.
+    """Return a GET request for the target with a Host header and these headers.
 
-    Raises Rejection `internal` for control characters in a header or in the path: values that a server sent are sent
-    back (ETag, Last-Modified, Location), and a line break in one would start another header or another request.
+    Raises Rejection `internal` for control characters in a header or in the path. Some values come from a server (ETag,
+    Last-Modified, Location), and a line break in one would start another header or another request.
     """
     lines = [f"GET {target.path} HTTP/1.1", f"Host: {target.host_header}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     text = "\r\n".join(lines) + "\r\n\r\n"
-    # The pattern allows further header lines, so the number of lines is compared too.
+    # The pattern also matches additional header lines, so the number of lines is checked too.
     if text.count("\n") != len(lines) + 1 or not _REQUEST.fullmatch(text):
         raise Rejection(Reason.INTERNAL, "a request with control characters was not sent")
     return text.encode("latin-1")

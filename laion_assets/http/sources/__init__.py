@@ -1,1 +1,1 @@
-"""Clients of a dataset's sources: CSVs, listings, lists, published parquet."""
+"""HTTP clients for a dataset's sources: CSVs, listings, URL lists, published parquet."""

@@ -1,4 +1,4 @@
-"""HTTP for a dataset's sources over one event loop: kept connections, checked addresses, redirects, bounded waits."""
+"""An asyncio HTTP client for a dataset's sources: persistent connections, checked addresses, redirects, timeouts."""
 
 import asyncio
 import contextlib
@@ -21,16 +21,16 @@ from laion_assets.reasons import Reason, Rejection
 T = TypeVar("T")
 
 MAX_IDLE = 512
-"""Connections that wait for their next request, of all hosts; the least recently used is closed first."""
+"""Maximum number of idle connections, of all hosts. The least recently used is closed first."""
 _DRAIN_S = 1.0
-"""Longest wait for the rest of a short body that nobody wants; another connection is cheaper after that."""
+"""Maximum time for reading the rest of an unneeded body. After that another connection is cheaper."""
 
 
 class AsyncClient:
-    """GET requests over kept connections, at most `per_host` to an origin.
+    """Sends GET requests over persistent connections, at most `per_host` per origin.
 
-    Every connection, of every hop, goes to an endpoint that the policy's guard allowed for this very target. Belongs to
-    one event loop: use it with `async with`.
+    Every connection, also after a redirect, goes to an endpoint that the policy's guard allowed for that target. The
+    client belongs to one event loop: use it with `async with`.
     """
 
     def __init__(self, policy: SourcePolicy) -> None:
@@ -40,15 +40,15 @@ class AsyncClient:
         self._idle: dict[str, list[Connection]] = defaultdict(list)
         self._oldest: OrderedDict[Connection, str] = OrderedDict()
         self._open: set[Connection] = set()
-        self._watch: asyncio.Task[None] | None = None
+        self._timeout_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "AsyncClient":
-        self._watch = asyncio.create_task(self._end_silent_connections())
+        self._timeout_task = asyncio.create_task(self._close_timed_out_connections())
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._timeout_task is not None:
+            self._timeout_task.cancel()
         for connection in self._open:
             connection.close()
         self._open.clear()
@@ -57,12 +57,12 @@ class AsyncClient:
     async def get(
         self, url: str, conditions: Mapping[str, str] | None = None, bound_to: str = ""
     ) -> AsyncIterator[Response]:
-        """The response to a GET, after redirects.
+        """Send a GET request and yield the response after redirects.
 
-        `conditions` (If-None-Match, Range, If-Range) hold what one origin said of its file: they are sent to that
-        origin, `bound_to`, and to no other. A long body that is not read to its end costs the connection. Raises
-        Rejection for what the guard refuses and for malformed responses and redirects; OSError and EOFError as the
-        network fails.
+        `conditions` (If-None-Match, Range, If-Range) contain validators of one origin: they are sent to that origin,
+        `bound_to`, and to no other. The connection is closed if a long body is not read to its end. Raises Rejection
+        for URLs that the guard refuses and for malformed responses and redirects; OSError and EOFError for network
+        errors.
         """
         target = parse_target(url)
         for _ in range(MAX_REDIRECTS + 1):
@@ -71,17 +71,21 @@ class AsyncClient:
             async with self._slots[origin]:
                 connection, response = await self._request(target, (conditions or {}) if conditional else {})
                 try:
-                    location = response.head.get("location") if response.status in REDIRECTS else None
+                    head = response.head
+                    location = head.get("location") if head.status in REDIRECTS else None
                     if location is None:
                         yield response
                         return
                 except BaseException:
                     if not response.reusable:
-                        self._end(connection)
+                        self._close(connection)
                     raise
                 finally:
                     if connection in self._open:
-                        await self._give_back(connection, response)
+                        if response.reusable:
+                            self._keep(connection, response.origin)
+                        else:
+                            await self._drain(connection, response)
             target = follow_source(target, location)
         raise Rejection(Reason.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 
@@ -92,34 +96,34 @@ class AsyncClient:
             connection = self._take_idle(origin) or await self._connect(target)
             try:
                 connection.writer.write(request)
-                head = await connection.head()
+                head = await connection.read_head()
                 rate = RateWindow(policy.min_bytes_per_s, policy.timeout_s)
                 return connection, Response(connection, target.url, origin, bool(conditions), head, rate)
             except TimeoutError:
-                self._end(connection)
+                self._close(connection)
                 raise
             except (OSError, EOFError):
-                self._end(connection)
+                self._close(connection)
                 if connection.fresh:
                     raise
-                # A kept connection that the server closed meanwhile says nothing about the server: the next one.
+                # The server may close an idle connection at any time: use the next one.
             except BaseException:
-                self._end(connection)
+                self._close(connection)
                 raise
 
     async def _connect(self, target: Target) -> Connection:
         policy = self.policy
-        endpoints = await _beside(lambda: self._guard.endpoints(target, policy.timeout_s))
+        endpoints = await _run_in_thread(lambda: self._guard.endpoints(target, policy.timeout_s))
         try:
             async with asyncio.timeout(policy.timeout_s):
-                reader, writer = await self._first_to_answer(target, endpoints)
+                reader, writer = await self._connect_first(target, endpoints)
         except TimeoutError as error:
             raise TimeoutError(f"no connection to {target.host} within {policy.timeout_s:g} s") from error
         connection = Connection(reader, writer)
         self._open.add(connection)
         return connection
 
-    async def _first_to_answer(
+    async def _connect_first(
         self, target: Target, endpoints: list[Endpoint]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         tls = tls_context(None) if target.scheme == "https" else None
@@ -137,9 +141,10 @@ class AsyncClient:
         del self._oldest[connection]
         return connection
 
-    async def _give_back(self, connection: Connection, response: Response) -> None:
+    async def _drain(self, connection: Connection, response: Response) -> None:
+        """Read the rest of a short body, so that the connection can be used again; end the connection otherwise."""
         try:
-            if response.rest_is_short:
+            if response.has_short_remainder:
                 async with asyncio.timeout(_DRAIN_S):
                     while await response.read(1 << 16):
                         pass
@@ -149,7 +154,7 @@ class AsyncClient:
             if response.reusable:
                 self._keep(connection, response.origin)
             else:
-                self._end(connection)
+                self._close(connection)
 
     def _keep(self, connection: Connection, origin: str) -> None:
         connection.fresh = False
@@ -158,26 +163,26 @@ class AsyncClient:
         if len(self._oldest) > MAX_IDLE:
             oldest, its_origin = self._oldest.popitem(last=False)
             self._idle[its_origin].remove(oldest)
-            self._end(oldest)
+            self._close(oldest)
 
-    def _end(self, connection: Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         connection.close()
         self._open.discard(connection)
 
-    async def _end_silent_connections(self) -> None:
-        """One watch for all instead of a timer for each read."""
+    async def _close_timed_out_connections(self) -> None:
+        """Close connections that exceed the timeout. One task for all replaces a timer for each read."""
         timeout_s = self.policy.timeout_s
         while True:
             await asyncio.sleep(min(timeout_s / 4, 1.0))
             latest = time.monotonic() - timeout_s
             for connection in list(self._open):
                 if connection.waiting_since and connection.waiting_since < latest:
-                    connection.silent = True
+                    connection.timed_out = True
                     connection.close()
 
 
-async def _beside(act: Callable[[], T]) -> T:
-    """What a blocking call (the system's resolver) returns. When cancelled, nobody waits for it any more."""
+async def _run_in_thread(function: Callable[[], T]) -> T:
+    """Run a blocking function (the system's resolver) in a thread. Cancellation does not wait for the thread."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -191,7 +196,7 @@ async def _beside(act: Callable[[], T]) -> T:
         outcome: T | None = None
         failure: BaseException | None = None
         try:
-            outcome = act()
+            outcome = function()
         except BaseException as error:
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop is closed by now

@@ -1,4 +1,4 @@
-"""A connection of the event-loop client, and one HTTP/1.1 response as it comes over it (RFC 9112)."""
+"""A connection of the asyncio client, and an HTTP/1.1 response that is read from it (RFC 9112)."""
 
 import asyncio
 import time
@@ -11,37 +11,36 @@ from laion_assets.http.messages.framing import (
     malformed_chunk,
 )
 from laion_assets.http.messages.response_headers import MAX_HEAD_BYTES, ResponseHeaderReader, ResponseHeaders
-from laion_assets.reasons import Reason, Rejection
 
 READ_AHEAD_BYTES = 1 << 17
-"""What a connection buffers before it is read."""
+"""Bytes that a connection buffers before they are read."""
 _RECV_BYTES = 1 << 16
 
 
 class Connection:
-    """A connection to a server; `waiting_since` is when it began to wait, for the watch over silence.
+    """A connection to a server. `waiting_since` is the start of the current wait; the client checks it for timeouts.
 
-    A head, a chunk's line and the trailers each count as one wait however slowly their bytes come: a server that sends
-    one byte now and then is as silent as one that sends none.
+    Reading the headers, a chunk's line or the trailers counts as one wait, however slowly the bytes arrive. So a server
+    that sends a byte now and then times out like one that sends nothing.
     """
 
-    __slots__ = ("_buffer", "fresh", "reader", "silent", "waiting_since", "writer")
+    __slots__ = ("_buffer", "fresh", "reader", "timed_out", "waiting_since", "writer")
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
         self.waiting_since = 0.0
-        self.silent = False
+        self.timed_out = False
         self.fresh = True
         self._buffer = bytearray()
 
     @property
     def is_drained(self) -> bool:
-        """Whether nothing came behind the last response."""
+        """Whether nothing was received after the last response."""
         return not self._buffer
 
-    async def head(self) -> ResponseHeaders:
-        """The final response's head; 1xx are skipped.
+    async def read_head(self) -> ResponseHeaders:
+        """Read the final response's status and headers. Skips informational responses (1xx).
 
         Raises EOFError if the server closed before its end, TimeoutError, Rejection `bad_response` and `too_large`.
         """
@@ -51,12 +50,16 @@ class Connection:
             while True:
                 if self._buffer and (head := reader.take(self._buffer)) is not None:
                     return head
-                await self._fill("before the headers ended")
+                piece = await self.reader.read(_RECV_BYTES)
+                if not piece:
+                    raise EOFError("the server closed the connection before the headers ended")
+                self._buffer += piece
         finally:
             self.waiting_since = 0.0
+            self._check_timeout()
 
     async def read(self, size: int) -> bytes:
-        """Up to `size` bytes, none at the end of the connection. Raises TimeoutError."""
+        """Read up to `size` bytes, none at the end of the connection. Raises TimeoutError."""
         if self._buffer:
             piece = bytes(memoryview(self._buffer)[:size])
             del self._buffer[:size]
@@ -66,17 +69,17 @@ class Connection:
             return await self.reader.read(size)
         finally:
             self.waiting_since = 0.0
-            self._check_silence()
+            self._check_timeout()
 
-    async def lines(self, max_bytes: int, until_empty: bool = False) -> bytes:
-        """The next line without its end; with `until_empty` all lines up to an empty one, of which none is returned.
+    async def read_line(self, max_bytes: int, until_empty: bool = False) -> bytes:
+        """Read the next line without its line end. With `until_empty`, skip all lines up to an empty one.
 
         Raises EOFError, TimeoutError, Rejection `bad_response` for more than `max_bytes`.
         """
         self.waiting_since = time.monotonic()
         try:
             while True:
-                line = await self._line(max_bytes)
+                line = await self._read_line(max_bytes)
                 max_bytes -= len(line)
                 if not until_empty or line in (b"\n", b"\r\n"):
                     return line.rstrip(b"\r\n")
@@ -84,10 +87,10 @@ class Connection:
             self.waiting_since = 0.0
 
     def close(self) -> None:
-        """Close without a wait."""
+        """Close the connection at once."""
         self.writer.transport.abort()
 
-    async def _line(self, max_bytes: int) -> bytes:
+    async def _read_line(self, max_bytes: int) -> bytes:
         start = 0
         while (end := self._buffer.find(b"\n", start)) < 0:
             start = len(self._buffer)
@@ -104,19 +107,19 @@ class Connection:
         try:
             piece = await self.reader.read(_RECV_BYTES)
         finally:
-            self._check_silence()
+            self._check_timeout()
         if not piece:
             raise EOFError(f"the server closed the connection {where}")
         self._buffer += piece
 
-    def _check_silence(self) -> None:
-        """Raises TimeoutError if the watch ended the connection."""
-        if self.silent:
-            raise TimeoutError("the server fell silent")
+    def _check_timeout(self) -> None:
+        """Raise TimeoutError if the client closed the connection because of its timeout."""
+        if self.timed_out:
+            raise TimeoutError("read timeout: the server sent nothing")
 
 
 class RateWindow:
-    """The minimum average download rate, judged over windows of so many seconds; 0 bytes/s asks for none."""
+    """The minimum average download rate, checked over windows of `window_s`; 0 bytes/s disables it."""
 
     __slots__ = ("_bytes", "_min_bytes_per_s", "_since", "_window_s")
 
@@ -125,24 +128,33 @@ class RateWindow:
         self._since, self._bytes = time.monotonic(), 0
 
     def count(self, received: int) -> None:
-        """Count bytes. Raises TimeoutError if too few came in the window that ends now."""
+        """Count received bytes. Raises TimeoutError if the rate of the window that ends now is too low."""
         self._bytes += received
         elapsed = time.monotonic() - self._since
         if elapsed >= self._window_s:
             if self._bytes < self._min_bytes_per_s * elapsed:
-                raise TimeoutError(f"only {self._bytes} bytes came in {elapsed:.0f} s")
+                raise TimeoutError(f"only {self._bytes} bytes were received in {elapsed:.0f} s")
             self._since, self._bytes = time.monotonic(), 0
 
 
 class Response:
-    """A response: its `head`, the `url` and `origin` that gave it, and its body by `read`.
+    """A response: its `head` (status and headers), its final `url` and `origin`, and its body, which `read` returns.
 
-    `length` is the body's size in bytes as announced, -1 if it is not. `complete` says that the body came whole.
-    `conditional` says whether the caller's validators were sent to the origin that answered.
+    `length` is the Content-Length in bytes, -1 without one. `complete` tells whether the whole body was received.
+    `conditional` tells whether the caller's validators were sent to this origin.
     """
 
     __slots__ = (
-        "_connection", "_framing", "_left", "_rate", "complete", "conditional", "head", "length", "origin", "url",
+        "_connection",
+        "_framing",
+        "_rate",
+        "_remaining",
+        "complete",
+        "conditional",
+        "head",
+        "length",
+        "origin",
+        "url",
     )  # fmt: skip
 
     def __init__(
@@ -151,7 +163,7 @@ class Response:
         self.url, self.origin, self.conditional, self.head = url, origin, conditional, head
         self._connection, self._rate = connection, rate
         self._framing, self.length = framing_of(head)
-        self._left = max(self.length, 0)
+        self._remaining = max(self.length, 0)
         self.complete = self.length == 0
 
     @property
@@ -163,17 +175,17 @@ class Response:
     def reusable(self) -> bool:
         """Whether another request may follow on the connection."""
         framed = self._framing is not Framing.UNTIL_CLOSE
-        return self.complete and framed and self.head.persists and self._connection.is_drained
+        return self.complete and framed and self.head.is_persistent and self._connection.is_drained
 
     @property
-    def rest_is_short(self) -> bool:
-        """Whether reading the rest is cheaper than another connection."""
-        return not self.complete and self._framing is Framing.LENGTH and self._left <= 1 << 16
+    def has_short_remainder(self) -> bool:
+        """Whether reading the rest is cheaper than opening another connection."""
+        return not self.complete and self._framing is Framing.LENGTH and self._remaining <= 1 << 16
 
     async def read(self, size: int) -> bytes:
-        """Up to `size` bytes of the body; none at its end, and none where it was truncated (`complete` tells which).
+        """Read up to `size` bytes of the body; none at its end or if it was truncated (`complete` tells which).
 
-        Raises TimeoutError (silence, or a rate below the minimum), EOFError, Rejection `bad_response`.
+        Raises TimeoutError (read timeout, or a rate below the minimum), EOFError, Rejection `bad_response`.
         """
         if self.complete:
             return b""
@@ -181,31 +193,31 @@ class Response:
             piece = await self._read_chunked(size)
         else:
             has_length = self._framing is Framing.LENGTH
-            piece = await self._connection.read(min(size, self._left) if has_length else size)
-            self._left -= len(piece)
-            self.complete = self._left == 0 if has_length else not piece
+            piece = await self._connection.read(min(size, self._remaining) if has_length else size)
+            self._remaining -= len(piece)
+            self.complete = self._remaining == 0 if has_length else not piece
         if piece:
             self._rate.count(len(piece))
         return piece
 
     async def _read_chunked(self, size: int) -> bytes:
-        if not self._left:
-            self._left = chunk_size(await self._connection.lines(MAX_CHUNK_LINE_BYTES))
-            if self._left == 0:
-                await self._connection.lines(MAX_HEAD_BYTES, until_empty=True)
+        if not self._remaining:
+            self._remaining = chunk_size(await self._connection.read_line(MAX_CHUNK_LINE_BYTES))
+            if self._remaining == 0:
+                await self._connection.read_line(MAX_HEAD_BYTES, until_empty=True)
                 self.complete = True
                 return b""
-        piece = await self._connection.read(min(size, self._left))
+        piece = await self._connection.read(min(size, self._remaining))
         if not piece:
             raise EOFError("the connection ended inside a chunk")
-        self._left -= len(piece)
-        if self._left == 0 and await self._connection.lines(MAX_CHUNK_LINE_BYTES):
+        self._remaining -= len(piece)
+        if self._remaining == 0 and await self._connection.read_line(MAX_CHUNK_LINE_BYTES):
             raise malformed_chunk()
         return piece
 
 
 async def read_plain(response: Response, max_bytes: int) -> bytes:
-    """The whole body, decoded where it is compressed, of at most `max_bytes` either way.
+    """Read the whole body and decode it if it is compressed. Limits it to `max_bytes` before and after decoding.
 
     Raises TimeoutError, EOFError (a truncated body), Rejection `too_large`, `bad_encoding`, `short_body`.
     """
@@ -222,16 +234,10 @@ async def read_plain(response: Response, max_bytes: int) -> bytes:
             if len(body) > max_bytes or received > max_bytes:
                 raise too_large(max_bytes)
     if not response.complete:
-        raise EOFError(f"{received} of {response.length} bytes came")
+        raise EOFError(f"only {received} of {response.length} bytes were received")
     if decoder is not None:
         for plain in decoder.end():
             body += plain
     if len(body) > max_bytes:
         raise too_large(max_bytes)
     return bytes(body)
-
-
-def unexpected(response: Response, what: str = "") -> Rejection:
-    """The rejection of a status that brings nothing to read."""
-    named = f"HTTP {response.status} {response.head.reason[:80]}".rstrip()
-    return Rejection(Reason.of_http_status(response.status), f"{named}{what}")

@@ -1,4 +1,4 @@
-"""What fetching a dataset's sources may do: CSVs, listings, URL lists and published parquet over http(s)."""
+"""The policy for a dataset's sources: CSVs, listings, URL lists and published parquet over http(s)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ USER_AGENT = "laion-assets (+https://github.com/laion-assets/laion-assets)"
 
 @dataclass(frozen=True)
 class SourcePolicy:
-    """Bounds and addresses of a source's requests; picklable. Times in seconds.
+    """Limits and allowed addresses of a source's requests. Picklable. Times in seconds.
 
     `operator_urls` are URLs that the settings name: their hosts may be private, and on any port. Hosts that data names
     (redirects, listed URLs, links of listings) must be globally reachable, on one of `allowed_ports`, at every hop.
-    `timeout_s` is the longest wait for a connection, a response's head and any next byte; a body that comes more slowly
-    than `min_bytes_per_s` over such a time is given up.
+    `timeout_s` limits the wait for a connection, for the response headers and for each next byte. A body is aborted if
+    its average rate over such a time is below `min_bytes_per_s`.
     """
 
     resolve: Mapping[str, str] = field(default_factory=dict)
@@ -30,5 +30,5 @@ class SourcePolicy:
     retries: int = 5
 
     def guard(self, resolver: Resolver | None = None) -> Guard:
-        """The guard of these addresses. Raises Rejection for an operator URL that is not one, SettingError."""
+        """Create the address guard. Raises Rejection for an invalid operator URL, SettingError."""
         return Guard(self.resolve, self.allowed_ports, resolver, self.blocked_networks, self.operator_urls)

@@ -1,4 +1,4 @@
-"""Requests of a dataset's sources from a thread that may wait: a few, one after the other."""
+"""A blocking HTTP client for a dataset's sources: few requests, one at a time."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from laion_assets.errors import SourceError
 from laion_assets.http.clock import Clock
-from laion_assets.http.connecting import connect, rejection_of
-from laion_assets.http.fetch import Hop
+from laion_assets.http.connecting import connect, socket_rejection
+from laion_assets.http.hop import Hop
 from laion_assets.http.http_connection import HttpConnection, Rate
 from laion_assets.http.messages.request import request_bytes
 from laion_assets.http.messages.response_headers import ResponseHeaders
@@ -21,34 +21,37 @@ _LONGEST_S = 24 * 3600.0
 
 
 class SyncClient:
-    """Requests one after the other, over one kept connection to each origin on the way."""
+    """Sends requests one at a time, and keeps one connection per origin."""
 
     def __init__(self, policy: SourcePolicy) -> None:
         self.policy = policy
         self._guard = policy.guard()
         self._sessions = TlsSessions()
-        self._kept: dict[str, HttpConnection] = {}
+        self._idle: dict[str, HttpConnection] = {}
 
     def close(self) -> None:
-        for connection in self._kept.values():
+        for connection in self._idle.values():
             connection.close()
-        self._kept.clear()
+        self._idle.clear()
 
-    def ask(self, url: str, headers: Mapping[str, str], expected_bytes: int) -> tuple[ResponseHeaders, HttpConnection]:
-        """The head after redirects, and the connection that its body comes over. Raises Rejection."""
+    def get(self, url: str, headers: Mapping[str, str], expected_bytes: int) -> tuple[ResponseHeaders, HttpConnection]:
+        """Send a GET request and follow redirects. Returns the response headers and the connection for the body.
+
+        Raises Rejection.
+        """
         target = parse_target(url)
         for _ in range(MAX_REDIRECTS + 1):
             head, connection = self._exchange(target, headers, expected_bytes)
             location = head.get("location") if head.status in REDIRECTS else None
             if location is None:
                 return head, connection
-            connection.skip_body_at_hand(head)
+            connection.skip_buffered_body(head)
             target = follow_source(target, location)
         raise Rejection(Reason.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS} redirects")
 
     def read(self, connection: HttpConnection, head: ResponseHeaders, max_bytes: int) -> bytes:
-        """The body of at most `max_bytes`. Raises Rejection."""
-        with _network_faults():
+        """Read the body, at most `max_bytes`. Raises Rejection."""
+        with _rejecting_socket_errors():
             return connection.read_body(head, max_bytes)
 
     def _exchange(
@@ -58,14 +61,14 @@ class SyncClient:
         deadline_s = policy.timeout_s + expected / policy.min_bytes_per_s if policy.min_bytes_per_s else _LONGEST_S
         clock = Clock.start(deadline_s, policy.timeout_s)
         request = request_bytes(target, {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers})
-        kept = self._kept.pop(target.origin, None)
-        if kept is not None and kept.reusable:
-            with contextlib.suppress(Rejection, OSError):  # closed by its server meanwhile: a new one is asked
-                return self._send(kept, target, request, clock)
-        if kept is not None:
-            kept.close()
-        with _network_faults():
-            endpoints = self._guard.endpoints(target, clock.wait())
+        idle = self._idle.pop(target.origin, None)
+        if idle is not None and idle.reusable:
+            with contextlib.suppress(Rejection, OSError):  # closed by its server meanwhile: open a new one
+                return self._send(idle, target, request, clock)
+        if idle is not None:
+            idle.close()
+        with _rejecting_socket_errors():
+            endpoints = self._guard.endpoints(target, clock.start_wait())
             connection, _ = connect(target, endpoints, clock, None, self._sessions, Hop(target.url))
             return self._send(connection, target, request, clock)
 
@@ -73,31 +76,31 @@ class SyncClient:
         self, connection: HttpConnection, target: Target, request: bytes, clock: Clock
     ) -> tuple[ResponseHeaders, HttpConnection]:
         try:
-            connection.begin(clock, Rate(self.policy.min_bytes_per_s, self.policy.timeout_s))
+            connection.start_request(clock, Rate(self.policy.min_bytes_per_s, self.policy.timeout_s))
             connection.send(request)
             head = connection.read_head()
         except BaseException:
             connection.close()
             raise
-        self._kept[target.origin] = connection
+        self._idle[target.origin] = connection
         return head, connection
 
 
 @contextmanager
-def _network_faults() -> Iterator[None]:
+def _rejecting_socket_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise rejection_of(error) from error
+        raise socket_rejection(error) from error
 
 
 def read_url(url: str, policy: SourcePolicy, max_bytes: int) -> bytes:
-    """The whole body of a URL of the settings. Raises SourceError naming it."""
+    """Return the whole body of a URL of the settings. Raises SourceError naming the URL."""
     client = SyncClient(policy)
     try:
-        head, connection = client.ask(url, {}, max_bytes)
+        head, connection = client.get(url, {}, max_bytes)
         if head.status not in (200, 203):
-            raise SourceError(f"{url} answers {head.status} {head.reason[:80]}: it cannot be read.")
+            raise SourceError(f"{url} cannot be read: HTTP {head.status} {head.reason[:80]}.")
         return client.read(connection, head, max_bytes)
     except Rejection as rejection:
         raise SourceError(f"{url} cannot be read: {rejection}.") from rejection

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from laion_assets.http.clock import too_slow
-from laion_assets.http.connecting import rejection_of
+from laion_assets.http.connecting import socket_rejection
 from laion_assets.http.http_connection import Rate
 from laion_assets.http.urllib_opener.visit import Visit
 from laion_assets.reasons import Reason, Rejection
@@ -26,13 +26,13 @@ class BoundedSocket:
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data`. Raises Rejection."""
-        self._sock.settimeout(self._visit.clock.wait())
+        self._sock.settimeout(self._visit.clock.start_wait())
         try:
             self._sock.sendall(data)
         except TimeoutError as error:
-            raise self._visit.clock.timed_out() from error
+            raise self._visit.clock.timeout_rejection() from error
         except OSError as error:
-            raise rejection_of(error) from error
+            raise socket_rejection(error) from error
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return a reader. It keeps the socket open after `close`, as that of a plain socket does."""
@@ -76,14 +76,14 @@ class _BoundedReader(io.RawIOBase):
         """Wait longer after a timeout of a machine that was too busy, until the deadline."""
         clock = self._visit.clock
         while True:
-            self._sock.settimeout(clock.wait())
+            self._sock.settimeout(clock.start_wait())
             try:
                 return self._sock.recv_into(buffer)
             except TimeoutError as error:
-                rejection = clock.timed_out()
+                rejection = clock.timeout_rejection()
                 if rejection.reason is not Reason.LOCAL_FAILURE:
                     raise rejection from error
             except ssl.SSLError as error:
                 raise Rejection(Reason.CONNECTION_RESET, "TLS failed inside the response") from error
             except OSError as error:
-                raise rejection_of(error) from error
+                raise socket_rejection(error) from error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from laion_assets.http.connecting import connect_socket, rejection_of
+from laion_assets.http.connecting import connect_socket, socket_rejection
 from laion_assets.http.http_connection import Rate
 from laion_assets.http.messages.content_coding import too_large
 from laion_assets.http.policy import MIN_RATE_GRACE_S, FetchPolicy
@@ -42,7 +42,7 @@ class GuardedConnection(http.client.HTTPConnection):
         """Raises Rejection, by the guard or for a host that does not answer."""
         policy, visit = self._limits.policy, self._limits.visit
         target = self._target()
-        endpoints = self._limits.guard.endpoints(target, visit.clock.wait())
+        endpoints = self._limits.guard.endpoints(target, visit.clock.start_wait())
         sock, endpoint = connect_socket(endpoints, visit.clock)
         visit.hops[-1].address = str(endpoint)
         if self.scheme == "https":
@@ -50,7 +50,7 @@ class GuardedConnection(http.client.HTTPConnection):
                 sock = wrap_tls(sock, target.host, visit.clock, policy.ca_file)
             except OSError as error:
                 sock.close()
-                raise rejection_of(error) from error
+                raise socket_rejection(error) from error
             except BaseException:
                 sock.close()
                 raise

@@ -12,10 +12,10 @@ from http.client import HTTPMessage, HTTPResponse
 from typing import IO, Any
 
 from laion_assets.http.clock import Clock
-from laion_assets.http.connecting import rejection_of
+from laion_assets.http.connecting import socket_rejection
 from laion_assets.http.consent.content_usage import disallowed_usage
-from laion_assets.http.consent.robots_tag import refused_by
-from laion_assets.http.fetch import Hop
+from laion_assets.http.consent.robots_tag import find_refusal
+from laion_assets.http.hop import Hop
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.response_policy import REDIRECTS
 from laion_assets.http.urllib_opener.connection import GuardedConnection, GuardedTlsConnection, Limits
@@ -137,7 +137,7 @@ class _Consent(urllib.request.BaseHandler):
 
     def http_response(self, request: urllib.request.Request, response: HTTPResponse) -> HTTPResponse:
         policy, headers = self._policy, response.headers
-        refused = refused_by(
+        refused = find_refusal(
             headers.get_all("X-Robots-Tag", []),
             headers.get_all("TDM-Reservation", []),
             policy.opt_out_directives,
@@ -163,7 +163,7 @@ def _rejection_of_urllib(error: Exception, visit: Visit) -> Rejection:
         return Rejection(_reason_of_status(error), _plain(error))
     if isinstance(error, urllib.error.URLError):
         if isinstance(error.reason, OSError):
-            return rejection_of(error.reason)
+            return socket_rejection(error.reason)
         unknown = "unknown url type" in str(error.reason)
         return Rejection(Reason.UNSUPPORTED_SCHEME if unknown else Reason.INVALID_URL, _plain(error.reason))
     if isinstance(error, http.client.RemoteDisconnected):
@@ -171,7 +171,7 @@ def _rejection_of_urllib(error: Exception, visit: Visit) -> Rejection:
     if isinstance(error, http.client.IncompleteRead):
         return Rejection(Reason.SHORT_BODY, _plain(error))
     if isinstance(error, OSError):
-        return rejection_of(error)
+        return socket_rejection(error)
     if isinstance(error, ValueError | http.client.InvalidURL):
         return Rejection(Reason.BAD_REDIRECT if len(visit.hops) > 1 else Reason.INVALID_URL, _plain(error))
     if isinstance(error, http.client.HTTPException):

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from laion_assets.http.clock import Clock
-from laion_assets.http.fetch import Hop
+from laion_assets.http.hop import Hop
 
 
 @dataclass

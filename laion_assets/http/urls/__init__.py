@@ -1,1 +1,1 @@
-"""Which URLs may be asked, and at which addresses."""
+"""URLs: parsing, the address guard, and DNS."""

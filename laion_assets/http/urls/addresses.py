@@ -1,8 +1,8 @@
-"""Which addresses may be asked: only those that are globally reachable, however they are written.
+"""Check addresses: only globally reachable ones may be fetched from, in whatever form they are written.
 
-Python's `ipaddress.is_global` alone is not enough: it takes 64:ff9b::7f00:1 (NAT64 of 127.0.0.1), 2002:7f00:1:: (6to4)
-and 224.0.0.1 for global, and changes between releases. The ranges here are IANA's special-purpose registries
-(RFC 6890, as of 2024) and are the same under every Python.
+Python's `ipaddress.is_global` is not enough: it accepts 64:ff9b::7f00:1 (NAT64 of 127.0.0.1), 2002:7f00:1:: (6to4) and
+224.0.0.1, and it changes between releases. The ranges here are those of IANA's special-purpose registries (RFC 6890, as
+of 2024), the same with every Python version.
 """
 
 from collections.abc import Iterable, Sequence
@@ -55,7 +55,7 @@ _NAT64_KNOWN = (IPv4Address("192.0.0.170"), IPv4Address("192.0.0.171"))
 
 
 def refusal(address: Address, nat64: Sequence[IPv6Network] = ()) -> str | None:
-    """Why an address may not be asked, None if it may. `nat64` are prefixes of the network's own NAT64."""
+    """Return why an address is refused, None if it is allowed. `nat64` are the network's own NAT64 prefixes."""
     if isinstance(address, IPv4Address):
         for network, why in _REFUSED_V4:
             if address in network:
@@ -76,7 +76,7 @@ def refusal(address: Address, nat64: Sequence[IPv6Network] = ()) -> str | None:
 
 
 def embedded_addresses(address: IPv6Address, nat64: Sequence[IPv6Network] = ()) -> list[IPv4Address]:
-    """The IPv4 addresses that an IPv6 address stands for or is relayed to.
+    """Return the IPv4 addresses that an IPv6 address embeds or is relayed to.
 
     Mapped (RFC 4291), NAT64 (RFC 6052; for the local-use prefix of RFC 8215 the forms /48 and /96; `nat64` are further
     prefixes), 6to4 (RFC 3056), Teredo (RFC 4380: server and obfuscated client), ISATAP (RFC 5214).
@@ -98,7 +98,7 @@ def embedded_addresses(address: IPv6Address, nat64: Sequence[IPv6Network] = ()) 
 
 
 def nat64_prefixes(addresses: Iterable[Address]) -> list[IPv6Network]:
-    """The NAT64 prefixes that a network's answer for ipv4only.arpa shows (RFC 7050, 3)."""
+    """Return the network's NAT64 prefixes from its addresses for ipv4only.arpa (RFC 7050, 3)."""
     return [
         IPv6Network((int(address), length), strict=False)
         for address in addresses
@@ -109,7 +109,7 @@ def nat64_prefixes(addresses: Iterable[Address]) -> list[IPv6Network]:
 
 
 def _behind_prefix(value: int, length: int) -> IPv4Address:
-    """The IPv4 address behind a prefix of that many bits; bits 64 to 71 are left out (RFC 6052, 2.2)."""
+    """Return the IPv4 address after a prefix of `length` bits. Skips bits 64 to 71 (RFC 6052, 2.2)."""
     if length == 96:
         return IPv4Address(value & 0xFFFFFFFF)
     packed = value.to_bytes(16, "big")
@@ -118,7 +118,7 @@ def _behind_prefix(value: int, length: int) -> IPv4Address:
 
 
 def literal_address(host: str) -> Address | None:
-    """The address that a host is without DNS: IPv6, or IPv4 in any form (`127.1`, `0x7f.1`, `2130706433`)."""
+    """Return the address that a host is without DNS: IPv6, or IPv4 in any form (`127.1`, `0x7f.1`, `2130706433`)."""
     try:
         return parse_address(host) if ":" in host else IPv4Address(inet_aton(host))
     except (OSError, ValueError):
@@ -126,5 +126,5 @@ def literal_address(host: str) -> Address | None:
 
 
 def parse_address(text: str) -> Address:
-    """The address in a socket name; a zone (`fe80::1%eth0`) is dropped. Raises ValueError."""
+    """Parse an address. Drops a zone (`fe80::1%eth0`). Raises ValueError."""
     return ip_address(text.partition("%")[0])

@@ -1,11 +1,11 @@
-"""Where a request may go: checked addresses only, for the first URL and for every redirect again.
+"""The address guard against server-side request forgery (SSRF). It checks the first URL and every redirect.
 
-A host is resolved once; what was checked is what is connected to, so an answer that changes between check and use
-(DNS rebinding) has no effect. Since the check is on addresses, `http://2130706433/`, `http://0x7f.1/` and a name that
-points home are one case. Proxy variables of the environment are never read.
+A host is resolved once, and the connection goes to an address that was checked. So a DNS response that changes between
+check and use (DNS rebinding) has no effect. Because addresses are checked, `http://2130706433/`, `http://0x7f.1/` and a
+host name that resolves to 127.0.0.1 are the same case. Proxy variables of the environment are never read.
 
-Two parties name hosts. The operator names them in the settings: these may be private. Data names them (URLs of rows and
-lists, links of listings, redirects): these must be globally reachable, unless the operator named the same host too.
+The operator names hosts in the settings: these may be private. Data names hosts in URLs of rows and lists, links of
+listings and redirects: these must be globally reachable, unless the operator named the same host too.
 """
 
 import time
@@ -20,14 +20,14 @@ from laion_assets.http.urls.target import Target, parse_target
 from laion_assets.reasons import Reason, Rejection
 
 NAT64_NAME = "ipv4only.arpa"
-"""A name with IPv4 addresses alone: an IPv6 answer for it shows the network's NAT64 prefix (RFC 7050)."""
+"""A host name with only IPv4 addresses. An IPv6 address for it contains the network's NAT64 prefix (RFC 7050)."""
 _NAT64_WAIT_S = 1.0
 
 
 class Guard:
-    """Decides which endpoints a URL may be fetched from. Has the DNS cache; thread-safe.
+    """Decides which endpoints a URL may be fetched from. Uses the resolver's DNS cache. Thread-safe.
 
-    `resolve` maps hosts to the `address:port` that is asked instead of DNS (`HostOverrides`). `operator_urls` are the
+    `resolve` maps hosts to an `address:port` that replaces DNS (`HostOverrides`). `operator_urls` are the
     URLs of the settings: their host and port, together, may be private. All other hosts must be globally reachable,
     outside of `blocked_networks`, and on one of `allowed_ports`.
     """
@@ -43,11 +43,11 @@ class Guard:
         self._overrides = HostOverrides(resolve)
         self._allowed_ports = frozenset(allowed_ports)
         self._resolver = resolver or shared_resolver()
-        self._blocked = [_network(text) for text in blocked_networks]
+        self._blocked = [_parse_network(text) for text in blocked_networks]
         self._operators = {(target.host, target.port) for target in map(parse_target, operator_urls)}
 
     def endpoints(self, target: Target, timeout_s: float) -> list[Endpoint]:
-        """Every endpoint the target may be fetched from, in the resolver's order.
+        """Return every endpoint that the target may be fetched from, in the resolver's order.
 
         Raises Rejection: `blocked_port` (before any DNS look-up), `dns_failure`, `blocked_address` if no address is
         allowed.
@@ -71,7 +71,7 @@ class Guard:
         return [Endpoint(address, target.port) for address in allowed]
 
     def verdicts(self, target: Target, timeout_s: float) -> list[tuple[str, str]]:
-        """Each address of the target's host with what the guard says of it, for people. Raises Rejection."""
+        """Return each address of the target's host with the guard's decision as text. Raises Rejection."""
         site = self._overrides.endpoint(target.host)
         if site is not None:
             return [(str(site), "allowed: a site of resolve")]
@@ -80,7 +80,7 @@ class Guard:
         return [(str(address), self._refusal(address, ends) or "allowed: globally reachable") for address in addresses]
 
     def _blocked_port(self, target: Target) -> Rejection:
-        """Why a port is refused; a literal address that is refused too is the better reason, and needs no DNS."""
+        """Return the rejection of a port, or of a literal address that is refused too: it needs no DNS."""
         literal = literal_address(target.host)
         refused = refusal(literal) if literal is not None else None
         if refused is not None:
@@ -98,14 +98,14 @@ class Guard:
         return found
 
     def _nat64(self, timeout_s: float) -> list[IPv6Network]:
-        """This network's own NAT64 prefixes. None without an answer: most networks have no NAT64."""
+        """Return this network's NAT64 prefixes. Empty if the lookup fails: most networks have no NAT64."""
         try:
             return nat64_prefixes(self._resolver.addresses(NAT64_NAME, timeout_s))
         except Rejection:
             return []
 
 
-def _network(text: str) -> IPv4Network | IPv6Network:
+def _parse_network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The `resolve` setting: which hosts are asked at a given address and port instead of through DNS."""
+"""The `resolve` setting: hosts with a fixed address and port instead of DNS."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from laion_assets.http.urls.addresses import Address, parse_address
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address and port that may be connected to. `own`: named by the operator, so it may be private."""
+    """An address and port that may be connected to. `own`: named by the operator, so it may be private."""
 
     address: Address
     port: int
@@ -22,9 +22,11 @@ class Endpoint:
 
 
 class HostOverrides:
-    """`resolve`, in any case: an exact host wins over every pattern, a longer pattern (`*.a.test`) over a shorter one.
+    """The entries of `resolve`, case-insensitive.
 
-    Of patterns of one length the first in order wins. Exact hosts are a table: a dataset may name a thousand.
+    An exact host has priority over patterns, a longer pattern (`*.a.test`) over a shorter one, and of patterns with the
+    same length the first. Exact hosts are a dict, because a dataset may name a thousand hosts.
+
     Raises SettingError for an entry that is not `address:port`.
     """
 
@@ -42,7 +44,7 @@ class HostOverrides:
         self._patterns = [(re.compile(translate(pattern)), endpoint) for pattern, endpoint in patterns]
 
     def endpoint(self, host: str) -> Endpoint | None:
-        """Where a host (lower case) is asked instead of through DNS, None if `resolve` does not name it."""
+        """Return the endpoint of a lower-case host, None if `resolve` does not name it."""
         host = host.removesuffix(".")
         exact = self._exact.get(host)
         if exact is not None:
@@ -51,7 +53,7 @@ class HostOverrides:
 
 
 def parse_endpoint(where: str, pattern: str) -> Endpoint:
-    """The endpoint in `127.0.0.1:8080` or `[::1]:8080`. Raises SettingError naming the pattern."""
+    """Parse `127.0.0.1:8080` or `[::1]:8080`. Raises SettingError naming the pattern."""
     address, _, port = where.rpartition(":")
     try:
         if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536):

@@ -1,7 +1,7 @@
-"""DNS answers, kept for a while, and waited for no longer than a caller can afford.
+"""A DNS cache with a timeout for lookups.
 
-`getaddrinfo` cannot be given a timeout, so each lookup runs in a thread of its own; callers that ask for the same host
-meanwhile share it, and a lookup that nobody waits for any more ends by itself.
+`getaddrinfo` has no timeout, so each lookup runs in its own thread. Callers that request the same host meanwhile share
+the lookup. A lookup continues in its thread after its callers have timed out.
 """
 
 import functools
@@ -17,7 +17,7 @@ from laion_assets.http.urls.addresses import Address, parse_address
 from laion_assets.reasons import Reason, Rejection
 
 TTL_S = 300.0
-"""How long an answer is used. Python's resolver hides the record's own TTL."""
+"""How long an address is cached, in seconds. Python's resolver does not return the record's TTL."""
 NEGATIVE_TTL_S = 30.0
 MAX_HOSTS = 50_000
 
@@ -25,13 +25,13 @@ Lookup = Callable[[str], list[Address]]
 
 
 def system_lookup(host: str) -> list[Address]:
-    """All addresses of a host by the machine's resolver, in its order (RFC 6724). Raises OSError, UnicodeError."""
+    """Return all addresses of a host in the order of the system's resolver (RFC 6724). Raises OSError, UnicodeError."""
     answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return list(dict.fromkeys(parse_address(str(sockaddr[0])) for *_, sockaddr in answers))
 
 
 class Resolver:
-    """A thread-safe DNS cache. An answer is good for `ttl_s`, "no such host" for `negative_ttl_s`."""
+    """A thread-safe DNS cache. Addresses are cached for `ttl_s`, "no such host" for `negative_ttl_s`."""
 
     def __init__(
         self, lookup: Lookup = system_lookup, ttl_s: float = TTL_S, negative_ttl_s: float = NEGATIVE_TTL_S
@@ -43,7 +43,7 @@ class Resolver:
         self._cache: OrderedDict[str, tuple[float, Future[list[Address]]]] = OrderedDict()
 
     def addresses(self, host: str, timeout_s: float) -> list[Address]:
-        """The host's addresses. Raises Rejection `dns_failure`, also when no answer came within `timeout_s`."""
+        """Return the host's addresses. Raises Rejection `dns_failure`, also after `timeout_s` without a response."""
         try:
             return self._future(host).result(timeout_s)
         except FutureTimeoutError as error:
@@ -87,7 +87,7 @@ class Resolver:
 
 @functools.lru_cache(maxsize=1)
 def shared_resolver() -> Resolver:
-    """The process's own resolver, whose cache outlives a shard."""
+    """Return this process's resolver, whose cache serves all shards."""
     return Resolver()
 
 

@@ -1,8 +1,8 @@
-"""What a URL asks for: scheme, host, port and request target, or the reason why it is no URL that we follow."""
+"""Parse URLs into scheme, host, port and request target, and follow redirects."""
 
 import re
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from laion_assets.reasons import Reason, Rejection
@@ -15,31 +15,25 @@ _SENT_RAW = re.compile(r"[!#-;=?-_a-~]++\Z")
 _NOT_SENT_RAW = re.compile(rb"[^\x21-\x7e]|[\"<>`]")
 
 
-@dataclass(frozen=True)
-class Target:
-    """One http or https URL, taken apart. `host` is lower case ASCII (IDNA), an IPv6 literal without brackets."""
+class Target(NamedTuple):
+    """A parsed http or https URL.
+
+    `host` is lower-case ASCII (IDNA), an IPv6 literal without brackets. `path` is the request target: path and query.
+    `origin` is scheme, host and port, as `https://a.test:443`. `host_header` is the Host header (RFC 9110, 7.2): it
+    has the port only where it is not the scheme's default port.
+    """
 
     url: str
     scheme: str
     host: str
     port: int
     path: str
-
-    @cached_property
-    def host_header(self) -> str:
-        """The Host header (RFC 9110, 7.2): the port only where the URL names another than the scheme's."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @cached_property
-    def origin(self) -> str:
-        """Scheme, host and port, as `https://a.test:443`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+    origin: str
+    host_header: str
 
 
 def origin_of(url: str) -> str:
-    """The origin of a URL, empty for what is not one."""
+    """Return the origin of a URL, empty for an invalid URL."""
     try:
         return parse_target(url).origin
     except Rejection:
@@ -48,7 +42,7 @@ def origin_of(url: str) -> str:
 
 @lru_cache(maxsize=1_024)
 def parse_target(url: str) -> Target:
-    """The target of a URL. Signs that may not be sent raw are percent-encoded as UTF-8, as browsers do.
+    """Parse a URL. Characters that may not be sent raw are percent-encoded as UTF-8, as in browsers.
 
     Raises Rejection: `invalid_url`, or `unsupported_scheme` for all schemes but http and https.
     """
@@ -56,43 +50,49 @@ def parse_target(url: str) -> Target:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise Rejection(Reason.INVALID_URL, _plain(str(error))) from error
-    host, port = _authority(parts.scheme, parts.netloc)
+        raise Rejection(Reason.INVALID_URL, _printable(str(error))) from error
+    host, port, origin, host_header = _authority(parts.scheme, parts.netloc)
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     if not _SENT_RAW.match(path):
-        path = _encoded(path.encode("utf-8", "surrogatepass"))
-    return Target(url, parts.scheme, host, port, path if path[0] == "/" else f"/{path}")
+        path = _percent_encode(path.encode("utf-8", "surrogatepass"))
+    return Target(url, parts.scheme, host, port, path if path[0] == "/" else f"/{path}", origin, host_header)
 
 
 @lru_cache(maxsize=4_096)
-def _authority(scheme: str, netloc: str) -> tuple[str, int]:
-    """Host and port of a URL: its sites repeat more often than its paths. Raises Rejection."""
+def _authority(scheme: str, netloc: str) -> tuple[str, int, str, str]:
+    """Return host, port, origin and Host header of a URL. Cached: hosts repeat more often than paths.
+
+    Raises Rejection.
+    """
     parts = SplitResult(scheme, netloc, "", "", "")
     try:
         port = parts.port
     except ValueError as error:
-        raise Rejection(Reason.INVALID_URL, _plain(str(error))) from error
+        raise Rejection(Reason.INVALID_URL, _printable(str(error))) from error
     if not scheme:
         raise Rejection(Reason.INVALID_URL, "no scheme")
     if scheme not in DEFAULT_PORTS:
-        raise Rejection(Reason.UNSUPPORTED_SCHEME, f"{_plain(scheme)} is not fetched, only http and https")
+        raise Rejection(Reason.UNSUPPORTED_SCHEME, f"{_printable(scheme)} is not fetched, only http and https")
     if port == 0:
         raise Rejection(Reason.INVALID_URL, "port 0")
-    if "\\" in netloc:  # browsers end the host there, Python does not: where parsers differ, nobody is asked
+    if "\\" in netloc:  # browsers end the host here and Python does not: refuse what parsers read differently
         raise Rejection(Reason.INVALID_URL, "a backslash in the host")
-    return _ascii_host(parts), port or DEFAULT_PORTS[scheme]
+    host, port = _ascii_host(parts), port or DEFAULT_PORTS[scheme]
+    bracketed = f"[{host}]" if ":" in host else host
+    host_header = bracketed if port == DEFAULT_PORTS[scheme] else f"{bracketed}:{port}"
+    return host, port, f"{scheme}://{bracketed}:{port}", host_header
 
 
-def _encoded(raw: bytes) -> str:
-    return _NOT_SENT_RAW.sub(lambda sign: b"%%%02X" % sign.group()[0], raw).decode("ascii")
+def _percent_encode(raw: bytes) -> str:
+    return _NOT_SENT_RAW.sub(lambda byte: b"%%%02X" % byte.group()[0], raw).decode("ascii")
 
 
 def follow(target: Target, location: str) -> Target:
-    """The target of a redirect's Location header, as latin-1 text. Raises Rejection.
+    """Return the target of a redirect. `location` is the Location header as latin-1 text. Raises Rejection.
 
-    Raw bytes outside of ASCII, which RFC 9110 does not allow but servers send, are kept as they are, percent-encoded.
+    Bytes outside ASCII, which RFC 9110 does not allow but servers send, are percent-encoded.
     """
-    encoded = _encoded(location.strip().encode("latin-1", "replace"))
+    encoded = _percent_encode(location.strip().encode("latin-1", "replace"))
     if not encoded:
         raise Rejection(Reason.BAD_REDIRECT, "an empty Location header")
     try:
@@ -108,7 +108,7 @@ def follow(target: Target, location: str) -> Target:
 
 
 def follow_source(target: Target, location: str) -> Target:
-    """The same for a source's file, which what follows is trusted with: never from https to http. Raises Rejection."""
+    """Do the same for a source file, and refuse a redirect from https to http. Raises Rejection."""
     found = follow(target, location)
     if target.scheme == "https" and found.scheme != "https":
         raise Rejection(Reason.BAD_REDIRECT, "a redirect from https to http")
@@ -119,7 +119,7 @@ def _ascii_host(parts: SplitResult) -> str:
     host = (parts.hostname or "").lower()
     if not host:
         raise Rejection(Reason.INVALID_URL, "no host")
-    if ":" in host:  # an IPv6 literal: the resolver and the guard judge it
+    if ":" in host:  # an IPv6 literal: the guard checks it
         return host.partition("%")[0]
     if not host.isascii():
         host = _idna(host)
@@ -127,13 +127,13 @@ def _ascii_host(parts: SplitResult) -> str:
     labels = bare.split(".")
     if not _HOST.match(host) or len(bare) > MAX_HOST_CHARS or not all(0 < len(x) <= MAX_LABEL_CHARS for x in labels):
         raise Rejection(Reason.INVALID_URL, "the host is no host name")
-    return bare if labels[-1][0].isdigit() else host  # 127.0.0.1. is an IPv4 address, as in the URL standard
+    return bare if labels[-1][0].isdigit() else host  # `127.0.0.1.` is an IPv4 address, as in the URL standard
 
 
 def _idna(host: str) -> str:
-    """The ASCII form of an international host name by UTS 46, non-transitional, as browsers do (`ß` stays `ß`).
+    """Return the ASCII form of an international host name by UTS 46, non-transitional, as browsers do (`ß` stays `ß`).
 
-    Labels are mapped and encoded, not judged by IDNA 2008: browsers ask for emoji names too. Raises Rejection.
+    Labels are mapped and encoded, but not validated by IDNA 2008: browsers accept emoji too. Raises Rejection.
     """
     import idna
 
@@ -147,6 +147,6 @@ def _idna(host: str) -> str:
         raise Rejection(Reason.INVALID_URL, "the host has no IDNA form") from error
 
 
-def _plain(text: str) -> str:
-    """Foreign text made fit for a message: printable ASCII, at most 80 signs."""
-    return "".join(sign if " " <= sign <= "~" else "?" for sign in text)[:80]
+def _printable(text: str) -> str:
+    """Return untrusted text for a message: printable ASCII, at most 80 characters."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text)[:80]

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.http.clock import Clock
-from laion_assets.http.fetch import Fetched, Fetcher, Hop
+from laion_assets.http.fetch import Fetched, Fetcher
+from laion_assets.http.hop import Hop
 from laion_assets.http.urls.target import parse_target
 from laion_assets.reasons import Reason, Rejection
 from laion_assets.stages.image_shards.settings import ImageSettings

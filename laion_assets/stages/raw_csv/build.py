@@ -144,7 +144,7 @@ def _commit(
             transaction.keep(entry)
         for path, fetched in result.fetched.items():
             entry = FileEntry(f"{RAW_CSV}/{path}", fetched.size, fetched.sha256)
-            _link(partials.file(path), transaction.stage_hashed(entry))
+            _link(partials.file(path), str(transaction.stage_hashed(entry)))
         paths = sorted((*result.kept, *result.fetched))
         return transaction.commit(
             Counts(result.listed, len(paths), dict(result.reasons)),
@@ -163,7 +163,7 @@ def _path_below(path: str) -> str:
     return path.removeprefix(f"{RAW_CSV}/")
 
 
-def _link(existing: Path, name: Path) -> None:
+def _link(existing: str, name: str) -> None:
     """Link a file to another name, or copy it where links are not possible."""
     try:
         os.link(existing, name)

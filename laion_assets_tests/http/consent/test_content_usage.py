@@ -1,8 +1,8 @@
-"""AIPREF preferences: dictionaries of structured fields, strictly."""
+"""AIPREF parse_preferences: dictionaries of structured fields, strictly."""
 
 import pytest
 
-from laion_assets.http.consent.content_usage import disallowed_usage, preferences
+from laion_assets.http.consent.content_usage import disallowed_usage, parse_preferences
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
@@ -59,14 +59,14 @@ def test_the_most_restrictive_statement_counts():
     assert disallowed_usage(["train-ai=y", "nonsense,,"], ("train-ai",)) is None
 
 
-def test_values_as_they_are_written():
-    assert preferences("a=y;p=1, b, c=(1 2)") == {"a": "y", "b": None, "c": "(1 2)"}
+def test_values_are_returned_unchanged():
+    assert parse_preferences("a=y;p=1, b, c=(1 2)") == {"a": "y", "b": None, "c": "(1 2)"}
 
 
 def test_long_input_is_linear():
-    assert preferences("a=" + "(" * 30_000) == {}
-    assert preferences("a;" * 30_000 + "=") == {}
-    assert preferences(", ".join(["a=n"] * 15_000)) == {"a": "n"}
+    assert parse_preferences("a=" + "(" * 30_000) == {}
+    assert parse_preferences("a;" * 30_000 + "=") == {}
+    assert parse_preferences(", ".join(["a=n"] * 15_000)) == {"a": "n"}
 
 
 def test_the_header_is_honoured_before_the_body_and_counted_as_a_refusal():

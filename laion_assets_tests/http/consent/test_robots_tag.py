@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from laion_assets.http.consent.robots_tag import parse_robots_tag, refused_by
+from laion_assets.http.consent.robots_tag import find_refusal, parse_robots_tag
 
 DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex")
 TOKENS = ("laion-assets", "img2dataset")
@@ -12,7 +12,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def refused(*tags, tdm=(), directives=DIRECTIVES):
-    return refused_by(tags, tdm, directives, TOKENS, NOW)
+    return find_refusal(tags, tdm, directives, TOKENS, NOW)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_tdm_reservation(value, refuses):
     assert bool(refused(tdm=(value,))) is refuses
 
 
-def test_only_the_directives_that_are_set_are_honoured():
+def test_only_configured_directives_are_honoured():
     assert refused("noindex", "none", directives=("noai",)) is None
     assert refused("unavailable_after: 2010-01-01", directives=("noai",)) is None
 

@@ -87,7 +87,7 @@ def test_content_usage_rules_match_like_paths_and_conflicts_go_to_the_stricter()
     assert allowed("User-agent: *\nContent-Usage: / search=n", "/a")
 
 
-def test_foreign_bytes_and_hostile_patterns_cost_little():
+def test_invalid_bytes_and_hostile_patterns_take_little_time():
     assert parse_robots_txt(b"\xff\xfe\x00" * 1_000, TOKENS).refusal("/a", USAGES) is None
     started = time.monotonic()
     assert not allowed("User-agent: *\nDisallow: /" + "a*" * 5_000 + "b", "/" + "a" * 8_000 + "b")
@@ -104,7 +104,7 @@ def policy_for(site, **changes):
     return FetchPolicy(**(bounds | changes))
 
 
-def test_it_is_asked_once_for_many_urls_and_refusals_send_nothing():
+def test_robots_txt_is_fetched_once_and_disallowed_urls_send_nothing():
     slow = lambda sock: (time.sleep(0.2), NOBODY(sock))  # noqa: E731
     with running({"/robots.txt": slow, "/a": PAGE, "/private": PAGE}) as site:
         fetcher = Fetcher(policy_for(site, requests_per_host=16))
@@ -118,7 +118,7 @@ def test_it_is_asked_once_for_many_urls_and_refusals_send_nothing():
         fetcher.close()
 
 
-def test_it_is_off_unless_asked_for():
+def test_robots_txt_is_ignored_by_default():
     with running({"/robots.txt": answer(b"User-agent: *\nDisallow: /"), "/a": PAGE}) as site:
         assert Fetcher(policy_for(site, robots_txt=False)).fetch(site.url("/a")).reason is Reason.SUCCESS
         assert site.seen == ["/a"]
@@ -141,7 +141,7 @@ UNAVAILABLE = {
 
 
 @pytest.mark.parametrize("kind", UNAVAILABLE)
-def test_what_no_robots_txt_means(kind):
+def test_missing_robots_txt_allows_everything_and_an_error_nothing(kind):
     page, reason = UNAVAILABLE[kind]
     everything = answer(b"User-agent: *\nDisallow: /")
     with running({"/robots.txt": page, "/other-robots.txt": everything, "/a": PAGE}) as site:
@@ -155,7 +155,7 @@ def test_what_no_robots_txt_means(kind):
         fetcher.close()
 
 
-def test_half_a_megabyte_is_read_of_a_long_one():
+def test_only_the_first_500_kib_are_read():
     rules = b"User-agent: *\nDisallow: /a\n" + b"# filler\n" * 100_000 + b"Disallow: /b\n"
     endless = raw(b"HTTP/1.1 200 OK\r\n\r\n", rules)
     for page in (answer(rules), endless):
@@ -165,7 +165,7 @@ def test_half_a_megabyte_is_read_of_a_long_one():
             assert fetcher.fetch(site.url("/b")).reason is Reason.SUCCESS
 
 
-def test_it_is_asked_again_when_its_time_is_over(monkeypatch):
+def test_expired_robots_txt_is_fetched_again(monkeypatch):
     monkeypatch.setattr(robots_cache, "KEPT_S", 0.1)
     with running({"/robots.txt": NOBODY, "/a": PAGE}) as site:
         fetcher = Fetcher(policy_for(site))
@@ -175,7 +175,7 @@ def test_it_is_asked_again_when_its_time_is_over(monkeypatch):
         assert site.seen == ["/robots.txt", "/a", "/robots.txt", "/a"]
 
 
-def test_kept_rules_are_bounded(monkeypatch):
+def test_cached_rules_are_limited(monkeypatch):
     monkeypatch.setattr(robots_cache, "MAX_SITES", 3)
     with running({"/robots.txt": NOBODY, "/a": PAGE}) as site:
         fetcher = Fetcher(replace(policy_for(site)))

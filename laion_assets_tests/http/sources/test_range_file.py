@@ -33,7 +33,7 @@ def first_byte(url: str, policy: SourcePolicy) -> bytes:
         return file.read(1)
 
 
-def test_any_place_of_a_file_is_read_over_one_connection(site: CsvSite) -> None:
+def test_any_range_of_a_file_is_read_over_one_connection(site: CsvSite) -> None:
     with open_range_file(f"{site.url}a.parquet", policy(site)) as (file, described):
         assert (described.size, described.version[:1]) == (len(BODY), '"')
         assert file.seek(-10, 2) == len(BODY) - 10
@@ -47,7 +47,7 @@ def test_any_place_of_a_file_is_read_over_one_connection(site: CsvSite) -> None:
     assert {request.status for request in site.requests} == {206}
 
 
-def test_a_server_without_ranges_is_read_as_a_whole(site: CsvSite) -> None:
+def test_file_without_range_support_is_read_completely(site: CsvSite) -> None:
     site.ranges = False
     with open_range_file(f"{site.url}a.parquet", policy(site)) as (file, _):
         assert file.read() == BODY
@@ -61,24 +61,24 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(site: CsvSite) -> None
 
 
 @pytest.mark.parametrize("location", ["http://127.0.0.1:1/", "http://127.0.0.1/", "file:///etc/passwd"])
-def test_a_redirect_inward_is_refused(site: CsvSite, location: str) -> None:
+def test_redirect_to_a_private_address_is_refused(site: CsvSite, location: str) -> None:
     site.redirects = {"/crawl/a.parquet": location}
     for read in (first_byte, lambda url, policy: read_url(url, policy, 9)):
         with pytest.raises(SourceError, match=r"blocked_address|unsupported_scheme"):
             read(f"{site.url}a.parquet", policy(site))
 
 
-def test_what_the_settings_do_not_name_may_not_be_private(site: CsvSite) -> None:
+def test_hosts_that_the_settings_do_not_name_may_not_be_private(site: CsvSite) -> None:
     with pytest.raises(SourceError, match="blocked_address"):
         read_url(f"{site.url}a.parquet", SourcePolicy(allowed_ports=(site.port,)), 9)
 
 
-def test_a_body_over_the_bound_is_refused(site: CsvSite) -> None:
+def test_body_over_the_limit_is_refused(site: CsvSite) -> None:
     with pytest.raises(SourceError, match="too_large"):
         read_url(f"{site.url}a.parquet", policy(site), 1_000)
 
 
-def test_domain_lists_over_http_come_through_the_guard(site: CsvSite) -> None:
+def test_domain_lists_over_http_are_fetched_through_the_guard(site: CsvSite) -> None:
     site.files["blocked.txt"] = b"b.test\n# no\nc.test\n"
     assert RowFilter(blocked_domains=(f"@{site.url}blocked.txt",)).load_lists().blocked_domains == ("b.test", "c.test")
     site.redirects = {"/crawl/blocked.txt": "http://127.0.0.1:1/"}
@@ -87,10 +87,10 @@ def test_domain_lists_over_http_come_through_the_guard(site: CsvSite) -> None:
 
 
 @pytest.mark.parametrize("place", ["simplecache::https://a.test/x/", "zip://a.csv::http://a.test/x.zip"])
-def test_fsspec_reaches_nothing_over_http(dataset: Dataset, place: str) -> None:
-    with pytest.raises(SettingError, match="not reached through fsspec"):
+def test_fsspec_fetches_nothing_over_http(dataset: Dataset, place: str) -> None:
+    with pytest.raises(SettingError, match="not fetched through fsspec"):
         RowFilter(blocked_domains=(f"@{place}",)).load_lists()
-    with pytest.raises(SettingError, match="not reached through fsspec"):
+    with pytest.raises(SettingError, match="not fetched through fsspec"):
         open_source(replace(dataset, source=place), lambda _: None).__aenter__().send(None)
-    with pytest.raises(SettingError, match="not reached through fsspec"):
+    with pytest.raises(SettingError, match="not fetched through fsspec"):
         Store(place).size("x")

@@ -56,7 +56,7 @@ def test_no_spelling_of_a_private_address_passes(host):
         assert reason_for(f"http://{host}:8080/x", guard()) is Reason.BLOCKED_ADDRESS
 
 
-def test_names_that_point_home_are_refused_and_mixed_answers_keep_only_public_ones():
+def test_private_addresses_of_a_host_are_refused_and_public_ones_kept():
     names = Names(
         ipv4only_arpa=[["192.0.0.170"]],
         home_test=[["10.0.0.7"]],
@@ -67,7 +67,7 @@ def test_names_that_point_home_are_refused_and_mixed_answers_keep_only_public_on
     assert list(map(str, endpoints)) == ["93.184.216.34:80", "[2606:4700::1]:80"]
 
 
-def test_a_changing_answer_is_not_asked_for_again():
+def test_address_that_changes_after_the_check_is_not_used():
     names = Names(rebind_test=[["93.184.216.34"], ["127.0.0.1"]])
     checked = guard(names)
     for _ in range(3):
@@ -75,14 +75,14 @@ def test_a_changing_answer_is_not_asked_for_again():
     assert names.asked == ["rebind.test"]
 
 
-def test_ports_are_an_allow_list_that_is_asked_before_dns():
+def test_ports_are_checked_before_dns():
     names = Names(a_test=[["93.184.216.34"]])
     assert reason_for("http://a.test:22/", guard(names)) is Reason.BLOCKED_PORT
     assert names.asked == []
     assert guard(names).endpoints(parse_target("http://a.test:443/"), 5.0)
 
 
-def test_resolve_sites_are_exempt_and_only_they():
+def test_only_resolve_entries_may_be_private():
     checked = guard(
         Names(b_example=[["10.0.0.1"]], home_example=[["127.0.0.1"]]), {"*.TEST": "127.0.0.1:5001", "::1": "[::1]:5002"}
     )
@@ -105,13 +105,13 @@ def test_resolve_sites_are_exempt_and_only_they():
         ({"b.test": "127.0.0.1:3", "[ab].test": "127.0.0.1:4", "a.test": "127.0.0.1:1"}, 1),
     ],
 )
-def test_an_exact_host_wins_over_patterns_and_a_longer_pattern_over_a_shorter_one(resolve, port):
+def test_exact_host_has_priority_over_patterns_and_longer_patterns_over_shorter_ones(resolve, port):
     assert list(map(str, guard(resolve=resolve).endpoints(parse_target("http://a.test/"), 5.0))) == [
         f"127.0.0.1:{port}"
     ]
 
 
-def test_ten_thousand_named_sites_cost_no_more_than_one():
+def test_lookup_of_a_host_does_not_depend_on_their_number():
     checked = guard(resolve={f"host-{number}.test": "127.0.0.1:8080" for number in range(10_000)})
     target = parse_target("http://host-9999.test/")
     started = time.thread_time()
@@ -153,7 +153,7 @@ def test_the_networks_own_nat64_prefix_is_looked_up(known, inward, outward):
     assert guard(names).endpoints(parse_target("http://out.test/"), 5.0)
 
 
-def test_without_an_answer_for_the_nat64_name_ipv6_is_asked_as_before():
+def test_ipv6_is_allowed_if_the_nat64_lookup_fails():
     names = Names(ipv4only_arpa=socket.gaierror(socket.EAI_NONAME, "none"), a_test=[["2a00:64::10.0.0.1"]])
     assert guard(names).endpoints(parse_target("http://a.test/"), 5.0)
 
@@ -164,7 +164,7 @@ def test_a_malformed_resolve_entry_is_refused_by_name(where):
         Guard({"*.test": where}, (80,))
 
 
-def test_dns_failures_have_a_reason_and_are_asked_again_later():
+def test_dns_failures_have_a_reason_and_are_retried_later():
     names = Names(
         down_test=socket.gaierror(socket.EAI_AGAIN, "again"),
         gone_test=socket.gaierror(socket.EAI_NONAME, "none"),
@@ -177,7 +177,7 @@ def test_dns_failures_have_a_reason_and_are_asked_again_later():
     assert names.asked.count("gone.test") == 1
 
 
-def test_a_silent_resolver_costs_no_more_than_the_time_allowed_and_is_asked_once():
+def test_hanging_resolver_times_out_and_is_queried_once():
     asked = []
 
     def silent(host):

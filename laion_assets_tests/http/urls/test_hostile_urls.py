@@ -88,13 +88,13 @@ def policy(site):
 
 
 @pytest.mark.parametrize("url", INWARD)
-def test_a_row_cannot_name_what_is_not_the_public_web(url, site, policy):
+def test_row_cannot_name_a_private_address(url, site, policy):
     assert fetch(url, policy).reason is (INWARD[url] or Reason.INVALID_URL)
     assert site.seen == []
 
 
 @pytest.mark.parametrize("url", [url for url, reason in INWARD.items() if reason is not None])
-def test_nor_can_a_redirect(url, site, policy):
+def test_redirect_cannot_name_a_private_address(url, site, policy):
     location = f"Location: {url}".encode()
     site.pages["/inward"] = raw(b"HTTP/1.1 302 Found\r\n" + location + b"\r\nContent-Length: 0\r\n\r\n")
     fetched = fetch(site.url("/inward"), policy)
@@ -116,7 +116,7 @@ def test_nor_can_a_redirect(url, site, policy):
         ("http://photos.test//169.254.169.254/", "GET //169.254.169.254/ HTTP/1.1"),
     ],
 )
-def test_one_clean_request_is_sent(url, line, site, policy):
+def test_one_valid_request_is_sent(url, line, site, policy):
     fetch(url, policy)
     head, _, rest = site.requests[0].decode("ascii").partition("\r\n\r\n")
     lines = head.split("\r\n")

@@ -89,7 +89,7 @@ def test_full_disk_leaves_no_files(writer: PartitionWriter, tmp_path: Path) -> N
 
 def test_too_many_rows_leave_nothing(writer: PartitionWriter, tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match="61 rows for 3 shards: 21 rows per shard"):
-        writer.write(0, runs(61))
+        writer.write(0, make_runs(61))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -396,7 +396,7 @@ def test_download_below_the_minimum_rate_is_aborted(
     monkeypatch.setattr(CsvSite, "_send", dribble)
     slow = replace(crawl, csv=replace(crawl.csv, timeout_s=0.5, retries=1))
     started = time.monotonic()
-    with pytest.raises(SourceError, match="bytes came in"):
+    with pytest.raises(SourceError, match="bytes were received in"):
         fetch_raw_csv(slow, Store.of(slow), quiet)
     assert time.monotonic() - started < 4
 

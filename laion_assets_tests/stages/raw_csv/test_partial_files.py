@@ -60,7 +60,7 @@ def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(
         download.write(b"0123456789")
         if name != "begun":
             download.finish(ORIGIN)
-    partials.file("zeroes").write_bytes(bytes(10))
+    Path(partials.file("zeroes")).write_bytes(bytes(10))
     assert reopen(partials).held("zeroes") is not None
     monkeypatch.setattr(partial, "boot_id", lambda: "another start")
     partials = reopen(partials)
@@ -75,15 +75,15 @@ def test_missing_or_truncated_file_is_not_used(tmp_path: Path) -> None:
         download = partials.begin(name, ORIGIN, "")
         download.write(b"0123456789")
         download.finish(ORIGIN)
-    partials.file("missing").unlink()
-    partials.file("cut").write_bytes(b"0")
+    Path(partials.file("missing")).unlink()
+    Path(partials.file("cut")).write_bytes(b"0")
     assert (partials.held("missing"), partials.held("cut")) == (None, None)
 
 
 def test_path_of_a_listing_never_names_a_file(tmp_path: Path) -> None:
     partials = Partials(tmp_path / "in")
     partials.begin("../../out.csv", ORIGIN, "").finish(ORIGIN)
-    assert partials.file("../../out.csv").parent == tmp_path / "in"
+    assert Path(partials.file("../../out.csv")).parent == tmp_path / "in"
 
 
 def test_clear_leaves_no_files(tmp_path: Path) -> None:

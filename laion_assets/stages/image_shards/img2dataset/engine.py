@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.http.fetch import Fetched
-from laion_assets.http.fetch_queue import Tally
+from laion_assets.http.fetch_queue import FetchTotals
 from laion_assets.http.urllib_opener.opener import GuardedOpener
 from laion_assets.reasons import Reason
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
@@ -120,7 +120,7 @@ def _write_arrow(rows: list[dict[str, Any]], schema: "pa.Schema", images: ImageS
 def _tally(opener: GuardedOpener, requests: int) -> dict[str, float]:
     """The figures of our engine's tally."""
     visits = opener.visits
-    return Tally(
+    return FetchTotals(
         requests=requests,
         attempts=len(visits),
         wire_bytes=sum(visit.wire_bytes for visit in visits),

@@ -37,7 +37,7 @@ def network_probe(dataset: Dataset) -> Probe:
                     if answer is None:
                         continue
                     found[urls[answer[0]]] = reason = _reason(answer[1])
-                    queue.done(answer[1])
+                    queue.release(answer[1])
                     if reason.shows_site:
                         break
         finally:

@@ -13,6 +13,7 @@ If no URL is known to work, URLs of other shards are fetched, because a shard of
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -45,6 +46,11 @@ _MANY_ROWS = 20
 """Fewer rows without any response are committed if there is no other evidence of a local failure."""
 _FIRST_CHECK_SITES, _FIRST_CHECK_ROWS = 24, 256
 """Consecutive failures, in the order of their ends, before the network is checked while the shard is fetched."""
+
+
+@lru_cache(maxsize=1_024)
+def _is_public(address: str) -> bool:
+    return refusal(ip_address(address)) is None
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class ShardWatch:
         """Return one name for all sites at a public address, because a server that is down affects all of them."""
         if site not in self._sites and endpoint is not None:
             address = endpoint.rpartition(":")[0].strip("[]")
-            if refusal(ip_address(address)) is None:  # an address in `resolve` may serve many unrelated sites
+            if _is_public(address):  # an address in `resolve` may serve many unrelated sites
                 self._sites[site] = self._by_address.setdefault(address, site)
         return self._sites.get(site, site)
 

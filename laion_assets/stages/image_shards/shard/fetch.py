@@ -18,7 +18,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import ShardError
 from laion_assets.http.fetch import Fetched, shared_fetcher
-from laion_assets.http.fetch_queue import FetchQueue, Tally
+from laion_assets.http.fetch_queue import FetchQueue, FetchTotals
 from laion_assets.reasons import DOWNLOAD_STATUS, RESIZE_STATUS, SUCCESS_STATUS, Reason
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -83,13 +83,13 @@ def fetch_rows(
         for places, threads in plan_passes(len(carried), images.threads, watch):
             with FetchQueue(fetcher, [carried[place]["url"] for place in places], threads) as queue:
                 _drain(images, decoder, queue, places, add)
-                tallies.append(queue.tally.as_dict())
+                tallies.append(queue.totals.as_dict())
     failing = watch.finish()
     writer.close()
     files["_stats.json"].write_text(
         json.dumps(make_stats(Counter(outcomes.values()), started), indent=4), encoding="utf-8"
     )
-    tally = {name: sum(one[name] for one in tallies) for name in Tally().as_dict()}
+    tally = {name: sum(one[name] for one in tallies) for name in FetchTotals().as_dict()}
     return FetchedRows(files, {**tally, "exif_unreadable": len(unreadable)}, failing)
 
 
@@ -117,7 +117,7 @@ def _drain(
         else:
             place, fetched = waiting.popleft()
             row, reason, image = _image_columns(images, fetched.body, decoder.take())
-            queue.done(fetched)
+            queue.release(fetched)
             add(place, fetched, row, reason, image)
         left -= 1
 

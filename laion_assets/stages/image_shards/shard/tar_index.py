@@ -100,7 +100,7 @@ def _read_members(tar: IO[bytes]) -> Iterator[Member]:
             known = header == member_header(member.name, member.size)
         except ValueError:
             known = False
-        if not known or not member.extension or any(letter.isspace() for letter in member.name):
+        if not known or not member.extension or member.name.split() != [member.name]:
             raise IntegrityError(
                 f"The tar has no member of a sample at offset {offset}: it is damaged, truncated or not from this "
                 "stage. Materialize this shard again."

@@ -6,7 +6,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from laion_assets.errors import SourceError
 from laion_assets.http.listings.listing import Listed
@@ -90,7 +89,7 @@ async def fetch_all(
     """
     queues: dict[str, deque[Listed]] = defaultdict(deque)
     for listed in files:
-        queues[urlsplit(listed.url).netloc if "://" in listed.url else ""].append(listed)
+        queues[listed.url.partition("://")[2].partition("/")[0]].append(listed)
     found: dict[str, Fetched] = {}
     failures: list[str] = []
     places = asyncio.Semaphore(settings.downloads)

@@ -26,6 +26,7 @@ from laion_assets.store.local_files import not_a_file, remove
 from laion_assets.store.manifest import sha256_of
 
 _READ_BYTES = 1 << 20
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _JOURNAL = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -142,6 +143,7 @@ class Partials:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._base = str(folder)
         self._journal = _lock_journal(folder)
         self._held: dict[str, Held] = {}
         self._load()
@@ -150,9 +152,9 @@ class Partials:
         """Release the lock on the folder."""
         os.close(self._journal)
 
-    def file(self, path: str) -> Path:
-        """Return the place of a file's bytes."""
-        return self.folder / hashlib.md5(path.encode()).hexdigest()
+    def file(self, path: str) -> str:
+        """Return the path of a file's bytes."""
+        return f"{self._base}/{hashlib.md5(path.encode()).hexdigest()}"
 
     def held(self, path: str) -> Held | None:
         """Return the usable bytes of a file, None if there are none."""
@@ -171,10 +173,13 @@ class Partials:
 
     def begin(self, path: str, origin: Origin, validator: str) -> Download:
         """Start a file from the beginning, and discard earlier bytes of it."""
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.lstat(self.file(path)).st_mode):
-                remove(str(self.file(path)))
-        descriptor = os.open(self.file(path), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+        name = self.file(path)
+        try:
+            descriptor = os.open(name, _NEW, 0o644)
+        except FileExistsError:
+            if not stat.S_ISREG(os.lstat(name).st_mode):
+                remove(name)
+            descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         self._held[path] = Held(origin, validator, 0)
         return Download(self, path, descriptor, False)
 
@@ -188,7 +193,8 @@ class Partials:
         """Delete the bytes of a file."""
         self._held.pop(path, None)
         self._append_event("drop", path)
-        self.file(path).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.file(path))
 
     def record_start(self, path: str) -> None:
         """Record in the journal which version of a file is being downloaded."""
@@ -240,7 +246,7 @@ class Partials:
         for path in list(self._held):
             held = self.held(path)
             if held is not None and held.sha256:
-                with self.file(path).open("rb") as file:
+                with open(self.file(path), "rb") as file:
                     if sha256_of(file) == held.sha256:
                         continue
             self.drop(path)
