@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.dataset.settings.checks import address_and_port, ip_network
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.dataset.settings.spark import SparkSettings
 from laion_assets.errors import LayoutError, SettingError
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.image_shards.settings import ImageSettings

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from laion_assets.dataset.fetch_policy import MIN_RATE_GRACE_S, FetchPolicy
 from laion_assets.http.clock import Clock
 from laion_assets.http.connecting import connect, socket_rejection
 from laion_assets.http.connection_pool import ConnectionPool
@@ -18,7 +19,6 @@ from laion_assets.http.http_connection import HttpConnection, Rate
 from laion_assets.http.memory_budget import MemoryBudget, Reservation, return_large_blocks
 from laion_assets.http.messages.request import request_bytes
 from laion_assets.http.messages.response_headers import ResponseHeaders
-from laion_assets.http.policy import MIN_RATE_GRACE_S, FetchPolicy
 from laion_assets.http.response_policy import check_response, check_robots_response
 from laion_assets.http.tls import TlsSessions
 from laion_assets.http.urls.guard import Guard

@@ -1,11 +1,11 @@
 """Classify a response by its status and headers: read the body, follow a redirect, or reject it."""
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http.consent.content_usage import disallowed_usage
 from laion_assets.http.consent.robots_tag import find_refusal
 from laion_assets.http.messages.dates import retry_after_s
 from laion_assets.http.messages.framing import is_whole_range
 from laion_assets.http.messages.response_headers import ResponseHeaders
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason, Rejection
 
 REDIRECTS = {301, 302, 303, 307, 308}

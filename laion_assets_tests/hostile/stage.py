@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.settings.spark import SparkSettings
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.raw_csv.settings import CsvSettings
 

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http import busy_time as module
 from laion_assets.http.busy_time import INTERVAL_S, BusyTime, busy_time
 from laion_assets.http.clock import MAX_STRETCH, Clock
 from laion_assets.http.fetch import fetch
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason, Rejection
 from laion_assets_tests.stages.image_shards.site import answer, running
 

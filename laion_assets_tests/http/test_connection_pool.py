@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http import tls
 from laion_assets.http.fetch import Fetcher, shared_fetcher
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.resolver import Resolver
 from laion_assets.reasons import Reason

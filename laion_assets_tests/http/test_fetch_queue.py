@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.fetch_queue import FetchQueue
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
 from laion_assets_tests.stages.image_shards.site import answer, running
 

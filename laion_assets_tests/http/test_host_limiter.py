@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.host_limiter import HostLimiter
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.urls.guard import Guard
 from laion_assets.http.urls.resolver import Resolver
 from laion_assets.reasons import Reason, Rejection

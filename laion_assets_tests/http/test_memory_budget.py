@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http.clock import Clock
 from laion_assets.http.fetch import Fetcher
 from laion_assets.http.fetch_queue import FetchQueue
 from laion_assets.http.memory_budget import FREE_BYTES, MemoryBudget, Reservation, charged_bytes
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
 from laion_assets_tests.stages.image_shards.site import answer, raw, running
 
@@ -116,7 +116,7 @@ ATTACKED = """
 import sys
 from laion_assets.http.fetch import shared_fetcher
 from laion_assets.http.fetch_queue import FetchQueue
-from laion_assets.http.policy import FetchPolicy
+from laion_assets.dataset.fetch_policy import FetchPolicy
 
 def peak_mb():
     return next(int(line.split()[1]) / 1000 for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http.fetch import fetch
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
 from laion_assets_tests.stages.image_shards.site import answer, running
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from laion_assets.dataset.fetch_policy import MIN_RATE_GRACE_S, FetchPolicy
 from laion_assets.http.connecting import connect_socket, socket_rejection
 from laion_assets.http.http_connection import Rate
 from laion_assets.http.messages.content_coding import too_large
-from laion_assets.http.policy import MIN_RATE_GRACE_S, FetchPolicy
 from laion_assets.http.tls import wrap_tls
 from laion_assets.http.urllib_opener.bounded_socket import BoundedSocket
 from laion_assets.http.urllib_opener.visit import Visit

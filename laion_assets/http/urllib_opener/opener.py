@@ -11,12 +11,12 @@ from functools import partial
 from http.client import HTTPMessage, HTTPResponse
 from typing import IO, Any
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http.clock import Clock
 from laion_assets.http.connecting import socket_rejection
 from laion_assets.http.consent.content_usage import disallowed_usage
 from laion_assets.http.consent.robots_tag import find_refusal
 from laion_assets.http.hop import Hop
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.response_policy import REDIRECTS
 from laion_assets.http.urllib_opener.connection import GuardedConnection, GuardedTlsConnection, Limits
 from laion_assets.http.urllib_opener.visit import Visit

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.errors import SettingError
-from laion_assets.http.policy import FetchPolicy
 
 RESIZE_MODES = ("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest")
 _FILTERS = ("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4")

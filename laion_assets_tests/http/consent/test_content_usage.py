@@ -2,9 +2,9 @@
 
 import pytest
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http.consent.content_usage import disallowed_usage, parse_preferences
 from laion_assets.http.fetch import Fetcher
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
 from laion_assets_tests.stages.image_shards.site import answer, running
 

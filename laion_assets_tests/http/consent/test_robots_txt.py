@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http.consent import robots_cache
 from laion_assets.http.consent.robots_txt import parse_robots_txt
 from laion_assets.http.fetch import Fetcher
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
 from laion_assets_tests.stages.image_shards.site import answer, raw, running
 

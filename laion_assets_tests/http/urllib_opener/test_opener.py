@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.http.policy import FetchPolicy
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.http.urllib_opener import connection
 from laion_assets.http.urllib_opener.opener import GuardedOpener, Request
 from laion_assets.http.urls.guard import Guard

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.errors import SettingError
 from laion_assets.http.fetch import Fetcher, fetch
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.reasons import Reason
 from laion_assets_tests.stages.image_shards.site import answer, raw, running
 

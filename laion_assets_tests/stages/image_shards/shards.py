@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.identity import rows_digest, uid_of
 from laion_assets.dataset.layout import Layout
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.status import settings_digest

@@ -2,9 +2,9 @@
 
 import pytest
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.errors import SettingError
 from laion_assets.http.messages.response_headers import ResponseHeaders
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.http.response_policy import check_response
 from laion_assets.reasons import Reason, Rejection
 from laion_assets.stages.image_shards.retry_reasons import OPT_OUTS, PERMANENT, asked_in_config, retry_reasons

@@ -18,7 +18,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from laion_assets.http.policy import FetchPolicy
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.processes import sandbox
 from laion_assets.processes.parent_death import end_with
 from laion_assets.stages.image_shards.settings import ImageSettings

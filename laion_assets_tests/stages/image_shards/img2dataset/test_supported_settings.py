@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from laion_assets.dataset.dataset import DATASETS, SAMPLE
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.errors import SettingError
-from laion_assets.http.policy import FetchPolicy
 from laion_assets.stages.image_shards.img2dataset.supported_settings import UNSUPPORTED
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.status import settings_digest
