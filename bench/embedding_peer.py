@@ -20,8 +20,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.embedding_shards import bench_dataset
+from laion_assets.models.open_clip_package import import_open_clip
 from laion_assets.sample.clip.model import ARCHITECTURE, clip_retrieval_name
-from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
 
 def _make_importable() -> None:

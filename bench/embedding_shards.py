@@ -68,7 +68,7 @@ def make_weights(model: str, folder: Path) -> str:
     import torch
     from safetensors.torch import save_file
 
-    from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
+    from laion_assets.models.open_clip_package import import_open_clip
 
     open_clip = import_open_clip(model)
     torch.manual_seed(7)

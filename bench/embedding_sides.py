@@ -22,8 +22,9 @@ def measure_ours(asked: argparse.Namespace) -> dict[str, Any]:
     """Build the embedding file, and compare some of its vectors with the transform's and fp32's."""
     import dataclasses
 
+    from laion_assets.models.loading import load_model
     from laion_assets.stages.clip_embeddings.build import build_embedding_file
-    from laion_assets.stages.clip_embeddings.models.loading import load_model
+    from laion_assets.stages.clip_embeddings.pipeline.pools import pool_starter
     from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
     from laion_assets.store.store import Store
 
@@ -36,7 +37,7 @@ def measure_ours(asked: argparse.Namespace) -> dict[str, Any]:
     )
     dataset = dataclasses.replace(dataset, embeddings=settings)
     store = Store.of(dataset)
-    model = load_model(asked.model, asked.device, asked.precision, readers=-1)
+    model = load_model(asked.model, asked.device, asked.precision, start_pools=pool_starter(-1))
     _warm_up(model, asked.batch_size)
     rates = []
     with HostMemory() as memory:
@@ -96,7 +97,7 @@ def measure_model(asked: argparse.Namespace) -> dict[str, Any]:
     """Measure the encoder alone, on random images and captions on the device."""
     import torch
 
-    from laion_assets.stages.clip_embeddings.models.loading import load_model
+    from laion_assets.models.loading import load_model
 
     model = load_model(asked.model, asked.device, asked.precision)
     context = model.tokenize(["a"]).shape[1]
@@ -136,9 +137,9 @@ def _cosines(dataset: Any, store: Any, asked: argparse.Namespace) -> dict[str, f
     """Compare our vectors with those of Pillow's transform in fp32, and with their neighbours."""
     import torch
 
+    from laion_assets.models.images import decode_image
+    from laion_assets.models.loading import load_model
     from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
-    from laion_assets.stages.clip_embeddings.models.loading import load_model
-    from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
     from laion_assets.stages.clip_embeddings.shard_reader import read_shard
     from laion_assets.stages.image_shards.handle import ImageShards
     from laion_assets.tables.vector_file import open_vectors

@@ -23,7 +23,7 @@ from laion_assets.errors import LaionAssetsError, LayoutError, SettingError
 LAYOUT_HELP = {
     "parquet_files": "parquet files of unique rows: the partitions of dedup_parquet",
     "shards": "webdataset shards: the partitions of image_shards",
-    "embedding_files": "embedding files: the partitions of clip_embeddings",
+    "embedding_files": "embedding files",
     "rows_per_shard": "most rows of a shard, 1 to 10,000",
 }
 

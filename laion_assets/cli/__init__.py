@@ -27,15 +27,17 @@ from laion_assets.cli.statistics import statistics
 from laion_assets.cli.status import status
 from laion_assets.cli.trace import trace
 from laion_assets.cli.utf8 import use_utf8
+from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.errors import LaionAssetsError
 from laion_assets.failures import explain
 from laion_assets.orchestration.writable_folders import describe
+from laion_assets.stages.registry import pipeline_names
 
-HELP = """Rebuild a LAION-style image-text dataset, from crawl CSVs to a searchable CLIP index.
+HELP = f"""Rebuild a LAION-style image-text dataset, from crawl CSVs to a searchable CLIP index.
 
 \b
 Pipeline stages, one Dagster asset each:
-  raw_csv -> dedup_parquet -> image_shards -> clip_embeddings -> knn_indices -> search
+  {" -> ".join(pipeline_names(SAMPLE))} -> search
 
 \b
 Start here:

@@ -36,8 +36,8 @@ def common_declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
 def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     """Keyword arguments of `@dg.asset`.
 
-    The input is called like the stage before it, or `source` where that is a source. A stage that reads incomplete
-    input has no input to load: it depends on all partitions of the stage before.
+    The input is called `upstream`. A stage that reads incomplete input has no input to load: it depends on all
+    partitions of the stage before.
     """
     arguments = {**common_declaration(stage, dataset), "kinds": set(stage.kinds), "pool": stage.pool}
     if stage.is_partitioned:
@@ -51,8 +51,7 @@ def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     key = asset_key(dataset, before.name)
     if stage.reads_incomplete_input:
         return {**arguments, "deps": [dg.AssetDep(key, partition_mapping=mapping)]}
-    name = "source" if before.upstream is None else before.name
-    return {**arguments, "ins": {name: dg.AssetIn(key=key, partition_mapping=mapping)}}
+    return {**arguments, "ins": {"upstream": dg.AssetIn(key=key, partition_mapping=mapping)}}
 
 
 def io_manager_key(stage: Stage, dataset: Dataset) -> str:

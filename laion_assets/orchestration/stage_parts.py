@@ -11,8 +11,8 @@ from laion_assets.store.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from laion_assets.models.clip_model import ClipModel
     from laion_assets.orchestration.partition_io import PartitionIOManager
-    from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
 
 ModelLoader = Callable[[], "ClipModel"]
 """Returns the loaded model. The run's resource does, so that a GPU never holds two."""

@@ -33,8 +33,8 @@ def serve(dataset: Dataset, host: str, port: int) -> None:
             f"The indices of {dataset.name} are at {store.address(KNN_INDICES)}, but clip-retrieval opens local files "
             "only. Copy the dataset's folder to a local disk and set `root` to it."
         )
+    from laion_assets.models.open_clip_package import import_open_clip
     from laion_assets.sample.clip.model import clip_retrieval_name
-    from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
     name = clip_retrieval_name() if dataset.model == SAMPLE_MODEL else dataset.model
     import_open_clip(name.removeprefix("open_clip:").partition("/")[0])

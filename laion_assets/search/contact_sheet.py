@@ -69,7 +69,7 @@ def _load_font(size: int) -> "Font":
 
 
 def _draw_image(sheet: "Image.Image", draw: "ImageDraw.ImageDraw", content: bytes, left: int, top: int) -> None:
-    from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
+    from laion_assets.models.images import decode_image
 
     image = decode_image(content)
     if image is None:

@@ -13,8 +13,8 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, ModelError, QueryError
+from laion_assets.models.weights import weights_identity
 from laion_assets.search.metadata_rows import MetadataRows
-from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.knn_indices.details import IndexDetails
 from laion_assets.stages.knn_indices.handle import KnnIndices
@@ -26,7 +26,7 @@ from laion_assets.store.store import Store
 if TYPE_CHECKING:
     import numpy as np
 
-    from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
+    from laion_assets.models.clip_model import ClipModel
 
 MAX_K = 1_000
 MAX_TEXT_CHARS = 10_000
@@ -72,7 +72,7 @@ class Searcher:
             raise ModelError(
                 f"The indices of {dataset.name} were built with the model {self._details.model}, but the dataset's "
                 f"model is {identity}. Vectors of different models cannot be compared. Set the model back, or "
-                "materialize clip_embeddings and knn_indices again."
+                "materialize the embeddings and the indices again."
             )
 
     def search(
@@ -121,7 +121,7 @@ class Searcher:
     @cached_property
     def model(self) -> "ClipModel":
         """The CLIP model, loaded when first needed."""
-        from laion_assets.stages.clip_embeddings.models.loading import load_model
+        from laion_assets.models.loading import load_model
 
         settings = self.dataset.embeddings
         return self._model or load_model(self.dataset.model, settings.device, settings.precision)

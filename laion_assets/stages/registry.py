@@ -53,6 +53,14 @@ def pipeline_names(dataset: Dataset) -> list[str]:
     return [stage.name for stage in stages_of(dataset) if not stage.reads_incomplete_input]
 
 
+def next_stage(name: str, dataset: Dataset) -> Stage:
+    """Return the stage that reads the partitions of a stage and waits for all of them. Raises KeyError for the last."""
+    for stage in stages_of(dataset):
+        if not stage.reads_incomplete_input and stage.upstream and stage.upstream(dataset).name == name:
+            return stage
+    raise KeyError(name)
+
+
 def partition_paths(name: str, key: str, layout: Layout) -> tuple[str, ...]:
     """Paths of a partition's files, relative to the store; `NAME_parts` names a stage's partial results."""
     if name.endswith("_parts"):

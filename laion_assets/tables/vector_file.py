@@ -115,4 +115,4 @@ def open_vectors(path: Path, width: int | None = None, name: str = "") -> "np.nd
     return np.memmap(path, dtype=DTYPE, mode="r", offset=offset, shape=(rows, found))
 
 
-_FIX = "Materialize its partition of clip_embeddings again."
+_FIX = "Materialize its partition again."

@@ -14,11 +14,11 @@ import pytest
 
 from laion_assets.dataset.dataset import SAMPLE, SAMPLE_MODEL, Dataset
 from laion_assets.errors import IncompleteError, LaionAssetsError
+from laion_assets.models.clip_model import ClipModel
+from laion_assets.models.loading import load_model
 from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
-from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
-from laion_assets.stages.clip_embeddings.models.loading import load_model
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.knn_indices.build import build_indices

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from laion_assets.models.open_clip_package import import_open_clip
 from laion_assets.sample.clip.batches import ATTRIBUTE_SIZES, UNKNOWN, attributes, make_batch
 from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION, clip_retrieval_name
 from laion_assets.sample.scenes import draw_scene, is_held_out
-from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
 IMAGES = 200
 

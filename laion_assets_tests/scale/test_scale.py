@@ -96,8 +96,8 @@ def test_a_shard_of_ten_thousand_pictures_under_one_gigabyte_a_worker(tmp_path: 
 
 
 def test_an_embedding_file_of_a_million_rows_under_a_cap(tmp_path: Path) -> None:
+    from laion_assets.models.loading import load_model
     from laion_assets.stages.clip_embeddings.build import build_embedding_file
-    from laion_assets.stages.clip_embeddings.models.loading import load_model
 
     dataset = replace(SAMPLE, root=str(tmp_path), layout=Layout(1, 200, 2, 10_000), model=_tiny_model(tmp_path))
     store = Store.of(dataset)
@@ -223,7 +223,7 @@ def _tiny_model(folder: Path) -> str:
     """An open_clip model that takes next to no time: what is measured is memory, which rows might take."""
     from safetensors.torch import save_file
 
-    from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
+    from laion_assets.models.open_clip_package import import_open_clip
 
     open_clip = import_open_clip()
 

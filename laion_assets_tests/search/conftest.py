@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
+from laion_assets.models.loading import load_model
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
-from laion_assets.stages.clip_embeddings.models.loading import load_model
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.fixtures import bare, built, sharded

@@ -18,9 +18,10 @@ class ClipModelResource(dg.ConfigurableResource):
     def load(self) -> Any:
         """Return the loaded `ClipModel`. Raises ModelError."""
         if self._loaded is None:
-            from laion_assets.stages.clip_embeddings.models.loading import load_model
+            from laion_assets.models.loading import load_model
+            from laion_assets.stages.clip_embeddings.pipeline.pools import pool_starter
 
-            self._loaded = load_model(self.model, self.device, self.precision, self.reader_processes)
+            self._loaded = load_model(self.model, self.device, self.precision, pool_starter(self.reader_processes))
         return self._loaded
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

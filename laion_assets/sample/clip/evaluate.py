@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from laion_assets.models.open_clip_package import import_open_clip
 from laion_assets.sample.clip.batches import training_image
 from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION
 from laion_assets.sample.originals import jpeg
 from laion_assets.sample.pages import original_size
 from laion_assets.sample.scenes import Scene, draw_scene, render
-from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
 IMAGES = 1_000
 SEED = 1_000_003

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from laion_assets.models.open_clip_package import import_open_clip
 from laion_assets.sample.clip.batches import (
     ATTRIBUTE_SIZES,
     PREFIXES,
@@ -33,7 +34,6 @@ from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT
 from laion_assets.sample.clip.objective import attribute_loss, contrastive_loss
 from laion_assets.sample.clip.vocabulary import SparseVocabulary
 from laion_assets.sample.scenes import BACKGROUNDS, COLOURS, RELATIONS, SHAPES, SIZES, draw_scene
-from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 """n captions to (n, 24) int64 tokens."""

@@ -29,7 +29,7 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
     @with_resources_of(dataset)
     @own_errors_first
     def clip_embeddings(
-        context: dg.AssetExecutionContext, image_shards: ImageShards, clip_model: ClipModelResource
+        context: dg.AssetExecutionContext, upstream: ImageShards, clip_model: ClipModelResource
     ) -> dg.Output[ClipEmbeddings]:
         from laion_assets.stages.clip_embeddings.build import build_embedding_file
         from laion_assets.stages.clip_embeddings.io_manager import ClipEmbeddingsIOManager

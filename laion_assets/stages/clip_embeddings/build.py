@@ -16,10 +16,10 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import EmbeddingNumber, ShardNumber
 from laion_assets.errors import InvariantError, ModelError
+from laion_assets.models.clip_model import ClipModel, no_direction_error
+from laion_assets.models.weights import weights_identity
 from laion_assets.progress import Progress
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
-from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel, no_direction_error
-from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.clip_embeddings.pipeline.embedding_writer import EmbeddingWriter
 from laion_assets.stages.clip_embeddings.pipeline.finished_groups import FinishedGroups, describe_group
 from laion_assets.stages.clip_embeddings.pipeline.group_encoder import DeviceSeconds
@@ -124,7 +124,7 @@ class _EmbeddingFile:
             self.model.preprocessing is not None,
             decode_threads(settings.decode_threads),
             self.model.cores,
-            self.model.decoders,
+            self.model.pools.decoders,
         )
         image_path, text_path, metadata_path = _stage_files(transaction, self.dataset, self.embedding)
         with (
@@ -176,8 +176,8 @@ class _EmbeddingFile:
     @contextlib.contextmanager
     def _preparation(self) -> Iterator[Preparation]:
         """Return the model's processes, which are kept for the next file, or a thread for this file."""
-        if self.model.preparation is not None:
-            yield self.model.preparation
+        if self.model.pools.preparation is not None:
+            yield self.model.pools.preparation
         else:
             with contextlib.closing(Preparation(0)) as thread:
                 yield thread

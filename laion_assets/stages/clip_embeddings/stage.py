@@ -4,8 +4,8 @@ from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import EmbeddingNumber
+from laion_assets.models.weights import weights_identity
 from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
-from laion_assets.stages.clip_embeddings.models.weights import weights_identity
 from laion_assets.stages.image_shards.stage import STAGE as IMAGE_SHARDS
 from laion_assets.stages.stage import Stage
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from laion_assets.dataset.layout import SHARD_DIGITS, EmbeddingNumber, Layout, ShardNumber
 from laion_assets.errors import EmbeddingError, IntegrityError, ModelError
+from laion_assets.models.images import decode_image
 from laion_assets.stages.clip_embeddings.build import KINDS, NO_DIRECTION, UNDECODABLE
 from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
-from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
 from laion_assets.stages.clip_embeddings.shard_reader import first_difference, read_shard, success_keys, tar_keys
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.manifest import Manifest, disagreement, sha256_of
@@ -25,7 +25,7 @@ from laion_assets.tables.vector_file import open_vectors
 if TYPE_CHECKING:
     import numpy as np
 
-    from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
+    from laion_assets.models.clip_model import ClipModel
 
 MIN_COSINE = 0.999
 """Minimum cosine of two encodings of the same sample, on any device and in any batch."""

@@ -26,7 +26,7 @@ def dedup_parquet_asset(dataset: Dataset) -> dg.AssetsDefinition:
     @with_resources_of(dataset)
     @own_errors_first
     def dedup_parquet(
-        context: dg.AssetExecutionContext, source: Handle, spark: SparkResource
+        context: dg.AssetExecutionContext, upstream: Handle, spark: SparkResource
     ) -> dg.Output[DedupParquet]:
         from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
         from laion_assets.stages.dedup_parquet.io_manager import DedupParquetIOManager

@@ -41,7 +41,7 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
     def image_shards(
         context: dg.AssetExecutionContext,
         config: ImageShardsConfig,
-        dedup_parquet: DedupParquet,
+        upstream: DedupParquet,
         crawl_site: CrawlSiteResource,
         spark: SparkResource,
     ) -> dg.Output[ImageShards]:

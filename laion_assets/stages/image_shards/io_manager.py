@@ -7,9 +7,9 @@ from laion_assets.dataset.layout import ShardNumber
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.links import partition_link
 from laion_assets.orchestration.ui.metadata_values import images, table, text
-from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
+from laion_assets.stages.registry import next_stage
 from laion_assets.store.manifest import Manifest
 
 SHEETS_A_RUN = 24
@@ -34,9 +34,10 @@ class ImageShardsIOManager(PartitionIOManager):
         counts = manifest.counts
         shard = ShardNumber(partition)
         parquet, embedding = layout.parquet_of_shard(shard), layout.embedding_of_shard(shard)
+        embeddings = next_stage(IMAGE_SHARDS, self.dataset).name
         metadata: Metadata = {
             DEDUP_PARQUET: partition_link(self.dataset, DEDUP_PARQUET, layout.parquet_key(parquet)),
-            CLIP_EMBEDDINGS: partition_link(self.dataset, CLIP_EMBEDDINGS, layout.embedding_key(embedding)),
+            embeddings: partition_link(self.dataset, embeddings, layout.embedding_key(embedding)),
             "rows_from": text(f"row group {layout.row_group_of_shard(shard)} of {DedupParquet.path(layout, parquet)}"),
         }
         if manifest.seconds:

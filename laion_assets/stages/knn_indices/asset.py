@@ -5,8 +5,8 @@ import dagster as dg
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import declaration, run_logger
-from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.knn_indices.handle import KNN_INDICES, KnnIndices
+from laion_assets.stages.knn_indices.inputs import ClipEmbeddings
 from laion_assets.stages.knn_indices.stage import STAGE
 from laion_assets.store.store import Store
 
@@ -16,7 +16,7 @@ def knn_indices_asset(dataset: Dataset) -> dg.AssetsDefinition:
 
     @dg.asset(**declaration(STAGE, dataset))
     @own_errors_first
-    def knn_indices(context: dg.AssetExecutionContext, clip_embeddings: ClipEmbeddings) -> KnnIndices:
+    def knn_indices(context: dg.AssetExecutionContext, upstream: ClipEmbeddings) -> KnnIndices:
         from laion_assets.stages.knn_indices.build import build_indices
         from laion_assets.stages.stored_layout import prepare_store
 

@@ -18,13 +18,12 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import EmbeddingNumber, Layout
 from laion_assets.errors import IndexBuildError, InvariantError
-from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.kept_rows import require_rows
 from laion_assets.stages.knn_indices.autofaiss_index import build_with_autofaiss
-from laion_assets.stages.knn_indices.coherence import read_coherent_embeddings
 from laion_assets.stages.knn_indices.details import INPUTS, footer_sha256
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.knn_indices.index_file import read_index
+from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS, ClipEmbeddings, read_coherent_embeddings
 from laion_assets.stages.knn_indices.recall import measure_recall
 from laion_assets.stages.knn_indices.stage import STAGE
 from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, open_all_vectors, verify_bytes

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from laion_assets.errors import EmbeddingError
-from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
-from laion_assets.stages.knn_indices.coherence import Embeddings
+from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS, ClipEmbeddings, Embeddings
 from laion_assets.store.manifest import FileEntry, manifest_path, sha256_of
 from laion_assets.store.store import Store
 from laion_assets.tables.vector_file import open_vectors
@@ -81,7 +80,7 @@ def open_all_vectors(store: Store, embeddings: Embeddings, modality: str, *, has
             if len(array) != manifest.counts.rows_out:
                 raise EmbeddingError(
                     f"{store.address(path)} has {len(array):,} rows, but its manifest lists "
-                    f"{manifest.counts.rows_out:,}. Materialize its partition of clip_embeddings again."
+                    f"{manifest.counts.rows_out:,}. Materialize its partition of {CLIP_EMBEDDINGS} again."
                 )
             arrays.append(array)
             paths.append(local)

@@ -5,11 +5,10 @@ from typing import Any
 
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError
-from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
-from laion_assets.stages.knn_indices.coherence import Embeddings, model_and_width
 from laion_assets.stages.knn_indices.details import IndexDetails, footer_sha256
 from laion_assets.stages.knn_indices.handle import KnnIndices
 from laion_assets.stages.knn_indices.index_file import open_index
+from laion_assets.stages.knn_indices.inputs import ClipEmbeddings, Embeddings, model_and_width
 from laion_assets.stages.knn_indices.recall import sample_ids
 from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, open_all_vectors
 from laion_assets.store.manifest import Manifest

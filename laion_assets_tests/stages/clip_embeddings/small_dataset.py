@@ -22,10 +22,10 @@ from PIL import Image
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.layout import Layout
+from laion_assets.models.clip_model import ClipModel
+from laion_assets.models.loading import load_model
+from laion_assets.models.open_clip_package import import_open_clip
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
-from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
-from laion_assets.stages.clip_embeddings.models.loading import load_model
-from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.knn_indices.build import build_indices

@@ -13,9 +13,10 @@ from PIL import Image
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError, ModelError
+from laion_assets.models.loading import load_model
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
-from laion_assets.stages.clip_embeddings.models.loading import load_model
+from laion_assets.stages.clip_embeddings.pipeline.pools import pool_starter
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.build_result import BuildResult
@@ -180,7 +181,7 @@ def test_processes_that_prepare_and_decode_give_the_same_bytes(bare: Dataset) ->
     build(bare), build(bare, 1)
     expected = [files_of(bare, 0), files_of(bare, 1)]
     Store.of(bare).delete(f"manifests/{CLIP_EMBEDDINGS}")
-    model = load_model(model_name(), device="cpu", readers=2)
+    model = load_model(model_name(), device="cpu", start_pools=pool_starter(2))
     try:
         for embedding in (0, 1):
             build_embedding_file(bare, Store.of(bare), embedding, model, lambda line: None)
@@ -311,7 +312,7 @@ def test_clip_similarity_is_the_cosine_of_the_rows_vectors(sharded: Dataset) -> 
 
 @pytest.mark.parametrize("mode", ["sizes", "formats", "grey", "cmyk"])
 def test_images_of_any_size_and_kind_have_their_own_vectors(bare: Dataset, mode: str) -> None:
-    from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
+    from laion_assets.models.images import decode_image
 
     images = {row: odd_image(row, mode) for row in range(12)}
     publish_shard(bare, 0, 12, jpgs=images)

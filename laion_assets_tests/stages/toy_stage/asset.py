@@ -25,14 +25,12 @@ def caption_languages_asset(dataset: Dataset) -> dg.AssetsDefinition:
 
     @dg.asset(**declaration(STAGE, dataset))
     @own_errors_first
-    def caption_languages(
-        context: dg.AssetExecutionContext, dedup_parquet: DedupParquet
-    ) -> dg.Output[CaptionLanguages]:
+    def caption_languages(context: dg.AssetExecutionContext, upstream: DedupParquet) -> dg.Output[CaptionLanguages]:
         partitions = run_partitions(context, dataset, CAPTION_LANGUAGES)
         prepare_store(dataset, CAPTION_LANGUAGES, partitions, run_logger(context))
         with Reporting(context, CaptionLanguagesIOManager(dataset), partitions) as report:
             for partition in partitions:
-                report(partition, count_languages(dataset, dedup_parquet, partition))
+                report(partition, count_languages(dataset, upstream, partition))
         return reported_output(CaptionLanguages.of(dataset, partitions))
 
     return caption_languages

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from laion_assets.models.images import decode_image
 from laion_assets.stages.clip_embeddings.pipeline.open_tar import open_tar
 
 if TYPE_CHECKING:
@@ -119,17 +120,3 @@ def decode_into(contents: Sequence[memoryview], first: int, pixels: "np.ndarray"
         else:
             odd.append(row)
     return odd, undecodable
-
-
-def decode_image(content: bytes | memoryview) -> Any:
-    """Decode an image: an RGB Pillow image, or None if the bytes do not decode."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
-    except MemoryError:
-        raise
-    except Exception:
-        # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, DecompressionBombError and more.
-        return None

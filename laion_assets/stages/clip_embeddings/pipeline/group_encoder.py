@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from laion_assets.stages.clip_embeddings.models.clip_model import MIN_NORM, ClipModel
-from laion_assets.stages.clip_embeddings.models.text_tower import caption_lengths, truncated_length
+from laion_assets.models.clip_model import MIN_NORM, ClipModel
+from laion_assets.models.text_tower import caption_lengths, truncated_length
 from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors
 from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import PixelBatch
 

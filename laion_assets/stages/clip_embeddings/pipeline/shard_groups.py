@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
+from laion_assets.models.clip_model import ClipModel
 from laion_assets.stages.clip_embeddings.pipeline.decoding import ImageBytes, OpenTar
 from laion_assets.stages.clip_embeddings.pipeline.group_encoder import DeviceSeconds, GroupEncoder
 from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.layout import Layout, ShardNumber
 from laion_assets.errors import IntegrityError
+from laion_assets.models.captions import clean_caption
 from laion_assets.processes.parent_death import end_with
-from laion_assets.stages.clip_embeddings.models.captions import clean_caption
 from laion_assets.stages.clip_embeddings.pipeline.open_tar import file_identity
 from laion_assets.stages.clip_embeddings.pipeline.tar_members import (
     SampleMembers,
@@ -166,15 +166,6 @@ def reader_processes(requested: int, on_gpu: bool) -> int:
     return max(1, min(4, len(os.sched_getaffinity(0)) // 5)) if on_gpu else 0
 
 
-def is_picklable(tokenizer: Callable[[list[str]], Any]) -> bool:
-    """Whether a tokenizer can be sent to another process."""
-    try:
-        pickle.dumps(tokenizer)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return False
-    return True
-
-
 def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
     end_with(parent)
@@ -183,11 +174,11 @@ def _start_worker(parent: int) -> None:
 def _import(package: str) -> None:
     time.sleep(0.1)  # so that each process takes one of these tasks
     if package == "open_clip":
-        from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
+        from laion_assets.models.open_clip_package import import_open_clip
 
         import_open_clip()
     elif package == "clip":
-        from laion_assets.stages.clip_embeddings.models.model_packages import import_clip
+        from laion_assets.models.model_packages import import_clip
 
         import_clip()
 
@@ -198,7 +189,7 @@ def _prepare_in_worker(request: ShardToPrepare, pickled: bytes) -> PreparedShard
 
 @functools.lru_cache(maxsize=1)
 def _unpickle(pickled: bytes) -> Tokenize:
-    from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
+    from laion_assets.models.torchvision_shim import ensure_torchvision
 
     ensure_torchvision()
     return cast(Tokenize, pickle.loads(pickled))  # noqa: S301  (pickled by the parent process)

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from laion_assets.errors import EmbeddingError, ModelError
-from laion_assets.stages.clip_embeddings.models.captions import clean_caption
-from laion_assets.stages.clip_embeddings.models.loading import load_model
-from laion_assets.stages.clip_embeddings.models.weights import weights_identity
+from laion_assets.models.captions import clean_caption
+from laion_assets.models.loading import load_model
+from laion_assets.models.weights import weights_identity
 from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image as decoded
-from laion_assets_tests.stages.clip_embeddings.models.tiny_models import hugging_face_folder
+from laion_assets_tests.models.tiny_models import hugging_face_folder
 from laion_assets_tests.stages.clip_embeddings.small_dataset import model_name, picture, random_model
 
 CAPTIONS = [
@@ -81,7 +81,7 @@ def test_cleaning_changes_no_tokens(caption: str) -> None:
 
 
 def test_tokenizer_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    import laion_assets.stages.clip_embeddings.models.tokenizer as module
+    import laion_assets.models.tokenizer as module
 
     monkeypatch.setattr(module, "_MAX_CACHED_WORDS", 50)
     model = load_model(model_name(), device="cpu")

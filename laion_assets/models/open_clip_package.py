@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from laion_assets.models.torchvision_shim import ensure_torchvision
 from laion_assets.sample.clip.model import ARCHITECTURE, CONFIGURATION
-from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
 
 _lock = threading.Lock()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from laion_assets.stages.clip_embeddings.models.text_tower import caption_lengths, short_text_encoder, truncated_length
+from laion_assets.models.text_tower import caption_lengths, short_text_encoder, truncated_length
 from laion_assets_tests.stages.clip_embeddings.small_dataset import random_model, register
 
 register()

@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.errors import EmbeddingError
-from laion_assets.stages.clip_embeddings.models.captions import clean_caption
-from laion_assets.stages.clip_embeddings.models.cuda_graph import record_graph
-from laion_assets.stages.clip_embeddings.models.preprocessing import read_preprocessing
-from laion_assets.stages.clip_embeddings.models.text_tower import short_text_encoder
-from laion_assets.stages.clip_embeddings.models.tokenizer import Tokenizer
-from laion_assets.stages.clip_embeddings.pipeline.decoder_pool import DecoderPool
-from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation
+from laion_assets.models.captions import clean_caption
+from laion_assets.models.cuda_graph import record_graph
+from laion_assets.models.pools import Pools
+from laion_assets.models.preprocessing import read_preprocessing
+from laion_assets.models.text_tower import short_text_encoder
+from laion_assets.models.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,8 +38,7 @@ class ClipModel:
         tokenizer: Callable[[list[str]], Any],
         device: str,
         precision: str,
-        preparation: Preparation | None = None,
-        decoders: DecoderPool | None = None,
+        pools: Pools | None = None,
     ) -> None:
         import torch
 
@@ -56,8 +54,7 @@ class ClipModel:
         self.shortens = short is not None
         self._encode_text: Callable[[Any], Any] = short or model.encode_text
         self._at_once = 1 << 30
-        self.preparation = preparation
-        self.decoders = decoders
+        self.pools = pools or Pools()
         self._graphs: dict[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]] = {}
         self.width = int(self.encode_texts(["an image"]).shape[1])
 
@@ -140,10 +137,7 @@ class ClipModel:
 
     def close(self) -> None:
         """Stop the processes that prepare shards and decode images."""
-        for pool in (self.preparation, self.decoders):
-            if pool is not None:
-                pool.close()
-        self.preparation = self.decoders = None
+        self.pools.close()
 
     @property
     def _dtype(self) -> "torch.dtype":

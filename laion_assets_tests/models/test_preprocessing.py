@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from laion_assets.stages.clip_embeddings.models.preprocessing import Preprocessing, read_preprocessing
-from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
+from laion_assets.models.preprocessing import Preprocessing, read_preprocessing
+from laion_assets.models.torchvision_shim import ensure_torchvision
 from laion_assets_tests.stages.clip_embeddings.small_dataset import random_model
 
 ensure_torchvision()

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from laion_assets.dataset.dataset import SAMPLE_MODEL
+from laion_assets.models.images import decode_image
+from laion_assets.models.loading import load_model
+from laion_assets.models.open_clip_package import import_open_clip
 from laion_assets.sample.clip.model import ARCHITECTURE, clip_retrieval_name
-from laion_assets.stages.clip_embeddings.models.loading import load_model
-from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
-from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image
-from laion_assets_tests.stages.clip_embeddings.models.tiny_models import (
+from laion_assets_tests.models.tiny_models import (
     architecture_with_hugging_face_text,
     hugging_face_folder,
     openai_checkpoint,
@@ -61,7 +61,7 @@ def test_vectors_equal_those_of_all_clip_bit_for_bit(kind: str, tmp_path: Path) 
 
 IMPORTED = """
 import sys
-from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
+from laion_assets.models.open_clip_package import import_open_clip
 imported = [name for name in ("timm", "transformers", "wandb") if name in sys.modules]
 assert not imported, imported
 open_clip = import_open_clip(sys.argv[1])
@@ -80,8 +80,8 @@ def test_only_the_packages_of_the_architecture_are_imported(architecture: str, e
 LATE = """
 import sys
 from pathlib import Path
-from laion_assets.stages.clip_embeddings.models.loading import load_model
-from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
+from laion_assets.models.loading import load_model
+from laion_assets.models.open_clip_package import import_open_clip
 assert load_model("sample-clip", device="cpu").width == 128
 assert "transformers" not in sys.modules
 path = Path(sys.argv[1])

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from laion_assets.stages.clip_embeddings.models.open_clip_package import import_open_clip
-from laion_assets.stages.clip_embeddings.models.tokenizer import openai_tokenize
-from laion_assets.stages.clip_embeddings.models.torchvision_shim import ensure_torchvision
+from laion_assets.models.open_clip_package import import_open_clip
+from laion_assets.models.tokenizer import openai_tokenize
+from laion_assets.models.torchvision_shim import ensure_torchvision
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from laion_assets.stages.clip_embeddings.models.model_packages import import_clip
+from laion_assets.models.model_packages import import_clip
 
 _SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 

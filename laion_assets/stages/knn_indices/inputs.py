@@ -1,4 +1,7 @@
-"""Check that all embedding files have the same model and width. An index over a mix would return wrong results."""
+"""The embeddings that the indices are built from: all files, with the same model and width.
+
+An index over a mix of models would return wrong results.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,11 +11,13 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import EmbeddingError, IntegrityError, ModelError
-from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
+from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.knn_indices.details import MAX_WIDTH
 from laion_assets.stages.status import require_complete
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
+
+__all__ = ["CLIP_EMBEDDINGS", "ClipEmbeddings", "Embeddings", "read_coherent_embeddings"]
 
 
 @dataclass(frozen=True)

@@ -5,24 +5,28 @@ says how to fix it, and `precision` decides the arithmetic (clip-retrieval uses 
 """
 
 import os
+import pickle
+from collections.abc import Callable
+from typing import Any
 
 from laion_assets.dataset.dataset import SAMPLE_MODEL
 from laion_assets.errors import ModelError
+from laion_assets.models.clip_model import ClipModel
+from laion_assets.models.pools import StartPools, start_no_pools
+from laion_assets.models.weights import weights_identity
 from laion_assets.sample.clip.model import clip_retrieval_name
-from laion_assets.stages.clip_embeddings.models.clip_model import ClipModel
-from laion_assets.stages.clip_embeddings.models.weights import weights_identity
-from laion_assets.stages.clip_embeddings.pipeline.decoder_pool import DecoderPool, decoder_processes
-from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, is_picklable, reader_processes
 
 
-def load_model(name: str, device: str = "auto", precision: str = "auto", readers: int = 0) -> ClipModel:
+def load_model(
+    name: str, device: str = "auto", precision: str = "auto", start_pools: StartPools = start_no_pools
+) -> ClipModel:
     """Load the model of this name: `ViT-B/32`, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint`, `hf_clip:DIR`,
     `sample-clip`.
 
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`. `precision` is `auto` (fp32 on a CPU, fp16 on a GPU), `fp32`, `bf16`
     or `fp16`; the weights are cast to it. With open_clip, fp32 matrix products on a GPU use TF32, as in clip-retrieval.
-    `readers` is the number of processes that prepare shards for the model (`reader_processes`); with any, images are
-    decoded in processes, too. Raises ModelError if the weights cannot be loaded or the device does not exist.
+    `start_pools` starts worker processes before the model is built. Raises ModelError if the weights cannot be loaded
+    or the device does not exist.
     """
     # Set before torch is imported: its OpenMP threads otherwise spin while they wait for the next product. Beside other
     # work on two cores (fetching, decoding) that doubled and tripled the CPU time of an embedding file.
@@ -30,7 +34,7 @@ def load_model(name: str, device: str = "auto", precision: str = "auto", readers
 
     import torch
 
-    from laion_assets.stages.clip_embeddings.models.model_packages import build_model
+    from laion_assets.models.model_packages import build_model
 
     identity = weights_identity(name)
     place = _find_device(device)
@@ -40,9 +44,7 @@ def load_model(name: str, device: str = "auto", precision: str = "auto", readers
         raise ModelError(
             f"embeddings.precision is {precision} and the device is a CPU. Set embeddings.precision to auto or fp32."
         )
-    readers = reader_processes(readers, place != "cpu")
-    preparation = Preparation(readers, "clip" if name[:1].isupper() else "open_clip") if readers else None
-    decoders = DecoderPool(decoder_processes(readers)) if readers else None
+    pools = start_pools("clip" if name[:1].isupper() else "open_clip", place != "cpu")
     try:
         model, preprocess, tokenizer = build_model(clip_retrieval_name() if name == SAMPLE_MODEL else name, place)
     except Exception as error:
@@ -55,12 +57,21 @@ def load_model(name: str, device: str = "auto", precision: str = "auto", readers
         ) from error
     # OpenAI's models are float16 on a GPU; `precision` decides here.
     model = model.float().eval().requires_grad_(False)
-    if preparation is not None and not is_picklable(tokenizer):
-        preparation.close()
-        preparation = None
+    if pools.preparation is not None and not _is_picklable(tokenizer):
+        pools.preparation.close()
+        pools.preparation = None
     if precision != "fp32":
         model = model.to({"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
-    return ClipModel(identity, model, preprocess, tokenizer, place, precision, preparation, decoders)
+    return ClipModel(identity, model, preprocess, tokenizer, place, precision, pools)
+
+
+def _is_picklable(tokenizer: Callable[[list[str]], Any]) -> bool:
+    """Whether a tokenizer can be sent to another process."""
+    try:
+        pickle.dumps(tokenizer)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
 
 
 def _find_device(device: str) -> str:
