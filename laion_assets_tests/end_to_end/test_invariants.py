@@ -127,7 +127,7 @@ def test_a_doubled_row_in_a_row_group(sample_copy: Copy) -> None:
             writer.write_table(group, row_group_size=10_000)
     said = problem(dataset, DEDUP_PARQUET, 2)
     assert groups[3].column("uid")[0].as_py() in said
-    assert "twice" in said
+    assert "duplicate" in said
 
 
 def test_two_swapped_vectors(sample_copy: Copy) -> None:

@@ -61,9 +61,9 @@ def test_its_vectors_are_those_of_the_whole_row_by_row(home: Path, demo: Demo) -
 
 def test_the_whole_does_not_see_the_subset_s_files(home: Path) -> None:
     assert sorted(path.name for path in (home / "data" / "sample" / "subsets" / "sample_01_01").iterdir()) == [
-        "leases",
         "clip_embeddings",
         "knn_indices",
+        "leases",
         "manifests",
         "staging",
         "statistics",
