@@ -120,7 +120,7 @@ def _layout(context: dg.ResolutionContext, values: Mapping[str, Any]) -> Layout:
 
 
 def _with_values(context: dg.ResolutionContext, group: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """Return a settings dataclass with the values of its attributes; None stands for the default."""
+    """Return a settings dataclass with the values of its attributes; None means the default."""
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(group):
         value, name = values.get(field.name), f"{prefix}{field.name}"

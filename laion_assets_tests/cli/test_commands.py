@@ -218,7 +218,7 @@ def test_fetch_prints_each_hop(run: Callable[..., Done]) -> None:
     lines = run("fetch", "http://127.0.0.1/a.jpg").stdout.splitlines()
     assert lines[0] == "failed_to_download: blocked_address"
     (hop,) = [number for number, line in enumerate(lines) if line.split()[:2] == ["hop", "1"]]
-    assert lines[hop].endswith("http://127.0.0.1/a.jpg: no answer")
+    assert lines[hop].endswith("http://127.0.0.1/a.jpg: no response")
     assert lines[hop + 1].strip() == "127.0.0.1: is not globally reachable (loopback)"
 
 

@@ -223,7 +223,7 @@ def test_interrupted_commit_is_rolled_forward(store: Store, moves: int, monkeypa
     ("damage", "said"),
     [
         (lambda path: path.unlink(), "is missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes, but its manifest says 3"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes, but its manifest lists 3"),
         (lambda path: path.write_bytes(b"tbr"), "altered"),
     ],
 )

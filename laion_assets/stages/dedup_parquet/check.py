@@ -46,7 +46,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
                 previous = row["uid"]
             rows += table.num_rows
     if rows != manifest.counts.rows_out:
-        yield f"{path} has {rows} rows and its manifest says {manifest.counts.rows_out}"
+        yield f"{path} has {rows} rows, but its manifest lists {manifest.counts.rows_out}"
     yield from _reject_problems(store, DedupParquet.rejects_path(layout, parquet_file), dict(manifest.counts.reasons))
 
 
@@ -57,4 +57,4 @@ def _reject_problems(store: Store, path: str, promised: dict[str, int]) -> Itera
     with store.open(path) as file:
         found = Counter(pq.read_table(file, columns=["reason"]).column("reason").to_pylist())
     if dict(found) != promised:
-        yield f"{path} holds {dict(found)} by reason and the manifest says {promised}"
+        yield f"{path} has {dict(found)} by reason, but its manifest lists {promised}"

@@ -207,7 +207,7 @@ def test_an_embedding_file_of_another_width_is_named(bare: Dataset) -> None:
 
 @pytest.mark.parametrize("kind", ["img_emb", "text_emb"])
 def test_an_npy_of_another_width_is_named(bare: Dataset, kind: str) -> None:
-    """As large as its manifest says, and still refused: autofaiss would read it as garbage."""
+    """Its size matches the manifest, but it is refused: autofaiss would read garbage."""
     publish_vectors(bare, 0, 8)
     publish_vectors(bare, 1, 8)
     path = Store.of(bare).local_root / ClipEmbeddings.path(LAYOUT, 1, kind)

@@ -144,7 +144,7 @@ class Reencoder:
             return data
         done, encoded = cv2.imencode(f".{self._images.encode_format}", image.pixels, params=self._encode_params)
         if not done:
-            raise Rejection(Reason.INTERNAL, "the encoder refused the picture")
+            raise Rejection(Reason.INTERNAL, "the encoder refused the image")
         return encoded.tobytes()
 
     def _can_keep(self, data: bytes, header: ImageHeader) -> bool:

@@ -210,7 +210,7 @@ def test_altered_rows_are_refused(site, tmp_path):
     other = dataset_of(tmp_path / "other", ROWS[4:8], site.resolve)
     path = "dedup_parquet/00.parquet"
     (Store.of(dataset).local_root / path).write_bytes((Store.of(other).local_root / path).read_bytes())
-    with pytest.raises(IntegrityError, match=r"dedup_parquet 00 |dedup_parquet/00\.parquet has .* its manifest says"):
+    with pytest.raises(IntegrityError, match=r"dedup_parquet 00 |dedup_parquet/00\.parquet has .* its manifest lists"):
         ShardTask(dataset, 0).run()
 
 
