@@ -32,14 +32,14 @@ def main() -> None:
     import dagster as dg
 
     from laion_assets.dataset.dataset import DATASETS
-    from laion_assets.dataset.settings.resolution import configured
+    from laion_assets.dataset.settings.resolution import resolve_settings
     from laion_assets.orchestration.declaration import asset_key
     from laion_assets.orchestration.partitions import partitions_def
     from laion_assets.orchestration.reporting import Reporting, reported_output
     from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
     from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 
-    dataset = configured(DATASETS[sys.argv[1]])
+    dataset = resolve_settings(DATASETS[sys.argv[1]])
     shards = ImageShards.of(dataset)
     manifests = list(shards.manifests())
 

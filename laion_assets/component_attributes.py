@@ -105,7 +105,7 @@ def dataset_of(context: dg.ResolutionContext, model: BaseModel) -> Dataset:
     values = dict(context.resolve_value(model.model_dump(exclude_unset=True)))
     name, description = str(values.pop("name")), str(values.pop("description", ""))
     layout = _layout(context, values.pop("layout"))
-    bare = _located(context, "name", lambda: Dataset(name=name, description=description, layout=layout))
+    bare = _locate_errors(context, "name", lambda: Dataset(name=name, description=description, layout=layout))
     return _with_values(context, bare, values, "")
 
 
@@ -116,7 +116,7 @@ def _layout(context: dg.ResolutionContext, values: Mapping[str, Any]) -> Layout:
         if not isinstance(counts[name], int):
             where = _where(context, f"layout.{name}")
             raise LayoutError(f"layout.{name} is {format_value(value)} (from {where}): it must be an integer.")
-    return _located(context, "layout", lambda: Layout(**counts))
+    return _locate_errors(context, "layout", lambda: Layout(**counts))
 
 
 def _with_values(context: dg.ResolutionContext, group: Any, values: Mapping[str, Any], prefix: str) -> Any:
@@ -131,10 +131,12 @@ def _with_values(context: dg.ResolutionContext, group: Any, values: Mapping[str,
             changes[field.name] = convert(name, value, field, _where(context, name), is_text=is_text)
         else:
             changes[field.name] = _with_values(context, getattr(group, field.name), value, f"{name}.")
-    return _located(context, prefix.rstrip("."), lambda: dataclasses.replace(group, **changes)) if changes else group
+    if not changes:
+        return group
+    return _locate_errors(context, prefix.rstrip("."), lambda: dataclasses.replace(group, **changes))
 
 
-def _located(context: dg.ResolutionContext, name: str, build: Any) -> Any:
+def _locate_errors(context: dg.ResolutionContext, name: str, build: Any) -> Any:
     """Return what `build` returns. Its error gets the file and the line of an attribute."""
     try:
         return build()

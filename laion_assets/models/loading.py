@@ -1,7 +1,7 @@
 """Load a CLIP model by its clip-retrieval name.
 
-A name means the same model as in clip-retrieval. Two things differ: weights that cannot be loaded are a ModelError that
-says how to fix it, and `precision` decides the arithmetic (clip-retrieval uses bfloat16 on every GPU that has it).
+A name means the same model as in clip-retrieval. Two things differ: weights that cannot be loaded raise a ModelError
+with the fix, and `precision` sets the arithmetic (clip-retrieval uses bfloat16 on every GPU that has it).
 """
 
 import os

@@ -73,5 +73,5 @@ def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: s
 
 
 def run_logger(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Callable[[str], None]:
-    """Return a function that logs one line in the run, whatever text it quotes."""
+    """Return a function that logs any text as one line in the run."""
     return lambda line: context.log.info(one_line(line))

@@ -13,7 +13,7 @@ from dagster._core.instance.config import dagster_instance_config
 
 from laion_assets import definitions
 from laion_assets.dataset.dataset import DATASETS, SAMPLE
-from laion_assets.dataset.settings.resolution import configured
+from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.orchestration.instance import MANY_PARTITIONS
 from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, Demo
@@ -131,7 +131,7 @@ def test_the_instances_are_valid_and_differ_in_their_storage_alone(tmp_path: Pat
 def test_the_settings_file_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAION_ASSETS_SETTINGS", str(DEPLOY / "laion-assets.toml"))
     for dataset in DATASETS.values():
-        assert configured(dataset).name == dataset.name
+        assert resolve_settings(dataset).name == dataset.name
 
 
 @pytest.fixture(scope="module")

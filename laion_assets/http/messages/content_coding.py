@@ -51,7 +51,7 @@ def is_plain(start: bytes) -> bool:
 
 
 class StreamDecoder:
-    """Decodes a body in pieces. A returned piece has at most 256 KiB, whatever the compression ratio."""
+    """Decodes a body in pieces. A returned piece has at most 256 KiB, for any compression ratio."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding

@@ -11,7 +11,7 @@ from laion_assets.stages.stage import Stage
 from laion_assets.tables.table_limits import TableLimits
 
 UID_VERSION = 1
-"""Raised when the identity or the order of rows changes, so that older parquet files count as stale."""
+"""Increased when the identity or the order of rows changes, so that older parquet files count as stale."""
 
 DESCRIPTION = """
 Keep one row for each pair of URL and caption, with Spark.

@@ -1,4 +1,4 @@
-"""Lookup of one row by its uid: the layout gives the file, its footer the row group, and only that is read."""
+"""Lookup of one row by its uid: the layout determines the file and its footer the row group, and only that is read."""
 
 import re
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Decode a file to 8-bit pixels, in the stored orientation. Runs in the decoder process: imports OpenCV.
 
-Nine of ten images are JPEGs, and they take most of the time. So libjpeg-turbo (simplejpeg) decodes them directly,
-which takes an eighth less time than OpenCV with the same library and gives the same pixels. JPEGs with libjpeg warnings
+Nine of ten images are JPEGs, and they take most of the time. So libjpeg-turbo (simplejpeg) decodes them directly, which
+takes an eighth less time than OpenCV with the same library and produces the same pixels. JPEGs with libjpeg warnings
 and unusual JPEGs fall back to OpenCV, which also decides what is undecodable, as in img2dataset.
 """
 
@@ -64,7 +64,7 @@ def decode(
 
 
 def _decode_jpeg(data: bytes, header: ImageHeader, denominator: int) -> np.ndarray | None:
-    """Decode a JPEG with libjpeg-turbo; None if it gives a warning or the JPEG is unusual."""
+    """Decode a JPEG with libjpeg-turbo; None if there is a warning or the JPEG is unusual."""
     kind = {1: "GRAY", 3: "BGR"}.get(len(header.sampling))
     if kind is None:
         return None

@@ -2,7 +2,7 @@
 
 Animation code in decoders is young (an animated PNG of 268 bytes crashes OpenCV 4.11). Profiles and texts of a PNG are
 compressed, so a few bytes can expand to many. Neither changes a pixel that we keep. So only the critical chunks and the
-transparency of a PNG are decoded, which gives its default image, and only the first frame of an animated WebP.
+transparency of a PNG are decoded, which is its default image, and only the first frame of an animated WebP.
 Each file is read once, chunk by chunk. Sources: PNG 1.2 and APNG; RFC 9649 (WebP).
 """
 
