@@ -1,4 +1,4 @@
-"""`make bench-images` in small: it runs as a whole, and it says so and fails when outputs differ."""
+"""`make bench-images` with small inputs: it runs to the end, and reports and fails if outputs differ."""
 
 import contextlib
 import importlib
@@ -23,7 +23,7 @@ KEYS = ("000000000", "000000001")
 
 @pytest.fixture
 def module(monkeypatch):
-    """Import a module of the bench folder, which is no package."""
+    """Import a module of the bench folder, which is not a package."""
     monkeypatch.syspath_prepend(str(BENCH))
     return importlib.import_module
 

@@ -82,7 +82,7 @@ def test_status_of_an_empty_folder(tmp_path: Path) -> None:
     assert command(tmp_path, "status", "--check", check=False).returncode == 1
 
 
-def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
+def test_settings_print_the_origin_of_each_value(tmp_path: Path) -> None:
     (tmp_path / "laion-assets.toml").write_text("[images]\nthreads = 7\n")
     found = json.loads(command(tmp_path, "settings", "--dataset", "sample", "--json").stdout)["sample"]
     assert found["images.threads"]["value"] == 7

@@ -113,7 +113,7 @@ def deployment(home: Path, database: Database, **instance: Any) -> Iterator[Depl
         for name in own:
             running.start(name)
         locations = {entry["grpc_server"]["location_name"] for entry in workspace["load_from"]}
-        # The page starts beside the code servers and finds them when they are there, as in containers.
+        # The web server starts together with the code servers and connects when they are ready, as in containers.
         wait_until(lambda: running.page.loaded()[0] == locations, 240)
         yield running
     finally:

@@ -1,4 +1,4 @@
-"""`deploy/` as a person starts it: its image built, its containers healthy, one of them replaced while it works."""
+"""`deploy/` started as documented: the image is built, containers are healthy, one is replaced during a run."""
 
 import contextlib
 import json
@@ -43,7 +43,7 @@ class Containers:
         return self.compose("exec", "-T", "code_sample", *command)
 
     def manifests(self) -> set[str]:
-        """Name, number and time of the published shards' manifests."""
+        """Name, number and time of the committed shards' manifests."""
         listing = f"stat -c '%n %i %Y' {MANIFESTS}/*.json 2>/dev/null || true"
         return set(self.sample("sh", "-c", listing).splitlines())
 

@@ -1,4 +1,4 @@
-"""The graph through the running web server and daemon, as the page does it."""
+"""The graph through the running web server and daemon, with the requests of the Dagster UI."""
 
 import shutil
 from collections import Counter
@@ -73,7 +73,7 @@ def complete(dataset: Dataset, asset: str) -> list[str]:
 
 
 def times_made(page: DagsterPage, keys: list[str]) -> Counter[str]:
-    """How many runs said of a shard that they made it."""
+    """Return the number of runs that reported a shard as built."""
     found = page.graphql(MADE, keys=keys)["assetNodeOrError"]["assetMaterializations"]
     made = {"label": "built_by_this_run", "boolValue": True}
     return Counter(one["partition"] for one in found if made in one["metadataEntries"])

@@ -1,4 +1,4 @@
-"""Connections that are used again: when they may be, when they must not, and that none leaks."""
+"""Reuse of connections: when it is allowed, when it is not, and that no connection leaks."""
 
 import ipaddress
 import os

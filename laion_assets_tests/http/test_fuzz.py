@@ -1,4 +1,4 @@
-"""What strangers send, at random and at its worst: no exception but our own, and linear time."""
+"""Random and worst-case input: only our own exceptions, and linear time."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""After kills at random moments, a rerun gives the same bytes. `make test-kills` runs 200 kills."""
+"""After kills at random moments, a rerun produces the same bytes. `make test-kills` runs 200 kills."""
 
 from pathlib import Path
 

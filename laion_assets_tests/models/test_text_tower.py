@@ -1,4 +1,4 @@
-"""Captions cut behind their last token have the vectors that they have with the whole context."""
+"""Captions truncated after their last token have the same vectors as with the whole context."""
 
 from typing import Any
 

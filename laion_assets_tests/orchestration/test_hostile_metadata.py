@@ -1,4 +1,4 @@
-"""Whatever strangers wrote, the Dagster UI gets it as text and table cells: no markup, no invisible character."""
+"""Untrusted text reaches the Dagster UI as text and table cells: no markup, no invisible character."""
 
 import json
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
     assert markup(result.description or "") == []
 
 
-def test_a_table_has_its_columns_without_rows_and_says_how_many_rows_are_left_out() -> None:
+def test_a_table_has_its_columns_without_rows_and_counts_the_rows_left_out() -> None:
     empty = table(("file", "rows"), [])
     assert [column.name for column in empty.schema.columns] == ["file", "rows"]
     long = table(("rows", "file"), [(number, "a") for number in range(70)], limit=3)

@@ -1,4 +1,4 @@
-"""Only globally reachable addresses may be asked, whatever form hides them."""
+"""Only globally reachable addresses are requested, in any notation."""
 
 import ipaddress
 from ipaddress import IPv4Address, IPv6Address

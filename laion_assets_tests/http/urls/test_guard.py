@@ -1,4 +1,4 @@
-"""What may be connected to, and that nothing is asked twice."""
+"""Allowed connections, and that no lookup is repeated."""
 
 import ipaddress
 import socket

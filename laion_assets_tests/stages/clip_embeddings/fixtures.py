@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, publish_shards, small_dataset
+from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, commit_shards, small_dataset
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def bare(tmp_path: Path) -> Dataset:
 @pytest.fixture
 def sharded(bare: Dataset) -> Dataset:
     """The small dataset with its shards published."""
-    publish_shards(bare)
+    commit_shards(bare)
     return bare
 
 

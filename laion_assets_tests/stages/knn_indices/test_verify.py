@@ -1,4 +1,4 @@
-"""The recount of the indices sees what does not fit and names the file."""
+"""The verification of the indices detects inconsistent files and names them."""
 
 import re
 from collections.abc import Callable
@@ -57,10 +57,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("invariant", BROKEN)
 def test_violated_invariant_is_reported(built: Dataset, invariant: str) -> None:
-    change, said = BROKEN[invariant]
+    change, message = BROKEN[invariant]
     rebuild(built, change)
     problems = verify(built).problems
-    assert any(re.search(said, problem) for problem in problems), problems
+    assert any(re.search(message, problem) for problem in problems), problems
 
 
 def test_damaged_index_is_reported(built: Dataset) -> None:

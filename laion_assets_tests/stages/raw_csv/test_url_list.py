@@ -89,13 +89,13 @@ def test_urls_that_do_not_match_the_pattern_are_counted(crawl: Dataset, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [(None, "Cannot read the list"), (b"\x1f\x8bbroken", "is damaged"), (b"# nothing\n", "No file of the source")],
 )
 def test_missing_damaged_and_empty_lists_are_refused(
-    crawl: Dataset, tmp_path: Path, content: bytes | None, said: str
+    crawl: Dataset, tmp_path: Path, content: bytes | None, expected: str
 ) -> None:
     if content is not None:
         (tmp_path / "urls").write_bytes(content)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=expected):
         fetch_list(crawl, tmp_path / "urls")

@@ -1,4 +1,4 @@
-"""Counts add up however rows are cut, and quantiles are exact."""
+"""Counts add up for any split of the rows, and quantiles are exact."""
 
 from collections import Counter as Tally
 from urllib.parse import urlsplit

@@ -92,7 +92,7 @@ def test_a_file_truncated_at_any_byte_is_refused_or_complete(name):
             assert found == whole, kept
 
 
-def test_a_polyglot_file_gives_only_the_image():
+def test_only_the_image_of_a_polyglot_file_is_kept():
     script = b"=1;alert(document.cookie);/*<script>steal()</script>*/"
     whole = reencoded(WHOLE["jpeg"])
     assert reencoded(WHOLE["jpeg"] + b"PK\x03\x04" + script) == whole, "a ZIP behind a JPEG"

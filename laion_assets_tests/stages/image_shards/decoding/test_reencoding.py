@@ -202,7 +202,7 @@ def test_exif_is_from_exifread_and_null_if_it_fails(monkeypatch):
 
 
 @pytest.mark.parametrize("exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"XX*\0\x08\0\0\0", b"MM\0*\0\0\0\x08\xff\xff"])
-def test_damaged_exif_gives_no_orientation(exif):
+def test_damaged_exif_has_no_orientation(exif):
     assert read_orientation(exif) == 1
 
 

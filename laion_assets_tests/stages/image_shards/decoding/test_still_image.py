@@ -210,7 +210,7 @@ def test_an_animated_gif_becomes_its_first_frame():
 
 
 def many_scans(scans, width=4_000, height=3_000):
-    """Return a grey progressive JPEG: one DC scan, then scans of end-of-band runs, each of which needs a pass."""
+    """Return a grey progressive JPEG: one DC scan, then scans of end-of-band runs; each needs a pass."""
     quantisation = b"\xff\xdb\0\x43\0" + bytes([1] * 64)
     frame = b"\xff\xc2" + struct.pack(">HBHHB", 17, 8, height, width, 3) + b"\1\x22\0\2\x11\0\3\x11\0"
     one_code = bytes([1] + [0] * 15)
