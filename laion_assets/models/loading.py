@@ -28,8 +28,8 @@ def load_model(
     `start_pools` starts worker processes before the model is built. Raises ModelError if the weights cannot be loaded
     or the device does not exist.
     """
-    # Set before torch is imported: its OpenMP threads otherwise spin while they wait for the next product. Beside other
-    # work on two cores (fetching, decoding) that doubled and tripled the CPU time of an embedding file.
+    # Set before torch is imported: its OpenMP threads otherwise spin while they wait for the next product. Next to
+    # other work on two cores (fetching, decoding) that doubled and tripled the CPU time of an embedding file.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     import torch

@@ -216,7 +216,8 @@ def _machine_id() -> str:
 def _process_start(pid: int) -> str:
     """Return the start of a process, in seconds since boot. Empty if there is no such process.
 
-    It tells a process from a later one with the same pid. The time of day would change when the system clock is set.
+    It distinguishes a process from a later one with the same pid. The time of day would change when the system clock is
+    set.
     """
     import psutil
 

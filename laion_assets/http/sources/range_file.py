@@ -26,7 +26,7 @@ T = TypeVar("T")
 class RangeFile(io.RawIOBase):
     """A file read by Range requests. `size` in bytes; `version` is its entity tag, else its date, empty without one.
 
-    Raises SourceError naming the URL if the file cannot be read, OSError if it changed meanwhile.
+    Raises SourceError naming the URL if the file cannot be read, OSError if it changed in between.
     """
 
     def __init__(self, url: str, policy: SourcePolicy) -> None:
