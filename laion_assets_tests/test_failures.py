@@ -128,7 +128,7 @@ def test_handled_error_is_not_shown_as_cause() -> None:
     assert explain(removing.value) == SENTENCE, "the first error is shown"
 
 
-def test_without_an_error_of_ours_the_innermost_is_shown(dataset: Dataset) -> None:
+def test_without_our_own_error_the_innermost_is_shown(dataset: Dataset) -> None:
     error = raised_from(RuntimeError("a wrapper"), OSError(28, "No space left on device"))
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(dataset, raising(error), instance) == "OSError: [Errno 28] No space left on device"

@@ -1,9 +1,9 @@
 """Whether a stage kept any row: one rule for every stage, from the manifests of its committed partitions.
 
-A stage fails if all of its committed partitions together read rows and kept none. One partition proves nothing about
-its stage: a shard whose images are all deleted is valid and empty, even if it is the first one built. So the rule needs
-two partitions that read rows, or every partition of the stage. If a stage read no rows, the rule applies to the stage
-before it, back to the source.
+A stage fails if all of its committed partitions together read rows and kept none. One partition is not enough evidence
+about its stage: a shard whose images are all deleted is valid and empty, even if it is the first one built. So the rule
+needs two partitions that read rows, or every partition of the stage. If a stage read no rows, the rule applies to the
+stage before it, back to the source.
 
 The partitions stay committed: they record what was dropped and why, and with `allow_empty` no work is repeated.
 """

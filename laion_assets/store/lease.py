@@ -96,7 +96,9 @@ def _try_lease(store: Store, folder: str, token: str) -> Lease | None:
         return None
     held = Lease(current.number + 1, current.has_moved_files)
     if held.number > _MAX_NUMBER:
-        raise LeaseError(f"{store.address(folder)} has no free lease number. Remove this folder while nothing runs.")
+        raise LeaseError(
+            f"{store.address(folder)} has no free lease number. Remove this folder while no run is active."
+        )
     content = {
         "holder": _Holder.this_process(token).name,
         "host": socket.gethostname(),

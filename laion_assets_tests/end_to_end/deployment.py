@@ -70,7 +70,7 @@ class Deployment:
             )
 
     def kill(self, name: str) -> None:
-        """`kill -9` of all processes of a service, its runs included, as when its container is gone."""
+        """`kill -9` of all processes of a service, its runs included, as if its container was removed."""
         os.killpg(self.processes[name].pid, signal.SIGKILL)
         self.processes[name].wait()
 

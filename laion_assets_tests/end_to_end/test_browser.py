@@ -51,7 +51,7 @@ BACKFILLS = "{ partitionBackfillsOrError { ... on PartitionBackfills { results {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
-    """A copy of the demo's files and of its Dagster instance, and the first shards of `laion400m` beside it."""
+    """A copy of the demo's files and of its Dagster instance, and the first shards of `laion400m`."""
     folder = tmp_path_factory.mktemp("browser")
     shutil.copytree(demo.home / "data", folder / "data")
     shutil.copytree(demo.home / "dagster_home", folder / "dagster_home")
@@ -150,10 +150,10 @@ def test_a_shard_shows_its_counts_reasons_and_images(dagster: DagsterPage, page:
     expect(page.get_by_text("dropped_by_reason")).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, "shard")
     metadata(page, "images").get_by_text("[Show Markdown]").click()
-    picture = page.locator("img[src^='data:image/jpeg']")
-    expect(picture).to_be_visible(timeout=TIMEOUT_MS)
-    assert picture.evaluate("image => image.naturalWidth") > 100
-    shoot(page, "shard-pictures")
+    image = page.locator("img[src^='data:image/jpeg']")
+    expect(image).to_be_visible(timeout=TIMEOUT_MS)
+    assert image.evaluate("image => image.naturalWidth") > 100
+    shoot(page, "shard-images")
 
 
 @pytest.mark.parametrize("asset", STATISTICS)

@@ -56,7 +56,7 @@ defs = dg.Definitions.merge(build_definitions(dataset), dg.Definitions(assets=[d
 
 @dataclass
 class Watched:
-    """What a page asked of others than its own server, the dialogs that it opened, and the mutations it sent."""
+    """Requests of a page to other servers, the dialogs that it opened, and the mutations that it sent."""
 
     page: Page
     own: str
@@ -75,7 +75,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Web:
-    """The UI's address, and what the third party's server was asked for."""
+    """The UI's address, and the requests to the third party's server."""
 
     url: str
     leaked: list[str]

@@ -26,7 +26,7 @@ RUNS = "{ runsOrError { ... on Runs { results { status assetSelection { path } }
 
 @dataclass(frozen=True)
 class Containers:
-    """The running project of `docker compose`, beside any other of this machine."""
+    """The running project of `docker compose`, separate from other projects of this machine."""
 
     environment: dict[str, str]
     page: DagsterPage

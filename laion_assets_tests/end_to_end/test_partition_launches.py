@@ -86,7 +86,7 @@ def forget(dataset: Dataset, asset: str, keys: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def test_the_launchpad_makes_one_partition_of_each_stage(page: DagsterPage, tiny: Dataset) -> None:
+def test_the_launchpad_builds_one_partition_of_each_stage(page: DagsterPage, tiny: Dataset) -> None:
     assert page.wait_for_run(launch(page, RAW_CSV), 120) == "SUCCESS"
     runs = [launch(page, DEDUP_PARQUET, key) for key in ("01", "00")]
     assert [page.wait_for_run(run, 240) for run in runs] == ["SUCCESS", "SUCCESS"]
@@ -116,7 +116,7 @@ def test_a_schedule_materializes_the_requested_partition(page: DagsterPage, tiny
 
 
 @pytest.mark.browser
-def test_a_backfill_of_all_partitions_makes_all(page: DagsterPage, tiny: Dataset) -> None:
+def test_a_backfill_of_all_partitions_builds_all(page: DagsterPage, tiny: Dataset) -> None:
     for asset in (DEDUP_PARQUET, IMAGE_SHARDS):
         forget(tiny, asset, ["00"] if asset == DEDUP_PARQUET else ["00000"])
         assert page.wait_for_backfill(page.backfill("tiny", [asset]), 300) == "COMPLETED_SUCCESS"
@@ -124,8 +124,8 @@ def test_a_backfill_of_all_partitions_makes_all(page: DagsterPage, tiny: Dataset
 
 
 @pytest.mark.browser
-def test_automation_makes_the_embedding_files_that_are_missing(page: DagsterPage, tiny: Dataset) -> None:
-    """File 0 is there already; file 2 alone is asked for where 1 is made before."""
+def test_automation_builds_missing_embedding_files(page: DagsterPage, tiny: Dataset) -> None:
+    """File 0 exists already; only file 2 is requested, and 1 is built before."""
     assert page.wait_for_run(launch(page, CLIP_EMBEDDINGS, "1"), 120) == "SUCCESS"
     before = committed_at(tiny, CLIP_EMBEDDINGS, ["0", "1"])
     selector = {"repositoryLocationName": PROJECT.name, "repositoryName": "__repository__"}
@@ -136,9 +136,7 @@ def test_automation_makes_the_embedding_files_that_are_missing(page: DagsterPage
 
 @pytest.mark.browser
 @pytest.mark.parametrize("asset", PARTITIONED)
-def test_a_backfill_makes_one_and_the_scattered_partitions_it_names(
-    page: DagsterPage, tiny: Dataset, asset: str
-) -> None:
+def test_a_backfill_builds_one_or_several_named_partitions(page: DagsterPage, tiny: Dataset, asset: str) -> None:
     keys = partition_keys(tiny, asset)
     for named in ([keys[1]], keys[::2]):
         forget(tiny, asset, keys)
@@ -150,7 +148,7 @@ def test_a_backfill_makes_one_and_the_scattered_partitions_it_names(
 
 @pytest.mark.browser
 @pytest.mark.parametrize("asset", PARTITIONED)
-def test_the_command_of_dagster_makes_one_partition(
+def test_the_dagster_command_builds_one_partition(
     page: DagsterPage, tiny: Dataset, variables: dict[str, str], asset: str
 ) -> None:
     key = partition_keys(tiny, asset)[-1]

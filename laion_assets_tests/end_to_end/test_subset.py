@@ -16,7 +16,7 @@ SUBSET = "sample:1..1"
 
 @pytest.fixture(scope="module")
 def home(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's files up to its shards, and what the subset makes of them."""
+    """The demo's files up to its shards, and the subset built from them."""
     folder = tmp_path_factory.mktemp("subset")
     sample = folder / "data" / "sample"
     for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "image_shards", "manifests", "leases"):

@@ -53,7 +53,7 @@ GOOD = {"/good": answer(BODY)}
 
 
 def known(fetcher, *hosts, scheme="http"):
-    """The fetcher, as if it had asked these hosts a moment ago."""
+    """The fetcher, as if it had just requested these hosts."""
     for host in hosts or ("photos.test",):
         fetcher.pool.expects(scheme, host)
     return fetcher
@@ -201,7 +201,7 @@ def test_hosts_schemes_and_addresses_do_not_share_connections():
 
 
 def test_guard_checks_the_host_before_every_reuse(monkeypatch):
-    """A name whose answer changes to a private address is refused, although a connection to the old one is open."""
+    """A name that now resolves to a private address is refused, although a connection to the old address is open."""
     answers = [["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"]]
     resolver = Resolver(lambda host: [ipaddress.ip_address(text) for text in answers.pop(0)], ttl_s=0.0)
     monkeypatch.setattr(

@@ -103,12 +103,12 @@ def test_a_table_has_its_columns_without_rows_and_counts_the_rows_left_out() -> 
     json.loads(json.dumps([record.data for record in odd.records], allow_nan=False))
 
 
-def test_text_and_cells_are_cut() -> None:
+def test_text_and_cells_are_truncated() -> None:
     assert len(text("a" * 61_192).text or "") == 300
     assert len(str(table(("caption",), [("a" * 61_192,)]).records[0].data["caption"])) == 300
 
 
-def test_images_are_data_of_ours_under_a_title_without_markup() -> None:
+def test_images_are_data_urls_with_a_title_without_markup() -> None:
     made = images([(title, "image/png", b"\x89PNG") for title in HOSTILE])
     assert markup(made.md_str or "") == []
     assert (made.md_str or "").count("](data:image/png;base64,") == len(HOSTILE)

@@ -57,7 +57,7 @@ def materialize(dataset: Dataset, returned: object) -> dg.ExecuteInProcessResult
 
 @contextlib.contextmanager
 def refused(kind: type[LaionAssetsError], message: str) -> Iterator[None]:
-    """The run fails by our error, whose sentence Dagster shows first."""
+    """The run fails with our error, and Dagster shows its message first."""
     with pytest.raises(dg.Failure) as raised:
         yield
     assert isinstance(raised.value.__cause__, kind)

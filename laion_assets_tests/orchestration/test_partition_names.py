@@ -42,14 +42,14 @@ NAMED = {
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    """A dataset of sixty rows, nothing of it made."""
+    """A dataset of sixty rows, without any partition."""
     with served_dataset(tmp_path_factory.mktemp("tiny")) as dataset:
         yield dataset
 
 
 @pytest.fixture(scope="module")
 def definitions(tiny: Dataset, spark: Any) -> Iterator[dg.Definitions]:
-    """The dataset's definitions, with one Spark session for all runs, and every asset made once."""
+    """The dataset's definitions, with one Spark session for all runs, and every asset materialized once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SparkResource, "session", lambda self: spark)
         built = build_definitions(tiny)
@@ -97,7 +97,7 @@ def manifests(dataset: Dataset, asset: str) -> dict[str, Path]:
 
 @pytest.mark.parametrize("named", NAMED)
 @pytest.mark.parametrize("asset", PARTITIONED)
-def test_a_run_makes_and_reports_and_checks_the_partitions_it_names(
+def test_a_run_builds_reports_and_checks_its_partitions(
     definitions: dg.Definitions, tiny: Dataset, asset: str, named: str
 ) -> None:
     tags, keys = NAMED[named](partition_keys(tiny, asset))
@@ -118,7 +118,7 @@ def test_a_run_makes_and_reports_and_checks_the_partitions_it_names(
 
 
 @pytest.mark.parametrize("asset", ["raw_csv", "knn_indices", "dataset_statistics"])
-def test_an_asset_without_partitions_is_made_in_a_run_that_names_one(
+def test_an_asset_without_partitions_is_built_in_a_run_that_names_one(
     definitions: dg.Definitions, tiny: Dataset, asset: str
 ) -> None:
     """Dagster puts it into one run with a partitioned asset where both are selected."""

@@ -15,7 +15,7 @@ numbers = st.sets(st.integers(0, 5_000), max_size=60).map(sorted)
 
 
 @given(numbers, st.integers(1, 1_500))
-def test_ranges_hold_every_number_once_and_are_no_wider_than_asked(found: list[int], width: int) -> None:
+def test_ranges_contain_every_number_once_within_the_maximum_width(found: list[int], width: int) -> None:
     ranges = covering_ranges(found, width)
     assert all(first in found and last in found and last - first < width for first, last in ranges)
     assert [sum(first <= number <= last for first, last in ranges) for number in found] == [1] * len(found)

@@ -207,9 +207,9 @@ def _commit_shard(dataset: Dataset, shard: int, rows: int) -> None:
                     "reason": "success",
                 }
                 records.append(record)
-                picture = _jpeg(Image.new("RGB", (64, 64), tuple(int(one) for one in colours[row])), 75)
+                image = _jpeg(Image.new("RGB", (64, 64), tuple(int(one) for one in colours[row])), 75)
                 caption = str(record["caption"]).encode()
-                for suffix, content in (("jpg", picture), ("json", json.dumps(record).encode()), ("txt", caption)):
+                for suffix, content in (("jpg", image), ("json", json.dumps(record).encode()), ("txt", caption)):
                     member = tarfile.TarInfo(f"{key}.{suffix}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
@@ -220,7 +220,7 @@ def _commit_shard(dataset: Dataset, shard: int, rows: int) -> None:
 
 
 def _tiny_model(folder: Path) -> str:
-    """An open_clip model that takes next to no time: what is measured is memory, which rows might take."""
+    """A fast open_clip model, because the test measures the memory of rows only."""
     from safetensors.torch import save_file
 
     from laion_assets.models.open_clip_package import import_open_clip
@@ -239,7 +239,7 @@ def _tiny_model(folder: Path) -> str:
     return f"open_clip:laion-assets-tiny/{weights}"
 
 
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
+def _jpeg(image: Image.Image, quality: int) -> bytes:
     output = io.BytesIO()
-    picture.save(output, "JPEG", quality=quality)
+    image.save(output, "JPEG", quality=quality)
     return output.getvalue()

@@ -61,7 +61,7 @@ def test_the_most_frequent_reasons_are_named(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("lost", [[0], [3], range(1, 24)])
-def test_empty_shards_are_valid_beside_one_with_an_image(dataset: Dataset, lost: Iterable[int]) -> None:
+def test_empty_shards_are_valid_next_to_one_with_an_image(dataset: Dataset, lost: Iterable[int]) -> None:
     commit(dataset, IMAGE_SHARDS, KEPT)
     commit(dataset, IMAGE_SHARDS, LOST, lost)
     require_rows(dataset, IMAGE_SHARDS)

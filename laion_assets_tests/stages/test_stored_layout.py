@@ -306,7 +306,7 @@ def test_a_folder_or_a_link_in_our_place_is_not_ours(tmp_path: Path, kind: str) 
 
 
 def test_a_partition_whose_manifest_was_removed_is_rebuilt(tmp_path: Path) -> None:
-    """Messages tell people to remove a manifest: what it named was moved here by this program."""
+    """Error messages ask to remove a manifest: this program moved the files that it names."""
     dataset = replace(SAMPLE, root=str(tmp_path), layout=THREE)
     store = Store.of(dataset)
     commit_partition(store, IMAGE_SHARDS, "00000", THREE)

@@ -138,7 +138,7 @@ def test_committing_the_same_bytes_again_keeps_the_first_manifest(store: Store) 
     assert commit(store, b"tar") == first
 
 
-def test_kept_files_stay_unchanged_beside_new_files(store: Store) -> None:
+def test_kept_files_stay_unchanged_next_to_new_files(store: Store) -> None:
     """raw_csv grows by files. Old files are neither staged nor read again."""
     first = commit(store, b"tar")
     kept, new = first.entry(".tar"), FileEntry(f"image_shards/{KEY}.csv", 3, sha256(b"new").hexdigest())

@@ -107,8 +107,8 @@ class ImageSettings:
     )
     probe_urls: tuple[str, ...] = setting(
         (),
-        "URLs of images that are always available. They are fetched when rows fail, to tell a local failure from dead "
-        "links. Empty: URLs that worked earlier in the run are used",
+        "URLs of images that are always available. They are fetched when rows fail, to distinguish a local failure "
+        "from dead links. Empty: URLs that worked earlier in the run are used",
     )
     expected_failures: float = setting(
         0.5,

@@ -163,7 +163,7 @@ def test_every_asset_has_it(dataset: Dataset) -> None:
 
 
 def test_41455_shards_take_seconds(tmp_path: Path) -> None:
-    """In CPU seconds, for a busy machine is no reason to fail: about 3 here, with the run around it."""
+    """Measured in CPU seconds, so that a busy machine does not fail the test: about 3 s, including the run."""
     dataset = replace(REHEARSAL, root=str(tmp_path))
     write(dataset, DEDUP_PARQUET, range(32))
     write(dataset, IMAGE_SHARDS, range(41_455))

@@ -26,7 +26,7 @@ def program(path: Path, body: str) -> Path:
     [
         ('java version "1.8.0_392"', "which is Java 8. Spark needs Java 17 or later"),
         ('openjdk version "11.0.21" 2023-10-17', "which is Java 11"),
-        ("Error: no libjvm", "gave no version: Error: no libjvm"),
+        ("Error: no libjvm", "has no version: Error: no libjvm"),
     ],
 )
 def test_another_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, message: str) -> None:

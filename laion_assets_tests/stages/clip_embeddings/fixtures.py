@@ -11,7 +11,7 @@ from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Dataset:
-    """The small dataset, nothing published."""
+    """The small dataset, without committed partitions."""
     return small_dataset(tmp_path)
 
 

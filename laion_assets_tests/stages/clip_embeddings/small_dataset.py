@@ -104,7 +104,7 @@ def random_model() -> ClipModel:
 
 
 def small_dataset(root: Path) -> Dataset:
-    """The dataset, nothing of it published."""
+    """The dataset, without committed partitions."""
     return replace(
         SAMPLE,
         name="small",

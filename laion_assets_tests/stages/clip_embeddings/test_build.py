@@ -173,7 +173,7 @@ def test_vectors_do_not_depend_on_batch_size_and_threads(
         assert (ours * theirs).sum(axis=1).min() > 0.999
 
 
-def test_processes_that_prepare_and_decode_give_the_same_bytes(bare: Dataset) -> None:
+def test_processes_that_prepare_and_decode_produce_the_same_bytes(bare: Dataset) -> None:
     commit_shard(bare, 0, 23, jpgs={2: b"\xff\xd8 no picture", 7: make_jpeg(5)[:700]})
     commit_shard(bare, 1, 17)
     commit_shard(bare, 2, 0)

@@ -36,7 +36,7 @@ def index_of(dataset: Dataset, modality: str = "image") -> faiss.Index:
 
 
 def commit_vectors(dataset: Dataset, embedding: int, rows: int, width: int = WIDTH, model: str = "a model") -> None:
-    """An embedding file of random unit vectors, with metadata as thin as it can be."""
+    """An embedding file of random unit vectors, with minimal metadata."""
     import pyarrow as pa
 
     rng = np.random.default_rng(embedding)
@@ -125,7 +125,7 @@ def test_changed_embeddings_cause_a_rebuild(built: Dataset) -> None:
 
 
 @pytest.mark.parametrize("rows", [(1, 0), (0, 1), (2, 3), (9, 0), (300, 38)])
-def test_few_vectors_give_a_working_index(bare: Dataset, rows: tuple[int, int]) -> None:
+def test_few_vectors_produce_a_working_index(bare: Dataset, rows: tuple[int, int]) -> None:
     for embedding, count in enumerate(rows):
         commit_vectors(bare, embedding, count)
     manifest, _ = build(bare)

@@ -23,7 +23,7 @@ def verify(dataset: Dataset) -> IndexVerification:
 
 
 def rebuild(dataset: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Publish another image index, as a run that had made a mistake would have: its manifest agrees."""
+    """Commit another image index with a matching manifest, as a faulty run would."""
     store = Store.of(dataset)
     path = f"{KNN_INDICES}/image.index"
     vectors = [np.load(store.local_root / ClipEmbeddings.path(LAYOUT, i, "img_emb")) for i in (0, 1)]

@@ -25,7 +25,7 @@ def fetch_list(dataset: Dataset, place: object) -> dict[str, bytes]:
 
 @pytest.fixture
 def crawl(dataset: Dataset, site: CsvSite) -> Dataset:
-    """A dataset that knows the site by two names."""
+    """A dataset with two names for the site."""
     site.files = {"1.csv": b"one", "a b/2.csv.gz": b"two", "3.csv": b"three"}
     return replace(dataset, resolve=dict.fromkeys(("a.test", "b.test", "127.0.0.1"), site.address))
 

@@ -72,7 +72,7 @@ def shard_rows(seed: int, count: int = 30) -> list[dict[str, Any]]:
 
 
 def commit_shard(dataset: Dataset, shard: int, rows: list[dict[str, Any]]) -> None:
-    """Publish rows as a shard, its parquet file alone."""
+    """Commit rows as a shard, only its parquet file."""
     layout = dataset.layout
     failures = Counter(row["reason"] for row in rows if row["reason"] != "success")
     with open_transaction(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as transaction:

@@ -39,7 +39,7 @@ def read(table: pa.Table | bytes) -> list[dict[str, object]]:
     return [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
 
 
-def test_parquet_and_csv_files_with_the_same_rows_give_the_same_batches() -> None:
+def test_parquet_and_csv_files_with_the_same_rows_have_the_same_batches() -> None:
     header = list(ROWS[0])
     lines = ["|".join(header), *("|".join(str(row[name]) for name in header) for row in ROWS)]
     positions = Positions(SAMPLE.layout, tuple(range(4)))

@@ -61,7 +61,7 @@ def test_sharpening_does_not_change_flat_images() -> None:
 
 @pytest.mark.parametrize("extent", [None, (612.5, 433.25)])
 @pytest.mark.parametrize("band_bytes", [1, 50_000, 1_000_000])
-def test_bands_of_rows_give_the_same_pixels(monkeypatch, band_bytes, extent) -> None:
+def test_bands_of_rows_have_the_same_pixels(monkeypatch, band_bytes, extent) -> None:
     image = np.random.default_rng(3).integers(0, 256, (434, 613, 3), np.uint8)
     at_once = resize_area(image, 256, 181, extent)
     products = []

@@ -145,7 +145,7 @@ def test_a_value_that_is_too_long_is_null():
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from(["<", ">"]), st.integers(0, 400), st.booleans())
-def test_any_bytes_give_json_or_null(noise, order, place, personal):
+def test_any_bytes_become_json_or_null(noise, order, place, personal):
     block = bytearray(camera(order))
     block[place : place + len(noise)] = noise
     for data in (

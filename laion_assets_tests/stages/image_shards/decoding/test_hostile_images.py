@@ -40,7 +40,7 @@ def bmp_bomb(width, height):
 
 
 def webp_bomb(width, height):
-    """An extended WebP, whose canvas is the size that counts."""
+    """An extended WebP. The canvas is its size."""
     canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     chunks = b"VP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + canvas + encode(PHOTO, "WEBP")[12:]
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks

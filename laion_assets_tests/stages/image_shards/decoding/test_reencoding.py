@@ -153,7 +153,7 @@ def test_a_truncated_file_is_undecodable(name, kept):
     assert reason_of(data[: int(len(data) * kept)]) is Reason.UNDECODABLE
 
 
-def test_damaged_files_never_raise_and_give_the_same_result_twice():
+def test_damaged_files_never_raise_and_have_the_same_result_twice():
     random = np.random.default_rng(3)
     for name in ("jpeg", "png rgba", "webp", "gif", "bmp", "png 16 bit"):
         for _ in range(25):

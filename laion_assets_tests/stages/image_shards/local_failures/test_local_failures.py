@@ -98,7 +98,7 @@ def test_a_shard_whose_certificates_are_all_untrusted_is_refused(tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with running(PAGES, context) as secure, running(PAGES) as plain:
-        # Every seventh site has no TLS: its responses are no evidence about CA certificates.
+        # Every seventh site has no TLS: its responses are not evidence about CA certificates.
         rows = [(url.replace("http:", "https:") if n % 7 else url, caption) for n, (url, caption) in enumerate(ROWS)]
         resolve = {f"h{number}.test": f"127.0.0.1:{plain.port}" for number in range(0, SITES, 7)} | secure.resolve
         check_refused(

@@ -151,7 +151,7 @@ def test_downstream_partitions_are_stale_after_a_retry(broken):
     assert DatasetStatus(broken).state(IMAGE_SHARDS, 0).state == "complete"
 
 
-def test_two_concurrent_retries_give_one_shard_with_the_images_of_both(broken, site, monkeypatch):
+def test_two_concurrent_retries_produce_one_shard_with_the_images_of_both(broken, site, monkeypatch):
     fetch, nested = shard_retry.fetch_rows, []
 
     def fetch_while_another_run_commits(*arguments):

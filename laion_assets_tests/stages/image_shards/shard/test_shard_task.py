@@ -124,7 +124,7 @@ def test_personal_exif_is_removed(made, site, tmp_path):
     assert "Secret Camera" in table_of(asked).column("exif")[0].as_py()
 
 
-def test_the_same_responses_give_the_same_bytes(made, site, tmp_path):
+def test_the_same_responses_produce_the_same_bytes(made, site, tmp_path):
     dataset, outcome = made
     again = dataset_of(tmp_path, ROWS, site.resolve, images=replace(IMAGES, threads=3))
     assert ShardTask(again, 0).run().manifest.content == outcome.manifest.content
