@@ -146,7 +146,7 @@ def _locate_errors(context: dg.ResolutionContext, name: str, build: Any) -> Any:
 
 
 def _where(context: dg.ResolutionContext, name: str) -> str:
-    """Return `FILE:LINE` of an attribute, or its name where it comes from no file."""
+    """Return `FILE:LINE` of an attribute, or its name if it does not come from a file."""
     if context.source_position_tree is None:
         return f"attribute {name}" if name else "the attributes"
     path = ["attributes", *name.split(".")] if name else ["attributes"]

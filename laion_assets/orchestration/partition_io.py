@@ -1,4 +1,4 @@
-"""What the IO managers share: they verify and describe partitions and return handles. They never move data."""
+"""The base of the IO managers. They verify and describe partitions and return handles. They never move data."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ class PartitionIOManager(dg.IOManager):
 
 
 def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
-    """Rows in and out, what was dropped for which reason, bytes, and where the files are."""
+    """Return rows in and out, dropped rows by reason, bytes, and the locations of the files."""
     counts = manifest.counts
     metadata: Metadata = {
         "dagster/row_count": dg.MetadataValue.int(counts.rows_out),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a stage did: its partitions, how many were run, and rows in, out and dropped over all partitions."""
+    """Result of a stage: its partitions, the number that were run, and rows in, out and dropped over all partitions."""
 
     asset: str
     partitions: int

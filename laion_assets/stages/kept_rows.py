@@ -25,7 +25,7 @@ FIX = (
 
 @dataclass
 class _Loss:
-    """What a stage without a kept row took: rows by reason, and over how many partitions."""
+    """Input of a stage without a kept row: rows by reason, and the number of partitions."""
 
     declared: int
     committed: int = 0
@@ -61,7 +61,7 @@ def require_rows(dataset: Dataset, asset: str) -> None:
 
 
 def _find_loss(dataset: Dataset, asset: str) -> _Loss | None:
-    """What the committed partitions took, None as soon as one of them kept a row. A damaged manifest is left out."""
+    """Return the input of the committed partitions, None if one of them kept a row. A damaged manifest is left out."""
     handle, store = stage_named(asset).handle, Store.of(dataset)
     numbers = handle.numbers(dataset.layout)
     lost = _Loss(declared=len(numbers))

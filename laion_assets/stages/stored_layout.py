@@ -1,4 +1,4 @@
-"""The layout that a store was filled with, and what is left in it of another one.
+"""The layout of the partitions in a store, and remaining partitions of another layout.
 
     manifests/layout.json    {"format": 1, "parquet_files": 32, "shards": 41455, "embedding_files": 400}
 
@@ -34,10 +34,10 @@ _MAX_BYTES = 4_096
 def prepare_store(
     dataset: Dataset, asset: str, partitions: Sequence[int], log: Callable[[str], None] = lambda line: None
 ) -> None:
-    """Refuse a run of an asset that would mix its files with those of another layout, or overwrite somebody else's.
+    """Refuse a run that would mix files of two layouts or overwrite foreign files.
 
-    Once a run, before its first partition. Records the dataset's layout where the store has another record or none.
-    Raises LayoutError naming the partitions of another layout, StoreError naming files that this program did not make.
+    Runs once per run, before the first partition. Records the dataset's layout if the store has another record or none.
+    Raises LayoutError naming the partitions of another layout, StoreError naming files that this program did not write.
     """
     store = Store.of(dataset)
     recorded = read_record(store)
