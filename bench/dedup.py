@@ -76,7 +76,7 @@ def main() -> None:
     free = shutil.disk_usage(folder).free
     if free < need:
         sys.exit(
-            f"{folder} has {free / 1e9:.0f} GB free, and {need / 1e9:.0f} GB may be needed: give another --folder."
+            f"{folder} has {free / 1e9:.0f} GB free, but may need {need / 1e9:.0f} GB. Set --folder to another folder."
         )
     try:
         started = time.monotonic()

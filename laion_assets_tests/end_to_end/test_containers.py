@@ -83,7 +83,7 @@ def test_the_graph_completes_although_its_container_is_replaced(containers: Cont
     kept = containers.manifests()
     assert 3 <= len(kept) < SAMPLE.layout.shards
     assert containers.page.wait_for_backfill(backfill, 900) == "COMPLETED_SUCCESS"
-    assert kept <= containers.manifests(), "a complete shard was made twice"
+    assert kept <= containers.manifests(), "a complete shard was built twice"
     left = containers.sample("sh", "-c", "find /data/sample/staging -type f")
     assert not left, f"left in staging: {left}"
     states = json.loads(containers.sample("laion-assets", "status", "--dataset", "sample", "--json"))

@@ -184,7 +184,7 @@ def test_a_run_whose_code_server_was_killed_restarts_and_builds_only_what_is_mis
     assert again["parentRunId"] in {run["runId"] for run in runs}
     end = complete()
     assert len(end) == len(shards)
-    assert kept.items() <= end.items(), "a complete shard was made twice"
+    assert kept.items() <= end.items(), "a complete shard was built twice"
 
 
 def _succeeds(command: list[str], environment: dict[str, str]) -> bool:

@@ -46,7 +46,7 @@ NOT_REUSED = {
     "both length and chunked": raw(HEAD + b"Content-Length: 4\r\n\r\n" + CHUNKS),
     "trailers": raw(HEAD + b"\r\n" + chunks(BODY, end=b"0\r\nX: y\r\n\r\n")[1]),
     "a refusal, whose body is not read": raw(OK + LENGTH + b"X-Robots-Tag: noai\r\n\r\n" + BODY),
-    "an error that is cut": answer(b"x" * 100, "404 Not Found", length=10**6),
+    "a truncated error": answer(b"x" * 100, "404 Not Found", length=10**6),
     "a malformed chunk": raw(HEAD + b"\r\n-1\r\n"),
 }
 GOOD = {"/good": answer(BODY)}

@@ -125,7 +125,7 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
     "path is absolute": (put("files", 0, "path", value="/etc/passwd"), "not a path inside"),
     "path of another asset": (put("files", 0, "path", value="raw_csv/a.csv"), "not a path in image_shards"),
     "path of a manifest": (put("files", 0, "path", value="manifests/raw_csv/all.json"), "not a path in image_shards"),
-    "a file twice": (lambda d: d["files"].append(d["files"][0]), "duplicate file"),
+    "a duplicate file": (lambda d: d["files"].append(d["files"][0]), "duplicate file"),
     "files is an object": (put("files", value={}), "files are not a list"),
     "an entry is a list": (put("files", 0, value=[1]), "fields are wrong"),
     "an entry has another field": (put("files", 0, "mode", value="0777"), "mode"),
@@ -184,7 +184,10 @@ CONTENTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda p: p.write_bytes(b""), "damaged"),
     "a list": (lambda p: p.write_bytes(b"[]"), "not a JSON object"),
     "a number of 5,000 digits": (lambda p: p.write_bytes(b'{"format":' + b"9" * 5_000 + b"}"), "damaged"),
-    "a key twice": (lambda p: p.write_bytes(p.read_bytes().replace(b"{", b'{"key": "00001", ', 1)), "duplicate key"),
+    "a duplicate key": (
+        lambda p: p.write_bytes(p.read_bytes().replace(b"{", b'{"key": "00001", ', 1)),
+        "duplicate key",
+    ),
     "a float that is too large": (lambda p: edit_text(p, '"seconds": ', '"seconds": 1e999, "x": '), "damaged"),
 }
 

@@ -40,7 +40,7 @@ def content_coding(head: ResponseHeaders) -> str:
     codings = [_DECODED.get(label, label) for label in head.tokens("content-encoding")]
     known = [label for label in codings if label in _DECODED or label in _REFUSED]
     if len(known) > 1:
-        raise Rejection(Reason.BAD_ENCODING, "several content encodings that were not asked for")
+        raise Rejection(Reason.BAD_ENCODING, "several content encodings that were not requested")
     return known[0] if known else ""
 
 
@@ -114,7 +114,7 @@ class StreamDecoder:
             self._inflater = zlib.decompressobj()
         elif not is_plain(start):
             if self._coding != _DEFLATE:
-                raise Rejection(Reason.BAD_ENCODING, f"the content encoding {self._coding} was not asked for")
+                raise Rejection(Reason.BAD_ENCODING, f"the content encoding {self._coding} was not requested")
             self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         return start
 

@@ -78,7 +78,7 @@ CHANGES = {
         lambda m: [*m[:16], ("000000005.json", m[13][1]), *m[17:]],
         r"000000005\.json.*its key is 000000004",
     ),
-    "a json cut short": (lambda m: [*m[:16], ("000000005.json", m[16][1][:-5]), *m[17:]], r"000000005\.json"),
+    "a truncated json": (lambda m: [*m[:16], ("000000005.json", m[16][1][:-5]), *m[17:]], r"000000005\.json"),
 }
 
 

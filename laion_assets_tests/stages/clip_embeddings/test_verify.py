@@ -101,7 +101,7 @@ BROKEN = {
     ),
     "metadata out of order": (rewrite_metadata(lambda t: t.take([1, 0, *range(2, 40)])), ["row 1.*not in the order"]),
     "a shard removed": (drop_shard, [r"00001\.tar: missing"]),
-    "a tar cut short": (cut_tar, [r"00000\.tar.*member 0000000\d\d is missing"]),
+    "a truncated tar": (cut_tar, [r"00000\.tar.*member 0000000\d\d is missing"]),
 }
 
 

@@ -48,7 +48,7 @@ def test_an_image(dataset):
         decision["hops"], ("http://photos.test/to-a", "http://other.test/a.jpg"), (302, 200), strict=True
     ):
         assert (hop["url"], hop["http_status"], hop["address"], hop["addresses"]) == (url, status, address, [verdict])
-        assert (hop["connection_reused"], hop["robots_txt"]) == (False, "not asked: images.fetch.robots_txt is off")
+        assert (hop["connection_reused"], hop["robots_txt"]) == (False, "not requested: images.fetch.robots_txt is off")
         assert hop["seconds"]["tls"] is None
         assert {name for name, seconds in hop["seconds"].items() if seconds is not None} >= {
             "dns", "waited", "connect", "first_byte"

@@ -343,7 +343,7 @@ def test_expanding_lists_and_pages_are_bounded_in_memory(
         '[{"name": "a.csv", "size": "' + "9" * 100 + '"},' * 3,
         '["' + "\\ud800" * 10 + '"]',
     ],
-    ids=["nested", "nested objects", "size", "number", "cut", "surrogates"],
+    ids=["nested", "nested objects", "size", "number", "truncated", "surrogates"],
 )
 def test_absurd_json_listings_are_refused_naming_the_url(crawl: Dataset, evil: Site, page: str) -> None:
     evil.pages["/csv/"] = answer(page.encode(), "200 OK", "Content-Type: application/json")
