@@ -96,7 +96,7 @@ class StreamDecoder:
                     return
                 self._members += 1
                 if self._members > _FREE_MEMBERS + self._plain_bytes // _MEMBER_BYTES:
-                    raise Rejection(Reason.BAD_ENCODING, f"{self._members} gzip members with next to nothing in them")
+                    raise Rejection(Reason.BAD_ENCODING, f"{self._members} gzip members that are almost empty")
                 self._inflater = inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
             plain = inflater.decompress(piece, _PIECE_BYTES)
             self._plain_bytes += len(plain)

@@ -88,9 +88,9 @@ def _decode_cv2(data: bytes, denominator: int, colour: bool = False) -> np.ndarr
         flags = cv2.IMREAD_COLOR if colour else _FLAGS[denominator]
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise Rejection(Reason.UNDECODABLE, "the decoder refused it") from error
+        raise Rejection(Reason.UNDECODABLE, "the decoder failed") from error
     if image is None:
-        raise Rejection(Reason.UNDECODABLE, "the decoder refused it")
+        raise Rejection(Reason.UNDECODABLE, "the decoder failed")
     return image
 
 
@@ -103,7 +103,7 @@ def _decode_gif(data: bytes, check_size: Callable[[int, int], None]) -> np.ndarr
     except Rejection:
         raise
     except Exception as error:
-        raise Rejection(Reason.UNDECODABLE, "the GIF decoder refused it") from error
+        raise Rejection(Reason.UNDECODABLE, "the GIF decoder failed") from error
     return cv2.cvtColor(frame, cv2.COLOR_RGBA2BGRA)
 
 

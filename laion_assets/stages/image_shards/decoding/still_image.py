@@ -53,7 +53,7 @@ def still_webp(data: bytes) -> bytes:
     if data[12:16] != b"VP8X" or not data[20] & 2:
         return data
     if len(data) < 8 + int.from_bytes(data[4:8], "little"):
-        raise Rejection(Reason.UNDECODABLE, "the file is cut short")
+        raise Rejection(Reason.UNDECODABLE, "the file is truncated")
     chunks, position = [b"VP8X\x0a\0\0\0", bytes((_ANIMATION_AND_ALPHA, 0, 0, 0)), data[24:30]], _RIFF_HEADER_BYTES
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
