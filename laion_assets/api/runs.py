@@ -49,7 +49,7 @@ def materialize(
     chosen = select_stages(dataset, stages)
     if partitions is not None and (len(chosen) != 1 or not partitions or partitions.step != 1):
         raise LayoutError(
-            f"partitions is {partitions!r} for {len(chosen)} stages. Give a range of consecutive partition numbers, "
+            f"partitions is {partitions!r} for {len(chosen)} stages. Pass a range of consecutive partition numbers, "
             "such as range(0, 4), and the name of one stage."
         )
     reasons = parse_run_config(retry if isinstance(retry, str) else list(retry)) if retry else ()

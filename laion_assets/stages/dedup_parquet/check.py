@@ -35,7 +35,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
             if table.num_rows != len(layout.rows_of_shard(position, len(shards), total)):
                 yield f"{path}: row group {position} (shard {key}) has {table.num_rows} rows, not its part of {total}"
             if rows_digest(table) != manifest.outputs.get(key):
-                yield f"{path}: row group {position} (shard {key}) is not what was committed"
+                yield f"{path}: row group {position} (shard {key}) differs from what was committed"
             for row in table.select(["uid", "URL", "TEXT"]).to_pylist():
                 if row["uid"] != uid_of(row["URL"], row["TEXT"]):
                     yield f"{path}: uid {row['uid']} is not the md5 of its url and caption"

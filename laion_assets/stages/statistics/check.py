@@ -39,7 +39,7 @@ def find_dataset_problems(dataset: Dataset, store: Store, partition: int, load_m
     for measure in _PER_ROW if rows else ():
         found = sum(counted.get(measure, {}).values())
         if found != rows:
-            yield f"{measure} counts {found:,} rows and the manifests of dedup_parquet {rows:,}"
+            yield f"{measure} counts {found:,} rows, but the manifests of dedup_parquet list {rows:,}"
 
 
 def find_image_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
@@ -54,7 +54,7 @@ def find_image_problems(dataset: Dataset, store: Store, partition: int, load_mod
     for measure, expected in (("status", rows), ("reason", rows), ("domain", rows), ("width", good), ("height", good)):
         found = sum(counted.get(measure, {}).values())
         if found != expected:
-            yield f"{measure} counts {found:,} rows and the manifests of image_shards {expected:,}"
+            yield f"{measure} counts {found:,} rows, but the manifests of image_shards list {expected:,}"
     reasons: dict[str | None, int] = {}
     for each in shards:
         for reason, count in each.counts.reasons.items():
@@ -62,7 +62,7 @@ def find_image_problems(dataset: Dataset, store: Store, partition: int, load_mod
     for name, count in sorted(reasons.items(), key=str):
         found = counted.get("reason", {}).get(name, 0)
         if found != count:
-            yield f"the reason {name} counts {found:,} rows and the manifests of image_shards {count:,}"
+            yield f"the reason {name} counts {found:,} rows, but the manifests of image_shards list {count:,}"
 
 
 def _read_counts(store: Store, asset: str) -> dict[str, dict[str | None, int]]:
