@@ -48,7 +48,7 @@ def test_a_java_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(SparkError, match=r"JAVA_HOME is .* has no program bin/java"):
         RESOURCE.session()
     (tmp_path / "bin" / "java").mkdir(parents=True)
-    with pytest.raises(SparkError, match="there is no program bin/java"):
+    with pytest.raises(SparkError, match="which has no program bin/java"):
         RESOURCE.session()
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
