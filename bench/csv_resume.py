@@ -42,7 +42,7 @@ def kill_and_resume(tree: CsvTree, folder: Path, rate: int, log: Callable[[str],
     """Kill a fetch with -9, fetch again, and compare. Raises RuntimeError if the result differs from the tree."""
     root = folder / "resumed"
     held_in = root / "laion400m" / PARTIAL_FOLDER
-    with tree.served(rate) as url:
+    with tree.serve(rate) as url:
         process = subprocess.Popen(command_of_ours(url, root), stdout=subprocess.DEVNULL)
         try:
             _wait_for_share(held_in, len(tree.files), process)

@@ -82,7 +82,7 @@ class CsvTree:
         return found
 
     @contextlib.contextmanager
-    def served(self, rate: int = 0) -> Iterator[str]:
+    def serve(self, rate: int = 0) -> Iterator[str]:
         """Run a server and yield the URL of the tree. `rate` limits each download of a large file, in bytes/s."""
         port = _free_port()
         if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):

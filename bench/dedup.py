@@ -76,7 +76,7 @@ def main() -> None:
     free = shutil.disk_usage(folder).free
     if free < need:
         sys.exit(
-            f"{folder} has {free / 1e9:.0f} GB free, and {need / 1e9:.0f} GB may be needed: give another --folder."
+            f"{folder} has {free / 1e9:.0f} GB free, but may need {need / 1e9:.0f} GB. Set --folder to another folder."
         )
     try:
         started = time.monotonic()
@@ -84,14 +84,18 @@ def main() -> None:
         size = sum(path.stat().st_size for path in files)
         took = time.monotonic() - started
         _log(f"crawl of {max(sizes):,} rows, {len(files):,} files, {size / 1e9:.1f} GB: {took:.0f} s")
-        line = _growth(folder, files, sizes, options) if options.growth else _compared(folder, files, sizes[0], options)
+        line = (
+            _measure_growth(folder, files, sizes, options)
+            if options.growth
+            else _compare(folder, files, sizes[0], options)
+        )
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(line))
 
 
-def _compared(folder: Path, files: list[Path], rows: int, options: argparse.Namespace) -> dict[str, Any]:
+def _compare(folder: Path, files: list[Path], rows: int, options: argparse.Namespace) -> dict[str, Any]:
     known = known_counts(rows, options.rows_a_file)
     results = {side: Result(rows) for side in options.sides}
     started = time.monotonic()
@@ -115,7 +119,9 @@ def _compared(folder: Path, files: list[Path], rows: int, options: argparse.Name
     return line
 
 
-def _growth(folder: Path, files: list[Path], sizes: tuple[int, ...], options: argparse.Namespace) -> dict[str, Any]:
+def _measure_growth(
+    folder: Path, files: list[Path], sizes: tuple[int, ...], options: argparse.Namespace
+) -> dict[str, Any]:
     results = {}
     for rows in sizes:
         _log(f"ours at {rows:,} rows")
@@ -156,7 +162,7 @@ def _run(
     folders = [out, root / "crawl" / "dedup_parquet", root / "crawl" / "dedup_rejects", root / "crawl" / "staging"]
     result_line = result.add(run_measured(command, folders, _log, options.limit))
     if side == "ours":
-        _recount(dataset, known)
+        _verify_counts(dataset, known)
         result_line["kept"] = known["unique"]
         for name in ("dedup_parquet", "dedup_rejects", "manifests/dedup_parquet"):
             shutil.rmtree(root / "crawl" / name)
@@ -181,7 +187,7 @@ def _publish_crawl(dataset: Any, crawl: Path, files: list[Path]) -> None:
         transaction.commit(Counts(len(files), len(files)), settings=settings_digest(dataset, "raw_csv"), inputs="")
 
 
-def _recount(dataset: Any, known: dict[str, int]) -> None:
+def _verify_counts(dataset: Any, known: dict[str, int]) -> None:
     """Count the rows of the committed files and compare with the known counts. Raises SystemExit if they differ."""
     import pyarrow.parquet as pq
 
@@ -230,14 +236,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=20_000_000, help="rows of the crawl (20 M)")
     parser.add_argument("--rows-a-file", type=int, default=10_000, help="rows of a CSV file (10,000: about 2 MB)")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each side (1)")
-    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES), help="which sides run (all)")
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES), help="sides to run (all)")
     parser.add_argument("--growth", action="store_true", help="ours alone, at several sizes")
     parser.add_argument("--sizes", nargs="+", type=int, help="the sizes of --growth (5, 10, 20 and 40 M rows)")
     parser.add_argument("--cores", type=int, default=cores, help="Spark's and DuckDB's threads (all)")
-    parser.add_argument("--memory", default=f"{max(cores, 2)}g", help="of Spark's driver, of DuckDB (1 GB a core)")
+    parser.add_argument("--memory", default=f"{max(cores, 2)}g", help="memory of Spark or DuckDB (1 GB per core)")
     parser.add_argument("--limit", type=float, default=3_600, help="longest run, in seconds")
     parser.add_argument("--folder", help="folder for the crawl and all outputs (default: a temporary folder)")
-    parser.add_argument("--keep", action="store_true", help="leave the folder, so that the next run finds its crawl")
+    parser.add_argument("--keep", action="store_true", help="keep the folder, so that the next run reuses its crawl")
     return parser.parse_args()
 
 

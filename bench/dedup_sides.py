@@ -6,7 +6,7 @@
   32 parquet files written and read back, counted; `drop_duplicates([URL, TEXT])`, `orderBy(rand())`, 32 parquet files
   written again, read back, counted. ANSI casts are off, as they were in the Spark 3 that the recipe ran on.
 * duckdb: only the distinct and the partitioned write, for reference. Rows that do not parse are dropped; the kept row
-  is arbitrary; there is no order, no row group per shard and no uid.
+  is arbitrary. It has no order, row group per shard or uid.
 
 `python bench/dedup_sides.py SIDE JSON` runs one of them and prints its own measurements as the last line.
 """

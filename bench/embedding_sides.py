@@ -154,14 +154,14 @@ def _cosines(dataset: Any, store: Any, asked: argparse.Namespace) -> dict[str, f
         kind: np.array(open_vectors(store.local_path(ClipEmbeddings.path(dataset.layout, 0, kind))), dtype=np.float32)
         for kind in ("img_emb", "text_emb")
     }
-    pictured = (ours["img_emb"][: len(samples)] * reference.encode_images(images)).sum(1)
+    image_cosines = (ours["img_emb"][: len(samples)] * reference.encode_images(images)).sum(1)
     captions = [sample.caption for sample in samples]
-    captioned = (ours["text_emb"][: len(samples)] * reference.encode_texts(captions)).sum(1)
+    text_cosines = (ours["text_emb"][: len(samples)] * reference.encode_texts(captions)).sum(1)
     others = (ours["img_emb"][: len(samples) - 1] * ours["img_emb"][1 : len(samples)]).sum(1)
     return {
-        "cosine_min": round(float(pictured.min()), 6),
-        "cosine_median": round(float(np.median(pictured)), 6),
-        "cosine_text_min": round(float(captioned.min()), 6),
+        "cosine_min": round(float(image_cosines.min()), 6),
+        "cosine_median": round(float(np.median(image_cosines)), 6),
+        "cosine_text_min": round(float(text_cosines.min()), 6),
         "cosine_of_others": round(float(np.median(others)), 4),
     }
 

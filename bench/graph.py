@@ -1,13 +1,13 @@
-"""What 41,455 partitions cost Dagster: the whole rehearsal, backfilled through the page, on SQLite and PostgreSQL.
+"""The cost of 41,455 partitions in Dagster: the rehearsal, backfilled through the web server, on SQLite and PostgreSQL.
 
     python bench/graph.py                            both storages, the whole graph on each, and the peer
     python bench/graph.py --storages sqlite          one of them
-    python bench/graph.py --dataset sample           the sample's 35 partitions: whether the benchmark works
-    python bench/graph.py --folder DIR --keep        leaves files and instances: the rehearsal is made once
+    python bench/graph.py --dataset sample           the sample's 35 partitions: a smoke test
+    python bench/graph.py --folder DIR --keep        keeps files and instances, so that the rehearsal is built once
 
 For each storage: servers and daemon as processes, one backfill of all 41,889 partitions launched by GraphQL as the
-page launches it, then the latency of what the page asks, and the bookkeeping alone. The peer is the same graph with
-Dagster's own defaults and one run a partition, measured on some partitions and scaled. The last line is JSON.
+Dagster UI launches it, then the latency of the UI's queries, and the bookkeeping alone. The peer is the same graph with
+Dagster's defaults and one run per partition, measured on some partitions and scaled. The last line is JSON.
 """
 
 import argparse
@@ -39,11 +39,11 @@ def main() -> None:
     folder = Path(options.folder or tempfile.mkdtemp(prefix="bench-graph-")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(folder).free) < 6e9:
-        sys.exit(f"{folder} has {free / 1e9:.0f} GB free, and 6 GB are needed: give another --folder.")
+        sys.exit(f"{folder} has {free / 1e9:.0f} GB free, but 6 GB are needed. Set --folder to another folder.")
     try:
-        line = _bench(options, folder)
+        line = _run_benchmark(options, folder)
     except KeyboardInterrupt:
-        _say("interrupted")
+        _log("interrupted")
         sys.exit(130)
     finally:
         if not options.keep:
@@ -51,12 +51,12 @@ def main() -> None:
     print(json.dumps(line))
 
 
-def _bench(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _run_benchmark(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     dataset = DATASETS[options.dataset]
     shards = dataset.layout.shards
     loads = [load_seconds("laion400m") for _ in range(5)]
     load_s = statistics.median(loads)
-    _say(f"code location laion400m: {load_s:.2f} s from start to answering (median of {len(loads)})")
+    _log(f"code location laion400m: {load_s:.2f} s from start to response (median of {len(loads)})")
     line: dict[str, Any] = {
         "bench": "graph",
         "dataset": dataset.name,
@@ -66,31 +66,31 @@ def _bench(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     for name in options.storages:
         with STORAGES[name](folder / name, dataset) as storage:
-            found[name] = _measured(name, storage)
+            found[name] = _measure(name, storage)
     line["partitions_page_s"] = max(each["partitions_page_s"] for each in found.values())
     line |= {f"{name}_ms_per_partition": each["ms_per_partition"] for name, each in found.items()}
     line["storages"] = found
     ours = min(each["stages"]["image_shards"]["seconds"] for each in found.values()) / shards
     line["ours"] = round(ours, 4)
     if options.peer:
-        _say(f"peer: the same graph with Dagster's defaults, one run a partition, {options.peer} partitions")
+        _log(f"peer: the same graph with Dagster's defaults, one run per partition, {options.peer} partitions")
         peer = peer_seconds_per_partition(folder / options.storages[0], folder / "peer", dataset, options.peer)
         line |= {"peer": round(peer, 3), "peer_measured_on": options.peer, "ratio": round(peer / ours, 1)}
         line["peer_scaled_hours"] = round(peer * shards / 3_600, 1)
-        _say(f"peer: {peer:.2f} s a shard, {peer * shards / 3_600:.1f} h for all (scaled); ours {ours * 1e3:.0f} ms")
+        _log(f"peer: {peer:.2f} s per shard, {peer * shards / 3_600:.1f} h for all (scaled); ours {ours * 1e3:.0f} ms")
     _print_table(found)
     return line
 
 
-def _measured(name: str, storage: Storage) -> dict[str, Any]:
+def _measure(name: str, storage: Storage) -> dict[str, Any]:
     started = time.monotonic()
-    stages = backfill_all(storage.page, storage.dataset.name, lambda text: _say(f"{name}: {text}"))
+    stages = backfill_all(storage.page, storage.dataset.name, lambda text: _log(f"{name}: {text}"))
     took = time.monotonic() - started
-    _say(f"{name}: the whole backfill took {took / 60:.1f} min")
+    _log(f"{name}: the whole backfill took {took / 60:.1f} min")
     latencies = page_latencies(storage)
-    _say(f"{name}: " + ", ".join(f"{what} {seconds:.2f} s" for what, seconds in latencies.items()))
+    _log(f"{name}: " + ", ".join(f"{what} {seconds:.2f} s" for what, seconds in latencies.items()))
     cost = ms_per_partition(storage)
-    _say(f"{name}: bookkeeping alone {cost:.2f} ms a partition")
+    _log(f"{name}: bookkeeping alone {cost:.2f} ms per partition")
     return {
         "backfill_s": round(took),
         "stages": stages,
@@ -106,10 +106,12 @@ def _print_table(found: dict[str, dict[str, Any]]) -> None:
         seconds = [each["stages"][stage]["seconds"] for each in found.values()]
         rows += [(f"  {stage}, s", *(f"{each:.0f}" for each in seconds))]
     created = (each["stages"]["image_shards"]["created_s"] for each in found.values())
-    rows.append(("runs of image_shards made within, s", *(f"{seconds:.1f}" for seconds in created)))
+    rows.append(("runs of image_shards created within, s", *(f"{seconds:.1f}" for seconds in created)))
     latencies = ("partitions_page_s", "partitions_page_again_s", "graph_poll_s")
     rows += [(what, *(f"{each[what]:.2f}" for each in found.values())) for what in latencies]
-    rows.append(("bookkeeping alone, ms a partition", *(f"{each['ms_per_partition']:.2f}" for each in found.values())))
+    rows.append(
+        ("bookkeeping alone, ms per partition", *(f"{each['ms_per_partition']:.2f}" for each in found.values()))
+    )
     width = max(len(row[0]) for row in rows)
     for row in rows:
         print(row[0].ljust(width), *(cell.rjust(10) for cell in row[1:]))
@@ -117,17 +119,21 @@ def _print_table(found: dict[str, dict[str, Any]]) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="rehearsal", choices=["rehearsal", "sample"], help="rehearsal")
-    parser.add_argument("--storages", nargs="+", default=list(STORAGES), choices=list(STORAGES), help="default: both")
-    parser.add_argument("--peer", type=int, default=40, help="partitions of the peer; 0: no peer (40)")
-    parser.add_argument("--folder", help="folder for files and instances (a temporary one)")
     parser.add_argument(
-        "--keep", action="store_true", help="leave the folder: what is complete in it is not made again"
+        "--dataset", default="rehearsal", choices=["rehearsal", "sample"], help="dataset to backfill (rehearsal)"
+    )
+    parser.add_argument(
+        "--storages", nargs="+", default=list(STORAGES), choices=list(STORAGES), help="storages to measure (both)"
+    )
+    parser.add_argument("--peer", type=int, default=40, help="partitions that the peer builds; 0: no peer (40)")
+    parser.add_argument("--folder", help="folder for files and instances (a temporary folder)")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the folder; complete partitions in it are not built again"
     )
     return parser.parse_args()
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
 
 

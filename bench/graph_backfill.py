@@ -1,4 +1,4 @@
-"""The whole rehearsal in one backfill, followed through GraphQL: what each stage took, and its runs."""
+"""Backfill the whole rehearsal, follow it through GraphQL, and measure each stage and its runs."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ PIPELINE = pipeline_names(SAMPLE)
 
 LIMIT_S = 3_600
 _EVERY_S = 2.0
-_SAY_EVERY_S = 30.0
+_LOG_EVERY_S = 30.0
 _PROGRESS = """query Progress($keys: [AssetKeyInput!]!) { assetNodes(assetKeys: $keys) {
   assetKey { path } partitionStats { numMaterialized numPartitions } } }"""
 _RUNS = """query Runs($backfill: String!) { runsOrError(filter: {tags: [{key: "dagster/backfill", value: $backfill}]}) {
@@ -20,18 +20,18 @@ _RUNS = """query Runs($backfill: String!) { runsOrError(filter: {tags: [{key: "d
 
 
 def backfill_all(page: DagsterPage, dataset: str, log: Callable[[str], None]) -> dict[str, dict[str, Any]]:
-    """Backfill every partition of the five stages; by stage: seconds, runs, and how long their creation took.
+    """Backfill every partition of the five stages. Returns seconds, runs and their creation time by stage.
 
     Raises RuntimeError unless the backfill ends complete, TimeoutError after LIMIT_S.
     """
     backfill = page.backfill(dataset, list(PIPELINE))
-    started = said = time.monotonic()
+    started = logged = time.monotonic()
     while (status := _status(page, backfill)) in ("REQUESTED", "CANCELING", "FAILING"):
         if time.monotonic() - started > LIMIT_S:
             raise TimeoutError(f"backfill {backfill} is {status} after {LIMIT_S} s")
-        if time.monotonic() - said > _SAY_EVERY_S:
-            said = time.monotonic()
-            log(f"{said - started:.0f} s: {progress(page, dataset)}")
+        if time.monotonic() - logged > _LOG_EVERY_S:
+            logged = time.monotonic()
+            log(f"{logged - started:.0f} s: {progress(page, dataset)}")
         time.sleep(_EVERY_S)
     if status != "COMPLETED_SUCCESS":
         raise RuntimeError(f"backfill {backfill} ended as {status}: {progress(page, dataset)}")
@@ -39,7 +39,7 @@ def backfill_all(page: DagsterPage, dataset: str, log: Callable[[str], None]) ->
 
 
 def progress(page: DagsterPage, dataset: str) -> str:
-    """Partitions that are materialized, of how many, by stage."""
+    """Format the materialized and total partitions by stage."""
     nodes = page.graphql(_PROGRESS, keys=[{"path": [dataset, stage]} for stage in PIPELINE])["assetNodes"]
     counts = {node["assetKey"]["path"][-1]: node["partitionStats"] for node in nodes}
     return ", ".join(
@@ -54,7 +54,7 @@ def _status(page: DagsterPage, backfill: str) -> str:
 
 
 def _stages(dataset: str, runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """`seconds` is from the creation of a stage's first run to the end of its last."""
+    """Return the figures by stage. `seconds` is from the creation of its first run to the end of its last one."""
     found = {}
     for stage in PIPELINE:
         own = [run for run in runs if [dataset, stage] in [key["path"] for key in run["assetSelection"]]]

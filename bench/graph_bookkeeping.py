@@ -1,8 +1,8 @@
-"""What Dagster's own bookkeeping costs: one run over all shards that reports each of them and does nothing else.
+"""The cost of Dagster's bookkeeping: one run over all shards that only reports each of them.
 
-The run is a process of its own; its asset has the key, partitions, IO manager and reports of `image_shards`, and its
-work is to hand over manifests that are there already. All of the run is counted: planned events, one materialization
-with metadata and data version a partition, and the IO manager's verification.
+The run is a separate process. Its asset has the key, partitions, IO manager and reports of `image_shards`, and only
+reports existing manifests. The whole run is counted: planned events, one materialization with metadata and data version
+per partition, and the IO manager's verification.
 """
 
 import json
@@ -15,7 +15,7 @@ from graph_storages import Storage
 
 
 def ms_per_partition(storage: Storage) -> float:
-    """Milliseconds of the run's time for each partition. Raises CalledProcessError."""
+    """Return the run's milliseconds per partition. Raises CalledProcessError."""
     done = subprocess.run(
         [sys.executable, str(Path(__file__)), storage.dataset.name],
         env=storage.environment,
@@ -24,22 +24,22 @@ def ms_per_partition(storage: Storage) -> float:
         text=True,
         encoding="utf-8",
     )
-    said = json.loads(done.stdout.splitlines()[-1])
-    return float(said["seconds"]) / int(said["partitions"]) * 1e3
+    result = json.loads(done.stdout.splitlines()[-1])
+    return float(result["seconds"]) / int(result["partitions"]) * 1e3
 
 
 def main() -> None:
     import dagster as dg
 
     from laion_assets.dataset.dataset import DATASETS
-    from laion_assets.dataset.settings.resolution import configured
+    from laion_assets.dataset.settings.resolution import resolve_settings
     from laion_assets.orchestration.declaration import asset_key
     from laion_assets.orchestration.partitions import partitions_def
     from laion_assets.orchestration.reporting import Reporting, reported_output
     from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
     from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 
-    dataset = configured(DATASETS[sys.argv[1]])
+    dataset = resolve_settings(DATASETS[sys.argv[1]])
     shards = ImageShards.of(dataset)
     manifests = list(shards.manifests())
 
@@ -50,9 +50,9 @@ def main() -> None:
         io_manager_key="io",
     )
     def image_shards(context: dg.AssetExecutionContext) -> dg.Output[ImageShards]:
-        with Reporting(context, ImageShardsIOManager(dataset), shards.partitions) as published:
+        with Reporting(context, ImageShardsIOManager(dataset), shards.partitions) as report:
             for number, manifest in zip(shards.partitions, manifests, strict=True):
-                published(number, manifest)
+                report(number, manifest)
         return reported_output(shards)
 
     layout = dataset.layout
@@ -68,9 +68,9 @@ def main() -> None:
         seconds = time.monotonic() - started
         logs = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
     assert result.success
-    told = {log.get_dagster_event().partition for log in logs}
-    assert len(logs) == len(told) == len(shards.partitions), f"{len(logs):,} events of {len(told):,} partitions"
-    print(json.dumps({"seconds": seconds, "partitions": len(told)}))
+    reported = {log.get_dagster_event().partition for log in logs}
+    assert len(logs) == len(reported) == len(shards.partitions), f"{len(logs):,} events of {len(reported):,} partitions"
+    print(json.dumps({"seconds": seconds, "partitions": len(reported)}))
 
 
 if __name__ == "__main__":

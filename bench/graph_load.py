@@ -1,4 +1,4 @@
-"""How long a code location takes to load: from the start of its code server until it has told its whole graph."""
+"""The load time of a code location: from the start of its code server until its repository has been received."""
 
 import contextlib
 import socket
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def load_seconds(location: str) -> float:
-    """Seconds from the start of `dagster api grpc` until the location's repository has been received.
+    """Return the seconds from the start of `dagster api grpc` until the location's repository has been received.
 
-    Raises RuntimeError where the server ends.
+    Raises RuntimeError if the server ends.
     """
     from dagster._core.remote_origin import (
         RegisteredCodeLocationOrigin,

@@ -1,4 +1,4 @@
-"""How long the page's own questions take when all partitions are materialized, asked by GraphQL as by the browser."""
+"""The latency of the Dagster UI's own GraphQL queries when all partitions are materialized."""
 
 import statistics
 import time
@@ -30,14 +30,13 @@ _AGAIN = 5
 
 
 def page_latencies(storage: Storage) -> dict[str, float]:
-    """Seconds for the partitions page, of a web server that was never asked and then again, and for the graph's poll.
+    """Return the seconds of the Partitions page, on a newly started web server and then again, and of the graph poll.
 
-    The web server is started anew by the storage that runs it apart; `dagster dev` answers with what it has cached of
-    other questions.
+    A storage with a separate web server restarts it first. `dagster dev` may respond from the cache of other queries.
     """
     key = {"path": [storage.dataset.name, IMAGE_SHARDS]}
     keys = [{"path": [storage.dataset.name, stage]} for stage in PIPELINE]
-    storage.fresh_page()
+    storage.restart_web_server()
 
     def partitions() -> float:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""The peer: the same graph over the same rows, with Dagster's defaults and one run a partition."""
+"""The peer: the same graph over the same rows, with Dagster's defaults and one run per partition."""
 
 import os
 import shutil
@@ -16,21 +16,21 @@ _RUNS = """query Runs($backfill: String!) { runsOrError(filter: {tags: [{key: "d
   ... on Runs { results { status startTime endTime } } } }"""
 
 
-def peer_seconds_per_partition(made: Path, home: Path, dataset: Dataset, partitions: int) -> float:
-    """Seconds a shard takes, from the start of the first run to the end of the last.
+def peer_seconds_per_partition(built: Path, home: Path, dataset: Dataset, partitions: int) -> float:
+    """Return the seconds per shard, from the start of the first run to the end of the last one.
 
-    `made` is a home whose rows are taken by hard links. Raises RuntimeError where a run fails.
+    `built` is a home whose rows are hard-linked. Raises RuntimeError if a run fails.
     """
     for name in ROWS:
         shutil.copytree(
-            made / "data" / dataset.name / name,
+            built / "data" / dataset.name / name,
             home / "data" / dataset.name / name,
             copy_function=os.link,
             dirs_exist_ok=True,
         )
     layout = dataset.layout
     keys = [layout.shard_key(place * layout.shards // partitions) for place in range(partitions)]
-    with _defaults(home, dataset) as page:
+    with _run_defaults(home, dataset) as page:
         backfill = page.backfill(dataset.name, [IMAGE_SHARDS], keys)
         status = page.wait_for_backfill(backfill, 120 + 30 * partitions)
         runs = page.graphql(_RUNS, backfill=backfill)["runsOrError"]["results"]
@@ -40,8 +40,8 @@ def peer_seconds_per_partition(made: Path, home: Path, dataset: Dataset, partiti
 
 
 @contextmanager
-def _defaults(home: Path, dataset: Dataset) -> Iterator[DagsterPage]:
-    """`dagster dev` with an instance that is told nothing, and one partition a run."""
+def _run_defaults(home: Path, dataset: Dataset) -> Iterator[DagsterPage]:
+    """Run `dagster dev` with a default instance and one partition per run."""
     instance = home / "dagster_home"
     instance.mkdir(parents=True)
     (instance / "dagster.yaml").write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n", encoding="utf-8")

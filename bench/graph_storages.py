@@ -1,4 +1,4 @@
-"""Dagster's servers on each storage, as this project sets them up: `dagster dev` on SQLite, `deploy/` on PostgreSQL."""
+"""Dagster's servers on each storage, set up as in this project: `dagster dev` on SQLite, `deploy/` on PostgreSQL."""
 
 import contextlib
 import os
@@ -17,14 +17,14 @@ from laion_assets_tests.postgres import postgres
 
 @dataclass(frozen=True)
 class Storage:
-    """Running servers: the page, the folder of files and instance, and what another process needs to see both."""
+    """Running servers: a client of the web server, the folder of files and instance, and the environment for both."""
 
     dataset: Dataset
     page: DagsterPage
     home: Path
     environment: dict[str, str]
-    fresh_page: Callable[[], None] = lambda: None
-    """Starts the web server anew, where it is a process of its own."""
+    restart_web_server: Callable[[], None] = lambda: None
+    """Restarts the web server if it is a separate process."""
 
 
 @contextlib.contextmanager
@@ -44,12 +44,12 @@ def postgresql(home: Path, dataset: Dataset) -> Iterator[Storage]:
     home.mkdir(parents=True, exist_ok=True)
     with postgres(durable=True) as database, deployment(home, database) as running:
 
-        def fresh_page() -> None:
+        def restart_web_server() -> None:
             running.kill("webserver")
             running.start("webserver")
             wait_until(lambda: dataset.name in running.page.loaded()[0], 60)
 
-        yield Storage(dataset, running.page, home, running.environment, fresh_page)
+        yield Storage(dataset, running.page, home, running.environment, restart_web_server)
 
 
 STORAGES: dict[str, Callable[[Path, Dataset], contextlib.AbstractContextManager[Storage]]] = {

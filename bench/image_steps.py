@@ -33,11 +33,11 @@ class Stopwatch:
         self._lock = threading.Lock()
         self._local = threading.local()
 
-    def timed(self, step: str, function: Callable) -> Callable:
+    def time_step(self, step: str, function: Callable) -> Callable:
         """Return the function with its time added to the step."""
 
         @functools.wraps(function)
-        def timed(*arguments: Any, **named: Any) -> Any:
+        def wrapper(*arguments: Any, **named: Any) -> Any:
             stack = self._local.__dict__.setdefault("stack", [])
             stack.append([0.0, 0.0])
             wall, cpu = time.perf_counter(), time.thread_time()
@@ -53,14 +53,14 @@ class Stopwatch:
                     self.wall[step] += wall - inner_wall
                     self.cpu[step] += cpu - inner_cpu
 
-        return timed
+        return wrapper
 
     @contextlib.contextmanager
     def on(self, *places: tuple[Any, str, str]) -> Iterator[None]:
         """Time the functions given as (owner, attribute, step) in the `with` body."""
         before = [(owner, name, owner.__dict__[name]) for owner, name, _ in places]
         for owner, name, step in places:
-            setattr(owner, name, self.timed(step, getattr(owner, name)))
+            setattr(owner, name, self.time_step(step, getattr(owner, name)))
         try:
             yield
         finally:

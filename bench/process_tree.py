@@ -1,4 +1,4 @@
-"""What a command and all its children use: seconds, CPU, memory and disk, sampled while it runs."""
+"""Resources of a command and all its children, sampled while it runs: seconds, CPU, memory and disk."""
 
 import contextlib
 import os
@@ -17,10 +17,13 @@ _DISK_EVERY_S = 2.0
 
 @dataclass
 class Used:
-    """`cpu_s` is user and system time of the whole tree, `cpu_of` that of the kinds `jvm` and `python`; `peak_mib` the
-    largest sum of resident memory at one moment, `peak_of` the largest resident memory of one process by its kind,
-    shared pages counted in full; `own_of` the same without pages of mapped files, which the kernel drops when it wants
-    to; `disk_mib` the most that lay in the folders."""
+    """Resources of one command.
+
+    `cpu_s` is user and system time of the whole tree, `cpu_of` that of the kinds `jvm` and `python`. `peak_mib` is the
+    largest sum of resident memory at one time. `peak_of` is the largest resident memory of one process by its kind,
+    shared pages included; `own_of` is the same without pages of mapped files, which the kernel can drop. `disk_mib` is
+    the largest size of the folders.
+    """
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -79,7 +82,7 @@ def _sample(root: psutil.Process, cpu: dict[tuple[str, int], float], used: Used)
 
 def _size(folder: Path) -> int:
     total = 0
-    # Folders vanish while they are looked at: os.walk passes over what is gone, Path.rglob raises.
+    # Folders are deleted during the walk: os.walk skips deleted ones, Path.rglob raises.
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):
@@ -88,19 +91,19 @@ def _size(folder: Path) -> int:
 
 
 class _Lines:
-    """Passes the lines of a process on while it runs, all but the last."""
+    """Logs the lines of a running process, except the last one."""
 
     def __init__(self, process: subprocess.Popen[str], log: Callable[[str], None]) -> None:
         import threading
 
-        self._process, self._say, self._held = process, log, ""
+        self._process, self._log, self._held = process, log, ""
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         for line in self._process.stdout or ():
             if self._held:
-                self._say(self._held)
+                self._log(self._held)
             self._held = line.rstrip("\n")
 
     def end(self) -> str:

@@ -44,11 +44,11 @@ def main() -> None:
 
 
 def _bench(options: argparse.Namespace, folder: Path) -> None:
-    _log(f"making {options.files:,} small files and {options.large} of {options.large_mb} MB")
+    _log(f"creating {options.files:,} small files and {options.large} of {options.large_mb} MB")
     tree = CsvTree(folder, options.files, options.large, options.large_mb << 20)
     runs: dict[str, list[Run]] = {"ours": [], PEER: []} | ({} if options.no_reference else {TUNED: []})
     synced: list[float] = []
-    with tree.served() as url:
+    with tree.serve() as url:
         for number in range(options.rounds):
             for side, found in runs.items():
                 out = folder / "out"
@@ -126,9 +126,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=20_000, help="small files, 4 to 40 KB each (20,000)")
     parser.add_argument("--large", type=int, default=4, help="large files (4)")
     parser.add_argument("--large-mb", type=int, default=200, help="size of a large file in MiB (200)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, each side once a round (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; each side runs once per round (3)")
     parser.add_argument("--rate-mb", type=int, default=20, help="in the killed fetch, MiB/s of each large file (20)")
-    parser.add_argument("--folder", help="where files lie for the time being (the system's temporary folder)")
+    parser.add_argument("--folder", help="folder of temporary files (the system's temporary folder)")
     parser.add_argument("--no-reference", action="store_true", help="leave out aria2c without preallocation")
     parser.add_argument("--small", action="store_true", help="300 files, one of 4 MB, one round: a smoke test")
     options = parser.parse_args()

@@ -5,7 +5,7 @@
 The cases run `laion-assets materialize image_shards` or the same build on the sample's 5,280 rows: the web site killed
 when 20, 50 and 80 % of the shards are committed, no resolver, a captive portal, no CA, a machine with busy processes
 on all cores. A shard is wrong if it is committed with different bytes than in the undisturbed run. Prints a table and a
-JSON object as the last line. Ends with status 1 if a shard is wrong or a second run gives other bytes.
+JSON object as the last line. Ends with status 1 if a shard is wrong or a second run produces other bytes.
 """
 
 import argparse

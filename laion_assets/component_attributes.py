@@ -105,7 +105,7 @@ def dataset_of(context: dg.ResolutionContext, model: BaseModel) -> Dataset:
     values = dict(context.resolve_value(model.model_dump(exclude_unset=True)))
     name, description = str(values.pop("name")), str(values.pop("description", ""))
     layout = _layout(context, values.pop("layout"))
-    bare = _located(context, "name", lambda: Dataset(name=name, description=description, layout=layout))
+    bare = _locate_errors(context, "name", lambda: Dataset(name=name, description=description, layout=layout))
     return _with_values(context, bare, values, "")
 
 
@@ -116,11 +116,11 @@ def _layout(context: dg.ResolutionContext, values: Mapping[str, Any]) -> Layout:
         if not isinstance(counts[name], int):
             where = _where(context, f"layout.{name}")
             raise LayoutError(f"layout.{name} is {format_value(value)} (from {where}): it must be an integer.")
-    return _located(context, "layout", lambda: Layout(**counts))
+    return _locate_errors(context, "layout", lambda: Layout(**counts))
 
 
 def _with_values(context: dg.ResolutionContext, group: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """Return a settings dataclass with the values of its attributes; None stands for the default."""
+    """Return a settings dataclass with the values of its attributes; None means the default."""
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(group):
         value, name = values.get(field.name), f"{prefix}{field.name}"
@@ -131,10 +131,12 @@ def _with_values(context: dg.ResolutionContext, group: Any, values: Mapping[str,
             changes[field.name] = convert(name, value, field, _where(context, name), is_text=is_text)
         else:
             changes[field.name] = _with_values(context, getattr(group, field.name), value, f"{name}.")
-    return _located(context, prefix.rstrip("."), lambda: dataclasses.replace(group, **changes)) if changes else group
+    if not changes:
+        return group
+    return _locate_errors(context, prefix.rstrip("."), lambda: dataclasses.replace(group, **changes))
 
 
-def _located(context: dg.ResolutionContext, name: str, build: Any) -> Any:
+def _locate_errors(context: dg.ResolutionContext, name: str, build: Any) -> Any:
     """Return what `build` returns. Its error gets the file and the line of an attribute."""
     try:
         return build()
@@ -144,7 +146,7 @@ def _located(context: dg.ResolutionContext, name: str, build: Any) -> Any:
 
 
 def _where(context: dg.ResolutionContext, name: str) -> str:
-    """Return `FILE:LINE` of an attribute, or its name where it comes from no file."""
+    """Return `FILE:LINE` of an attribute, or its name if it does not come from a file."""
     if context.source_position_tree is None:
         return f"attribute {name}" if name else "the attributes"
     path = ["attributes", *name.split(".")] if name else ["attributes"]

@@ -1,6 +1,6 @@
 """All built-in datasets in one code location, for the command `dg`: it loads one module of a project.
 
-`workspace.yaml` gives each dataset a code location of its own instead.
+`workspace.yaml` has one code location per dataset instead.
 """
 
 import dagster as dg

@@ -71,7 +71,7 @@ def explain(error: "BaseException | SerializableErrorInfo") -> str:
 
 
 def is_interrupt(error: "SerializableErrorInfo") -> bool:
-    """Whether a run was ended by Ctrl-C or a signal, whatever else was raised."""
+    """Return whether a run was ended by Ctrl-C or a signal, even if other errors followed."""
     return any(
         link.kind.rpartition(".")[2] in ("KeyboardInterrupt", "DagsterExecutionInterruptedError")
         for link in _walk_stored(error)

@@ -86,7 +86,7 @@ class Reason(StrEnum):
     def shows_site(self) -> bool:
         """Whether the site itself has responded, so that the network works.
 
-        A reason for which this and `may_be_local` are both false is no evidence in either direction.
+        A reason for which this and `may_be_local` are both false is not evidence in either direction.
         """
         return self in _SHOWS_SITE
 
@@ -144,7 +144,7 @@ class Rejection(Exception):  # noqa: N818  (an outcome of one row, not an error 
     """The failure of one row. Its text is stored in img2dataset's column `error_message`.
 
     The text contains nothing that differs between two runs with the same responses (no times, no local addresses), so
-    that the same input gives the same parquet bytes. `retry_after_s` is the response's Retry-After, in seconds.
+    that the same input produces the same parquet bytes. `retry_after_s` is the response's Retry-After, in seconds.
     """
 
     def __init__(self, reason: Reason, detail: str, retry_after_s: float | None = None) -> None:

@@ -18,7 +18,7 @@ from laion_assets.store.manifest import Counts, FileEntry, Manifest, read_manife
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
 from laion_assets_tests.hostile_text import HOSTILE
-from laion_assets_tests.stages.statistics.tables import dedup_rows, publish_dedup, publish_shard, shard_rows
+from laion_assets_tests.stages.statistics.tables import commit_dedup, commit_shard, dedup_rows, shard_rows
 
 DETAILS = {
     "changes": dict.fromkeys(HOSTILE, 1),
@@ -36,11 +36,11 @@ def publish_hostile(dataset: Dataset) -> Dataset:
     rows = dedup_rows(0, len(HOSTILE))
     for row, name in zip(rows, HOSTILE, strict=True):
         row.update(URL=f"http://{name}/", TEXT=name, LICENSE=name, NSFW=name, source_file=name)
-    publish_dedup(dataset, 0, rows)
+    commit_dedup(dataset, 0, rows)
     found = shard_rows(0, len(HOSTILE))
     for row, name in zip(found, HOSTILE, strict=True):
         row.update(url=f"http://{name}/", status=name, reason="success" if row["reason"] == "success" else name)
-    publish_shard(dataset, 0, found)
+    commit_shard(dataset, 0, found)
     for asset in (DATASET_STATISTICS, IMAGE_STATISTICS):
         build_statistics(dataset, Store.of(dataset), asset, lambda line: None)
     store = Store.of(dataset)

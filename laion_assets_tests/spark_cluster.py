@@ -135,8 +135,8 @@ def _await(log: Path, sign: str, processes: list[subprocess.Popen[bytes]], times
     while len(found := re.findall(sign, log.read_text(errors="replace"))) < times:
         ended = [process for process in processes if process.poll() is not None]
         if ended or time.monotonic() > deadline:
-            said = "\n".join(path.read_text(errors="replace")[-2_000:] for path in sorted(log.parent.glob("*.log")))
-            raise RuntimeError(f"The Spark cluster did not start within {START_S:g} s. Its logs end with: {said}")
+            output = "\n".join(path.read_text(errors="replace")[-2_000:] for path in sorted(log.parent.glob("*.log")))
+            raise RuntimeError(f"The Spark cluster did not start within {START_S:g} s. Its logs end with: {output}")
         time.sleep(0.1)
     return found
 

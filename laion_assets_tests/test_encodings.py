@@ -1,4 +1,4 @@
-"""Text files are opened with an encoding, so that another locale neither changes bytes nor breaks a run."""
+"""Text files are opened with an encoding, so that another locale changes no bytes and fails no run."""
 
 import ast
 from pathlib import Path

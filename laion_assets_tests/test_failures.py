@@ -87,8 +87,8 @@ def test_our_error_comes_first_and_its_cause_follows(kind: str, foreign: str) ->
 def test_a_failed_run_shows_our_sentence(dataset: Dataset, foreign: str, capfd: pytest.CaptureFixture[str]) -> None:
     make, appended = FOREIGN[foreign]
     with dg.DagsterInstance.ephemeral() as instance:
-        said = run(dataset, raising(raised_from(own(), make())), instance)
-        assert said == f"{SENTENCE.rstrip('.')}. Cause: {appended}"
+        wanted = run(dataset, raising(raised_from(own(), make())), instance)
+        assert wanted == f"{SENTENCE.rstrip('.')}. Cause: {appended}"
         assert capfd.readouterr().err == "", "the command line prints the sentence once"
         (failure,) = [
             record.event_log_entry.dagster_event
@@ -97,7 +97,7 @@ def test_a_failed_run_shows_our_sentence(dataset: Dataset, foreign: str, capfd: 
         ]
     data = failure.step_failure_data
     assert data.error.message.startswith(f"dagster._core.definitions.events.Failure: {SENTENCE.rstrip('.')}")
-    assert data.user_failure_data.description == said
+    assert data.user_failure_data.description == wanted
 
 
 def test_a_cause_that_our_sentence_repeats_is_left_out() -> None:
@@ -128,7 +128,7 @@ def test_handled_error_is_not_shown_as_cause() -> None:
     assert explain(removing.value) == SENTENCE, "the first error is shown"
 
 
-def test_without_an_error_of_ours_the_innermost_is_shown(dataset: Dataset) -> None:
+def test_without_our_own_error_the_innermost_is_shown(dataset: Dataset) -> None:
     error = raised_from(RuntimeError("a wrapper"), OSError(28, "No space left on device"))
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(dataset, raising(error), instance) == "OSError: [Errno 28] No space left on device"

@@ -100,7 +100,7 @@ def files_that_call(*names: str) -> set[str]:
     return {file for file, _, name in calls() if name.endswith(names)}
 
 
-def test_markdown_tables_links_and_paths_of_the_ui_are_made_in_one_place_each() -> None:
+def test_markdown_tables_links_and_paths_of_the_ui_are_each_built_in_one_place() -> None:
     assert files_that_call("MetadataValue.md") == {"orchestration/ui/metadata_values.py"}
     assert files_that_call("MetadataValue.text", "MetadataValue.table", "MetadataValue.json", "TableRecord") == {
         "orchestration/ui/metadata_values.py"

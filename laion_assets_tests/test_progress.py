@@ -33,8 +33,8 @@ def test_lines_are_rate_limited_and_no_rate_is_computed_from_an_instant() -> Non
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "message"),
     [(0, "0 s"), (48.2, "48 s"), (200, "3 min 20 s"), (7_500, "2 h 05 min"), (274_000, "3 d 4 h")],
 )
-def test_durations_are_readable(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_durations_are_readable(seconds: float, message: str) -> None:
+    assert duration(seconds) == message

@@ -66,7 +66,7 @@ def test_files_for_the_supported_versions_of_python_are_locked(file: str, instal
 
 
 @pytest.mark.parametrize(
-    ("dependencies", "status", "said"),
+    ("dependencies", "status", "message"),
     [
         ([{"name": "a", "skip_reason": "not found"}], 2, "Nothing was checked"),
         ([{"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "x"}], 0, "1 of 2 packages checked"),
@@ -75,7 +75,7 @@ def test_files_for_the_supported_versions_of_python_are_locked(file: str, instal
     ],
 )
 def test_audit_names_unknown_advisories_and_reports_when_it_checked_nothing(
-    tmp_path: Path, dependencies: list[dict[str, Any]], status: int, said: str
+    tmp_path: Path, dependencies: list[dict[str, Any]], status: int, message: str
 ) -> None:
     page, program = tmp_path / "page.md", tmp_path / "pip-audit"
     page.write_text("CVE-1999-1 does not reach us.")
@@ -83,7 +83,7 @@ def test_audit_names_unknown_advisories_and_reports_when_it_checked_nothing(
     program.chmod(0o755)
     command = [sys.executable, TOP / "tools" / "audit.py", "--pip-audit", program, "--page", page, "requirements.lock"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=TOP)
-    assert (done.returncode, said in done.stdout) == (status, True), done.stdout + done.stderr
+    assert (done.returncode, message in done.stdout) == (status, True), done.stdout + done.stderr
 
 
 def test_failed_audit_is_reported(tmp_path: Path) -> None:

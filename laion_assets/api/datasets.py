@@ -1,7 +1,7 @@
 """Datasets by name, with their settings."""
 
 from laion_assets.dataset.dataset import DATASETS, Dataset
-from laion_assets.dataset.settings.resolution import configured
+from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.errors import SettingError
 
 
@@ -15,4 +15,4 @@ def load_dataset(dataset: Dataset | str) -> Dataset:
         if dataset not in DATASETS:
             raise SettingError(f"Unknown dataset {dataset!r}. Choose from {', '.join(DATASETS)}, or pass a Dataset.")
         dataset = DATASETS[dataset]
-    return configured(dataset)
+    return resolve_settings(dataset)

@@ -43,16 +43,16 @@ def materialize(
     DAGSTER_HOME, `./dagster_home` by default. Raises LaionAssetsError.
     """
     from laion_assets.orchestration.runs import materialize as run_stages
-    from laion_assets.stages.image_shards.retry_reasons import asked_in_config
+    from laion_assets.stages.image_shards.retry_reasons import parse_run_config
 
     dataset = load_dataset(dataset)
     chosen = select_stages(dataset, stages)
     if partitions is not None and (len(chosen) != 1 or not partitions or partitions.step != 1):
         raise LayoutError(
-            f"partitions is {partitions!r} for {len(chosen)} stages. Give a range of consecutive partition numbers, "
+            f"partitions is {partitions!r} for {len(chosen)} stages. Pass a range of consecutive partition numbers, "
             "such as range(0, 4), and the name of one stage."
         )
-    reasons = asked_in_config(retry if isinstance(retry, str) else list(retry)) if retry else ()
+    reasons = parse_run_config(retry if isinstance(retry, str) else list(retry)) if retry else ()
     if reasons and not all(stage_named(stage).can_retry_rows for stage in chosen):
         raise SettingError("retry fetches failed rows of image_shards again. Pass stages=['image_shards'] with it.")
     reports = run_stages(dataset, chosen, partitions, on_report or (lambda report: None), reasons)

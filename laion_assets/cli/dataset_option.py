@@ -7,7 +7,7 @@ import click
 
 from laion_assets.cli.output import echo
 from laion_assets.dataset.dataset import DATASETS, Dataset
-from laion_assets.dataset.settings.resolution import configured
+from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.errors import LayoutError
 
 
@@ -68,7 +68,7 @@ def parse_dataset(name: str) -> Dataset:
 
 def load_dataset(name: str) -> Dataset:
     """Return the dataset of that name with its settings resolved. Raises SettingError."""
-    return configured(parse_dataset(name))
+    return resolve_settings(parse_dataset(name))
 
 
 def print_root(dataset: Dataset) -> None:

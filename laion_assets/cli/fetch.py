@@ -33,25 +33,25 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
             from laion_assets.sample.running import running_site
 
             dataset = dataset.with_resolve(stack.enter_context(running_site()).resolve)
-        decision = asdict(preview_url(url, dataset))
+        outcome = asdict(preview_url(url, dataset))
     if as_json:
-        echo_json(decision)
+        echo_json(outcome)
         return
-    good = decision["status"] == "success"
-    headline = "success" if good else f"{decision['status']}: {decision['reason']}"
+    good = outcome["status"] == "success"
+    headline = "success" if good else f"{outcome['status']}: {outcome['reason']}"
     echo(headline, fg="green" if good else "yellow", bold=True)
-    for key, value in decision.items():
+    for key, value in outcome.items():
         if key not in ("status", "reason", "hops", "consent") and value not in (None, ""):
             echo(f"  {key:<16} {value}")
-    for line in decision["consent"]:
+    for line in outcome["consent"]:
         echo(f"  {'consent':<16} {line}")
-    for number, hop in enumerate(decision["hops"], 1):
+    for number, hop in enumerate(outcome["hops"], 1):
         _print_hop(number, hop)
 
 
 def _print_hop(number: int, hop: dict[str, Any]) -> None:
-    answer = hop["http_status"] or "no answer"
-    echo(f"  {f'hop {number}':<16} {hop['url']}: {answer}")
+    status = hop["http_status"] or "no response"
+    echo(f"  {f'hop {number}':<16} {hop['url']}: {status}")
     for address in hop["addresses"]:
         echo(f"  {'':<16} {address['address']}: {address['verdict'].removeprefix(address['address'] + ' ')}")
     echo(f"  {'':<16} robots.txt {hop['robots_txt']}")

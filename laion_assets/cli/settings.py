@@ -58,7 +58,7 @@ def settings(name: str | None, as_json: bool, markdown: bool) -> None:
     echo(f"Dagster instance: {HOME_VARIABLE}, or ./{DEFAULT_HOME}", dim=True)
     echo(f"decoder sandbox on this machine: {decoder_sandbox.available()}", dim=True)
     for variable, owner in loaded.variables_of_others(datasets[0]).items():
-        echo(f"{variable}: ignored, it is for the dataset {owner}, which this command does not know", fg="yellow")
+        echo(f"{variable}: ignored, because the dataset {owner} is unknown to this command", fg="yellow")
     for key, (dataset, found) in explained.items():
         echo()
         echo(f"{key}  (files in {dataset.root.rstrip('/')}/{key})", bold=True)

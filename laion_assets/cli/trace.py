@@ -14,7 +14,7 @@ from laion_assets.store.store import Store
 def trace(uid: str, name: str, as_json: bool) -> None:
     """Locate the row with this UID: parquet file, shard, sample key, source file and row.
 
-    Reads one parquet footer and one row group, whatever the size of the dataset. Exits with status 1 if no row has
+    Reads one parquet footer and one row group, for any size of the dataset. Exits with status 1 if no row has
     this uid.
     """
     from laion_assets.stages.dedup_parquet.uid_lookup import find_uid

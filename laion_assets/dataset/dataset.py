@@ -121,7 +121,7 @@ class Dataset:
 
     @property
     def fetch_policy(self) -> FetchPolicy:
-        """What a fetch of the rows' URLs may do: `images.fetch`, with this dataset's `resolve` and blocked networks."""
+        """The fetch policy for the rows' URLs: `images.fetch` with this dataset's `resolve` and blocked networks."""
         return replace(self.images.fetch, resolve=self.resolve, blocked_networks=self.blocked_networks)
 
     def with_resolve(self, extra: dict[str, str]) -> "Dataset":

@@ -1,4 +1,4 @@
-"""What a fetch of data's URLs may do: limits of time, size and number, and the opt-outs that it honours."""
+"""The policy for fetches of URLs from data: limits of time, size and number, and honoured opt-outs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

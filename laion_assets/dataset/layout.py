@@ -36,7 +36,7 @@ else:
     Numbers = Sequence
 
 SAMPLES_PER_SHARD_KEY = 10_000
-"""img2dataset pads sample keys for this many samples per shard, whatever the rows per shard of a dataset."""
+"""img2dataset pads sample keys for this many samples per shard, independent of the dataset's rows per shard."""
 SHARD_DIGITS = 5
 """Digits of a shard name in img2dataset: `00000.tar`."""
 HASH_BITS = 128

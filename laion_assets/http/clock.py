@@ -106,8 +106,8 @@ class Clock:
 
 def too_slow() -> Rejection:
     """Return the rejection of a site that was too slow. All limits share one text: which ends first varies."""
-    return Rejection(Reason.DEADLINE, "no complete answer in time")
+    return Rejection(Reason.DEADLINE, "no complete response in time")
 
 
 def _machine_too_busy() -> Rejection:
-    return Rejection(Reason.LOCAL_FAILURE, "this machine was too busy to wait for the answer")
+    return Rejection(Reason.LOCAL_FAILURE, "this machine was too busy to read the response")

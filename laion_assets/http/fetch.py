@@ -204,7 +204,7 @@ class _Attempt:
                 return body
             target = follow(target, location)
             if _identity(target) in seen:
-                raise Rejection(Reason.REDIRECT_LOOP, "a redirect to a URL that was asked before")
+                raise Rejection(Reason.REDIRECT_LOOP, "a redirect to a URL that was already requested")
             if len(seen) > self.policy.max_redirects:
                 raise Rejection(Reason.TOO_MANY_REDIRECTS, f"more than {self.policy.max_redirects} redirects")
             seen.add(_identity(target))

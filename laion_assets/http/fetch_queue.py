@@ -1,4 +1,4 @@
-"""A shard's URLs, fetched by many threads. Results arrive in the order in which they are complete.
+"""A shard's URLs, fetched by many threads. Results arrive in order of completion.
 
 To limit memory, at most `_AHEAD` URLs per thread are in progress or fetched but not taken. A thread above this limit
 becomes idle. It is woken only when few results are left (`_LOW`): where sites answer at once a few threads do all the

@@ -86,7 +86,9 @@ class HostLimiter:
         while True:
             pause_s = self._back_off_s(host)
             if pause_s > min(self._max_back_off_s, clock.queue_timeout_s):
-                raise Rejection(Reason.HOST_BUSY, "the host asked us to rest longer than we wait for it")
+                raise Rejection(
+                    Reason.HOST_BUSY, "Retry-After of the host is longer than images.fetch.max_retry_after_s"
+                )
             if pause_s > 0:
                 time.sleep(pause_s)
                 clock.add_queue_time(pause_s)

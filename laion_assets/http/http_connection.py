@@ -145,7 +145,7 @@ class HttpConnection:
         reserve(length)
         while len(self._buffer) < length:
             if not self._fill():
-                raise Rejection(Reason.SHORT_BODY, f"the body ended before its announced {length} bytes")
+                raise Rejection(Reason.SHORT_BODY, f"the body ended before {length} bytes (Content-Length)")
         body = self._take(length)
         self._finish_response()
         return body
@@ -217,7 +217,7 @@ class HttpConnection:
                 if rejection.reason is not Reason.LOCAL_FAILURE:
                     raise rejection from error
             except ssl.SSLError as error:
-                raise Rejection(Reason.CONNECTION_RESET, "TLS failed inside the answer") from error
+                raise Rejection(Reason.CONNECTION_RESET, "TLS failed inside the response") from error
 
     def _fill(self) -> bool:
         """Receive once into the buffer. Return False at the end of the stream."""

@@ -71,7 +71,7 @@ class ClipModel:
         A batch that does not fit the GPU's memory is halved until it does, for this call and the next ones. Raises
         EmbeddingError for vectors that are zero or not finite, naming their rows (by `names` if given).
         """
-        return self._normalized(self.image_vectors(batch), "image", names)
+        return self._normalize(self.image_vectors(batch), "image", names)
 
     def encode_texts(self, texts: Sequence[str], names: Sequence[str] | None = None) -> "np.ndarray":
         """Encode n captions as (n, width) float32 vectors of norm 1. Captions may be empty, long, and in any script.
@@ -81,7 +81,7 @@ class ClipModel:
         import torch
 
         tokens = self.tokenize([clean_caption(text) for text in texts])
-        return self._normalized(self.text_vectors(torch.from_numpy(tokens)), "caption", names)
+        return self._normalize(self.text_vectors(torch.from_numpy(tokens)), "caption", names)
 
     def image_vectors(self, batch: "torch.Tensor") -> "torch.Tensor":
         """Encode (n, 3, h, w) preprocessed images of any float type: (n, width) float32 on the device, any norm."""
@@ -176,7 +176,7 @@ class ClipModel:
                 return torch.zeros((0, self.width), device=self.device)
             return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _normalized(self, encoded: "torch.Tensor", noun: str, names: Sequence[str] | None) -> "np.ndarray":
+    def _normalize(self, encoded: "torch.Tensor", noun: str, names: Sequence[str] | None) -> "np.ndarray":
         import numpy as np
 
         vectors = encoded.cpu().numpy()

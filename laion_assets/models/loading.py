@@ -1,7 +1,7 @@
 """Load a CLIP model by its clip-retrieval name.
 
-A name means the same model as in clip-retrieval. Two things differ: weights that cannot be loaded are a ModelError that
-says how to fix it, and `precision` decides the arithmetic (clip-retrieval uses bfloat16 on every GPU that has it).
+A name means the same model as in clip-retrieval. Two things differ: weights that cannot be loaded raise a ModelError
+with the fix, and `precision` sets the arithmetic (clip-retrieval uses bfloat16 on every GPU that has it).
 """
 
 import os
@@ -28,8 +28,8 @@ def load_model(
     `start_pools` starts worker processes before the model is built. Raises ModelError if the weights cannot be loaded
     or the device does not exist.
     """
-    # Set before torch is imported: its OpenMP threads otherwise spin while they wait for the next product. Beside other
-    # work on two cores (fetching, decoding) that doubled and tripled the CPU time of an embedding file.
+    # Set before torch is imported: its OpenMP threads otherwise spin while they wait for the next product. Next to
+    # other work on two cores (fetching, decoding) that doubled and tripled the CPU time of an embedding file.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     import torch

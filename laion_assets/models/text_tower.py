@@ -1,4 +1,4 @@
-"""Encode captions that are shorter than the model's context, if that gives the same vectors.
+"""Encode captions that are shorter than the model's context, if the vectors are the same.
 
 In a causal text tower a token attends only to the tokens before it. CLIP takes the vector at the end-of-text token,
 which has the highest id (Radford et al. 2021, section 2.4). Tokens after it have no effect, so a batch can be truncated

@@ -1,4 +1,4 @@
-"""Make `import torchvision` work beside a torch without CUDA.
+"""Make `import torchvision` work with a torch without CUDA.
 
 The torchvision wheel from PyPI links its compiled operators against CUDA libraries. If those cannot be loaded,
 importing torchvision fails, because it registers meta kernels for two operators that were never declared. Declaring

@@ -60,7 +60,7 @@ def io_manager_key(stage: Stage, dataset: Dataset) -> str:
 
 
 def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: str) -> tuple[int, ...]:
-    """Return the partition numbers that this run covers, in order. Raises LayoutError where it names none."""
+    """Return the partition numbers that this run covers, in order. Raises LayoutError if the run names none."""
     if not stage_named(asset).is_partitioned:
         return (0,)
     numbers = partitions_of_run(dataset, asset, context.run)
@@ -73,5 +73,5 @@ def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: s
 
 
 def run_logger(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Callable[[str], None]:
-    """Return a function that logs one line in the run, whatever text it quotes."""
+    """Return a function that logs any text as one line in the run."""
     return lambda line: context.log.info(one_line(line))

@@ -11,7 +11,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 from laion_assets.dataset.dataset import Dataset  # noqa: E402
-from laion_assets.dataset.settings.resolution import configured  # noqa: E402
+from laion_assets.dataset.settings.resolution import resolve_settings  # noqa: E402
 from laion_assets.orchestration.checks.row_counts import row_count_checks  # noqa: E402
 from laion_assets.orchestration.checks.up_to_date import up_to_date_checks  # noqa: E402
 from laion_assets.orchestration.declaration import io_manager_key  # noqa: E402
@@ -30,7 +30,7 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
     Applies the settings file and the environment to the dataset first. Every key begins with the name of the dataset,
     so that one project can hold several datasets. Raises SettingError.
     """
-    dataset = configured(dataset)
+    dataset = resolve_settings(dataset)
     stages = stages_of(dataset)
     return dg.Definitions(
         assets=[load_asset(stage, dataset) for stage in stages],

@@ -1,4 +1,4 @@
-"""What the IO managers share: they verify and describe partitions and return handles. They never move data."""
+"""The base of the IO managers. They verify and describe partitions and return handles. They never move data."""
 
 from typing import Any
 
@@ -35,13 +35,13 @@ class PartitionIOManager(dg.IOManager):
         self.store = Store.of(dataset)
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """Metadata of one partition beside the counts; the IO manager of the stage adds to it."""
+        """Return the metadata of one partition in addition to the counts. Each stage's IO manager overrides it."""
         return {}
 
     @own_errors_first
     def handle_output(self, context: dg.OutputContext, obj: Handle) -> None:
-        """Verify the handle that an asset returned. Fails by ForeignError and IncompleteError naming partitions, and by
-        EmptyStageError where the whole stage kept no row.
+        """Verify the handle that an asset returned. Raises ForeignError and IncompleteError naming partitions, and
+        EmptyStageError if the whole stage kept no row.
         """
         expected = self._partitions(context)
         if type(obj) is not stage_named(self.asset).handle or obj.store != self.store or obj.partitions != expected:
@@ -67,8 +67,8 @@ class PartitionIOManager(dg.IOManager):
 
     @own_errors_first
     def load_input(self, context: dg.InputContext) -> Handle:
-        """Return a handle over the partitions that the run reads. Fails by IncompleteError naming what is missing, and
-        by EmptyStageError where the stage before kept no row.
+        """Return a handle over the partitions that the run reads. Raises IncompleteError naming what is missing, and
+        EmptyStageError if the previous stage kept no row.
         """
         handle = stage_named(self.asset).handle.of(self.dataset, self._partitions(context))
         require_complete(self.dataset, handle)
@@ -81,7 +81,7 @@ class PartitionIOManager(dg.IOManager):
 
 
 def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
-    """Rows in and out, what was dropped for which reason, bytes, and where the files are."""
+    """Return rows in and out, dropped rows by reason, bytes, and the locations of the files."""
     counts = manifest.counts
     metadata: Metadata = {
         "dagster/row_count": dg.MetadataValue.int(counts.rows_out),

@@ -20,7 +20,7 @@ def partition_keys(dataset: Dataset, asset: str) -> list[PartitionKey]:
 
 
 def partition_numbers(dataset: Dataset, asset: str, keys: Iterable[str]) -> tuple[int, ...]:
-    """Return the numbers of partition keys in order of definition, whatever the order of the keys.
+    """Return the numbers of partition keys in order of definition, for keys in any order.
 
     Raises LayoutError for a key that the asset does not have.
     """

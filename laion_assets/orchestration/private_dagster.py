@@ -1,4 +1,4 @@
-"""Every use of a private Dagster API, with what it is for. Written for the Dagster release in `DAGSTER`.
+"""Every use of a private Dagster API, with its purpose. Written for the Dagster release in `DAGSTER`.
 
 Nothing else in this package imports `dagster._...`. On an upgrade, read each of these again: a test compares `DAGSTER`
 with the installed release.

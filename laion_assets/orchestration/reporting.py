@@ -1,11 +1,12 @@
-"""Reports a run's partitions to Dagster as each is committed, with its own metadata, and each of them once.
+"""Report each partition of a run to Dagster once, with its own metadata, when it is committed.
 
 By default Dagster reports all partitions of a range when its run succeeds, none when it is killed, and searches all
 metadata for each partition. Here a run reports what it has committed every few seconds, in batches, and marks its
 output so that Dagster does not report it again. A partition that was complete before is reported, too: its backfill
 waits for it.
 
-A thread reports while the work goes on: an event takes SQLite several milliseconds, mostly waiting for the disk.
+A separate thread reports, in parallel with the work: an event takes SQLite several milliseconds, mostly waiting for the
+disk.
 """
 
 import queue

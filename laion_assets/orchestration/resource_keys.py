@@ -18,7 +18,7 @@ def resource_key(dataset: Dataset, name: str) -> str:
 
 
 def with_resources_of(dataset: Dataset) -> Callable[[FunctionT], FunctionT]:
-    """Let the resource parameters of an asset or check stand for the dataset's own: `spark` for `sample_spark`.
+    """Map the resource parameters of an asset or check to the dataset's resources: `spark` to `sample_spark`.
 
     Dagster takes the key of a resource from the name of the parameter.
     """
@@ -33,12 +33,12 @@ def with_resources_of(dataset: Dataset) -> Callable[[FunctionT], FunctionT]:
         names = {key: name for name, key in keys.items()}
 
         @functools.wraps(function)
-        def called(*arguments: Any, **named: Any) -> Any:
+        def wrapper(*arguments: Any, **named: Any) -> Any:
             return function(*arguments, **{names.get(name, name): value for name, value in named.items()})
 
         parameters = [each.replace(name=keys.get(each.name, each.name)) for each in signature.parameters.values()]
-        called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        called.__annotations__ = {keys.get(name, name): kind for name, kind in function.__annotations__.items()}
-        return called  # type: ignore[return-value]
+        wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {keys.get(name, name): kind for name, kind in function.__annotations__.items()}
+        return wrapper  # type: ignore[return-value]
 
     return decorate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.settings.resolution import configured
+from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.failures import explain, is_interrupt
 from laion_assets.orchestration.instance import instance
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageReport:
-    """What a stage did: its partitions, how many were run, and rows in, out and dropped over all partitions."""
+    """Result of a stage: its partitions, the number that were run, and rows in, out and dropped over all partitions."""
 
     asset: str
     partitions: int
@@ -68,7 +68,7 @@ def materialize(
     from laion_assets.orchestration.definitions import build_definitions
 
     definitions = build_definitions(dataset)
-    dataset = configured(dataset)
+    dataset = resolve_settings(dataset)
     require_root(dataset)
     reports = []
     with instance() as opened, output_mirrors_in_own_groups():

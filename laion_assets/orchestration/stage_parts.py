@@ -36,7 +36,7 @@ def load_check(stage: Stage) -> Check:
 
 
 def load_columns(stage: Stage, dataset: Dataset) -> "pa.Schema | None":
-    """Return the Arrow schema of a stage's table, None where it has none."""
+    """Return the Arrow schema of a stage's table, None if it has none."""
     return _load(stage.columns)(dataset) if stage.columns else None
 
 

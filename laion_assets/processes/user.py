@@ -1,8 +1,8 @@
 """A user name and a writable cache folder, which libraries expect of the process's user.
 
 A container often runs with a user id that is not in /etc/passwd, without HOME, or with a read-only home folder. Then
-matplotlib, Hadoop, Spark's ivy and torch fail, each with a different error. This module gives them a name and a folder
-in the temporary folder, before they are imported or started. The meaning of `~` in settings does not change.
+matplotlib, Hadoop, Spark's ivy and torch fail, each with a different error. This module sets a name and a folder in
+the temporary folder, before they are imported or started. The meaning of `~` in settings does not change.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The faults of the real web: what is served instead of an image, and the reason that a row then gets."""
+"""The faults of the real web: the response in place of an image, and the reason of its row."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from laion_assets.reasons import Reason
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: its name, its pages in the full crawl, the reason of their rows, and what is served.
+    """One kind of fault: its name, its pages in the full crawl, the reason of their rows, and the response.
 
     `url` is set if the URL itself is the fault. The site is then never requested, and `{index}` is the page number.
     `slow` marks kinds that end only at the deadline of the fetcher.

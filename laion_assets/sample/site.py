@@ -114,7 +114,7 @@ class Site:
         return False
 
 
-async def _slow(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _send_slowly(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(_head(reply, close=True))
     for place in range(len(reply.body)):
         writer.write(reply.body[place : place + 1])
@@ -122,7 +122,7 @@ async def _slow(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.Str
         await asyncio.sleep(1)
 
 
-async def _endless(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _send_endless_body(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(_head(reply, close=True, length="chunked") + _chunk(reply.body))
     while True:
         writer.write(_chunk(_BLOCK[:15_000]))
@@ -130,7 +130,7 @@ async def _endless(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.
         await asyncio.sleep(0.05)
 
 
-async def _endless_headers(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _send_endless_headers(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\n")
     for number in range(100_000):
         writer.write(b"X-Filler-%d: more to come\r\n" % number)
@@ -138,35 +138,35 @@ async def _endless_headers(reply: Answer, reader: asyncio.StreamReader, writer: 
         await asyncio.sleep(0.2)
 
 
-async def _silent(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _send_nothing(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read(1)
 
 
-async def _short(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _send_short_body(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(_head(reply, close=True) + reply.body[: len(reply.body) // 2])
     await writer.drain()
 
 
-async def _reset(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _reset_connection(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 async def _reset_mid_body(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await _short(reply, reader, writer)
+    await _send_short_body(reply, reader, writer)
     await asyncio.sleep(0.1)
-    await _reset(reply, reader, writer)
+    await _reset_connection(reply, reader, writer)
 
 
-async def _announced(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _send_partial_body(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(_head(reply, close=True, length=str(OVERSIZED_BYTES)))
     for _ in range(OVERSIZED_BYTES // len(_BLOCK)):
         writer.write(_BLOCK)
         await writer.drain()
 
 
-async def _chunked(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _send_chunked(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(_head(reply, close=True, length="chunked"))
     for _ in range(CHUNKED_OVERSIZED_BYTES // len(_BLOCK) + 1):
         writer.write(_chunk(_BLOCK))
@@ -176,15 +176,15 @@ async def _chunked(reply: Answer, reader: asyncio.StreamReader, writer: asyncio.
 
 
 _DELIVERIES: Mapping[Delivery, Callable[[Answer, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]] = {
-    Delivery.SLOW: _slow,
-    Delivery.ENDLESS: _endless,
-    Delivery.ENDLESS_HEADERS: _endless_headers,
-    Delivery.SILENT: _silent,
-    Delivery.SHORT: _short,
-    Delivery.RESET: _reset,
+    Delivery.SLOW: _send_slowly,
+    Delivery.ENDLESS: _send_endless_body,
+    Delivery.ENDLESS_HEADERS: _send_endless_headers,
+    Delivery.SILENT: _send_nothing,
+    Delivery.SHORT: _send_short_body,
+    Delivery.RESET: _reset_connection,
     Delivery.RESET_MID_BODY: _reset_mid_body,
-    Delivery.ANNOUNCED: _announced,
-    Delivery.CHUNKED: _chunked,
+    Delivery.ANNOUNCED: _send_partial_body,
+    Delivery.CHUNKED: _send_chunked,
 }
 
 

@@ -3,7 +3,7 @@
     python -m laion_assets.cli.clip_retrieval_back --dataset sample
 
 The command `clip-retrieval back` cannot do this for the sample: open_clip knows an architecture only in the process
-that registered it, and torchvision does not load beside a torch without CUDA. This module fixes both. The service, its
+that registered it, and torchvision does not load with a torch without CUDA. This module fixes both. The service, its
 endpoints and its responses are clip-retrieval's own, with two differences: it listens on loopback by default, and the
 images of a query are downloaded by the guarded fetcher and decoded in the decoder process.
 """

@@ -101,7 +101,7 @@ class Searcher:
         elif image is not None:
             query = self._image_vector(image)
         else:
-            query = self._given_vector(vector)
+            query = self._check_vector(vector)
         near, ids = self._index(modality).search(np.ascontiguousarray(query[None], dtype=np.float32), k)
         return [self._result(int(i), float(s)) for i, s in zip(ids[0], near[0], strict=True) if i >= 0]
 
@@ -153,7 +153,7 @@ class Searcher:
             raise QueryError(f"The image cannot be decoded as {', '.join(_FORMATS)}: {error}") from error
         return self.model.encode_images(torch.stack([pixels]))[0]
 
-    def _given_vector(self, vector: Any) -> "np.ndarray":
+    def _check_vector(self, vector: Any) -> "np.ndarray":
         import numpy as np
 
         width = self._details.width

@@ -1,1 +1,1 @@
-"""The stages of the pipeline, a folder each, and what is derived from their descriptions."""
+"""The stages of the pipeline, one folder each, and the code that is derived from their descriptions."""

@@ -1,7 +1,7 @@
 """What assets exchange: small frozen values that name committed partitions and know how to open them.
 
 A handle never holds data. The IO manager of a stage makes it after it has verified that its partitions are committed.
-The work of a stage takes the handle of the stage before it, and nothing else of that stage.
+The work of a stage uses only the handle of the previous stage.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """Whether a stage kept any row: one rule for every stage, from the manifests of its committed partitions.
 
-A stage fails if all of its committed partitions together read rows and kept none. One partition proves nothing about
-its stage: a shard whose images are all deleted is valid and empty, even if it is the first one built. So the rule needs
-two partitions that read rows, or every partition of the stage. If a stage read no rows, the rule applies to the stage
-before it, back to the source.
+A stage fails if all of its committed partitions together read rows and kept none. One partition is not enough evidence
+about its stage: a shard whose images are all deleted is valid and empty, even if it is the first one built. So the rule
+needs two partitions that read rows, or every partition of the stage. If a stage read no rows, the rule applies to the
+stage before it, back to the source.
 
 The partitions stay committed: they record what was dropped and why, and with `allow_empty` no work is repeated.
 """
@@ -25,7 +25,7 @@ FIX = (
 
 @dataclass
 class _Loss:
-    """What a stage without a kept row took: rows by reason, and over how many partitions."""
+    """Input of a stage without a kept row: rows by reason, and the number of partitions."""
 
     declared: int
     committed: int = 0
@@ -61,7 +61,7 @@ def require_rows(dataset: Dataset, asset: str) -> None:
 
 
 def _find_loss(dataset: Dataset, asset: str) -> _Loss | None:
-    """What the committed partitions took, None as soon as one of them kept a row. A damaged manifest is left out."""
+    """Return the input of the committed partitions, None if one of them kept a row. A damaged manifest is left out."""
     handle, store = stage_named(asset).handle, Store.of(dataset)
     numbers = handle.numbers(dataset.layout)
     lost = _Loss(declared=len(numbers))

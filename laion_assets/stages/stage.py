@@ -102,7 +102,7 @@ class Stage:
 
 
 def inputs_digest(key: str, upstream: list[Manifest]) -> str:
-    """Digest of what the partition `key` reads: of the output made for it, else of all upstream contents in order."""
+    """Return the digest of the input of partition `key`: its upstream output, else all upstream contents in order."""
     if len(upstream) == 1 and key in upstream[0].outputs:
         return upstream[0].outputs[key]
     return digest_of([[manifest.key, manifest.content] for manifest in upstream])

@@ -38,10 +38,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class PartitionState:
-    """State of one partition, and why where it is not complete.
+    """State of one partition, and the reason if it is not complete.
 
-    `local_failure`: it is missing because the last run did not commit it, for a failure of its machine or network; the
-    reason says what was observed.
+    `local_failure`: it is missing because the last run did not commit it, after a failure of its machine or network.
+    The reason describes what was observed.
     """
 
     asset: str

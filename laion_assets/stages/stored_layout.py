@@ -1,4 +1,4 @@
-"""The layout that a store was filled with, and what is left in it of another one.
+"""The layout of the partitions in a store, and remaining partitions of another layout.
 
     manifests/layout.json    {"format": 1, "parquet_files": 32, "shards": 41455, "embedding_files": 400}
 
@@ -34,10 +34,10 @@ _MAX_BYTES = 4_096
 def prepare_store(
     dataset: Dataset, asset: str, partitions: Sequence[int], log: Callable[[str], None] = lambda line: None
 ) -> None:
-    """Refuse a run of an asset that would mix its files with those of another layout, or overwrite somebody else's.
+    """Refuse a run that would mix files of two layouts or overwrite foreign files.
 
-    Once a run, before its first partition. Records the dataset's layout where the store has another record or none.
-    Raises LayoutError naming the partitions of another layout, StoreError naming files that this program did not make.
+    Runs once per run, before the first partition. Records the dataset's layout if the store has another record or none.
+    Raises LayoutError naming the partitions of another layout, StoreError naming files that this program did not write.
     """
     store = Store.of(dataset)
     recorded = read_record(store)
@@ -53,7 +53,7 @@ def prepare_store(
             )
         if recorded is not None:
             log(
-                f"{store.url} was made with {_in_words(recorded)} and the dataset has "
+                f"{store.url} was built with {_in_words(recorded)} and the dataset has "
                 f"{_in_words(record_of(dataset.layout))} now: partitions of the old layout are stale"
             )
         content = json.dumps({"format": _FORMAT, **record_of(dataset.layout)}).encode()
@@ -85,7 +85,7 @@ def old_partitions(dataset: Dataset, store: Store, only: str = "") -> dict[str, 
     """Partition keys, by asset, that the store has and the dataset's layout does not; assets without any are left out.
 
     Of all assets, or of that one `only`.
-    One listing of manifests and one of staging for each asset: the last publication of an old layout may have been
+    One listing of manifests and one of staging for each asset: the last commit of an old layout may have been
     killed midway.
     """
     found = {}
@@ -103,8 +103,9 @@ def old_partitions(dataset: Dataset, store: Store, only: str = "") -> dict[str, 
 def remove_old_layout(dataset: Dataset, log: Callable[[str], None] = lambda line: None) -> int:
     """Remove the partitions of other layouts, each by what its manifest names; returns how many.
 
-    Files first, the manifest last, so that a killed removal goes on when it is called again. Raises IntegrityError for
-    a partition whose manifest is damaged or names another partition's files, ClaimError for one that is in work.
+    Files first, the manifest last, so that a killed removal continues when it is called again. Raises IntegrityError
+    for a partition whose manifest is damaged or names another partition's files, LeaseError for one that another
+    process is writing.
     """
     store = Store.of(dataset)
     old = old_partitions(dataset, store)
@@ -133,15 +134,15 @@ def _remove(store: Store, asset: str, key: str, layout: Layout) -> None:
             manifest = read_manifest(store, asset, key)
         except IntegrityError as error:
             raise IntegrityError(
-                f"{asset} {key}, of another layout, is not removed, because its manifest does not say which files it "
-                f"has: {error} Or remove its files and its manifest by hand."
+                f"{asset} {key}, of another layout, is not removed, because its manifest does not list its "
+                f"files: {error} Or remove its files and its manifest by hand."
             ) from error
         own = set(partition_paths(asset, key, layout))
         for entry in manifest.files if manifest else ():
             if entry.path not in own:
                 raise IntegrityError(
                     f"the manifest of {asset} {key} names {store.address(entry.path)}, which is not a file of this "
-                    "partition: nothing of it was removed. Look at it, and remove manifest and files by hand."
+                    "partition. No file of it was removed. Inspect it, then remove its manifest and files by hand."
                 )
         for entry in manifest.files if manifest else ():
             store.delete_file(entry.path)

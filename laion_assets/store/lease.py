@@ -96,7 +96,9 @@ def _try_lease(store: Store, folder: str, token: str) -> Lease | None:
         return None
     held = Lease(current.number + 1, current.has_moved_files)
     if held.number > _MAX_NUMBER:
-        raise LeaseError(f"{store.address(folder)} has no free lease number. Remove this folder while nothing runs.")
+        raise LeaseError(
+            f"{store.address(folder)} has no free lease number. Remove this folder while no run is active."
+        )
     content = {
         "holder": _Holder.this_process(token).name,
         "host": socket.gethostname(),
@@ -216,7 +218,8 @@ def _machine_id() -> str:
 def _process_start(pid: int) -> str:
     """Return the start of a process, in seconds since boot. Empty if there is no such process.
 
-    It tells a process from a later one with the same pid. The time of day would change when the system clock is set.
+    It distinguishes a process from a later one with the same pid. The time of day would change when the system clock is
+    set.
     """
     import psutil
 

@@ -222,7 +222,7 @@ def disagreement(store: Store, manifest: Manifest, *, hashes: bool = False) -> s
         if size is None:
             return store.problem_at(entry.path)
         if size != entry.size:
-            return f"{store.address(entry.path)} has {size} bytes, but its manifest says {entry.size}"
+            return f"{store.address(entry.path)} has {size} bytes, but its manifest lists {entry.size}"
         if hashes:
             with store.open(entry.path) as file:
                 if sha256_of(file) != entry.sha256:

@@ -53,7 +53,7 @@ def _find_obstacle(store: Store, manifest: Manifest, sources: dict[str, str]) ->
         if sizes[location] is None:
             return store.problem_at(location)
         if sizes[location] != entry.size:
-            return f"{store.address(location)} has {sizes[location]} bytes, but its manifest says {entry.size}"
+            return f"{store.address(location)} has {sizes[location]} bytes, but its manifest lists {entry.size}"
     return None
 
 

@@ -157,7 +157,7 @@ class Store:
         return cast(IO[bytes], fs.open(f"{base}/{self._resolve(path)}", "rb"))
 
     def size(self, path: str) -> int | None:
-        """Return the size of a file in bytes, None if there is no file. `problem_at` says what is there instead."""
+        """Return the size of a file in bytes, None if there is no file. `problem_at` describes other objects."""
         try:
             if self._local_base is not None:
                 status = os.lstat(self._local_source(path))

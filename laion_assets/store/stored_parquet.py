@@ -24,7 +24,7 @@ def open_parquet(store: Store, manifest: Manifest, path: str) -> Iterator[IO[byt
     if size is None:
         raise IntegrityError(f"{store.problem_at(path)}. {_fix(manifest)}")
     if size != entry.size:
-        raise IntegrityError(f"{where} has {size} bytes, but its manifest says {entry.size}. {_fix(manifest)}")
+        raise IntegrityError(f"{where} has {size} bytes, but its manifest lists {entry.size}. {_fix(manifest)}")
     try:
         with store.open(path) as file:
             yield file

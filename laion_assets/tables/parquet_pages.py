@@ -149,8 +149,8 @@ def read_page_headers(chunk: memoryview, meta: Any, long_bytes: int, max_page_by
 def _find_longest(body: memoryview, codec: str, size: int, long_bytes: int) -> int:
     """Return the length of the longest string of a dictionary page. Each string follows its length in 4 bytes.
 
-    Returns the size of the page if a string is long, and if the page cannot be decompressed here: LZ4 stands for two
-    formats that pyarrow tries in turn.
+    Returns the size of the page if a string is long, and if the page cannot be decompressed here: LZ4 is the name of
+    two formats that pyarrow tries in turn.
     """
     if size <= long_bytes or codec == "LZ4":
         return size

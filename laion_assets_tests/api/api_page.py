@@ -29,7 +29,7 @@ def read_page() -> list[Section]:
 
 
 def signature_of(name: str, value: Any) -> str:
-    """The signature of a public name as the page writes it: a class by its required arguments, an enum by its members.
+    """The signature of a public name in docs/api.md: a class by its required arguments, an enum by its members.
 
     Types have their last name: `Table` for `pyarrow.lib.Table`.
     """

@@ -1,4 +1,4 @@
-"""The graph benchmark runs, on the sample, and ends with the figures that it promises."""
+"""The graph benchmark runs on the sample and prints all its figures."""
 
 import json
 import subprocess

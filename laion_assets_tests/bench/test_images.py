@@ -1,4 +1,4 @@
-"""`make bench-images` in small: it runs as a whole, and it says so and fails when outputs differ."""
+"""`make bench-images` with small inputs: it runs to the end, and reports and fails if outputs differ."""
 
 import contextlib
 import importlib
@@ -23,7 +23,7 @@ KEYS = ("000000000", "000000001")
 
 @pytest.fixture
 def module(monkeypatch):
-    """Import a module of the bench folder, which is no package."""
+    """Import a module of the bench folder, which is not a package."""
     monkeypatch.syspath_prepend(str(BENCH))
     return importlib.import_module
 
@@ -59,7 +59,7 @@ def test_the_steps_of_a_shard_add_up_to_the_cpu_of_its_process(module, tmp_path,
     assert cpu.pop("all") == pytest.approx(sum(cpu.values()), abs=0.01)
 
 
-def picture(shade):
+def make_jpeg(shade):
     image = np.full((256, 256, 3), 255, np.uint8)
     image[64:192] = shade
     return cv2.imencode(".png", image)[1].tobytes()
@@ -75,7 +75,7 @@ def write_shard(folder, change=lambda rows, members: None, ours=True):
     members = {}
     for row in rows:
         sample = {name: value for name, value in row.items() if name != "reason"}
-        members |= {f"{row['key']}.jpg": picture(100), f"{row['key']}.json": json.dumps(sample).encode()}
+        members |= {f"{row['key']}.jpg": make_jpeg(100), f"{row['key']}.json": json.dumps(sample).encode()}
         members[f"{row['key']}.txt"] = row["caption"].encode()
     change(rows, members)
     folder.mkdir(parents=True)
@@ -133,7 +133,7 @@ def test_every_kind_of_difference_is_found(module, tmp_path, change):
 
 def test_equal_shards_differ_in_nothing_and_other_pixels_are_measured_without_the_border(module, tmp_path):
     def other_pixels(rows, members):
-        members[f"{KEYS[1]}.jpg"] = picture(110)
+        members[f"{KEYS[1]}.jpg"] = make_jpeg(110)
         rows[0]["exif"] = '{"Image Orientation": "1"}'
 
     write_shard(tmp_path / "stock", ours=False)
@@ -147,7 +147,7 @@ def test_equal_shards_differ_in_nothing_and_other_pixels_are_measured_without_th
 
 
 def test_a_bench_whose_outputs_differ_ends_with_status_1(module, tmp_path, monkeypatch):
-    """The runs are canned and the site is never asked, so that this test needs no nginx."""
+    """The runs are faked and the site is never requested, so that this test needs no nginx."""
     images, sides, photo_site = module("images"), module("image_sides"), module("photo_site")
     write_shard(tmp_path / sides.OURS, other_caption)
     write_shard(tmp_path / sides.STOCK, ours=False)

@@ -1,4 +1,4 @@
-"""The raw_csv benchmark runs, small, and what it claims holds."""
+"""The raw_csv benchmark runs with small inputs, and its figures are correct."""
 
 import json
 import os
@@ -14,7 +14,7 @@ BENCH = Path(__file__).parents[2] / "bench" / "raw_csv.py"
 
 @pytest.mark.bench
 def test_the_benchmark_ends_with_figures_and_nothing_fetched_twice(tmp_path: Path) -> None:
-    """Real nginx and aria2c, which `make bench-csv` installs; where they are missing, it has to say so."""
+    """Real nginx and aria2c, which `make bench-csv` installs. If they are missing, the benchmark must report it."""
     path = f"{os.environ['PATH']}:/usr/sbin"
     command = [sys.executable, str(BENCH), "--small", "--folder", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(BENCH.parents[1])}

@@ -82,7 +82,7 @@ def test_status_of_an_empty_folder(tmp_path: Path) -> None:
     assert command(tmp_path, "status", "--check", check=False).returncode == 1
 
 
-def test_settings_say_where_values_come_from(tmp_path: Path) -> None:
+def test_settings_print_the_origin_of_each_value(tmp_path: Path) -> None:
     (tmp_path / "laion-assets.toml").write_text("[images]\nthreads = 7\n")
     found = json.loads(command(tmp_path, "settings", "--dataset", "sample", "--json").stdout)["sample"]
     assert found["images.threads"]["value"] == 7
@@ -218,7 +218,7 @@ def test_fetch_prints_each_hop(run: Callable[..., Done]) -> None:
     lines = run("fetch", "http://127.0.0.1/a.jpg").stdout.splitlines()
     assert lines[0] == "failed_to_download: blocked_address"
     (hop,) = [number for number, line in enumerate(lines) if line.split()[:2] == ["hop", "1"]]
-    assert lines[hop].endswith("http://127.0.0.1/a.jpg: no answer")
+    assert lines[hop].endswith("http://127.0.0.1/a.jpg: no response")
     assert lines[hop + 1].strip() == "127.0.0.1: is not globally reachable (loopback)"
 
 

@@ -72,7 +72,7 @@ def test_unusable_root_is_reported_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("home", "said"),
+    ("home", "message"),
     [
         ("/proc/laion", "cannot be written: No such file or directory"),
         ("{tmp}/file", "is a file, not a folder"),
@@ -81,13 +81,13 @@ def test_unusable_root_is_reported_in_one_sentence(
     ],
 )
 def test_unusable_dagster_home_is_reported_in_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, message: str
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("DAGSTER_HOME", home.format(tmp=tmp_path))
     with pytest.raises(SettingError) as raised:
         dagster_home()
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "Set DAGSTER_HOME to" in str(raised.value)
 
 
@@ -134,8 +134,8 @@ def test_system_errors_are_reported_in_the_words_of_the_system(
 
 
 def test_unexpected_system_error_is_reported_in_one_line() -> None:
-    said = describe(OSError(errno.ENOTDIR, "x", "/a/b"))
-    assert said.startswith("/a/b: Not a directory. Check the disk")
+    message = describe(OSError(errno.ENOTDIR, "x", "/a/b"))
+    assert message.startswith("/a/b: Not a directory. Check the disk")
     assert describe(OSError("of a library")).startswith("of a library. Check")
 
 
@@ -146,11 +146,11 @@ def test_a_file_url_is_a_path_and_other_roots_are_known_schemes(tmp_path: Path) 
     assert root(f"file://{tmp_path}/a b#%") == f"{tmp_path}/a b#%"
     assert root("s3://bucket/data") == "s3://bucket/data"
     assert root("memory://data") == "memory://data"
-    for wrong, said in (
+    for wrong, message in (
         ("file://data", "write it as file:///folder"),
         ("s33://x", "did you mean s3"),
         ("dropbox://x", "package that is not installed"),
         ("http://example.org/", "web servers cannot be written to"),
     ):
-        with pytest.raises(SettingError, match=said):
+        with pytest.raises(SettingError, match=message):
             root(wrong)

@@ -28,11 +28,11 @@ def root(tmp_path, monkeypatch):
     return dataset
 
 
-def test_status_counts_local_failures_and_says_what_to_check(root):
-    said = CliRunner().invoke(status, ["--dataset", "sample"])
-    assert said.exit_code == 0
-    assert "the last run is incomplete, 2 partitions were not committed because of local failures" in said.output
-    assert "check the resolver (DNS) of this machine" in said.output
+def test_status_counts_local_failures_and_names_what_to_check(root):
+    invoked = CliRunner().invoke(status, ["--dataset", "sample"])
+    assert invoked.exit_code == 0
+    assert "the last run is incomplete, 2 partitions were not committed because of local failures" in invoked.output
+    assert "check the resolver (DNS) of this machine" in invoked.output
     output = CliRunner().invoke(status, ["--dataset", "sample", "--json"]).output
     found = json.loads(output[output.index("{") :])
     assert found["image_shards"]["local_failures"] == 2

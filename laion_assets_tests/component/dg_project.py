@@ -1,4 +1,4 @@
-"""A new Dagster project, made with `create-dagster`, in which `dg` finds this package's component."""
+"""A new Dagster project, created with `create-dagster`, in which `dg` finds this package's component."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The component in a project made with `create-dagster`, by the commands of `dg`; and `dg` in our own repository."""
+"""The component in a project created with `create-dagster`, by the commands of `dg`; and `dg` in our repository."""
 
 import json
 from pathlib import Path

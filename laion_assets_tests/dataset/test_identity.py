@@ -82,5 +82,5 @@ def test_digest_changes_with_every_value() -> None:
 
 
 def test_digest_of_known_rows_does_not_change() -> None:
-    """Manifests hold these digests: another value here makes every published parquet file stale."""
+    """Manifests hold these digests: another value here makes every committed parquet file stale."""
     assert rows_digest(_table(["a", None], [0.5, None])) == "40676af6e258e9b1e14a213bc1517339"

@@ -37,7 +37,7 @@ class Demo:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The environment of a new user whose files lie below `home`."""
+    """The environment of a new user with files below `home`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LAION_", "DAGSTER_"))}
     return {**kept, "LAION_ASSETS_ROOT": str(home / "data"), "DAGSTER_HOME": str(home / "dagster_home")}
 
@@ -62,7 +62,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 @pytest.fixture
 def sample_copy(demo: Demo, tmp_path: Path) -> Callable[..., Dataset]:
-    """Makes a dataset whose files are a copy of the demo's (only some folders, if named), to be broken on purpose."""
+    """Create a dataset from a copy of the demo's files (only the named folders, if any), which tests damage."""
 
     def copy(*folders: str) -> Dataset:
         chosen = folders or tuple(sorted(os.listdir(demo.root / "sample")))

@@ -1,4 +1,4 @@
-"""The Dagster page, its daemon and code servers as real processes, asked through GraphQL as the page does it."""
+"""Dagster's web server, daemon and code servers as real processes, queried through GraphQL as the UI does it."""
 
 import contextlib
 import json
@@ -61,7 +61,7 @@ class DagsterPage:
         return answer["data"]
 
     def backfill(self, dataset: str, assets: list[str], partitions: list[str] | None = None) -> str:
-        """Launch a backfill as the page's button does; all partitions if none are named. Returns its id."""
+        """Launch a backfill as the UI's button does, of all partitions if none are named. Returns its id."""
         params: dict[str, Any] = {"assetSelection": [{"path": [dataset, asset]} for asset in assets]}
         params |= {"allPartitions": True} if partitions is None else {"partitionNames": partitions}
         answer = self.graphql(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
@@ -109,7 +109,7 @@ class DagsterPage:
         return wait_until(lambda: status if (status := self.run_status(run_id)) in final else None, timeout_s)
 
     def descendants(self, wanted: Callable[[list[str]], bool]) -> list[psutil.Process]:
-        """Processes below the page whose command line is wanted."""
+        """Return the child processes of the web server with a matching command line."""
         found = []
         for root in self.processes:
             for process in psutil.Process(root.pid).children(recursive=True):
@@ -119,7 +119,7 @@ class DagsterPage:
         return found
 
     def loaded(self) -> tuple[set[str], dict[str, str]]:
-        """The code locations that the page has loaded, and why others could not be; none while silent."""
+        """Return the loaded code locations, and the errors of the others. Empty while the server does not respond."""
         with contextlib.suppress(OSError):
             entries = self.graphql(LOCATIONS)["workspaceOrError"]["locationEntries"]
             ended = [entry for entry in entries if entry["loadStatus"] == "LOADED"]

@@ -70,7 +70,7 @@ class Deployment:
             )
 
     def kill(self, name: str) -> None:
-        """`kill -9` of all processes of a service, its runs included, as when its container is gone."""
+        """`kill -9` of all processes of a service, its runs included, as if its container was removed."""
         os.killpg(self.processes[name].pid, signal.SIGKILL)
         self.processes[name].wait()
 
@@ -113,7 +113,7 @@ def deployment(home: Path, database: Database, **instance: Any) -> Iterator[Depl
         for name in own:
             running.start(name)
         locations = {entry["grpc_server"]["location_name"] for entry in workspace["load_from"]}
-        # The page starts beside the code servers and finds them when they are there, as in containers.
+        # The web server starts together with the code servers and connects when they are ready, as in containers.
         wait_until(lambda: running.page.loaded()[0] == locations, 240)
         yield running
     finally:

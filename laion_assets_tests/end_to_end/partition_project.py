@@ -1,6 +1,6 @@
-"""A project of one's own over the tiny dataset: a sensor, a schedule and automation that name one partition each.
+"""A user project over the tiny dataset: a sensor, a schedule and automation that name one partition each.
 
-A code location of the tests: `dagster dev -f` loads it. TINY_FOLDER and TINY_RESOLVE say where the dataset is.
+A code location of the tests: `dagster dev -f` loads it. TINY_FOLDER and TINY_RESOLVE locate the dataset.
 """
 
 import json

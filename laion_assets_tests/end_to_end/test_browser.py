@@ -1,4 +1,4 @@
-"""The Dagster page in Chromium: the lineage is the documentation, and a partition range is materialized by clicking.
+"""The Dagster UI in Chromium: the lineage has documentation, and a partition range is materialized by clicking.
 
 `make test-browser`; screenshots are left in `artifacts/` to be looked at.
 """
@@ -35,7 +35,7 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 60_000
+TIMEOUT_MS = 60_000
 
 
 SETTINGS = """
@@ -45,13 +45,13 @@ model = "sample-clip"
 """
 """LAION-400M's whole layout over the rows of the embedded site."""
 SHARDS = range(16)
-"""The shards of `laion400m` that are made before the page is looked at: one in eight has a row of the site."""
+"""Shards of `laion400m` that are built before the UI is opened: one in eight has a row of the site."""
 BACKFILLS = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { id status numPartitions } } } }"
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
-    """A copy of the demo's files and of its Dagster instance, and the first shards of `laion400m` beside it."""
+    """A copy of the demo's files and of its Dagster instance, and the first shards of `laion400m`."""
     folder = tmp_path_factory.mktemp("browser")
     shutil.copytree(demo.home / "data", folder / "data")
     shutil.copytree(demo.home / "dagster_home", folder / "dagster_home")
@@ -81,7 +81,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context(viewport={"width": 1500, "height": 950}) as context:
         opened = context.new_page()
-        opened.set_default_timeout(PATIENCE_MS)
+        opened.set_default_timeout(TIMEOUT_MS)
         yield opened
 
 
@@ -101,7 +101,7 @@ def test_the_lineage_shows_the_five_assets_in_their_order(dagster: DagsterPage, 
     places = []
     for asset in PIPELINE:
         node = page.get_by_text(asset, exact=True).first
-        expect(node).to_be_visible(timeout=PATIENCE_MS)
+        expect(node).to_be_visible(timeout=TIMEOUT_MS)
         box = node.bounding_box()
         assert box is not None
         places.append(box["x"])
@@ -112,17 +112,15 @@ def test_the_lineage_shows_the_five_assets_in_their_order(dagster: DagsterPage, 
 @pytest.mark.parametrize("asset", [*PIPELINE, *STATISTICS])
 def test_an_asset_s_page_explains_its_stage(dagster: DagsterPage, page: Page, asset: str) -> None:
     page.goto(f"{dagster.url}/assets/laion400m/{asset}?view=overview")
-    expect(page.get_by_text("Description").first).to_be_visible(timeout=PATIENCE_MS)
-    expect(page.get_by_text("into", exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("Description").first).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text("into", exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, f"asset-{asset}")
 
 
-def test_all_41455_partitions_are_listed_and_what_is_made_is_told_from_what_is_missing(
-    dagster: DagsterPage, page: Page
-) -> None:
+def test_all_41455_partitions_are_listed_with_materialized_and_missing_ones(dagster: DagsterPage, page: Page) -> None:
     page.goto(f"{dagster.url}/assets/laion400m/image_shards?view=partitions")
-    expect(page.get_by_text("41,455 Partitions Selected")).to_be_visible(timeout=PATIENCE_MS)
-    expect(page.get_by_text(f"Materialized ({len(SHARDS)})", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("41,455 Partitions Selected")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text(f"Materialized ({len(SHARDS)})", exact=True)).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, "partitions-laion400m")
 
 
@@ -133,29 +131,29 @@ def test_a_shard_of_laion400m_leads_to_its_rows_and_to_its_embedding_file(
     shard = next(shard for shard in SHARDS if shards.manifest(shard).counts.rows_in)
     page.goto(f"{dagster.url}/assets/laion400m/image_shards?view=partitions&partition={shard:05d}")
     row_group = metadata(page, "rows_from")
-    expect(row_group).to_contain_text(f"row group {shard} of dedup_parquet/00.parquet", timeout=PATIENCE_MS)
+    expect(row_group).to_contain_text(f"row group {shard} of dedup_parquet/00.parquet", timeout=TIMEOUT_MS)
     for label in ("rows_in", "rows_out", "bytes", "images_per_s", "success_rate"):
-        expect(metadata(page, label)).to_be_visible(timeout=PATIENCE_MS)
+        expect(metadata(page, label)).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, "shard-laion400m")
     for label, key, sign in (("dedup_parquet", "00", "shards"), ("clip_embeddings", "000", "000")):
         with page.context.expect_page() as opened:
             metadata(page, label).get_by_role("link").first.click()
         other = opened.value
-        expect(other.get_by_text(sign, exact=True).first).to_be_visible(timeout=PATIENCE_MS)
+        expect(other.get_by_text(sign, exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
         assert other.url.endswith(f"/assets/laion400m/{label}?view=partitions&partition={key}"), other.url
         shoot(other, f"linked-{label}")
         other.close()
 
 
-def test_a_shard_shows_its_counts_reasons_and_pictures(dagster: DagsterPage, page: Page) -> None:
+def test_a_shard_shows_its_counts_reasons_and_images(dagster: DagsterPage, page: Page) -> None:
     page.goto(f"{dagster.url}/assets/sample/image_shards?view=partitions&partition=00003")
-    expect(page.get_by_text("dropped_by_reason")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("dropped_by_reason")).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, "shard")
     metadata(page, "images").get_by_text("[Show Markdown]").click()
-    picture = page.locator("img[src^='data:image/jpeg']")
-    expect(picture).to_be_visible(timeout=PATIENCE_MS)
-    assert picture.evaluate("image => image.naturalWidth") > 100
-    shoot(page, "shard-pictures")
+    image = page.locator("img[src^='data:image/jpeg']")
+    expect(image).to_be_visible(timeout=TIMEOUT_MS)
+    assert image.evaluate("image => image.naturalWidth") > 100
+    shoot(page, "shard-images")
 
 
 @pytest.mark.parametrize("asset", STATISTICS)
@@ -163,7 +161,7 @@ def test_statistics_show_their_plots(dagster: DagsterPage, page: Page, asset: st
     page.goto(f"{dagster.url}/assets/sample/{asset}")
     metadata(page, "plots").get_by_text("[Show Markdown]").click()
     plot = page.locator("img[src^='data:image/svg']").first
-    expect(plot).to_be_visible(timeout=PATIENCE_MS)
+    expect(plot).to_be_visible(timeout=TIMEOUT_MS)
     assert plot.evaluate("image => image.naturalWidth") > 300
     shoot(page, f"plots-{asset}")
     page.locator("img[src^='data:image/svg']").last.scroll_into_view_if_needed()
@@ -182,23 +180,23 @@ def test_the_report_needs_no_network(page: Page, home: Path) -> None:
 
 def test_an_embedding_partition_shows_example_rows_and_leads_to_its_shards(dagster: DagsterPage, page: Page) -> None:
     page.goto(f"{dagster.url}/assets/sample/clip_embeddings?view=partitions&partition=2")
-    expect(page.get_by_text("example_rows")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("example_rows")).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, "embedding")
     with page.context.expect_page() as opened:
         metadata(page, "image_shards").get_by_role("link").first.click()
     shards = opened.value
-    expect(shards.get_by_text("4 Partitions Selected", exact=True)).to_be_visible(timeout=PATIENCE_MS)
-    expect(shards.get_by_text("dropped_by_reason")).to_be_visible(timeout=PATIENCE_MS)
+    expect(shards.get_by_text("4 Partitions Selected", exact=True)).to_be_visible(timeout=TIMEOUT_MS)
+    expect(shards.get_by_text("dropped_by_reason")).to_be_visible(timeout=TIMEOUT_MS)
     shoot(shards, "linked-image_shards")
 
 
-def test_a_stale_shard_is_told_by_its_check_started_alone(dagster: DagsterPage, page: Page, home: Path) -> None:
+def test_a_stale_shard_is_reported_by_its_check_started_alone(dagster: DagsterPage, page: Page, home: Path) -> None:
     path = home / "data" / "sample" / "manifests" / "image_shards" / "00007.json"
     before = path.read_text()
     path.write_text(before.replace(json.loads(before)["settings"], "0" * 32))
     page.goto(f"{dagster.url}/assets/sample/image_shards?view=checks&checkDetail=up_to_date")
     page.get_by_role("button").filter(has_text=re.compile("^Execute$")).click()
-    expect(page.get_by_text("23 complete, 1 stale of 24 partitions").first).to_be_visible(timeout=2 * PATIENCE_MS)
+    expect(page.get_by_text("23 complete, 1 stale of 24 partitions").first).to_be_visible(timeout=2 * TIMEOUT_MS)
     shoot(page, "check-up-to-date")
     path.write_text(before)
 
@@ -211,7 +209,7 @@ def test_a_partition_range_is_materialized_by_clicking_and_seen_to_finish(
     for shard in wanted:
         (home / "data" / "sample" / "manifests" / "image_shards" / f"{shard:05d}.json").unlink()
     page.goto(f"{dagster.url}/assets/sample/image_shards?view=partitions")
-    expect(page.get_by_text("24 Partitions Selected", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("24 Partitions Selected", exact=True)).to_be_visible(timeout=TIMEOUT_MS)
     page.get_by_role("button", name="Materialize").first.click()
     page.get_by_role("button", name="Custom").click()
     page.get_by_text("24 partitions selected", exact=True).click()
@@ -226,11 +224,11 @@ def test_a_partition_range_is_materialized_by_clicking_and_seen_to_finish(
     (backfill,) = dagster.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]
     assert backfill["numPartitions"] == 3
     page.goto(f"{dagster.url}/runs/b/{backfill['id']}")
-    expect(page.get_by_text("100% completed")).to_be_visible(timeout=4 * PATIENCE_MS)
-    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(2, timeout=2 * PATIENCE_MS)  # status and column
+    expect(page.get_by_text("100% completed")).to_be_visible(timeout=4 * TIMEOUT_MS)
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(2, timeout=2 * TIMEOUT_MS)  # status and column
     shoot(page, "backfill-completed")
     assert all(DatasetStatus(dataset).state("image_shards", shard).state == "complete" for shard in wanted)
     page.goto(f"{dagster.url}/runs")
-    expect(page.get_by_text("In progress (0)")).to_be_visible(timeout=2 * PATIENCE_MS)
-    expect(page.get_by_text("Success").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("In progress (0)")).to_be_visible(timeout=2 * TIMEOUT_MS)
+    expect(page.get_by_text("Success").first).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, "runs")

@@ -1,4 +1,4 @@
-"""Hostile texts everywhere in a real Dagster UI and in the report, in Chromium: nothing is asked for, nothing runs.
+"""Hostile texts in a real Dagster UI and in the report, in Chromium: no request is sent and no script runs.
 
 `make test-browser`.
 """
@@ -34,7 +34,7 @@ from laion_assets.stages.statistics.build import REPORT
 from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
 from laion_assets_tests.end_to_end.dagster_ui import wait_until
-from laion_assets_tests.end_to_end.test_browser import ARTIFACTS, CHROMIUM_FLAGS, PATIENCE_MS, shoot
+from laion_assets_tests.end_to_end.test_browser import ARTIFACTS, CHROMIUM_FLAGS, TIMEOUT_MS, shoot
 from laion_assets_tests.hostile_dataset import hostile_manifest, publish_hostile
 from laion_assets_tests.hostile_text import HOSTILE, LEAK, LIMIT
 
@@ -56,7 +56,7 @@ defs = dg.Definitions.merge(build_definitions(dataset), dg.Definitions(assets=[d
 
 @dataclass
 class Watched:
-    """What a page asked of others than its own server, the dialogs that it opened, and the mutations it sent."""
+    """Requests of a page to other servers, the dialogs that it opened, and the mutations that it sent."""
 
     page: Page
     own: str
@@ -75,7 +75,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Web:
-    """The UI's address, and what the third party's server was asked for."""
+    """The UI's address, and the requests to the third party's server."""
 
     url: str
     leaked: list[str]
@@ -188,12 +188,12 @@ def watched(browser: Browser, web: Web) -> Iterator[Watched]:
     web.leaked.clear()
     with browser.new_context(viewport={"width": 1500, "height": 1400}) as context:
         page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
+        page.set_default_timeout(TIMEOUT_MS)
         yield Watched(page, web.url)
 
 
 def open_everything(page: Page) -> None:
-    """Open whatever the page folds away; dialogs stay open, one above the other."""
+    """Open all collapsed parts of the page. Dialogs stay open, one above the other."""
     for words in ("[Show Markdown]", "[Show JSON]", "Show schema", "Show more", "View full message"):
         for found in page.get_by_text(words).all()[:3]:
             found.dispatch_event("click")
@@ -234,7 +234,7 @@ def test_an_asset_s_page_shows_hostile_texts_as_text(watched: Watched, web: Web,
         page.wait_for_timeout(2_500)
         open_everything(page)
     page.goto(f"{web.url}/assets/{key}?view=events")
-    expect(page.get_by_text(HOSTILE[0]).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text(HOSTILE[0]).first).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, f"hostile-{asset}")
     assert_nothing_happened(watched, web)
 
@@ -248,7 +248,7 @@ def test_the_result_of_a_check_shows_hostile_texts_as_text(watched: Watched, web
     page.goto(f"{web.url}/assets/{SAMPLE.name}/{RAW_CSV}?view=checks&checkDetail=row_counts")
     page.wait_for_timeout(8_000)
     shoot(page, "hostile-check")
-    expect(page.get_by_text(HOSTILE[1]).first).to_be_visible(timeout=PATIENCE_MS // 3)
+    expect(page.get_by_text(HOSTILE[1]).first).to_be_visible(timeout=TIMEOUT_MS // 3)
     open_everything(page)
     assert_nothing_happened(watched, web)
 
@@ -256,7 +256,7 @@ def test_the_result_of_a_check_shows_hostile_texts_as_text(watched: Watched, web
 def test_the_log_and_the_error_of_a_run_show_hostile_texts_as_text(watched: Watched, web: Web) -> None:
     page = watched.page
     page.goto(f"{web.url}/runs/{web.run_id}")
-    expect(page.get_by_text(HOSTILE[0]).first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text(HOSTILE[0]).first).to_be_visible(timeout=TIMEOUT_MS)
     open_everything(page)
     shoot(page, "hostile-run")
     assert_nothing_happened(watched, web)
@@ -274,8 +274,8 @@ def test_the_report_shows_hostile_texts_as_text(watched: Watched, web: Web) -> N
     assert page.locator("a, script, iframe, object, embed, form").count() == 0
     page.screenshot(path=ARTIFACTS / "hostile-report.png", full_page=True)
     assert_nothing_happened(watched, web)
-    assert refused == [], "nothing of ours is against the page's own policy"
+    assert refused == [], "our content satisfies the page's policy"
     page.evaluate("document.body.appendChild(document.createElement('img')).src = 'http://leak.test/probe.png'")
     page.wait_for_timeout(1_000)
-    assert web.leaked == [], "the policy refuses what got into the page all the same"
+    assert web.leaked == [], "the policy blocks requests of injected content"
     assert any("Content Security Policy" in text for text in refused)

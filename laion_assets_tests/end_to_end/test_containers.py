@@ -1,4 +1,4 @@
-"""`deploy/` as a person starts it: its image built, its containers healthy, one of them replaced while it works."""
+"""`deploy/` started as documented: the image is built, containers are healthy, one is replaced during a run."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ RUNS = "{ runsOrError { ... on Runs { results { status assetSelection { path } }
 
 @dataclass(frozen=True)
 class Containers:
-    """The running project of `docker compose`, beside any other of this machine."""
+    """The running project of `docker compose`, separate from other projects of this machine."""
 
     environment: dict[str, str]
     page: DagsterPage
@@ -43,7 +43,7 @@ class Containers:
         return self.compose("exec", "-T", "code_sample", *command)
 
     def manifests(self) -> set[str]:
-        """Name, number and time of the published shards' manifests."""
+        """Name, number and time of the committed shards' manifests."""
         listing = f"stat -c '%n %i %Y' {MANIFESTS}/*.json 2>/dev/null || true"
         return set(self.sample("sh", "-c", listing).splitlines())
 
@@ -83,7 +83,7 @@ def test_the_graph_completes_although_its_container_is_replaced(containers: Cont
     kept = containers.manifests()
     assert 3 <= len(kept) < SAMPLE.layout.shards
     assert containers.page.wait_for_backfill(backfill, 900) == "COMPLETED_SUCCESS"
-    assert kept <= containers.manifests(), "a complete shard was made twice"
+    assert kept <= containers.manifests(), "a complete shard was built twice"
     left = containers.sample("sh", "-c", "find /data/sample/staging -type f")
     assert not left, f"left in staging: {left}"
     states = json.loads(containers.sample("laion-assets", "status", "--dataset", "sample", "--json"))

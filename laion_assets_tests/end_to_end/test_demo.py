@@ -1,4 +1,4 @@
-"""`laion-assets demo`: crawl CSVs become a searchable dataset, offline, through Dagster runs, and once only."""
+"""`laion-assets demo`: from crawl CSVs to a searchable dataset, offline, in Dagster runs. A rerun builds nothing."""
 
 import json
 import shutil
@@ -48,14 +48,14 @@ def test_everything_is_complete(demo: Demo) -> None:
     assert all(counts["complete"] == counts["total"] for counts in found.values())
 
 
-def test_every_stage_says_what_went_in_came_out_and_was_dropped(demo: Demo) -> None:
+def test_every_stage_prints_rows_in_rows_out_and_dropped_rows(demo: Demo) -> None:
     for asset in COMPLETE:
         assert asset in demo.first.stdout
     for reason in ("duplicate", "http_404", "blocked_address", "opted_out"):
         assert reason in demo.first.stdout
 
 
-def test_the_runs_are_dagster_s_own_and_one_materialization_a_partition(demo: Demo) -> None:
+def test_runs_are_in_dagster_with_one_materialization_per_partition(demo: Demo) -> None:
     assert materializations(demo) == Counter(COMPLETE)
     with dg.DagsterInstance.from_config(str(demo.home / "dagster_home")) as instance:
         runs = instance.get_runs()
@@ -80,11 +80,11 @@ def test_a_second_demo_does_no_work_and_ends_the_same(demo: Demo) -> None:
             if path.is_file() and path.name != "demo.png"
         }
 
-    before, said = files(), status(demo)
+    before, output = files(), status(demo)
     again = demo.run("demo")
     assert "0 partitions run" in again.stdout
     assert files() == before
-    assert status(demo) == said
+    assert status(demo) == output
     assert materializations(demo) == Counter(COMPLETE)
 
 
@@ -136,8 +136,8 @@ def test_vectors_are_float16_of_norm_1(demo: Demo) -> None:
         ("a green star above a yellow triangle", ("green star", "yellow triangle"), 10),
     ],
 )
-def test_a_search_finds_what_it_asks_for(demo: Demo, query: str, wanted: tuple[str, ...], within: int) -> None:
-    """Hundreds of pictures show the first two; four of 4,993 show the last pair."""
+def test_a_search_finds_the_queried_image(demo: Demo, query: str, wanted: tuple[str, ...], within: int) -> None:
+    """Hundreds of images show the first two; four of 4,993 show the last pair."""
     results = json.loads(demo.run("search", "--dataset", "sample", query, "--k", "10", "--json").stdout)
     assert len(results) == 10
     assert {"uid", "key", "caption", "url", "similarity"} <= set(results[0])
@@ -174,9 +174,9 @@ def test_ctrl_c_keeps_finished_shards_and_leaves_no_process(demo: Demo, tmp_path
     children = psutil.Process(process.pid).children(recursive=True)
     assert any("sample.site" in " ".join(child.cmdline()) for child in children)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=15)[1]
-    assert process.returncode == 130, said
-    assert "Every committed partition is kept" in said
+    output = process.communicate(timeout=15)[1]
+    assert process.returncode == 130, output
+    assert "Every committed partition is kept" in output
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
     dataset = replace(SAMPLE, root=str(tmp_path / "data"))

@@ -1,4 +1,4 @@
-"""`deploy/`: its files name nothing that is not there, and its services outlive what kills them."""
+"""`deploy/`: its files refer only to what exists, and its services recover from kills."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from dagster._core.instance.config import dagster_instance_config
 
 from laion_assets import definitions
 from laion_assets.dataset.dataset import DATASETS, SAMPLE
-from laion_assets.dataset.settings.resolution import configured
+from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.orchestration.instance import MANY_PARTITIONS
 from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, Demo
@@ -47,7 +47,7 @@ def test_each_location_of_the_workspace_is_a_service_that_serves_that_dataset(se
     assert all(hasattr(definitions, name) for name in served)
     code_servers = {name: service for name, service in services.items() if name.startswith("code_")}
     assert {f"code_{name}" for name in served} == set(code_servers)
-    # A claim of a run in a replaced container is known as a dead process's by its host name alone.
+    # The host name alone shows that the holder of a lease in a replaced container is dead.
     assert {name: service.get("hostname") for name, service in code_servers.items()} == {x: x for x in code_servers}
 
 
@@ -131,7 +131,7 @@ def test_the_instances_are_valid_and_differ_in_their_storage_alone(tmp_path: Pat
 def test_the_settings_file_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAION_ASSETS_SETTINGS", str(DEPLOY / "laion-assets.toml"))
     for dataset in DATASETS.values():
-        assert configured(dataset).name == dataset.name
+        assert resolve_settings(dataset).name == dataset.name
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_the_health_checks_pass_and_fail_for_a_code_server_that_is_gone(served: 
 
 
 @pytest.mark.postgres
-def test_a_run_whose_code_server_was_killed_is_started_again_and_makes_only_what_is_missing(
+def test_a_run_whose_code_server_was_killed_restarts_and_builds_only_what_is_missing(
     served: Deployment,
 ) -> None:
     dataset = replace(SAMPLE, root=str(served.home / "data"))
@@ -184,7 +184,7 @@ def test_a_run_whose_code_server_was_killed_is_started_again_and_makes_only_what
     assert again["parentRunId"] in {run["runId"] for run in runs}
     end = complete()
     assert len(end) == len(shards)
-    assert kept.items() <= end.items(), "a complete shard was made twice"
+    assert kept.items() <= end.items(), "a complete shard was built twice"
 
 
 def _succeeds(command: list[str], environment: dict[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""Ctrl-C in a terminal, which reaches the whole process group: status 130 and one sentence, whatever works then."""
+"""Ctrl-C in a terminal, which reaches the whole process group: status 130 and one sentence, in every phase."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Each law is broken on purpose: the check or the reader sees exactly that, and names it."""
+"""Each invariant is violated on purpose: the check or the reader detects exactly that violation and names it."""
 
 import io
 import shutil
@@ -60,12 +60,12 @@ def rewrite_tar(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]
 def problem(dataset: Dataset, asset: str, partition: int) -> str:
     found = verify(dataset, asset, tuple(stage_named(asset).handle.numbers(dataset.layout)), sample_model)
     key = stage_named(asset).handle.key(dataset.layout, partition)
-    assert list(found) == [key], f"exactly partition {key} breaks the law, the check says {found}"
+    assert list(found) == [key], f"exactly partition {key} violates the invariant, the check found {found}"
     return " / ".join(found[key])
 
 
 @pytest.mark.parametrize("asset", PIPELINE)
-def test_an_unbroken_dataset_keeps_every_law(asset: str, sample_copy: Copy) -> None:
+def test_an_intact_dataset_satisfies_every_invariant(asset: str, sample_copy: Copy) -> None:
     dataset = sample_copy()
     assert verify(dataset, asset, tuple(stage_named(asset).handle.numbers(dataset.layout)), sample_model) == {}
 
@@ -78,19 +78,19 @@ def test_a_dropped_tar_member(sample_copy: Copy) -> None:
         dropped.append(members.pop(7)[0].name)
 
     rewrite_tar(shard_file(dataset, ".tar"), drop)
-    said = problem(dataset, IMAGE_SHARDS, SHARD)
-    assert dropped[0].split(".")[0] in said
+    message = problem(dataset, IMAGE_SHARDS, SHARD)
+    assert dropped[0].split(".")[0] in message
 
 
-def test_a_doubled_tar_sample(sample_copy: Copy) -> None:
+def test_a_duplicate_tar_sample(sample_copy: Copy) -> None:
     dataset = sample_copy("dedup_parquet", "image_shards")
     rewrite_tar(shard_file(dataset, ".tar"), lambda members: members.extend(members[:3]))
     with tarfile.open(shard_file(dataset, ".tar")) as tar:
-        doubled = tar.getnames()[0].split(".")[0]
-    assert doubled in problem(dataset, IMAGE_SHARDS, SHARD)
+        duplicate = tar.getnames()[0].split(".")[0]
+    assert duplicate in problem(dataset, IMAGE_SHARDS, SHARD)
 
 
-def test_a_doubled_parquet_row(sample_copy: Copy) -> None:
+def test_a_duplicate_parquet_row(sample_copy: Copy) -> None:
     dataset = sample_copy("dedup_parquet", "image_shards")
     path = shard_file(dataset, ".parquet")
     table = pq.read_table(path)
@@ -98,12 +98,12 @@ def test_a_doubled_parquet_row(sample_copy: Copy) -> None:
     assert f"{table.num_rows + 1} rows" in problem(dataset, IMAGE_SHARDS, SHARD)
 
 
-def test_a_tar_cut_short(sample_copy: Copy) -> None:
+def test_a_truncated_tar(sample_copy: Copy) -> None:
     dataset = sample_copy("dedup_parquet", "image_shards")
     path = shard_file(dataset, ".tar")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    said = problem(dataset, IMAGE_SHARDS, SHARD)
-    assert "00005.tar" in said
+    message = problem(dataset, IMAGE_SHARDS, SHARD)
+    assert "00005.tar" in message
     state = DatasetStatus(dataset).state(IMAGE_SHARDS, SHARD)
     assert (state.state, "00005.tar" in state.reason) == ("damaged", True)
 
@@ -116,7 +116,7 @@ def test_a_tar_without_its_end(sample_copy: Copy) -> None:
     assert "00005.tar" in problem(dataset, IMAGE_SHARDS, SHARD)
 
 
-def test_a_doubled_row_in_a_row_group(sample_copy: Copy) -> None:
+def test_a_duplicate_row_in_a_row_group(sample_copy: Copy) -> None:
     dataset = sample_copy("dedup_parquet", "dedup_rejects")
     path = files(dataset) / "dedup_parquet" / "02.parquet"
     parquet = pq.ParquetFile(path)
@@ -125,9 +125,9 @@ def test_a_doubled_row_in_a_row_group(sample_copy: Copy) -> None:
     with pq.ParquetWriter(path, parquet.schema_arrow) as writer:
         for group in groups:
             writer.write_table(group, row_group_size=10_000)
-    said = problem(dataset, DEDUP_PARQUET, 2)
-    assert groups[3].column("uid")[0].as_py() in said
-    assert "duplicate" in said
+    message = problem(dataset, DEDUP_PARQUET, 2)
+    assert groups[3].column("uid")[0].as_py() in message
+    assert "duplicate" in message
 
 
 def test_two_swapped_vectors(sample_copy: Copy) -> None:
@@ -136,10 +136,10 @@ def test_two_swapped_vectors(sample_copy: Copy) -> None:
     vectors = np.load(path)
     vectors[[0, 1]] = vectors[[1, 0]]
     np.save(path, vectors)
-    said = problem(dataset, CLIP_EMBEDDINGS, EMBEDDING)
-    assert "row 0" in said
-    assert "row 1" in said
-    assert "row 2" not in said
+    message = problem(dataset, CLIP_EMBEDDINGS, EMBEDDING)
+    assert "row 0" in message
+    assert "row 1" in message
+    assert "row 2" not in message
 
 
 def test_an_npy_of_another_width(sample_copy: Copy) -> None:

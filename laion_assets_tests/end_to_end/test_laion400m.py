@@ -1,4 +1,4 @@
-"""`laion400m` is no drawing: with only source, root and model set it runs against the loopback site."""
+"""`laion400m` runs against the loopback site with only source, root and model set."""
 
 from collections.abc import Iterator
 from dataclasses import replace

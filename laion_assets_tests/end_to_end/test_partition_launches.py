@@ -1,4 +1,4 @@
-"""One partition of each partitioned asset through the web server and the daemon, in every way that Dagster launches it.
+"""One partition of each partitioned asset, launched in every way that Dagster has.
 
 The first tests make the tiny dataset one partition at a time; those of the marker `browser` make its partitions again.
 """
@@ -25,7 +25,7 @@ from laion_assets.store.manifest import manifest_path
 from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
 from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page, wait_until
-from laion_assets_tests.end_to_end.test_browser import ARTIFACTS, CHROMIUM_FLAGS, PATIENCE_MS, shoot
+from laion_assets_tests.end_to_end.test_browser import ARTIFACTS, CHROMIUM_FLAGS, TIMEOUT_MS, shoot
 from laion_assets_tests.tiny_dataset import served_dataset
 
 PARTITIONED = [stage.name for stage in STAGES if stage.is_partitioned]
@@ -68,7 +68,7 @@ def launch(page: DagsterPage, asset: str, key: str = "") -> str:
     return page.run("tiny", asset, key=key, location=PROJECT.name)
 
 
-def published_at(dataset: Dataset, asset: str, keys: Sequence[str]) -> dict[str, int]:
+def committed_at(dataset: Dataset, asset: str, keys: Sequence[str]) -> dict[str, int]:
     """When the manifests of these partitions were put, in ns."""
     paths = [Store.of(dataset).local_path(manifest_path(asset, key)) for key in keys]
     return {path.stem: path.stat().st_mtime_ns for path in paths if path is not None and path.exists()}
@@ -86,7 +86,7 @@ def forget(dataset: Dataset, asset: str, keys: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def test_the_launchpad_makes_one_partition_of_each_stage(page: DagsterPage, tiny: Dataset) -> None:
+def test_the_launchpad_builds_one_partition_of_each_stage(page: DagsterPage, tiny: Dataset) -> None:
     assert page.wait_for_run(launch(page, RAW_CSV), 120) == "SUCCESS"
     runs = [launch(page, DEDUP_PARQUET, key) for key in ("01", "00")]
     assert [page.wait_for_run(run, 240) for run in runs] == ["SUCCESS", "SUCCESS"]
@@ -95,7 +95,7 @@ def test_the_launchpad_makes_one_partition_of_each_stage(page: DagsterPage, tiny
     assert complete(tiny, IMAGE_SHARDS) == ["00000"]
 
 
-def test_a_sensor_makes_the_partition_it_asks_for_and_an_embedding_file_follows(
+def test_a_sensor_materializes_the_requested_partition_and_an_embedding_file_follows(
     page: DagsterPage, tiny: Dataset
 ) -> None:
     selector = {"repositoryLocationName": PROJECT.name, "repositoryName": "__repository__"}
@@ -107,7 +107,7 @@ def test_a_sensor_makes_the_partition_it_asks_for_and_an_embedding_file_follows(
 
 
 @pytest.mark.browser
-def test_a_schedule_makes_the_partition_it_asks_for(page: DagsterPage, tiny: Dataset) -> None:
+def test_a_schedule_materializes_the_requested_partition(page: DagsterPage, tiny: Dataset) -> None:
     selector = {"repositoryLocationName": PROJECT.name, "repositoryName": "__repository__"}
     started = page.graphql(START_SCHEDULE, selector=selector | {"scheduleName": "one_shard_schedule"})
     wait_until(lambda: SCHEDULE_SHARD in complete(tiny, IMAGE_SHARDS), 180)
@@ -116,7 +116,7 @@ def test_a_schedule_makes_the_partition_it_asks_for(page: DagsterPage, tiny: Dat
 
 
 @pytest.mark.browser
-def test_a_backfill_of_all_partitions_makes_all(page: DagsterPage, tiny: Dataset) -> None:
+def test_a_backfill_of_all_partitions_builds_all(page: DagsterPage, tiny: Dataset) -> None:
     for asset in (DEDUP_PARQUET, IMAGE_SHARDS):
         forget(tiny, asset, ["00"] if asset == DEDUP_PARQUET else ["00000"])
         assert page.wait_for_backfill(page.backfill("tiny", [asset]), 300) == "COMPLETED_SUCCESS"
@@ -124,21 +124,19 @@ def test_a_backfill_of_all_partitions_makes_all(page: DagsterPage, tiny: Dataset
 
 
 @pytest.mark.browser
-def test_automation_makes_the_embedding_files_that_are_missing(page: DagsterPage, tiny: Dataset) -> None:
-    """File 0 is there already; file 2 alone is asked for where 1 is made before."""
+def test_automation_builds_missing_embedding_files(page: DagsterPage, tiny: Dataset) -> None:
+    """File 0 exists already; only file 2 is requested, and 1 is built before."""
     assert page.wait_for_run(launch(page, CLIP_EMBEDDINGS, "1"), 120) == "SUCCESS"
-    before = published_at(tiny, CLIP_EMBEDDINGS, ["0", "1"])
+    before = committed_at(tiny, CLIP_EMBEDDINGS, ["0", "1"])
     selector = {"repositoryLocationName": PROJECT.name, "repositoryName": "__repository__"}
     page.graphql(START_SENSOR, selector=selector | {"sensorName": "automation"})
     wait_until(lambda: complete(tiny, CLIP_EMBEDDINGS) == ["0", "1", "2"], 180)
-    assert published_at(tiny, CLIP_EMBEDDINGS, ["0", "1"]) == before
+    assert committed_at(tiny, CLIP_EMBEDDINGS, ["0", "1"]) == before
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("asset", PARTITIONED)
-def test_a_backfill_makes_one_and_the_scattered_partitions_it_names(
-    page: DagsterPage, tiny: Dataset, asset: str
-) -> None:
+def test_a_backfill_builds_one_or_several_named_partitions(page: DagsterPage, tiny: Dataset, asset: str) -> None:
     keys = partition_keys(tiny, asset)
     for named in ([keys[1]], keys[::2]):
         forget(tiny, asset, keys)
@@ -150,7 +148,7 @@ def test_a_backfill_makes_one_and_the_scattered_partitions_it_names(
 
 @pytest.mark.browser
 @pytest.mark.parametrize("asset", PARTITIONED)
-def test_the_command_of_dagster_makes_one_partition(
+def test_the_dagster_command_builds_one_partition(
     page: DagsterPage, tiny: Dataset, variables: dict[str, str], asset: str
 ) -> None:
     key = partition_keys(tiny, asset)[-1]
@@ -186,16 +184,16 @@ def test_one_partition_is_materialized_by_clicking(
     forget(tiny, asset, [wanted])
     with browser.new_context(viewport={"width": 1500, "height": 950}) as context:
         tab = context.new_page()
-        tab.set_default_timeout(PATIENCE_MS)
+        tab.set_default_timeout(TIMEOUT_MS)
         tab.goto(f"{page.url}/assets/tiny/{asset}?view=partitions")
-        expect(tab.get_by_text(f"{len(keys)} Partitions Selected", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+        expect(tab.get_by_text(f"{len(keys)} Partitions Selected", exact=True)).to_be_visible(timeout=TIMEOUT_MS)
         tab.get_by_role("button", name="Materialize").first.click()
         tab.get_by_role("button", name="Custom").click()
         select_one(tab, keys, wanted)
         shoot(tab, f"launch-one-{asset}")
         tab.get_by_role("button", name="Launch 1 run").click()
         # The button's text changes at once, and a tab that is closed now takes its request with it.
-        expect(tab.get_by_role("dialog")).to_have_count(0, timeout=PATIENCE_MS)
+        expect(tab.get_by_role("dialog")).to_have_count(0, timeout=TIMEOUT_MS)
     wait_until(lambda: wanted in complete(tiny, asset), 180)
     run = page.graphql(RUNS)["runsOrError"]["results"][0]
     assert {"key": "dagster/partition", "value": wanted} in run["tags"]
@@ -206,7 +204,7 @@ def select_one(tab: Page, keys: list[str], wanted: str) -> None:
     """Leave one partition selected in the dialog, which shows few partitions as tags and more as a number."""
     many = tab.get_by_text(f"{len(keys)} partitions selected", exact=True)
     tag = tab.get_by_role("dialog").locator(f"div[title='{keys[0]}'] + div [aria-label='close']")
-    expect(many.or_(tag)).to_be_visible(timeout=PATIENCE_MS)
+    expect(many.or_(tag)).to_be_visible(timeout=TIMEOUT_MS)
     if many.is_visible():
         many.click()
         tab.get_by_role("menuitem", name=f"Select all ({len(keys)})").click()

@@ -1,4 +1,4 @@
-"""`deploy/nginx.conf` in a real nginx before a real Dagster web server: requests that other pages cause are refused.
+"""`deploy/nginx.conf` in a real nginx before a real Dagster web server: cross-site requests are refused.
 
 `make test-proxy`.
 """

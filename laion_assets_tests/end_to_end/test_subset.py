@@ -1,4 +1,4 @@
-"""A subset of the sample: its whole graph completes, over the pictures that the whole has fetched already."""
+"""A subset of the sample: its whole graph completes, with the images that the whole dataset has already fetched."""
 
 import json
 import re
@@ -16,7 +16,7 @@ SUBSET = "sample:1..1"
 
 @pytest.fixture(scope="module")
 def home(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's files up to its shards, and what the subset makes of them."""
+    """The demo's files up to its shards, and the subset built from them."""
     folder = tmp_path_factory.mktemp("subset")
     sample = folder / "data" / "sample"
     for name in ("raw_csv", "dedup_parquet", "dedup_rejects", "image_shards", "manifests", "leases"):
@@ -28,8 +28,8 @@ def home(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_nothing_is_fetched_again(home: Path) -> None:
     for asset, partitions in (("raw_csv", 1), ("dedup_parquet", 1), ("image_shards", 6)):
-        said = rf"{asset} .*\({partitions} of {partitions} partitions complete already: nothing to do\)"
-        assert re.search(said, (home / "output").read_text()), asset
+        message = rf"{asset} .*\({partitions} of {partitions} partitions complete already: nothing to do\)"
+        assert re.search(message, (home / "output").read_text()), asset
 
 
 def test_every_partition_of_the_subset_is_complete(home: Path) -> None:
@@ -77,10 +77,10 @@ def test_it_can_be_searched(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("sample:3..9", "the dataset has 0..3"), ("sample:b", "Invalid subset"), ("samples", "Unknown dataset")],
 )
-def test_a_subset_that_cannot_be_is_refused(name: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_subset_is_refused(name: str, message: str, tmp_path: Path) -> None:
     done = command(tmp_path, "status", "--dataset", name, check=False)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr

@@ -1,4 +1,4 @@
-"""The graph through the running web server and daemon, as the page does it."""
+"""The graph through the running web server and daemon, with the requests of the Dagster UI."""
 
 import shutil
 from collections import Counter
@@ -33,7 +33,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def home(kind: str, tmp_path_factory: pytest.TempPathFactory, demo: Demo) -> Path:
-    """A new Dagster instance over a copy of the demo's CSVs and parquet files; the later stages are not made yet."""
+    """A new Dagster instance over a copy of the demo's CSVs and parquet files, without the later stages."""
     folder = tmp_path_factory.mktemp(kind)
     (folder / "dagster_home").mkdir()
     shutil.copy(TOP / "dagster_home" / "dagster.yaml", folder / "dagster_home")
@@ -73,7 +73,7 @@ def complete(dataset: Dataset, asset: str) -> list[str]:
 
 
 def times_made(page: DagsterPage, keys: list[str]) -> Counter[str]:
-    """How many runs said of a shard that they made it."""
+    """Return the number of runs that reported a shard as built."""
     found = page.graphql(MADE, keys=keys)["assetNodeOrError"]["assetMaterializations"]
     made = {"label": "built_by_this_run", "boolValue": True}
     return Counter(one["partition"] for one in found if made in one["metadataEntries"])
@@ -125,7 +125,7 @@ def test_the_graph_is_backfilled_from_the_page_by_two_at_once(page: DagsterPage,
     assert times_made(page, shards) == dict.fromkeys(shards, 1)
 
 
-def test_one_partition_made_alone_has_the_same_bytes(page: DagsterPage, served: Dataset, demo: Demo) -> None:
+def test_one_partition_built_alone_has_the_same_bytes(page: DagsterPage, served: Dataset, demo: Demo) -> None:
     folder = Path(served.root) / "sample"
     (folder / "manifests" / "dedup_parquet" / "02.json").unlink()
     (folder / "dedup_parquet" / "02.parquet").unlink()
@@ -134,7 +134,7 @@ def test_one_partition_made_alone_has_the_same_bytes(page: DagsterPage, served: 
         assert (folder / name).read_bytes() == (demo.root / "sample" / name).read_bytes()
 
 
-def test_the_page_and_the_demo_made_the_same_bytes(page: DagsterPage, served: Dataset, demo: Demo) -> None:
+def test_the_ui_and_the_demo_build_the_same_bytes(page: DagsterPage, served: Dataset, demo: Demo) -> None:
     for name in ("dedup_parquet/00.parquet", "image_shards/00004.tar", "image_shards/00004.parquet"):
         one, other = (root / "sample" / name for root in (Path(served.root), demo.root))
         assert one.read_bytes() == other.read_bytes(), name

@@ -1,4 +1,4 @@
-"""Time that this machine was too busy for a request is no time of the site's."""
+"""Time in which this machine was overloaded is not counted against the deadline of a request."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Connections that are used again: when they may be, when they must not, and that none leaks."""
+"""Reuse of connections: when it is allowed, when it is not, and that no connection leaks."""
 
 import ipaddress
 import os
@@ -46,14 +46,14 @@ NOT_REUSED = {
     "both length and chunked": raw(HEAD + b"Content-Length: 4\r\n\r\n" + CHUNKS),
     "trailers": raw(HEAD + b"\r\n" + chunks(BODY, end=b"0\r\nX: y\r\n\r\n")[1]),
     "a refusal, whose body is not read": raw(OK + LENGTH + b"X-Robots-Tag: noai\r\n\r\n" + BODY),
-    "an error that is cut": answer(b"x" * 100, "404 Not Found", length=10**6),
+    "a truncated error": answer(b"x" * 100, "404 Not Found", length=10**6),
     "a malformed chunk": raw(HEAD + b"\r\n-1\r\n"),
 }
 GOOD = {"/good": answer(BODY)}
 
 
 def known(fetcher, *hosts, scheme="http"):
-    """The fetcher, as if it had asked these hosts a moment ago."""
+    """The fetcher, as if it had just requested these hosts."""
     for host in hosts or ("photos.test",):
         fetcher.pool.expects(scheme, host)
     return fetcher
@@ -201,7 +201,7 @@ def test_hosts_schemes_and_addresses_do_not_share_connections():
 
 
 def test_guard_checks_the_host_before_every_reuse(monkeypatch):
-    """A name whose answer changes to a private address is refused, although a connection to the old one is open."""
+    """A name that now resolves to a private address is refused, although a connection to the old address is open."""
     answers = [["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"]]
     resolver = Resolver(lambda host: [ipaddress.ip_address(text) for text in answers.pop(0)], ttl_s=0.0)
     monkeypatch.setattr(

@@ -22,7 +22,7 @@ DEADLINE_S, SILENCE_S = 1.2, 0.6
 
 
 def drip(start, piece, every_s=0.1):
-    """`start`, then `piece` for ever."""
+    """`start`, then `piece` without end."""
 
     def talk(sock):
         sock.sendall(start)

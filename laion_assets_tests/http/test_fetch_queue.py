@@ -1,4 +1,4 @@
-"""Urls by many threads: each answered once, no more ahead than there is room for, and no host holds all threads."""
+"""URLs fetched by many threads: each has one result, read-ahead is bounded, and no host occupies all threads."""
 
 import threading
 import time

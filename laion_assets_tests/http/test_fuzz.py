@@ -1,4 +1,4 @@
-"""What strangers send, at random and at its worst: no exception but our own, and linear time."""
+"""Random and worst-case input: only our own exceptions, and linear time."""
 
 import asyncio
 import contextlib
@@ -294,7 +294,7 @@ GROWING: dict[str, Callable[[int], Any]] = {
 
 @pytest.mark.parametrize("kind", GROWING)
 def test_the_worst_input_takes_linear_time(kind: str) -> None:
-    """Four times the input: at most ten times the CPU, or next to nothing. A quadratic scan takes sixteen times."""
+    """Four times the input: at most ten times the CPU, or a negligible time. A quadratic scan takes sixteen times."""
 
     def seconds(size: int) -> float:
         started = time.thread_time()

@@ -1,4 +1,4 @@
-"""Politeness: bounded parallel requests by host and address, and a host's Retry-After heeded for all its URLs."""
+"""Politeness: bounded parallel requests by host and address, and a host's Retry-After applies to all its URLs."""
 
 import ipaddress
 import threading

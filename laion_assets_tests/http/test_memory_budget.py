@@ -1,4 +1,4 @@
-"""Memory under attack: large bodies share a budget, nothing waits for ever, and what is taken comes back."""
+"""The memory budget: large bodies share it, waits are bounded, and all reserved bytes are released."""
 
 import gzip
 import random

@@ -1,4 +1,4 @@
-"""Only http/ opens network connections: the lint rule says so, and what the rule cannot see is looked for here."""
+"""Only http/ opens network connections: a lint rule enforces it, and this test covers what the rule cannot detect."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""What the head of an answer decides."""
+"""Outcomes that the response headers determine."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""TLS that is not good enough: every fault is the row's own, nothing is sent, and plain http is never the way out."""
+"""Invalid TLS: the row fails with its reason, nothing is sent, and there is no fallback to plain http."""
 
 import datetime
 import socket

@@ -34,7 +34,7 @@ from laion_assets.store.manifest import disagreement
 from laion_assets.store.store import Store
 from laion_assets_tests.kills.held_victim import Victim, start_victim
 from laion_assets_tests.stages.image_shards.images import jpeg
-from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import IMAGES, committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 SHARDS, ROWS_A_SHARD, WORKERS = 12, 6, 2
@@ -220,7 +220,7 @@ def _check_result(work: Dataset, undisturbed: Dataset) -> None:
     assert not left, f"orphaned staging files: {left}"
     foreign = [path.name for path in (store.local_root / IMAGE_SHARDS).iterdir() if path.name.startswith(".")]
     assert not foreign, f"orphaned files among the shards: {foreign}"
-    here, there = published(work), published(undisturbed)
+    here, there = committed_files(work), committed_files(undisturbed)
     different = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
     assert not different, f"bytes differ from the undisturbed run: {different}"
     ours, theirs = DatasetStatus(work), DatasetStatus(undisturbed)

@@ -1,4 +1,4 @@
-"""After kills at random moments, a rerun gives the same bytes. `make test-kills` runs 200 kills."""
+"""After kills at random moments, a rerun produces the same bytes. `make test-kills` runs 200 kills."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from laion_assets_tests.kills.harness import kill_often
 SEED = 20
 
 
-def test_killed_runs_give_the_same_bytes_as_an_undisturbed_run(tmp_path: Path) -> None:
+def test_killed_runs_produce_the_same_bytes_as_an_undisturbed_run(tmp_path: Path) -> None:
     report = kill_often(3, SEED, tmp_path)
     assert report.kills.total() >= 3
     assert report.rounds.total() >= 1

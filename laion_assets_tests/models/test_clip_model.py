@@ -1,4 +1,4 @@
-"""Models: the same vectors whatever the batch, for any caption, or an error that says what to do."""
+"""Models: the same vectors in any batch, for any caption, or an error with the fix."""
 
 import time
 
@@ -13,7 +13,7 @@ from laion_assets.models.loading import load_model
 from laion_assets.models.weights import weights_identity
 from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image as decoded
 from laion_assets_tests.models.tiny_models import hugging_face_folder
-from laion_assets_tests.stages.clip_embeddings.small_dataset import model_name, picture, random_model
+from laion_assets_tests.stages.clip_embeddings.small_dataset import make_jpeg, model_name, random_model
 
 CAPTIONS = [
     "",
@@ -32,7 +32,7 @@ CAPTIONS = [
 
 def pixels(count: int) -> torch.Tensor:
     model = random_model()
-    return torch.stack([model.preprocess(decoded(picture(seed))) for seed in range(count)])
+    return torch.stack([model.preprocess(decoded(make_jpeg(seed))) for seed in range(count)])
 
 
 def test_vectors_are_float32_of_norm_1() -> None:
@@ -43,7 +43,7 @@ def test_vectors_are_float32_of_norm_1() -> None:
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
-def test_no_rows_give_no_rows() -> None:
+def test_empty_input_has_empty_output() -> None:
     assert random_model().encode_texts([]).shape == (0, random_model().width)
 
 
@@ -57,7 +57,7 @@ def test_one_by_one_or_all_at_once_is_the_same() -> None:
     together = model.encode_images(batch)
     alone = np.concatenate([model.encode_images(batch[i : i + 1]) for i in range(9)])
     assert (together * alone).sum(axis=1).min() > 0.9999
-    # Different pictures have different vectors, so the comparison means something.
+    # Different images have different vectors, so the comparison means something.
     assert np.triu(together @ together.T, 1).max() < 0.999
 
 

@@ -19,7 +19,7 @@ from laion_assets_tests.models.tiny_models import (
     hugging_face_folder,
     openai_checkpoint,
 )
-from laion_assets_tests.stages.clip_embeddings.small_dataset import model_name, picture
+from laion_assets_tests.stages.clip_embeddings.small_dataset import make_jpeg, model_name
 
 CAPTIONS = ["", "a red circle left of a blue square", "星の夜", "word " * 100]
 MODELS: dict[str, Callable[[Path], str]] = {
@@ -47,7 +47,7 @@ def test_vectors_equal_those_of_all_clip_bit_for_bit(kind: str, tmp_path: Path) 
         clip_retrieval_name() if name == SAMPLE_MODEL else name, use_jit=False, device="cpu"
     )
     theirs.eval()
-    images = [decode_image(picture(seed)) for seed in range(4)]
+    images = [decode_image(make_jpeg(seed)) for seed in range(4)]
     pixels = torch.stack([preprocess(image).reshape(3, *ours.preprocess(image).shape[1:]) for image in images])
     assert torch.equal(torch.stack([ours.preprocess(image) for image in images]), pixels)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Resizing whole batches gives what the models' own transforms give for one image."""
+"""Resizing whole batches matches the models' own transforms for one image."""
 
 import numpy as np
 import pytest
@@ -45,8 +45,8 @@ def test_a_batch_is_resized_as_pillow_resizes_one(shape: tuple[int, int], mode: 
     assert levels.mean() < 0.4
 
 
-def test_the_float_filter_of_a_gpu_gives_the_same_levels() -> None:
-    """Without a GPU, torch's filter for floats on the CPU stands for it: it is the same formula."""
+def test_the_float_filter_of_a_gpu_produces_the_same_levels() -> None:
+    """Without a GPU, torch's float filter on the CPU is tested instead: it has the same formula."""
     from torch.nn import functional
 
     preprocessing = read_preprocessing(open_clip_transform(224, "shortest"))

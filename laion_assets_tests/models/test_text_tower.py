@@ -1,4 +1,4 @@
-"""Captions cut behind their last token have the vectors that they have with the whole context."""
+"""Captions truncated after their last token have the same vectors as with the whole context."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def tokens_of(captions: list[str]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("make", [open_clip_model, custom_text_model, openai_model, transformers_model])
-def test_a_cut_batch_has_the_same_vectors(make: Any) -> None:
+def test_a_truncated_batch_has_the_same_vectors(make: Any) -> None:
     torch.manual_seed(3)
     model = make().eval()
     whole = getattr(model, "encode_text", None) or model.get_text_features
@@ -72,13 +72,13 @@ def test_the_length_of_a_caption_ends_with_its_last_token() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"pool_type": "last"}, {"no_causal_mask": True}])
-def test_towers_that_see_what_follows_are_not_cut(changed: dict[str, Any]) -> None:
+def test_towers_that_attend_to_later_tokens_are_not_truncated(changed: dict[str, Any]) -> None:
     from open_clip import CLIP
 
     assert short_text_encoder(CLIP(16, vision_cfg=VISION, text_cfg={**TEXT, **changed})) is None
 
 
-def test_coca_and_siglip_are_not_cut() -> None:
+def test_coca_and_siglip_are_not_truncated() -> None:
     import open_clip
 
     model = open_clip.create_model("coca_base") if "coca_base" in open_clip.list_models() else None
@@ -86,7 +86,7 @@ def test_coca_and_siglip_are_not_cut() -> None:
     assert short_text_encoder(object()) is None
 
 
-def test_the_tests_model_is_cut_and_agrees_with_itself_in_any_company() -> None:
+def test_captions_of_the_tests_model_are_truncated_with_the_same_vectors_in_any_batch() -> None:
     model = random_model()
     assert model.shortens
     together = model.encode_texts(CAPTIONS)

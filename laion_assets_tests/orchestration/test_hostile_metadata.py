@@ -1,4 +1,4 @@
-"""Whatever strangers wrote, the Dagster UI gets it as text and table cells: no markup, no invisible character."""
+"""Untrusted text reaches the Dagster UI as text and table cells: no markup, no invisible character."""
 
 import json
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
     assert markup(result.description or "") == []
 
 
-def test_a_table_has_its_columns_without_rows_and_says_how_many_rows_are_left_out() -> None:
+def test_a_table_has_its_columns_without_rows_and_counts_the_rows_left_out() -> None:
     empty = table(("file", "rows"), [])
     assert [column.name for column in empty.schema.columns] == ["file", "rows"]
     long = table(("rows", "file"), [(number, "a") for number in range(70)], limit=3)
@@ -103,12 +103,12 @@ def test_a_table_has_its_columns_without_rows_and_says_how_many_rows_are_left_ou
     json.loads(json.dumps([record.data for record in odd.records], allow_nan=False))
 
 
-def test_text_and_cells_are_cut() -> None:
+def test_text_and_cells_are_truncated() -> None:
     assert len(text("a" * 61_192).text or "") == 300
     assert len(str(table(("caption",), [("a" * 61_192,)]).records[0].data["caption"])) == 300
 
 
-def test_images_are_data_of_ours_under_a_title_without_markup() -> None:
+def test_images_are_data_urls_with_a_title_without_markup() -> None:
     made = images([(title, "image/png", b"\x89PNG") for title in HOSTILE])
     assert markup(made.md_str or "") == []
     assert (made.md_str or "").count("](data:image/png;base64,") == len(HOSTILE)

@@ -1,4 +1,4 @@
-"""IO managers hand over exactly the run's partitions, in order, or refuse by name."""
+"""IO managers return exactly the run's partitions, in order, or refuse by name."""
 
 import contextlib
 import re
@@ -25,7 +25,7 @@ def dataset(dataset: Dataset) -> Dataset:
     return replace(dataset, allow_empty=True)
 
 
-def publish(dataset: Dataset, shards: list[int]) -> None:
+def commit_shards(dataset: Dataset, shards: list[int]) -> None:
     store = Store.of(dataset)
     for shard in shards:
         key = dataset.layout.shard_key(shard)
@@ -56,21 +56,21 @@ def materialize(dataset: Dataset, returned: object) -> dg.ExecuteInProcessResult
 
 
 @contextlib.contextmanager
-def refused(kind: type[LaionAssetsError], said: str) -> Iterator[None]:
-    """The run fails by our error, whose sentence Dagster shows first."""
+def refused(kind: type[LaionAssetsError], message: str) -> Iterator[None]:
+    """The run fails with our error, and Dagster shows its message first."""
     with pytest.raises(dg.Failure) as raised:
         yield
     assert isinstance(raised.value.__cause__, kind)
-    assert re.search(said, raised.value.description or "")
+    assert re.search(message, raised.value.description or "")
 
 
 def test_a_run_s_partitions_are_verified(dataset: Dataset) -> None:
-    publish(dataset, list(range(3, 13)))
+    commit_shards(dataset, list(range(3, 13)))
     assert materialize(dataset, ImageShards.of(dataset, tuple(range(3, 13)))).success
 
 
 def test_a_person_sees_rows_reasons_and_neighbours_of_a_partition(dataset: Dataset) -> None:
-    publish(dataset, [7])
+    commit_shards(dataset, [7])
     metadata = ImageShardsIOManager(dataset).metadata_of(7, ImageShards.of(dataset, (7,)).manifest(7))
     assert (metadata["rows_in"].value, metadata["rows_out"].value) == (1, 0)
     assert [record.data for record in metadata["dropped_by_reason"].records] == [{"reason": "http_404", "rows": 1}]
@@ -79,21 +79,21 @@ def test_a_person_sees_rows_reasons_and_neighbours_of_a_partition(dataset: Datas
     assert metadata["rows_from"].value == "row group 1 of dedup_parquet/01.parquet"
 
 
-def test_a_partition_that_was_not_published_is_named(dataset: Dataset) -> None:
-    publish(dataset, [shard for shard in range(3, 13) if shard not in (5, 9)])
+def test_a_partition_that_was_not_committed_is_named(dataset: Dataset) -> None:
+    commit_shards(dataset, [shard for shard in range(3, 13) if shard not in (5, 9)])
     with refused(IncompleteError, r"00005 \(not committed\), 00009 \(not committed\)"):
         materialize(dataset, ImageShards.of(dataset, tuple(range(3, 13))))
 
 
 @pytest.mark.parametrize("partitions", [tuple(range(3, 12)), tuple(range(3, 14)), tuple(reversed(range(3, 13)))])
 def test_other_partitions_than_the_run_s_are_foreign(dataset: Dataset, partitions: tuple[int, ...]) -> None:
-    publish(dataset, list(range(0, 24)))
+    commit_shards(dataset, list(range(0, 24)))
     with refused(ForeignError, "10 partitions"):
         materialize(dataset, ImageShards.of(dataset, partitions))
 
 
 def test_another_artefact_or_another_store_is_foreign(dataset: Dataset) -> None:
-    publish(dataset, list(range(0, 24)))
+    commit_shards(dataset, list(range(0, 24)))
     with refused(ForeignError, "DedupParquet"):
         materialize(dataset, DedupParquet.of(dataset, (0, 1)))
     with refused(ForeignError, "in file|in /"):
@@ -101,7 +101,7 @@ def test_another_artefact_or_another_store_is_foreign(dataset: Dataset) -> None:
 
 
 def test_keys_in_hash_order_are_sorted_on_the_way_in(dataset: Dataset) -> None:
-    publish(dataset, list(range(0, 24)))
+    commit_shards(dataset, list(range(0, 24)))
     keys = [f"{shard:05d}" for shard in (9, 3, 17, 4)]
     context = dg.build_input_context(
         asset_key=dg.AssetKey([dataset.name, IMAGE_SHARDS]),

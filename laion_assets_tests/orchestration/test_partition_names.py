@@ -1,4 +1,4 @@
-"""Every way in which Dagster names the partitions of a run makes exactly these partitions, of every partitioned asset.
+"""Every way in which Dagster names the partitions of a run selects exactly these partitions, for every asset.
 
 In process, over a dataset of sixty rows. Through the web server and the daemon: end_to_end/test_partition_launches.
 """
@@ -42,14 +42,14 @@ NAMED = {
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    """A dataset of sixty rows, nothing of it made."""
+    """A dataset of sixty rows, without any partition."""
     with served_dataset(tmp_path_factory.mktemp("tiny")) as dataset:
         yield dataset
 
 
 @pytest.fixture(scope="module")
 def definitions(tiny: Dataset, spark: Any) -> Iterator[dg.Definitions]:
-    """The dataset's definitions, with one Spark session for all runs, and every asset made once."""
+    """The dataset's definitions, with one Spark session for all runs, and every asset materialized once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SparkResource, "session", lambda self: spark)
         built = build_definitions(tiny)
@@ -97,7 +97,7 @@ def manifests(dataset: Dataset, asset: str) -> dict[str, Path]:
 
 @pytest.mark.parametrize("named", NAMED)
 @pytest.mark.parametrize("asset", PARTITIONED)
-def test_a_run_makes_and_reports_and_checks_the_partitions_it_names(
+def test_a_run_builds_reports_and_checks_its_partitions(
     definitions: dg.Definitions, tiny: Dataset, asset: str, named: str
 ) -> None:
     tags, keys = NAMED[named](partition_keys(tiny, asset))
@@ -118,7 +118,7 @@ def test_a_run_makes_and_reports_and_checks_the_partitions_it_names(
 
 
 @pytest.mark.parametrize("asset", ["raw_csv", "knn_indices", "dataset_statistics"])
-def test_an_asset_without_partitions_is_made_in_a_run_that_names_one(
+def test_an_asset_without_partitions_is_built_in_a_run_that_names_one(
     definitions: dg.Definitions, tiny: Dataset, asset: str
 ) -> None:
     """Dagster puts it into one run with a partitioned asset where both are selected."""
@@ -130,7 +130,7 @@ def test_an_asset_without_partitions_is_made_in_a_run_that_names_one(
 
 @pytest.mark.parametrize("asset", PARTITIONED)
 @pytest.mark.parametrize(
-    ("tags", "said"),
+    ("tags", "message"),
     [
         ({}, "names no partition of tiny|for a non-partitioned run"),
         ({"dagster/partition": "99999"}, "99999"),
@@ -138,12 +138,12 @@ def test_an_asset_without_partitions_is_made_in_a_run_that_names_one(
     ],
 )
 def test_a_run_that_names_no_partition_of_the_asset_fails(
-    definitions: dg.Definitions, tiny: Dataset, asset: str, tags: dict[str, str], said: str
+    definitions: dg.Definitions, tiny: Dataset, asset: str, tags: dict[str, str], message: str
 ) -> None:
     before = {key: path.read_bytes() for key, path in manifests(tiny, asset).items()}
     ran = run(definitions, tiny, asset, tags)
     assert not ran.result.success
-    assert re.search(said, ran.why)
+    assert re.search(message, ran.why)
     assert {key: path.read_bytes() for key, path in manifests(tiny, asset).items()} == before
 
 
@@ -167,7 +167,7 @@ def test_a_run_may_name_a_subset_with_holes(dataset: Dataset, asset: str, monkey
 
 
 @pytest.mark.parametrize(
-    ("tags", "said"),
+    ("tags", "message"),
     [
         ({FIRST: "00004", LAST: "00003"}, "first key must come first"),
         ({FIRST: "00003"}, "without the other"),
@@ -175,6 +175,6 @@ def test_a_run_may_name_a_subset_with_holes(dataset: Dataset, asset: str, monkey
         ({"dagster/partition": "3"}, "Unknown partition '3' of sample/image_shards. Its partitions are 00000 to 00023"),
     ],
 )
-def test_tags_that_name_no_partitions_are_refused(dataset: Dataset, tags: dict[str, str], said: str) -> None:
-    with pytest.raises(LayoutError, match=re.escape(said)):
+def test_tags_that_name_no_partitions_are_refused(dataset: Dataset, tags: dict[str, str], message: str) -> None:
+    with pytest.raises(LayoutError, match=re.escape(message)):
         partitions_of_run(dataset, IMAGE_SHARDS, dg.DagsterRun("job", tags=tags))

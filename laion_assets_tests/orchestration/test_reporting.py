@@ -1,4 +1,4 @@
-"""A run's partitions reach Dagster while it runs, each once, whatever becomes of the run."""
+"""A run's partitions are reported to Dagster during the run, each once, also if the run fails."""
 
 import threading
 from collections import Counter
@@ -34,7 +34,7 @@ def dataset(dataset: Dataset) -> Dataset:
     return replace(dataset, allow_empty=True)
 
 
-def publish(dataset: Dataset, shard: int) -> Manifest:
+def commit(dataset: Dataset, shard: int) -> Manifest:
     layout = dataset.layout
     settings = settings_digest(dataset, IMAGE_SHARDS)
     with open_transaction(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as transaction:
@@ -63,8 +63,8 @@ def run(dataset: Dataset, instance: dg.DagsterInstance, work: Work) -> dg.Execut
         io_manager_key="io",
     )
     def image_shards(context: dg.AssetExecutionContext) -> dg.Output[ImageShards]:
-        with Reporting(context, ImageShardsIOManager(dataset), SHARDS) as published:
-            work(published)
+        with Reporting(context, ImageShardsIOManager(dataset), SHARDS) as report:
+            work(report)
         return reported_output(ImageShards.of(dataset, tuple(SHARDS)))
 
     @dg.asset_check(asset=[dataset.name, IMAGE_SHARDS])
@@ -89,9 +89,9 @@ def events(instance: dg.DagsterInstance, dataset: Dataset) -> list[dg.AssetMater
 def test_a_success_reports_each_partition_once_with_its_own_metadata(
     dataset: Dataset, instance: dg.DagsterInstance
 ) -> None:
-    def work(published: Report) -> None:
+    def work(report: Report) -> None:
         for shard in SHARDS:
-            published(shard, publish(dataset, shard))
+            report(shard, commit(dataset, shard))
 
     result = run(dataset, instance, work)
     assert result.success
@@ -105,14 +105,14 @@ def test_a_success_reports_each_partition_once_with_its_own_metadata(
 
 
 @pytest.mark.usefixtures("rows")
-def test_partitions_show_while_the_run_goes_on(
+def test_partitions_appear_during_the_run(
     dataset: Dataset, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reporting, "BATCH", 4)
 
-    def work(published: Report) -> None:
+    def work(report: Report) -> None:
         for number, shard in enumerate(SHARDS, 1):
-            published(shard, publish(dataset, shard))
+            report(shard, commit(dataset, shard))
             if number % 4 == 0:
                 wait_until(lambda number=number: len(events(instance, dataset)) == number, 2.0, 0.05)
 
@@ -126,9 +126,9 @@ def test_a_partition_does_not_wait_for_others_for_long(
 ) -> None:
     monkeypatch.setattr(reporting, "INTERVAL_S", 0.2)
 
-    def work(published: Report) -> None:
+    def work(report: Report) -> None:
         for number, shard in enumerate(SHARDS, 1):
-            published(shard, publish(dataset, shard))
+            report(shard, commit(dataset, shard))
             if number == 1:
                 wait_until(lambda: len(events(instance, dataset)) == 1, 10, 0.05)
 
@@ -143,9 +143,9 @@ def test_sqlite_s_log_stays_open_while_a_run_reports(
     log = tmp_path / "history" / "runs" / "index.db-wal"
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
 
-        def work(published: Report) -> None:
+        def work(report: Report) -> None:
             for number, shard in enumerate(SHARDS, 1):
-                published(shard, publish(dataset, shard))
+                report(shard, commit(dataset, shard))
                 if number % 4 == 0:
                     wait_until(lambda number=number: len(events(instance, dataset)) == number, 10, 0.05)
                     assert log.exists(), "nobody holds the log open: each event is copied into the database at once"
@@ -168,9 +168,9 @@ def test_sqlite_s_statements_are_compiled_once_a_run_and_not_once_an_event(datas
         patch.setattr(SQLCompiler, "__init__", counting)
         create_engine = sqlite_event_log.create_engine
 
-        def work(published: Report) -> None:
+        def work(report: Report) -> None:
             for shard in SHARDS:
-                published(shard, publish(dataset, shard))
+                report(shard, commit(dataset, shard))
 
         assert run(dataset, instance, work).success
         assert sqlite_event_log.create_engine is create_engine, "put back at the end"
@@ -183,9 +183,9 @@ def test_sqlite_s_statements_are_compiled_once_a_run_and_not_once_an_event(datas
 def test_a_storage_that_fails_fails_the_run(
     dataset: Dataset, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def work(published: Report) -> None:
+    def work(report: Report) -> None:
         for shard in SHARDS:
-            published(shard, publish(dataset, shard))
+            report(shard, commit(dataset, shard))
 
     def failing(*_: object) -> None:
         raise OSError("the database is gone")
@@ -200,11 +200,11 @@ def test_a_storage_that_fails_fails_the_run(
 
 @pytest.mark.usefixtures("rows")
 def test_what_was_complete_before_is_reported_as_skipped(dataset: Dataset, instance: dg.DagsterInstance) -> None:
-    old = {shard: publish(dataset, shard) for shard in SHARDS if shard % 2}
+    old = {shard: commit(dataset, shard) for shard in SHARDS if shard % 2}
 
-    def work(published: Report) -> None:
+    def work(report: Report) -> None:
         for shard in SHARDS:
-            published(shard, old.get(shard) or publish(dataset, shard))
+            report(shard, old.get(shard) or commit(dataset, shard))
 
     assert run(dataset, instance, work).success
     told = {
@@ -217,14 +217,12 @@ def test_what_was_complete_before_is_reported_as_skipped(dataset: Dataset, insta
 
 
 @pytest.mark.usefixtures("rows")
-def test_a_failed_run_reports_what_it_published_and_nothing_else(
-    dataset: Dataset, instance: dg.DagsterInstance
-) -> None:
-    publish(dataset, 3)
+def test_a_failed_run_reports_only_what_it_committed(dataset: Dataset, instance: dg.DagsterInstance) -> None:
+    commit(dataset, 3)
 
-    def work(published: Report) -> None:
-        published(4, publish(dataset, 4))
-        publish(dataset, 5)  # published by a worker whose word did not arrive before the end
+    def work(report: Report) -> None:
+        report(4, commit(dataset, 4))
+        commit(dataset, 5)  # report by a worker whose word did not arrive before the end
         raise RuntimeError("the power is gone")
 
     assert not run(dataset, instance, work).success

@@ -1,4 +1,4 @@
-"""Run monitoring asks the code server of a run, and waits for a silent one. Of one that is gone: test_deploy."""
+"""Run monitoring asks the code server of a run, and waits if it does not respond. A dead one: test_deploy."""
 
 import json
 import socket

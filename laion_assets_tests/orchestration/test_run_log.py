@@ -29,10 +29,10 @@ def test_a_message_has_one_line_with_a_time_and_marks_its_other_lines(
     assert not [line for line in more if not line.startswith(" " * 20)]
 
 
-def test_what_a_stage_says_is_one_line() -> None:
-    said: list[str] = []
-    context = cast(Any, SimpleNamespace(log=SimpleNamespace(info=said.append)))
+def test_log_line_of_a_stage_is_one_line() -> None:
+    logged: list[str] = []
+    context = cast(Any, SimpleNamespace(log=SimpleNamespace(info=logged.append)))
     for text in HOSTILE:
         run_logger(context)(f"fetched {text}")
-    assert len(said) == len(HOSTILE)
-    assert not [line for line in said if INVISIBLE.search(line)]
+    assert len(logged) == len(HOSTILE)
+    assert not [line for line in logged if INVISIBLE.search(line)]

@@ -1,4 +1,4 @@
-"""Holes in an asset are filled with few runs."""
+"""Gaps in an asset are filled with few runs."""
 
 import itertools
 import random
@@ -15,14 +15,14 @@ numbers = st.sets(st.integers(0, 5_000), max_size=60).map(sorted)
 
 
 @given(numbers, st.integers(1, 1_500))
-def test_ranges_hold_every_number_once_and_are_no_wider_than_asked(found: list[int], width: int) -> None:
+def test_ranges_contain_every_number_once_within_the_maximum_width(found: list[int], width: int) -> None:
     ranges = covering_ranges(found, width)
     assert all(first in found and last in found and last - first < width for first, last in ranges)
     assert [sum(first <= number <= last for first, last in ranges) for number in found] == [1] * len(found)
 
 
 @given(numbers, st.integers(1, 1_500))
-def test_there_are_no_fewer_ranges_that_could_do_it(found: list[int], width: int) -> None:
+def test_the_number_of_ranges_is_minimal(found: list[int], width: int) -> None:
     """The first numbers of the ranges lie at least `width` apart, so no range could hold two of them."""
     firsts = [first for first, _ in covering_ranges(found, width)]
     assert all(later - earlier >= width for earlier, later in itertools.pairwise(firsts))

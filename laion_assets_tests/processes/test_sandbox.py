@@ -199,7 +199,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_every_format_gives_the_same_result_in_the_sandbox(exact):
+def test_every_format_has_the_same_result_in_the_sandbox(exact):
     for name, (data, kind) in FORMATS.items():
         images = ImageSettings(encode_format=kind, encode_quality=9 if kind == "png" else 90, exact_pixels=exact)
         assert reencode(images, data) == Reencoder(images)(data), name

@@ -56,7 +56,7 @@ with running.running_site(pages=10):
 """
 
 
-def test_site_starts_from_an_installed_package_beside_a_module_with_a_standard_name(tmp_path: Path) -> None:
+def test_site_starts_from_an_installed_package_next_to_a_module_with_a_standard_name(tmp_path: Path) -> None:
     installed = tmp_path / "site-packages"
     package = Path(running.__file__).parents[1]
     shutil.copytree(package, installed / package.name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))

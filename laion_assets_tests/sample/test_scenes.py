@@ -89,7 +89,7 @@ def test_shapes_and_sizes_cover_what_they_should() -> None:
     assert areas["circle"] == pytest.approx(np.pi * 40**2, rel=0.05)
 
 
-def test_held_out_combinations_are_the_same_told_from_either_object() -> None:
+def test_held_out_combinations_are_the_same_from_either_object() -> None:
     for scene in SCENES:
         assert combination(scene) == combination(scene.inverted)
         assert combination(scene) != combination(scene.swapped)

@@ -71,7 +71,7 @@ def test_four_million_csv_rows_under_a_two_gigabyte_driver(tmp_path: Path) -> No
     assert peaks.own < PYTHON_WORKER_CAP_MIB, "rows were collected on the driver"
 
 
-def test_a_shard_of_ten_thousand_pictures_under_one_gigabyte_a_worker(tmp_path: Path) -> None:
+def test_a_shard_of_ten_thousand_images_under_one_gigabyte_per_worker(tmp_path: Path) -> None:
     from laion_assets.stages.image_shards.build import build_image_shards
 
     with _picture_server() as port:
@@ -102,7 +102,7 @@ def test_an_embedding_file_of_a_million_rows_under_a_cap(tmp_path: Path) -> None
     dataset = replace(SAMPLE, root=str(tmp_path), layout=Layout(1, 200, 2, 10_000), model=_tiny_model(tmp_path))
     store = Store.of(dataset)
     for shard in range(200):
-        _publish_shard(dataset, shard, rows=500 if shard < 100 else 10_000)
+        _commit_shard(dataset, shard, rows=500 if shard < 100 else 10_000)
     model = load_model(dataset.model)
     with peak_memory() as few:
         build_embedding_file(dataset, store, 0, model, print)
@@ -132,7 +132,7 @@ def _write_csv(path: Path, number: int, rows: int) -> None:
 
 @contextlib.contextmanager
 def _picture_server() -> Iterator[int]:
-    """A loopback server that answers every request with one photo-like picture of 1200 x 800; gives its port."""
+    """A loopback server that answers every request with one photo-like image of 1200 x 800. Yields its port."""
     noise = np.random.default_rng(0).integers(0, 255, (50, 75, 3), dtype=np.uint8)
     body = _jpeg(Image.fromarray(noise).resize((1200, 800), Image.Resampling.BICUBIC), 85)
     head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -182,8 +182,8 @@ def _publish_rows(dataset: Dataset, rows: int) -> None:
         transaction.commit(Counts(rows, rows), settings=digest, inputs="", outputs=outputs)
 
 
-def _publish_shard(dataset: Dataset, shard: int, rows: int) -> None:
-    """Publish a shard of small pictures as img2dataset lays it out."""
+def _commit_shard(dataset: Dataset, shard: int, rows: int) -> None:
+    """Commit a shard of small images in img2dataset's layout."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -207,9 +207,9 @@ def _publish_shard(dataset: Dataset, shard: int, rows: int) -> None:
                     "reason": "success",
                 }
                 records.append(record)
-                picture = _jpeg(Image.new("RGB", (64, 64), tuple(int(one) for one in colours[row])), 75)
+                image = _jpeg(Image.new("RGB", (64, 64), tuple(int(one) for one in colours[row])), 75)
                 caption = str(record["caption"]).encode()
-                for suffix, content in (("jpg", picture), ("json", json.dumps(record).encode()), ("txt", caption)):
+                for suffix, content in (("jpg", image), ("json", json.dumps(record).encode()), ("txt", caption)):
                     member = tarfile.TarInfo(f"{key}.{suffix}")
                     member.size = len(content)
                     tar.addfile(member, io.BytesIO(content))
@@ -220,7 +220,7 @@ def _publish_shard(dataset: Dataset, shard: int, rows: int) -> None:
 
 
 def _tiny_model(folder: Path) -> str:
-    """An open_clip model that takes next to no time: what is measured is memory, which rows might take."""
+    """A fast open_clip model, because the test measures the memory of rows only."""
     from safetensors.torch import save_file
 
     from laion_assets.models.open_clip_package import import_open_clip
@@ -239,7 +239,7 @@ def _tiny_model(folder: Path) -> str:
     return f"open_clip:laion-assets-tiny/{weights}"
 
 
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
+def _jpeg(image: Image.Image, quality: int) -> bytes:
     output = io.BytesIO()
-    picture.save(output, "JPEG", quality=quality)
+    image.save(output, "JPEG", quality=quality)
     return output.getvalue()

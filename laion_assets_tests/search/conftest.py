@@ -10,7 +10,7 @@ from laion_assets.stages.clip_embeddings.build import build_embedding_file
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.fixtures import bare, built, sharded
-from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, publish_shard, small_dataset
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, commit_shard, small_dataset
 
 __all__ = ["bare", "built", "sample_model_dataset", "sharded"]
 
@@ -21,7 +21,7 @@ def sample_model_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     dataset = replace(small_dataset(tmp_path_factory.mktemp("sample-model")), model=SAMPLE_MODEL)
     model = load_model(SAMPLE_MODEL, device="cpu")
     for shard in range(LAYOUT.shards):
-        publish_shard(dataset, shard, 5)
+        commit_shard(dataset, shard, 5)
     for embedding in range(LAYOUT.embedding_files):
         build_embedding_file(dataset, Store.of(dataset), embedding, model, lambda line: None)
     build_indices(dataset, Store.of(dataset), lambda line: None)

@@ -18,7 +18,7 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.search.query import Searcher
-from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, make_jpeg
 
 COMMAND = [sys.executable, "-m", "laion_assets.cli.clip_retrieval_back"]
 SERVE = """
@@ -78,7 +78,7 @@ def test_text_query_returns_the_results_of_our_search(back: str, sample_model_da
 
 def test_image_query_is_answered_and_local_image_url_is_rejected(back: str) -> None:
     query = {"modality": "image", "num_images": 3, "num_result_ids": 3, "indice_name": "small", "deduplicate": False}
-    found = ask(f"{back}/knn-service", {**query, "image": base64.b64encode(picture(1_002)).decode()})
+    found = ask(f"{back}/knn-service", {**query, "image": base64.b64encode(make_jpeg(1_002)).decode()})
     assert found[0]["similarity"] > 0.9
     assert found[0]["image_path"] == LAYOUT.sample_key(1, 2)
     for wrong in ({"image": base64.b64encode(b"%!PS-Adobe").decode()}, {"image_url": f"{back}/indices-list"}):

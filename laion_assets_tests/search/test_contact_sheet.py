@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from laion_assets.search.contact_sheet import GAP, TILE, contact_sheet
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
-from laion_assets_tests.stages.clip_embeddings.small_dataset import picture
+from laion_assets_tests.stages.clip_embeddings.small_dataset import make_jpeg
 
 
 def drawn(png: bytes) -> Image.Image:
@@ -22,17 +22,17 @@ def tile(sheet: Image.Image, column: int) -> np.ndarray:
 
 
 def test_each_image_has_a_tile() -> None:
-    sheet = drawn(contact_sheet("a query", [(picture(n), ["0.812", f"caption {n}"]) for n in range(7)]))
+    sheet = drawn(contact_sheet("a query", [(make_jpeg(n), ["0.812", f"caption {n}"]) for n in range(7)]))
     assert sheet.width == GAP + 5 * (TILE + GAP)
     for n in range(5):
-        expected = Image.open(io.BytesIO(picture(n))).convert("RGB").resize((TILE, 160))
+        expected = Image.open(io.BytesIO(make_jpeg(n))).convert("RGB").resize((TILE, 160))
         inside = tile(sheet, n)[16 : 16 + 160]
         assert np.abs(inside.astype(int) - np.asarray(expected)).mean() < 3
     assert contact_sheet("a query", []).startswith(b"\x89PNG")
 
 
 def test_undecodable_image_is_a_grey_tile() -> None:
-    sheet = drawn(contact_sheet("q", [(picture(1), ["a"]), (b"broken", ["b"]), (picture(1)[:600], ["c"])]))
+    sheet = drawn(contact_sheet("q", [(make_jpeg(1), ["a"]), (b"broken", ["b"]), (make_jpeg(1)[:600], ["c"])]))
     for column in (1, 2):
         assert np.median(tile(sheet, column).reshape(-1, 3), axis=0).tolist() == [214, 214, 212]
 
@@ -42,12 +42,12 @@ def test_undecodable_image_is_a_grey_tile() -> None:
     ["", "x" * 5_000, "word " * 900, "a\nb\0c\u202e", "星の夜 Straße 🐶 کتاب", "<script>alert(1)</script>", "\ud800"],
 )
 def test_any_caption_can_be_drawn(caption: str) -> None:
-    one = drawn(contact_sheet(caption, [(picture(1), [caption, caption])]))
-    assert one.height == drawn(contact_sheet("q", [(picture(1), ["short"])])).height
+    one = drawn(contact_sheet(caption, [(make_jpeg(1), [caption, caption])]))
+    assert one.height == drawn(contact_sheet("q", [(make_jpeg(1), ["short"])])).height
 
 
-def test_the_same_input_gives_the_same_bytes() -> None:
-    tiles = [(picture(n), ["0.5", "caption"]) for n in range(3)]
+def test_the_same_input_produces_the_same_bytes() -> None:
+    tiles = [(make_jpeg(n), ["0.5", "caption"]) for n in range(3)]
     assert contact_sheet("q", tiles) == contact_sheet("q", tiles)
 
 

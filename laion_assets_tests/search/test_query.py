@@ -12,7 +12,7 @@ from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.store import Store
-from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture, random_model, sample_fields
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, make_jpeg, random_model, sample_fields
 
 
 def searcher(dataset: Dataset) -> Searcher:
@@ -21,7 +21,7 @@ def searcher(dataset: Dataset) -> Searcher:
 
 def test_image_query_returns_the_same_image_first(built: Dataset) -> None:
     with searcher(built) as opened:
-        first = opened.search(image=picture(1_004), k=3)[0]
+        first = opened.search(image=make_jpeg(1_004), k=3)[0]
     fields = sample_fields(1, 4)
     assert (first.uid, first.key, first.caption, first.url) == tuple(
         fields[n] for n in ("uid", "key", "caption", "url")
@@ -63,8 +63,8 @@ def test_k_larger_than_the_index_returns_all_rows(built: Dataset) -> None:
 
 def test_read_image_returns_the_stored_bytes_of_a_result(built: Dataset) -> None:
     with searcher(built) as opened:
-        result = opened.search(image=picture(3_022), k=1)[0]
-        assert opened.read_image(result) == picture(3_022)
+        result = opened.search(image=make_jpeg(3_022), k=1)[0]
+        assert opened.read_image(result) == make_jpeg(3_022)
         (Store.of(built).local_root / ImageShards.path(LAYOUT, 3, ".tar")).unlink()
         with pytest.raises(IntegrityError, match=r"00003\.tar.*000030022\.jpg"):
             opened.read_image(result)
@@ -86,7 +86,7 @@ BAD = {
     "a vector of NaN": ({"vector": [float("nan")] * 128}, "no direction"),
     "a vector of words": ({"vector": ["a"] * 128}, "128 numbers"),
     "bytes that are not an image": ({"image": b"hello"}, "cannot be decoded"),
-    "a truncated image": ({"image": picture(1)[:500]}, "cannot be decoded"),
+    "a truncated image": ({"image": make_jpeg(1)[:500]}, "cannot be decoded"),
     "an SVG": ({"image": b"<svg xmlns='http://www.w3.org/2000/svg'/>"}, "cannot be decoded"),
     "a body too large": ({"image": bytes(20_000_001)}, "20,000,001 bytes"),
 }

@@ -1,4 +1,4 @@
-"""A stage that keeps no row fails, whichever stage it is, and the stage that lost the rows is named."""
+"""Every stage that keeps no row fails, and the stage that lost the rows is named."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_the_most_frequent_reasons_are_named(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("lost", [[0], [3], range(1, 24)])
-def test_empty_shards_are_valid_beside_one_with_an_image(dataset: Dataset, lost: Iterable[int]) -> None:
+def test_empty_shards_are_valid_next_to_one_with_an_image(dataset: Dataset, lost: Iterable[int]) -> None:
     commit(dataset, IMAGE_SHARDS, KEPT)
     commit(dataset, IMAGE_SHARDS, LOST, lost)
     require_rows(dataset, IMAGE_SHARDS)
@@ -95,8 +95,8 @@ def test_a_run_over_no_rows_names_the_stage_that_lost_them(dataset: Dataset, ass
     commit(dataset, DEDUP_PARQUET, LOST)
     for after in (IMAGE_SHARDS, CLIP_EMBEDDINGS):
         commit(dataset, after, NOTHING)
-    said = "sample/dedup_parquet kept 0 of 500 rows: 400 http_404, 100 dns_failure"
-    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(LaionAssetsError, match=said):
+    message = "sample/dedup_parquet kept 0 of 500 rows: 400 http_404, 100 dns_failure"
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(LaionAssetsError, match=message):
         materialize_stage(dataset, build_definitions(dataset), asset, instance)
 
 

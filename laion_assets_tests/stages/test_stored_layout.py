@@ -1,4 +1,4 @@
-"""A dataset whose layout changed does not start over what the old one left, and overwrites nothing of somebody else."""
+"""A dataset with a changed layout does not start over old partitions, and overwrites no foreign file."""
 
 import json
 import threading
@@ -40,7 +40,7 @@ from laion_assets.store.lease import lease
 from laion_assets.store.manifest import Counts, manifest_path, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction, recover
-from laion_assets_tests.stages.clip_embeddings.small_dataset import publish_shards, small_dataset
+from laion_assets_tests.stages.clip_embeddings.small_dataset import commit_shards, small_dataset
 
 EIGHT = Layout(parquet_files=2, shards=8, embedding_files=8, rows_per_shard=50)
 THREE = Layout(parquet_files=1, shards=3, embedding_files=2, rows_per_shard=50)
@@ -53,16 +53,16 @@ def eight(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
     dataset = replace(SAMPLE, name="mine", root=root, layout=EIGHT)
     store = Store.of(dataset)
     for number in range(8):
-        publish(store, IMAGE_SHARDS, f"{number:05d}", EIGHT)
-        publish(store, CLIP_EMBEDDINGS, str(number), EIGHT)
+        commit_partition(store, IMAGE_SHARDS, f"{number:05d}", EIGHT)
+        commit_partition(store, CLIP_EMBEDDINGS, str(number), EIGHT)
     for key in ("00", "01"):
-        publish(store, DEDUP_PARQUET, key, EIGHT)
-        publish(store, f"{DATASET_STATISTICS}_parts", key, EIGHT)
-    publish(store, KNN_INDICES, "all", EIGHT)
+        commit_partition(store, DEDUP_PARQUET, key, EIGHT)
+        commit_partition(store, f"{DATASET_STATISTICS}_parts", key, EIGHT)
+    commit_partition(store, KNN_INDICES, "all", EIGHT)
     return dataset
 
 
-def publish(store: Store, asset: str, key: str, layout: Layout, content: bytes = b"x") -> None:
+def commit_partition(store: Store, asset: str, key: str, layout: Layout, content: bytes = b"x") -> None:
     with open_transaction(store, asset, key) as transaction:
         for path in partition_paths(asset, key, layout):
             transaction.stage(path).write_bytes(content)
@@ -70,7 +70,7 @@ def publish(store: Store, asset: str, key: str, layout: Layout, content: bytes =
 
 
 def files_of(dataset: Dataset) -> set[str]:
-    """Every file of the store but claims."""
+    """Every file of the store except leases."""
     fs, base = fsspec.core.url_to_fs(Store.of(dataset).url)
     found = {path.removeprefix(f"{base}/") for path in fs.find(base)}
     return {path for path in found if not path.startswith("leases/")}
@@ -92,8 +92,15 @@ def test_another_layout_is_refused_for_every_asset_and_removed_on_request(eight:
     for asset in stage_names(three):
         with pytest.raises(LayoutError) as refused:
             prepare_store(three, asset, (0,))
-    for said in ("image_shards 00003, 00004", "(5)", "3 shards", "--remove-old-layout", "Set the layout back", "root"):
-        assert said in str(refused.value)
+    for part in (
+        "image_shards 00003, 00004",
+        "(5)",
+        "3 shards",
+        "--remove-old-layout",
+        "Set the layout back",
+        "root",
+    ):
+        assert part in str(refused.value)
     assert files_of(eight) == before
 
     said_too: list[str] = []
@@ -112,17 +119,17 @@ def test_the_indices_of_fewer_files_lose_the_metadata_of_the_others(eight: Datas
     """`clip-retrieval back` reads every parquet of the folder. The commit removes them: no kill can leave them."""
     store = Store.of(eight)
     assert len(store.names("knn_indices/metadata")) == 8
-    publish(store, KNN_INDICES, "all", THREE, b"new")
+    commit_partition(store, KNN_INDICES, "all", THREE, b"new")
     assert store.names("knn_indices/metadata") == ["metadata_0.parquet", "metadata_1.parquet"]
 
 
 def test_superseded_files_go_even_if_the_commit_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(str(tmp_path))
-    publish(store, KNN_INDICES, "all", EIGHT)
+    commit_partition(store, KNN_INDICES, "all", EIGHT)
     move = Store.move_all
     monkeypatch.setattr(Store, "move_all", lambda self, targets: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        publish(store, KNN_INDICES, "all", THREE, b"new")
+        commit_partition(store, KNN_INDICES, "all", THREE, b"new")
     monkeypatch.setattr(Store, "move_all", move)
     assert recover(store, KNN_INDICES) is not None
     assert store.names("knn_indices/metadata") == ["metadata_0.parquet", "metadata_1.parquet"]
@@ -133,19 +140,19 @@ def test_embedding_files_of_another_padding_are_of_another_layout(eight: Dataset
     assert old_partitions(twelve, Store.of(eight)) == {CLIP_EMBEDDINGS: [str(number) for number in range(8)]}
 
 
-def test_a_layout_that_only_grows_is_recorded_and_said(eight: Dataset) -> None:
+def test_a_layout_that_only_grows_is_recorded_and_logged(eight: Dataset) -> None:
     prepare_store(eight, IMAGE_SHARDS, range(8))
-    nine, said = replace(eight, layout=replace(EIGHT, shards=9)), []
-    prepare_store(nine, IMAGE_SHARDS, range(9), said.append)
-    assert "8 shards" in said[0]
-    assert "9 shards" in said[0]
+    nine, logged = replace(eight, layout=replace(EIGHT, shards=9)), []
+    prepare_store(nine, IMAGE_SHARDS, range(9), logged.append)
+    assert "8 shards" in logged[0]
+    assert "9 shards" in logged[0]
     assert read_record(Store.of(eight)) == record_of(nine.layout)
     with pytest.raises(LayoutError, match="has partitions of another layout"):
         prepare_store(replace(eight, layout=THREE), RAW_CSV, (0,))
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 7}', b"[" * 3_000, b"x" * 10_000])
-def test_a_record_that_cannot_be_read_is_written_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_record_that_cannot_be_read_is_rewritten(tmp_path: Path, content: bytes) -> None:
     dataset = replace(SAMPLE, root=str(tmp_path))
     Store.of(dataset).write_bytes(RECORD, content)
     if len(content) > 4_096:
@@ -160,20 +167,20 @@ def test_the_store_of_a_subset_is_not_of_another_layout(tmp_path: Path) -> None:
     dataset = replace(SAMPLE, root=str(tmp_path))
     store, subset = Store.of(dataset), dataset.subset(range(1, 2))
     for number in dataset.layout.shard_numbers:
-        publish(store, IMAGE_SHARDS, dataset.layout.shard_key(number), dataset.layout)
+        commit_partition(store, IMAGE_SHARDS, dataset.layout.shard_key(number), dataset.layout)
     prepare_store(subset, IMAGE_SHARDS, subset.layout.shard_numbers)
     own = Store.of(subset)
-    publish(own, CLIP_EMBEDDINGS, "1", subset.layout)
+    commit_partition(own, CLIP_EMBEDDINGS, "1", subset.layout)
     assert old_partitions(subset, own) == {}
     assert old_partitions(dataset, store) == {}
-    publish(own, CLIP_EMBEDDINGS, "5", subset.layout)
+    commit_partition(own, CLIP_EMBEDDINGS, "5", subset.layout)
     assert old_partitions(subset, own) == {CLIP_EMBEDDINGS: ["5"]}
 
 
-def test_a_removal_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_removal_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = replace(SAMPLE, root=str(tmp_path), layout=THREE)
     store = Store.of(dataset)
-    publish(store, IMAGE_SHARDS, "00007", EIGHT)
+    commit_partition(store, IMAGE_SHARDS, "00007", EIGHT)
     deleted: list[str] = []
 
     def delete_file(self: Store, path: str) -> None:
@@ -195,7 +202,7 @@ def test_a_removal_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.M
 def test_an_old_partition_that_was_killed_midway_is_finished_and_removed(tmp_path: Path) -> None:
     dataset = replace(SAMPLE, root=str(tmp_path), layout=THREE)
     store = Store.of(dataset)
-    publish(store, IMAGE_SHARDS, "00007", EIGHT)
+    commit_partition(store, IMAGE_SHARDS, "00007", EIGHT)
     manifest = json.loads(store.read_bytes(manifest_path(IMAGE_SHARDS, "00007")))
     store.delete(manifest_path(IMAGE_SHARDS, "00007"))
     intent = {"transaction": "a1", "manifest": manifest}
@@ -208,8 +215,8 @@ def test_an_old_partition_that_was_killed_midway_is_finished_and_removed(tmp_pat
 def test_a_removal_deletes_nothing_that_is_not_the_partition_s(tmp_path: Path, tamper: str) -> None:
     dataset = replace(SAMPLE, root=str(tmp_path), layout=THREE)
     store = Store.of(dataset)
-    publish(store, IMAGE_SHARDS, "00001", THREE)
-    publish(store, IMAGE_SHARDS, "00007", EIGHT)
+    commit_partition(store, IMAGE_SHARDS, "00001", THREE)
+    commit_partition(store, IMAGE_SHARDS, "00007", EIGHT)
     path = manifest_path(IMAGE_SHARDS, "00007")
     fields = json.loads(store.read_bytes(path))
     fields["files"][0]["path"] = "image_shards/00001.tar"
@@ -225,12 +232,12 @@ def test_a_run_of_every_asset_looks_at_the_layout_first(
     asset: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     sharded = small_dataset(tmp_path)
-    publish_shards(sharded)
+    commit_shards(sharded)
     for name in ("00001", "00009"):
-        publish(Store.of(sharded), IMAGE_SHARDS if name == "00009" else DEDUP_PARQUET, name, sharded.layout)
+        commit_partition(Store.of(sharded), IMAGE_SHARDS if name == "00009" else DEDUP_PARQUET, name, sharded.layout)
     if asset == KNN_INDICES:
         for key in ("0", "1"):
-            publish(Store.of(sharded), CLIP_EMBEDDINGS, key, sharded.layout)
+            commit_partition(Store.of(sharded), CLIP_EMBEDDINGS, key, sharded.layout)
     monkeypatch.setenv("LAION_ASSETS_ROOT", sharded.root)
     job = build_definitions(sharded).resolve_implicit_global_asset_job_def()
     tags = {"dagster/asset_partition_range_start": "0", "dagster/asset_partition_range_end": "1"}
@@ -241,8 +248,8 @@ def test_a_run_of_every_asset_looks_at_the_layout_first(
             tags=tags if asset == CLIP_EMBEDDINGS else {},
             raise_on_error=False,
         )
-    said = [event.step_failure_data.error.to_string() for event in result.all_events if event.is_step_failure]
-    assert any("partitions of another layout" in text and "00009" in text for text in said)
+    logged = [event.step_failure_data.error.to_string() for event in result.all_events if event.is_step_failure]
+    assert any("partitions of another layout" in text and "00009" in text for text in logged)
 
 
 def test_status_and_check_name_partitions_of_another_layout(eight: Dataset) -> None:
@@ -277,11 +284,11 @@ def test_a_file_that_is_not_ours_is_never_overwritten(asset: str, where: str, tm
         prepare_store(dataset, asset, (2 if asset == IMAGE_SHARDS else 1 if asset == CLIP_EMBEDDINGS else 0,))
     for _ in range(2):  # The first refusal must not make it ours.
         with pytest.raises(StoreError, match="would overwrite"):
-            publish(store, asset, key, THREE)
+            commit_partition(store, asset, key, THREE)
     assert store.read_bytes(path) == b"of somebody"
     assert read_manifest(store, asset, key) is None
     store.delete(path)
-    publish(store, asset, key, THREE)
+    commit_partition(store, asset, key, THREE)
     assert store.read_bytes(path) == b"x"
 
 
@@ -294,37 +301,37 @@ def test_a_folder_or_a_link_in_our_place_is_not_ours(tmp_path: Path, kind: str) 
     with pytest.raises(StoreError, match=r"would overwrite .*00000\.tar"):
         prepare_store(dataset, IMAGE_SHARDS, (0, 1))
     with pytest.raises(StoreError, match=r"would overwrite .*00000\.tar"):
-        publish(Store.of(dataset), IMAGE_SHARDS, "00000", THREE)
+        commit_partition(Store.of(dataset), IMAGE_SHARDS, "00000", THREE)
     assert place.is_dir() if kind == "folder" else place.is_symlink()
 
 
-def test_a_partition_whose_manifest_was_removed_is_made_again(tmp_path: Path) -> None:
-    """Messages tell people to remove a manifest: what it named was moved here by this program."""
+def test_a_partition_whose_manifest_was_removed_is_rebuilt(tmp_path: Path) -> None:
+    """Error messages ask to remove a manifest: this program moved the files that it names."""
     dataset = replace(SAMPLE, root=str(tmp_path), layout=THREE)
     store = Store.of(dataset)
-    publish(store, IMAGE_SHARDS, "00000", THREE)
+    commit_partition(store, IMAGE_SHARDS, "00000", THREE)
     store.delete(manifest_path(IMAGE_SHARDS, "00000"))
     prepare_store(dataset, IMAGE_SHARDS, (0,))
-    publish(store, IMAGE_SHARDS, "00000", THREE, b"new")
+    commit_partition(store, IMAGE_SHARDS, "00000", THREE, b"new")
     assert store.read_bytes("image_shards/00000.tar") == b"new"
 
 
-def test_a_claim_of_an_earlier_version_is_evidence_too(tmp_path: Path) -> None:
+def test_a_lease_of_an_earlier_version_is_evidence_too(tmp_path: Path) -> None:
     dataset = replace(SAMPLE, root=str(tmp_path), layout=THREE)
     store = Store.of(dataset)
     store.write_bytes("image_shards/00000.tar", b"x")
     store.write_bytes(f"leases/{IMAGE_SHARDS}/00000/000003", b"{}")
     prepare_store(dataset, IMAGE_SHARDS, (0,))
-    publish(store, IMAGE_SHARDS, "00000", THREE, b"new")
+    commit_partition(store, IMAGE_SHARDS, "00000", THREE, b"new")
 
 
-def test_a_claim_that_published_nothing_is_no_evidence(tmp_path: Path) -> None:
+def test_a_lease_without_moved_files_is_not_evidence(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with lease(store, IMAGE_SHARDS, "00000"):
         pass
     store.write_bytes("image_shards/00000.tar", b"of somebody")
     with pytest.raises(StoreError, match="would overwrite"):
-        publish(store, IMAGE_SHARDS, "00000", THREE)
+        commit_partition(store, IMAGE_SHARDS, "00000", THREE)
 
 
 def test_foreign_files_at_other_places_are_left_alone(tmp_path: Path) -> None:
@@ -333,7 +340,7 @@ def test_foreign_files_at_other_places_are_left_alone(tmp_path: Path) -> None:
     for path in ("image_shards/readme.txt", "image_shards/00099.tar", "manifests/image_shards/notes.txt"):
         store.write_bytes(path, b"of somebody")
     prepare_store(dataset, IMAGE_SHARDS, range(3))
-    publish(store, IMAGE_SHARDS, "00000", THREE)
+    commit_partition(store, IMAGE_SHARDS, "00000", THREE)
     assert remove_old_layout(dataset) == 0
     assert store.read_bytes("image_shards/00099.tar") == b"of somebody"
 
@@ -354,7 +361,7 @@ def test_a_csv_of_somebody_in_raw_csv_is_not_overwritten(tmp_path: Path, publish
     assert store.read_bytes("raw_csv/b.csv") == b"of somebody"
 
 
-def test_many_workers_publish_beside_each_other_without_taking_one_another_s_files_for_foreign(tmp_path: Path) -> None:
+def test_parallel_workers_do_not_treat_each_others_files_as_foreign(tmp_path: Path) -> None:
     dataset = replace(SAMPLE, root=str(tmp_path), layout=replace(EIGHT, shards=40, embedding_files=8))
     store, errors = Store.of(dataset), list[BaseException]()
 
@@ -364,7 +371,7 @@ def test_many_workers_publish_beside_each_other_without_taking_one_another_s_fil
                 key = f"{(start * 10 + number) % 40:05d}"
                 prepare_store(dataset, IMAGE_SHARDS, range(40))
                 recover(store, IMAGE_SHARDS, key)
-                publish(store, IMAGE_SHARDS, key, dataset.layout)
+                commit_partition(store, IMAGE_SHARDS, key, dataset.layout)
         except BaseException as error:
             errors.append(error)
 
@@ -381,7 +388,7 @@ def test_a_complete_asset_costs_one_listing_a_run(tmp_path: Path, monkeypatch: p
     dataset = replace(SAMPLE, root=str(tmp_path), layout=THREE)
     store = Store.of(dataset)
     for number in range(3):
-        publish(store, IMAGE_SHARDS, f"{number:05d}", THREE)
+        commit_partition(store, IMAGE_SHARDS, f"{number:05d}", THREE)
     prepare_store(dataset, IMAGE_SHARDS, range(3))
     calls: list[str] = []
     counted: dict[str, Callable[..., object]] = {}
@@ -401,7 +408,7 @@ def test_the_command_line_names_and_removes_another_layout(tmp_path: Path, monke
     monkeypatch.setenv("LAION_ASSETS_ROOT", str(tmp_path))
     store = Store.of(replace(SAMPLE, root=str(tmp_path)))
     for key in ("00023", "00024"):
-        publish(store, IMAGE_SHARDS, key, SAMPLE.layout)
+        commit_partition(store, IMAGE_SHARDS, key, SAMPLE.layout)
     shown = CliRunner().invoke(cli, ["status", "-d", "sample"])
     assert "partitions of another layout: image_shards 00024 (1)" in shown.output
     counted = CliRunner().invoke(cli, ["status", "-d", "sample", "--json", "--check"])

@@ -1,4 +1,4 @@
-"""A damaged parquet file of a stage is refused with its name, whatever reads it."""
+"""A damaged parquet file of a stage is refused by name, by every reader."""
 
 import json
 from collections.abc import Callable

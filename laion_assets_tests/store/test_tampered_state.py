@@ -33,7 +33,7 @@ from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Counts, manifest_path, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction, recover
-from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, ROWS, publish_shard, random_model
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, ROWS, commit_shard, random_model
 
 KEY = "00001"
 OUTSIDE = "../canary/precious.txt"
@@ -79,7 +79,7 @@ def put(*keys: str | int, value: object) -> Change:
 def rebuild(dataset: Dataset) -> None:
     """Rebuild the shard as a run does."""
     recover(Store.of(dataset), IMAGE_SHARDS, KEY)
-    publish_shard(dataset, 1, ROWS[1] + 1)
+    commit_shard(dataset, 1, ROWS[1] + 1)
 
 
 def encode(dataset: Dataset) -> None:
@@ -115,7 +115,7 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
     "path has NUL": (put("files", 0, "path", value="image_shards/a\0b"), "not a path inside"),
     "path has a newline": (put("files", 0, "path", value="image_shards/a\nb"), "not a path inside"),
     "path has a backslash": (put("files", 0, "path", value="image_shards\\..\\a"), "not a path inside"),
-    "path is no UTF-8": (put("files", 0, "path", value="image_shards/\ud800"), "surrogates"),
+    "path is not UTF-8": (put("files", 0, "path", value="image_shards/\ud800"), "surrogates"),
     "path of 5,000 bytes": (put("files", 0, "path", value="image_shards/" + "a" * 5_000), "5013 bytes"),
     "name of 300 bytes": (put("files", 0, "path", value="image_shards/" + "ä" * 150), "313 bytes"),
     "path leads outside": (put("files", 0, "path", value=OUTSIDE), "not a path inside"),
@@ -125,13 +125,13 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
     "path is absolute": (put("files", 0, "path", value="/etc/passwd"), "not a path inside"),
     "path of another asset": (put("files", 0, "path", value="raw_csv/a.csv"), "not a path in image_shards"),
     "path of a manifest": (put("files", 0, "path", value="manifests/raw_csv/all.json"), "not a path in image_shards"),
-    "a file twice": (lambda d: d["files"].append(d["files"][0]), "duplicate file"),
+    "a duplicate file": (lambda d: d["files"].append(d["files"][0]), "duplicate file"),
     "files is an object": (put("files", value={}), "files are not a list"),
     "an entry is a list": (put("files", 0, value=[1]), "fields are wrong"),
     "an entry has another field": (put("files", 0, "mode", value="0777"), "mode"),
     "an entry lacks its sha256": (lambda d: d["files"][0].pop("sha256"), "sha256"),
     "sha256 is short": (put("files", 0, "sha256", value="00"), "the sha256 of"),
-    "sha256 is no hexadecimal": (put("files", 0, "sha256", value="x" * 64), "hexadecimal"),
+    "sha256 is not hexadecimal": (put("files", 0, "sha256", value="x" * 64), "hexadecimal"),
     "repeatable is text": (put("files", 0, "repeatable", value="yes"), "repeatable"),
     "rows_out is text": (put("counts", "rows_out", value="5"), "a count of rows is '5'"),
     "rows_in is null": (put("counts", "rows_in", value=None), "a count of rows is 'None'"),
@@ -164,11 +164,11 @@ SHARD_MANIFESTS: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("label", SHARD_MANIFESTS)
 def test_tampered_manifest_is_reported_as_damaged_and_replaced_by_a_new_run(built: Dataset, label: str) -> None:
-    change, said = SHARD_MANIFESTS[label]
+    change, message = SHARD_MANIFESTS[label]
     edit(place(built), change)
     state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
     assert state.state == "damaged"
-    assert said in state.reason
+    assert message in state.reason
     assert f"{IMAGE_SHARDS}/{KEY}.json" in state.reason
     states(built)
     with pytest.raises(IncompleteError, match=KEY):
@@ -184,7 +184,10 @@ CONTENTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda p: p.write_bytes(b""), "damaged"),
     "a list": (lambda p: p.write_bytes(b"[]"), "not a JSON object"),
     "a number of 5,000 digits": (lambda p: p.write_bytes(b'{"format":' + b"9" * 5_000 + b"}"), "damaged"),
-    "a key twice": (lambda p: p.write_bytes(p.read_bytes().replace(b"{", b'{"key": "00001", ', 1)), "duplicate key"),
+    "a duplicate key": (
+        lambda p: p.write_bytes(p.read_bytes().replace(b"{", b'{"key": "00001", ', 1)),
+        "duplicate key",
+    ),
     "a float that is too large": (lambda p: edit_text(p, '"seconds": ', '"seconds": 1e999, "x": '), "damaged"),
 }
 
@@ -195,10 +198,10 @@ def edit_text(path: Path, before: str, after: str) -> None:
 
 @pytest.mark.parametrize("label", CONTENTS)
 def test_malformed_manifest_is_reported_as_damaged_and_replaced_by_a_new_run(built: Dataset, label: str) -> None:
-    change, said = CONTENTS[label]
+    change, message = CONTENTS[label]
     change(place(built))
     state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
-    assert (state.state, said in state.reason) == ("damaged", True)
+    assert (state.state, message in state.reason) == ("damaged", True)
     rebuild(built)
     assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
 
@@ -229,15 +232,15 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_manifest_that_is_not_a_file_is_refused_without_blocking(built: Dataset, kind: str) -> None:
-    make, said = KINDS[kind]
+    make, message = KINDS[kind]
     place(built).unlink()
     make(place(built))
     started = time.monotonic()
     state = DatasetStatus(built).state(IMAGE_SHARDS, 1)
-    assert (state.state, said in state.reason) == ("damaged", True)
+    assert (state.state, message in state.reason) == ("damaged", True)
     states(built)
     for use in (encode, rebuild):
-        with pytest.raises(IntegrityError if use is rebuild else IncompleteError, match=said):
+        with pytest.raises(IntegrityError if use is rebuild else IncompleteError, match=message):
             use(built)
     assert time.monotonic() - started < 5
 
@@ -245,12 +248,12 @@ def test_manifest_that_is_not_a_file_is_refused_without_blocking(built: Dataset,
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("where", ["staging/image_shards/00001/intent.json", "leases/image_shards/00001/000009"])
 def test_intent_or_lease_that_is_not_a_file_is_refused_without_blocking(built: Dataset, kind: str, where: str) -> None:
-    make, said = KINDS[kind]
+    make, message = KINDS[kind]
     path = root(built) / where
     path.parent.mkdir(parents=True, exist_ok=True)
     make(path)
     started = time.monotonic()
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(StoreError, match=message):
         rebuild(built)
     assert DatasetStatus(built).state(IMAGE_SHARDS, 1).state == "complete"
     assert time.monotonic() - started < 5
@@ -305,10 +308,10 @@ INTENTS: dict[str, tuple[Callable[[Dataset], object], str]] = {
 
 @pytest.mark.parametrize("label", INTENTS)
 def test_tampered_intent_is_not_carried_out(built: Dataset, label: str) -> None:
-    tamper, said = INTENTS[label]
+    tamper, message = INTENTS[label]
     before = read_manifest(Store.of(built), IMAGE_SHARDS, KEY)
     tamper(built)
-    with pytest.raises(StoreError, match=said) as raised:
+    with pytest.raises(StoreError, match=message) as raised:
         rebuild(built)
     assert "not an intent that this program wrote" in str(raised.value)
     assert "Remove " in str(raised.value)
@@ -414,9 +417,9 @@ INDEX_MANIFESTS: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("label", INDEX_MANIFESTS)
 def test_search_refuses_a_tampered_manifest_of_the_indices(built: Dataset, label: str) -> None:
-    change, said = INDEX_MANIFESTS[label]
+    change, message = INDEX_MANIFESTS[label]
     edit(place(built, KNN_INDICES, "all"), change)
-    with pytest.raises(IntegrityError, match=said):
+    with pytest.raises(IntegrityError, match=message):
         search(built)
     states(built)
 
@@ -472,8 +475,8 @@ def test_index_is_not_built_from_damaged_vectors(built: Dataset, damage: str, ki
     DAMAGES[damage](root(built) / f"clip_embeddings/{kind}/{kind}_0.npy")
     edit(place(built, KNN_INDICES, "all"), put("inputs", value="x"))
     before = place(built, KNN_INDICES, "all").read_bytes()
-    said = f"{kind}_0.npy was altered" if damage == "a byte flipped" else "clip_embeddings of small is incomplete"
-    with pytest.raises((EmbeddingError, IncompleteError), match=said):
+    message = f"{kind}_0.npy was altered" if damage == "a byte flipped" else "clip_embeddings of small is incomplete"
+    with pytest.raises((EmbeddingError, IncompleteError), match=message):
         index(built)
     assert place(built, KNN_INDICES, "all").read_bytes() == before
 
@@ -496,9 +499,9 @@ METADATA: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("label", METADATA)
 def test_search_refuses_damaged_metadata(built: Dataset, label: str) -> None:
-    change, said = METADATA[label]
+    change, message = METADATA[label]
     change(root(built) / "knn_indices/metadata/metadata_0.parquet")
-    with pytest.raises(IntegrityError, match=rf"metadata_0\.parquet .*{said}"):
+    with pytest.raises(IntegrityError, match=rf"metadata_0\.parquet .*{message}"):
         search(built)
     assert not verify_indices(Store.of(built), LAYOUT).ok
 
@@ -565,11 +568,11 @@ def fetch(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a file of 1 GB"])
 def test_download_journal_that_is_not_a_file_is_refused(crawl: Dataset, kind: str) -> None:
-    make, said = KINDS[kind]
+    make, message = KINDS[kind]
     path = root(crawl) / PARTIAL_FOLDER / "journal"
     path.parent.mkdir(parents=True)
     make(path)
-    with pytest.raises(StoreError, match=f"journal {said}"):
+    with pytest.raises(StoreError, match=f"journal {message}"):
         fetch(crawl)
 
 

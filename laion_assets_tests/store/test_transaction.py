@@ -138,7 +138,7 @@ def test_committing_the_same_bytes_again_keeps_the_first_manifest(store: Store) 
     assert commit(store, b"tar") == first
 
 
-def test_kept_files_stay_unchanged_beside_new_files(store: Store) -> None:
+def test_kept_files_stay_unchanged_next_to_new_files(store: Store) -> None:
     """raw_csv grows by files. Old files are neither staged nor read again."""
     first = commit(store, b"tar")
     kept, new = first.entry(".tar"), FileEntry(f"image_shards/{KEY}.csv", 3, sha256(b"new").hexdigest())
@@ -220,20 +220,20 @@ def test_interrupted_commit_is_rolled_forward(store: Store, moves: int, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda path: path.unlink(), "is missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes, but its manifest says 3"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "2 bytes, but its manifest lists 3"),
         (lambda path: path.write_bytes(b"tbr"), "altered"),
     ],
 )
-def test_missing_truncated_and_altered_files_are_named(tmp_path: Path, damage, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_missing_truncated_and_altered_files_are_named(tmp_path: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
     store = Store(str(tmp_path))
     manifest = commit(store, b"tar")
     damage(tmp_path / "image_shards" / f"{KEY}.tar")
     problem = disagreement(store, manifest, hashes=True)
     assert problem is not None
-    assert said in problem
+    assert message in problem
     assert f"{KEY}.tar" in problem
 
 

@@ -163,7 +163,7 @@ def test_footer_that_disagrees_with_the_pages_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "does not end in a parquet footer"),
         (b"<html>not found</html>", "does not end in a parquet footer"),
@@ -172,9 +172,9 @@ def test_footer_that_disagrees_with_the_pages_is_refused() -> None:
         (b"PAR1" + b"\x19\xfc\xff\xff\xff\xff\x7f" + struct.pack("<I", 7) + b"PAR1", "footer is damaged"),
     ],
 )
-def test_files_that_are_not_parquet_are_refused_with_name_and_advice(content: bytes, said: str) -> None:
+def test_files_that_are_not_parquet_are_refused_with_name_and_advice(content: bytes, message: str) -> None:
     with pytest.raises(
-        SourceError, match=rf"p\.parquet is not a readable parquet file: .*{said}.*Fetch it again, or remove"
+        SourceError, match=rf"p\.parquet is not a readable parquet file: .*{message}.*Fetch it again, or remove"
     ):
         read(content)
 

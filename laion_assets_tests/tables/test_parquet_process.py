@@ -82,7 +82,7 @@ def test_file_with_changed_bytes_is_read_or_refused(encoding: str, compression: 
 
 
 def test_columns_of_unequal_length_are_refused() -> None:
-    """A changed bit gives a page 17 values and the other columns 25. pyarrow would read beyond its memory."""
+    """After a changed bit, a page has 17 values and the other columns 25. pyarrow would read beyond its memory."""
     buffer = io.BytesIO()
     columns = {"URL": [f"http://a.test/{number}" for number in range(25)], "TEXT": ["abcd"] * 25}
     pq.write_table(pa.table(columns), buffer, compression="none", use_dictionary=False)

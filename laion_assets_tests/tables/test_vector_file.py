@@ -62,9 +62,9 @@ FOREIGN = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_invalid_file_is_rejected_by_name(tmp_path: Path, kind: str) -> None:
-    array, said = FOREIGN[kind]
+    array, message = FOREIGN[kind]
     np.save(tmp_path / "img_emb_3.npy", array)
-    with pytest.raises(EmbeddingError, match=rf"img_emb_3\.npy.*{said}"):
+    with pytest.raises(EmbeddingError, match=rf"img_emb_3\.npy.*{message}"):
         open_vectors(tmp_path / "img_emb_3.npy", 6)
 
 

@@ -182,6 +182,6 @@ def _names(message: str, setting: str) -> bool:
     return setting in message or setting.rpartition(".")[2] in message
 
 
-def configured(dataset: Dataset) -> Dataset:
+def resolve_settings(dataset: Dataset) -> Dataset:
     """Return the dataset with the settings of the settings file and the environment. Raises SettingError."""
     return Settings.load().apply(dataset)

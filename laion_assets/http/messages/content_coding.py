@@ -40,7 +40,7 @@ def content_coding(head: ResponseHeaders) -> str:
     codings = [_DECODED.get(label, label) for label in head.tokens("content-encoding")]
     known = [label for label in codings if label in _DECODED or label in _REFUSED]
     if len(known) > 1:
-        raise Rejection(Reason.BAD_ENCODING, "several content encodings that were not asked for")
+        raise Rejection(Reason.BAD_ENCODING, "several content encodings that were not requested")
     return known[0] if known else ""
 
 
@@ -51,7 +51,7 @@ def is_plain(start: bytes) -> bool:
 
 
 class StreamDecoder:
-    """Decodes a body in pieces. A returned piece has at most 256 KiB, whatever the compression ratio."""
+    """Decodes a body in pieces. A returned piece has at most 256 KiB, for any compression ratio."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
@@ -96,7 +96,7 @@ class StreamDecoder:
                     return
                 self._members += 1
                 if self._members > _FREE_MEMBERS + self._plain_bytes // _MEMBER_BYTES:
-                    raise Rejection(Reason.BAD_ENCODING, f"{self._members} gzip members with next to nothing in them")
+                    raise Rejection(Reason.BAD_ENCODING, f"{self._members} gzip members that are almost empty")
                 self._inflater = inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
             plain = inflater.decompress(piece, _PIECE_BYTES)
             self._plain_bytes += len(plain)
@@ -114,7 +114,7 @@ class StreamDecoder:
             self._inflater = zlib.decompressobj()
         elif not is_plain(start):
             if self._coding != _DEFLATE:
-                raise Rejection(Reason.BAD_ENCODING, f"the content encoding {self._coding} was not asked for")
+                raise Rejection(Reason.BAD_ENCODING, f"the content encoding {self._coding} was not requested")
             self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         return start
 

@@ -31,7 +31,7 @@ def framing_of(head: ResponseHeaders) -> tuple[Framing, int]:
     codings = [coding for coding in head.tokens("transfer-encoding") if coding != "identity"]
     if codings:
         if codings != ["chunked"]:
-            raise Rejection(Reason.BAD_RESPONSE, "a transfer encoding that was not asked for")
+            raise Rejection(Reason.BAD_RESPONSE, "a transfer encoding that was not requested")
         return Framing.CHUNKED, -1
     length = _content_length(head.all("content-length"))
     return (Framing.UNTIL_CLOSE, -1) if length is None else (Framing.LENGTH, length)

@@ -131,4 +131,4 @@ def parse_headers(raw: bytes) -> ResponseHeaders:
 
 def not_http() -> Rejection:
     """Return the rejection of bytes that are not an HTTP/1 response."""
-    return Rejection(Reason.BAD_RESPONSE, "the answer is not HTTP/1")
+    return Rejection(Reason.BAD_RESPONSE, "the response is not HTTP/1")

@@ -26,7 +26,7 @@ T = TypeVar("T")
 class RangeFile(io.RawIOBase):
     """A file read by Range requests. `size` in bytes; `version` is its entity tag, else its date, empty without one.
 
-    Raises SourceError naming the URL if the file cannot be read, OSError if it changed meanwhile.
+    Raises SourceError naming the URL if the file cannot be read, OSError if it changed in between.
     """
 
     def __init__(self, url: str, policy: SourcePolicy) -> None:
@@ -97,7 +97,7 @@ class RangeFile(io.RawIOBase):
         head, connection = self._client.get(self._url, {"Range": f"bytes={start}-{start + size - 1}"}, size)
         span = content_range(head)
         if head.status != 206 or span is None or span[:2] != (start, start + size - 1) or content_coding(head):
-            raise Rejection(Reason.BAD_RESPONSE, f"HTTP {head.status} is not the range of bytes that was asked for")
+            raise Rejection(Reason.BAD_RESPONSE, f"HTTP {head.status} is not the requested range of bytes")
         if (span[2] >= 0 and span[2] != self.size) or _version_of(head) != self.version:
             raise OSError(f"{self._url} changed while it was read")
         return self._client.read(connection, head, size)

@@ -60,7 +60,7 @@ class GuardedConnection(http.client.HTTPConnection):
     def _target(self) -> Target:
         """Return the host and port that `http.client` parsed: a difference between two URL parsers has no effect."""
         if not _NOT_IN_A_HOST.isdisjoint(self.host):
-            raise Rejection(Reason.INVALID_URL, "the host is not a host name")
+            raise Rejection(Reason.INVALID_URL, "invalid host name")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return parse_target(f"{self.scheme}://{host}:{self.port}/")
 

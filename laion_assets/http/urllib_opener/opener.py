@@ -64,7 +64,7 @@ class GuardedOpener:
     def open(self, request: Request, timeout: float | None = None) -> HTTPResponse:
         """Return the response after all redirects, as `urlopen` does. Raises Rejection for every failure."""
         if self._stopped:
-            raise Rejection(Reason.LOCAL_FAILURE, "not requested: the shard had failed already")
+            raise Rejection(Reason.LOCAL_FAILURE, "not requested: the shard had already failed")
         policy = self._policy
         visit = Visit(request.given_url, Clock.start(policy.deadline_s, policy.connect_timeout_s))
         self.visits.append(visit)

@@ -1,4 +1,4 @@
-"""Check addresses: only globally reachable ones may be fetched from, in whatever form they are written.
+"""Check addresses: only globally reachable ones may be fetched from, in any notation.
 
 Python's `ipaddress.is_global` is not enough: it accepts 64:ff9b::7f00:1 (NAT64 of 127.0.0.1), 2002:7f00:1:: (6to4) and
 224.0.0.1, and it changes between releases. The ranges here are those of IANA's special-purpose registries (RFC 6890, as
@@ -64,7 +64,7 @@ def refusal(address: Address, nat64: Sequence[IPv6Network] = ()) -> str | None:
     for embedded in embedded_addresses(address, nat64):
         why_not = refusal(embedded)
         if why_not is not None:
-            return f"{address} holds {embedded}: {why_not}"
+            return f"{address} contains {embedded}: {why_not}"
     if address in _MAPPED or address in _NAT64 or address in _SIX_TO_FOUR:
         return None
     if address not in _GLOBAL_V6:

@@ -51,7 +51,7 @@ class Resolver:
         except socket.gaierror as error:
             raise Rejection(Reason.DNS_FAILURE, _gai_name(error)) from error
         except UnicodeError as error:
-            raise Rejection(Reason.INVALID_URL, "the host is no host name") from error
+            raise Rejection(Reason.INVALID_URL, "invalid host name") from error
         except OSError as error:
             raise Rejection(Reason.DNS_FAILURE, f"errno {error.errno}") from error
 
@@ -93,7 +93,7 @@ def shared_resolver() -> Resolver:
 
 def _gai_name(error: socket.gaierror) -> str:
     if error.errno == socket.EAI_AGAIN:
-        return "the resolver gave no answer (EAI_AGAIN)"
+        return "the resolver did not answer (EAI_AGAIN)"
     if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
         return "no such host"
     return f"getaddrinfo error {error.errno}"

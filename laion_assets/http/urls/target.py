@@ -126,7 +126,7 @@ def _ascii_host(parts: SplitResult) -> str:
     bare = host.removesuffix(".")
     labels = bare.split(".")
     if not _HOST.match(host) or len(bare) > MAX_HOST_CHARS or not all(0 < len(x) <= MAX_LABEL_CHARS for x in labels):
-        raise Rejection(Reason.INVALID_URL, "the host is no host name")
+        raise Rejection(Reason.INVALID_URL, "invalid host name")
     return bare if labels[-1][0].isdigit() else host  # `127.0.0.1.` is an IPv4 address, as in the URL standard
 
 

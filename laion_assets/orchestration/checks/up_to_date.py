@@ -21,7 +21,7 @@ from laion_assets.stages.stored_layout import describe_old, old_partitions
 
 NAME = "up_to_date"
 EXAMPLES = 20
-"""Rows of a check's table: neighbours that are stale, damaged or missing for one reason share one."""
+"""Rows of a check's table; adjacent partitions with the same state and reason share a row."""
 STATES = (State.COMPLETE, State.STALE, State.DAMAGED, State.MISSING)
 _WORST_FIRST = (State.DAMAGED, State.STALE, State.MISSING)
 DESCRIPTION = (
@@ -52,7 +52,7 @@ def _check(dataset: Dataset, asset: str) -> dg.AssetChecksDefinition:
 
 
 def summarize(states: Iterable[PartitionState], scope: str, old: Sequence[str] = ()) -> dg.AssetCheckResult:
-    """Counts by state, what is behind them, and examples; `scope` says which partitions these are.
+    """Return counts by state, the affected keys and examples. `scope` names the partitions that were checked.
 
     `old` are the keys of partitions of another layout than the dataset's, a warning.
     """
@@ -83,7 +83,7 @@ def summarize(states: Iterable[PartitionState], scope: str, old: Sequence[str] =
 
 
 def examples(states: Iterable[PartitionState]) -> list[dict[str, str | int]]:
-    """Rows of the table, the worst first: first and last of neighbours in one state, how many, which state, and why."""
+    """Return the rows of the table, worst state first: first and last key of a range, count, state and reason."""
     rows: list[dict[str, str | int]] = []
     for (state, reason), group in groupby(states, key=lambda one: (one.state, one.reason)):
         if state in _WORST_FIRST:

@@ -34,7 +34,7 @@ def check_java() -> None:
     printed = _output([java, "-version"])
     found = re.search(r'version "(?:1\.)?([0-9]+)', printed)
     if found is None:
-        raise SparkError(f"{origin}, and `java -version` gave no version: {printed.strip()[:300] or 'nothing'}. {fix}")
+        raise SparkError(f"{origin}, and `java -version` has no version: {printed.strip()[:300] or 'nothing'}. {fix}")
     if int(found[1]) < MIN_JAVA:
         raise SparkError(f"{origin}, which is Java {found[1]}. Spark needs Java {MIN_JAVA} or later. {fix}")
 

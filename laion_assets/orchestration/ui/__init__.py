@@ -1,1 +1,1 @@
-"""What the Dagster UI shows: metadata values, column schemas and links."""
+"""Content of the Dagster UI: metadata values, column schemas and links."""

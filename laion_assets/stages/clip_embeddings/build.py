@@ -247,6 +247,6 @@ def _count_rows(transaction: Transaction, dataset: Dataset, embedding: Embedding
     if len(set(rows.values())) != 1:
         raise InvariantError(
             f"{CLIP_EMBEDDINGS} {transaction.key}: the numbers of rows in the files differ: {rows}. Nothing was "
-            "committed. This is a bug of this stage: please report it with the log of the run."
+            "committed. This is a bug in the stage. Please report it with the log of the run."
         )
     return rows["img_emb"]

@@ -10,7 +10,7 @@ from laion_assets.stages.image_shards.stage import STAGE as IMAGE_SHARDS
 from laion_assets.stages.stage import Stage
 
 EMBEDDING_VERSION = 3
-"""Raised when the bytes of embedding files change for the same model and shards."""
+"""Increased when the bytes of embedding files change for the same model and shards."""
 
 DESCRIPTION = """
 Compute CLIP embeddings of every image and caption.

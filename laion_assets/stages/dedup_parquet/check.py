@@ -35,7 +35,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
             if table.num_rows != len(layout.rows_of_shard(position, len(shards), total)):
                 yield f"{path}: row group {position} (shard {key}) has {table.num_rows} rows, not its part of {total}"
             if rows_digest(table) != manifest.outputs.get(key):
-                yield f"{path}: row group {position} (shard {key}) is not what was committed"
+                yield f"{path}: row group {position} (shard {key}) differs from what was committed"
             for row in table.select(["uid", "URL", "TEXT"]).to_pylist():
                 if row["uid"] != uid_of(row["URL"], row["TEXT"]):
                     yield f"{path}: uid {row['uid']} is not the md5 of its url and caption"
@@ -46,7 +46,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
                 previous = row["uid"]
             rows += table.num_rows
     if rows != manifest.counts.rows_out:
-        yield f"{path} has {rows} rows and its manifest says {manifest.counts.rows_out}"
+        yield f"{path} has {rows} rows, but its manifest lists {manifest.counts.rows_out}"
     yield from _reject_problems(store, DedupParquet.rejects_path(layout, parquet_file), dict(manifest.counts.reasons))
 
 
@@ -57,4 +57,4 @@ def _reject_problems(store: Store, path: str, promised: dict[str, int]) -> Itera
     with store.open(path) as file:
         found = Counter(pq.read_table(file, columns=["reason"]).column("reason").to_pylist())
     if dict(found) != promised:
-        yield f"{path} holds {dict(found)} by reason and the manifest says {promised}"
+        yield f"{path} has {dict(found)} by reason, but its manifest lists {promised}"

@@ -19,7 +19,7 @@ DEDUP_PARQUET = "dedup_parquet"
 
 @dataclass(frozen=True)
 class DedupParquet(Handle):
-    """Unique rows, sorted by uid, one row group a shard: `dedup_parquet/KEY.parquet`, `dedup_rejects/KEY.parquet`."""
+    """Unique rows, sorted by uid, one row group per shard: `dedup_parquet/KEY.parquet`, `dedup_rejects/KEY.parquet`."""
 
     partitions: tuple[ParquetNumber, ...]
 

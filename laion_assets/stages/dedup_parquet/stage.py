@@ -11,7 +11,7 @@ from laion_assets.stages.stage import Stage
 from laion_assets.tables.table_limits import TableLimits
 
 UID_VERSION = 1
-"""Raised when the identity or the order of rows changes, so that older parquet files count as stale."""
+"""Increased when the identity or the order of rows changes, so that older parquet files count as stale."""
 
 DESCRIPTION = """
 Keep one row for each pair of URL and caption, with Spark.
@@ -20,9 +20,9 @@ Columns are aligned by name, since the files' headers differ. Malformed rows are
 rows with the same `uid` (md5 of URL and caption) the one with the highest similarity is kept, then the lowest
 SAMPLE_ID. The dataset's filters (`dedup.where`) apply before that; a filtered row is counted by its filter.
 
-* **Partition**: one range of the uid's hash space, sorted by uid; the same input gives the same bytes, built alone or
-  not
-* **Output**: `dedup_parquet/KEY.parquet`, one row group a shard, and `dedup_rejects/KEY.parquet`
+* **Partition**: one range of the uid's hash space, sorted by uid; the same input produces the same bytes, built
+  alone or not
+* **Output**: `dedup_parquet/KEY.parquet`, one row group per shard, and `dedup_rejects/KEY.parquet`
 * **Invariant**: rows read = rows kept + duplicates + rows quarantined or filtered by reason
 * **Next**: each row group becomes one shard of `image_shards`
 """

@@ -1,4 +1,4 @@
-"""Lookup of one row by its uid: the layout gives the file, its footer the row group, and only that is read."""
+"""Lookup of one row by its uid: the layout determines the file and its footer the row group, and only that is read."""
 
 import re
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def find_uid(dataset: Dataset, store: Store, uid: str) -> FoundRow | None:
 
 
 def find_row_group(metadata: Any, uid: str) -> int | None:
-    """Return the row group whose minimum and maximum uid, by the file's footer, enclose this uid. None if none does."""
+    """Return the row group whose minimum and maximum uid, by the file's footer, enclose this uid, or None."""
     for group in range(metadata.num_row_groups):
         column = metadata.row_group(group).column(0)
         bounds = column.statistics

@@ -14,7 +14,7 @@ from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource
 from laion_assets.orchestration.resources.spark import SparkResource
 from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
-from laion_assets.stages.image_shards.retry_reasons import RETRY_HELP, asked_in_config
+from laion_assets.stages.image_shards.retry_reasons import RETRY_HELP, parse_run_config
 from laion_assets.stages.image_shards.stage import STAGE
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ImageShardsConfig(dg.Config):
     @field_validator("retry")
     @classmethod
     def _reasons(cls, value: Any) -> tuple[str, ...]:
-        return asked_in_config(value)
+        return parse_run_config(value)
 
 
 def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:

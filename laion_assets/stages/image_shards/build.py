@@ -30,7 +30,7 @@ def build_image_shards(
 
     With `retry` (values of Reason), the rows of complete shards that failed for these reasons are fetched again.
     `spark` returns the session that runs the tasks if `images.distributor` is spark. `on_commit` is called for each
-    shard, in this thread, with its number and manifest. Other shards go on when a shard fails, but the run stops after
+    shard, in this thread, with its number and manifest. If a shard fails, the others continue, but the run stops after
     `images.local_failure_shards` consecutive local failures. At the end raises ShardError with the failed shards and
     the reasons, or LocalFailureError if there were local failures.
     """

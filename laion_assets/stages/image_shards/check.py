@@ -33,6 +33,6 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     counts = manifest.counts
     if (counts.rows_in, counts.rows_out, counts.reasons) != (counted.rows, counted.successes, counted.reasons):
         yield (
-            f"{parquet_path} holds {counted.rows} rows, {counted.successes} images and {counted.reasons}; its "
-            f"manifest says {counts.rows_in}, {counts.rows_out} and {counts.reasons}"
+            f"{parquet_path} has {counted.rows} rows, {counted.successes} images and {counted.reasons}; its "
+            f"manifest lists {counts.rows_in}, {counts.rows_out} and {counts.reasons}"
         )

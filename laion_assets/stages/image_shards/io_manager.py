@@ -48,7 +48,7 @@ class ImageShardsIOManager(PartitionIOManager):
             metadata["retries"] = table(
                 ("when", "retried", "recovered", "reasons"),
                 [
-                    (one["at"], one["retried"], one["recovered"], _listed(one["reasons"]))
+                    (one["at"], one["retried"], one["recovered"], _format_counts(one["reasons"]))
                     for one in retries[-RETRIES_SHOWN:]
                 ],
             )
@@ -62,5 +62,5 @@ class ImageShardsIOManager(PartitionIOManager):
         return metadata
 
 
-def _listed(counts: dict[str, int]) -> str:
+def _format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())

@@ -143,7 +143,7 @@ def _describe_hop(hop: Hop, fetcher: Fetcher) -> PreviewHop:
 
 def _read_verdicts(url: str, fetcher: Fetcher) -> tuple[tuple[AddressVerdict, ...], str]:
     """Return the guard's verdicts and the verdict of robots.txt, from the caches of the fetcher."""
-    policy, robots = fetcher.policy, "not asked: images.fetch.robots_txt is off"
+    policy, robots = fetcher.policy, "not requested: images.fetch.robots_txt is off"
     verdicts: list[tuple[str, str]] = []
     try:
         target = parse_target(url)
@@ -153,5 +153,5 @@ def _read_verdicts(url: str, fetcher: Fetcher) -> tuple[tuple[AddressVerdict, ..
             rules = fetcher.robots.rules(target, clock)
             robots = rules.refusal(target.path, policy.opt_out_usages) or "allowed"
     except Rejection as rejection:
-        robots = f"not asked ({rejection})" if not verdicts else str(rejection)
+        robots = f"not requested ({rejection})" if not verdicts else str(rejection)
     return tuple(AddressVerdict(address, verdict) for address, verdict in verdicts), robots

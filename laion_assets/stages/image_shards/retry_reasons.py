@@ -62,7 +62,7 @@ def _read_reason(word: str) -> Reason:
     return Reason(word)
 
 
-def asked_in_config(value: Any) -> tuple[str, ...]:
+def parse_run_config(value: Any) -> tuple[str, ...]:
     """Return the reasons for the value of `retry` in a run's config, a word or a list of words. Raises SettingError."""
     if not (isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))):
         raise SettingError(f"retry is {value!r}. Use {FAILED}, {RETRYABLE}, or a list of reasons.")

@@ -15,7 +15,7 @@ LAION_ASSETS, IMG2DATASET = "laion_assets", "img2dataset"
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How images are fetched and resized. Defaults are the LAION-400M recipe's unless the help gives a reason."""
+    """How images are fetched and resized. Defaults are the LAION-400M recipe's unless the help states a reason."""
 
     image_size: int = setting(256, "side of the output image", unit="pixels", min=8, max=8_192, changes_bytes=True)
     resize_mode: str = setting("border", "img2dataset's resize mode", choices=RESIZE_MODES, changes_bytes=True)
@@ -107,8 +107,8 @@ class ImageSettings:
     )
     probe_urls: tuple[str, ...] = setting(
         (),
-        "URLs of images that are always available. They are fetched when rows fail, to tell a local failure from dead "
-        "links. Empty: URLs that worked earlier in the run are used",
+        "URLs of images that are always available. They are fetched when rows fail, to distinguish a local failure "
+        "from dead links. Empty: URLs that worked earlier in the run are used",
     )
     expected_failures: float = setting(
         0.5,

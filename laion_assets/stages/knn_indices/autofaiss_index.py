@@ -22,7 +22,7 @@ from laion_assets.stages.knn_indices.vectors import Vectors
 EXACT_PRODUCTS = 10_000_000
 """Maximum of vectors x width for which a query searches the whole index. That takes some milliseconds of one core; the
 recall is 1, and nprobe does not depend on a clock."""
-_BUDGET = "Increase index.current_memory_available or index.max_index_memory_usage, as the message says."
+_BUDGET = "Increase index.current_memory_available or index.max_index_memory_usage, as the message suggests."
 
 
 def build_with_autofaiss(vectors: Vectors, settings: IndexSettings, index: Path, infos: Path) -> dict[str, Any]:

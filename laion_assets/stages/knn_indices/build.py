@@ -109,7 +109,7 @@ def _build(
     if index.ntotal != len(own):
         raise InvariantError(
             f"{store.address(path)} has {index.ntotal:,} vectors, but the embedding files have {len(own):,}. Nothing "
-            "was committed. This is a bug of this stage: please report it with the log of the run."
+            "was committed. This is a bug in the stage. Please report it with the log of the run."
         )
     names = (modality, next(name for name in MODALITIES if name != modality))
     recall = measure_recall(index, own, other, dataset.index.recall_queries, names)

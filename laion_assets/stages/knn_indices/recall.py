@@ -1,7 +1,7 @@
 """recall@10 of an index, against exact search over the vectors it was built from.
 
 recall@10 is the share of a query's 10 nearest vectors that the index returns. autofaiss measures it with indexed
-vectors as queries, which gives higher values than the usual query, a caption that is not in the index. So recall is
+vectors as queries, which returns higher values than the usual query, a caption that is not in the index. So recall is
 measured and reported separately with images and with captions as queries. A returned vector that is as near as the
 10th counts as found, because identical images are interchangeable.
 """

@@ -16,7 +16,7 @@ autofaiss builds one index over all image embeddings and one over all caption em
 * **Output**: `knn_indices/image.index`, `text.index`, their measurements, and the metadata: `clip-retrieval back` and
   `laion-assets search` open this folder
 * **Invariant**: vectors in an index = rows of all embedding files; an id is the row in their concatenation
-* **Measured**: size, recall@10 against exact search, milliseconds a query
+* **Measured**: size, recall@10 against exact search, milliseconds per query
 """
 
 

@@ -1,4 +1,4 @@
-"""The asset `published_parquet`: others make its files, a run observes them."""
+"""The asset `published_parquet`: an external asset, which a run observes."""
 
 from typing import TYPE_CHECKING, Any
 

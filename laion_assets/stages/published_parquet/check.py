@@ -18,7 +18,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     manifest = PublishedParquet.of(dataset).manifest(partition)
     files = read_list(store)
     if len(files) != manifest.counts.rows_out:
-        yield f"the manifest counts {manifest.counts.rows_out} files and the list names {len(files)}"
+        yield f"the manifest counts {manifest.counts.rows_out} files, but the list has {len(files)}"
     for file in files:
         try:
             with open_published(file, source_policy(dataset)):

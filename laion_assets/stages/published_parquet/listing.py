@@ -33,7 +33,7 @@ def list_published_files(dataset: Dataset, policy: SourcePolicy, log: Callable[[
             if found.setdefault(file.path, file).url != file.url:
                 raise SourceError(
                     f"{found[file.path].url} and {file.url} have the same name {file.path!r}, which source_file could "
-                    "not tell apart. Set published to the folder that holds both, or rename one of them."
+                    "not distinguish. Set published to the folder that holds both, or rename one of them."
                 )
             count += 1
         if not count:

@@ -16,4 +16,4 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     if problem:
         yield problem
     if len(manifest.files) != manifest.counts.rows_out:
-        yield f"the manifest counts {manifest.counts.rows_out} files and names {len(manifest.files)}"
+        yield f"the manifest counts {manifest.counts.rows_out} files, but lists {len(manifest.files)}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from laion_assets.stages.statistics.counts import SIMILARITY_STEPS, binned, of_measure, quantiles, whole_numbers
+from laion_assets.stages.statistics.counts import SIMILARITY_STEPS, bin_counts, of_measure, quantiles, whole_numbers
 from laion_assets.stages.statistics.over_shards import shard_ranges, throughput_over_time
 from laion_assets.stages.statistics.plots import areas, bars, histogram, line
 
@@ -26,7 +26,7 @@ def dataset_charts(summary: dict[str, Any], counts: pa.Table) -> list[Chart]:
         edges = list(range(min(steps) // hundredth * hundredth, max(steps) + hundredth + 1, hundredth))
         drawn = [edge / SIMILARITY_STEPS for edge in edges]
         charts.append(
-            ("Similarity of image and caption", histogram("similarity", drawn, binned(steps, edges), "cosine"))
+            ("Similarity of image and caption", histogram("similarity", drawn, bin_counts(steps, edges), "cosine"))
         )
     charts += _sides("dataset", "Shorter side, from the crawl's CSVs", counts, summary)
     charts += _numbers("captions", "Caption length", whole_numbers(of_measure(counts, "caption_chars")), "characters")
@@ -109,4 +109,4 @@ def _numbers(name: str, title: str, counts: dict[int, int], unit: str) -> list[C
     width = max(-(-(last + 1) // _BINS), 1)
     edges = list(range(0, last + 1 + width, width))
     shown = {value: rows for value, rows in counts.items() if value < edges[-1]}
-    return [(title, histogram(name, edges, binned(shown, edges), f"{unit} (up to the 99th percentile)"))]
+    return [(title, histogram(name, edges, bin_counts(shown, edges), f"{unit} (up to the 99th percentile)"))]

@@ -35,11 +35,11 @@ def find_dataset_problems(dataset: Dataset, store: Store, partition: int, load_m
         yield problem
         return
     rows = sum(each.counts.rows_out for each in committed_upstream(dataset, store, DATASET_STATISTICS))
-    counted = _counted(store, DATASET_STATISTICS)
+    counted = _read_counts(store, DATASET_STATISTICS)
     for measure in _PER_ROW if rows else ():
         found = sum(counted.get(measure, {}).values())
         if found != rows:
-            yield f"{measure} counts {found:,} rows and the manifests of dedup_parquet {rows:,}"
+            yield f"{measure} counts {found:,} rows, but the manifests of dedup_parquet list {rows:,}"
 
 
 def find_image_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
@@ -50,11 +50,11 @@ def find_image_problems(dataset: Dataset, store: Store, partition: int, load_mod
         return
     shards = committed_upstream(dataset, store, IMAGE_STATISTICS)
     rows, good = sum(each.counts.rows_in for each in shards), sum(each.counts.rows_out for each in shards)
-    counted = _counted(store, IMAGE_STATISTICS)
+    counted = _read_counts(store, IMAGE_STATISTICS)
     for measure, expected in (("status", rows), ("reason", rows), ("domain", rows), ("width", good), ("height", good)):
         found = sum(counted.get(measure, {}).values())
         if found != expected:
-            yield f"{measure} counts {found:,} rows and the manifests of image_shards {expected:,}"
+            yield f"{measure} counts {found:,} rows, but the manifests of image_shards list {expected:,}"
     reasons: dict[str | None, int] = {}
     for each in shards:
         for reason, count in each.counts.reasons.items():
@@ -62,10 +62,10 @@ def find_image_problems(dataset: Dataset, store: Store, partition: int, load_mod
     for name, count in sorted(reasons.items(), key=str):
         found = counted.get("reason", {}).get(name, 0)
         if found != count:
-            yield f"the reason {name} counts {found:,} rows and the manifests of image_shards {count:,}"
+            yield f"the reason {name} counts {found:,} rows, but the manifests of image_shards list {count:,}"
 
 
-def _counted(store: Store, asset: str) -> dict[str, dict[str | None, int]]:
+def _read_counts(store: Store, asset: str) -> dict[str, dict[str | None, int]]:
     """Read rows by measure and value from the committed counts; all values but reasons are added up."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

@@ -1,8 +1,8 @@
-"""Counts by value, the common form of all statistics: they add up over partitions and give exact quantiles.
+"""Counts by value, the common form of all statistics: they add up over partitions, and quantiles are exact.
 
 A counts table has a row for each (measure, value) that occurs, such as (`width`, `640`) or (`domain`, `example.org`).
 Similarities are counted in steps of 1/10,000, all other values exactly, so nothing is sampled or estimated. Memory use
-grows with the number of distinct values, most of which are domains.
+grows with the number of distinct values. Most of them are domains.
 """
 
 from bisect import bisect_left
@@ -116,7 +116,7 @@ def at_least(counts: Mapping[int, int], bounds: Iterable[int]) -> dict[str, int]
     return {str(bound): sum(rows for value, rows in counts.items() if value >= bound) for bound in bounds}
 
 
-def binned(counts: Mapping[int, int], edges: list[int]) -> list[int]:
+def bin_counts(counts: Mapping[int, int], edges: list[int]) -> list[int]:
     """Count the rows in each [edge, next edge); values outside are counted in the first or the last bin."""
     bins = [0] * (len(edges) - 1)
     for value, rows in counts.items():

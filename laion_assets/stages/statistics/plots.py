@@ -29,20 +29,20 @@ _LABEL_CHARS = 34
 P = ParamSpec("P")
 
 
-def _styled(draw: Callable[P, str]) -> Callable[P, str]:
+def _apply_style(draw: Callable[P, str]) -> Callable[P, str]:
     """Draw the whole plot in our style. matplotlib reads the style as it creates each text, tick labels last."""
 
     @functools.wraps(draw)
-    def drawn(*args: P.args, **named: P.kwargs) -> str:
+    def wrapper(*args: P.args, **named: P.kwargs) -> str:
         from matplotlib import rc_context
 
         with rc_context(_STYLE):
             return draw(*args, **named)
 
-    return drawn
+    return wrapper
 
 
-@_styled
+@_apply_style
 def histogram(name: str, edges: Sequence[float], rows: Sequence[int], xlabel: str, *, rows_label: str = "rows") -> str:
     """Draw the rows in each [edge, next edge) as bars. `name` makes the ids of the SVG unique in a page."""
     figure, axes = _make_axes(6.4, 2.9)
@@ -55,7 +55,7 @@ def histogram(name: str, edges: Sequence[float], rows: Sequence[int], xlabel: st
     return _to_svg(figure, name)
 
 
-@_styled
+@_apply_style
 def bars(
     name: str,
     labelled: Sequence[tuple[str, int]],
@@ -84,7 +84,7 @@ def bars(
     return _to_svg(figure, name)
 
 
-@_styled
+@_apply_style
 def line(
     name: str,
     points: Sequence[tuple[float, float]],
@@ -102,7 +102,7 @@ def line(
     return _to_svg(figure, name)
 
 
-@_styled
+@_apply_style
 def areas(name: str, across: Sequence[float], layers: Sequence[tuple[str, Sequence[float]]], xlabel: str) -> str:
     """Draw stacked shares of a whole, 0 to 1, in the order of `layers`, each with its label."""
     figure, axes = _make_axes(6.4, 3.4)

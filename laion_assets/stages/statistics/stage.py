@@ -1,4 +1,4 @@
-"""The stages `dataset_statistics` and `image_statistics`: what the rows and the images are."""
+"""The stages `dataset_statistics` and `image_statistics`: counts of the rows and images."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from laion_assets.stages.stage import Stage
 from laion_assets.stages.statistics.handle import DatasetStatistics, ImageStatistics
 
 STATISTICS_VERSION = 2
-"""Raised when other things are counted, or in another way."""
+"""Increased when the counted measures or their definitions change."""
 
 DATASET_DESCRIPTION = """
 Count the unique rows by size, similarity, caption length, NSFW tag, licence, domain and source file.
@@ -25,12 +25,12 @@ The figures of the recipe's statistics scripts, counted over every row and not o
 IMAGE_DESCRIPTION = """
 Count images and failures by reason, original size and domain, and compare the shards.
 
-Shards are compared by failures, images a second and bytes. The figures come from parquet files and manifests; no tar is
-opened.
+Shards are compared by failures, images per second and bytes. The figures come from parquet files and manifests; no tar
+is opened.
 
 * **Input**: the committed shards, also while others are still being downloaded; a rerun counts only what changed
-* **Output**: `statistics/image_statistics.json` (figures), `.parquet` (exact counts by value), `_shards.parquet` (a row
-  a shard: rows, images, bytes, seconds, reasons), `statistics/report.html`
+* **Output**: `statistics/image_statistics.json` (figures), `.parquet` (exact counts by value), `_shards.parquet` (one
+  row per shard: rows, images, bytes, seconds, reasons), `statistics/report.html`
 * **Invariant**: outcomes and reasons count every row of the shards once
 """
 

@@ -47,8 +47,8 @@ def dataset_summary(counts: pa.Table, manifests: Iterable[Manifest], partitions:
         "similarity": {share: step / SIMILARITY_STEPS for share, step in quantiles(similarity, SHARES).items()},
         "similarity_mean": _mean(similarity),
         "similarity_missing": rows - sum(similarity.values()),
-        "nsfw": _named(counts, "nsfw"),
-        "licenses": _named(counts, "license"),
+        "nsfw": _count_by_name(counts, "nsfw"),
+        "licenses": _count_by_name(counts, "license"),
         "domains": {"distinct": _distinct(counts, "domain"), "most": most(counts, "domain", TOP)},
         "source_files": {
             "distinct": len(sources),
@@ -72,8 +72,8 @@ def image_summary(counts: pa.Table, manifests: Iterable[Manifest], partitions: i
         "partitions": {"counted": len(committed), "declared": partitions},
         "successes": successes,
         "success_rate": round(successes / rows, 6) if rows else None,
-        "statuses": _named(counts, "status"),
-        "reasons": _named(counts, "reason"),
+        "statuses": _count_by_name(counts, "status"),
+        "reasons": _count_by_name(counts, "reason"),
         **_sides(counts, successes),
         "domains": {
             "distinct": _distinct(counts, "domain"),
@@ -93,7 +93,7 @@ def _sides(counts: pa.Table, rows: int) -> Summary:
     }
 
 
-def _named(counts: pa.Table, measure: str) -> list[tuple[str, int]]:
+def _count_by_name(counts: pa.Table, measure: str) -> list[tuple[str, int]]:
     """Return the values with the most rows; rows without a value as `(none)`, last."""
     missing = of_measure(counts, measure).get(None, 0)
     return most(counts, measure, TOP) + ([("(none)", missing)] if missing else [])

@@ -46,7 +46,7 @@ def test_a_misspelt_variable_is_an_error_with_the_nearest_names(variable: str, n
     assert near is None or near in str(raised.value).removeprefix(f"Unknown environment variable {variable}")
 
 
-def test_variables_of_other_datasets_and_documented_ones_are_no_errors() -> None:
+def test_variables_of_other_datasets_and_documented_ones_are_accepted() -> None:
     environment = {
         "LAION_ASSETS_LAION400M_IMAGES_THREADS": "3",
         "LAION_ASSETS_LAION400M_00_01_IMAGES_THREADS": "3",
@@ -92,7 +92,7 @@ def test_sections_of_own_datasets_and_of_subsets_are_read(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("toml", "said"),
+    ("toml", "message"),
     [
         ("[images]\nthreds = 3\n", "sets images.threds, which is not a setting. Did you mean images.threads"),
         ("[image]\nthreads = 3\n", "Did you mean images.threads"),
@@ -113,10 +113,10 @@ def test_sections_of_own_datasets_and_of_subsets_are_read(tmp_path: Path) -> Non
         ("[layout]\nshards = 3\n", "layout"),
     ],
 )
-def test_unknown_setting_in_the_file_is_reported_with_the_nearest_name(tmp_path: Path, toml: str, said: str) -> None:
+def test_unknown_setting_in_the_file_is_reported_with_the_nearest_name(tmp_path: Path, toml: str, message: str) -> None:
     with pytest.raises(SettingError) as raised:
         settings_of(tmp_path, toml).apply(SAMPLE)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "settings.toml" in str(raised.value)
 
 

@@ -62,7 +62,7 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "said"),
+    ("setting", "value", "expected"),
     [
         ("csv.pattern", "(csv", "must be a valid Python regular expression (missing )"),
         ("csv.pattern", "a{99999999999}", "must be a valid Python regular expression"),
@@ -99,17 +99,17 @@ def test_an_optional_setting_is_unset_by_an_empty_text(tmp_path: Path) -> None:
         ("images.fetch.robots_txt", "yes", "must be true or false"),
     ],
 )
-def test_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) -> None:
+def test_text_of_the_wrong_form_is_refused(setting: str, value: str, expected: str) -> None:
     variable = f"LAION_ASSETS_{setting.replace('.', '_').upper()}"
     with pytest.raises(SettingError) as raised:
         Settings({}, "", {variable: value}).apply(SAMPLE)
-    assert said in str(raised.value)
+    assert expected in str(raised.value)
     assert str(raised.value).startswith(f"{setting} is ")
     assert f"(from environment {variable})" in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("toml", "said"),
+    ("toml", "expected"),
     [
         ('[images]\nthreads = "8"', "must be an integer"),
         ("[spark]\ndriver_memory = 2", "must be text"),
@@ -123,8 +123,8 @@ def test_text_of_the_wrong_form_is_refused(setting: str, value: str, said: str) 
         ("resolve = {a = []}", "the value of 'a' must be text"),
     ],
 )
-def test_value_of_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, said: str) -> None:
-    with pytest.raises(SettingError, match=said) as raised:
+def test_value_of_another_type_in_the_file_is_refused(tmp_path: Path, toml: str, expected: str) -> None:
+    with pytest.raises(SettingError, match=expected) as raised:
         settings_of(tmp_path, toml).apply(SAMPLE)
     assert "settings.toml [" in str(raised.value)
 
@@ -165,7 +165,7 @@ def test_a_byte_order_mark_and_other_alphabets_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"[images\n", "not valid TOML"),
         ("root = 'x'\n".encode("utf-16"), "not valid TOML in UTF-8"),
@@ -177,10 +177,10 @@ def test_a_byte_order_mark_and_other_alphabets_are_read(tmp_path: Path) -> None:
         (b"#" * (MAX_BYTES + 1), "more than 1,000,000 bytes"),
     ],
 )
-def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
     file = tmp_path / "settings.toml"
     file.write_bytes(content)
-    with pytest.raises(SettingError, match=said) as raised:
+    with pytest.raises(SettingError, match=expected) as raised:
         Settings.load({"LAION_ASSETS_SETTINGS": str(file)})
     assert str(file) in str(raised.value)
 
@@ -188,8 +188,8 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, content: bytes, said
 @pytest.mark.timeout(10)
 def test_settings_file_that_is_not_a_regular_file_is_refused_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    for name, said in (("fifo", "not a regular file"), (".", "is a folder")):
-        with pytest.raises(SettingError, match=said):
+    for name, expected in (("fifo", "not a regular file"), (".", "is a folder")):
+        with pytest.raises(SettingError, match=expected):
             Settings.load({"LAION_ASSETS_SETTINGS": str(tmp_path / name)})
     with pytest.raises(SettingError, match="not a regular file"):
         Settings.load({"LAION_ASSETS_SETTINGS": "/dev/zero"})

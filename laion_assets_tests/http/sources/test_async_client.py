@@ -1,4 +1,4 @@
-"""HTTP/1.1 as servers speak it, over raw sockets: framing, kept connections, silence."""
+"""HTTP/1.1 as servers speak it, over raw sockets: framing, kept connections, read timeouts."""
 
 import asyncio
 import socket

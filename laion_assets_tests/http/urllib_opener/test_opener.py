@@ -37,7 +37,7 @@ def fetch_page(page, path="/x.jpg", **policy):
 
 @pytest.fixture
 def no_connections(monkeypatch):
-    """The endpoints that would be connected to; nothing is."""
+    """Record the endpoints of connections, without connecting."""
     endpoints = []
 
     def connect(checked, clock):

@@ -1,4 +1,4 @@
-"""Only globally reachable addresses may be asked, whatever form hides them."""
+"""Only globally reachable addresses are requested, in any notation."""
 
 import ipaddress
 from ipaddress import IPv4Address, IPv6Address
@@ -27,7 +27,7 @@ REFUSED_V6 = [
 
 
 def wrapped(address: IPv4Address) -> list[IPv6Address]:
-    """Every IPv6 form that stands for or relays to an IPv4 address."""
+    """Return every IPv6 form that contains or relays to an IPv4 address."""
     value = int(address)
     return [
         IPv6Address(f"::ffff:{address}"),
@@ -78,6 +78,6 @@ def test_no_ipv6_that_python_calls_private_passes(address):
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
-def test_wrapping_never_makes_an_address_reachable(address):
+def test_embedding_never_makes_an_address_reachable(address):
     if refusal(address):
         assert all(refusal(form) for form in wrapped(address))

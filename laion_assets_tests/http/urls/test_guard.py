@@ -1,4 +1,4 @@
-"""What may be connected to, and that nothing is asked twice."""
+"""Allowed connections, and that no lookup is repeated."""
 
 import ipaddress
 import socket
@@ -15,7 +15,7 @@ from laion_assets.reasons import Reason, Rejection
 
 
 class Names:
-    """A fake resolver: answers by host, in turn; counts what it was asked."""
+    """A fake resolver: returns answers by host, in turn, and counts the lookups."""
 
     def __init__(self, **answers):
         self.answers = {host.replace("_", "."): answer for host, answer in answers.items()}

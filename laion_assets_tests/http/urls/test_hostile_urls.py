@@ -1,4 +1,4 @@
-"""URLs and redirects made to mislead: what is sent is one clean request to a checked address, or nothing."""
+"""Misleading URLs and redirects: one clean request to a checked address is sent, or none."""
 
 from dataclasses import replace
 
@@ -154,6 +154,6 @@ def test_odd_redirects_send_no_more_than_a_clean_request(path, reason, asked, si
 
 
 @pytest.mark.parametrize("user_agent", ["a\r\nX-Evil: 1", "a\nb", "ä", "", " ", "a\0"])
-def test_a_user_agent_that_is_no_header_is_refused_by_name(user_agent, policy):
+def test_a_user_agent_that_is_not_a_valid_header_is_refused_by_name(user_agent, policy):
     with pytest.raises(SettingError, match=r"images\.fetch\.user_agent"):
         replace(policy, user_agent=user_agent)

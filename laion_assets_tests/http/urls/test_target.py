@@ -1,4 +1,4 @@
-"""URLs taken apart, and those that are none."""
+"""Parsing of URLs, valid and invalid."""
 
 import pytest
 from hypothesis import given

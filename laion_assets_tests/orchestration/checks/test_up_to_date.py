@@ -1,4 +1,4 @@
-"""The check `up_to_date`: what is stale is told and not made again; a range's run looks at its own partitions only."""
+"""The check `up_to_date`: stale partitions are reported, not rebuilt; a run over a range checks only its range."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ def write(dataset: Dataset, asset: str, partitions: Sequence[int], **changed: ob
 
 
 def evaluate(dataset: Dataset, asset: str, **tags: str) -> dg.AssetCheckEvaluation:
-    """The check's run alone, as the page starts it."""
+    """A run of the check alone, as the Dagster UI starts it."""
     key = dg.AssetCheckKey(dg.AssetKey([dataset.name, asset]), NAME)
     job = build_definitions(dataset).resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.ephemeral() as instance:
@@ -52,8 +52,8 @@ def counts(evaluation: dg.AssetCheckEvaluation) -> dict[str, object]:
 
 
 @pytest.fixture
-def published(dataset: Dataset) -> Dataset:
-    """A sample whose parquet files and shards are published, without files."""
+def committed(dataset: Dataset) -> Dataset:
+    """A sample whose parquet files and shards are committed, without files."""
     write(dataset, DEDUP_PARQUET, range(4))
     write(dataset, IMAGE_SHARDS, range(24))
     return dataset
@@ -95,34 +95,34 @@ def test_states_read_ahead_are_those_of_one_partition_after_the_other(
     assert {state.state for state in found[1_500:]} == {"missing"}
 
 
-def test_what_is_complete_passes(published: Dataset) -> None:
-    found = evaluate(published, IMAGE_SHARDS)
+def test_what_is_complete_passes(committed: Dataset) -> None:
+    found = evaluate(committed, IMAGE_SHARDS)
     assert found.passed
     assert counts(found) == {"complete": 24, "stale": 0, "damaged": 0, "missing": 0}
     assert found.metadata["partitions"].value == "24 (all)"
     assert "examples" not in found.metadata
 
 
-def test_a_stale_partition_is_a_warning_with_its_reason_and_stays_as_it_is(published: Dataset) -> None:
-    write(published, IMAGE_SHARDS, range(3, 6), settings="of yesterday")
-    write(published, IMAGE_SHARDS, [9], inputs="other rows")
-    before = [state.manifest for state in DatasetStatus(published).states(IMAGE_SHARDS)]
-    found = evaluate(published, IMAGE_SHARDS)
+def test_a_stale_partition_is_a_warning_with_its_reason_and_stays_as_it_is(committed: Dataset) -> None:
+    write(committed, IMAGE_SHARDS, range(3, 6), settings="of yesterday")
+    write(committed, IMAGE_SHARDS, [9], inputs="other rows")
+    before = [state.manifest for state in DatasetStatus(committed).states(IMAGE_SHARDS)]
+    found = evaluate(committed, IMAGE_SHARDS)
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert counts(found) == {"complete": 20, "stale": 4, "damaged": 0, "missing": 0}
     assert [record.data for record in found.metadata["examples"].records] == [
         {"first": "00003", "last": "00005", "count": 3, "state": "stale", "why": "settings changed"},
         {"first": "00009", "last": "00009", "count": 1, "state": "stale", "why": "inputs changed"},
     ]
-    assert [state.manifest for state in DatasetStatus(published).states(IMAGE_SHARDS)] == before
+    assert [state.manifest for state in DatasetStatus(committed).states(IMAGE_SHARDS)] == before
 
 
-def test_a_damaged_partition_is_an_error_and_comes_first(published: Dataset) -> None:
-    write(published, IMAGE_SHARDS, [2], settings="of yesterday")
-    path = Store.of(published).local_path(manifest_path(IMAGE_SHARDS, "00007"))
+def test_a_damaged_partition_is_an_error_and_comes_first(committed: Dataset) -> None:
+    write(committed, IMAGE_SHARDS, [2], settings="of yesterday")
+    path = Store.of(committed).local_path(manifest_path(IMAGE_SHARDS, "00007"))
     assert path is not None
     path.write_bytes(b"{")
-    found = evaluate(published, IMAGE_SHARDS)
+    found = evaluate(committed, IMAGE_SHARDS)
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert [record.data["first"] for record in found.metadata["examples"].records] == ["00007", "00002"]
 
@@ -137,15 +137,15 @@ def test_what_is_missing_is_counted_and_neither_a_warning_nor_an_error(dataset: 
     assert row.data == {"first": "00020", "last": "00023", "count": 4, "state": "missing", "why": "not committed"}
 
 
-def test_in_a_run_over_a_range_it_looks_at_the_range(published: Dataset) -> None:
-    write(published, IMAGE_SHARDS, [3, 20], settings="of yesterday")
+def test_a_run_over_a_range_checks_only_the_range(committed: Dataset) -> None:
+    write(committed, IMAGE_SHARDS, [3, 20], settings="of yesterday")
     tags = {"dagster/asset_partition_range_start": "00002", "dagster/asset_partition_range_end": "00011"}
-    found = evaluate(published, IMAGE_SHARDS, **tags)
+    found = evaluate(committed, IMAGE_SHARDS, **tags)
     assert counts(found) == {"complete": 9, "stale": 1, "damaged": 0, "missing": 0}
     assert found.metadata["partitions"].value == "10 (of this run)"
 
 
-def test_the_table_is_bounded_and_says_what_it_leaves_out() -> None:
+def test_the_table_is_bounded_and_counts_what_it_leaves_out() -> None:
     states = [
         PartitionState(IMAGE_SHARDS, f"{n:05d}", State.STALE if n % 2 else State.COMPLETE, "why") for n in range(100)
     ]
@@ -163,7 +163,7 @@ def test_every_asset_has_it(dataset: Dataset) -> None:
 
 
 def test_41455_shards_take_seconds(tmp_path: Path) -> None:
-    """In CPU seconds, for a busy machine is no reason to fail: about 3 here, with the run around it."""
+    """Measured in CPU seconds, so that a busy machine does not fail the test: about 3 s, including the run."""
     dataset = replace(REHEARSAL, root=str(tmp_path))
     write(dataset, DEDUP_PARQUET, range(32))
     write(dataset, IMAGE_SHARDS, range(41_455))

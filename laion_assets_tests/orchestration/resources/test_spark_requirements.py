@@ -22,19 +22,19 @@ def program(path: Path, body: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("printed", "said"),
+    ("printed", "message"),
     [
         ('java version "1.8.0_392"', "which is Java 8. Spark needs Java 17 or later"),
         ('openjdk version "11.0.21" 2023-10-17', "which is Java 11"),
-        ("Error: no libjvm", "gave no version: Error: no libjvm"),
+        ("Error: no libjvm", "has no version: Error: no libjvm"),
     ],
 )
-def test_another_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, said: str) -> None:
+def test_another_java_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, message: str) -> None:
     program(tmp_path / "bin" / "java", f"echo '{printed}' >&2")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(SparkError) as raised:
         RESOURCE.session()
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert f"JAVA_HOME is {tmp_path}" in str(raised.value)
     assert "Set JAVA_HOME to the folder of a Java 17 or later, or unset it." in str(raised.value)
     monkeypatch.delenv("JAVA_HOME")
@@ -48,7 +48,7 @@ def test_a_java_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(SparkError, match=r"JAVA_HOME is .* has no program bin/java"):
         RESOURCE.session()
     (tmp_path / "bin" / "java").mkdir(parents=True)
-    with pytest.raises(SparkError, match="there is no program bin/java"):
+    with pytest.raises(SparkError, match="which has no program bin/java"):
         RESOURCE.session()
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -64,16 +64,16 @@ def test_a_java_that_spark_runs_on_passes(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("echo 3.9", "which is Python 3.9. Spark's workers need Python 3.11"),
         ("echo 3.11; echo 'ModuleNotFoundError: No module named laion_assets' >&2", "cannot import laion_assets"),
         ("echo hello", "not a Python: hello"),
     ],
 )
-def test_another_python_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str) -> None:
+def test_another_python_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str) -> None:
     monkeypatch.setenv("PYSPARK_PYTHON", str(program(tmp_path / "python", body)))
-    with pytest.raises(SparkError, match=said) as raised:
+    with pytest.raises(SparkError, match=message) as raised:
         RESOURCE.session()
     assert "PYSPARK_PYTHON is" in str(raised.value)
     assert sys.executable in str(raised.value)
@@ -117,7 +117,7 @@ finally:
 """
 
 
-def test_a_start_that_fails_is_told_in_one_sentence() -> None:
+def test_a_failed_start_is_reported_in_one_sentence() -> None:
     """In a process of its own: a JVM is shared by all sessions of a process."""
     done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True)
     assert done.stdout.startswith("Spark did not start: "), done.stdout + done.stderr

@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, publish_shards, small_dataset
+from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, commit_shards, small_dataset
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Dataset:
-    """The small dataset, nothing published."""
+    """The small dataset, without committed partitions."""
     return small_dataset(tmp_path)
 
 
 @pytest.fixture
 def sharded(bare: Dataset) -> Dataset:
     """The small dataset with its shards published."""
-    publish_shards(bare)
+    commit_shards(bare)
     return bare
 
 

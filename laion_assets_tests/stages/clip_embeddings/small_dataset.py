@@ -1,6 +1,6 @@
 """A dataset of 4 shards and 2 embedding files, with shards written by hand as img2dataset writes them.
 
-The model is a small vision transformer with random weights, scaled so that pictures and captions that differ have
+The model is a small vision transformer with random weights, scaled so that images and captions that differ have
 vectors that differ: nothing here depends on what the trained model has learnt.
 """
 
@@ -104,7 +104,7 @@ def random_model() -> ClipModel:
 
 
 def small_dataset(root: Path) -> Dataset:
-    """The dataset, nothing of it published."""
+    """The dataset, without committed partitions."""
     return replace(
         SAMPLE,
         name="small",
@@ -116,7 +116,7 @@ def small_dataset(root: Path) -> Dataset:
     )
 
 
-def picture(seed: int) -> bytes:
+def make_jpeg(seed: int) -> bytes:
     """A JPEG that differs from every other seed's."""
     rng = np.random.default_rng(seed)
     pixels = np.empty((80, 96, 3), np.uint8)
@@ -160,14 +160,14 @@ def sample_members(shard: int, row: int, jpg: bytes | None = None) -> Members:
     """The three members of a sample, in the tar's order."""
     fields = sample_fields(shard, row)
     parts = {
-        "jpg": jpg or picture(shard * 1000 + row),
+        "jpg": jpg or make_jpeg(shard * 1000 + row),
         "json": json.dumps(fields).encode(),
         "txt": fields["caption"].encode(),
     }
     return [(f"{fields['key']}.{suffix}", content) for suffix, content in parts.items()]
 
 
-def publish_shard(
+def commit_shard(
     dataset: Dataset,
     shard: int,
     rows: int,
@@ -197,11 +197,11 @@ def publish_shard(
         )
 
 
-def publish_shards(dataset: Dataset) -> None:
+def commit_shards(dataset: Dataset) -> None:
     """Publish all four shards, the first with two failures."""
-    publish_shard(dataset, 0, ROWS[0] + 2, failures=(4, 7))
+    commit_shard(dataset, 0, ROWS[0] + 2, failures=(4, 7))
     for shard in range(1, LAYOUT.shards):
-        publish_shard(dataset, shard, ROWS[shard])
+        commit_shard(dataset, shard, ROWS[shard])
 
 
 @functools.cache
@@ -209,7 +209,7 @@ def built_root() -> Path:
     """A root in which shards, embeddings and indices of the small dataset are published; copy it before changing it."""
     root = Path(tempfile.mkdtemp(prefix="laion-assets-test-"))
     dataset = small_dataset(root)
-    publish_shards(dataset)
+    commit_shards(dataset)
     for embedding in range(LAYOUT.embedding_files):
         build_embedding_file(dataset, Store.of(dataset), embedding, random_model(), lambda line: None)
     build_indices(dataset, Store.of(dataset), lambda line: None)

@@ -1,4 +1,4 @@
-"""An embedding file: row i of npy, npy and parquet is one sample; the law holds; a rerun gives the same bytes."""
+"""An embedding file: row i of its three files is one sample; the invariant holds; a rerun has the same bytes."""
 
 import hashlib
 import io
@@ -26,10 +26,10 @@ from laion_assets_tests.stages.clip_embeddings.small_dataset import (
     LAYOUT,
     ROWS,
     SCHEMA,
+    commit_shard,
+    commit_shards,
+    make_jpeg,
     model_name,
-    picture,
-    publish_shard,
-    publish_shards,
     random_model,
     sample_fields,
     small_dataset,
@@ -96,8 +96,8 @@ def test_each_shard_with_rows_is_a_row_group(sharded: Dataset) -> None:
 
 
 def test_the_columns_do_not_depend_on_the_values(bare: Dataset) -> None:
-    publish_shard(bare, 0, 0)
-    publish_shard(bare, 1, 2, failures=[0, 1])
+    commit_shard(bare, 0, 0)
+    commit_shard(bare, 1, 2, failures=[0, 1])
     manifest, _ = build(bare)
     assert manifest.counts.rows_out == 0
     assert np.load(local(bare, "img_emb")).shape == (0, random_model().width)
@@ -118,7 +118,7 @@ def test_complete_file_is_not_rebuilt(sharded: Dataset) -> None:
     assert second.manifest == first.manifest
 
 
-def test_a_rerun_gives_the_same_bytes(sharded: Dataset) -> None:
+def test_a_rerun_produces_the_same_bytes(sharded: Dataset) -> None:
     build(sharded)
     before = files_of(sharded)
     Store.of(sharded).delete(f"manifests/{CLIP_EMBEDDINGS}")
@@ -163,7 +163,7 @@ def test_vectors_do_not_depend_on_batch_size_and_threads(
     build(sharded)
     other = small_dataset(tmp_path / "other")
     other = replace(other, embeddings=EmbeddingSettings(batch_size=batch, decode_threads=threads, device="cpu"))
-    publish_shards(other)
+    commit_shards(other)
     build(other)
     tables = [pq.read_table(local(dataset, "metadata")) for dataset in (sharded, other)]
     assert tables[0].drop_columns(["clip_similarity"]) == tables[1].drop_columns(["clip_similarity"])
@@ -173,11 +173,11 @@ def test_vectors_do_not_depend_on_batch_size_and_threads(
         assert (ours * theirs).sum(axis=1).min() > 0.999
 
 
-def test_processes_that_prepare_and_decode_give_the_same_bytes(bare: Dataset) -> None:
-    publish_shard(bare, 0, 23, jpgs={2: b"\xff\xd8 no picture", 7: picture(5)[:700]})
-    publish_shard(bare, 1, 17)
-    publish_shard(bare, 2, 0)
-    publish_shard(bare, 3, 30)
+def test_processes_that_prepare_and_decode_produce_the_same_bytes(bare: Dataset) -> None:
+    commit_shard(bare, 0, 23, jpgs={2: b"\xff\xd8 no picture", 7: make_jpeg(5)[:700]})
+    commit_shard(bare, 1, 17)
+    commit_shard(bare, 2, 0)
+    commit_shard(bare, 3, 30)
     build(bare), build(bare, 1)
     expected = [files_of(bare, 0), files_of(bare, 1)]
     Store.of(bare).delete(f"manifests/{CLIP_EMBEDDINGS}")
@@ -191,9 +191,9 @@ def test_processes_that_prepare_and_decode_give_the_same_bytes(bare: Dataset) ->
 
 
 def test_undecodable_image_is_dropped_from_all_files_and_counted(bare: Dataset) -> None:
-    broken = {2: b"\xff\xd8 no picture", 5: picture(5)[:700], 11: b""}
-    publish_shard(bare, 0, 12, jpgs=broken | {11: b"GIF89a"})
-    publish_shard(bare, 1, 3, jpgs={0: b"x", 1: b"y", 2: b"z"})
+    broken = {2: b"\xff\xd8 no picture", 5: make_jpeg(5)[:700], 11: b""}
+    commit_shard(bare, 0, 12, jpgs=broken | {11: b"GIF89a"})
+    commit_shard(bare, 1, 3, jpgs={0: b"x", 1: b"y", 2: b"z"})
     manifest, _ = build(bare)
     assert (manifest.counts.rows_in, manifest.counts.rows_out) == (15, 9)
     assert manifest.counts.reasons == {"undecodable": 6}
@@ -202,14 +202,14 @@ def test_undecodable_image_is_dropped_from_all_files_and_counted(bare: Dataset) 
     from laion_assets.stages.clip_embeddings.pipeline.decoding import decode_image as decoded
 
     images = np.load(local(bare, "img_emb")).astype(np.float32)
-    pixels = [random_model().preprocess(decoded(picture(int(key)))) for key in keys]
+    pixels = [random_model().preprocess(decoded(make_jpeg(int(key)))) for key in keys]
     import torch
 
     assert (images * random_model().encode_images(torch.stack(pixels))).sum(axis=1).min() > 0.999
 
 
 def test_missing_shards_are_named(bare: Dataset) -> None:
-    publish_shard(bare, 0, 3)
+    commit_shard(bare, 0, 3)
     with pytest.raises(IncompleteError, match=r"image_shards.*00001"):
         build(bare)
     with pytest.raises(IncompleteError, match=r"00002.*00003"):
@@ -240,14 +240,14 @@ def test_altered_embedding_file_is_rebuilt(built: Dataset) -> None:
         content[-100] ^= 0x01
         path.unlink()
         path.write_bytes(content)
-        said: list[str] = []
-        assert build_embedding_file(built, Store.of(built), 0, random_model(), said.append).was_built
+        logged: list[str] = []
+        assert build_embedding_file(built, Store.of(built), 0, random_model(), logged.append).was_built
         assert files_of(built) == before
-        assert any("altered" in line for line in said)
+        assert any("altered" in line for line in logged)
 
 
 def test_rebuilt_shard_with_other_rows_causes_a_rebuild(built: Dataset) -> None:
-    publish_shard(built, 1, 5)
+    commit_shard(built, 1, 5)
     assert build(built, 0).was_built
     assert not build(built, 1).was_built
     assert len(np.load(local(built, "img_emb"))) == ROWS[0] + 5
@@ -255,7 +255,7 @@ def test_rebuilt_shard_with_other_rows_causes_a_rebuild(built: Dataset) -> None:
 
 def test_changed_shard_reencodes_only_its_group(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     before = np.load(local(built, "img_emb"))[ROWS[0] :].copy()
-    publish_shard(built, 0, 21)
+    commit_shard(built, 0, 21)
     encoded, encode = [], random_model().pixel_vectors
     monkeypatch.setattr(random_model(), "pixel_vectors", lambda pixels: encoded.append(len(pixels)) or encode(pixels))
     manifest = build(built).manifest
@@ -270,8 +270,8 @@ def test_changed_shard_reencodes_only_its_group(built: Dataset, monkeypatch: pyt
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
 def test_vector_without_direction_drops_its_row(bare: Dataset, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    publish_shard(bare, 0, 12)
-    publish_shard(bare, 1, 5)
+    commit_shard(bare, 0, 12)
+    commit_shard(bare, 1, 5)
     encode, calls = random_model().pixel_vectors, []
 
     def breaks_one(pixels):
@@ -282,18 +282,18 @@ def test_vector_without_direction_drops_its_row(bare: Dataset, monkeypatch: pyte
         return vectors
 
     monkeypatch.setattr(random_model(), "pixel_vectors", breaks_one)
-    said: list[str] = []
-    manifest = build_embedding_file(bare, Store.of(bare), 0, random_model(), said.append).manifest
+    logged: list[str] = []
+    manifest = build_embedding_file(bare, Store.of(bare), 0, random_model(), logged.append).manifest
     assert (manifest.counts.rows_in, manifest.counts.rows_out) == (17, 16)
     assert manifest.counts.reasons == {"no_direction": 1}
     assert LAYOUT.sample_key(0, 3) not in pq.read_table(local(bare, "metadata"))["image_path"].to_pylist()
     assert len(np.load(local(bare, "img_emb"))) == len(np.load(local(bare, "text_emb"))) == 16
-    assert any("000000003" in line for line in said)
+    assert any("000000003" in line for line in logged)
 
 
 def test_many_vectors_without_direction_fail_the_file(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish_shard(bare, 0, 12)
-    publish_shard(bare, 1, 5)
+    commit_shard(bare, 0, 12)
+    commit_shard(bare, 1, 5)
     encode = random_model().pixel_vectors
     monkeypatch.setattr(random_model(), "pixel_vectors", lambda pixels: encode(pixels) * float("nan"))
     with pytest.raises(EmbeddingError, match=r"12 of 17 samples: 000000000.*embeddings\.precision"):
@@ -315,8 +315,8 @@ def test_images_of_any_size_and_kind_have_their_own_vectors(bare: Dataset, mode:
     from laion_assets.models.images import decode_image
 
     images = {row: odd_image(row, mode) for row in range(12)}
-    publish_shard(bare, 0, 12, jpgs=images)
-    publish_shard(bare, 1, 0)
+    commit_shard(bare, 0, 12, jpgs=images)
+    commit_shard(bare, 1, 0)
     build(bare)
     pixels = torch.stack([random_model().preprocess(decode_image(images[row])) for row in range(12)])
     vectors = np.load(local(bare, "img_emb")).astype(np.float32)
@@ -324,7 +324,7 @@ def test_images_of_any_size_and_kind_have_their_own_vectors(bare: Dataset, mode:
 
 
 def odd_image(row: int, mode: str) -> bytes:
-    image = Image.open(io.BytesIO(picture(row)))
+    image = Image.open(io.BytesIO(make_jpeg(row)))
     if mode == "sizes":
         image = image.resize((40 + row % 3 * 16, 60 + row))
     buffer = io.BytesIO()
@@ -340,9 +340,9 @@ def test_model_of_another_dataset_is_rejected(sharded: Dataset) -> None:
 
 
 def test_progress_and_dropped_rows_are_logged(bare: Dataset) -> None:
-    publish_shard(bare, 0, 12, jpgs={2: b"broken"})
-    publish_shard(bare, 1, 3)
-    said: list[str] = []
-    build_embedding_file(bare, Store.of(bare), 0, random_model(), said.append)
-    assert any("000000002" in line and "00000" in line for line in said)
-    assert "15/15 samples" in said[-1]
+    commit_shard(bare, 0, 12, jpgs={2: b"broken"})
+    commit_shard(bare, 1, 3)
+    logged: list[str] = []
+    build_embedding_file(bare, Store.of(bare), 0, random_model(), logged.append)
+    assert any("000000002" in line and "00000" in line for line in logged)
+    assert "15/15 samples" in logged[-1]

@@ -1,4 +1,4 @@
-"""clip-retrieval's own inference over the same tars with the same model gives the same vectors, row by row."""
+"""clip-retrieval's own inference over the same tars with the same model returns the same vectors, row by row."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The recount sees each broken law and names the row, file or sample."""
+"""The verification detects each violated invariant and names the row, file or sample."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from laion_assets.stages.clip_embeddings.verify import EmbeddingVerification, ve
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
-from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, picture, publish_shard, random_model
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, commit_shard, make_jpeg, random_model
 from laion_assets_tests.stages.clip_embeddings.test_build import build, local
 
 
@@ -33,8 +33,8 @@ def test_intact_file_has_no_problems(built: Dataset) -> None:
 
 
 def test_undecodable_images_are_counted(bare: Dataset) -> None:
-    publish_shard(bare, 0, 12, jpgs={2: b"broken", 5: picture(5)[:700]})
-    publish_shard(bare, 1, 0)
+    commit_shard(bare, 0, 12, jpgs={2: b"broken", 5: make_jpeg(5)[:700]})
+    commit_shard(bare, 1, 0)
     build(bare)
     found = verify(bare, rows=0)
     assert found.ok, found.problems
@@ -101,7 +101,7 @@ BROKEN = {
     ),
     "metadata out of order": (rewrite_metadata(lambda t: t.take([1, 0, *range(2, 40)])), ["row 1.*not in the order"]),
     "a shard removed": (drop_shard, [r"00001\.tar: missing"]),
-    "a tar cut short": (cut_tar, [r"00000\.tar.*member 0000000\d\d is missing"]),
+    "a truncated tar": (cut_tar, [r"00000\.tar.*member 0000000\d\d is missing"]),
 }
 
 

@@ -122,10 +122,10 @@ def test_killed_executor_leaves_no_manifest_and_no_duplicates(
     interrupted = {
         path.parts[-3] for path in begun if not (root / f"manifests/dedup_parquet/{path.parts[-3]}.json").exists()
     }
-    said, _ = driver.communicate(timeout=300)
-    assert driver.returncode == 0, said
+    output, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, output
     assert killed, "the executors had ended before they were killed"
-    assert interrupted, "every partition was published before the executors were killed"
+    assert interrupted, "every partition was committed before the executors were killed"
     publish_csvs(here, files)
     build_dedup_parquet(spark, here, Store.of(here), range(3), quiet)
     assert contents(there) == contents(here)

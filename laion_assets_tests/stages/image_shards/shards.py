@@ -64,7 +64,7 @@ def dedup_table(rows) -> pa.Table:
     )
 
 
-def published(dataset) -> dict[str, bytes]:
+def committed_files(dataset) -> dict[str, bytes]:
     """Return the committed files of the dataset's shards by name, without stats."""
     folder = Store.of(dataset).local_root / "image_shards"
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if not path.name.endswith("_stats.json")}

@@ -21,7 +21,7 @@ from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.image_shards.images import encode, jpeg, pixels, scene, stock_tuple
-from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import IMAGES, committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 MODES = ("no", "border", "keep_ratio", "keep_ratio_largest", "center_crop")
@@ -136,7 +136,7 @@ def test_a_shard_of_each_format_can_be_verified_and_read(tmp_path, kind, digest)
     with running(pages) as site:
         dataset = dataset_of(tmp_path, rows, site.resolve, images=images)
         assert ShardTask(dataset, 0).run().successes == 5
-    files = published(dataset)
+    files = committed_files(dataset)
     table = pq.read_table(io.BytesIO(files["00000.parquet"]))
     assert table.schema.equals(shard_schema(images))
     with tarfile.open(fileobj=io.BytesIO(files["00000.tar"])) as archive:

@@ -33,7 +33,7 @@ def dataset(tmp_path_factory):
         yield dataset_of(tmp_path_factory.mktemp("decision"), [], site.resolve)
 
 
-def test_a_picture(dataset):
+def test_an_image(dataset):
     decision = decide("http://photos.test/to-a", dataset)
     address = dataset.resolve["*.test"]
     expected = {
@@ -48,7 +48,7 @@ def test_a_picture(dataset):
         decision["hops"], ("http://photos.test/to-a", "http://other.test/a.jpg"), (302, 200), strict=True
     ):
         assert (hop["url"], hop["http_status"], hop["address"], hop["addresses"]) == (url, status, address, [verdict])
-        assert (hop["connection_reused"], hop["robots_txt"]) == (False, "not asked: images.fetch.robots_txt is off")
+        assert (hop["connection_reused"], hop["robots_txt"]) == (False, "not requested: images.fetch.robots_txt is off")
         assert hop["seconds"]["tls"] is None
         assert {name for name, seconds in hop["seconds"].items() if seconds is not None} >= {
             "dns", "waited", "connect", "first_byte"
@@ -56,7 +56,7 @@ def test_a_picture(dataset):
     assert decision["hops"][-1]["seconds"]["body"] < 1
 
 
-def test_consent_is_shown_as_it_was_said(dataset):
+def test_consent_is_shown_as_it_was_sent(dataset):
     decision = decide("http://photos.test/no.jpg", dataset)
     assert (decision["reason"], decision["detail"]) == ("opted_out", "Content-Usage: train-ai=n")
     assert decision["consent"] == ["x-robots-tag: otherbot: noai", "content-usage: train-ai=n"]

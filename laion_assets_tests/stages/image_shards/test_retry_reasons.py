@@ -7,7 +7,7 @@ from laion_assets.errors import SettingError
 from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.http.response_policy import check_response
 from laion_assets.reasons import Reason, Rejection
-from laion_assets.stages.image_shards.retry_reasons import OPT_OUTS, PERMANENT, asked_in_config, retry_reasons
+from laion_assets.stages.image_shards.retry_reasons import OPT_OUTS, PERMANENT, parse_run_config, retry_reasons
 
 
 def test_failed_selects_all_failures_except_permanent_ones_and_opt_outs():
@@ -66,10 +66,10 @@ def test_an_unknown_reason_is_refused_with_a_list_of_reasons(word):
 
 @pytest.mark.parametrize(("value", "reasons"), [("", ()), ([], ()), ("http_5xx", ("http_5xx",)), (["deadline"],) * 2])
 def test_run_config_accepts_a_word_or_a_list(value, reasons):
-    assert asked_in_config(value) == tuple(reasons)
+    assert parse_run_config(value) == tuple(reasons)
 
 
 @pytest.mark.parametrize("value", [7, {"failed": 1}, [1], None])
 def test_run_config_refuses_other_values(value):
     with pytest.raises(SettingError, match="retry is"):
-        asked_in_config(value)
+        parse_run_config(value)

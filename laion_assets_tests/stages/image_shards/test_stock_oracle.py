@@ -13,7 +13,7 @@ import pytest
 
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets_tests.stages.image_shards.images import encode, jpeg, pixels, scene
-from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, dedup_table, published
+from laion_assets_tests.stages.image_shards.shards import IMAGES, committed_files, dataset_of, dedup_table
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 PAGES = {
@@ -66,7 +66,7 @@ def both(stock, request, tmp_path_factory):
     images = replace(IMAGES, fetch=replace(IMAGES.fetch, deadline_s=5.0), exact_pixels=True, engine=request.param)
     dataset = dataset_of(tmp_path_factory.mktemp(request.param), rows, resolve, images=images)
     ShardTask(dataset, 0).run()
-    ours = published(dataset)
+    ours = committed_files(dataset)
     return *files, ours["00000.parquet"], ours["00000.tar"]
 
 

@@ -1,4 +1,4 @@
-"""`clip-retrieval back` itself serves our index folder, offline, and answers as we do."""
+"""`clip-retrieval back` itself serves our index folder, offline, with the same results as ours."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The indices hold every vector under the right id, or are not published."""
+"""The indices hold every vector under the right id, or are not committed."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from laion_assets.store.manifest import Counts, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
 from laion_assets.tables.vector_file import VectorWriter
-from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, publish_shard, random_model
+from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT, commit_shard, random_model
 from laion_assets_tests.stages.clip_embeddings.test_build import build as build_embeddings
 
 WIDTH = 32
@@ -35,8 +35,8 @@ def index_of(dataset: Dataset, modality: str = "image") -> faiss.Index:
     return faiss.read_index(str(Store.of(dataset).local_root / KNN_INDICES / f"{modality}.index"))
 
 
-def publish_vectors(dataset: Dataset, embedding: int, rows: int, width: int = WIDTH, model: str = "a model") -> None:
-    """An embedding file of random unit vectors, with metadata as thin as it can be."""
+def commit_vectors(dataset: Dataset, embedding: int, rows: int, width: int = WIDTH, model: str = "a model") -> None:
+    """An embedding file of random unit vectors, with minimal metadata."""
     import pyarrow as pa
 
     rng = np.random.default_rng(embedding)
@@ -95,7 +95,7 @@ def test_metadata_equals_that_of_the_embedding_files(built: Dataset) -> None:
 
 def test_metadata_is_hard_linked(bare: Dataset) -> None:
     for embedding in (0, 1):
-        publish_vectors(bare, embedding, 20)
+        commit_vectors(bare, embedding, 20)
     build(bare)
     root = Store.of(bare).local_root
     source = root / ClipEmbeddings.path(LAYOUT, 0, "metadata")
@@ -117,7 +117,7 @@ def test_damaged_index_is_rebuilt(built: Dataset) -> None:
 
 
 def test_changed_embeddings_cause_a_rebuild(built: Dataset) -> None:
-    publish_shard(built, 3, 12)
+    commit_shard(built, 3, 12)
     build_embeddings(built, 1)
     made = build(built)
     assert made.was_built
@@ -125,17 +125,17 @@ def test_changed_embeddings_cause_a_rebuild(built: Dataset) -> None:
 
 
 @pytest.mark.parametrize("rows", [(1, 0), (0, 1), (2, 3), (9, 0), (300, 38)])
-def test_few_vectors_give_a_working_index(bare: Dataset, rows: tuple[int, int]) -> None:
+def test_few_vectors_produce_a_working_index(bare: Dataset, rows: tuple[int, int]) -> None:
     for embedding, count in enumerate(rows):
-        publish_vectors(bare, embedding, count)
+        commit_vectors(bare, embedding, count)
     manifest, _ = build(bare)
     assert index_of(bare).ntotal == sum(rows)
     assert manifest.details["image"]["recall_at_10"]["text"] == 1.0
 
 
 def test_small_uncompressed_index_is_searched_exhaustively(bare: Dataset) -> None:
-    publish_vectors(bare, 0, 1_500)
-    publish_vectors(bare, 1, 700)
+    commit_vectors(bare, 0, 1_500)
+    commit_vectors(bare, 1, 700)
     details = build(bare).manifest.details["image"]
     lists = details["index_key"].removeprefix("IVF").removesuffix(",Flat")
     assert details["index_param"] == f"nprobe={lists}"
@@ -143,8 +143,8 @@ def test_small_uncompressed_index_is_searched_exhaustively(bare: Dataset) -> Non
 
 
 def test_quantised_index_has_every_vector_and_reports_its_recall(bare: Dataset) -> None:
-    publish_vectors(bare, 0, 5_500, width=16)
-    publish_vectors(bare, 1, 4_500, width=16)
+    commit_vectors(bare, 0, 5_500, width=16)
+    commit_vectors(bare, 1, 4_500, width=16)
     small = replace(bare, index=IndexSettings("300K", "2G", recall_queries=20, cores=1))
     details = build(small).manifest.details["image"]
     assert "PQ" in details["index_key"]
@@ -153,25 +153,25 @@ def test_quantised_index_has_every_vector_and_reports_its_recall(bare: Dataset) 
 
 
 def test_no_vectors_are_an_error(bare: Dataset) -> None:
-    publish_vectors(bare, 0, 0)
-    publish_vectors(bare, 1, 0)
+    commit_vectors(bare, 0, 0)
+    commit_vectors(bare, 1, 0)
     with pytest.raises(IndexBuildError, match="small has no vectors"):
         build(bare)
 
 
 @pytest.mark.parametrize(
-    ("most", "available", "said"),
+    ("most", "available", "message"),
     [
         ("1K", "2G", "small enough"),
         ("200M", "200M", "increase current_memory_available"),
         ("10M", "11M", "increase current_memory_available"),
     ],
 )
-def test_too_little_memory_is_an_error_naming_the_setting(bare: Dataset, most: str, available: str, said: str) -> None:
-    publish_vectors(bare, 0, 6_000)
-    publish_vectors(bare, 1, 5_000)
+def test_too_little_memory_is_an_error_with_the_setting(bare: Dataset, most: str, available: str, message: str) -> None:
+    commit_vectors(bare, 0, 6_000)
+    commit_vectors(bare, 1, 5_000)
     dataset = replace(bare, index=IndexSettings(most, available, recall_queries=5, cores=2))
-    with pytest.raises(IndexBuildError, match=said) as raised:
+    with pytest.raises(IndexBuildError, match=message) as raised:
         build(dataset)
     assert "index.current_memory_available" in str(raised.value)
     assert read_manifest(Store.of(bare), KNN_INDICES, "all") is None
@@ -186,30 +186,30 @@ def test_old_index_stays_committed_if_the_build_fails(built: Dataset) -> None:
 
 
 def test_a_missing_embedding_file_is_named(bare: Dataset) -> None:
-    publish_vectors(bare, 0, 5)
+    commit_vectors(bare, 0, 5)
     with pytest.raises(IncompleteError, match=r"clip_embeddings of small.*1 "):
         build(bare)
 
 
 def test_an_embedding_file_of_another_model_is_named(bare: Dataset) -> None:
-    publish_vectors(bare, 0, 5)
-    publish_vectors(bare, 1, 5, model="another model")
+    commit_vectors(bare, 0, 5)
+    commit_vectors(bare, 1, 5, model="another model")
     with pytest.raises(ModelError, match=r"1 \(another model\).*a model"):
         build(bare)
 
 
 def test_an_embedding_file_of_another_width_is_named(bare: Dataset) -> None:
-    publish_vectors(bare, 0, 5)
-    publish_vectors(bare, 1, 5, width=16)
+    commit_vectors(bare, 0, 5)
+    commit_vectors(bare, 1, 5, width=16)
     with pytest.raises(EmbeddingError, match=r"1 \(16\)"):
         build(bare)
 
 
 @pytest.mark.parametrize("kind", ["img_emb", "text_emb"])
 def test_an_npy_of_another_width_is_named(bare: Dataset, kind: str) -> None:
-    """As large as its manifest says, and still refused: autofaiss would read it as garbage."""
-    publish_vectors(bare, 0, 8)
-    publish_vectors(bare, 1, 8)
+    """Its size matches the manifest, but it is refused: autofaiss would read garbage."""
+    commit_vectors(bare, 0, 8)
+    commit_vectors(bare, 1, 8)
     path = Store.of(bare).local_root / ClipEmbeddings.path(LAYOUT, 1, kind)
     np.save(path, np.load(path).reshape(16, 16))
     with pytest.raises(EmbeddingError, match=rf"{kind}_1\.npy.*width 16.*32"):
@@ -217,8 +217,8 @@ def test_an_npy_of_another_width_is_named(bare: Dataset, kind: str) -> None:
 
 
 def test_foreign_files_among_the_embeddings_are_ignored(bare: Dataset) -> None:
-    publish_vectors(bare, 0, 8)
-    publish_vectors(bare, 1, 8)
+    commit_vectors(bare, 0, 8)
+    commit_vectors(bare, 1, 8)
     folder = Store.of(bare).local_root / CLIP_EMBEDDINGS / "img_emb"
     np.save(folder / "img_emb_000.npy", np.ones((5, WIDTH), np.float16))
     (folder / "readme.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""The recount of the indices sees what does not fit and names the file."""
+"""The verification of the indices detects inconsistent files and names them."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def verify(dataset: Dataset) -> IndexVerification:
 
 
 def rebuild(dataset: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Publish another image index, as a run that had made a mistake would have: its manifest agrees."""
+    """Commit another image index with a matching manifest, as a faulty run would."""
     store = Store.of(dataset)
     path = f"{KNN_INDICES}/image.index"
     vectors = [np.load(store.local_root / ClipEmbeddings.path(LAYOUT, i, "img_emb")) for i in (0, 1)]
@@ -57,10 +57,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("invariant", BROKEN)
 def test_violated_invariant_is_reported(built: Dataset, invariant: str) -> None:
-    change, said = BROKEN[invariant]
+    change, message = BROKEN[invariant]
     rebuild(built, change)
     problems = verify(built).problems
-    assert any(re.search(said, problem) for problem in problems), problems
+    assert any(re.search(message, problem) for problem in problems), problems
 
 
 def test_damaged_index_is_reported(built: Dataset) -> None:

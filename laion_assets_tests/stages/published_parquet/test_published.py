@@ -174,7 +174,7 @@ def test_files_in_an_object_store_are_read_in_place(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("part/2.parquet", b"PAR1 cut", r"2\.parquet is not a readable parquet file"),
         ("part/2.parquet", parquet()[:-5], r"2\.parquet is not a readable parquet file"),
@@ -183,9 +183,9 @@ def test_files_in_an_object_store_are_read_in_place(
         ("part/2.parquet", parquet([{"URL": "x", "TEXT": "a", "WIDTH": [1]}]), "expected a number or a string"),
     ],
 )
-def test_unreadable_file_is_refused_by_name(shared: Dataset, name: str, content: bytes, said: str) -> None:
+def test_unreadable_file_is_refused_by_name(shared: Dataset, name: str, content: bytes, message: str) -> None:
     (Path(shared.published[0]) / name).write_bytes(content)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=message):
         observe(shared)
 
 

@@ -109,14 +109,14 @@ def test_files_deleted_at_the_source(crawl: Dataset, site: CsvSite, policy: str,
     else:
         site.statuses = {"2021-02/a/b.csv": [404]}
     changed = replace(crawl, csv=replace(crawl.csv, deleted_at_source=policy))
-    said: list[str] = []
+    logged: list[str] = []
     if policy == "refuse":
         with pytest.raises(SourceError, match=r"were deleted at source: 2021-02/a/b\.csv(.|\n)*csv\.deleted_at_source"):
-            fetch_raw_csv(changed, Store.of(crawl), said.append)
+            fetch_raw_csv(changed, Store.of(crawl), logged.append)
         assert set(content(crawl)) == TABLES
         return
-    manifest = fetch_raw_csv(changed, Store.of(crawl), said.append)
-    assert f"deleted at source, {policy}: 2021-02/a/b.csv" in said
+    manifest = fetch_raw_csv(changed, Store.of(crawl), logged.append)
+    assert f"deleted at source, {policy}: 2021-02/a/b.csv" in logged
     assert manifest.details["changes"][f"deleted_{'kept' if policy == 'keep' else 'removed'}"] == 1
     manifest.counts.check("raw_csv")
     if policy == "keep":
@@ -276,7 +276,7 @@ def test_unrequested_content_encodings_are_decoded_or_refused(crawl: Dataset, si
     site.cuts = {"a.csv": [len(packed) // 2]}
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert content(crawl) == {"a.csv": plain, "b.csv.gz": packed}
-    assert {request.range for request in site.requests} == {None}, "a decoded file has no place to go on from"
+    assert {request.range for request in site.requests} == {None}, "a decoded file cannot be resumed"
     site.files["c.csv"] = b"\x0b\x02\x80?\x03"
     site.headers["c.csv"] = {"Content-Encoding": "br"}
     manifest = fetch_raw_csv(crawl, Store.of(crawl), quiet)
@@ -352,11 +352,11 @@ def test_redirects_stay_on_http(crawl: Dataset, site: CsvSite) -> None:
     fetch_raw_csv(crawl, Store.of(crawl), quiet)
     assert content(crawl)["2021-01/a.csv"] == b"one"
     for target in ("file:///etc/passwd", "ftp://127.0.0.1/x"):
-        said: list[str] = []
+        logged: list[str] = []
         site.redirects = {"/crawl/2021-01/a.csv": target}
-        fetch_raw_csv(crawl, Store.of(crawl), said.append)
+        fetch_raw_csv(crawl, Store.of(crawl), logged.append)
         assert content(crawl)["2021-01/a.csv"] == b"one"
-        assert any("kept the committed file: 2021-01/a.csv: unsupported_scheme" in line for line in said)
+        assert any("kept the committed file: 2021-01/a.csv: unsupported_scheme" in line for line in logged)
 
 
 def test_validators_of_a_redirected_file_are_sent_to_its_host_only(crawl: Dataset, site: CsvSite) -> None:

@@ -293,9 +293,9 @@ def flood(sock: Any) -> None:
 def test_body_over_the_file_budget_is_refused_and_deleted(crawl: Dataset, evil: Site, kind: str) -> None:
     evil.pages["/csv/bad.csv"] = flood if kind == "endless" else answer(zeros(50), "200 OK", "Content-Encoding: gzip")
     bounded = replace(crawl, csv=replace(crawl.csv, max_file_bytes=1 << 20))
-    said: list[str] = []
-    assert fetch(bounded, said.append).counts.reasons == {"too_large": 1}
-    assert any("bad.csv: too_large: the body: more than csv.max_file_bytes" in line for line in said)
+    logged: list[str] = []
+    assert fetch(bounded, logged.append).counts.reasons == {"too_large": 1}
+    assert any("bad.csv: too_large: the body: more than csv.max_file_bytes" in line for line in logged)
     assert sum(path.stat().st_size for path in Path(crawl.root).rglob("*") if path.is_file()) < 100_000
 
 
@@ -343,7 +343,7 @@ def test_expanding_lists_and_pages_are_bounded_in_memory(
         '[{"name": "a.csv", "size": "' + "9" * 100 + '"},' * 3,
         '["' + "\\ud800" * 10 + '"]',
     ],
-    ids=["nested", "nested objects", "size", "number", "cut", "surrogates"],
+    ids=["nested", "nested objects", "size", "number", "truncated", "surrogates"],
 )
 def test_absurd_json_listings_are_refused_naming_the_url(crawl: Dataset, evil: Site, page: str) -> None:
     evil.pages["/csv/"] = answer(page.encode(), "200 OK", "Content-Type: application/json")

@@ -25,7 +25,7 @@ def fetch_list(dataset: Dataset, place: object) -> dict[str, bytes]:
 
 @pytest.fixture
 def crawl(dataset: Dataset, site: CsvSite) -> Dataset:
-    """A dataset that knows the site by two names."""
+    """A dataset with two names for the site."""
     site.files = {"1.csv": b"one", "a b/2.csv.gz": b"two", "3.csv": b"three"}
     return replace(dataset, resolve=dict.fromkeys(("a.test", "b.test", "127.0.0.1"), site.address))
 
@@ -89,13 +89,13 @@ def test_urls_that_do_not_match_the_pattern_are_counted(crawl: Dataset, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [(None, "Cannot read the list"), (b"\x1f\x8bbroken", "is damaged"), (b"# nothing\n", "No file of the source")],
 )
 def test_missing_damaged_and_empty_lists_are_refused(
-    crawl: Dataset, tmp_path: Path, content: bytes | None, said: str
+    crawl: Dataset, tmp_path: Path, content: bytes | None, expected: str
 ) -> None:
     if content is not None:
         (tmp_path / "urls").write_bytes(content)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=expected):
         fetch_list(crawl, tmp_path / "urls")

@@ -1,4 +1,4 @@
-"""Published partitions of made-up rows, without Spark and without a fetch."""
+"""Committed partitions of synthetic rows, without Spark and without a fetch."""
 
 import random
 from collections import Counter
@@ -21,7 +21,7 @@ HOSTILE = '<script>alert("x")</script> $x$'
 
 
 def dedup_rows(seed: int, count: int = 40) -> list[dict[str, Any]]:
-    """Rows with nulls, hosts in both letter cases, and text that has to be escaped."""
+    """Rows with nulls, hosts in both letter cases, and text that must be escaped."""
     rng = random.Random(seed)
     return [
         {
@@ -40,7 +40,7 @@ def dedup_rows(seed: int, count: int = 40) -> list[dict[str, Any]]:
     ]
 
 
-def publish_dedup(dataset: Dataset, partition: int, rows: list[dict[str, Any]]) -> None:
+def commit_dedup(dataset: Dataset, partition: int, rows: list[dict[str, Any]]) -> None:
     """Publish rows as a partition of `dedup_parquet`, 7 of them read twice and 3 filtered."""
     layout = dataset.layout
     with open_transaction(Store.of(dataset), DEDUP_PARQUET, layout.parquet_key(partition)) as transaction:
@@ -71,8 +71,8 @@ def shard_rows(seed: int, count: int = 30) -> list[dict[str, Any]]:
     return rows
 
 
-def publish_shard(dataset: Dataset, shard: int, rows: list[dict[str, Any]]) -> None:
-    """Publish rows as a shard, its parquet file alone."""
+def commit_shard(dataset: Dataset, shard: int, rows: list[dict[str, Any]]) -> None:
+    """Commit rows as a shard, only its parquet file."""
     layout = dataset.layout
     failures = Counter(row["reason"] for row in rows if row["reason"] != "success")
     with open_transaction(Store.of(dataset), IMAGE_SHARDS, layout.shard_key(shard)) as transaction:

@@ -1,4 +1,4 @@
-"""The statistics of published partitions: right, exact, made in parts, checked, and one page without a network."""
+"""The statistics of committed partitions: exact, built in parts, checked, and one offline page."""
 
 import json
 import re
@@ -25,9 +25,9 @@ from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.statistics.tables import (
     HOSTILE,
+    commit_dedup,
+    commit_shard,
     dedup_rows,
-    publish_dedup,
-    publish_shard,
     shard_rows,
 )
 
@@ -39,16 +39,16 @@ def counted(dataset: Dataset) -> Dataset:
     """Three published parquet files and seven shards."""
     dataset = replace(dataset, layout=LAYOUT)
     for partition in range(3):
-        publish_dedup(dataset, partition, dedup_rows(partition))
+        commit_dedup(dataset, partition, dedup_rows(partition))
     for shard in range(7):
-        publish_shard(dataset, shard, shard_rows(shard))
+        commit_shard(dataset, shard, shard_rows(shard))
     return dataset
 
 
 def build(dataset: Dataset, asset: str) -> list[str]:
-    said: list[str] = []
-    build_statistics(dataset, Store.of(dataset), asset, said.append)
-    return said
+    logged: list[str] = []
+    build_statistics(dataset, Store.of(dataset), asset, logged.append)
+    return logged
 
 
 def bytes_of(dataset: Dataset) -> dict[str, bytes]:
@@ -104,8 +104,8 @@ def test_image_figures_equal_those_of_the_shards(counted: Dataset) -> None:
 @pytest.mark.parametrize(
     ("asset", "change", "expected"),
     [
-        (DATASET_STATISTICS, lambda dataset: publish_dedup(dataset, 1, dedup_rows(9, 44)), "1 counted, 2 unchanged"),
-        (IMAGE_STATISTICS, lambda dataset: publish_shard(dataset, 6, shard_rows(9, 33)), "1 counted, 1 unchanged"),
+        (DATASET_STATISTICS, lambda dataset: commit_dedup(dataset, 1, dedup_rows(9, 44)), "1 counted, 2 unchanged"),
+        (IMAGE_STATISTICS, lambda dataset: commit_shard(dataset, 6, shard_rows(9, 33)), "1 counted, 1 unchanged"),
     ],
 )
 def test_rerun_counts_only_changed_partitions_with_the_same_result(
@@ -132,18 +132,18 @@ def test_committed_partitions_are_counted_and_their_number_reported(dataset: Dat
     dataset = replace(dataset, layout=LAYOUT)
     with pytest.raises(IncompleteError, match="No partition of sample/dedup_parquet is committed"):
         build(dataset, DATASET_STATISTICS)
-    publish_dedup(dataset, 2, dedup_rows(2))
+    commit_dedup(dataset, 2, dedup_rows(2))
     build(dataset, DATASET_STATISTICS)
     assert read_summaries(Store.of(dataset))[DATASET_STATISTICS]["partitions"] == {"counted": 1, "declared": 3}
     assert DatasetStatus(dataset).state(DATASET_STATISTICS, 0).state == "complete"
-    publish_dedup(dataset, 0, dedup_rows(0))
+    commit_dedup(dataset, 0, dedup_rows(0))
     assert DatasetStatus(dataset).state(DATASET_STATISTICS, 0).state == "stale"
 
 
 def test_partitions_without_rows_have_statistics_too(dataset: Dataset) -> None:
     dataset = replace(dataset, layout=LAYOUT)
-    publish_dedup(dataset, 0, [])
-    publish_shard(dataset, 0, [])
+    commit_dedup(dataset, 0, [])
+    commit_shard(dataset, 0, [])
     build(dataset, DATASET_STATISTICS)
     build(dataset, IMAGE_STATISTICS)
     assert read_summaries(Store.of(dataset))[DATASET_STATISTICS]["similarity"] == {}
@@ -161,8 +161,8 @@ def test_the_check_finds_counts_that_differ_from_the_manifests(counted: Dataset,
     (problem,) = verify(counted, asset, (0,), no_model)["all"]
     assert "bytes" in problem or "altered" in problem
     build(counted, asset)
-    publish_dedup(counted, 1, dedup_rows(1, 39))
-    publish_shard(counted, 1, shard_rows(1, 29))
+    commit_dedup(counted, 1, dedup_rows(1, 39))
+    commit_shard(counted, 1, shard_rows(1, 29))
     problems = " / ".join(verify(counted, asset, (0,), no_model)["all"])
     assert "and the manifests of" in problems
 

@@ -1,4 +1,4 @@
-"""Counts add up however rows are cut, and quantiles are exact."""
+"""Counts add up for any split of the rows, and quantiles are exact."""
 
 from collections import Counter as Tally
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from laion_assets.stages.statistics.counts import (
     COUNTS_SCHEMA,
     Counter,
     at_least,
-    binned,
+    bin_counts,
     hosts,
     most,
     of_measure,
@@ -70,7 +70,7 @@ def test_classes_and_bins() -> None:
     found = whole_numbers({"300": 2, None: 9, "100": 1, "1024": 4})
     assert list(found.items()) == [(100, 1), (300, 2), (1024, 4)]
     assert at_least(found, (100, 256, 1024, 2000)) == {"100": 7, "256": 6, "1024": 4, "2000": 0}
-    assert binned(found, [0, 100, 300, 301]) == [0, 1, 6]
+    assert bin_counts(found, [0, 100, 300, 301]) == [0, 1, 6]
 
 
 def test_similarity_steps_are_exact_despite_binary_fractions() -> None:

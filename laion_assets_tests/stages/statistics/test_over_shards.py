@@ -55,7 +55,7 @@ def test_throughput_adds_up_to_the_images_and_is_0_in_gaps() -> None:
     assert found[20][1] == 0
 
 
-def test_too_few_points_give_no_throughput_plot() -> None:
+def test_too_few_points_have_no_throughput_plot() -> None:
     assert throughput_over_time(shard_table([manifest(n, 10, n) for n in range(7)])) == []
     assert throughput_over_time(shard_table([manifest(n) for n in range(100)])) == []
     assert throughput_over_time(shard_table([])) == []

@@ -1,1 +1,1 @@
-"""A stage as somebody would add it: it counts captions by language, a json file for each parquet file."""
+"""A stage as a user would add it: it counts captions by language, in one json file per parquet file."""

@@ -12,7 +12,7 @@ from laion_assets.stages.stage import Stage
 CAPTION_LANGUAGES = "caption_languages"
 PACKAGE = "laion_assets_tests.stages.toy_stage"
 settings = {"ascii_is": "english"}
-"""Stands for the stage's settings."""
+"""Used in place of the stage's settings."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from laion_assets.stages.registry import STAGES, stage_names
 from laion_assets.stages.status import DatasetStatus, State
 from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.dagster_ui import dagster_page
-from laion_assets_tests.stages.statistics.tables import dedup_rows, publish_dedup
+from laion_assets_tests.stages.statistics.tables import commit_dedup, dedup_rows
 from laion_assets_tests.stages.toy_stage import stage as toy
 from laion_assets_tests.tiny_dataset import tiny_dataset
 
@@ -36,7 +36,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dataset]:
     monkeypatch.setitem(toy.settings, "ascii_is", "english")
     dataset = tiny_dataset(tmp_path, {})
     for partition in range(2):
-        publish_dedup(dataset, partition, dedup_rows(partition, ROWS))
+        commit_dedup(dataset, partition, dedup_rows(partition, ROWS))
     STAGES.insert(STAGES.index(DEDUP_PARQUET) + 1, toy.STAGE)
     yield dataset
     STAGES.remove(toy.STAGE)
@@ -67,7 +67,7 @@ def test_it_is_run_skipped_stale_and_verified_like_every_stage(tiny: Dataset) ->
     toy.settings["ascii_is"] = "latin"
     assert states(tiny) == [State.STALE] * 2
     toy.settings["ascii_is"] = "english"
-    publish_dedup(tiny, 1, dedup_rows(7, ROWS))
+    commit_dedup(tiny, 1, dedup_rows(7, ROWS))
     assert states(tiny) == [State.COMPLETE, State.STALE]
 
     def load_no_model() -> None:

@@ -68,7 +68,7 @@ class FinishedGroups:
 
 
 class _CommittedGroups:
-    """Groups of the committed file, except those with dropped rows: the file does not say which rows they were."""
+    """Groups of the committed file, except those with dropped rows: the file does not record which rows they were."""
 
     def __init__(self, store: Store, layout: Layout, embedding: EmbeddingNumber, manifest: Manifest | None) -> None:
         paths = [store.local_path(ClipEmbeddings.path(layout, embedding, kind)) for kind in _KINDS]

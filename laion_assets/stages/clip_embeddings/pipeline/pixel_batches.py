@@ -60,7 +60,7 @@ class PixelBatch:
 def split_batches(group: Any, images: list[ImageBytes], batch_size: int) -> Iterator[BatchRequest]:
     """Split a group of images into batches of nearly equal size, of at most `batch_size` images and BUFFER_BYTES.
 
-    The split depends only on the group, so that a rerun gives the same bytes.
+    The split depends only on the group, so that a rerun produces the same bytes.
     """
     shape = image_shape(images)
     most = batch_size if shape is None else max(1, min(batch_size, BUFFER_BYTES // (shape[0] * shape[1] * 3)))

@@ -78,6 +78,6 @@ def _gunzip(data: bytes, file: IO[bytes], limits: TableLimits) -> Iterator[bytes
         if not data:
             data = file.read(_READ_BYTES)
             stored += len(data)
-        # At the end of the file, zlib may still hold output: go on until it returns none.
+        # At the end of the file, zlib may still hold output: continue until it returns none.
         if not data and not piece:
             raise BrokenGzipError(Reason.TRUNCATED_GZIP)

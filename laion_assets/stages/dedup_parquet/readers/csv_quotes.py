@@ -1,9 +1,9 @@
 """Parser of one CSV record in the dialect of pandas. It defines what a record is.
 
-One character separates fields. A field that starts with a quote ends at the next quote that is not doubled, and only a
-separator or the end of the line may follow. Quotes inside an unquoted field are text, as in pandas and Python's csv.
-pandas never writes such quotes, so a record that spans several lines must not have any: there they show that an earlier
-quote was never closed.
+One character separates fields. A field that starts with a quote ends at the next quote that is not followed by a second
+one, and only a separator or the end of the line may follow. Quotes inside an unquoted field are text, as in pandas and
+Python's csv. pandas never writes such quotes, so a record that spans several lines must not have any: there they show
+that an earlier quote was never closed.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from laion_assets.tables.row_reasons import Reason
 
 MAX_RECORD_BYTES = 1 << 20
-"""Maximum length of a record: enough for a caption of 100,000 characters of 4 bytes with doubled quotes."""
+"""Maximum length of a record: enough for a caption of 100,000 characters of 4 bytes with escaped quotes."""
 QUOTE = b'"'
 
 

@@ -154,8 +154,8 @@ class RecordReader:
     def _first_line(self, data: bytes) -> tuple[bytes, int, int]:
         """Read blocks until the first non-blank line is complete. Returns the data, and start and end of that line.
 
-        One more byte is read, to tell CR from CRLF. The end is -1 if the line does not end in the file, or not within
-        the maximum length of a record.
+        One more byte is read, to distinguish CR from CRLF. The end is -1 if the line does not end in the file, or not
+        within the maximum length of a record.
         """
         while True:
             start = _BLANK_LINES.match(data).end()  # type: ignore[union-attr]

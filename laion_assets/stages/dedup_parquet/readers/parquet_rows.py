@@ -34,7 +34,7 @@ def read_parquet_rows(
     """Yield batches of ROW_SCHEMA: each row of a parquet file as a row or a reject, and one mark for the file.
 
     A row that is longer than the longest CSV record is rejected as record_too_long. If a file expands beyond
-    `dedup.limits`, one reject, expansion_limit, stands for the rest of its rows. Raises SourceError naming the file if
+    `dedup.limits`, the rest of its rows become one reject, expansion_limit. Raises SourceError naming the file if
     it is corrupt or encrypted, if the URL or TEXT column is missing or ambiguous, or if a column has an unsuitable
     type.
     """

@@ -17,7 +17,7 @@ _ANY_BLOCK = (1 << 31) - 1
 def keep_freed_memory() -> None:
     """Keep up to KEPT_BYTES of freed memory, and exclude imported modules from garbage collection. Runs once.
 
-    A task allocates and frees blocks of some megabytes all the time. By default glibc maps each of them anew, and
+    A task allocates and frees blocks of some megabytes all the time. By default glibc maps each of them again, and
     Arrow's allocator returns them within a second, so the kernel must clear every page again: a sixth of a task's time.
     Spark's worker collects garbage after each task. Without glibc only Arrow's allocator is changed.
     """

@@ -4,7 +4,7 @@ Each output pixel is the mean of the input area that it covers, including fracti
 `cv2.INTER_AREA`). The filter is separable: one matrix for the rows of the image, and one for its columns.
 The order of the sums differs from OpenCV's, which changes about one pixel in 100,000 by one level.
 
-The last row or column of the image may count as a fraction: libjpeg's half of 1,067 rows is 534 rows, the last of which
+The last row or column of the image may count as a fraction: libjpeg's half of 1,067 rows is 534 rows, and the last one
 counts as half. This needs no padding and causes no shift.
 """
 

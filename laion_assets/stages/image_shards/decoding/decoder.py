@@ -1,7 +1,7 @@
 """Decode a file to 8-bit pixels, in the stored orientation. Runs in the decoder process: imports OpenCV.
 
-Nine of ten images are JPEGs, and they take most of the time. So libjpeg-turbo (simplejpeg) decodes them directly,
-which takes an eighth less time than OpenCV with the same library and gives the same pixels. JPEGs with libjpeg warnings
+Nine of ten images are JPEGs, and they take most of the time. So libjpeg-turbo (simplejpeg) decodes them directly, which
+takes an eighth less time than OpenCV with the same library and produces the same pixels. JPEGs with libjpeg warnings
 and unusual JPEGs fall back to OpenCV, which also decides what is undecodable, as in img2dataset.
 """
 
@@ -64,7 +64,7 @@ def decode(
 
 
 def _decode_jpeg(data: bytes, header: ImageHeader, denominator: int) -> np.ndarray | None:
-    """Decode a JPEG with libjpeg-turbo; None if it gives a warning or the JPEG is unusual."""
+    """Decode a JPEG with libjpeg-turbo; None if there is a warning or the JPEG is unusual."""
     kind = {1: "GRAY", 3: "BGR"}.get(len(header.sampling))
     if kind is None:
         return None
@@ -88,9 +88,9 @@ def _decode_cv2(data: bytes, denominator: int, colour: bool = False) -> np.ndarr
         flags = cv2.IMREAD_COLOR if colour else _FLAGS[denominator]
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise Rejection(Reason.UNDECODABLE, "the decoder refused it") from error
+        raise Rejection(Reason.UNDECODABLE, "the decoder failed") from error
     if image is None:
-        raise Rejection(Reason.UNDECODABLE, "the decoder refused it")
+        raise Rejection(Reason.UNDECODABLE, "the decoder failed")
     return image
 
 
@@ -103,7 +103,7 @@ def _decode_gif(data: bytes, check_size: Callable[[int, int], None]) -> np.ndarr
     except Rejection:
         raise
     except Exception as error:
-        raise Rejection(Reason.UNDECODABLE, "the GIF decoder refused it") from error
+        raise Rejection(Reason.UNDECODABLE, "the GIF decoder failed") from error
     return cv2.cvtColor(frame, cv2.COLOR_RGBA2BGRA)
 
 

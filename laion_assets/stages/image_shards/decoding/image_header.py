@@ -81,7 +81,7 @@ def read_header(data: bytes) -> ImageHeader:
         if data[:2] == b"BM" and len(data) >= 26 and data[6:10] == b"\0\0\0\0":
             return _read_bmp(data)
     except (struct.error, IndexError) as error:
-        raise Rejection(Reason.UNDECODABLE, "the header is cut short") from error
+        raise Rejection(Reason.UNDECODABLE, "the header is truncated") from error
     raise _reject_format(data)
 
 

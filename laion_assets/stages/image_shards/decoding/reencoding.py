@@ -116,9 +116,11 @@ class Reencoder:
         if width * height > self._max_area:
             raise Rejection(Reason.TOO_MANY_PIXELS, f"{width} x {height} is more than {self._max_area:.0f} pixels")
         if min(width, height) < max(least, 1):
-            raise Rejection(Reason.IMAGE_TOO_SMALL, f"{width} x {height}, and {least} is the least side")
+            raise Rejection(
+                Reason.IMAGE_TOO_SMALL, f"{width} x {height}, but the shorter side must be at least {least}"
+            )
         if max(width, height) > longest * min(width, height):
-            raise Rejection(Reason.ASPECT_RATIO, f"{width} x {height} is longer than {longest:g} to 1")
+            raise Rejection(Reason.ASPECT_RATIO, f"{width} x {height} exceeds the aspect ratio {longest:g} to 1")
 
     def _resize_file(self, data: bytes, header: ImageHeader) -> ResizedImage:
         divisor = self._choose_denominator(header)
@@ -144,7 +146,7 @@ class Reencoder:
             return data
         done, encoded = cv2.imencode(f".{self._images.encode_format}", image.pixels, params=self._encode_params)
         if not done:
-            raise Rejection(Reason.INTERNAL, "the encoder refused the picture")
+            raise Rejection(Reason.INTERNAL, "the encoder refused the image")
         return encoded.tobytes()
 
     def _can_keep(self, data: bytes, header: ImageHeader) -> bool:

@@ -2,7 +2,7 @@
 
 Animation code in decoders is young (an animated PNG of 268 bytes crashes OpenCV 4.11). Profiles and texts of a PNG are
 compressed, so a few bytes can expand to many. Neither changes a pixel that we keep. So only the critical chunks and the
-transparency of a PNG are decoded, which gives its default image, and only the first frame of an animated WebP.
+transparency of a PNG are decoded, which is its default image, and only the first frame of an animated WebP.
 Each file is read once, chunk by chunk. Sources: PNG 1.2 and APNG; RFC 9649 (WebP).
 """
 
@@ -53,7 +53,7 @@ def still_webp(data: bytes) -> bytes:
     if data[12:16] != b"VP8X" or not data[20] & 2:
         return data
     if len(data) < 8 + int.from_bytes(data[4:8], "little"):
-        raise Rejection(Reason.UNDECODABLE, "the file is cut short")
+        raise Rejection(Reason.UNDECODABLE, "the file is truncated")
     chunks, position = [b"VP8X\x0a\0\0\0", bytes((_ANIMATION_AND_ALPHA, 0, 0, 0)), data[24:30]], _RIFF_HEADER_BYTES
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)

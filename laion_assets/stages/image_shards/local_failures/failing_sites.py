@@ -1,4 +1,4 @@
-"""Statistics that tell local failures from dead sites, over unrelated sites in the order of their requests.
+"""Statistics that distinguish local failures from dead sites, over unrelated sites in the order of their requests.
 
 A dead link is weak evidence, and so is a dead site with many rows. Many unrelated sites that fail one after the other
 without a response in between are evidence of a local failure. Rows are sorted by a hash, so neighbouring rows are from

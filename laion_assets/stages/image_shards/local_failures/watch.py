@@ -127,7 +127,7 @@ class ShardWatch:
         return share, sites
 
     def _outcome(self, place: int, fetched: Fetched, reason: Reason) -> RowOutcome | None:
-        """Return the row's outcome, None if it is no evidence about the network."""
+        """Return the row's outcome, None if it is not evidence about the network."""
         try:
             target = parse_target(fetched.url)
         except Rejection:

@@ -127,8 +127,8 @@ def _check_kept(
                 break
     if lost:
         raise InvariantError(
-            f"The retry would change or lose images of the shard ({lost}). Nothing was committed. This is a defect of "
-            "the stage: please report it with the run's log."
+            f"The retry would change or lose images of the shard ({lost}). Nothing was committed. This is a bug in "
+            "the stage. Please report it with the log of the run."
         )
 
 

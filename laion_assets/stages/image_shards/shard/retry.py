@@ -103,8 +103,8 @@ def _commit_merged(
     if counts.uids != tuple(rows.column("uid").to_pylist()) or counts.successes < before.counts.rows_out:
         raise InvariantError(
             f"Shard {before.key}: the retry would leave {counts.rows} of {before.counts.rows_in} rows and "
-            f"{counts.successes} of {before.counts.rows_out} images. Nothing was committed. This is a defect of the "
-            "stage: please report it with the run's log."
+            f"{counts.successes} of {before.counts.rows_out} images. Nothing was committed. This is a bug in the "
+            "stage. Please report it with the log of the run."
         )
     index = transaction.stage(ImageShards.path(layout, shard, tar_index.SUFFIX), repeatable=False)
     tar_index.write_index(staged[".tar"], index)

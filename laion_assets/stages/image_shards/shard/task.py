@@ -148,7 +148,7 @@ class ShardTask:
         if counts.uids != tuple(rows.column("uid").to_pylist()):
             raise InvariantError(
                 f"Shard {self.key}: its parquet has {counts.rows} rows for {rows.num_rows} input rows, or different "
-                "ones. Nothing was committed. This is a defect of the stage: please report it with the run's log."
+                "ones. Nothing was committed. This is a bug in the stage. Please report it with the log of the run."
             )
 
 

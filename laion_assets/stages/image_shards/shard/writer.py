@@ -1,6 +1,6 @@
 """Write a shard's tar and parquet as img2dataset's webdataset writer does, but sorted by key and with a fixed `mtime`.
 
-So the same rows give the same bytes, in whatever order they are added. The encoded images are kept in a spool file (200
+So the same rows produce the same bytes, in any order of addition. The encoded images are kept in a spool file (200
 MB for 10,000 images) and written in key order at the end.
 """
 

@@ -182,7 +182,7 @@ def work(connection: Connection) -> None:
     """Receive tasks and send outcomes and failures, until None or the connection's end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _silence_native_output()
+    _discard_native_output()
     while True:
         try:
             task = connection.recv()
@@ -193,7 +193,7 @@ def work(connection: Connection) -> None:
         connection.send(result_of(task))
 
 
-def _silence_native_output() -> None:
+def _discard_native_output() -> None:
     """Discard what native libraries print to file descriptor 2 for each unusual image; Python's stderr stays."""
     own = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)

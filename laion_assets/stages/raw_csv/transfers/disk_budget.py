@@ -1,4 +1,4 @@
-"""Limits on what a fetch of `raw_csv` writes to the disk, per file and per run."""
+"""Limits on the bytes that a fetch of `raw_csv` writes to the disk, per file and per run."""
 
 from laion_assets.errors import SourceError
 from laion_assets.reasons import Reason, Rejection

@@ -24,15 +24,15 @@ PROGRESS_EVERY_S = 5.0
 class FetchProgress:
     """Progress of a fetch in files and bytes.
 
-    The remaining time is estimated from bytes if all sizes are known in advance, otherwise from files. `spared` are
-    bytes that did not have to be downloaded again.
+    The remaining time is estimated from bytes if all sizes are known in advance, otherwise from files. `skipped_bytes`
+    are bytes that did not have to be downloaded again.
     """
 
     files: int = 0
     bytes_to_come: int | None = None
     done: int = 0
     received: int = 0
-    spared: int = 0
+    skipped_bytes: int = 0
     _started: float = field(default_factory=time.monotonic)
 
     def start(self, files: int, bytes_to_come: int | None) -> None:
@@ -46,7 +46,7 @@ class FetchProgress:
     def add(self, listed: Listed, fetched: Fetched) -> None:
         """Count a finished file, and the bytes of it that were not downloaded in this run."""
         self.done += 1
-        self.spared += max(listed.size - fetched.received, 0)
+        self.skipped_bytes += max(listed.size - fetched.received, 0)
 
     def line(self) -> str:
         """Format the current progress for the log."""
@@ -65,11 +65,11 @@ class FetchProgress:
 
     @property
     def _whole(self) -> float:
-        return max((self.bytes_to_come or 0) - self.spared, self.received) / 1e6
+        return max((self.bytes_to_come or 0) - self.skipped_bytes, self.received) / 1e6
 
     def _share(self) -> float:
         if self.bytes_to_come:
-            return min((self.received + self.spared) / self.bytes_to_come, 1.0)
+            return min((self.received + self.skipped_bytes) / self.bytes_to_come, 1.0)
         return self.done / self.files if self.files else 1.0
 
 

@@ -80,7 +80,7 @@ class Transfer:
             return Fetched(rejection.reason.value, Origin(url), self.received, refusal=explain(rejection))
         except (LaionAssetsError, OSError):
             raise
-        except Exception as error:  # a defect of ours: report it with the URL that triggered it
+        except Exception as error:  # a bug of this program: report it with the URL that triggered it
             raise SourceError(f"Failed to fetch {url}: {type(error).__name__}: {error}.") from error
 
     async def _try(self) -> Fetched:

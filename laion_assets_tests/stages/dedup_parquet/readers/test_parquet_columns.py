@@ -176,7 +176,7 @@ def test_unsuitable_types_are_refused_with_file_and_column(name: str, values: pa
         read(stored(table))
 
 
-def test_nested_columns_beside_the_wanted_ones_do_not_shift_them() -> None:
+def test_nested_columns_next_to_wanted_ones_do_not_shift_them() -> None:
     table = pa.table(
         {"x": [{"a": 1, "b": [2, 3]}] * 4, "URL": URLS, "y": [["q"]] * 4, "TEXT": TEXTS, "WIDTH": [1, 2, 3, 4]}
     )

@@ -39,7 +39,7 @@ def read(table: pa.Table | bytes) -> list[dict[str, object]]:
     return [row for batch in batches for row in batch.to_pylist() if row["kind"] != MARK]
 
 
-def test_parquet_and_csv_files_with_the_same_rows_give_the_same_batches() -> None:
+def test_parquet_and_csv_files_with_the_same_rows_have_the_same_batches() -> None:
     header = list(ROWS[0])
     lines = ["|".join(header), *("|".join(str(row[name]) for name in header) for row in ROWS)]
     positions = Positions(SAMPLE.layout, tuple(range(4)))
@@ -68,7 +68,7 @@ def test_bad_rows_are_rejected_with_their_number_and_content() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         (b"PAR1 is not enough PAR1", "not a readable parquet file"),
         (b"", "not a readable parquet file"),
@@ -76,8 +76,8 @@ def test_bad_rows_are_rejected_with_their_number_and_content() -> None:
         (pa.table({"URL": [1], "TEXT": ["a"]}), "URL is int64, expected a string"),
     ],
 )
-def test_unreadable_file_is_refused_by_name(table: pa.Table | bytes, said: str) -> None:
-    with pytest.raises(SourceError, match=f"part.parquet.*{said}"):
+def test_unreadable_file_is_refused_by_name(table: pa.Table | bytes, message: str) -> None:
+    with pytest.raises(SourceError, match=f"part.parquet.*{message}"):
         read(table)
 
 
@@ -89,7 +89,7 @@ def test_unreadable_file_is_refused_by_name(table: pa.Table | bytes, said: str) 
         {"TEXT": "alt_text"},
     ],
 )
-def test_published_column_names_give_the_recipe_s_rows_and_other_columns_are_ignored(names: dict[str, str]) -> None:
+def test_published_column_names_are_recognised_and_other_columns_are_ignored(names: dict[str, str]) -> None:
     plain = pa.Table.from_pylist(ROWS)
     extra = {"hash": [1] * 50, "LANGUAGE": ["en"] * 50, "pwatermark": [0.1] * 50, "punsafe": [0.2] * 50}
     renamed = plain.rename_columns([names.get(name, name) for name in plain.column_names])

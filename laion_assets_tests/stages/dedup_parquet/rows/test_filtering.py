@@ -160,7 +160,7 @@ def test_a_list_of_domains_in_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         ({"min_width": 300, "max_width": 200}, "no row can meet both. Raise"),
         ({"min_similarity": 0.5, "max_similarity": 0.2}, "min_similarity is 0.5"),
@@ -173,8 +173,8 @@ def test_a_list_of_domains_in_a_file(tmp_path: Path) -> None:
         ({"blocked_domains": ("https://b.test/",)}, "Invalid domain"),
     ],
 )
-def test_bounds_that_no_row_can_meet_are_refused(where: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=said):
+def test_bounds_that_no_row_can_meet_are_refused(where: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
         RowFilter(**where)  # type: ignore[arg-type]
 
 

@@ -40,13 +40,13 @@ def test_the_result_equals_opencvs_filter(size: tuple[int, int], target: tuple[i
     assert (difference > 0).mean() <= 1 / 5_000
 
 
-def test_an_integer_factor_gives_the_exact_pixels_of_opencv() -> None:
+def test_an_integer_factor_produces_the_exact_pixels_of_opencv() -> None:
     image = np.random.default_rng(2).integers(0, 256, (512, 768, 3), np.uint8)
     assert np.array_equal(resize_area(image, 256, 256), cv2.resize(image, (256, 256), interpolation=cv2.INTER_AREA))
 
 
 def test_a_fraction_of_the_last_row_counts_as_a_fraction() -> None:
-    """Three rows, the last of which counts as half: 2.5 rows become two pixels of 1.25 rows each."""
+    """Three rows, where the last one counts as half: 2.5 rows become two pixels of 1.25 rows each."""
     image = np.array([[0], [100], [200]], np.uint8)
     found = resize_area(image, 1, 2, extent=(1.0, 2.5))
     assert area_matrix(3, 2.5, 2).toarray() == pytest.approx(np.array([[0.8, 0.2, 0], [0, 0.6, 0.4]]))
@@ -61,7 +61,7 @@ def test_sharpening_does_not_change_flat_images() -> None:
 
 @pytest.mark.parametrize("extent", [None, (612.5, 433.25)])
 @pytest.mark.parametrize("band_bytes", [1, 50_000, 1_000_000])
-def test_bands_of_rows_give_the_same_pixels(monkeypatch, band_bytes, extent) -> None:
+def test_bands_of_rows_have_the_same_pixels(monkeypatch, band_bytes, extent) -> None:
     image = np.random.default_rng(3).integers(0, 256, (434, 613, 3), np.uint8)
     at_once = resize_area(image, 256, 181, extent)
     products = []

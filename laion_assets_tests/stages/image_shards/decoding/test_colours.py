@@ -151,7 +151,7 @@ def test_an_unknown_critical_chunk_is_still_an_error():
     samples, _ = random_samples(2, 8)
     image = Reencoder(EXACT)(png(samples, 8, 2, [(b"CgBI", b"\0\0\0\0")]))
     assert image.content is None
-    assert image.error_message == "undecodable: the decoder refused it"
+    assert image.error_message == "undecodable: the decoder failed"
 
 
 def rgba(width=64, height=48):

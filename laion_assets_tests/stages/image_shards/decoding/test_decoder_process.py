@@ -27,7 +27,7 @@ from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.image_shards.workers.pool import run_shards
 from laion_assets_tests.stages.image_shards.images import jpeg, png_bomb
-from laion_assets_tests.stages.image_shards.shards import dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 IMAGES = ImageSettings(decode_cpu_s=1.0)
@@ -245,11 +245,11 @@ def test_a_worker_builds_its_shard_despite_crashing_images(crashing_decoder, tmp
             outcomes = []
             assert run_shards([ShardTask(dataset, shard) for shard in range(2)], 1, outcomes.append) == []
             assert sum(outcome.successes for outcome in outcomes) == 10
-    tables = [pq.read_table(io.BytesIO(published(datasets[0])[f"0000{shard}.parquet"])) for shard in range(2)]
+    tables = [pq.read_table(io.BytesIO(committed_files(datasets[0])[f"0000{shard}.parquet"])) for shard in range(2)]
     failed = [row for table in tables for row in table.to_pylist() if row["status"] != "success"]
     assert {(row["status"], row["reason"]) for row in failed} == {("failed_to_resize", "decoder_crash")}
     assert {row["url"].rpartition("/")[2] for row in failed} == {"3.jpg", "7.jpg"}
-    assert published(datasets[0]) == published(datasets[1])
+    assert committed_files(datasets[0]) == committed_files(datasets[1])
 
 
 def test_missing_sizes_are_transferred_as_none():

@@ -20,7 +20,7 @@ from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.image_shards.workers.pool import run_shards
 from laion_assets_tests.stages.image_shards.images import encode, jpeg, scene
-from laion_assets_tests.stages.image_shards.shards import dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 PHOTO = scene(60, 40, 5)
@@ -145,7 +145,7 @@ def test_a_value_that_is_too_long_is_null():
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.sampled_from(["<", ">"]), st.integers(0, 400), st.booleans())
-def test_any_bytes_give_json_or_null(noise, order, place, personal):
+def test_any_bytes_become_json_or_null(noise, order, place, personal):
     block = bytearray(camera(order))
     block[place : place + len(noise)] = noise
     for data in (
@@ -166,7 +166,7 @@ def test_hostile_exif_does_not_fail_its_image(tmp_path):
         dataset = dataset_of(tmp_path, rows, site.resolve, images=ImageSettings())
         outcomes = []
         assert run_shards([ShardTask(dataset, 0)], 1, outcomes.append) == []
-    table = pq.read_table(io.BytesIO(published(dataset)["00000.parquet"])).to_pylist()
+    table = pq.read_table(io.BytesIO(committed_files(dataset)["00000.parquet"])).to_pylist()
     exifs = {row["caption"]: row["exif"] for row in table}
     assert {row["status"] for row in table} == {"success"}
     assert exifs["bomb"] is None

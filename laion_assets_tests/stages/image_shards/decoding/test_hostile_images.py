@@ -40,7 +40,7 @@ def bmp_bomb(width, height):
 
 
 def webp_bomb(width, height):
-    """An extended WebP, whose canvas is the size that counts."""
+    """An extended WebP. The canvas is its size."""
     canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     chunks = b"VP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + canvas + encode(PHOTO, "WEBP")[12:]
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
@@ -92,7 +92,7 @@ def test_a_file_truncated_at_any_byte_is_refused_or_complete(name):
             assert found == whole, kept
 
 
-def test_a_polyglot_file_gives_only_the_image():
+def test_only_the_image_of_a_polyglot_file_is_kept():
     script = b"=1;alert(document.cookie);/*<script>steal()</script>*/"
     whole = reencoded(WHOLE["jpeg"])
     assert reencoded(WHOLE["jpeg"] + b"PK\x03\x04" + script) == whole, "a ZIP behind a JPEG"

@@ -153,7 +153,7 @@ def test_a_truncated_file_is_undecodable(name, kept):
     assert reason_of(data[: int(len(data) * kept)]) is Reason.UNDECODABLE
 
 
-def test_damaged_files_never_raise_and_give_the_same_result_twice():
+def test_damaged_files_never_raise_and_have_the_same_result_twice():
     random = np.random.default_rng(3)
     for name in ("jpeg", "png rgba", "webp", "gif", "bmp", "png 16 bit"):
         for _ in range(25):
@@ -202,7 +202,7 @@ def test_exif_is_from_exifread_and_null_if_it_fails(monkeypatch):
 
 
 @pytest.mark.parametrize("exif", [b"", b"II", b"II*\0\xff\xff\xff\xff", b"XX*\0\x08\0\0\0", b"MM\0*\0\0\0\x08\xff\xff"])
-def test_damaged_exif_gives_no_orientation(exif):
+def test_damaged_exif_has_no_orientation(exif):
     assert read_orientation(exif) == 1
 
 

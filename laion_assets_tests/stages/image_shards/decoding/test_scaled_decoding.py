@@ -81,7 +81,7 @@ def test_the_margin_is_measured_on_the_side_that_is_resized(mode):
 
 
 @pytest.mark.parametrize("photo", [*LARGE, *OTHERS, *EXACT], ids=str)
-def test_exact_pixels_give_the_bytes_of_img2dataset(photo):
+def test_exact_pixels_produce_the_bytes_of_img2dataset(photo):
     assert ours(photo.jpeg(), exact_pixels=True) == stock(photo.jpeg())
 
 

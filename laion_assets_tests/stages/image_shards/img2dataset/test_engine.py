@@ -25,7 +25,7 @@ from laion_assets_tests.stages.image_shards.local_failures.test_local_failures i
     ROWS,
     check_refused,
 )
-from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import IMAGES, committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 STOCK = replace(IMAGES, engine="img2dataset")
@@ -42,7 +42,7 @@ def rows_of(pages):
 
 
 def table_of(dataset, shard="00000"):
-    return pq.read_table(io.BytesIO(published(dataset)[f"{shard}.parquet"]))
+    return pq.read_table(io.BytesIO(committed_files(dataset)[f"{shard}.parquet"]))
 
 
 def reasons_of(dataset):
@@ -71,7 +71,7 @@ def test_shard_has_each_row_in_key_order_with_its_reason(tmp_path):
     assert table.schema.equals(shard_schema(STOCK))
     keys = table.column("key").to_pylist()
     assert keys == [f"{number:09d}" for number in range(18)]
-    with tarfile.open(fileobj=io.BytesIO(published(dataset)["00000.tar"])) as archive:
+    with tarfile.open(fileobj=io.BytesIO(committed_files(dataset)["00000.tar"])) as archive:
         names = archive.getnames()
     successes = [row["key"] for row in table.to_pylist() if row["status"] == "success"]
     assert names == [f"{key}.{suffix}" for key in successes for suffix in ("jpg", "json", "txt")]
@@ -79,14 +79,14 @@ def test_shard_has_each_row_in_key_order_with_its_reason(tmp_path):
         assert (row["error_message"] or "success").partition(":")[0] == row["reason"]
 
 
-def test_files_are_the_same_in_every_run_whatever_order_rows_finish_in(tmp_path):
+def test_files_are_the_same_in_every_run_for_any_order_of_rows(tmp_path):
     found = []
     for run, threads in enumerate((16, 1)):
         with running(MIXED) as site:
             images = replace(STOCK, threads=threads)
             dataset = dataset_of(tmp_path / str(run), rows_of(MIXED), site.resolve, images=images)
             ShardTask(dataset, 0).run()
-        found.append(published(dataset))
+        found.append(committed_files(dataset))
     assert found[0] == found[1]
 
 
@@ -159,7 +159,7 @@ def test_rows_that_failed_in_a_short_interruption_are_fetched_again(tmp_path):
         assert all(site.seen.count(path) == 2 for path in down)
 
 
-def test_retry_fetches_failed_rows_again_and_gives_the_bytes_of_an_undisturbed_run(tmp_path):
+def test_retry_fetches_failed_rows_again_and_produces_the_bytes_of_an_undisturbed_run(tmp_path):
     down = MIXED | {"/4.jpg": answer(b"", "503 Service Unavailable")}
     with running(dict(MIXED)) as site:
         whole = dataset_of(tmp_path / "whole", rows_of(MIXED), site.resolve, images=STOCK)
@@ -171,7 +171,7 @@ def test_retry_fetches_failed_rows_again_and_gives_the_bytes_of_an_undisturbed_r
         site.seen.clear()
         outcome = ShardTask(dataset, 0, retry=("http_5xx",)).run()
         assert (outcome.retried, outcome.recovered, site.seen) == (1, 1, ["/4.jpg"])
-    assert published(dataset) == published(whole)
+    assert committed_files(dataset) == committed_files(whole)
 
 
 def test_tries_of_a_row_are_those_of_the_settings(tmp_path):

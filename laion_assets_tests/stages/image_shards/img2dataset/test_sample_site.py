@@ -17,7 +17,7 @@ from laion_assets.sample.faults import FAULT_BY_KIND
 from laion_assets.sample.pages import crawl_pages
 from laion_assets.sample.running import running_site
 from laion_assets.stages.image_shards.build import build_image_shards
-from laion_assets_tests.stages.image_shards.shards import dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 
 PAGES_OF_A_KIND = 2
 IMAGES = replace(
@@ -70,7 +70,7 @@ def rows(site, tmp_path_factory):
     asked = [row for pages in kinds.values() for row in pages[:PAGES_OF_A_KIND]]
     dataset = dataset_of(tmp_path_factory.mktemp("shards"), asked, site.resolve, shards=2, images=IMAGES)
     build_image_shards(dataset, range(2), str)
-    files = published(dataset)
+    files = committed_files(dataset)
     tables = [pq.read_table(io.BytesIO(files[f"{shard:05d}.parquet"])) for shard in range(2)]
     found = pa.concat_tables(tables).to_pylist()
     assert [(row["url"], row["caption"]) for row in found] == asked

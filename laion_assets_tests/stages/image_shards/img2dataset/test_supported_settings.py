@@ -37,7 +37,7 @@ def test_setting_without_a_counterpart_is_refused_with_this_engine_only(name):
         ImageSettings(engine="img2dataset", **changed)
 
 
-def test_files_with_personal_exif_are_kept_only_where_the_settings_say_so():
+def test_files_with_personal_exif_are_kept_only_if_the_settings_allow_it():
     with pytest.raises(SettingError, match=r"images\.keep_personal_exif is false"):
         ImageSettings(engine="img2dataset", skip_reencode=True)
     ImageSettings(engine="img2dataset", skip_reencode=True, keep_personal_exif=True)

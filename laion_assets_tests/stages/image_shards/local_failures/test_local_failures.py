@@ -22,7 +22,7 @@ from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets_tests.http.test_busy_time import Losing
 from laion_assets_tests.stages.image_shards.images import jpeg
-from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import IMAGES, committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 SITES = 48
@@ -98,7 +98,7 @@ def test_a_shard_whose_certificates_are_all_untrusted_is_refused(tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with running(PAGES, context) as secure, running(PAGES) as plain:
-        # Every seventh site has no TLS: its responses are no evidence about CA certificates.
+        # Every seventh site has no TLS: its responses are not evidence about CA certificates.
         rows = [(url.replace("http:", "https:") if n % 7 else url, caption) for n, (url, caption) in enumerate(ROWS)]
         resolve = {f"h{number}.test": f"127.0.0.1:{plain.port}" for number in range(0, SITES, 7)} | secure.resolve
         check_refused(
@@ -178,7 +178,7 @@ def test_rows_of_a_short_outage_are_fetched_again_within_the_shard(tmp_path):
     with running(dict(PAGES)) as site:
         undisturbed = dataset_of(tmp_path / "undisturbed", ROWS, site.resolve, images=HASTY)
         ShardTask(undisturbed, 0).run()
-    assert published(dataset) == published(undisturbed)
+    assert committed_files(dataset) == committed_files(undisturbed)
 
 
 @pytest.mark.parametrize("recovers", [True, False])
@@ -259,4 +259,4 @@ def test_a_run_stops_after_refused_shards_and_continues_later(tmp_path):
         assert {state.state for state in DatasetStatus(dataset).states("image_shards")} == {"complete"}
         undisturbed = dataset_of(tmp_path / "undisturbed", ROWS, site.resolve, shards=12, images=HASTY)
         build_image_shards(undisturbed, range(12), logged.append)
-        assert published(dataset) == published(undisturbed)
+        assert committed_files(dataset) == committed_files(undisturbed)

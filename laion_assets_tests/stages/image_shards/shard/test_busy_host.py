@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets_tests.stages.image_shards.images import jpeg
-from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import IMAGES, committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 IMAGE = jpeg(64, 48)
@@ -37,6 +37,6 @@ def test_a_busy_host_gets_few_parallel_requests_and_every_row_succeeds(tmp_path)
             dataset = dataset_of(tmp_path / run, rows, site.resolve, images=images)
             outcome = ShardTask(dataset, 0).run()
             assert (outcome.successes, outcome.reasons) == (150, {})
-            files.append(published(dataset))
+            files.append(committed_files(dataset))
     assert most[0] == 2
     assert files[0] == files[1]

@@ -29,7 +29,7 @@ from laion_assets.store.manifest import Counts, disagreement, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction, recover
 from laion_assets_tests.stages.image_shards.images import jpeg
-from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import IMAGES, committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, raw, running
 
 FAILED = retry_reasons("failed")
@@ -79,7 +79,7 @@ def test_a_retried_shard_has_the_bytes_of_a_shard_that_never_failed(site, tmp_pa
     dataset, never = build_with(site, root / "a", reasons), dataset_of(root / "b", ROWS, site.resolve)
     ShardTask(dataset, 0, retry=FAILED).run()
     ShardTask(never, 0).run()
-    assert published(dataset) == published(never)
+    assert committed_files(dataset) == committed_files(never)
     assert manifest_of(dataset).content == manifest_of(never).content
 
 
@@ -91,7 +91,7 @@ def test_a_shard_of_any_format_can_be_retried_and_shown(site, tmp_path, encode_f
     never = dataset_of(tmp_path / "b", ROWS, site.resolve, images=images)
     assert ShardTask(dataset, 0, retry=FAILED).run().recovered == 3
     ShardTask(never, 0).run()
-    assert published(dataset) == published(never)
+    assert committed_files(dataset) == committed_files(never)
     with Image.open(io.BytesIO(shard_contact_sheet(Store.of(dataset), "image_shards/00000.tar", tiles=12))) as sheet:
         assert sheet.width == 12 * sheet.height, "a square for each image"
 
@@ -151,7 +151,7 @@ def test_downstream_partitions_are_stale_after_a_retry(broken):
     assert DatasetStatus(broken).state(IMAGE_SHARDS, 0).state == "complete"
 
 
-def test_two_concurrent_retries_give_one_shard_with_the_images_of_both(broken, site, monkeypatch):
+def test_two_concurrent_retries_produce_one_shard_with_the_images_of_both(broken, site, monkeypatch):
     fetch, nested = shard_retry.fetch_rows, []
 
     def fetch_while_another_run_commits(*arguments):
@@ -171,15 +171,15 @@ def test_two_concurrent_retries_give_one_shard_with_the_images_of_both(broken, s
 
 def test_a_resolver_that_is_down_changes_nothing(site, tmp_path):
     dataset = build_with(site, tmp_path, dict.fromkeys(range(6), "http_5xx"))
-    files, manifest = published(dataset), manifest_of(dataset)
+    files, manifest = committed_files(dataset), manifest_of(dataset)
     without_dns = replace(dataset, resolve={})
     with pytest.raises(LocalFailureError, match=r"shard is unchanged.*none of 1 URLs that worked .*check the resolver"):
         ShardTask(without_dns, 0, retry=FAILED).run()
-    assert (published(dataset), manifest_of(dataset)) == (files, manifest)
+    assert (committed_files(dataset), manifest_of(dataset)) == (files, manifest)
 
 
 def test_a_merge_that_would_lose_an_image_is_not_committed(broken, monkeypatch):
-    files, manifest = published(broken), manifest_of(broken)
+    files, manifest = committed_files(broken), manifest_of(broken)
     copy, count = shard_merge._copy, []
 
     def copy_another(tar, span, out):
@@ -189,11 +189,11 @@ def test_a_merge_that_would_lose_an_image_is_not_committed(broken, monkeypatch):
     monkeypatch.setattr(shard_merge, "_copy", copy_another)
     with pytest.raises((InvariantError, IntegrityError)):
         ShardTask(broken, 0, retry=FAILED).run()
-    assert (published(broken), manifest_of(broken)) == (files, manifest)
+    assert (committed_files(broken), manifest_of(broken)) == (files, manifest)
 
 
 def test_a_merge_that_would_change_a_row_is_not_committed(broken, monkeypatch):
-    files, merge = published(broken), shard_merge._check_kept
+    files, merge = committed_files(broken), shard_merge._check_kept
 
     def check_another(base, base_tar, spans, merged, tar):
         merge(base, base_tar, spans, merged.set_column(4, "caption", [["x"] * merged.num_rows]), tar)
@@ -201,7 +201,7 @@ def test_a_merge_that_would_change_a_row_is_not_committed(broken, monkeypatch):
     monkeypatch.setattr(shard_merge, "_check_kept", check_another)
     with pytest.raises(InvariantError, match="rows of the parquet"):
         ShardTask(broken, 0, retry=FAILED).run()
-    assert published(broken) == files
+    assert committed_files(broken) == files
 
 
 def test_stale_damaged_and_altered_shards_are_not_retried(broken):
@@ -271,7 +271,7 @@ def test_a_retry_killed_at_any_step_never_loses_an_image(broken, site, tmp_path)
     (tmp_path / "task").write_bytes(pickle.dumps(task))
     store = Store.of(broken)
     shutil.copytree(store.local_root, tmp_path / "kept")
-    before, had = manifest_of(broken), published(broken)
+    before, had = manifest_of(broken), committed_files(broken)
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED_AT_EACH_STEP, str(tmp_path / "task")],
         stdin=subprocess.PIPE,
@@ -290,8 +290,8 @@ def test_a_retry_killed_at_any_step_never_loses_an_image(broken, site, tmp_path)
         ends.add(manifest.counts.rows_out)
         kills += died
         assert task.run().successes == 10
-        finished = finished or published(broken)
-        assert published(broken) == finished
+        finished = finished or committed_files(broken)
+        assert committed_files(broken) == finished
         assert store.names("staging/image_shards") == []
         shutil.rmtree(store.local_root)
         shutil.copytree(tmp_path / "kept", store.local_root)
@@ -301,4 +301,4 @@ def test_a_retry_killed_at_any_step_never_loses_an_image(broken, site, tmp_path)
     process.wait(10)
     assert ends == {before.counts.rows_out, 10}, "some kills came before the shard was replaced and some after"
     assert kills > 20
-    assert published(broken) == had
+    assert committed_files(broken) == had

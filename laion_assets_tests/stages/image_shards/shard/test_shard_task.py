@@ -1,4 +1,4 @@
-"""A shard from its rows to committed files: every row is counted, and the same input gives the same bytes."""
+"""A shard from its rows to committed files: every row is counted, and the same input produces the same bytes."""
 
 import errno
 import io
@@ -23,7 +23,7 @@ from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import manifest_path
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.image_shards.images import encode, jpeg, scene
-from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import IMAGES, committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, raw, running
 
 
@@ -124,17 +124,17 @@ def test_personal_exif_is_removed(made, site, tmp_path):
     assert "Secret Camera" in table_of(asked).column("exif")[0].as_py()
 
 
-def test_the_same_responses_give_the_same_bytes(made, site, tmp_path):
+def test_the_same_responses_produce_the_same_bytes(made, site, tmp_path):
     dataset, outcome = made
     again = dataset_of(tmp_path, ROWS, site.resolve, images=replace(IMAGES, threads=3))
     assert ShardTask(again, 0).run().manifest.content == outcome.manifest.content
-    assert published(again) == published(dataset)
+    assert committed_files(again) == committed_files(dataset)
 
 
 def test_a_complete_shard_is_skipped_and_a_damaged_or_stale_one_is_rebuilt(site, tmp_path):
     dataset = dataset_of(tmp_path, ROWS[:8], site.resolve, shards=2)
     assert [ShardTask(dataset, shard).run().skipped for shard in (0, 1, 0, 1)] == [False, False, True, True]
-    files = published(dataset)
+    files = committed_files(dataset)
     asked = len(site.seen)
     assert ShardTask(dataset, 0).run().successes == 4
     assert len(site.seen) == asked
@@ -142,7 +142,7 @@ def test_a_complete_shard_is_skipped_and_a_damaged_or_stale_one_is_rebuilt(site,
     tar = Store.of(dataset).local_root / "image_shards/00001.tar"
     tar.write_bytes(tar.read_bytes()[:-600])
     assert not ShardTask(dataset, 1).run().skipped
-    assert published(dataset) == files
+    assert committed_files(dataset) == files
     smaller = replace(dataset, images=replace(IMAGES, image_size=64))
     assert DatasetStatus(smaller).state("image_shards", 0).state == "stale"
     assert not ShardTask(smaller, 0).run().skipped
@@ -210,7 +210,7 @@ def test_altered_rows_are_refused(site, tmp_path):
     other = dataset_of(tmp_path / "other", ROWS[4:8], site.resolve)
     path = "dedup_parquet/00.parquet"
     (Store.of(dataset).local_root / path).write_bytes((Store.of(other).local_root / path).read_bytes())
-    with pytest.raises(IntegrityError, match=r"dedup_parquet 00 |dedup_parquet/00\.parquet has .* its manifest says"):
+    with pytest.raises(IntegrityError, match=r"dedup_parquet 00 |dedup_parquet/00\.parquet has .* its manifest lists"):
         ShardTask(dataset, 0).run()
 
 
@@ -280,7 +280,7 @@ def rewritten(tar, change):
     ],
 )
 def test_the_first_mismatch_of_tar_and_parquet_is_reported(change, message, made):
-    files = published(made[0])
+    files = committed_files(made[0])
     tar, parquet = io.BytesIO(rewritten(files["00000.tar"], change)), io.BytesIO(files["00000.parquet"])
     if message is None:
         assert verify(tar, parquet).successes == 21
@@ -291,6 +291,6 @@ def test_the_first_mismatch_of_tar_and_parquet_is_reported(change, message, made
 
 @pytest.mark.parametrize("kept", [0, 100, 512, 20_000, -10_240, -9_000])
 def test_a_tar_truncated_anywhere_is_refused(kept, made):
-    files = published(made[0])
+    files = committed_files(made[0])
     with pytest.raises(IntegrityError):
         verify(io.BytesIO(files["00000.tar"][:kept]), io.BytesIO(files["00000.parquet"]))

@@ -19,7 +19,7 @@ from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import disagreement, read_manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.image_shards.images import jpeg
-from laion_assets_tests.stages.image_shards.shards import dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 ROWS = [(f"http://photos.test/{n}.jpg", f"image {n}") for n in range(4)]
@@ -96,7 +96,9 @@ def test_a_failed_operation_on_an_object_store_leaves_no_partial_shard(kind, sit
                 failures += 1
         assert state_of(dataset) in {before, 4, None}, "a partial shard is committed"
         ShardTask(dataset, 0, retry=retry).run()
-        assert objects(dataset) == published(whole), f"after operation {step} ({done[min(step, len(done)) - 1]}) failed"
+        assert objects(dataset) == committed_files(whole), (
+            f"after operation {step} ({done[min(step, len(done)) - 1]}) failed"
+        )
         assert DatasetStatus(dataset).state(IMAGE_SHARDS, 0).state == "complete"
         assert bucket.find(f"{root}/copy/tiny/staging") == []
         if len(done) < step:
@@ -128,7 +130,7 @@ def test_a_failed_operation_on_a_disk_leaves_no_partial_shard(kind, site, tmp_pa
         seen = state_of(dataset)
         assert seen in {before, 4, None}, "a partial shard is committed"
         ShardTask(dataset, 0, retry=retry).run()
-        assert published(dataset) == published(whole), f"after operation {step} ({done[step - 1]}) failed"
+        assert committed_files(dataset) == committed_files(whole), f"after operation {step} ({done[step - 1]}) failed"
         assert DatasetStatus(dataset).state(IMAGE_SHARDS, 0).state == "complete"
         staging = Store.of(dataset).local_root / "staging"
         assert [path for path in staging.rglob("*") if path.is_file()] == []
@@ -143,7 +145,7 @@ def test_a_full_disk_leaves_no_manifest_and_the_next_run_builds_the_shard(site, 
     dataset, whole = (dataset_of(tmp_path / name, ROWS, site.resolve) for name in ("work", "whole"))
     ShardTask(whole, 0).run()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for limit in (500, 8_000, len(published(whole)["00000.tar"]) - 600):
+    for limit in (500, 8_000, len(committed_files(whole)["00000.tar"]) - 600):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
             with pytest.raises(OSError, match="File too large"):
@@ -154,4 +156,4 @@ def test_a_full_disk_leaves_no_manifest_and_the_next_run_builds_the_shard(site, 
         assert DatasetStatus(dataset).state(IMAGE_SHARDS, 0).state == "missing"
         assert not (Store.of(dataset).local_root / "staging/image_shards/00000").exists()
     ShardTask(dataset, 0).run()
-    assert published(dataset) == published(whole)
+    assert committed_files(dataset) == committed_files(whole)

@@ -12,7 +12,7 @@ from laion_assets.stages.image_shards.shard.tar_index import Member, index_of, r
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.store.transaction import Transaction
 from laion_assets_tests.stages.image_shards.images import jpeg
-from laion_assets_tests.stages.image_shards.shards import IMAGES, dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import IMAGES, committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 
@@ -52,7 +52,7 @@ def shard(tmp_path, bodies, **settings):
     with running({f"/{number}.jpg": answer(body) for number, body in enumerate(bodies)}) as site:
         dataset = dataset_of(tmp_path, rows, site.resolve, images=replace(IMAGES, **settings))
         ShardTask(dataset, 0).run()
-    files = published(dataset)
+    files = committed_files(dataset)
     assert files["00000.idx"].decode() == index_of(io.BytesIO(files["00000.tar"]))
     return files["00000.tar"]
 
@@ -174,11 +174,11 @@ def test_a_shard_without_an_index_is_complete_and_gets_one_in_a_retry(tmp_path):
 
             before.setattr(Transaction, "stage", stage_without_index)
             without = ShardTask(dataset, 0).run()
-        assert sorted(published(dataset)) == ["00000.parquet", "00000.tar"]
+        assert sorted(committed_files(dataset)) == ["00000.parquet", "00000.tar"]
         assert ShardTask(dataset, 0).run().skipped
         assert ShardTask(dataset, 0, force=True).run().manifest.content == without.manifest.content
         site.pages["/1.jpg"] = answer(jpeg(90, 80))
         assert ShardTask(dataset, 0, retry=("http_5xx",)).run().recovered == 1
-    files = published(dataset)
+    files = committed_files(dataset)
     assert files["00000.idx"].decode() == index_of(io.BytesIO(files["00000.tar"]))
     assert len(read_index(files["00000.idx"].decode())) == 2

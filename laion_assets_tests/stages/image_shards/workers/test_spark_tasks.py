@@ -1,4 +1,4 @@
-"""Shard tasks in a real Spark cluster: the same bytes, events as shards finish, and executors may die."""
+"""Shard tasks in a real Spark cluster: the same bytes, events as shards finish, and executors are killed."""
 
 import json
 import pickle
@@ -17,7 +17,7 @@ from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.store import Store
 from laion_assets_tests.spark_cluster import Cluster, environment
 from laion_assets_tests.stages.image_shards.images import jpeg
-from laion_assets_tests.stages.image_shards.shards import dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 SHARDS = 8
@@ -50,7 +50,7 @@ def test_shards_built_in_spark_equal_those_of_one_process(spark, tmp_path):
         there = replace(there, images=replace(there.images, distributor="spark", threads=1))
         build_image_shards(there, range(3), str, lambda shard, _: committed.append(shard), spark=lambda: spark)
     assert sorted(committed) == [0, 1, 2]
-    assert published(there) == published(here)
+    assert committed_files(there) == committed_files(here)
 
 
 def test_shards_refused_for_local_failures_stop_the_run_in_spark(spark, tmp_path):
@@ -103,7 +103,7 @@ def test_shards_built_in_spark_while_an_executor_is_killed_equal_those_of_one_pr
     events = [(int(line[1]), float(line[2])) for line in lines if line[0] == "committed"]
     assert sorted(shard for shard, _ in events) == list(range(SHARDS))
     assert events[-1][1] - events[0][1] > 1, "events come as shards finish"
-    assert published(there) == published(here)
+    assert committed_files(there) == committed_files(here)
     assert {DatasetStatus(there).state(IMAGE_SHARDS, shard).state for shard in range(SHARDS)} == {"complete"}
     assert Store.of(there).names("staging/image_shards") == []
     assert any(line[0] == "logged" and "8/8" in line for line in lines)

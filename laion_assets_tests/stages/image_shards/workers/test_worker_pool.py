@@ -19,7 +19,7 @@ from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 from laion_assets.stages.image_shards.workers.pool import run_shards
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets_tests.stages.image_shards.images import jpeg
-from laion_assets_tests.stages.image_shards.shards import dataset_of, published
+from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
 
 
@@ -184,4 +184,4 @@ def test_a_killed_run_continues_to_the_same_files(tmp_path):
         again = []
         assert run_shards([ShardTask(killed, shard) for shard in range(4)], 1, again.append) == []
         assert sum(not outcome.skipped for outcome in again) <= len(failures)
-    assert published(killed) == published(whole)
+    assert committed_files(killed) == committed_files(whole)
