@@ -4,6 +4,7 @@ import io
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.dataset.dataset import SAMPLE, SAMPLE_MODEL, Dataset
-from laion_assets.errors import IncompleteError, LaionAssetsError
+from laion_assets.errors import IncompleteError, LaionAssetsError, LayoutError
 from laion_assets.models.clip_model import ClipModel
 from laion_assets.models.loading import load_model
 from laion_assets.orchestration.checks.row_counts import verify
@@ -22,8 +23,11 @@ from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbe
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.knn_indices.build import build_indices
-from laion_assets.stages.registry import pipeline_names, stage_named
+from laion_assets.stages.raw_csv.handle import RAW_CSV
+from laion_assets.stages.registry import partition_paths, pipeline_names, stage_named
 from laion_assets.stages.status import DatasetStatus, require_complete
+from laion_assets.stages.stored_layout import prepare_store, remove_old_layout
+from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
 
 PIPELINE = pipeline_names(SAMPLE)
@@ -170,3 +174,27 @@ def test_foreign_files_among_the_shards_are_ignored(sample_copy: Copy) -> None:
     (files(dataset) / "image_shards" / "notes.json").write_text("{}")
     assert verify(dataset, IMAGE_SHARDS, (SHARD,), sample_model) == {}
     assert [state.state for state in DatasetStatus(dataset).states(IMAGE_SHARDS)] == ["complete"] * 24
+
+
+@pytest.mark.parametrize("asset", [name for name in PIPELINE if name != RAW_CSV])
+def test_a_manifest_names_exactly_the_files_of_its_partition(sample_copy: Copy, asset: str) -> None:
+    """Except `raw_csv`, whose files have the names that they have at the source."""
+    dataset = sample_copy()
+    store = Store.of(dataset)
+    keys = [name.removesuffix(".json") for name in store.names(f"manifests/{asset}")]
+    assert keys
+    for key in keys:
+        manifest = read_manifest(store, asset, key)
+        assert manifest is not None
+        assert {entry.path for entry in manifest.files} == set(partition_paths(asset, key, dataset.layout)), key
+
+
+def test_removing_an_old_layout_removes_real_partitions(sample_copy: Copy) -> None:
+    dataset = sample_copy()
+    smaller = replace(dataset, layout=replace(dataset.layout, shards=4, embedding_files=1))
+    with pytest.raises(LayoutError, match="image_shards 00004"):
+        prepare_store(smaller, IMAGE_SHARDS, [0])
+    assert remove_old_layout(smaller) > 20
+    kept = {path.name[:5] for path in (files(dataset) / IMAGE_SHARDS).iterdir()}
+    assert kept == {"00000", "00001", "00002", "00003"}
+    prepare_store(smaller, IMAGE_SHARDS, [0])

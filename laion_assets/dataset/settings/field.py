@@ -80,27 +80,28 @@ def allowed_values(field: "dataclasses.Field[Any]") -> str:
 
 
 def problem_of(field: "dataclasses.Field[Any]", value: Any) -> str | None:
-    """Return None for an allowed value of a setting, else what the value must be."""
+    """Return None for an allowed value of a setting, else a clause with what the value must be: `it must be text`."""
     base, item, optional = kind_of(field)
     if value is None and optional:
         return None
     if base is tuple:
         if not isinstance(value, tuple | list):
-            return "must be a list"
+            return "it must be a list"
         if not value and field.metadata["non_empty"]:
-            return "must have at least one item"
+            return "it must have at least one item"
         problems = (problem for each in value if (problem := _scalar_problem(field, item, each)))
         found = next(problems, None)
         return found and f"each item {found}"
     if base is dict:
         if not isinstance(value, dict):
-            return "must be a table of names and texts"
+            return "it must be a table of names and texts"
         for key, each in value.items():
             found = _scalar_problem(field, str, key, checked=False) or _scalar_problem(field, str, each)
             if found:
                 return f"the value of {key!r} {found}"
         return None
-    return _scalar_problem(field, base, value)
+    found = _scalar_problem(field, base, value)
+    return found and f"it {found}"
 
 
 def check_settings(group: Any, prefix: str) -> None:
@@ -110,7 +111,7 @@ def check_settings(group: Any, prefix: str) -> None:
             value = getattr(group, field.name)
             problem = problem_of(field, value)
             if problem:
-                raise SettingError(f"{prefix}{field.name} is {format_value(value)}: it {problem}.")
+                raise SettingError(f"{prefix}{field.name} is {format_value(value)}: {problem}.")
 
 
 def format_value(value: Any) -> str:

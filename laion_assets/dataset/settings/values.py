@@ -42,7 +42,7 @@ def convert(name: str, raw: Any, field: "dataclasses.Field[Any]", origin: str, *
         ) from error
     problem = problem_of(field, value)
     if problem:
-        raise SettingError(f"{name} is {format_value(raw)} (from {origin}): it {problem}.")
+        raise SettingError(f"{name} is {format_value(raw)} (from {origin}): {problem}.")
     return value
 
 

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import dagster as dg
@@ -74,10 +76,11 @@ class SparkResource(dg.ConfigurableResource):
             logging.getLogger().addFilter(_is_not_py4j)
             try:
                 with _jvm_stderr_in_file(), _interrupt_handler_kept():
-                    return self._lazy.spark_session
+                    self._lazy.spark_session  # noqa: B018 - starts it
             except BaseException:
                 self._lazy = None
                 raise
+        _kill_jvm_on_interrupt()
         return self._lazy.spark_session
 
     def _check_needs(self) -> None:
@@ -111,6 +114,34 @@ def _interrupt_handler_kept() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+
+
+def _kill_jvm_on_interrupt() -> None:
+    """Let Ctrl-C and a terminated run kill the JVM first, then do what the handler of the signal did before.
+
+    PySpark's own clean-up calls the JVM while the interrupt passes through it, and would wait for the running job.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if callable(handler) and not isinstance(handler, _KillJvmFirst):
+            signal.signal(number, _KillJvmFirst(handler))
+
+
+@dataclass(frozen=True)
+class _KillJvmFirst:
+    """A signal handler that kills the JVM, if there is one, and then calls another handler."""
+
+    then: Callable[[int, FrameType | None], Any]
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        from pyspark import SparkContext
+
+        process = getattr(SparkContext._gateway, "proc", None)
+        if process is not None:
+            process.kill()
+        self.then(number, frame)
 
 
 def _is_not_py4j(record: logging.LogRecord) -> bool:

@@ -26,7 +26,7 @@ class ImageShards(Handle):
 
     @classmethod
     def paths(cls, layout: Layout, key: str) -> tuple[str, ...]:
-        return tuple(f"{IMAGE_SHARDS}/{key}{suffix}" for suffix in (".tar", ".parquet", "_stats.json"))
+        return tuple(f"{IMAGE_SHARDS}/{key}{suffix}" for suffix in (".tar", ".parquet", "_stats.json", ".idx"))
 
     @staticmethod
     def path(layout: Layout, shard: ShardNumber, suffix: str) -> str:
