@@ -164,7 +164,7 @@ def test_the_check_finds_counts_that_differ_from_the_manifests(counted: Dataset,
     commit_dedup(counted, 1, dedup_rows(1, 39))
     commit_shard(counted, 1, shard_rows(1, 29))
     problems = " / ".join(verify(counted, asset, (0,), no_model)["all"])
-    assert "and the manifests of" in problems
+    assert "but the manifests of" in problems
 
 
 def test_report_is_one_page_without_network_requests_and_escapes_text(counted: Dataset) -> None:
