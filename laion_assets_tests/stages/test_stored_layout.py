@@ -421,5 +421,5 @@ def test_the_command_line_names_and_removes_another_layout(tmp_path: Path, monke
     ran = CliRunner().invoke(cli, ["materialize", "-d", "sample", RAW_CSV, "--remove-old-layout"])
     assert "removing image_shards 00024 (1)" in ran.output
     assert "removed 1 partitions of other layouts" in ran.output
-    assert store.names("image_shards") == ["00023.parquet", "00023.tar", "00023_stats.json"]
+    assert store.names("image_shards") == ["00023.idx", "00023.parquet", "00023.tar", "00023_stats.json"]
     assert store.names("manifests/image_shards") == ["00023.json"]
