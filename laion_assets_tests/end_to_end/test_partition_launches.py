@@ -1,6 +1,7 @@
 """One partition of each partitioned asset, launched in every way that Dagster has.
 
-The first tests make the tiny dataset one partition at a time; those of the marker `browser` make its partitions again.
+The first tests make the tiny dataset one partition at a time; those of the marker `browser`, in the order of this file,
+make its partitions again. The fixture `begun` makes what the first tests leave, where only that marker is selected.
 """
 
 import json
@@ -86,6 +87,18 @@ def forget(dataset: Dataset, asset: str, keys: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
 
 
+@pytest.fixture(scope="module")
+def begun(page: DagsterPage, tiny: Dataset) -> None:
+    """Build the partitions that the tests without the marker `browser` build, except those that exist."""
+    wanted = ((DEDUP_PARQUET, ("00", "01")), (IMAGE_SHARDS, ("00000", SENSOR_SHARD)), (CLIP_EMBEDDINGS, ("0",)))
+    if not complete(tiny, RAW_CSV):
+        assert page.wait_for_run(launch(page, RAW_CSV), 120) == "SUCCESS"
+    for asset, keys in wanted:
+        missing = [key for key in keys if key not in complete(tiny, asset)]
+        runs = [launch(page, asset, key) for key in missing]
+        assert [page.wait_for_run(run, 240) for run in runs] == ["SUCCESS"] * len(runs)
+
+
 def test_the_launchpad_builds_one_partition_of_each_stage(page: DagsterPage, tiny: Dataset) -> None:
     assert page.wait_for_run(launch(page, RAW_CSV), 120) == "SUCCESS"
     runs = [launch(page, DEDUP_PARQUET, key) for key in ("01", "00")]
@@ -107,6 +120,7 @@ def test_a_sensor_materializes_the_requested_partition_and_an_embedding_file_fol
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("begun")
 def test_a_schedule_materializes_the_requested_partition(page: DagsterPage, tiny: Dataset) -> None:
     selector = {"repositoryLocationName": PROJECT.name, "repositoryName": "__repository__"}
     started = page.graphql(START_SCHEDULE, selector=selector | {"scheduleName": "one_shard_schedule"})
@@ -116,6 +130,7 @@ def test_a_schedule_materializes_the_requested_partition(page: DagsterPage, tiny
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("begun")
 def test_a_backfill_of_all_partitions_builds_all(page: DagsterPage, tiny: Dataset) -> None:
     for asset in (DEDUP_PARQUET, IMAGE_SHARDS):
         forget(tiny, asset, ["00"] if asset == DEDUP_PARQUET else ["00000"])
@@ -124,6 +139,7 @@ def test_a_backfill_of_all_partitions_builds_all(page: DagsterPage, tiny: Datase
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("begun")
 def test_automation_builds_missing_embedding_files(page: DagsterPage, tiny: Dataset) -> None:
     """File 0 exists already; only file 2 is requested, and 1 is built before."""
     assert page.wait_for_run(launch(page, CLIP_EMBEDDINGS, "1"), 120) == "SUCCESS"
@@ -135,6 +151,7 @@ def test_automation_builds_missing_embedding_files(page: DagsterPage, tiny: Data
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("begun")
 @pytest.mark.parametrize("asset", PARTITIONED)
 def test_a_backfill_builds_one_or_several_named_partitions(page: DagsterPage, tiny: Dataset, asset: str) -> None:
     keys = partition_keys(tiny, asset)
@@ -147,6 +164,7 @@ def test_a_backfill_builds_one_or_several_named_partitions(page: DagsterPage, ti
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("begun")
 @pytest.mark.parametrize("asset", PARTITIONED)
 def test_the_dagster_command_builds_one_partition(
     page: DagsterPage, tiny: Dataset, variables: dict[str, str], asset: str
@@ -175,6 +193,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("begun")
 @pytest.mark.parametrize("asset", PARTITIONED)
 def test_one_partition_is_materialized_by_clicking(
     page: DagsterPage, tiny: Dataset, browser: Browser, asset: str
