@@ -200,7 +200,7 @@ def test_each_fault_has_its_reason_within_the_deadline(path, site, policy):
     fetched = fetch(site.url(path), policy)
     assert (fetched.reason, fetched.body) == (FAULTS[path][1], b"")
     assert fetched.detail
-    assert time.monotonic() - started < DEADLINE_S + 0.5
+    assert time.monotonic() - started < DEADLINE_S + 2
     assert fetched.attempts == 1
 
 

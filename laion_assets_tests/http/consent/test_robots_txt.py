@@ -89,10 +89,10 @@ def test_content_usage_rules_match_like_paths_and_conflicts_go_to_the_stricter()
 
 def test_invalid_bytes_and_hostile_patterns_take_little_time():
     assert parse_robots_txt(b"\xff\xfe\x00" * 1_000, TOKENS).refusal("/a", USAGES) is None
-    started = time.monotonic()
+    started = time.thread_time()
     assert not allowed("User-agent: *\nDisallow: /" + "a*" * 5_000 + "b", "/" + "a" * 8_000 + "b")
     assert allowed("User-agent: *\nDisallow: /" + "*a" * 200 + "$", "/" + "b" * 8_000)
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 PAGE = answer(b"picture")

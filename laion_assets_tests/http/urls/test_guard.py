@@ -194,5 +194,5 @@ def test_hanging_resolver_times_out_and_is_queried_once():
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2
     assert asked == ["a.test"]
