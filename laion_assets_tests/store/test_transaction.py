@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 
 from laion_assets.errors import IntegrityError, InvariantError, LeaseError
 from laion_assets.store import transaction as transaction_module
+from laion_assets.store.backends.local_folder import LocalFolder
+from laion_assets.store.backends.object_store import ObjectStore
 from laion_assets.store.lease import LEASE_S, holder_name, is_alive, lease
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
@@ -85,14 +88,14 @@ def test_power_loss_at_any_step_leaves_the_old_or_the_new_files(
     if replacing:
         commit(store, b"old", b"old rows", settings="old")
     for name in ("write_bytes", "move_in", "move", "sync", "delete"):
-        step = getattr(Store, name)
+        step = getattr(LocalFolder, name)
 
-        def call(self: Store, *arguments: Any, step: Any = step, **options: Any) -> Any:
+        def call(self: LocalFolder, *arguments: Any, step: Any = step, **options: Any) -> Any:
             result = step(self, *arguments, **options)
             lose_power()
             return result
 
-        monkeypatch.setattr(Store, name, call)
+        monkeypatch.setattr(LocalFolder, name, call)
     commit(store, b"new", b"new rows", settings="new")
     monkeypatch.undo()
     assert len(snapshots) > 8
@@ -187,14 +190,15 @@ def test_manifest_of_200_000_files_is_written_and_read_in_seconds() -> None:
 def test_interrupted_commit_is_rolled_forward(store: Store, moves: int, monkeypatch: pytest.MonkeyPatch) -> None:
     commit(store, b"old", b"old rows")
     done = 0
-    move = Store.move
+    files = type(store.files)
+    move: Callable[..., None] = files.move
 
-    def dying_move(self: Store, source: str, target: str, checked: set[str] | None = None) -> None:
+    def dying_move(self: LocalFolder | ObjectStore, *arguments: Any) -> None:
         nonlocal done
         if done == moves:
             raise OSError("the disk went away")
         done += 1
-        move(self, source, target, checked)
+        move(self, *arguments)
 
     def dying_write(self: Store, path: str, content: bytes, *, durable: bool = True) -> None:
         if path.startswith("manifests/") and done == 2:
@@ -202,7 +206,7 @@ def test_interrupted_commit_is_rolled_forward(store: Store, moves: int, monkeypa
         write(self, path, content, durable=durable)
 
     write = Store.write_bytes
-    monkeypatch.setattr(Store, "move", dying_move)
+    monkeypatch.setattr(files, "move", dying_move)
     monkeypatch.setattr(Store, "write_bytes", dying_write)
     with pytest.raises(OSError, match="the disk went away"):
         commit(store, b"new", b"new rows", settings="other")

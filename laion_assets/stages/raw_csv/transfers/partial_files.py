@@ -21,8 +21,8 @@ from pathlib import Path
 from laion_assets.errors import LeaseError
 from laion_assets.http.messages.validators import valid_date, valid_etag
 from laion_assets.http.urls.target import origin_of
+from laion_assets.store.backends.local_files import not_a_file, remove
 from laion_assets.store.lease import boot_id
-from laion_assets.store.local_files import not_a_file, remove
 from laion_assets.store.manifest import sha256_of
 
 _READ_BYTES = 1 << 20

@@ -238,7 +238,7 @@ KILLED_AT_EACH_STEP = """
 import os, pickle, signal, sys
 import exifread, pyarrow.parquet
 import laion_assets.stages.image_shards.decoding.decoder_process, laion_assets.stages.image_shards.shard.writer
-from laion_assets.store.store import Store
+from laion_assets.store.backends.local_folder import LocalFolder
 from laion_assets.stages.image_shards.shard import retry as shard_retry
 STEPS = ("write_bytes", "create", "move_in", "move", "sync", "delete", "read_bytes")
 task = pickle.load(open(sys.argv[1], "rb"))
@@ -246,13 +246,13 @@ task = pickle.load(open(sys.argv[1], "rb"))
 def killing_at(step):
     done = 0
     for name in STEPS:
-        def operation(*arguments, call=getattr(Store, name), **options):
+        def operation(*arguments, call=getattr(LocalFolder, name), **options):
             nonlocal done
             done += 1
             if done == step:
                 os.kill(os.getpid(), signal.SIGKILL)
             return call(*arguments, **options)
-        setattr(Store, name, operation)
+        setattr(LocalFolder, name, operation)
 
 for line in sys.stdin:
     child = os.fork()

@@ -4,6 +4,7 @@ Tested for the commit of a shard and of a retry, on a disk and on an object stor
 """
 
 import errno
+import itertools
 import os
 import resource
 import shutil
@@ -16,6 +17,8 @@ from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.status import DatasetStatus
+from laion_assets.store.backends.local_folder import LocalFolder
+from laion_assets.store.backends.object_store import ObjectStore
 from laion_assets.store.manifest import disagreement, read_manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.image_shards.images import jpeg
@@ -50,8 +53,8 @@ def failing_at(step, monkeypatch):
 
         return operate
 
-    for name in OPERATIONS:
-        monkeypatch.setattr(Store, name, failing(name, getattr(Store, name)))
+    for files, name in itertools.product((LocalFolder, ObjectStore), OPERATIONS):
+        monkeypatch.setattr(files, name, failing(name, getattr(files, name)))
     return done
 
 
