@@ -15,7 +15,7 @@ from laion_assets.failures import explain, own_errors_first
 from laion_assets.orchestration.resources.run_log import run_log
 from laion_assets.orchestration.runs import materialize_stage
 from laion_assets.stages.dedup_parquet.build import _unwrap_errors
-from laion_assets.stages.image_shards.workers.pool import result_of
+from laion_assets.stages.image_shards.workers.pool import run_task
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 
 OWN = sorted(kind for kind, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception))
@@ -144,7 +144,7 @@ class FailingTask:
 
 
 def test_failure_of_a_worker_has_our_sentence_and_its_cause() -> None:
-    failure = pickle.loads(pickle.dumps(result_of(FailingTask())))
+    failure = pickle.loads(pickle.dumps(run_task(FailingTask())))
     assert failure.message == f"{SENTENCE.rstrip('.')}. Cause: ConnectionRefusedError: [Errno 111] Connection refused"
 
 

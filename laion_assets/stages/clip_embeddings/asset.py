@@ -9,7 +9,7 @@ from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import declaration, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
-from laion_assets.orchestration.resource_keys import with_resources_of
+from laion_assets.orchestration.resource_keys import require_resources
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.stage_parts import load_columns
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
@@ -26,7 +26,7 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """Return `clip_embeddings` of a dataset."""
 
     @dg.asset(**declaration(STAGE, dataset))
-    @with_resources_of(dataset)
+    @require_resources(dataset)
     @own_errors_first
     def clip_embeddings(
         context: dg.AssetExecutionContext, upstream: ImageShards, clip_model: ClipModelResource

@@ -23,7 +23,7 @@ from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbe
 from laion_assets.stages.clip_embeddings.pipeline.embedding_writer import EmbeddingWriter
 from laion_assets.stages.clip_embeddings.pipeline.finished_groups import FinishedGroups, describe_group
 from laion_assets.stages.clip_embeddings.pipeline.group_encoder import DeviceSeconds
-from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors, group_digest, groups_of
+from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors, group_digest, split_into_groups
 from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import PixelBatches, decode_threads
 from laion_assets.stages.clip_embeddings.pipeline.shard_groups import PreparedGroups, ShardGroup
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, ShardToPrepare
@@ -186,7 +186,7 @@ class _EmbeddingFile:
         layout, batch_size = self.dataset.layout, self.dataset.embeddings.batch_size
         encoder = {**self.model.description, "batch_size": batch_size}
         groups, requests = [], []
-        for shards in groups_of(layout, tuple(self.manifests), batch_size):
+        for shards in split_into_groups(layout, tuple(self.manifests), batch_size):
             manifests = [self.manifests[shard] for shard in shards]
             digest = group_digest(manifests, encoder)
             known = self.finished.get(digest)

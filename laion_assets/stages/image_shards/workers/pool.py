@@ -95,7 +95,7 @@ def run_shards(
         _stop(workers)
 
 
-def result_of(task: Task) -> ShardOutcome | ShardFailure:
+def run_task(task: Task) -> ShardOutcome | ShardFailure:
     """Run the task in this process. An exception becomes a ShardFailure."""
     try:
         return task.run()
@@ -190,7 +190,7 @@ def work(connection: Connection) -> None:
             return
         if task is None:
             return
-        connection.send(result_of(task))
+        connection.send(run_task(task))
 
 
 def _discard_native_output() -> None:

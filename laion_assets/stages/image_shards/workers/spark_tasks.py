@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from laion_assets.stages.image_shards.workers.outcome import ShardFailure, ShardOutcome
-from laion_assets.stages.image_shards.workers.pool import WORKER_DIED, Task, result_of
+from laion_assets.stages.image_shards.workers.pool import WORKER_DIED, Task, run_task
 
 _POLL_S = 0.1
 _STOP_S = 10.0
@@ -98,7 +98,7 @@ class _Runner:
 
     def __call__(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
-            self._results.add((result_of(task),))
+            self._results.add((run_task(task),))
 
 
 class _Results:
