@@ -1,4 +1,4 @@
-"""`deploy/` started as documented: the image is built, containers are healthy, one is replaced during a run."""
+"""`deploy/` started as documented: the image is built, containers are healthy and confined, one is replaced."""
 
 import contextlib
 import json
@@ -6,6 +6,8 @@ import os
 import secrets
 import socket
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,6 +44,18 @@ class Containers:
         """What a command printed in the sample's container."""
         return self.compose("exec", "-T", "code_sample", *command)
 
+    def services(self) -> set[str]:
+        return set(self.compose("config", "--services").split())
+
+    def addresses(self, service: str) -> list[str]:
+        """Its address in each of its networks."""
+        return self.compose("exec", "-T", service, "hostname", "-I").split()
+
+    def connects(self, service: str, address: str, port: int) -> bool:
+        """Whether a process in the service's container can open a TCP connection."""
+        attempt = f"timeout 5 bash -c ': < /dev/tcp/{address}/{port}' 2> /dev/null && echo yes || echo no"
+        return self.compose("exec", "-T", service, "bash", "-c", attempt).strip() == "yes"
+
     def manifests(self) -> set[str]:
         """Name, number and time of the committed shards' manifests."""
         listing = f"stat -c '%n %i %Y' {MANIFESTS}/*.json 2>/dev/null || true"
@@ -66,12 +80,45 @@ def containers() -> Iterator[Containers]:
 
 def test_all_services_are_healthy_and_the_page_has_all_datasets(containers: Containers) -> None:
     states = [json.loads(line) for line in containers.compose("ps", "--format", "json").splitlines()]
-    assert {state["Service"] for state in states} == set(containers.compose("config", "--services").split())
+    assert {state["Service"] for state in states} == containers.services()
     assert {state["Health"] for state in states} == {"healthy"}
     containers.compose("--file", "compose.yaml", "--file", "compose.gpu.yaml", "config", "--quiet")
     locations, wrong = containers.page.loaded()
     assert not wrong
     assert locations == {"laion400m", "sample", "rehearsal"}
+
+
+def test_no_process_has_capabilities_or_can_gain_privileges(containers: Containers) -> None:
+    for service in containers.services():
+        status, mounts = (
+            containers.compose("exec", "-T", service, "cat", f"/proc/1/{file}").splitlines()
+            for file in ("status", "mounts")
+        )
+        found = dict(line.split(":", 1) for line in status)
+        assert all(int(found[name], 16) == 0 for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")), service
+        assert found["NoNewPrivs"].strip() == "1", service
+        assert "0" not in found["Uid"].split(), service
+        (options,) = {mount[3] for mount in map(str.split, mounts) if mount[1] == "/"}
+        assert ("ro" in options.split(",")) != service.startswith("code_"), service
+
+
+def test_the_ui_is_reached_through_the_proxy_alone(containers: Containers) -> None:
+    ui = [address for address in containers.addresses("webserver") if containers.connects("proxy", address, 3000)]
+    assert len(ui) == 1, "it listens in one network"
+    for address in containers.addresses("webserver"):
+        assert not containers.connects("code_sample", address, 3000)
+    for address in containers.addresses("proxy"):
+        assert not containers.connects("code_sample", address, 8080)
+    # The web server itself answers such a query.
+    with pytest.raises(urllib.error.HTTPError, match="405"):
+        urllib.request.urlopen(f"{containers.page.url}/graphql?query=%7B__typename%7D", timeout=30)
+
+
+def test_only_code_servers_reach_the_internet(containers: Containers) -> None:
+    # The host that the build of the image needs, too.
+    address = containers.sample("python", "-c", "import socket; print(socket.gethostbyname('deb.debian.org'))").strip()
+    reach = {service for service in containers.services() if containers.connects(service, address, 80)}
+    assert reach == {service for service in containers.services() if service.startswith("code_")}
 
 
 def test_the_graph_completes_although_its_container_is_replaced(containers: Containers) -> None:

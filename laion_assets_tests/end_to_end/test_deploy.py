@@ -75,12 +75,21 @@ def test_every_file_that_is_named_is_there(services: dict[str, Any]) -> None:
 def test_no_service_has_more_rights_than_it_needs(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
-        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["security_opt"] == ["no-new-privileges=true"], name
         assert bool(service.get("read_only")) != name.startswith("code_"), name
         assert not {"privileged", "cap_add", "network_mode", "pid", "devices"} & set(service), name
     users = {name: service["user"] for name, service in services.items() if "user" in service}
     assert users == {"postgres": "postgres", "proxy": "nginx"}
     assert "\nUSER laion\n" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_health_of_every_service_is_known(services: dict[str, Any]) -> None:
+    assert all(service["healthcheck"]["test"][0] == "CMD" for service in services.values())
+    # `docker compose up --wait` ends when the UI answers through the proxy, at the port that nginx listens on.
+    asked = services["proxy"]["healthcheck"]["test"][-1]
+    (port,) = services["proxy"]["ports"]
+    assert asked == f"http://127.0.0.1:{port.split(':')[-1]}/server_info"
+    assert f"listen {port.split(':')[-1]};" in (DEPLOY / "nginx.conf").read_text()
 
 
 def test_the_ui_is_reached_through_the_proxy_alone(services: dict[str, Any]) -> None:
@@ -100,6 +109,8 @@ def test_the_ui_is_reached_through_the_proxy_alone(services: dict[str, Any]) -> 
     }
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert published == {"proxy": ["127.0.0.1:3000:8080"]}
+    translated = "com.docker.network.bridge.enable_ip_masquerade"
+    assert networks["outside_ui"]["driver_opts"] == {translated: "false"}, "the proxy does not reach the internet"
     command = services["webserver"]["command"]
     assert command[command.index("-h") + 1] == "ui", "it listens in that network alone"
     assert services["webserver"]["networks"]["ui"]["aliases"] == ["ui"]
