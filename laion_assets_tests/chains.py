@@ -23,7 +23,7 @@ CHAINS = {
         "stages/dedup_parquet/test_dedup",
         "stages/dedup_parquet/test_dedup_cluster",
         "stages/published_parquet/test_published",
-        "stages/image_shards/workers/test_spark_tasks",
+        "stages/image_shards/shard/test_spark_tasks",
         "stages/image_shards/img2dataset/test_workers",
         "orchestration/test_partition_names",
         "stages/test_kept_rows",
