@@ -1,5 +1,6 @@
 """A task builds one partition: a small picklable value that runs in a worker process or in Spark."""
 
+import platform
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,13 +33,17 @@ class Task(Protocol[OutcomeT_co]):
 
 @dataclass(frozen=True)
 class TaskFailure:
-    """A partition that was not committed, and the error. `kind` is the error's class name, or WORKER_DIED."""
+    """A partition that was not committed, and the error.
+
+    `kind` is the error's class name, or WORKER_DIED. `host` is the name of the machine, empty if it is not known.
+    """
 
     number: int
     key: str
     kind: str
     message: str
     traceback: str = ""
+    host: str = ""
 
     def __str__(self) -> str:
         return f"{self.key}: {self.message}"
@@ -51,7 +56,8 @@ def result_of(
     try:
         return (task if prepare is None else prepare(task)).run(send)
     except Exception as error:
-        return TaskFailure(task.number, task.key, type(error).__name__, explain(error), traceback.format_exc())
+        kind, host = type(error).__name__, platform.node()
+        return TaskFailure(task.number, task.key, kind, explain(error), traceback.format_exc(), host)
 
 
 def ignore(message: object) -> None:
