@@ -25,6 +25,7 @@ CHAINS = {
         "stages/published_parquet/test_published",
         "stages/image_shards/shard/test_spark_tasks",
         "stages/image_shards/img2dataset/test_workers",
+        "stages/clip_embeddings/test_build_files_in_spark",
         "orchestration/test_partition_names",
         "stages/test_kept_rows",
         "test_failures",

@@ -18,7 +18,7 @@ from laion_assets.workers.task import WORKER_DIED, OutcomeT, Task, TaskFailure, 
 _POLL_S = 0.1
 _STOP_S = 10.0
 IDLE_S = 60.0
-"""Seconds without a running task after which the log says that Spark waits for an executor."""
+"""Seconds between looks whether a task is running; if none is, the log says that Spark waits for an executor."""
 _CULPRIT = re.compile(r"Task (\d+) in stage [\d.]+ failed (\d+) times")
 Prepare = Callable[[Task[OutcomeT]], Task[OutcomeT]]
 
@@ -112,9 +112,8 @@ def _run_job(
                 looks_at += IDLE_S
                 if thread.is_alive() and not has_running_task(context, group):
                     log(
-                        f"no task has been running for up to {IDLE_S:g} s: Spark waits for an executor of "
-                        f"{context.master} with the cores, memory and GPUs of spark.conf (spark.executor.*, "
-                        "spark.task.*)"
+                        f"no task is running: Spark waits for an executor of {context.master} with the cores, memory "
+                        "and GPUs of spark.conf (spark.executor.*, spark.task.*)"
                     )
     except BaseException:
         context.cancelJobGroup(group)

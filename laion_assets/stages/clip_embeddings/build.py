@@ -157,6 +157,7 @@ class _EmbeddingFile:
         )
         image_path, text_path, metadata_path = _stage_files(transaction, self.dataset, self.embedding)
         with (
+            self.model.as_current_device(),
             EmbeddingWriter(self.dataset.layout, image_path, text_path, metadata_path, self.model.width) as writer,
             ThreadPoolExecutor(1, thread_name_prefix="write") as thread,
             self._preparation() as preparation,

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
 from laion_assets.dataset.layout import EmbeddingNumber
@@ -40,6 +41,8 @@ from laion_assets_tests.stages.clip_embeddings.small_dataset import (
 
 TWO = EmbeddingSettings(batch_size=8, decode_threads=1, cpu_threads=1, devices=("cpu", "cpu"))
 """Two processes on the CPU, each with one thread of torch."""
+ONE = replace(TWO, devices=(), device="cpu")
+"""The same settings in the run's own process."""
 
 
 def dataset_in(root: Path, settings: EmbeddingSettings) -> Dataset:
@@ -62,8 +65,8 @@ def sample_model() -> ClipModel:
 
 
 def build_in_one_process(root: Path) -> Dataset:
-    """Build the files one after another, with the settings of TWO."""
-    dataset = dataset_in(root, replace(TWO, devices=(), device="cpu"))
+    """Build the files one after another, in this process."""
+    dataset = dataset_in(root, ONE)
     commit_shards(dataset)
     build_embedding_files(dataset, range(2), sample_model, str)
     return dataset
@@ -91,6 +94,17 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     logged.clear()
     build_embedding_files(dataset, range(2), no_model, logged.append)
     assert sum("already complete" in line for line in logged) == 2
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_write_the_bytes_of_one(tmp_path: Path) -> None:
+    found = []
+    for devices in (("cuda:0",), ("cuda:0", "cuda:1"), ("cuda:1",)):
+        dataset = dataset_in(tmp_path / "-".join(devices), replace(TWO, devices=devices))
+        commit_shards(dataset)
+        build_embedding_files(dataset, range(2), no_model, str)
+        found.append(contents(dataset))
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_failed_file_is_named_with_its_cause_and_the_other_one_is_kept(tmp_path: Path) -> None:
@@ -174,6 +188,6 @@ def test_ctrl_c_ends_the_processes_and_leaves_a_dataset_that_the_next_run_comple
     assert psutil.wait_procs(workers, 5)[1] == []
     assert time.monotonic() - started < 10
     assert "KeyboardInterrupt" in (tmp_path / "errors").read_text()
-    build_embedding_files(dataset, range(2), no_model, str)
+    build_embedding_files(replace(dataset, embeddings=ONE), range(2), sample_model, str)
     assert len(contents(dataset)) == 6
     assert Store.of(dataset).names(f"staging/{CLIP_EMBEDDINGS}") == []
