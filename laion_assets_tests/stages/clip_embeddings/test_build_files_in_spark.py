@@ -60,10 +60,10 @@ def gpu_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def start(cluster: Cluster, dataset: Dataset, folder: Path, **conf: str) -> subprocess.Popen[str]:
+def start(cluster: Cluster, dataset: Dataset, folder: Path, script: str = DRIVER, **conf: str) -> subprocess.Popen[str]:
     """Start a driver that builds the dataset's two files; its lines are on stdout, the rest in `folder`/errors."""
     (folder / "task").write_bytes(pickle.dumps(dataset))
-    command = cluster.command(DRIVER, str(folder / "task"), json.dumps({**cluster.conf, **conf}))
+    command = cluster.command(script, str(folder / "task"), json.dumps({**cluster.conf, **conf}))
     with (folder / "errors").open("w") as errors:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment())
 
@@ -169,6 +169,26 @@ def test_a_task_uses_the_gpu_that_spark_assigned_and_a_missing_one_is_named(
     assert f"(on {os.uname().nodename}) of small was not built" in failed[0]
     assert "The device 'cuda:" in failed[0]
     assert "is not available" in failed[0]
+
+
+@pytest.mark.cluster
+def test_the_log_says_that_no_executor_has_the_gpus_and_ctrl_c_ends_the_wait(
+    gpu_cluster: Cluster, tmp_path: Path
+) -> None:
+    dataset = dataset_in(tmp_path / "data", IN_SPARK)
+    commit_shards(dataset)
+    impatient = DRIVER.replace(
+        "try:", "from laion_assets.workers import spark_tasks\nspark_tasks.IDLE_S = 2.0\ntry:", 1
+    )
+    conf = {"spark.executor.resource.gpu.amount": "3", "spark.task.resource.gpu.amount": "3"}
+    driver = start(gpu_cluster, dataset, tmp_path, impatient, **conf)
+    assert driver.stdout is not None
+    while "logged no task is running: Spark waits for an executor of spark://" not in (
+        line := driver.stdout.readline()
+    ):
+        assert line, (tmp_path / "errors").read_text()[-3_000:]
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(15) != 0
 
 
 @pytest.mark.cluster
