@@ -76,6 +76,7 @@ class _Run:
     ) -> None:
         self._dataset, self._embeddings, self._log, self._on_commit = dataset, embeddings, log, on_commit
         self._remaining = {number: len(dataset.layout.shards_of_embedding(number)) for number in embeddings}
+        self._encoded = dict.fromkeys(embeddings, 0)
         self._ended = 0
         self._progress = Progress(log, "shards", sum(self._remaining.values()), "samples")
 
@@ -83,7 +84,7 @@ class _Run:
         """Build the files in one process per device of this machine, which share its cores."""
         devices = devices[: len(self._embeddings)]
         cores = max(1, available_cores() // max(1, len(devices)))
-        self._log(f"{len(self._embeddings)} files on {', '.join(devices)}, {cores} of the cores for each")
+        self._log(f"{len(self._embeddings)} files on {', '.join(devices)}, cores per device: {cores}")
 
         def assign(task: Task[EmbeddingOutcome], place: int) -> Task[EmbeddingOutcome]:
             assert isinstance(task, EmbeddingTask)
@@ -125,7 +126,10 @@ class _Run:
 
     def _on_message(self, number: int, message: Any) -> None:
         if isinstance(message, EncodedGroup):
-            self._count(EmbeddingNumber(number), message.shards, message.samples)
+            embedding = EmbeddingNumber(number)
+            self._encoded[embedding] += message.samples
+            # The last shard counts when the file is committed.
+            self._count(embedding, min(message.shards, self._remaining[embedding] - 1), message.samples)
         else:
             self._log(str(message))
 
@@ -136,7 +140,7 @@ class _Run:
             rate = manifest.details.get("rows_per_second", 0)
             rows = manifest.counts.rows_out
             self._log(f"file {manifest.key}: {rows:,} rows on {outcome.place}, {rate:,.0f} samples/s")
-        self._end(number)
+        self._end(number, manifest.counts.rows_in - self._encoded[number] if outcome.was_built else 0)
 
     def _on_failed(self, failure: TaskFailure) -> None:
         if failure.kind in _OF_EVERY_FILE:
@@ -147,12 +151,11 @@ class _Run:
         self._log(f"file {self._name(failure)} failed: {failure.message}")
         self._end(EmbeddingNumber(failure.number))
 
-    def _end(self, number: EmbeddingNumber) -> None:
+    def _end(self, number: EmbeddingNumber, samples: int = 0) -> None:
         self._ended += 1
-        self._count(number, self._remaining[number], 0)
+        self._count(number, self._remaining[number], samples)
 
     def _count(self, number: EmbeddingNumber, shards: int, samples: int) -> None:
-        shards = min(shards, self._remaining[number])  # a file that is encoded twice counts once
         self._remaining[number] -= shards
         self._progress.add(shards, samples, f"{self._ended} of {len(self._embeddings)} files")
 

@@ -86,7 +86,9 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     assert sorted(number for number, _ in committed) == [0, 1]
     assert contents(dataset) == expected
     assert len(expected) == 6
-    last = next(line for line in reversed(logged) if "shards (" in line)
+    progress = [line for line in logged if "shards (" in line]
+    last = progress[-1]
+    assert sum("100 %" in line for line in progress) == 1
     assert last.startswith("4/4 shards (100 %), ")
     assert "samples/s" in last
     assert last.endswith("2 of 2 files")

@@ -86,7 +86,10 @@ def test_files_built_in_spark_equal_those_of_one_process(spark: Any, tmp_path: P
     assert sorted(committed) == [0, 1]
     assert contents(dataset) == expected
     assert "spark.task.resource.gpu.amount is not set" in logged[0]
-    assert any(line.startswith("4/4 shards (100 %), ") and line.endswith("2 of 2 files") for line in logged)
+    progress = [line for line in logged if "shards (" in line]
+    assert [line.split()[0] for line in progress] == ["2/4", "4/4"]
+    assert all("samples/s" in line for line in progress)
+    assert "left, 1 of 2 files" in progress[0]
     assert sum(f"on cpu of {os.uname().nodename}, " in line for line in logged) == 2
     Store.of(dataset).delete(ImageShards.path(LAYOUT, 1, ".tar"))
     with pytest.raises(EmbeddingError, match=r"1 of 2 embedding files of small failed.*: 0 \(on .*00001\.tar"):

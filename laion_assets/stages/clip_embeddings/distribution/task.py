@@ -62,7 +62,7 @@ class EmbeddingTask:
         return self.dataset.layout.embedding_key(self.embedding)
 
     def run(self, send: Send) -> EmbeddingOutcome:
-        """Encode and commit the file. Sends log lines and EncodedGroups.
+        """Encode and commit the file. Sends log lines and, outside of Spark, which delivers them late, EncodedGroups.
 
         Raises the errors of `build_embedding_file`; ModelError also if a package or the weights are missing here, or
         the weights are others than the driver's; SettingError if the dataset's root does not exist here.
@@ -96,9 +96,12 @@ class EmbeddingTask:
                 f"{self.dataset.model} cannot be loaded on {where}, because its Python lacks the package "
                 f"{error.name or error}. Install the packages of requirements.lock there."
             ) from error
-        built = build_embedding_file(
-            dataset, store, self.embedding, model, send, lambda shards, samples: send(EncodedGroup(shards, samples))
-        )
+
+        def on_encoded(shards: int, samples: int) -> None:
+            if not self.host:
+                send(EncodedGroup(shards, samples))
+
+        built = build_embedding_file(dataset, store, self.embedding, model, send, on_encoded)
         return EmbeddingOutcome(self.embedding, built.manifest, built.was_built, place)
 
 
