@@ -11,7 +11,7 @@ from photo_site import PhotoSite
 from photographs import Photo
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
-from laion_assets.dataset.identity import rows_digest, uid_of
+from laion_assets.dataset.identity import compute_uid, rows_digest
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -69,7 +69,7 @@ def make_rows(site: PhotoSite, scheme: str, photos: list[Photo], count: int, sha
         caption = " ".join(rng.choice(_WORDS, rng.integers(4, 16)))
         rows.append(
             {
-                "uid": uid_of(url, caption),
+                "uid": compute_uid(url, caption),
                 "SAMPLE_ID": number,
                 "URL": url,
                 "TEXT": caption,

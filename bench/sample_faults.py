@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
-from laion_assets.dataset.identity import rows_digest, uid_of
+from laion_assets.dataset.identity import compute_uid, rows_digest
 from laion_assets.errors import LocalFailureError
 from laion_assets.sample.crawl import crawl_rows
 from laion_assets.sample.pages import HOSTS, host_name
@@ -38,7 +38,7 @@ from laion_assets.sample.running import running_site
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.build import build_image_shards
 from laion_assets.stages.status import settings_digest
-from laion_assets.store.manifest import Counts, sha256_of
+from laion_assets.store.manifest import Counts, compute_sha256
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
 from laion_assets.tables.columns import DEDUP_SCHEMA
@@ -70,9 +70,9 @@ def commit_sample(root: Path, scheme: str = "http") -> Dataset:
     dataset = replace(SAMPLE, root=str(root))
     layout = dataset.layout
     rows = sorted(((page.url.replace("http://photos", f"{scheme}://photos"), page.caption) for page in crawl_rows()),
-                  key=lambda row: uid_of(*row))  # fmt: skip
+                  key=lambda row: compute_uid(*row))  # fmt: skip
     for parquet in range(layout.parquet_files):
-        ours = [row for row in rows if layout.parquet_of_uid(uid_of(*row)) == parquet]
+        ours = [row for row in rows if layout.parquet_of_uid(compute_uid(*row)) == parquet]
         table, digests = dedup_table(ours), {}
         with open_transaction(Store.of(dataset), DEDUP_PARQUET, layout.parquet_key(parquet)) as transaction:
             shards = layout.shards_of_parquet(parquet)
@@ -95,7 +95,7 @@ def hash_committed(dataset: Dataset) -> dict[str, str]:
     for manifest in sorted((root / "manifests/image_shards").glob("*.json")):
         for suffix in (".tar", ".parquet"):
             with (root / "image_shards" / f"{manifest.stem}{suffix}").open("rb") as file:
-                found[f"{manifest.stem}{suffix}"] = sha256_of(file)
+                found[f"{manifest.stem}{suffix}"] = compute_sha256(file)
     return found
 
 

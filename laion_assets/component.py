@@ -18,7 +18,7 @@ from typing import Self
 import dagster as dg
 from pydantic import BaseModel
 
-from laion_assets.component_attributes import attributes_model, dataset_of
+from laion_assets.component_attributes import attributes_model, resolve_dataset
 from laion_assets.dataset.dataset import Dataset
 
 SCAFFOLD = """\
@@ -81,7 +81,7 @@ class DatasetComponent(dg.Component, dg.Resolvable):
     @classmethod
     def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Self:
         """Return the component of the attributes. Raises LaionAssetsError naming the file and the line."""
-        return cls(dataset_of(context, model))
+        return cls(resolve_dataset(context, model))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the assets, checks and resources of the dataset.

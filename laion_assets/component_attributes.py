@@ -16,7 +16,7 @@ from pydantic_core import InitErrorDetails
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
-from laion_assets.dataset.settings.field import allowed_values, format_value, kind_of
+from laion_assets.dataset.settings.field import allowed_values, format_value, parse_type
 from laion_assets.dataset.settings.values import convert
 from laion_assets.errors import LaionAssetsError, LayoutError, SettingError
 
@@ -82,7 +82,7 @@ def _group_model(kind: type, title: str, **own: Any) -> type[BaseModel]:
 
 def _yaml_type(field: "dataclasses.Field[Any]") -> Any:
     """Return the type of a setting in YAML: its own, or a text, which can be a template."""
-    base, item, _ = kind_of(field)
+    base, item, _ = parse_type(field)
     if base is tuple:
         return list[item | str] | str | None  # type: ignore[valid-type]
     if base is dict:
@@ -97,7 +97,7 @@ def _description(field: "dataclasses.Field[Any]") -> str:
     return f"{field.metadata['help']}{f' ({allowed}{unit})' if allowed else ''}{default}"
 
 
-def dataset_of(context: dg.ResolutionContext, model: BaseModel) -> Dataset:
+def resolve_dataset(context: dg.ResolutionContext, model: BaseModel) -> Dataset:
     """Return the dataset of these attributes, its templates filled in.
 
     Raises SettingError or LayoutError naming the attribute, the file and the line.
@@ -127,7 +127,7 @@ def _with_values(context: dg.ResolutionContext, group: Any, values: Mapping[str,
         if value is None:
             continue
         if "help" in field.metadata:
-            is_text = isinstance(value, str) and kind_of(field)[0] is not tuple
+            is_text = isinstance(value, str) and parse_type(field)[0] is not tuple
             changes[field.name] = convert(name, value, field, _where(context, name), is_text=is_text)
         else:
             changes[field.name] = _with_values(context, getattr(group, field.name), value, f"{name}.")

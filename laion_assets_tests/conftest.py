@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import hypothesis
 import pytest
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
@@ -22,6 +23,12 @@ from laion_assets_tests.postgres import Database, postgres
 from laion_assets_tests.spark_cluster import Cluster, standalone_cluster
 
 TOP = Path(__file__).parent.parent
+
+# An example may take long on a busy machine. pytest-timeout ends a test that hangs.
+hypothesis.settings.register_profile(
+    "busy machines", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machines")
 
 
 def pytest_configure() -> None:

@@ -11,7 +11,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET, PublishedParquet
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 from laion_assets.stages.statistics.build import build_statistics
 from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, read_manifest
@@ -57,11 +57,11 @@ def publish_hostile(dataset: Dataset) -> Dataset:
 
 def hostile_manifest(dataset: Dataset, asset: str) -> Manifest:
     """Return a manifest of partition 0 of an asset in which every text is hostile."""
-    committed = read_manifest(Store.of(dataset), asset, stage_named(asset).handle.key(dataset.layout, 0))
+    committed = read_manifest(Store.of(dataset), asset, find_stage(asset).handle.key(dataset.layout, 0))
     details = DETAILS if asset != CLIP_EMBEDDINGS else dict.fromkeys(("model", "device"), HOSTILE[1])
     return Manifest(
         asset,
-        stage_named(asset).handle.key(dataset.layout, 0),
+        find_stage(asset).handle.key(dataset.layout, 0),
         (*(FileEntry(name, 1, "0" * 64) for name in HOSTILE), *(committed.files if committed else ())),
         Counts(len(HOSTILE), 0, dict.fromkeys(HOSTILE, 1)),
         "",

@@ -15,12 +15,12 @@ from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
-from laion_assets.stages.registry import pipeline_names, stage_named, stages_of
+from laion_assets.stages.registry import find_stage, list_stages, pipeline_names
 
 PIPELINE = pipeline_names(SAMPLE)
 STATISTICS = {
     stage.name: stage.upstream(SAMPLE).name
-    for stage in stages_of(SAMPLE)
+    for stage in list_stages(SAMPLE)
     if stage.reads_incomplete_input and stage.upstream
 }
 
@@ -96,7 +96,7 @@ def test_statistics_depend_on_all_partitions_of_their_asset(dataset: Dataset) ->
 def test_partition_keys_have_one_width_and_only_digits(asset: str) -> None:
     for dataset in (LAION400M, SAMPLE):
         keys = partition_keys(dataset, asset)
-        assert len(set(keys)) == len(stage_named(asset).handle.numbers(dataset.layout))
+        assert len(set(keys)) == len(find_stage(asset).handle.numbers(dataset.layout))
         if len(keys) > 1:
             assert {len(key) for key in keys} == {len(keys[0])}
             assert all(key.isdigit() for key in keys)

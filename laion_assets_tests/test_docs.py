@@ -12,7 +12,7 @@ import pytest
 from laion_assets.cli import cli
 from laion_assets.dataset.dataset import DATASETS
 from laion_assets.dataset.settings.names import FIELDS
-from laion_assets.stages.registry import STAGES, stages_of
+from laion_assets.stages.registry import STAGES, list_stages
 from laion_assets_tests.conftest import TOP
 
 PAGES = [
@@ -157,7 +157,7 @@ def test_the_architecture_lists_every_dataset_with_its_partitions() -> None:
     assert header
     columns = header[1].replace("`", "").split(" | ")
     for name, dataset in DATASETS.items():
-        counts = {stage.name: len(stage.handle.numbers(dataset.layout)) for stage in stages_of(dataset)}
+        counts = {stage.name: len(stage.handle.numbers(dataset.layout)) for stage in list_stages(dataset)}
         assert f"| `{name}` | {' | '.join(f'{counts[column]:,}' for column in columns)} |" in page
 
 

@@ -16,7 +16,7 @@ from laion_assets.orchestration.resources.run_log import run_log
 from laion_assets.orchestration.runs import materialize_stage
 from laion_assets.stages.dedup_parquet.build import _unwrap_errors
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
-from laion_assets.workers.task import ignore, result_of
+from laion_assets.workers.task import ignore, run_task
 
 OWN = sorted(kind for kind, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception))
 SENTENCE = "a.parquet is not a parquet file (row group 3). Replace or remove it."
@@ -144,7 +144,7 @@ class FailingTask:
 
 
 def test_failure_of_a_worker_has_our_sentence_and_its_cause() -> None:
-    failure = pickle.loads(pickle.dumps(result_of(FailingTask(), ignore)))
+    failure = pickle.loads(pickle.dumps(run_task(FailingTask(), ignore)))
     assert failure.message == f"{SENTENCE.rstrip('.')}. Cause: ConnectionRefusedError: [Errno 111] Connection refused"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from laion_assets.api.datasets import load_dataset
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LayoutError, SettingError
-from laion_assets.stages.registry import stage_named, stage_names
+from laion_assets.stages.registry import find_stage, stage_names
 
 if TYPE_CHECKING:
     from laion_assets.orchestration.runs import StageReport
@@ -53,7 +53,7 @@ def materialize(
             "such as range(0, 4), and the name of one stage."
         )
     reasons = parse_run_config(retry if isinstance(retry, str) else list(retry)) if retry else ()
-    if reasons and not all(stage_named(stage).can_retry_rows for stage in chosen):
+    if reasons and not all(find_stage(stage).can_retry_rows for stage in chosen):
         raise SettingError("retry fetches failed rows of image_shards again. Pass stages=['image_shards'] with it.")
     reports = run_stages(dataset, chosen, partitions, on_report or (lambda report: None), reasons)
     return Materialized(dataset, tuple(reports))

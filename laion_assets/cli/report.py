@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from laion_assets.cli.output import echo
 from laion_assets.progress import duration
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 
 if TYPE_CHECKING:
     from laion_assets.orchestration.runs import StageReport
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def print_report(report: "StageReport") -> None:
     """Print one stage: partitions run, rows in and out, and dropped rows by reason."""
-    unit = stage_named(report.asset).unit
+    unit = find_stage(report.asset).unit
     if report.ran:
         work = f"{report.ran} of {report.partitions} partitions run in {duration(report.seconds)}"
     else:

@@ -19,7 +19,7 @@ except ImportError:
 _SEPARATOR = b"\0"
 
 
-def uid_of(url: str, caption: str | None) -> str:
+def compute_uid(url: str, caption: str | None) -> str:
     """Return the uid of a row: the md5 of url, NUL and caption, 32 hex digits. A null caption counts as empty."""
     return hashlib.md5(url.encode() + _SEPARATOR + (caption or "").encode()).hexdigest()
 

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from laion_assets.http.clock import Clock, too_slow
 from laion_assets.http.memory_budget import FREE_BYTES, Reservation
 from laion_assets.http.messages.content_coding import content_coding, decompress, too_large
-from laion_assets.http.messages.framing import MAX_CHUNK_LINE_BYTES, Framing, chunk_size, framing_of, malformed_chunk
+from laion_assets.http.messages.framing import (
+    MAX_CHUNK_LINE_BYTES,
+    Framing,
+    chunk_size,
+    determine_framing,
+    malformed_chunk,
+)
 from laion_assets.http.messages.response_headers import ResponseHeaderReader, ResponseHeaders
 from laion_assets.reasons import Reason, Rejection
 
@@ -109,7 +115,7 @@ class HttpConnection:
 
     def read_prefix(self, head: ResponseHeaders, max_bytes: int) -> bytes:
         """Read at most the first `max_bytes` of the body. Raises as `read_body`."""
-        framing, length = framing_of(head)
+        framing, length = determine_framing(head)
         if not content_coding(head) and (
             framing is Framing.UNTIL_CLOSE or (framing is Framing.LENGTH and length > max_bytes)
         ):
@@ -121,7 +127,7 @@ class HttpConnection:
     def skip_buffered_body(self, head: ResponseHeaders) -> None:
         """Discard an unneeded body if all of it has been received. Never waits."""
         with contextlib.suppress(Rejection):  # malformed framing only means that the connection is not reused
-            framing, length = framing_of(head)
+            framing, length = determine_framing(head)
             if framing in (Framing.NONE, Framing.LENGTH) and length <= len(self._buffer):
                 del self._buffer[:length]
                 self._finish_response()
@@ -130,7 +136,7 @@ class HttpConnection:
         self.reusable = self._persists and not self._ended and not self._buffer
 
     def _read_raw_body(self, head: ResponseHeaders, max_bytes: int, reserve: Callable[[int], None]) -> bytes:
-        framing, length = framing_of(head)
+        framing, length = determine_framing(head)
         if framing is Framing.CHUNKED:
             return self._read_chunks(max_bytes, reserve)
         if framing is Framing.UNTIL_CLOSE:

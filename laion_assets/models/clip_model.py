@@ -128,7 +128,7 @@ class ClipModel:
 
         return torch.device(self.device).type == "cuda"
 
-    def as_current_device(self) -> contextlib.AbstractContextManager[Any]:
+    def select_device(self) -> contextlib.AbstractContextManager[Any]:
         """Make the model's GPU the current device of the calling thread: new streams, events and graphs belong to it.
 
         Without this, the streams of a model on cuda:1 would be those of cuda:0, and no copy would be waited for.
@@ -147,7 +147,7 @@ class ClipModel:
 
     def close(self) -> None:
         """Stop the processes that prepare shards and decode images."""
-        with self.as_current_device():
+        with self.select_device():
             self.pools.close()
 
     @property

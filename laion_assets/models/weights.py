@@ -12,7 +12,7 @@ _HF_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """Weights of a Hugging Face folder, in the order in which transformers looks for them."""
 
 
-def checkpoint_of(model: str) -> Path | None:
+def find_checkpoint(model: str) -> Path | None:
     """Return the local weights file of a model name; None for models that are named by a hub's tag."""
     if model == SAMPLE_MODEL:
         return CHECKPOINT
@@ -29,7 +29,7 @@ def weights_identity(model: str) -> str:
 
     The same weights in another folder are the same model. Raises ModelError if the file is missing.
     """
-    checkpoint = checkpoint_of(model)
+    checkpoint = find_checkpoint(model)
     if checkpoint is None:
         return model
     architecture = "hf_clip" if model.startswith("hf_clip:") else model.split("//", 1)[0]

@@ -12,7 +12,7 @@ from laion_assets.orchestration.resource_keys import resource_key
 from laion_assets.orchestration.stage_parts import load_columns
 from laion_assets.orchestration.ui.column_schemas import table_schema
 from laion_assets.plain_text import one_line
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 from laion_assets.stages.stage import Stage
 
 
@@ -61,7 +61,7 @@ def io_manager_key(stage: Stage, dataset: Dataset) -> str:
 
 def run_partitions(context: dg.AssetExecutionContext, dataset: Dataset, asset: str) -> tuple[int, ...]:
     """Return the partition numbers that this run covers, in order. Raises LayoutError if the run names none."""
-    if not stage_named(asset).is_partitioned:
+    if not find_stage(asset).is_partitioned:
         return (0,)
     numbers = partitions_of_run(dataset, asset, context.run)
     if numbers is None:

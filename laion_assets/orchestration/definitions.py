@@ -21,7 +21,7 @@ from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource  #
 from laion_assets.orchestration.resources.run_log import run_log  # noqa: E402
 from laion_assets.orchestration.resources.spark import SparkResource  # noqa: E402
 from laion_assets.orchestration.stage_parts import load_asset, load_io_manager  # noqa: E402
-from laion_assets.stages.registry import stages_of  # noqa: E402
+from laion_assets.stages.registry import list_stages  # noqa: E402
 
 
 def build_definitions(dataset: Dataset) -> dg.Definitions:
@@ -31,7 +31,7 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
     so that one project can hold several datasets. Raises SettingError.
     """
     dataset = resolve_settings(dataset)
-    stages = stages_of(dataset)
+    stages = list_stages(dataset)
     return dg.Definitions(
         assets=[load_asset(stage, dataset) for stage in stages],
         asset_checks=[*row_count_checks(dataset), *up_to_date_checks(dataset)],

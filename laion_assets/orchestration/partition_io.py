@@ -12,7 +12,7 @@ from laion_assets.orchestration.ui.metadata_values import table, text
 from laion_assets.plain_text import one_line
 from laion_assets.stages.handle import Handle
 from laion_assets.stages.kept_rows import require_rows
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 from laion_assets.stages.status import require_complete
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
@@ -24,7 +24,7 @@ class PartitionIOManager(dg.IOManager):
     """Returns a handle over exactly the partitions of a run.
 
     For an output it verifies that each of them is committed; the asset has reported each one with the metadata of
-    `metadata_of`. For an input it sorts the keys (Dagster passes them in hash order) and refuses incomplete ones by
+    `build_metadata`. For an input it sorts the keys (Dagster passes them in hash order) and refuses incomplete ones by
     name.
     """
 
@@ -44,7 +44,7 @@ class PartitionIOManager(dg.IOManager):
         EmptyStageError if the whole stage kept no row.
         """
         expected = self._partitions(context)
-        if type(obj) is not stage_named(self.asset).handle or obj.store != self.store or obj.partitions != expected:
+        if type(obj) is not find_stage(self.asset).handle or obj.store != self.store or obj.partitions != expected:
             raise ForeignError(
                 f"the run covers {len(expected)} partitions of {self.dataset.name}/{self.asset} and its asset returned "
                 f"{type(obj).__name__} over {len(obj.partitions)} in {obj.store.url}: return the handle of the run's "
@@ -57,11 +57,11 @@ class PartitionIOManager(dg.IOManager):
             manifest = obj.manifest(partition)
             rows += manifest.counts.rows_out
             if not context.has_asset_partitions:
-                context.add_output_metadata(self.metadata_of(partition, manifest))
+                context.add_output_metadata(self.build_metadata(partition, manifest))
         count = len(obj.partitions)
         context.log.info(one_line(f"{count:,} partition{'s' if count != 1 else ''} verified, {rows:,} rows"))
 
-    def metadata_of(self, partition: int, manifest: Manifest) -> Metadata:
+    def build_metadata(self, partition: int, manifest: Manifest) -> Metadata:
         """Metadata of a committed partition in the Dagster UI."""
         return {**counts_metadata(self.store, manifest), **self.describe(partition, manifest)}
 
@@ -70,7 +70,7 @@ class PartitionIOManager(dg.IOManager):
         """Return a handle over the partitions that the run reads. Raises IncompleteError naming what is missing, and
         EmptyStageError if the previous stage kept no row.
         """
-        handle = stage_named(self.asset).handle.of(self.dataset, self._partitions(context))
+        handle = find_stage(self.asset).handle.of(self.dataset, self._partitions(context))
         require_complete(self.dataset, handle)
         require_rows(self.dataset, self.asset)
         return handle

@@ -11,12 +11,12 @@ import dagster as dg
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import PartitionKey
 from laion_assets.errors import LayoutError
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 
 
 def partition_keys(dataset: Dataset, asset: str) -> list[PartitionKey]:
     """The partition keys of an asset in order: fixed width, digits only."""
-    return stage_named(asset).handle.keys(dataset.layout)
+    return find_stage(asset).handle.keys(dataset.layout)
 
 
 def partition_numbers(dataset: Dataset, asset: str, keys: Iterable[str]) -> tuple[int, ...]:
@@ -24,7 +24,7 @@ def partition_numbers(dataset: Dataset, asset: str, keys: Iterable[str]) -> tupl
 
     Raises LayoutError for a key that the asset does not have.
     """
-    stage, layout = stage_named(asset), dataset.layout
+    stage, layout = find_stage(asset), dataset.layout
     if not stage.is_partitioned:
         return (0,)
     handle = stage.handle
@@ -70,17 +70,17 @@ def partitions_of_run(dataset: Dataset, asset: str, run: dg.DagsterRun) -> tuple
 
 def all_partitions(dataset: Dataset, asset: str) -> tuple[int, ...]:
     """Return the numbers of all partitions of an asset."""
-    return tuple(stage_named(asset).handle.numbers(dataset.layout))
+    return tuple(find_stage(asset).handle.numbers(dataset.layout))
 
 
 def partitions_def(dataset: Dataset, asset: str) -> dg.StaticPartitionsDefinition | None:
     """The asset's partitions definition, None for an asset without partitions."""
-    return dg.StaticPartitionsDefinition(partition_keys(dataset, asset)) if stage_named(asset).is_partitioned else None
+    return dg.StaticPartitionsDefinition(partition_keys(dataset, asset)) if find_stage(asset).is_partitioned else None
 
 
 def upstream_mapping(dataset: Dataset, asset: str) -> dg.PartitionMapping | None:
     """How an asset's partitions map to those of the asset before; None where that one has no partitions."""
-    stage = stage_named(asset)
+    stage = find_stage(asset)
     before = None if stage.upstream is None else stage.upstream(dataset)
     if before is None or not before.is_partitioned:
         return None

@@ -40,18 +40,18 @@ __all__ = [
     "DefaultRunLauncher",
     "WorkerStatus",
     "deserialize_value",
+    "get_step_context",
     "keep_event_log_open",
     "mark_as_reported",
     "output_mirrors_in_own_groups",
     "report_materializations",
-    "step_of",
 ]
 
 DAGSTER = "1.13.27"
 """The release whose private APIs these are."""
 
 
-def step_of(context: dg.AssetExecutionContext) -> "StepExecutionContext":
+def get_step_context(context: dg.AssetExecutionContext) -> "StepExecutionContext":
     """Return the step of an asset's run: what events are reported for."""
     return context.get_step_execution_context()
 
@@ -101,12 +101,12 @@ def _one_engine_per_database() -> Iterator[None]:
     create = module.create_engine
     engines: dict[str, Any] = {}
 
-    def engine_of(address: str, **options: Any) -> Any:
+    def create_bounded_engine(address: str, **options: Any) -> Any:
         if address not in engines:
             engines[address] = create(address, **options)
         return engines[address]
 
-    module.create_engine = engine_of
+    module.create_engine = create_bounded_engine
     try:
         yield
     finally:

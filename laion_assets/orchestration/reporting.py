@@ -21,10 +21,10 @@ import dagster as dg
 from laion_assets.orchestration.declaration import asset_key, run_logger
 from laion_assets.orchestration.private_dagster import (
     DATA_VERSION_TAG,
+    get_step_context,
     keep_event_log_open,
     mark_as_reported,
     report_materializations,
-    step_of,
 )
 from laion_assets.orchestration.ui.metadata_values import description
 from laion_assets.stages.handle import Handle
@@ -54,7 +54,7 @@ class Reporting:
     def __init__(
         self, context: dg.AssetExecutionContext, manager: "PartitionIOManager", partitions: Sequence[int]
     ) -> None:
-        self._step = step_of(context)
+        self._step = get_step_context(context)
         self._log = run_logger(context)
         self._manager = manager
         self._partitions = partitions
@@ -147,7 +147,7 @@ def materialization(
         asset_key=asset_key(manager.dataset, manager.asset),
         partition=manifest.key,
         description=None if built else description("already complete: skipped"),
-        metadata={"built_by_this_run": dg.MetadataValue.bool(built), **manager.metadata_of(partition, manifest)},
+        metadata={"built_by_this_run": dg.MetadataValue.bool(built), **manager.build_metadata(partition, manifest)},
         tags={DATA_VERSION_TAG: manifest.content},
     )
 

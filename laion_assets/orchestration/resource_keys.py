@@ -17,7 +17,7 @@ def resource_key(dataset: Dataset, name: str) -> str:
     return f"{dataset.name}_{name}"
 
 
-def with_resources_of(dataset: Dataset) -> Callable[[FunctionT], FunctionT]:
+def require_resources(dataset: Dataset) -> Callable[[FunctionT], FunctionT]:
     """Map the resource parameters of an asset or check to the dataset's resources: `spark` to `sample_spark`.
 
     Dagster takes the key of a resource from the name of the parameter.

@@ -17,7 +17,7 @@ from laion_assets.orchestration.instance import instance
 from laion_assets.orchestration.private_dagster import output_mirrors_in_own_groups
 from laion_assets.orchestration.writable_folders import require_root
 from laion_assets.stages.kept_rows import require_rows
-from laion_assets.stages.registry import stage_named, stage_names
+from laion_assets.stages.registry import find_stage, stage_names
 from laion_assets.stages.status import DatasetStatus, PartitionState
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def materialize(
     reports = []
     with instance() as opened, output_mirrors_in_own_groups():
         for asset in stage_names(dataset) if assets is None else assets:
-            reasons = retry if stage_named(asset).can_retry_rows else ()
+            reasons = retry if find_stage(asset).can_retry_rows else ()
             reports.append(materialize_stage(dataset, definitions, asset, opened, within, reasons))
             on_report(reports[-1])
     return reports
@@ -88,7 +88,7 @@ def materialize_stage(
     retry: tuple[str, ...] = (),
 ) -> StageReport:
     """Run the incomplete partitions of one asset, or those to retry; see `materialize`."""
-    stage = stage_named(asset)
+    stage = find_stage(asset)
     numbers = stage.handle.numbers(dataset.layout)
     if within is not None and not (within[0] in numbers and within[-1] in numbers):
         raise LayoutError(

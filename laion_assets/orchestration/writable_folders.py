@@ -38,10 +38,10 @@ def require_writable(folder: Path, setting: str, fix: str) -> None:
     except FileExistsError as error:
         raise SettingError(f"{setting}: {folder} is a file, not a folder. {fix}") from error
     except (OSError, UnicodeEncodeError) as error:
-        raise SettingError(f"{setting}: {folder} cannot be written: {reason_of(error)}. {fix}") from error
+        raise SettingError(f"{setting}: {folder} cannot be written: {describe_error(error)}. {fix}") from error
 
 
-def reason_of(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return the system's message for an error, without number and path."""
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
@@ -49,4 +49,6 @@ def reason_of(error: Exception) -> str:
 def describe(error: OSError) -> str:
     """Return one line for an unexpected error of the system: what, where, and what to check."""
     where = f"{error.filename}: " if isinstance(error.filename, str) else ""
-    return f"{where}{reason_of(error)}. Check the disk, the permissions and the setting root (laion-assets settings)."
+    return (
+        f"{where}{describe_error(error)}. Check the disk, the permissions and the setting root (laion-assets settings)."
+    )

@@ -85,7 +85,7 @@ def answer(crawl: Crawl, host: str, target: str, headers: Mapping[str, str]) -> 
     if host == CRAWL_HOST:
         return _listing_answer(_contents(crawl), LISTING_PATH, path, headers)
     if host in _PHOTO_HOSTS and (small := _SMALL.match(path)):
-        image = rehearsal.image_of(int(small[1]))
+        image = rehearsal.render_image(int(small[1]))
         return Answer(404, _TEXT, b"not found") if image is None else Answer(200, _JPEG, image)
     found = _PAGE.search(path)
     if host not in _PHOTO_HOSTS or not found or int(found[1]) >= len(crawl.pages):

@@ -22,7 +22,7 @@ _RUSSIAN_SHAPES = {"circle": "круг", "square": "квадрат", "triangle":
 _RUSSIAN_SHAPES |= {"cross": "крест", "ring": "кольцо"}
 
 
-def caption_of(scene: Scene, rng: np.random.Generator, colours: bool = True) -> str | None:
+def write_caption(scene: Scene, rng: np.random.Generator, colours: bool = True) -> str | None:
     """Return a caption that is true for the scene, or None for a row without a caption.
 
     `colours` False omits colour words.

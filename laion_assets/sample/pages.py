@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from laion_assets.reasons import Reason
-from laion_assets.sample.captions import caption_of
+from laion_assets.sample.captions import write_caption
 from laion_assets.sample.faults import FAULT_BY_KIND, FAULTS
 from laion_assets.sample.originals import FORMATS
 from laion_assets.sample.scenes import Scene, Thing, draw_scene
@@ -94,7 +94,7 @@ def _build_page(index: int, kind: str, earlier: list[Page]) -> Page:
     if kind in FAULT_BY_KIND and FAULT_BY_KIND[kind].url:
         url = FAULT_BY_KIND[kind].url.format(index=f"{index:06d}", host=f"{host:02d}")
     kind = "jpeg" if kind in ("spaced", "twice") else kind
-    caption = caption_of(scene, rng, colours=kind != "grey_jpeg")
+    caption = write_caption(scene, rng, colours=kind != "grey_jpeg")
     return Page(index, kind, url, caption, scene, size, image=index)
 
 

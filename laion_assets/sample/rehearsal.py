@@ -28,23 +28,23 @@ SIDE = 64
 _SEED = 41_455
 
 
-def url_of(row: int) -> str:
+def build_url(row: int) -> str:
     """Return the URL of the image of a row."""
     return f"http://{host_name(row % HOSTS)}/small/{row:06d}.jpg"
 
 
 @lru_cache(maxsize=IMAGES)
-def scene_of(image: int) -> Scene:
+def choose_scene(image: int) -> Scene:
     """Return the scene of an image."""
     return draw_scene(np.random.default_rng((_SEED, image)))
 
 
 @lru_cache(maxsize=IMAGES)
 def _encode_image(image: int) -> bytes:
-    return jpeg(render(scene_of(image), SIDE, SIDE))
+    return jpeg(render(choose_scene(image), SIDE, SIDE))
 
 
-def image_of(row: int) -> bytes | None:
+def render_image(row: int) -> bytes | None:
     """Return the JPEG that the site serves for a row, None for a 404."""
     return None if row >= ROWS or row % GONE_EVERY == 0 else _encode_image(row % IMAGES)
 
@@ -67,8 +67,8 @@ def _write_csv(number: int) -> bytes:
     for row in range(number, ROWS, FILES):
         cells = [
             row,
-            url_of(row),
-            scene_of(row % IMAGES).caption,
+            build_url(row),
+            choose_scene(row % IMAGES).caption,
             SIDE,
             SIDE,
             "?",

@@ -39,7 +39,7 @@ class MetadataRows:
         """
         import pyarrow as pa
 
-        from laion_assets.dataset.identity import uid_of
+        from laion_assets.dataset.identity import compute_uid
 
         file = bisect.bisect_right(self._starts, row) - 1
         if not 0 <= file < len(self._details.metadata):
@@ -57,7 +57,7 @@ class MetadataRows:
                 raise  # A failure of disk or network; pyarrow's own OSErrors have no errno.
             reason = " ".join(str(error).split())
             raise IntegrityError(f"{where} cannot be read for row {inside} ({reason}). {_AGAIN}") from error
-        if found.get("uid") != uid_of(found.get("url") or "", found.get("caption")):
+        if found.get("uid") != compute_uid(found.get("url") or "", found.get("caption")):
             raise IntegrityError(
                 f"Row {inside} of {where} was altered: its uid {found.get('uid')} does not match its url and caption. "
                 f"{_AGAIN}"

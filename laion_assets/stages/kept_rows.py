@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmptyStageError, IntegrityError
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
 
@@ -41,7 +41,7 @@ class _Loss:
 
 def require_rows(dataset: Dataset, asset: str) -> None:
     """Refuse a stage that kept no row. Raises EmptyStageError naming the stage that lost the rows, and its reasons."""
-    stage = stage_named(asset)
+    stage = find_stage(asset)
     lost = None if dataset.allow_empty or stage.upstream is None else _find_loss(dataset, asset)
     if lost is None or not lost.committed:
         return
@@ -62,7 +62,7 @@ def require_rows(dataset: Dataset, asset: str) -> None:
 
 def _find_loss(dataset: Dataset, asset: str) -> _Loss | None:
     """Return the input of the committed partitions, None if one of them kept a row. A damaged manifest is left out."""
-    handle, store = stage_named(asset).handle, Store.of(dataset)
+    handle, store = find_stage(asset).handle, Store.of(dataset)
     numbers = handle.numbers(dataset.layout)
     lost = _Loss(declared=len(numbers))
     for number in numbers:

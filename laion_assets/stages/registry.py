@@ -30,7 +30,7 @@ AssetName = StrEnum("AssetName", {stage.name.upper(): stage.name for stage in ST
 """The names of the assets."""
 
 
-def stage_named(name: str) -> Stage:
+def find_stage(name: str) -> Stage:
     """Return a stage by its name. Raises KeyError."""
     for stage in STAGES:
         if stage.name == name:
@@ -38,24 +38,24 @@ def stage_named(name: str) -> Stage:
     raise KeyError(name)
 
 
-def stages_of(dataset: Dataset) -> list[Stage]:
+def list_stages(dataset: Dataset) -> list[Stage]:
     """The stages that a dataset has, in the order of the pipeline."""
     return [stage for stage in STAGES if stage.applies_to(dataset)]
 
 
 def stage_names(dataset: Dataset) -> list[str]:
     """Names of the stages that a dataset has, in the order of the pipeline."""
-    return [stage.name for stage in stages_of(dataset)]
+    return [stage.name for stage in list_stages(dataset)]
 
 
 def pipeline_names(dataset: Dataset) -> list[str]:
     """Names of the stages that the next stage waits for: all but those that summarize."""
-    return [stage.name for stage in stages_of(dataset) if not stage.reads_incomplete_input]
+    return [stage.name for stage in list_stages(dataset) if not stage.reads_incomplete_input]
 
 
 def next_stage(name: str, dataset: Dataset) -> Stage:
     """Return the stage that reads the partitions of a stage and waits for all of them. Raises KeyError for the last."""
-    for stage in stages_of(dataset):
+    for stage in list_stages(dataset):
         if not stage.reads_incomplete_input and stage.upstream and stage.upstream(dataset).name == name:
             return stage
     raise KeyError(name)
@@ -64,5 +64,5 @@ def next_stage(name: str, dataset: Dataset) -> Stage:
 def partition_paths(name: str, key: str, layout: Layout) -> tuple[str, ...]:
     """Paths of a partition's files, relative to the store; `NAME_parts` names a stage's partial results."""
     if name.endswith("_parts"):
-        return (stage_named(name.removesuffix("_parts")).part_path(key),)
-    return stage_named(name).handle.paths(layout, key)
+        return (find_stage(name.removesuffix("_parts")).part_path(key),)
+    return find_stage(name).handle.paths(layout, key)

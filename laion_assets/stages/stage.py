@@ -14,7 +14,7 @@ from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
-from laion_assets.dataset.settings.field import digest_of
+from laion_assets.dataset.settings.field import compute_digest
 from laion_assets.stages.handle import Handle
 from laion_assets.store.manifest import Manifest
 
@@ -80,7 +80,7 @@ class Stage:
 
     def settings_digest(self, dataset: Dataset) -> str:
         """Digest of the settings that change the bytes of the stage's files, as the dataset has them now."""
-        return digest_of([self.name, self.byte_settings(dataset)])
+        return compute_digest([self.name, self.byte_settings(dataset)])
 
     def upstream_partitions(self, dataset: Dataset, partition: int) -> "tuple[Stage | None, Sequence[int]]":
         """The stage before, and the numbers of its partitions that this partition reads."""
@@ -105,4 +105,4 @@ def inputs_digest(key: str, upstream: list[Manifest]) -> str:
     """Return the digest of the input of partition `key`: its upstream output, else all upstream contents in order."""
     if len(upstream) == 1 and key in upstream[0].outputs:
         return upstream[0].outputs[key]
-    return digest_of([[manifest.key, manifest.content] for manifest in upstream])
+    return compute_digest([[manifest.key, manifest.content] for manifest in upstream])

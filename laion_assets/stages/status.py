@@ -16,7 +16,7 @@ from enum import StrEnum
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
 from laion_assets.stages.handle import Handle
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 from laion_assets.stages.stage import Stage, inputs_digest
 from laion_assets.store.local_failure_notes import noted_keys, read_note
 from laion_assets.store.manifest import Manifest, disagreement, read_manifest
@@ -86,12 +86,12 @@ def state_before_run(store: Store, stage: Stage, name: str, key: str, settings: 
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
     """Digest of the settings that change the bytes of a stage's files, as the dataset has them now."""
-    return stage_named(asset).settings_digest(dataset)
+    return find_stage(asset).settings_digest(dataset)
 
 
 def committed_upstream(dataset: Dataset, store: Store, asset: str) -> list[Manifest]:
     """The manifests of the committed partitions of the stage before, in order."""
-    before, numbers = stage_named(asset).upstream_partitions(dataset, 0)
+    before, numbers = find_stage(asset).upstream_partitions(dataset, 0)
     if before is None:
         return []
     found = [read_manifest(store, before.name, before.handle.key(dataset.layout, number)) for number in numbers]
@@ -111,7 +111,7 @@ class DatasetStatus:
 
     def state(self, asset: str, partition: int) -> PartitionState:
         """The state of one partition."""
-        handle = stage_named(asset).handle
+        handle = find_stage(asset).handle
         key = handle.key(self.dataset.layout, partition)
         try:
             manifest = self._manifest(handle, partition)
@@ -128,7 +128,7 @@ class DatasetStatus:
 
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""
-        handle = stage_named(asset).handle
+        handle = find_stage(asset).handle
         partitions = handle.numbers(self.dataset.layout)
         with _garbage_collector_off():
             self._read_ahead(handle, partitions)
@@ -136,7 +136,7 @@ class DatasetStatus:
 
     def expected_inputs(self, asset: str, partition: int) -> str | None:
         """Digest of the current inputs of the partition; None for a source and where an input is not committed."""
-        stage = stage_named(asset)
+        stage = find_stage(asset)
         before, partitions = stage.upstream_partitions(self.dataset, partition)
         if before is None:
             return None

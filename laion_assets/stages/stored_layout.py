@@ -16,9 +16,9 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IntegrityError, LayoutError
-from laion_assets.stages.registry import partition_paths, stage_named, stages_of
+from laion_assets.stages.registry import find_stage, list_stages, partition_paths
 from laion_assets.store.foreign_files import refuse_foreign_files
-from laion_assets.store.intent import INTENT, staging_of
+from laion_assets.store.intent import INTENT, staging_folder
 from laion_assets.store.lease import lease
 from laion_assets.store.manifest import manifest_path, read_manifest
 from laion_assets.store.store import SHARED, Store
@@ -41,12 +41,12 @@ def prepare_store(
     """
     store = Store.of(dataset)
     recorded = read_record(store)
-    if recorded != record_of(dataset.layout):
+    if recorded != to_record(dataset.layout):
         old = old_partitions(dataset, store)
         if old:
             raise LayoutError(
                 f"{dataset.name} has partitions of another layout in {store.url}: {describe_old(old)}. The dataset "
-                f"now has {_in_words(record_of(dataset.layout))}. Readers of a whole folder would read both. Nothing "
+                f"now has {_in_words(to_record(dataset.layout))}. Readers of a whole folder would read both. Nothing "
                 "was changed. Set the layout back, choose another root (setting `root`), or remove these partitions: "
                 f"laion-assets materialize --dataset {dataset.name} --remove-old-layout (in Python: "
                 "laion_assets.stages.stored_layout.remove_old_layout(dataset))."
@@ -54,16 +54,16 @@ def prepare_store(
         if recorded is not None:
             log(
                 f"{store.url} was built with {_in_words(recorded)} and the dataset has "
-                f"{_in_words(record_of(dataset.layout))} now: partitions of the old layout are stale"
+                f"{_in_words(to_record(dataset.layout))} now: partitions of the old layout are stale"
             )
-        content = json.dumps({"format": _FORMAT, **record_of(dataset.layout)}).encode()
+        content = json.dumps({"format": _FORMAT, **to_record(dataset.layout)}).encode()
         store.write_bytes(RECORD, content)
-    key_of = stage_named(asset).handle.key
+    key_of = find_stage(asset).handle.key
     keys = [key_of(dataset.layout, number) for number in partitions]
     refuse_foreign_files(store, asset, {key: partition_paths(asset, key, dataset.layout) for key in keys})
 
 
-def record_of(layout: Layout) -> dict[str, int]:
+def to_record(layout: Layout) -> dict[str, int]:
     """What of a layout decides the names of files; that of a subset is its whole's."""
     return {
         "parquet_files": layout.parquet_files,
@@ -94,7 +94,7 @@ def old_partitions(dataset: Dataset, store: Store, only: str = "") -> dict[str, 
             continue
         stored = {name.removesuffix(".json") for name in store.names(f"manifests/{asset}") if name.endswith(".json")}
         begun = set(store.names(f"staging/{asset}")) - keys
-        stored |= {key for key in begun if INTENT in store.names(staging_of(asset, key))}
+        stored |= {key for key in begun if INTENT in store.names(staging_folder(asset, key))}
         if old := sorted(key for key in stored - keys if key.isascii() and key.isdigit()):
             found[asset] = old
     return found
@@ -152,7 +152,7 @@ def _remove(store: Store, asset: str, key: str, layout: Layout) -> None:
 
 def _keys(dataset: Dataset) -> Iterator[tuple[str, set[str]]]:
     """Each asset with the keys that it has; the files that a subset shares are those of the whole."""
-    for stage in stages_of(dataset):
+    for stage in list_stages(dataset):
         layout = replace(dataset.layout, window=None) if stage.name in SHARED else dataset.layout
         yield stage.name, set(stage.handle.keys(layout))
         if stage.parts is not None:

@@ -40,14 +40,14 @@ class Intent:
         )
 
 
-def staging_of(asset: str, key: str) -> str:
+def staging_folder(asset: str, key: str) -> str:
     """Return the folder of the transactions and the intent of a partition."""
     return f"staging/{asset}/{key}"
 
 
 def intent_path(asset: str, key: str) -> str:
     """Return the path of the intent of a partition."""
-    return f"{staging_of(asset, key)}/{INTENT}"
+    return f"{staging_folder(asset, key)}/{INTENT}"
 
 
 def read_intent(store: Store, asset: str, key: str) -> Intent | None:
@@ -68,8 +68,8 @@ def read_intent(store: Store, asset: str, key: str) -> Intent | None:
     except (ValueError, IntegrityError) as error:
         raise StoreError(
             f"{store.address(path)} is not an intent that this program wrote ({error}). It was not carried out, "
-            f"and nothing was changed. Remove {store.address(staging_of(asset, key))}, then materialize {asset} {key} "
-            "again."
+            f"and nothing was changed. Remove {store.address(staging_folder(asset, key))}, then materialize {asset} "
+            f"{key} again."
         ) from error
 
 

@@ -225,7 +225,7 @@ def disagreement(store: Store, manifest: Manifest, *, hashes: bool = False) -> s
             return f"{store.address(entry.path)} has {size} bytes, but its manifest lists {entry.size}"
         if hashes:
             with store.open(entry.path) as file:
-                if sha256_of(file) != entry.sha256:
+                if compute_sha256(file) != entry.sha256:
                     return f"{store.address(entry.path)} was altered: its sha256 differs from its manifest"
     return None
 
@@ -244,7 +244,7 @@ def read_committed_file(store: Store, entry: FileEntry, limit: int = MAX_MANIFES
     return content
 
 
-def sha256_of(file: IO[bytes]) -> str:
+def compute_sha256(file: IO[bytes]) -> str:
     """Return the sha256, in hex, of the rest of an open file. Reads in chunks."""
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK_BYTES):
@@ -252,7 +252,7 @@ def sha256_of(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def entry_of(local: Path, path: str, repeatable: bool = True) -> FileEntry:
+def build_file_entry(local: Path, path: str, repeatable: bool = True) -> FileEntry:
     """Build the entry of a local file that will be committed at `path`."""
     with local.open("rb") as file:
-        return FileEntry(path, local.stat().st_size, sha256_of(file), repeatable)
+        return FileEntry(path, local.stat().st_size, compute_sha256(file), repeatable)

@@ -25,15 +25,15 @@ from typing import Any
 
 from laion_assets.errors import IntegrityError, ReplacedError, StoreError
 from laion_assets.store.foreign_files import foreign_files_error
-from laion_assets.store.intent import INTENT, Intent, intent_path, read_intent, staging_of
+from laion_assets.store.intent import INTENT, Intent, intent_path, read_intent, staging_folder
 from laion_assets.store.lease import Lease, holder_name, is_alive, lease
 from laion_assets.store.manifest import (
     WHOLE,
     Counts,
     FileEntry,
     Manifest,
+    build_file_entry,
     disagreement,
-    entry_of,
     manifest_path,
 )
 from laion_assets.store.roll_forward import read_valid_manifest, roll_forward, staged_name
@@ -98,7 +98,7 @@ class Transaction:
         if missing:
             raise IntegrityError(f"{self.asset} {self.key}: files were staged but never written: {', '.join(missing)}.")
         staged_files = [
-            self._hashed.get(path) or entry_of(staged, path, repeatable)
+            self._hashed.get(path) or build_file_entry(staged, path, repeatable)
             for path, (staged, repeatable) in self._staged.items()
         ]
         manifest = Manifest(
@@ -134,7 +134,7 @@ class Transaction:
                 return current
             self._check_kept(current)
             self._check_foreign(current, held)
-            staging = staging_of(self.asset, self.key)
+            staging = staging_folder(self.asset, self.key)
             moves = {f"{staging}/{self._name}/{staged.name}": staged for staged, _ in self._staged.values()}
             self.store.move_all_in(moves)
             # If nothing is replaced, a power loss may take the intent: the partition is then only built once more.
@@ -199,7 +199,7 @@ def recover(store: Store, asset: str, key: str = WHOLE) -> Manifest | None:
 
     Call it before deciding whether a partition must be built. A damaged manifest counts as none.
     """
-    staging = staging_of(asset, key)
+    staging = staging_folder(asset, key)
     names = store.names(staging)
     partial = [name for name in names if name.startswith(_PARTIAL_INTENT)]
     if INTENT in names or partial:
@@ -232,4 +232,4 @@ def _remove_staging(store: Store, asset: str, key: str, name: str) -> None:
         intent = read_intent(store, asset, key)
         if intent is not None and intent.transaction == name:
             return
-    store.delete(f"{staging_of(asset, key)}/{name}")
+    store.delete(f"{staging_folder(asset, key)}/{name}")

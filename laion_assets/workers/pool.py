@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
 from laion_assets.processes.parent_death import import_path
-from laion_assets.workers.task import WORKER_DIED, OutcomeT, Task, TaskFailure, ignore, result_of
+from laion_assets.workers.task import WORKER_DIED, OutcomeT, Task, TaskFailure, ignore, run_task
 
 STOP_S = 3.0
 """Seconds that a terminated worker may take to end before it is killed."""
@@ -193,7 +193,7 @@ def work(connection: Connection) -> None:
             return
         if task is None:
             return
-        send(result_of(task, lambda content: send(_Message(content))))
+        send(run_task(task, lambda content: send(_Message(content))))
 
 
 def _discard_native_output() -> None:

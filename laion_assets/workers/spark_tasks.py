@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laion_assets.workers.executor_problems import describe_executor_problem, has_running_task
-from laion_assets.workers.task import WORKER_DIED, OutcomeT, Task, TaskFailure, ignore, result_of
+from laion_assets.workers.task import WORKER_DIED, OutcomeT, Task, TaskFailure, ignore, run_task
 
 _POLL_S = 0.1
 _STOP_S = 10.0
@@ -140,7 +140,7 @@ class _Runner:
     def __call__(self, tasks: Iterable[Task[Any]]) -> None:
         for task in tasks:
             messages: list[Any] = []
-            result = result_of(task, messages.append, self._prepare)
+            result = run_task(task, messages.append, self._prepare)
             self._results.add((_Ended(task.number, result, tuple(messages)),))
 
 

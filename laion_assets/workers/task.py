@@ -49,7 +49,7 @@ class TaskFailure:
         return f"{self.key}: {self.message}"
 
 
-def result_of(
+def run_task(
     task: Task[OutcomeT], send: Send, prepare: Callable[[Task[OutcomeT]], Task[OutcomeT]] | None = None
 ) -> OutcomeT | TaskFailure:
     """Run the task in this process, after `prepare` has completed it. An exception becomes a TaskFailure."""

@@ -9,24 +9,24 @@ from hypothesis import strategies as st
 
 from laion_assets.dataset.identity import (
     Positions,
+    compute_uid,
     digest_array,
     digest_column,
     halves,
     hex_column,
     rows_digest,
     uid_digests,
-    uid_of,
 )
 from laion_assets.dataset.layout import Layout
 
 
 def test_uid_is_the_md5_of_url_nul_and_caption() -> None:
-    assert uid_of("http://a/", "b") == hashlib.md5(b"http://a/\0b").hexdigest()
-    assert uid_of("http://a/", None) == uid_of("http://a/", "") == hashlib.md5(b"http://a/\0").hexdigest()
+    assert compute_uid("http://a/", "b") == hashlib.md5(b"http://a/\0b").hexdigest()
+    assert compute_uid("http://a/", None) == compute_uid("http://a/", "") == hashlib.md5(b"http://a/\0").hexdigest()
     urls, captions = pa.array(["x", "http://a/", "http://a/"]), pa.array(["y", "b", None])
     found = digest_column(uid_digests(urls.slice(1), captions.slice(1)))
-    assert hex_column(found).to_pylist() == [uid_of("http://a/", "b"), uid_of("http://a/", "")]
-    assert hex_column(found.slice(1)).to_pylist() == [uid_of("http://a/", None)]
+    assert hex_column(found).to_pylist() == [compute_uid("http://a/", "b"), compute_uid("http://a/", "")]
+    assert hex_column(found.slice(1)).to_pylist() == [compute_uid("http://a/", None)]
     assert len(uid_digests(urls.slice(3), captions.slice(3))) == 0
 
 

@@ -24,7 +24,7 @@ from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.stages.raw_csv.handle import RAW_CSV
-from laion_assets.stages.registry import partition_paths, pipeline_names, stage_named
+from laion_assets.stages.registry import find_stage, partition_paths, pipeline_names
 from laion_assets.stages.status import DatasetStatus, require_complete
 from laion_assets.stages.stored_layout import prepare_store, remove_old_layout
 from laion_assets.store.manifest import read_manifest
@@ -62,8 +62,8 @@ def rewrite_tar(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]
 
 
 def problem(dataset: Dataset, asset: str, partition: int) -> str:
-    found = verify(dataset, asset, tuple(stage_named(asset).handle.numbers(dataset.layout)), sample_model)
-    key = stage_named(asset).handle.key(dataset.layout, partition)
+    found = verify(dataset, asset, tuple(find_stage(asset).handle.numbers(dataset.layout)), sample_model)
+    key = find_stage(asset).handle.key(dataset.layout, partition)
     assert list(found) == [key], f"exactly partition {key} violates the invariant, the check found {found}"
     return " / ".join(found[key])
 
@@ -71,7 +71,7 @@ def problem(dataset: Dataset, asset: str, partition: int) -> str:
 @pytest.mark.parametrize("asset", PIPELINE)
 def test_an_intact_dataset_satisfies_every_invariant(asset: str, sample_copy: Copy) -> None:
     dataset = sample_copy()
-    assert verify(dataset, asset, tuple(stage_named(asset).handle.numbers(dataset.layout)), sample_model) == {}
+    assert verify(dataset, asset, tuple(find_stage(asset).handle.numbers(dataset.layout)), sample_model) == {}
 
 
 def test_a_dropped_tar_member(sample_copy: Copy) -> None:

@@ -23,7 +23,7 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.orchestration.checks.row_counts import verify
 from laion_assets.reasons import Reason
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 from laion_assets.store.manifest import Manifest, read_manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.conftest import TOP
@@ -95,8 +95,8 @@ def hostile(folder: Path, hosts: str) -> Dataset:
 def manifests(hostile: Dataset, asset: str) -> list[Manifest]:
     store = Store.of(hostile)
     keys = [
-        stage_named(asset).handle.key(hostile.layout, number)
-        for number in stage_named(asset).handle.numbers(hostile.layout)
+        find_stage(asset).handle.key(hostile.layout, number)
+        for number in find_stage(asset).handle.numbers(hostile.layout)
     ]
     found = [read_manifest(store, asset, key) for key in keys]
     assert None not in found
@@ -192,5 +192,5 @@ def test_every_row_of_the_shards_has_an_image_or_an_expected_reason(hostile: Dat
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_row_count_invariants_hold(hostile: Dataset, stage: str) -> None:
-    numbers = tuple(stage_named(stage).handle.numbers(hostile.layout))
+    numbers = tuple(find_stage(stage).handle.numbers(hostile.layout))
     assert verify(hostile, stage, numbers, lambda: pytest.fail("no model is needed")) == {}

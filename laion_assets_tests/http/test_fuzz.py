@@ -18,7 +18,7 @@ from laion_assets.http.listings.listing import resolve_link
 from laion_assets.http.listings.listing_page import parse_links
 from laion_assets.http.messages.content_coding import StreamDecoder, content_coding
 from laion_assets.http.messages.dates import parse_date, retry_after_s
-from laion_assets.http.messages.framing import chunk_size, content_range, framing_of
+from laion_assets.http.messages.framing import chunk_size, content_range, determine_framing
 from laion_assets.http.messages.request import request_bytes
 from laion_assets.http.messages.response_headers import (
     MAX_HEAD_BYTES,
@@ -30,7 +30,7 @@ from laion_assets.http.messages.validators import range_validator, valid_date, v
 from laion_assets.http.sources.async_connection import Connection, RateWindow, Response, read_plain
 from laion_assets.http.urls.target import follow, parse_target
 from laion_assets.reasons import Rejection
-from laion_assets.stages.raw_csv.sources.url_list import _decode, _path_of, _split_lines
+from laion_assets.stages.raw_csv.sources.url_list import _decode, _extract_path, _split_lines
 
 BOUNDED = settings(
     max_examples=300, deadline=2_000, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
@@ -202,7 +202,7 @@ def test_dates_and_sizes_are_parsed_or_rejected(text: str) -> None:
     content_range(ResponseHeaders(206, (("content-range", text),)))
     valid_etag(text), valid_date(text)
     for act in (
-        lambda: framing_of(ResponseHeaders(200, (("content-length", text),))),
+        lambda: determine_framing(ResponseHeaders(200, (("content-length", text),))),
         lambda: content_coding(ResponseHeaders(200, (("content-encoding", text),))),
         lambda: chunk_size(text.encode("utf-8", "replace")),
     ):
@@ -248,7 +248,7 @@ def test_url_list_is_parsed_the_same_however_it_is_split(urls: list[str], end: s
     assert [line for _, line in lines] == [line.decode(errors="replace") for line in expected]
     for _, line in lines:
         try:
-            _path_of(line, re.compile(r"\.csv"))
+            _extract_path(line, re.compile(r"\.csv"))
         except SourceError:
             continue
 

@@ -61,7 +61,7 @@ def assert_inert(metadata: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_metadata_of_a_partition_is_inert(hostile: Dataset, stage: Stage) -> None:
-    metadata = load_io_manager(stage, hostile).metadata_of(0, hostile_manifest(hostile, stage.name))
+    metadata = load_io_manager(stage, hostile).build_metadata(0, hostile_manifest(hostile, stage.name))
     assert {"files", "dropped_by_reason"} < set(metadata)
     assert_inert(metadata)
     told = json.dumps([list(texts(value)) for value in metadata.values()])

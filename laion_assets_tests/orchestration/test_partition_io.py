@@ -71,7 +71,7 @@ def test_a_run_s_partitions_are_verified(dataset: Dataset) -> None:
 
 def test_a_person_sees_rows_reasons_and_neighbours_of_a_partition(dataset: Dataset) -> None:
     commit_shards(dataset, [7])
-    metadata = ImageShardsIOManager(dataset).metadata_of(7, ImageShards.of(dataset, (7,)).manifest(7))
+    metadata = ImageShardsIOManager(dataset).build_metadata(7, ImageShards.of(dataset, (7,)).manifest(7))
     assert (metadata["rows_in"].value, metadata["rows_out"].value) == (1, 0)
     assert [record.data for record in metadata["dropped_by_reason"].records] == [{"reason": "http_404", "rows": 1}]
     assert metadata["dedup_parquet"].value == "/assets/sample/dedup_parquet?view=partitions&partition=01"

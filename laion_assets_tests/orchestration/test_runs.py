@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from laion_assets.dataset.dataset import LAION400M
 from laion_assets.orchestration.runs import covering_ranges
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 
 numbers = st.sets(st.integers(0, 5_000), max_size=60).map(sorted)
 
@@ -30,7 +30,7 @@ def test_the_number_of_ranges_is_minimal(found: list[int], width: int) -> None:
 
 def test_a_thousand_scattered_shards_of_laion400m_take_at_most_fifty_runs() -> None:
     shards = LAION400M.layout.shards
-    width = stage_named(IMAGE_SHARDS).run_size(LAION400M)
+    width = find_stage(IMAGE_SHARDS).run_size(LAION400M)
     for seed in range(20):
         holes = sorted(random.Random(seed).sample(range(shards), 1_000))
         assert len(covering_ranges(holes, width)) <= 42

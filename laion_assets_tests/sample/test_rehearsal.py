@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from laion_assets.dataset.dataset import LAION400M, REHEARSAL
-from laion_assets.dataset.identity import uid_of
+from laion_assets.dataset.identity import compute_uid
 from laion_assets.http.fetch import fetch
 from laion_assets.reasons import Reason
 from laion_assets.sample import rehearsal
@@ -30,13 +30,13 @@ def test_the_tables_hold_every_row_once_and_its_duplicates() -> None:
     found = Counter(int(row["SAMPLE_ID"]) for row in rows)
     assert len(found) == rehearsal.ROWS
     assert {row for row, count in found.items() if count == 2} == set(filter(rehearsal.is_listed_twice, found))
-    assert len({uid_of(row["URL"], row["TEXT"]) for row in rows}) == rehearsal.ROWS
+    assert len({compute_uid(row["URL"], row["TEXT"]) for row in rows}) == rehearsal.ROWS
 
 
 def test_every_shard_gets_one_or_two_rows() -> None:
     layout = REHEARSAL.layout
     uids = [
-        uid_of(rehearsal.url_of(row), rehearsal.scene_of(row % rehearsal.IMAGES).caption)
+        compute_uid(rehearsal.build_url(row), rehearsal.choose_scene(row % rehearsal.IMAGES).caption)
         for row in range(rehearsal.ROWS)
     ]
     for parquet, rows in Counter(map(layout.parquet_of_uid, uids)).items():
@@ -49,7 +49,7 @@ def test_every_shard_gets_one_or_two_rows() -> None:
 @pytest.mark.parametrize(("row", "reason"), [(1, Reason.SUCCESS), (61_999, Reason.SUCCESS), (97, Reason.HTTP_404)])
 def test_site_serves_the_image_of_a_row_or_404(row: int, reason: Reason) -> None:
     with running_site(pages=1) as site:
-        fetched = fetch(rehearsal.url_of(row), REHEARSAL.with_resolve(site.resolve).fetch_policy)
+        fetched = fetch(rehearsal.build_url(row), REHEARSAL.with_resolve(site.resolve).fetch_policy)
     assert fetched.reason is reason
     if reason is Reason.SUCCESS:
         assert Image.open(io.BytesIO(fetched.body)).size == (rehearsal.SIDE, rehearsal.SIDE)

@@ -160,12 +160,12 @@ def _publish_rows(dataset: Dataset, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from laion_assets.dataset.identity import rows_digest, uid_of
+    from laion_assets.dataset.identity import compute_uid, rows_digest
     from laion_assets.tables.columns import DEDUP_SCHEMA
 
     layout, outputs = dataset.layout, {}
     urls = [f"http://photos-{row % 40:02d}.test/{row}.jpg" for row in range(rows)]
-    found = sorted((uid_of(url, f"picture {url}"), url) for url in urls)
+    found = sorted((compute_uid(url, f"picture {url}"), url) for url in urls)
     with open_transaction(Store.of(dataset), "dedup_parquet", layout.parquet_key(0)) as transaction:
         path = transaction.stage(DedupParquet.path(layout, 0))
         with pq.ParquetWriter(path, DEDUP_SCHEMA) as writer:

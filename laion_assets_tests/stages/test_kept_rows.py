@@ -19,7 +19,7 @@ from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.kept_rows import require_rows
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.raw_csv.handle import RAW_CSV
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 from laion_assets.stages.statistics.handle import DATASET_STATISTICS
 from laion_assets.stages.status import settings_digest
 from laion_assets.store.manifest import Counts, Manifest, manifest_path
@@ -33,7 +33,7 @@ NOTHING = Counts(0, 0)
 
 def commit(dataset: Dataset, asset: str, counts: Counts, partitions: Iterable[int] | None = None) -> None:
     """Manifests without files of these partitions, of all if None."""
-    handle, store = stage_named(asset).handle, Store.of(dataset)
+    handle, store = find_stage(asset).handle, Store.of(dataset)
     for number in handle.numbers(dataset.layout) if partitions is None else partitions:
         key = handle.key(dataset.layout, number)
         path = Path(store.local_path(manifest_path(asset, key)) or "")
@@ -45,7 +45,7 @@ def commit(dataset: Dataset, asset: str, counts: Counts, partitions: Iterable[in
 @pytest.mark.parametrize("asset", [DEDUP_PARQUET, IMAGE_SHARDS, CLIP_EMBEDDINGS, KNN_INDICES, DATASET_STATISTICS])
 def test_a_stage_that_kept_no_row_is_named_with_its_reasons(dataset: Dataset, asset: str) -> None:
     commit(dataset, asset, LOST)
-    rows = 125 * len(stage_named(asset).handle.numbers(dataset.layout))
+    rows = 125 * len(find_stage(asset).handle.numbers(dataset.layout))
     with pytest.raises(
         EmptyStageError, match=rf"sample/{asset} kept 0 of {rows:,} rows: [0-9,]+ http_404, .*allow_empty"
     ):

@@ -33,8 +33,8 @@ from laion_assets.stages.stored_layout import (
     old_partitions,
     prepare_store,
     read_record,
-    record_of,
     remove_old_layout,
+    to_record,
 )
 from laion_assets.store.lease import lease
 from laion_assets.store.manifest import Counts, manifest_path, read_manifest
@@ -111,7 +111,7 @@ def test_another_layout_is_refused_for_every_asset_and_removed_on_request(eight:
     assert before - files_of(eight) == gone
     for asset in stage_names(three):
         prepare_store(three, asset, (0,))
-    assert read_record(store) == record_of(THREE)
+    assert read_record(store) == to_record(THREE)
     assert remove_old_layout(three) == 0
 
 
@@ -146,7 +146,7 @@ def test_a_layout_that_only_grows_is_recorded_and_logged(eight: Dataset) -> None
     prepare_store(nine, IMAGE_SHARDS, range(9), logged.append)
     assert "8 shards" in logged[0]
     assert "9 shards" in logged[0]
-    assert read_record(Store.of(eight)) == record_of(nine.layout)
+    assert read_record(Store.of(eight)) == to_record(nine.layout)
     with pytest.raises(LayoutError, match="has partitions of another layout"):
         prepare_store(replace(eight, layout=THREE), RAW_CSV, (0,))
 
@@ -160,7 +160,7 @@ def test_a_record_that_cannot_be_read_is_rewritten(tmp_path: Path, content: byte
             prepare_store(dataset, RAW_CSV, (0,))
         return
     prepare_store(dataset, RAW_CSV, (0,))
-    assert read_record(Store.of(dataset)) == record_of(dataset.layout)
+    assert read_record(Store.of(dataset)) == to_record(dataset.layout)
 
 
 def test_the_store_of_a_subset_is_not_of_another_layout(tmp_path: Path) -> None:

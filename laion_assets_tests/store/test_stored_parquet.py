@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.identity import uid_of
+from laion_assets.dataset.identity import compute_uid
 from laion_assets.errors import IntegrityError
 from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
@@ -20,7 +20,7 @@ from laion_assets.store.store import Store
 from laion_assets_tests.stages.image_shards.shards import dataset_of
 
 ROWS = [(f"http://a.test/{number}.jpg", f"a caption of row {number}") for number in range(40)]
-UID = uid_of(*ROWS[5])
+UID = compute_uid(*ROWS[5])
 AGAIN = r"00\.parquet .*Materialize partition 00 of dedup_parquet again"
 Use = Callable[[Dataset], object]
 USES: dict[str, Use] = {
@@ -32,7 +32,7 @@ USES: dict[str, Use] = {
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    found: Dataset = dataset_of(tmp_path, sorted(ROWS, key=lambda row: uid_of(*row)), {})
+    found: Dataset = dataset_of(tmp_path, sorted(ROWS, key=lambda row: compute_uid(*row)), {})
     return found
 
 

@@ -59,7 +59,7 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def kind_of(field: "dataclasses.Field[Any]") -> tuple[type, type, bool]:
+def parse_type(field: "dataclasses.Field[Any]") -> tuple[type, type, bool]:
     """Return the type of a setting, the type of its items (the same if it has none), and whether it may be None."""
     kind: Any = field.type
     optional = isinstance(kind, types.UnionType)
@@ -79,9 +79,9 @@ def allowed_values(field: "dataclasses.Field[Any]") -> str:
     return f"at least {_number(low)}" if high == float("inf") else f"{_number(low)} to {_number(high)}"
 
 
-def problem_of(field: "dataclasses.Field[Any]", value: Any) -> str | None:
+def find_problem(field: "dataclasses.Field[Any]", value: Any) -> str | None:
     """Return None for an allowed value of a setting, else a clause with what the value must be: `it must be text`."""
-    base, item, optional = kind_of(field)
+    base, item, optional = parse_type(field)
     if value is None and optional:
         return None
     if base is tuple:
@@ -109,7 +109,7 @@ def check_settings(group: Any, prefix: str) -> None:
     for field in dataclasses.fields(group):
         if "help" in field.metadata:
             value = getattr(group, field.name)
-            problem = problem_of(field, value)
+            problem = find_problem(field, value)
             if problem:
                 raise SettingError(f"{prefix}{field.name} is {format_value(value)}: {problem}.")
 
@@ -133,7 +133,7 @@ def byte_settings(settings: Any) -> dict[str, Any]:
     }
 
 
-def digest_of(value: Any) -> str:
+def compute_digest(value: Any) -> str:
     """Return a digest of a JSON value, 32 hex digits. Keys are sorted, so that equal values have equal digests."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

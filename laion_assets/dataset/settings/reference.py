@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from laion_assets.dataset.settings.field import allowed_values, kind_of
+from laion_assets.dataset.settings.field import allowed_values, parse_type
 from laion_assets.dataset.settings.names import FIELDS, OTHER_VARIABLES
 
 _HEAD = """# Settings
@@ -41,7 +41,7 @@ def _default(field: "dataclasses.Field[Any]") -> str:
 
 
 def _allowed(field: "dataclasses.Field[Any]") -> str:
-    base, item, _ = kind_of(field)
+    base, item, _ = parse_type(field)
     words = {bool: "true or false", dict: "a map of texts", str: "text", int: "an integer", float: "a number"}
     kind = f"a list, each {words[item]}" if base is tuple else words[base]
     found = allowed_values(field)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from laion_assets.dataset.settings.field import format_value, kind_of, problem_of
+from laion_assets.dataset.settings.field import find_problem, format_value, parse_type
 from laion_assets.errors import SettingError
 
 _INTEGER = re.compile(r"[+-]?[0-9](_?[0-9]){0,99}", re.ASCII)
@@ -25,7 +25,7 @@ _DECIMAL = re.compile(
 
 def convert(name: str, raw: Any, field: "dataclasses.Field[Any]", origin: str, *, is_text: bool) -> Any:
     """Convert a value from TOML or, with `is_text`, from a variable. Raises SettingError naming setting and origin."""
-    base, item, optional = kind_of(field)
+    base, item, optional = parse_type(field)
     if optional and raw == "":
         return None
     try:
@@ -40,7 +40,7 @@ def convert(name: str, raw: Any, field: "dataclasses.Field[Any]", origin: str, *
         raise SettingError(
             f"{name} is {format_value(raw)} (from {origin}): {error or 'it is nested too deeply'}."
         ) from error
-    problem = problem_of(field, value)
+    problem = find_problem(field, value)
     if problem:
         raise SettingError(f"{name} is {format_value(raw)} (from {origin}): {problem}.")
     return value
@@ -81,7 +81,7 @@ def _list(name: str, raw: Any, is_text: bool, field: "dataclasses.Field[Any]") -
 
 
 def _scalar(kind: type, raw: Any, is_text: bool) -> Any:
-    """Convert a scalar. Values of another type are returned unchanged, and `problem_of` refuses them."""
+    """Convert a scalar. Values of another type are returned unchanged, and `find_problem` refuses them."""
     if kind in (int, float):
         if is_text and isinstance(raw, str):
             text = raw.strip().lower()

@@ -27,7 +27,7 @@ def is_safe(path: str) -> bool:
     return all(part not in ("", ".", "..") and len(part.encode()) <= MAX_NAME_BYTES for part in path.split("/"))
 
 
-def folders_of(paths: Iterable[str]) -> set[str]:
+def collect_folders(paths: Iterable[str]) -> set[str]:
     """Return all folders that contain one of the paths, at any depth."""
     folders: set[str] = set()
     for path in paths:
@@ -46,7 +46,7 @@ def distinct_paths(paths: Iterable[str]) -> dict[str, str]:
     `a.csv` becomes `a~0cc175b9.csv`.
     """
     ordered = sorted(set(paths))
-    taken = {_collision_key(folder) for folder in folders_of(ordered)}
+    taken = {_collision_key(folder) for folder in collect_folders(ordered)}
     distinct: dict[str, str] = {}
     for path in ordered:
         result = path if _collision_key(path) not in taken else mark_path(path, path)

@@ -131,7 +131,7 @@ class _Tree:
         base, entries = page
         if not folder and base != self._root:
             self._root = base
-        names = _digest_of({entry.href for entry in entries})
+        names = _compute_digest({entry.href for entry in entries})
         own_name = f"{folder.rstrip('/').rpartition('/')[2]}/"
         if folder and names in above and any(unquote(entry.href) == own_name for entry in entries):
             self._listing.leave_out("listing_loop", folder)
@@ -192,7 +192,7 @@ class _Tree:
             return base, list(parse_links(text, response.head.get("content-type") or "", url))
 
 
-def _digest_of(names: set[str]) -> bytes:
+def _compute_digest(names: set[str]) -> bytes:
     """Return a digest of the links of a page, to recognise pages with the same links in 32 bytes of memory each."""
     return hashlib.sha256("\n".join(sorted(names)).encode("utf-8", "surrogatepass")).digest()
 

@@ -20,7 +20,7 @@ class Framing(Enum):
     UNTIL_CLOSE = "until close"
 
 
-def framing_of(head: ResponseHeaders) -> tuple[Framing, int]:
+def determine_framing(head: ResponseHeaders) -> tuple[Framing, int]:
     """Return how the body ends, and its Content-Length in bytes, -1 if there is none.
 
     `Transfer-Encoding: identity` from older servers is ignored. Raises Rejection `bad_response` for another

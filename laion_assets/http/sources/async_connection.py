@@ -7,7 +7,7 @@ from laion_assets.http.messages.framing import (
     MAX_CHUNK_LINE_BYTES,
     Framing,
     chunk_size,
-    framing_of,
+    determine_framing,
     malformed_chunk,
 )
 from laion_assets.http.messages.response_headers import MAX_HEAD_BYTES, ResponseHeaderReader, ResponseHeaders
@@ -162,7 +162,7 @@ class Response:
     ) -> None:
         self.url, self.origin, self.conditional, self.head = url, origin, conditional, head
         self._connection, self._rate = connection, rate
-        self._framing, self.length = framing_of(head)
+        self._framing, self.length = determine_framing(head)
         self._remaining = max(self.length, 0)
         self.complete = self.length == 0
 

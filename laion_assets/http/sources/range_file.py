@@ -8,7 +8,7 @@ from typing import IO, TypeVar, cast
 
 from laion_assets.errors import SourceError
 from laion_assets.http.messages.content_coding import content_coding
-from laion_assets.http.messages.framing import Framing, content_range, framing_of
+from laion_assets.http.messages.framing import Framing, content_range, determine_framing
 from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.http.messages.validators import valid_date, valid_etag
 from laion_assets.http.sources.source_policy import SourcePolicy
@@ -78,7 +78,7 @@ class RangeFile(io.RawIOBase):
             self._client.read(connection, head, 1)
             self.size = span[2]
         elif head.status in (200, 203):
-            framing, length = framing_of(head)
+            framing, length = determine_framing(head)
             if framing is not Framing.LENGTH or coded:
                 raise SourceError(
                     f"{self._url} is served without Content-Length, so its footer cannot be found. Copy it to a folder."
@@ -91,14 +91,14 @@ class RangeFile(io.RawIOBase):
             self.size = length
         else:
             raise SourceError(f"{self._url} cannot be read: HTTP {head.status} {head.reason[:80]}.")
-        self.version = _version_of(head)
+        self.version = _get_version(head)
 
     def _read_range(self, start: int, size: int) -> bytes:
         head, connection = self._client.get(self._url, {"Range": f"bytes={start}-{start + size - 1}"}, size)
         span = content_range(head)
         if head.status != 206 or span is None or span[:2] != (start, start + size - 1) or content_coding(head):
             raise Rejection(Reason.BAD_RESPONSE, f"HTTP {head.status} is not the requested range of bytes")
-        if (span[2] >= 0 and span[2] != self.size) or _version_of(head) != self.version:
+        if (span[2] >= 0 and span[2] != self.size) or _get_version(head) != self.version:
             raise OSError(f"{self._url} changed while it was read")
         return self._client.read(connection, head, size)
 
@@ -122,5 +122,5 @@ def open_range_file(url: str, policy: SourcePolicy) -> Iterator[tuple[IO[bytes],
         yield cast(IO[bytes], file), raw
 
 
-def _version_of(head: ResponseHeaders) -> str:
+def _get_version(head: ResponseHeaders) -> str:
     return valid_etag(head.get("etag")) or valid_date(head.get("last-modified"))

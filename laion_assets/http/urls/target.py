@@ -32,7 +32,7 @@ class Target(NamedTuple):
     host_header: str
 
 
-def origin_of(url: str) -> str:
+def get_origin(url: str) -> str:
     """Return the origin of a URL, empty for an invalid URL."""
     try:
         return parse_target(url).origin

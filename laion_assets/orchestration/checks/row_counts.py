@@ -11,11 +11,11 @@ from laion_assets.errors import LaionAssetsError
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.partitions import all_partitions, partitions_of_run
-from laion_assets.orchestration.resource_keys import with_resources_of
+from laion_assets.orchestration.resource_keys import require_resources
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.stage_parts import ModelLoader, load_check
 from laion_assets.orchestration.ui.metadata_values import description, table
-from laion_assets.stages.registry import stage_named, stages_of
+from laion_assets.stages.registry import find_stage, list_stages
 from laion_assets.stages.stage import Stage
 from laion_assets.store.store import Store
 
@@ -26,7 +26,7 @@ PARTITIONS_PER_CHECK = 1_000
 
 def verify(dataset: Dataset, asset: str, partitions: tuple[int, ...], load_model: ModelLoader) -> dict[str, list[str]]:
     """Return problems by partition key; empty where the files of all these partitions keep the invariant."""
-    stage, store = stage_named(asset), Store.of(dataset)
+    stage, store = find_stage(asset), Store.of(dataset)
     find_problems = load_check(stage)
     found: dict[str, list[str]] = {}
     for partition in partitions:
@@ -42,12 +42,12 @@ def verify(dataset: Dataset, asset: str, partitions: tuple[int, ...], load_model
 
 def row_count_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
     """One check for each asset."""
-    return [_check(dataset, stage) for stage in stages_of(dataset)]
+    return [_check(dataset, stage) for stage in list_stages(dataset)]
 
 
 def _check(dataset: Dataset, stage: Stage) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset_key(dataset, stage.name), name=NAME, description=stage.invariant)
-    @with_resources_of(dataset)
+    @require_resources(dataset)
     @own_errors_first
     def row_counts(context: dg.AssetCheckExecutionContext, clip_model: ClipModelResource) -> dg.AssetCheckResult:
         of_run = partitions_of_run(dataset, stage.name, context.run)

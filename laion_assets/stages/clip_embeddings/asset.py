@@ -8,7 +8,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import declaration, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
-from laion_assets.orchestration.resource_keys import with_resources_of
+from laion_assets.orchestration.resource_keys import require_resources
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.resources.spark import SparkResource
 from laion_assets.orchestration.stage_parts import load_columns
@@ -25,7 +25,7 @@ def clip_embeddings_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """Return `clip_embeddings` of a dataset."""
 
     @dg.asset(**declaration(STAGE, dataset))
-    @with_resources_of(dataset)
+    @require_resources(dataset)
     @own_errors_first
     def clip_embeddings(
         context: dg.AssetExecutionContext, upstream: ImageShards, clip_model: ClipModelResource, spark: SparkResource

@@ -23,7 +23,7 @@ from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbe
 from laion_assets.stages.clip_embeddings.pipeline.embedding_writer import EmbeddingWriter
 from laion_assets.stages.clip_embeddings.pipeline.finished_groups import FinishedGroups, describe_group
 from laion_assets.stages.clip_embeddings.pipeline.group_encoder import DeviceSeconds
-from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors, group_digest, groups_of
+from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors, group_digest, split_into_groups
 from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import PixelBatches, decode_threads
 from laion_assets.stages.clip_embeddings.pipeline.shard_groups import PreparedGroups, ShardGroup
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, ShardToPrepare
@@ -91,7 +91,7 @@ def build_embedding_file(
     return BuildResult(manifest, was_built=True)
 
 
-def complete_manifest(dataset: Dataset, store: Store, embedding: EmbeddingNumber) -> Manifest | None:
+def find_complete_manifest(dataset: Dataset, store: Store, embedding: EmbeddingNumber) -> Manifest | None:
     """Return the manifest of an embedding file that `build_embedding_file` would skip, else None. Needs no model."""
     state = _inspect(dataset, store, embedding).state
     return state.manifest if state.is_complete else None
@@ -157,7 +157,7 @@ class _EmbeddingFile:
         )
         image_path, text_path, metadata_path = _stage_files(transaction, self.dataset, self.embedding)
         with (
-            self.model.as_current_device(),
+            self.model.select_device(),
             EmbeddingWriter(self.dataset.layout, image_path, text_path, metadata_path, self.model.width) as writer,
             ThreadPoolExecutor(1, thread_name_prefix="write") as thread,
             self._preparation() as preparation,
@@ -216,7 +216,7 @@ class _EmbeddingFile:
         layout, batch_size = self.dataset.layout, self.dataset.embeddings.batch_size
         encoder = {**self.model.description, "batch_size": batch_size}
         groups, requests = [], []
-        for shards in groups_of(layout, tuple(self.manifests), batch_size):
+        for shards in split_into_groups(layout, tuple(self.manifests), batch_size):
             manifests = [self.manifests[shard] for shard in shards]
             digest = group_digest(manifests, encoder)
             known = self.finished.get(digest)

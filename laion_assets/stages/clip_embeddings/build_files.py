@@ -9,7 +9,7 @@ from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.errors import EmbeddingError, ModelError, SettingError
 from laion_assets.models.weights import weights_identity
 from laion_assets.progress import Progress
-from laion_assets.stages.clip_embeddings.distribution.devices import GPU, local_devices
+from laion_assets.stages.clip_embeddings.distribution.devices import GPU, find_local_devices
 from laion_assets.stages.clip_embeddings.distribution.task import (
     EmbeddingOutcome,
     EmbeddingTask,
@@ -53,9 +53,9 @@ def build_embedding_files(
     if settings.distributor == "spark":
         if spark is None:
             raise SettingError("embeddings.distributor is spark, but there is no Spark session. Set it to pool.")
-        _Run(dataset, numbers, log, on_commit).in_spark(spark())
+        _Run(dataset, numbers, log, on_commit).run_in_spark(spark())
     elif settings.devices:
-        _Run(dataset, numbers, log, on_commit).on_devices(local_devices(settings.devices))
+        _Run(dataset, numbers, log, on_commit).run_on_devices(find_local_devices(settings.devices))
     else:
         from laion_assets.stages.clip_embeddings.build import build_embedding_file
 
@@ -80,7 +80,7 @@ class _Run:
         self._ended = 0
         self._progress = Progress(log, "shards", sum(self._remaining.values()), "samples")
 
-    def on_devices(self, devices: Sequence[str]) -> None:
+    def run_on_devices(self, devices: Sequence[str]) -> None:
         """Build the files in one process per device of this machine, which share its cores."""
         devices = devices[: len(self._embeddings)]
         cores = max(1, available_cores() // max(1, len(devices)))
@@ -101,7 +101,7 @@ class _Run:
         )
         self._raise_failures(failures)
 
-    def in_spark(self, session: Any) -> None:
+    def run_in_spark(self, session: Any) -> None:
         """Build each file in one Spark task, on the GPU that Spark assigns to it."""
         amount = session.sparkContext.getConf().get(f"spark.task.resource.{GPU}.amount")
         device = self._dataset.embeddings.device

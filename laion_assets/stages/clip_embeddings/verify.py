@@ -18,7 +18,7 @@ from laion_assets.stages.clip_embeddings.build import KINDS, NO_DIRECTION, UNDEC
 from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.clip_embeddings.shard_reader import first_difference, read_shard, success_keys, tar_keys
 from laion_assets.stages.image_shards.handle import ImageShards
-from laion_assets.store.manifest import Manifest, disagreement, sha256_of
+from laion_assets.store.manifest import Manifest, compute_sha256, disagreement
 from laion_assets.store.store import Store
 from laion_assets.tables.vector_file import open_vectors
 
@@ -141,7 +141,7 @@ def _find_wrong_norm(vectors: "np.ndarray", path: str) -> list[str]:
 
 def _is_altered(local: Path, manifest: Manifest, path: str) -> bool:
     with local.open("rb") as file:
-        return sha256_of(file) != manifest.entry(path).sha256
+        return compute_sha256(file) != manifest.entry(path).sha256
 
 
 def _read_metadata_keys(store: Store, path: str, problems: list[str]) -> list[str] | None:

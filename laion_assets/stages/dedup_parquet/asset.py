@@ -8,7 +8,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import declaration, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
-from laion_assets.orchestration.resource_keys import with_resources_of
+from laion_assets.orchestration.resource_keys import require_resources
 from laion_assets.orchestration.resources.spark import SparkResource
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.dedup_parquet.stage import STAGE
@@ -23,7 +23,7 @@ def dedup_parquet_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """Return `dedup_parquet` of a dataset."""
 
     @dg.asset(**declaration(STAGE, dataset))
-    @with_resources_of(dataset)
+    @require_resources(dataset)
     @own_errors_first
     def dedup_parquet(
         context: dg.AssetExecutionContext, upstream: Handle, spark: SparkResource

@@ -14,7 +14,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     """Yield violations of the invariant and of the layout in a parquet file and its rejects file."""
     import pyarrow.parquet as pq
 
-    from laion_assets.dataset.identity import rows_digest, uid_of
+    from laion_assets.dataset.identity import compute_uid, rows_digest
 
     layout = dataset.layout
     manifest = DedupParquet.of(dataset, (partition,)).manifest(partition)
@@ -37,7 +37,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
             if rows_digest(table) != manifest.outputs.get(key):
                 yield f"{path}: row group {position} (shard {key}) differs from what was committed"
             for row in table.select(["uid", "URL", "TEXT"]).to_pylist():
-                if row["uid"] != uid_of(row["URL"], row["TEXT"]):
+                if row["uid"] != compute_uid(row["URL"], row["TEXT"]):
                     yield f"{path}: uid {row['uid']} is not the md5 of its url and caption"
                 if row["uid"] <= previous:
                     yield f"{path}: uid {row['uid']} comes after {previous}: not sorted, or duplicate"

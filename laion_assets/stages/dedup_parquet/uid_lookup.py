@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.identity import uid_of
+from laion_assets.dataset.identity import compute_uid
 from laion_assets.dataset.layout import ParquetNumber, ShardNumber
 from laion_assets.errors import IncompleteError, IntegrityError, SettingError
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
@@ -53,7 +53,7 @@ def find_uid(dataset: Dataset, store: Store, uid: str) -> FoundRow | None:
             return None
         row = uids.index(uid)
         (values,) = file.read_row_group(group).slice(row, 1).to_pylist()
-    if uid_of(values["URL"] or "", values["TEXT"]) != uid:
+    if compute_uid(values["URL"] or "", values["TEXT"]) != uid:
         raise IntegrityError(
             f"{store.address(DedupParquet.path(layout, parquet))} was altered: the uid of row {row} in row group "
             f"{group} is not that of its url and caption. Materialize {DEDUP_PARQUET} {manifest.key} again."

@@ -9,7 +9,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import declaration, run_logger, run_partitions
 from laion_assets.orchestration.reporting import Reporting, reported_output
-from laion_assets.orchestration.resource_keys import with_resources_of
+from laion_assets.orchestration.resource_keys import require_resources
 from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource
 from laion_assets.orchestration.resources.spark import SparkResource
 from laion_assets.stages.dedup_parquet.handle import DedupParquet
@@ -36,7 +36,7 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """Return `image_shards` of a dataset."""
 
     @dg.asset(**declaration(STAGE, dataset))
-    @with_resources_of(dataset)
+    @require_resources(dataset)
     @own_errors_first
     def image_shards(
         context: dg.AssetExecutionContext,

@@ -10,7 +10,7 @@ from typing import Any
 
 from laion_assets.errors import IntegrityError
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
-from laion_assets.store.manifest import WHOLE, Manifest, manifest_path, sha256_of
+from laion_assets.store.manifest import WHOLE, Manifest, compute_sha256, manifest_path
 from laion_assets.store.store import Store
 
 
@@ -31,7 +31,7 @@ def open_index(store: Store, manifest: Manifest, modality: str) -> Iterator[Any]
         )
     with store.local_copy(entry.path) as local:
         with local.open("rb") as file:
-            if sha256_of(file) != entry.sha256:
+            if compute_sha256(file) != entry.sha256:
                 raise IntegrityError(f"{where} is damaged: its sha256 differs from its manifest. {_AGAIN}")
         yield read_index(str(local))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from laion_assets.errors import EmbeddingError
 from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS, ClipEmbeddings, Embeddings
-from laion_assets.store.manifest import FileEntry, manifest_path, sha256_of
+from laion_assets.store.manifest import FileEntry, compute_sha256, manifest_path
 from laion_assets.store.store import Store
 from laion_assets.tables.vector_file import open_vectors
 
@@ -95,7 +95,7 @@ def open_all_vectors(store: Store, embeddings: Embeddings, modality: str, *, has
 def verify_bytes(store: Store, key: str, local: Path, entry: FileEntry) -> None:
     """Raise EmbeddingError unless the file at `local`, of embedding partition `key`, has the sha256 of `entry`."""
     with local.open("rb") as file:
-        if sha256_of(file) != entry.sha256:
+        if compute_sha256(file) != entry.sha256:
             raise EmbeddingError(
                 f"{store.address(entry.path)} was altered after the commit: its sha256 differs from the manifest. "
                 f"Remove {store.address(manifest_path(CLIP_EMBEDDINGS, key))} and materialize partition {key} of "

@@ -28,7 +28,7 @@ def published_parquet_asset(dataset: Dataset) -> Any:
         manifest = observe_published(dataset, Store.of(dataset), run_logger(context))
         return dg.ObserveResult(
             data_version=dg.DataVersion(manifest.content),
-            metadata=PublishedParquetIOManager(dataset).metadata_of(0, manifest),
+            metadata=PublishedParquetIOManager(dataset).build_metadata(0, manifest),
         )
 
     return published_parquet

@@ -7,7 +7,7 @@ import dagster as dg
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import declaration, run_logger
-from laion_assets.orchestration.resource_keys import with_resources_of
+from laion_assets.orchestration.resource_keys import require_resources
 from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource
 from laion_assets.stages.raw_csv.handle import RAW_CSV, RawCsv
 from laion_assets.stages.raw_csv.stage import STAGE
@@ -21,7 +21,7 @@ def raw_csv_asset(dataset: Dataset) -> dg.AssetsDefinition:
     """Return `raw_csv` of a dataset."""
 
     @dg.asset(**declaration(STAGE, dataset))
-    @with_resources_of(dataset)
+    @require_resources(dataset)
     @own_errors_first
     def raw_csv(context: dg.AssetExecutionContext, crawl_site: CrawlSiteResource) -> RawCsv:
         from laion_assets.stages.raw_csv.build import fetch_raw_csv

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.settings.field import digest_of
+from laion_assets.dataset.settings.field import compute_digest
 from laion_assets.errors import SourceError
 from laion_assets.http.listings.listing import Listing
 from laion_assets.http.sources.background_loop import run_in_background
@@ -150,7 +150,7 @@ def _commit(
             Counts(result.listed, len(paths), dict(result.reasons)),
             settings=settings,
             # Files that were deleted at source or left out are part of the result, so they change the digest.
-            inputs=digest_of([deletion_dates, dict(result.reasons)]) if deletion_dates or result.reasons else "",
+            inputs=compute_digest([deletion_dates, dict(result.reasons)]) if deletion_dates or result.reasons else "",
             details={
                 "origins": {f"{RAW_CSV}/{path}": origins[path].fields for path in paths if path in origins},
                 "deleted_at_source": deletion_dates,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from laion_assets.errors import SettingError, SourceError
-from laion_assets.http.listings.file_path import folders_of
+from laion_assets.http.listings.file_path import collect_folders
 from laion_assets.http.listings.listing import Listing
 from laion_assets.stages.raw_csv.transfers.transfer import Fetched
 from laion_assets.store.manifest import FileEntry
@@ -72,7 +72,7 @@ def take_inventory(
             gone.append(path)
         else:
             reasons[each.state] += 1
-    clashes = (folders_of(fetched) & committed.keys()) | (folders_of(committed) & fetched.keys())
+    clashes = (collect_folders(fetched) & committed.keys()) | (collect_folders(committed) & fetched.keys())
     if clashes:
         raise SourceError(
             "A committed file is now a folder of the source, or a committed folder is now a file: "

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.statistics.charts import Chart, dataset_charts, image_charts
 from laion_assets.stages.statistics.counts import of_measure
@@ -45,7 +45,7 @@ def build_statistics(dataset: Dataset, store: Store, asset: str, log: Callable[[
     """
     recover(store, asset)
     _check_report(store)
-    before, numbers = stage_named(asset).upstream_partitions(dataset, 0)
+    before, numbers = find_stage(asset).upstream_partitions(dataset, 0)
     assert before is not None
     parts = list_parts(dataset, store, asset)
     if not parts:

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout, ParquetNumber, ShardNumber
-from laion_assets.dataset.settings.field import digest_of
+from laion_assets.dataset.settings.field import compute_digest
 from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
-from laion_assets.stages.registry import stage_named
+from laion_assets.stages.registry import find_stage
 from laion_assets.stages.statistics.counts import COUNTS_SCHEMA, Counter
 from laion_assets.stages.statistics.handle import IMAGE_STATISTICS
 from laion_assets.stages.statistics.measures import DEDUP_COLUMNS, SHARD_COLUMNS, count_images, count_rows
@@ -38,7 +38,7 @@ class Part:
     @property
     def identity(self) -> str:
         """Digest of the counted partitions."""
-        return digest_of([[manifest.key, manifest.content] for manifest in self.manifests])
+        return compute_digest([[manifest.key, manifest.content] for manifest in self.manifests])
 
 
 def list_parts(dataset: Dataset, store: Store, asset: str) -> list[Part]:
@@ -57,7 +57,7 @@ def list_parts(dataset: Dataset, store: Store, asset: str) -> list[Part]:
 
 def count_parts(dataset: Dataset, store: Store, asset: str, parts: list[Part], log: Callable[[str], None]) -> pa.Table:
     """Add up the counts of all parts. Parts whose partitions are unchanged are read instead of counted again."""
-    stage = stage_named(asset)
+    stage = find_stage(asset)
     settings = stage.settings_digest(dataset)
     made = 0
 

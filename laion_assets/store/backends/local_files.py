@@ -62,7 +62,7 @@ def too_large_message(where: str, size: int, limit: int) -> str:
     return f"{where} has {size:,} bytes, more than the limit of {limit:,}. This program did not write it. Remove it."
 
 
-def kind_of(path: str) -> str:
+def describe_path(path: str) -> str:
     """Return what is at a path: `missing`, `a symbolic link`, `a folder`, ..."""
     try:
         mode = os.lstat(path).st_mode
@@ -74,8 +74,8 @@ def kind_of(path: str) -> str:
 def not_a_file(path: str) -> StoreError:
     """Build the error for a path that is not a regular file."""
     return StoreError(
-        f"{path} is {kind_of(path)}, not a file. It was neither read nor changed. Move it away, then materialize the "
-        "partition again."
+        f"{path} is {describe_path(path)}, not a file. It was neither read nor changed. Move it away, then materialize "
+        "the partition again."
     )
 
 
@@ -117,7 +117,7 @@ def replace(source: str, target: str) -> None:
 
 def remove(path: str) -> None:
     """Delete a file, a link (not its target) or a folder with its content. Does nothing if the path is missing."""
-    kind = kind_of(path)
+    kind = describe_path(path)
     if kind == "a folder":
         shutil.rmtree(path, ignore_errors=True)
     elif kind != "missing":
@@ -148,7 +148,7 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_disk_of(folder: Path) -> None:
+def sync_disk(folder: Path) -> None:
     """Make everything written to the file system of a folder durable: syncfs(2), or sync(2) where that is missing."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

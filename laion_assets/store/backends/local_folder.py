@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from laion_assets.store.backends.local_files import (
+    describe_path,
     fsync_folder,
-    kind_of,
     make_folder,
     not_a_file,
     open_regular,
@@ -20,7 +20,7 @@ from laion_assets.store.backends.local_files import (
     refuse_links,
     remove,
     replace,
-    sync_disk_of,
+    sync_disk,
     write_beside,
 )
 
@@ -97,7 +97,7 @@ class LocalFolder:
 
     def kind(self, path: str) -> str:
         """Return what is at a path: `missing`, `a file`, `a folder`, ..."""
-        return kind_of(self._source(path))
+        return describe_path(self._source(path))
 
     def exist(self, paths: Iterable[str]) -> list[bool]:
         """Whether a file, folder or link is at each path. Checks each folder once: a missing folder has no files."""
@@ -114,7 +114,7 @@ class LocalFolder:
         checked: set[str] = set()
         for path in paths:
             target = self._target(path, checked)
-            if kind_of(target) not in ("missing", "a file", "a symbolic link"):
+            if describe_path(target) not in ("missing", "a file", "a symbolic link"):
                 raise not_a_file(target)
 
     def names(self, path: str) -> list[str]:
@@ -160,7 +160,7 @@ class LocalFolder:
         for path, source in sources.items():
             if str(source) != f"{self._base}/{path}":
                 self._move_in(source, path, checked)
-        sync_disk_of(self.root)
+        sync_disk(self.root)
 
     def _move_in(self, source: Path, path: str, checked: set[str] | None = None) -> Path:
         target = Path(self._target(path, checked))

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from laion_assets.dataset.dataset import DATASETS, SAMPLE
-from laion_assets.dataset.settings.field import kind_of, problem_of, setting
+from laion_assets.dataset.settings.field import find_problem, parse_type, setting
 from laion_assets.dataset.settings.names import FIELDS
 from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.errors import SettingError
 from laion_assets.stages.status import settings_digest
 
-NUMBERS = {name: field for name, field in FIELDS.items() if kind_of(field)[1] in (int, float)}
+NUMBERS = {name: field for name, field in FIELDS.items() if parse_type(field)[1] in (int, float)}
 DIGESTS = {
     "laion400m": "704405641f8c07886d97d3e7b939c18c 709b81b143c3d03c70ae74b57d9b780e 23b6d0e625b3784563234618d6304968 "
     "f4a0ca19173682a8d9e7618d9fa6d1d5 bca123ff7700170b775869caef1a0549",
@@ -39,7 +39,7 @@ def values(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def apply(tmp_path: Path, name: str, toml: str) -> Any:
     """Return the value of a setting from a file. Of a list, return its only item."""
     table, _, key = name.rpartition(".")
-    value = f"[{toml}]" if kind_of(FIELDS[name])[0] is tuple else toml
+    value = f"[{toml}]" if parse_type(FIELDS[name])[0] is tuple else toml
     file = tmp_path / "settings.toml"
     file.write_text(f"[{table}]\n{key} = {value}\n")
     found = dict(values(Settings.load({"LAION_ASSETS_SETTINGS": str(file)}).apply(SAMPLE)))[name]
@@ -55,7 +55,7 @@ def test_every_setting_of_every_dataset_has_a_declaration_that_holds() -> None:
         found = dict(values(dataset))
         assert found.keys() == FIELDS.keys()
         for name, value in found.items():
-            assert problem_of(FIELDS[name], value) is None, name
+            assert find_problem(FIELDS[name], value) is None, name
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -66,10 +66,10 @@ def test_every_number_has_bounds_that_are_accepted(name: str) -> None:
     assert low is not None, f"{name} has no bounds: declare setting(..., min=, max=)"
     assert high is not None, f"{name} has no bounds: declare setting(..., min=, max=)"
     assert low < high
-    is_list = kind_of(field)[0] is tuple
+    is_list = parse_type(field)[0] is tuple
     for bound in (low, high):
-        assert problem_of(field, (bound,) if is_list else bound) is None
-    if kind_of(field)[1] is int:
+        assert find_problem(field, (bound,) if is_list else bound) is None
+    if parse_type(field)[1] is int:
         assert isinstance(low, int)
         assert isinstance(high, int)
 
@@ -93,7 +93,7 @@ def test_every_bound_of_a_number_can_be_set(name: str) -> None:
         given = {**COMPANIONS.get(name, {}), name: bound}
         variables = {f"LAION_ASSETS_{key.replace('.', '_').upper()}": str(value) for key, value in given.items()}
         found = dict(values(Settings({}, "", variables).apply(SAMPLE)))[name]
-        assert found == ((bound,) if kind_of(NUMBERS[name])[0] is tuple else bound)
+        assert found == ((bound,) if parse_type(NUMBERS[name])[0] is tuple else bound)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -102,7 +102,7 @@ def test_every_number_refuses_values_out_of_bounds_and_other_types(tmp_path: Pat
     wrong = ["nan", "-inf", "true", '"many"', '"8"', "[]", "{}", "2024-01-01", str(low - 1)]
     if math.isfinite(high):
         wrong += ["inf", str(high + 1), str(high * 10 + 10), "9" * 400]
-    if kind_of(NUMBERS[name])[1] is int:
+    if parse_type(NUMBERS[name])[1] is int:
         wrong += [str(low + 0.9)]
     for value in wrong:
         with pytest.raises(SettingError) as raised:
@@ -139,7 +139,7 @@ def test_declaring_a_number_without_bounds_fails() -> None:
         least: int | None = setting(None, "a number or nothing")
 
     with pytest.raises(TypeError, match="least has no bounds"):
-        problem_of(dataclasses.fields(Group)[0], 3)
+        find_problem(dataclasses.fields(Group)[0], 3)
 
 
 def test_integral_floats_become_integers_and_others_are_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from laion_assets.definitions import build_definitions
 from laion_assets.orchestration.checks.up_to_date import EXAMPLES, NAME, examples, summarize
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
-from laion_assets.stages.registry import stage_named, stage_names
+from laion_assets.stages.registry import find_stage, stage_names
 from laion_assets.stages.status import DatasetStatus, PartitionState, State, settings_digest
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, manifest_path
 from laion_assets.store.store import Store
@@ -23,7 +23,7 @@ from laion_assets.store.store import Store
 
 def write(dataset: Dataset, asset: str, partitions: Sequence[int], **changed: object) -> None:
     """Manifests without files, of partitions that are up to date but for what is `changed`."""
-    handle, layout = stage_named(asset).handle, dataset.layout
+    handle, layout = find_stage(asset).handle, dataset.layout
     folder = Path(Store.of(dataset).local_path(manifest_path(asset, "")) or "").parent
     folder.mkdir(parents=True, exist_ok=True)
     settings = settings_digest(dataset, asset)

@@ -11,6 +11,7 @@ from laion_assets.errors import SparkError
 from laion_assets.orchestration.resources.spark import SparkResource, _first_problem
 from laion_assets.orchestration.resources.spark_requirements import check_java, check_python, check_spark_home
 
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 RESOURCE = SparkResource(master="local[1]", driver_memory="1g")
 
 
@@ -66,8 +67,8 @@ def test_a_java_that_spark_runs_on_passes(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("echo 3.9", "which is Python 3.9. Spark's workers need Python 3.11"),
-        ("echo 3.11; echo 'ModuleNotFoundError: No module named laion_assets' >&2", "cannot import laion_assets"),
+        ("echo 3.9", f"which is Python 3.9. Spark's workers need Python {VERSION}"),
+        (f"echo {VERSION}; echo 'ModuleNotFoundError: No module named laion_assets' >&2", "cannot import laion_assets"),
         ("echo hello", "not a Python: hello"),
     ],
 )

@@ -125,12 +125,13 @@ def test_files_built_while_an_executor_is_killed_equal_those_of_one_process(
 PROBE = """
 import json, os, sys, time
 from laion_assets.orchestration.resources.spark import SparkResource, end_jvm
-from laion_assets.stages.clip_embeddings.distribution.devices import assigned_addresses, assigned_cores, spark_device
+from laion_assets.stages.clip_embeddings.distribution import devices
 session = SparkResource(master=sys.argv[1], driver_memory="512m", conf=json.loads(sys.argv[2])).session()
 def where(numbers):
     started = time.time()
     time.sleep(0.5)
-    yield spark_device("auto", assigned_addresses()), assigned_cores(), started, time.time()
+    device = devices.choose_spark_device("auto", devices.read_gpu_addresses())
+    yield device, devices.read_task_cores(), started, time.time()
 print(json.dumps(session.sparkContext.parallelize(range(6), 6).mapPartitions(where).collect()))
 end_jvm()
 """

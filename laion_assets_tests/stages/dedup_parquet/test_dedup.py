@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.identity import rows_digest, uid_of
+from laion_assets.dataset.identity import compute_uid, rows_digest
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import IncompleteError, LayoutError, SettingError, SourceError
 from laion_assets.sample.crawl import build_crawl
@@ -99,7 +99,7 @@ def test_row_count_invariant_holds_in_the_files(crawl: Dataset, spark: Any) -> N
     }
     assert len({(each["URL"], each["TEXT"] or "") for each in kept}) == len({each["uid"] for each in kept}) == len(kept)
     for each in kept:
-        assert each["uid"] == uid_of(each["URL"], each["TEXT"])
+        assert each["uid"] == compute_uid(each["URL"], each["TEXT"])
         assert each["similarity"] is None or -1 <= each["similarity"] <= 1
     files = sum((Counter(manifest.details["files"]) for manifest in manifests), Counter())
     assert files == {"read": 6, "file_without_similarity": 1, "empty": 1, "header_only": 1}
@@ -188,7 +188,7 @@ def test_a_uid_is_found_by_the_bounds_of_row_groups(crawl: Dataset, spark: Any) 
             assert (found.shard, found.row, found.values) == (shard, place, rows[place])
             assert found.key == LAYOUT.sample_key(shard, place)
     assert find_uid(crawl, store, "0" * 32) is None
-    assert find_uid(crawl, store, uid_of("http://a.test/not-there.jpg", None)) is None
+    assert find_uid(crawl, store, compute_uid("http://a.test/not-there.jpg", None)) is None
     with pytest.raises(SettingError, match="32 hexadecimal digits"):
         find_uid(crawl, store, "not-a-uid")
 

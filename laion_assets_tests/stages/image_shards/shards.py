@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.dataset.fetch_policy import FetchPolicy
-from laion_assets.dataset.identity import rows_digest, uid_of
+from laion_assets.dataset.identity import compute_uid, rows_digest
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -46,7 +46,7 @@ def dedup_table(rows) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
-                "uid": uid_of(url, caption),
+                "uid": compute_uid(url, caption),
                 "SAMPLE_ID": number,
                 "URL": url,
                 "TEXT": caption,

@@ -13,7 +13,7 @@ from laion_assets.errors import IncompleteError
 from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.knn_indices.verify import IndexVerification, verify_indices
-from laion_assets.store.manifest import Manifest, entry_of, manifest_path, read_manifest
+from laion_assets.store.manifest import Manifest, build_file_entry, manifest_path, read_manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT
 
@@ -34,7 +34,7 @@ def rebuild(dataset: Dataset, change: Callable[[np.ndarray], np.ndarray]) -> Non
     local: Path = store.local_root / path
     faiss.write_index(index, str(local))
     manifest = read_manifest(store, KNN_INDICES, "all")
-    files = tuple(entry_of(local, path, False) if entry.path == path else entry for entry in manifest.files)
+    files = tuple(build_file_entry(local, path, False) if entry.path == path else entry for entry in manifest.files)
     fields = {**manifest.__dict__, "files": files}
     store.write_bytes(manifest_path(KNN_INDICES, "all"), Manifest(**fields).to_json())
 

@@ -8,7 +8,7 @@ GPU = "gpu"
 """The name of the resource in Spark's configuration: `spark.task.resource.gpu.amount`."""
 
 
-def local_devices(devices: Sequence[str]) -> tuple[str, ...]:
+def find_local_devices(devices: Sequence[str]) -> tuple[str, ...]:
     """Return the devices of `embeddings.devices`, with `all` replaced by every GPU that torch finds.
 
     Raises ModelError if it finds none.
@@ -26,7 +26,7 @@ def local_devices(devices: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in range(count))
 
 
-def spark_device(wanted: str, addresses: Sequence[str]) -> str:
+def choose_spark_device(wanted: str, addresses: Sequence[str]) -> str:
     """Return the torch device of a Spark task: `cuda:N` of its GPU address N, or `cpu` if it has none.
 
     `wanted` is `embeddings.device`: `auto`, `cuda` (a GPU is required) or `cpu`. `addresses` are those that the
@@ -52,7 +52,7 @@ def spark_device(wanted: str, addresses: Sequence[str]) -> str:
     return f"cuda:{int(addresses[0])}"
 
 
-def assigned_addresses() -> tuple[str, ...]:
+def read_gpu_addresses() -> tuple[str, ...]:
     """Return the GPU addresses that Spark assigned to the task of this process; empty if there are none."""
     from pyspark import TaskContext
 
@@ -61,7 +61,7 @@ def assigned_addresses() -> tuple[str, ...]:
     return tuple(resource.addresses) if resource is not None else ()
 
 
-def assigned_cores() -> int:
+def read_task_cores() -> int:
     """Return `spark.task.cpus` of the task of this process."""
     from pyspark import TaskContext
 

@@ -8,7 +8,11 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import EmbeddingNumber
 from laion_assets.errors import ModelError, SettingError
 from laion_assets.models.weights import weights_identity
-from laion_assets.stages.clip_embeddings.distribution.devices import assigned_addresses, assigned_cores, spark_device
+from laion_assets.stages.clip_embeddings.distribution.devices import (
+    choose_spark_device,
+    read_gpu_addresses,
+    read_task_cores,
+)
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
@@ -85,9 +89,9 @@ class EmbeddingTask:
         )
         place = f"{self.device} of {self.host}" if self.host else self.device
         try:
-            from laion_assets.stages.clip_embeddings.build import build_embedding_file, complete_manifest
+            from laion_assets.stages.clip_embeddings.build import build_embedding_file, find_complete_manifest
 
-            if (complete := complete_manifest(dataset, store, self.embedding)) is not None:
+            if (complete := find_complete_manifest(dataset, store, self.embedding)) is not None:
                 send(f"{CLIP_EMBEDDINGS} {self.key}: already complete, {complete.counts.rows_out:,} rows")
                 return EmbeddingOutcome(self.embedding, complete, False, place)
             model = _load_once(dataset, self.device, self.cores)
@@ -108,8 +112,8 @@ class EmbeddingTask:
 def place_in_spark(task: "Task[EmbeddingOutcome]") -> "Task[EmbeddingOutcome]":
     """Return the task with the device and cores that Spark assigned to it; call it on its executor."""
     assert isinstance(task, EmbeddingTask)
-    device = spark_device(task.dataset.embeddings.device, assigned_addresses())
-    return replace(task, device=device, cores=assigned_cores(), host=platform.node())
+    device = choose_spark_device(task.dataset.embeddings.device, read_gpu_addresses())
+    return replace(task, device=device, cores=read_task_cores(), host=platform.node())
 
 
 _LOADED: "dict[tuple[Any, ...], ClipModel]" = {}

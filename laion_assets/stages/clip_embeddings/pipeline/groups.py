@@ -60,7 +60,7 @@ class GroupVectors:
 _ARRAYS = ("images", "texts", "similarity", "kept", "undecodable")
 
 
-def groups_of(layout: Layout, shards: Sequence[ShardNumber], batch_size: int) -> list[tuple[ShardNumber, ...]]:
+def split_into_groups(layout: Layout, shards: Sequence[ShardNumber], batch_size: int) -> list[tuple[ShardNumber, ...]]:
     """Split the shards of an embedding file into groups, in order."""
     at_once = max(1, batch_size // layout.rows_per_shard)
     return [tuple(shards[start : start + at_once]) for start in range(0, len(shards), at_once)]

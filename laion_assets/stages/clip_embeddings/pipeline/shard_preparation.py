@@ -37,7 +37,7 @@ from laion_assets.stages.clip_embeddings.pipeline.tar_members import (
 )
 from laion_assets.stages.clip_embeddings.shard_reader import AGAIN, MEMBERS, first_difference, read_shard
 from laion_assets.stages.image_shards.handle import ImageShards
-from laion_assets.store.manifest import FileEntry, Manifest, sha256_of
+from laion_assets.store.manifest import FileEntry, Manifest, compute_sha256
 from laion_assets.store.store import Store
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def prepare_shard(request: ShardToPrepare, tokenize: Tokenize) -> PreparedShard:
     try:
         with path.open("rb") as file, _Mapped(file) as mapped:
             identity = file_identity(file.fileno())
-            if sha256_of(file) != request.manifest.entry(".tar").sha256:
+            if compute_sha256(file) != request.manifest.entry(".tar").sha256:
                 _refuse(request, "altered: its sha256 differs from the manifest")
             samples = _list_samples(request, path, mapped)
             captions = [_read_caption(request, mapped, sample) for sample in samples]

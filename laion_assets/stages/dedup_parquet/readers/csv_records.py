@@ -266,11 +266,11 @@ class RecordReader:
                 more = pa.array([values[place] for _, values, _ in sound], pa.binary()).view(pa.string())
                 tokens[name] = pa.concat_arrays([tokens[name], more])
 
-        def raw_of(row: int) -> bytes:
+        def read_raw(row: int) -> bytes:
             return lines.raw(int(chosen[row])) if row < len(chosen) else sound[row - len(chosen)][2]
 
         found = np.concatenate([chosen, np.array([line for line, _, _ in sound], np.int64)])
-        return Records(numbers[found], tokens, raw_of, rejects)
+        return Records(numbers[found], tokens, read_raw, rejects)
 
 
 def _only_rejects(rejects: list[Reject]) -> Records:

@@ -7,7 +7,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import LaionAssetsError
 from laion_assets.stages.dedup_parquet.handle import DedupParquet
-from laion_assets.stages.image_shards.local_failures.failing_sites import site_of
+from laion_assets.stages.image_shards.local_failures.failing_sites import find_site
 from laion_assets.stages.image_shards.local_failures.network_check import network_probe
 from laion_assets.stages.image_shards.local_failures.network_memory import NetworkMemory
 from laion_assets.stages.image_shards.local_failures.watch import Evidence
@@ -17,7 +17,7 @@ _OTHER_SHARDS = 200
 """Maximum row groups to read for other URLs; enough even with four rows each."""
 
 
-def evidence_of(dataset: Dataset, shard: ShardNumber, memory: NetworkMemory) -> Evidence:
+def collect_evidence(dataset: Dataset, shard: ShardNumber, memory: NetworkMemory) -> Evidence:
     """Return the evidence for a shard that this process fetches."""
     images = dataset.images
     return Evidence(
@@ -44,7 +44,7 @@ def other_urls(dataset: Dataset, shard: ShardNumber) -> Iterator[str]:
             return
         for url in urls:
             try:
-                site = site_of(urlsplit(url).hostname or "")
+                site = find_site(urlsplit(url).hostname or "")
             except ValueError:
                 continue
             if site and site not in seen:

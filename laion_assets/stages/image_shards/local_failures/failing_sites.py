@@ -121,7 +121,7 @@ def has_risen(share: float, sites: int, measured: float | None) -> bool:
     return share - math.sqrt(_SHARE_ODDS / (2 * sites)) > measured + MAX_RISE
 
 
-def site_of(host: str) -> str:
+def find_site(host: str) -> str:
     """Return the registrable domain of a host: its last two labels, three below `co.uk` and similar; or its address."""
     host = host.removesuffix(".").lower()
     labels = host.split(".")

@@ -27,9 +27,9 @@ from laion_assets.stages.image_shards.local_failures.failing_sites import (
     RowOutcome,
     expected_share,
     failing_share,
+    find_site,
     has_risen,
     outages,
-    site_of,
     threshold,
 )
 from laion_assets.stages.image_shards.local_failures.message import describe
@@ -135,8 +135,8 @@ class ShardWatch:
         if reason is Reason.BLOCKED_ADDRESS and len(fetched.hops) == 1 and _is_address(target.host):
             return None
         address = fetched.hops[-1].address if len(fetched.hops) == 1 else None
-        site = self._site(site_of(target.host), address)
-        final = site_of(urlsplit(fetched.final_url).hostname or "") if len(fetched.hops) > 1 else ""
+        site = self._site(find_site(target.host), address)
+        final = find_site(urlsplit(fetched.final_url).hostname or "") if len(fetched.hops) > 1 else ""
         return RowOutcome(place, site, target.scheme, reason, fetched.started, fetched.started + fetched.seconds, final)
 
     def _site(self, site: str, endpoint: str | None) -> str:
@@ -269,4 +269,4 @@ def _is_address(host: str) -> bool:
 
 
 def _site_of_url(url: str) -> str:
-    return site_of(urlsplit(url).hostname or url)
+    return find_site(urlsplit(url).hostname or url)

@@ -17,8 +17,8 @@ from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import IntegrityError, InvariantError, ReplacedError
 from laion_assets.reasons import Reason
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
-from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
-from laion_assets.stages.image_shards.local_failures.failing_sites import site_of
+from laion_assets.stages.image_shards.local_failures.evidence import collect_evidence
+from laion_assets.stages.image_shards.local_failures.failing_sites import find_site
 from laion_assets.stages.image_shards.local_failures.network_memory import network_memory
 from laion_assets.stages.image_shards.local_failures.watch import Evidence, ShardWatch
 from laion_assets.stages.image_shards.shard import tar_index
@@ -26,7 +26,7 @@ from laion_assets.stages.image_shards.shard.engines import fetch_rows
 from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, FetchedRows
 from laion_assets.stages.image_shards.shard.files import verify
 from laion_assets.stages.image_shards.shard.merge import Merged, merge_shard, merge_stats
-from laion_assets.store.manifest import Counts, Manifest, read_manifest, sha256_of
+from laion_assets.store.manifest import Counts, Manifest, compute_sha256, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import Transaction, open_transaction
 
@@ -73,8 +73,8 @@ def _evidence(dataset: Dataset, shard: ShardNumber, urls: list[str], reasons: li
     for url, reason in zip(urls, reasons, strict=True):
         if reason == Reason.SUCCESS:
             parts = urlsplit(url)
-            memory.add_working_url(parts.scheme, site_of(parts.hostname or ""), url)
-    return evidence_of(dataset, shard, memory)
+            memory.add_working_url(parts.scheme, find_site(parts.hostname or ""), url)
+    return collect_evidence(dataset, shard, memory)
 
 
 def _commit_merged(
@@ -148,7 +148,7 @@ def _open_committed(
             except FileNotFoundError:
                 files.clear()
                 break
-        altered = [suffix for suffix, file in files.items() if sha256_of(file) != manifest.entry(suffix).sha256]
+        altered = [suffix for suffix, file in files.items() if compute_sha256(file) != manifest.entry(suffix).sha256]
         if altered or not files:
             if read_manifest(store, IMAGE_SHARDS, manifest.key) != manifest:
                 raise ReplacedError(f"Another run committed shard {manifest.key} during this retry.")

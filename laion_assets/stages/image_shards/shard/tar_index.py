@@ -48,7 +48,7 @@ class Member:
         return self.name.partition(".")[2]
 
 
-def index_of(tar: IO[bytes]) -> str:
+def build_index(tar: IO[bytes]) -> str:
     """Return the index of an open tar of samples (`sample_tar`), from its headers only.
 
     Raises IntegrityError for a damaged or truncated tar, and for a member that does not belong to a sample.
@@ -58,9 +58,9 @@ def index_of(tar: IO[bytes]) -> str:
 
 
 def write_index(tar: Path, index: Path) -> None:
-    """Write the index of a tar file. Raises IntegrityError as `index_of`, and OSError."""
+    """Write the index of a tar file. Raises IntegrityError as `build_index`, and OSError."""
     with tar.open("rb") as file:
-        index.write_text(index_of(file), encoding="ascii")
+        index.write_text(build_index(file), encoding="ascii")
 
 
 def read_index(text: str) -> list[list[Member]]:

@@ -14,7 +14,7 @@ from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, InvariantError, LocalFailureError, ShardError
 from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
-from laion_assets.stages.image_shards.local_failures.evidence import evidence_of
+from laion_assets.stages.image_shards.local_failures.evidence import collect_evidence
 from laion_assets.stages.image_shards.local_failures.network_memory import DETAIL, network_memory
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.shard import tar_index
@@ -84,7 +84,7 @@ class ShardTask:
             )
         rows = self._read_rows(parquet)
         memory = network_memory(self.dataset, self.shard)
-        watch = ShardWatch(evidence_of(self.dataset, self.shard, memory))
+        watch = ShardWatch(collect_evidence(self.dataset, self.shard, memory))
         with (
             open_transaction(store, IMAGE_SHARDS, self.key) as transaction,
             note_local_failures(store, IMAGE_SHARDS, self.key),

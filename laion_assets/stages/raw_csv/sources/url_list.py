@@ -44,7 +44,7 @@ async def read_url_list(source: AsyncClient, place: str, pattern: str, retries: 
         if not url:
             continue
         try:
-            path = _path_of(url, match)
+            path = _extract_path(url, match)
         except SourceError as error:
             invalid_lines += 1
             if len(invalid) < _MAX_NAMED:
@@ -69,7 +69,7 @@ async def read_url_list(source: AsyncClient, place: str, pattern: str, retries: 
     return listing
 
 
-def _path_of(url: str, match: re.Pattern[str]) -> str | None:
+def _extract_path(url: str, match: re.Pattern[str]) -> str | None:
     """Return the path of a URL's file, None if the URL does not match the pattern. Raises SourceError."""
     if len(url) > MAX_URL_CHARS or re.search(r"[\x00-\x20\x7f]", url):
         raise SourceError(f"{url[:100]!r} is too long, or contains spaces or control characters.")

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from laion_assets.errors import LeaseError
 from laion_assets.http.messages.validators import valid_date, valid_etag
-from laion_assets.http.urls.target import origin_of
+from laion_assets.http.urls.target import get_origin
 from laion_assets.store.backends.local_files import not_a_file, remove
 from laion_assets.store.lease import boot_id
-from laion_assets.store.manifest import sha256_of
+from laion_assets.store.manifest import compute_sha256
 
 _READ_BYTES = 1 << 20
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -60,7 +60,7 @@ class Origin:
     @property
     def bound_to(self) -> str:
         """The only web origin that may receive the conditions."""
-        return self.answered_by or origin_of(self.url)
+        return self.answered_by or get_origin(self.url)
 
     @classmethod
     def of(cls, stored: object) -> "Origin | None":
@@ -247,7 +247,7 @@ class Partials:
             held = self.held(path)
             if held is not None and held.sha256:
                 with open(self.file(path), "rb") as file:
-                    if sha256_of(file) == held.sha256:
+                    if compute_sha256(file) == held.sha256:
                         continue
             self.drop(path)
 

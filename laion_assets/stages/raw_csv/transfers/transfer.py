@@ -18,7 +18,7 @@ from laion_assets.http.sources.retry import (
     transient_error,
     with_retries,
 )
-from laion_assets.http.urls.target import origin_of
+from laion_assets.http.urls.target import get_origin
 from laion_assets.reasons import Reason, Rejection
 from laion_assets.stages.raw_csv.transfers.disk_budget import DiskBudget
 from laion_assets.stages.raw_csv.transfers.partial_files import Download, Held, Origin, Partials
@@ -175,7 +175,7 @@ def _content_coding(response: Response, path: str) -> str:
 
 def _read_origin(response: Response, url: str) -> Origin:
     head = response.head
-    answered_by = "" if response.origin == origin_of(url) else response.origin
+    answered_by = "" if response.origin == get_origin(url) else response.origin
     return Origin(
         url, valid_etag(head.get("etag")), valid_date(head.get("last-modified")), response.length, answered_by
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from laion_assets.errors import ModelError, SettingError
-from laion_assets.stages.clip_embeddings.distribution.devices import local_devices, spark_device
+from laion_assets.stages.clip_embeddings.distribution.devices import choose_spark_device, find_local_devices
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 
 
@@ -22,7 +22,7 @@ from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 def test_a_spark_task_uses_the_assigned_gpu_and_without_one_the_cpu(
     wanted: str, addresses: list[str], device: str
 ) -> None:
-    assert spark_device(wanted, addresses) == device
+    assert choose_spark_device(wanted, addresses) == device
 
 
 @pytest.mark.parametrize(
@@ -36,22 +36,22 @@ def test_a_spark_task_uses_the_assigned_gpu_and_without_one_the_cpu(
 )
 def test_an_assignment_that_a_task_cannot_use_is_refused(wanted: str, addresses: list[str], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        spark_device(wanted, addresses)
+        choose_spark_device(wanted, addresses)
 
 
 def test_named_devices_are_used_in_their_order() -> None:
-    assert local_devices(("cuda:1", "cpu", "cpu")) == ("cuda:1", "cpu", "cpu")
+    assert find_local_devices(("cuda:1", "cpu", "cpu")) == ("cuda:1", "cpu", "cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_all_devices_without_a_gpu_is_an_error() -> None:
     with pytest.raises(ModelError, match=r"embeddings\.devices is all, and torch finds no GPU"):
-        local_devices(("all",))
+        find_local_devices(("all",))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_all_devices_are_the_gpus_of_the_machine() -> None:
-    assert local_devices(("all",)) == tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+    assert find_local_devices(("all",)) == tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
 
 
 @pytest.mark.parametrize(

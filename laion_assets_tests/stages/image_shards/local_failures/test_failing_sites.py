@@ -10,10 +10,10 @@ from laion_assets.stages.image_shards.local_failures.failing_sites import (
     RowOutcome,
     expected_share,
     failing_share,
+    find_site,
     has_risen,
     mean_share,
     outages,
-    site_of,
     threshold,
 )
 
@@ -95,7 +95,7 @@ def test_shares_are_means_over_sites_and_a_rise_must_be_significant():
     ],
 )
 def test_a_site_is_a_registrable_domain_or_an_address(host, site):
-    assert site_of(host) == site
+    assert find_site(host) == site
 
 
 @pytest.mark.parametrize("size", [4, 250])

@@ -8,7 +8,7 @@ import pytest
 
 from laion_assets.errors import IntegrityError
 from laion_assets.stages.image_shards.shard.sample_tar import END_OF_ARCHIVE, write_member
-from laion_assets.stages.image_shards.shard.tar_index import Member, index_of, read_index, read_member
+from laion_assets.stages.image_shards.shard.tar_index import Member, build_index, read_index, read_member
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.store.transaction import Transaction
 from laion_assets_tests.stages.image_shards.images import jpeg
@@ -53,7 +53,7 @@ def shard(tmp_path, bodies, **settings):
         dataset = dataset_of(tmp_path, rows, site.resolve, images=replace(IMAGES, **settings))
         ShardTask(dataset, 0).run()
     files = committed_files(dataset)
-    assert files["00000.idx"].decode() == index_of(io.BytesIO(files["00000.tar"]))
+    assert files["00000.idx"].decode() == build_index(io.BytesIO(files["00000.tar"]))
     return files["00000.tar"]
 
 
@@ -63,7 +63,7 @@ FAILURES = [b"<html>", jpeg(80, 60, 1), b"", jpeg(90, 70, 2), jpeg(400, 300, 3),
 @pytest.mark.parametrize(("kind", "quality"), [("jpg", 95), ("png", 6), ("webp", 90)])
 def test_every_sample_of_a_shard_is_found_by_its_offsets(tmp_path, kind, quality):
     tar = shard(tmp_path, FAILURES, encode_format=kind, encode_quality=quality)
-    text = index_of(io.BytesIO(tar))
+    text = build_index(io.BytesIO(tar))
     samples = described_samples(text, tar)
     assert samples == tarfile_samples(tar)
     assert [list(sample) for sample in samples] == [
@@ -75,7 +75,7 @@ def test_every_sample_of_a_shard_is_found_by_its_offsets(tmp_path, kind, quality
 
 def test_a_shard_without_an_image_has_an_empty_index(tmp_path):
     tar = shard(tmp_path, [b"<html>"])
-    assert index_of(io.BytesIO(tar)) == "v1.2 0\n"
+    assert build_index(io.BytesIO(tar)) == "v1.2 0\n"
     assert read_index("v1.2 0\n") == []
 
 
@@ -84,7 +84,7 @@ def test_an_index_has_one_line_per_sample():
     for name, content in (("1.jpg", b"a" * 600), ("1.json", b"{}"), ("2.seg.png", b""), ("2.txt", b"b")):
         write_member(tar, name, content)
     tar.write(END_OF_ARCHIVE)
-    text = index_of(tar)
+    text = build_index(tar)
     assert text == "v1.2 2\njpg 512 600 1.jpg json 2048 2 1.json\nseg.png 3072 0 2.seg.png txt 3584 1 2.txt\n"
     assert read_index(text)[1] == [Member("2.seg.png", 3072, 0), Member("2.txt", 3584, 1)]
     assert read_member(tar, Member("2.txt", 3584, 1)) == b"b"
@@ -156,7 +156,7 @@ NOT_SAMPLES = {
 def test_a_tar_without_complete_samples_is_refused(name):
     tar, offset = NOT_SAMPLES[name]
     with pytest.raises(IntegrityError, match=f"no member of a sample at offset {offset}:"):
-        index_of(io.BytesIO(tar))
+        build_index(io.BytesIO(tar))
 
 
 def test_a_shard_without_an_index_is_complete_and_gets_one_in_a_retry(tmp_path):
@@ -180,5 +180,5 @@ def test_a_shard_without_an_index_is_complete_and_gets_one_in_a_retry(tmp_path):
         site.pages["/1.jpg"] = answer(jpeg(90, 80))
         assert ShardTask(dataset, 0, retry=("http_5xx",)).run().recovered == 1
     files = committed_files(dataset)
-    assert files["00000.idx"].decode() == index_of(io.BytesIO(files["00000.tar"]))
+    assert files["00000.idx"].decode() == build_index(io.BytesIO(files["00000.tar"]))
     assert len(read_index(files["00000.idx"].decode())) == 2
