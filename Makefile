@@ -66,7 +66,7 @@ test-browser: setup chromium ## test the Dagster UI in Chromium; screenshots in 
 test-scale: setup ## test large inputs under memory limits (30 minutes on 2 cores)
 	$(BIN)/python -m pytest -m scale --timeout 5400 $(PYTEST)
 
-test-cluster: setup ## test Spark tasks on a standalone cluster with killed executors (3 minutes)
+test-cluster: setup ## test Spark tasks on a standalone cluster: killed executors, GPU addresses, Ctrl-C
 	$(BIN)/python -m pytest -m cluster $(PYTEST)
 
 test-bench: setup nginx aria2c postgresql ## run each benchmark on small inputs (15 minutes)

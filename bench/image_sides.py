@@ -21,7 +21,7 @@ from pathlib import Path
 from image_rows import Rows
 from image_warm_up import WarmUp
 
-from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
+from laion_assets.stages.image_shards.shard.outcome import ShardOutcome
 
 OURS, STOCK, ENGINE = "ours", "img2dataset", "engine"
 """ENGINE: ours with `images.engine` img2dataset and the recipe's threads."""
@@ -115,7 +115,7 @@ def run_program(command: list[str], ca_file: Path, cores: list[int], log: Path) 
 
 def _run_ours(order: dict) -> dict[str, float]:
     from laion_assets.stages.image_shards.shard.task import ShardTask
-    from laion_assets.stages.image_shards.workers.pool import run_shards
+    from laion_assets.workers.pool import run_tasks
 
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
     started: list[float] = []
@@ -127,7 +127,7 @@ def _run_ours(order: dict) -> dict[str, float]:
             started.append(ended[-1] - outcome.seconds)
 
     warm_ups = [WarmUp(-1 - number, dataset.images) for number in range(order["processes"])]
-    failures = run_shards(
+    failures = run_tasks(
         [*warm_ups, *(ShardTask(dataset, shard) for shard in range(order["shards"]))], order["processes"], on_done
     )
     if failures:

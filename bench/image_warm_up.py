@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from laion_assets.stages.image_shards.settings import ImageSettings
-from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
+from laion_assets.stages.image_shards.shard.outcome import ShardOutcome
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,11 @@ class WarmUp:
     img2dataset's imports, including OpenCV, also come before its shards' start times.
     """
 
-    shard: int
+    number: int
     images: ImageSettings
     key: str = "warm-up"
 
-    def run(self) -> ShardOutcome:
+    def run(self, send: object) -> ShardOutcome:
         """Import the libraries, start the decoder and build nothing."""
         import pyarrow.parquet  # noqa: F401
 
@@ -27,8 +27,8 @@ class WarmUp:
             from laion_assets.stages.image_shards.img2dataset.bounded_resizer import BoundedResizer
 
             BoundedResizer(self.images)
-            return ShardOutcome(self.shard, None, True, 0.0)  # type: ignore[arg-type]
+            return ShardOutcome(self.number, None, True, 0.0)  # type: ignore[arg-type]
         from laion_assets.stages.image_shards.decoding.decoder_process import Decoder
 
         with Decoder(self.images):
-            return ShardOutcome(self.shard, None, True, 0.0)  # type: ignore[arg-type]
+            return ShardOutcome(self.number, None, True, 0.0)  # type: ignore[arg-type]

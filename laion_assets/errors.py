@@ -17,7 +17,7 @@
     │   └── LocalFailureError   rows failed because of this machine or its network, not the sites
     ├── SparkError              Spark cannot start: wrong Java, Python or setting
     ├── ModelError              a CLIP model cannot be loaded, or is not the expected one
-    ├── EmbeddingError          vectors that are not finite, or files of another dtype or width
+    ├── EmbeddingError          files that cannot be built, vectors that are not finite, another dtype or width
     ├── IndexBuildError         autofaiss returned no index
     └── QueryError              an invalid search
 
@@ -104,7 +104,7 @@ class ModelError(LaionAssetsError):
 
 
 class EmbeddingError(LaionAssetsError):
-    """Vectors are not finite, or an embedding file has another dtype, width or row count."""
+    """Embedding files cannot be built, vectors are not finite, or a file has another dtype, width or row count."""
 
 
 class IndexBuildError(LaionAssetsError):

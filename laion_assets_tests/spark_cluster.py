@@ -79,10 +79,13 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def standalone_cluster(folder: Path, workers: int = 2, cores: int = 1, memory: str = "1g") -> Iterator[Cluster]:
+def standalone_cluster(
+    folder: Path, workers: int = 2, cores: int = 1, memory: str = "1g", gpus: int = 0
+) -> Iterator[Cluster]:
     """Start a master and its workers, and stop them with all their child processes. Logs and work are below `folder`.
 
-    They also end if this process is killed: the kernel kills them with it, and executors end with their worker.
+    Each worker reports `gpus` GPUs, which do not exist, through the discovery script of deploy/. All processes also end
+    if this one is killed: the kernel kills them with it, and executors end with their worker.
     """
     folder.mkdir(parents=True, exist_ok=True)
     processes: list[subprocess.Popen[bytes]] = []
@@ -93,14 +96,15 @@ def standalone_cluster(folder: Path, workers: int = 2, cores: int = 1, memory: s
         for number in range(workers):
             work = folder / f"work-{number}"
             options = ("--host", "127.0.0.1", "--cores", str(cores), "--memory", memory, "--work-dir", str(work))
-            processes.append(_start(folder, folder / f"worker-{number}.log", "worker.Worker", *options, master))
+            log_of_worker = folder / f"worker-{number}.log"
+            processes.append(_start(folder, log_of_worker, "worker.Worker", *options, master, gpus=gpus))
         _await(log, _REGISTERED, processes, workers)
         yield Cluster(master, folder, tuple(processes))
     finally:
         _end(processes)
 
 
-def _start(folder: Path, log: Path, name: str, *options: str) -> subprocess.Popen[bytes]:
+def _start(folder: Path, log: Path, name: str, *options: str, gpus: int = 0) -> subprocess.Popen[bytes]:
     import pyspark
 
     home = Path(pyspark.__file__).parent
@@ -119,10 +123,25 @@ def _start(folder: Path, log: Path, name: str, *options: str) -> subprocess.Pope
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={**environment(), "SPARK_HOME": str(home), "SPARK_CONF_DIR": str(conf)},
+            env={**environment(), "SPARK_HOME": str(home), "SPARK_CONF_DIR": str(conf), **_gpu_options(folder, gpus)},
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )
+
+
+def _gpu_options(folder: Path, gpus: int) -> dict[str, str]:
+    """Return the environment of a worker with the GPUs 0, 1, ..., which a program in place of nvidia-smi reports."""
+    if not gpus:
+        return {}
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    (programs / "nvidia-smi").write_text(f"#!/bin/sh\nseq 0 {gpus - 1}\n")
+    (programs / "nvidia-smi").chmod(0o755)
+    name = "-Dspark.worker.resource.gpu"
+    return {
+        "SPARK_WORKER_OPTS": f"{name}.amount={gpus} {name}.discoveryScript={TOP / 'deploy' / 'discover_gpus.sh'}",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+    }
 
 
 def _end_with_parent() -> None:

@@ -25,7 +25,9 @@ SOURCES = (TOP, TOP / "laion_assets", TOP / "laion_assets_tests")
 READER_FILES = {"mine.py"}
 """Files that a reader makes."""
 NAMING_PAGES = {".py", ".yaml", ".toml", ".conf", ".example"}
-NOT_SETTINGS = re.compile(r"^spark\.(local|pyspark|executor|driver|yarn|kubernetes)\.|\.(py|json|parquet|npy|index)$")
+NOT_SETTINGS = re.compile(
+    r"^spark\.(local|pyspark|executor|driver|task|worker|yarn|kubernetes)\.|\.(py|json|parquet|npy|index)$"
+)
 """Spark's own configuration and files, which look like settings."""
 SECTIONS = {name.rpartition(".")[0] for name in FIELDS} - {""}
 FIRST_NAMES = {section.partition(".")[0] for section in SECTIONS} | {"metadata"}

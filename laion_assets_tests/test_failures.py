@@ -15,8 +15,8 @@ from laion_assets.failures import explain, own_errors_first
 from laion_assets.orchestration.resources.run_log import run_log
 from laion_assets.orchestration.runs import materialize_stage
 from laion_assets.stages.dedup_parquet.build import _unwrap_errors
-from laion_assets.stages.image_shards.workers.pool import run_task
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
+from laion_assets.workers.task import ignore, run_task
 
 OWN = sorted(kind for kind, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception))
 SENTENCE = "a.parquet is not a parquet file (row group 3). Replace or remove it."
@@ -137,14 +137,14 @@ def test_without_our_own_error_the_innermost_is_shown(dataset: Dataset) -> None:
 class FailingTask:
     """A task that raises a chain of errors in a worker."""
 
-    shard, key = 3, "00003"
+    number, key = 3, "00003"
 
-    def run(self) -> Any:
+    def run(self, send: Any) -> Any:
         raise raised_from(own(), OSError(111, "Connection refused"))
 
 
 def test_failure_of_a_worker_has_our_sentence_and_its_cause() -> None:
-    failure = pickle.loads(pickle.dumps(run_task(FailingTask())))
+    failure = pickle.loads(pickle.dumps(run_task(FailingTask(), ignore)))
     assert failure.message == f"{SENTENCE.rstrip('.')}. Cause: ConnectionRefusedError: [Errno 111] Connection refused"
 
 

@@ -1,5 +1,6 @@
 """A loaded CLIP model: encodes images and captions as float32 vectors of norm 1."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,15 @@ class ClipModel:
 
         return torch.device(self.device).type == "cuda"
 
+    def select_device(self) -> contextlib.AbstractContextManager[Any]:
+        """Make the model's GPU the current device of the calling thread: new streams, events and graphs belong to it.
+
+        Without this, the streams of a model on cuda:1 would be those of cuda:0, and no copy would be waited for.
+        """
+        import torch
+
+        return torch.cuda.device(torch.device(self.device)) if self.on_gpu else contextlib.nullcontext()
+
     @property
     def description(self) -> dict[str, str]:
         """The properties that the bytes of a vector depend on, besides its input."""
@@ -137,7 +147,8 @@ class ClipModel:
 
     def close(self) -> None:
         """Stop the processes that prepare shards and decode images."""
-        self.pools.close()
+        with self.select_device():
+            self.pools.close()
 
     @property
     def _dtype(self) -> "torch.dtype":

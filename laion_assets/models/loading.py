@@ -18,14 +18,19 @@ from laion_assets.sample.clip.model import clip_retrieval_name
 
 
 def load_model(
-    name: str, device: str = "auto", precision: str = "auto", start_pools: StartPools = start_no_pools
+    name: str,
+    device: str = "auto",
+    precision: str = "auto",
+    start_pools: StartPools = start_no_pools,
+    cpu_threads: int = 0,
 ) -> ClipModel:
     """Load the model of this name: `ViT-B/32`, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint`, `hf_clip:DIR`,
     `sample-clip`.
 
     `device` is `auto`, `cpu`, `cuda` or `cuda:N`. `precision` is `auto` (fp32 on a CPU, fp16 on a GPU), `fp32`, `bf16`
     or `fp16`; the weights are cast to it. With open_clip, fp32 matrix products on a GPU use TF32, as in clip-retrieval.
-    `start_pools` starts worker processes before the model is built. Raises ModelError if the weights cannot be loaded
+    `start_pools` starts worker processes before the model is built. `cpu_threads` sets the number of torch's threads if
+    the device is a CPU; 0 keeps torch's default. Raises ModelError if the weights cannot be loaded
     or the device does not exist.
     """
     # Set before torch is imported: its OpenMP threads otherwise spin while they wait for the next product. Next to
@@ -44,6 +49,8 @@ def load_model(
         raise ModelError(
             f"embeddings.precision is {precision} and the device is a CPU. Set embeddings.precision to auto or fp32."
         )
+    if cpu_threads and place == "cpu":
+        torch.set_num_threads(cpu_threads)
     pools = start_pools("clip" if name[:1].isupper() else "open_clip", place != "cpu")
     try:
         model, preprocess, tokenizer = build_model(clip_retrieval_name() if name == SAMPLE_MODEL else name, place)

@@ -47,6 +47,7 @@ def build_definitions(dataset: Dataset) -> dg.Definitions:
                 device=dataset.embeddings.device,
                 precision=dataset.embeddings.precision,
                 reader_processes=dataset.embeddings.reader_processes,
+                cpu_threads=dataset.embeddings.cpu_threads,
             ),
             resource_key(dataset, "crawl_site"): CrawlSiteResource(),
         },

@@ -64,7 +64,7 @@ def of_a_run(command: list[str]) -> bool:
     line = " ".join(command)
     return any(
         sign in line
-        for sign in ("sample.site", "image_shards.workers.child", "java", "execute_run", "org.apache.spark")
+        for sign in ("sample.site", "laion_assets.workers.child", "java", "execute_run", "org.apache.spark")
     )
 
 

@@ -90,9 +90,9 @@ def test_a_shard_of_ten_thousand_images_under_one_gigabyte_per_worker(tmp_path: 
         with peak_memory() as peaks:
             build_image_shards(dataset, range(2), print)
     counts = [ImageShards.of(dataset).manifest(shard).counts for shard in range(2)]
-    print(f"peak MiB of a worker: {peaks.largest('image_shards.workers.child'):.0f}")
+    print(f"peak MiB of a worker: {peaks.largest('laion_assets.workers.child'):.0f}")
     assert [(one.rows_in, one.rows_out) for one in counts] == [(10_000, 10_000)] * 2
-    assert 0 < peaks.largest("image_shards.workers.child") < SHARD_WORKER_CAP_MIB
+    assert 0 < peaks.largest("laion_assets.workers.child") < SHARD_WORKER_CAP_MIB
 
 
 def test_an_embedding_file_of_a_million_rows_under_a_cap(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ import psutil
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.sample.crawl import crawl_rows
 from laion_assets.sample.running import running_site
+from laion_assets.stages.image_shards.shard.outcome import ShardOutcome
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
-from laion_assets.stages.image_shards.workers.pool import run_shards
+from laion_assets.workers.pool import run_tasks
 from laion_assets_tests.soak.plot import line_plots
 from laion_assets_tests.stages.image_shards.shards import dataset_of
 
@@ -82,7 +82,7 @@ def soak(
                 number += 1
 
         with _sample_processes(samples):
-            failures = run_shards(tasks(), workers, count)
+            failures = run_tasks(tasks(), workers, count)
     return samples, built, [str(failure) for failure in failures]
 
 
@@ -117,7 +117,7 @@ def _sample_processes(samples: list[Sample]) -> Iterator[None]:
             for process in [here, *here.children()]:
                 with contextlib.suppress(psutil.Error):
                     command = process.cmdline()
-                    if process.pid not in names and not any("image_shards.workers.child" in word for word in command):
+                    if process.pid not in names and not any("laion_assets.workers.child" in word for word in command):
                         continue
                     name = names.setdefault(process.pid, f"worker {len(names)}")
                     samples.append(_measure(process, name, time.monotonic() - started))

@@ -50,6 +50,13 @@ def torch_device(text: str) -> str | None:
     return "must be auto, cpu, cuda or cuda:N"
 
 
+def torch_devices(text: str) -> str | None:
+    """Check one item of a list of torch devices."""
+    if re.fullmatch(r"all|cpu|cuda(:[0-9]{1,3})?", text, re.ASCII):
+        return None
+    return "must be cpu, cuda, cuda:N or all (every GPU)"
+
+
 def spark_master(text: str) -> str | None:
     """Check a Spark master URL."""
     if re.fullmatch(r"local(\[(\*|[1-9][0-9]{0,3})(,\s*[0-9]{1,3})?\])?|yarn|(spark|k8s)://\S+", text, re.ASCII):

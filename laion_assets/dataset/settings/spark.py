@@ -1,4 +1,4 @@
-"""Settings of Spark, which runs `dedup_parquet` and, with `images.distributor = "spark"`, `image_shards`."""
+"""Settings of Spark, which runs `dedup_parquet`, and the stages whose setting `distributor` is `spark`."""
 
 from dataclasses import dataclass
 

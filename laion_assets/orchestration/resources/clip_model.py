@@ -13,6 +13,7 @@ class ClipModelResource(dg.ConfigurableResource):
     device: str = "auto"
     precision: str = "auto"
     reader_processes: int = 0
+    cpu_threads: int = 0
     _loaded: Any = PrivateAttr(default=None)
 
     def load(self) -> Any:
@@ -21,7 +22,9 @@ class ClipModelResource(dg.ConfigurableResource):
             from laion_assets.models.loading import load_model
             from laion_assets.stages.clip_embeddings.pipeline.pools import pool_starter
 
-            self._loaded = load_model(self.model, self.device, self.precision, pool_starter(self.reader_processes))
+            self._loaded = load_model(
+                self.model, self.device, self.precision, pool_starter(self.reader_processes), self.cpu_threads
+            )
         return self._loaded
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

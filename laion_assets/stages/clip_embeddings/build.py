@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import EmbeddingNumber, ShardNumber
@@ -30,7 +30,7 @@ from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Prepa
 from laion_assets.stages.clip_embeddings.stage import STAGE
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.stage import inputs_digest
-from laion_assets.stages.status import State, require_complete, state_before_run
+from laion_assets.stages.status import PartitionState, State, require_complete, state_before_run
 from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
@@ -50,29 +50,30 @@ KINDS = ("img_emb", "text_emb", "metadata")
 
 
 def build_embedding_file(
-    dataset: Dataset, store: Store, embedding: EmbeddingNumber, model: ClipModel, log: Callable[[str], None]
+    dataset: Dataset,
+    store: Store,
+    embedding: EmbeddingNumber,
+    model: ClipModel,
+    log: Callable[[str], None],
+    on_encoded: Callable[[int, int], None] | None = None,
 ) -> BuildResult:
     """Encode the shards of embedding file `embedding` in order and commit them as a partition of `clip_embeddings`.
 
     Skips the partition if it is complete, intact and up to date. A killed run continues after its last finished group
-    of shards. Raises IncompleteError naming shards that are not committed,
+    of shards. `on_encoded` is called in another thread for each finished group with its numbers of shards and samples;
+    without it, progress lines are logged. Raises IncompleteError naming shards that are not committed,
     IntegrityError naming a damaged shard and member, EmbeddingError when more than MAX_NO_DIRECTION of the vectors have
     no direction, ModelError if `model` is not the dataset's, InvariantError if the rows do not
     add up.
     """
     layout = dataset.layout
     key = layout.embedding_key(embedding)
-    settings = STAGE.settings_digest(dataset)
     if model.identity != weights_identity(dataset.model):
         raise ModelError(
             f"{CLIP_EMBEDDINGS} {key} of {dataset.name} requires the model {dataset.model}, and the loaded model is "
             f"{model.identity}. Load the model of the dataset."
         )
-    shards = ImageShards(store, layout, tuple(layout.shards_of_embedding(embedding)))
-    require_complete(dataset, shards)
-    manifests = dict(zip(shards.partitions, shards.manifests(), strict=True))
-    inputs = inputs_digest(key, list(manifests.values()))
-    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs)
+    manifests, settings, inputs, state = _inspect(dataset, store, embedding)
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{CLIP_EMBEDDINGS} {key}: already complete, {current.counts.rows_out:,} rows")
@@ -81,13 +82,39 @@ def build_embedding_file(
         log(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {state.reason}")
     finished = FinishedGroups(store, layout, embedding, None if state.state is State.DAMAGED else current)
     with open_transaction(store, CLIP_EMBEDDINGS, key) as transaction:
-        work = _EmbeddingFile(dataset, store, embedding, model, manifests, finished, log)
+        work = _EmbeddingFile(dataset, store, embedding, model, manifests, finished, log, on_encoded)
         work.encode(transaction)
         rows = _count_rows(transaction, dataset, embedding, model.width)
         counts = Counts(work.rows, rows, {reason: count for reason, count in work.dropped.items() if count})
         manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=work.details())
     finished.clear()
     return BuildResult(manifest, was_built=True)
+
+
+def find_complete_manifest(dataset: Dataset, store: Store, embedding: EmbeddingNumber) -> Manifest | None:
+    """Return the manifest of an embedding file that `build_embedding_file` would skip, else None. Needs no model."""
+    state = _inspect(dataset, store, embedding).state
+    return state.manifest if state.is_complete else None
+
+
+class _Inspected(NamedTuple):
+    """What an embedding file is built from, the digests of settings and inputs, and its state before the run."""
+
+    manifests: dict[ShardNumber, Manifest]
+    settings: str
+    inputs: str
+    state: PartitionState
+
+
+def _inspect(dataset: Dataset, store: Store, embedding: EmbeddingNumber) -> _Inspected:
+    layout, settings = dataset.layout, STAGE.settings_digest(dataset)
+    key = layout.embedding_key(embedding)
+    shards = ImageShards(store, layout, tuple(layout.shards_of_embedding(embedding)))
+    require_complete(dataset, shards)
+    manifests = dict(zip(shards.partitions, shards.manifests(), strict=True))
+    inputs = inputs_digest(key, list(manifests.values()))
+    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs)
+    return _Inspected(manifests, settings, inputs, state)
 
 
 class _EmbeddingFile:
@@ -102,6 +129,7 @@ class _EmbeddingFile:
         manifests: dict[ShardNumber, Manifest],
         finished: FinishedGroups,
         log: Callable[[str], None],
+        on_encoded: Callable[[int, int], None] | None,
     ) -> None:
         self.dataset, self.store, self.embedding, self.model = dataset, store, embedding, model
         self.manifests, self.finished, self.log = manifests, finished, log
@@ -112,9 +140,10 @@ class _EmbeddingFile:
         self.reused = 0
         self._groups: list[dict[str, Any]] = []
         self._started = time.monotonic()
-        self._progress = Progress(
+        progress = Progress(
             lambda line: log(f"file {dataset.layout.embedding_key(embedding)}: {line}"), "samples", self.rows
         )
+        self._on_encoded = on_encoded or (lambda shards, samples: progress.add(samples))
 
     def encode(self, transaction: Transaction) -> None:
         """Write the three staged files."""
@@ -128,6 +157,7 @@ class _EmbeddingFile:
         )
         image_path, text_path, metadata_path = _stage_files(transaction, self.dataset, self.embedding)
         with (
+            self.model.select_device(),
             EmbeddingWriter(self.dataset.layout, image_path, text_path, metadata_path, self.model.width) as writer,
             ThreadPoolExecutor(1, thread_name_prefix="write") as thread,
             self._preparation() as preparation,
@@ -210,7 +240,7 @@ class _EmbeddingFile:
             writer.append(group.shards, vectors)
             names = [self.dataset.layout.shard_key(shard.shard) for shard in group.shards]
             self._groups.append(describe_group(group.digest, names, vectors))
-            self._progress.add(len(keys))
+            self._on_encoded(len(group.shards), len(keys))
         finally:
             group.close()
 

@@ -45,5 +45,5 @@ STAGE = Stage(
     upstream=lambda dataset: IMAGE_SHARDS,
     reads=lambda layout, embedding: layout.shards_of_embedding(EmbeddingNumber(embedding)),
     is_partitioned=True,
-    partitions_per_run=lambda dataset: dataset.embeddings.files_per_run,
+    partitions_per_run=lambda dataset: dataset.embeddings.run_size,
 )

@@ -8,14 +8,16 @@ from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import LocalFailureError, SettingError, ShardError
 from laion_assets.progress import Progress
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
+from laion_assets.stages.image_shards.shard.outcome import ShardOutcome
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.image_shards.workers.outcome import ShardFailure, ShardOutcome
-from laion_assets.stages.image_shards.workers.pool import run_shards
-from laion_assets.stages.image_shards.workers.spark_tasks import run_shards_in_spark
 from laion_assets.stages.status import DatasetStatus, PartitionState
 from laion_assets.store.manifest import Manifest
+from laion_assets.workers.pool import run_tasks
+from laion_assets.workers.spark_tasks import run_tasks_in_spark
+from laion_assets.workers.task import TaskFailure
 
 _NAMED_FAILURES = 10
+_MEMORY_ADVICE = "lower images.threads"
 
 
 def build_image_shards(
@@ -37,7 +39,7 @@ def build_image_shards(
     progress = Progress(log, "shards", len(shards), "images")
     skipped = retried = recovered = consecutive_local_failures = 0
 
-    def on_failure(failure: ShardFailure) -> None:
+    def on_failure(failure: TaskFailure) -> None:
         nonlocal consecutive_local_failures
         failures.append(failure)
         if failure.kind == LocalFailureError.__name__:
@@ -60,18 +62,20 @@ def build_image_shards(
     if retry:
         log(_describe_retry(dataset, shards, retry))
     tasks = [ShardTask(dataset, ShardNumber(shard), retry=retry) for shard in shards]
-    failures: list[ShardFailure] = []
+    failures: list[TaskFailure] = []
     stopped = False
     try:
         if dataset.images.distributor == "spark":
             if spark is None:
                 raise SettingError("images.distributor is spark, but there is no Spark session. Set it to pool.")
-            run_shards_in_spark(tasks, spark(), on_done, on_failure)
+            run_tasks_in_spark(
+                tasks, spark(), on_done, on_failure, name=IMAGE_SHARDS, memory_advice=_MEMORY_ADVICE, log=log
+            )
         else:
-            run_shards(tasks, dataset.images.processes, on_done, on_failure)
+            run_tasks(tasks, dataset.images.processes, on_done, on_failure, memory_advice=_MEMORY_ADVICE)
     except _StopError:
         stopped = True
-    failures.sort(key=lambda failure: failure.shard)
+    failures.sort(key=lambda failure: failure.number)
     local = [failure for failure in failures if failure.kind == LocalFailureError.__name__]
     if local:
         raise LocalFailureError(
@@ -93,7 +97,7 @@ class _StopError(Exception):
     """Stops the workers of a run after too many local failures."""
 
 
-def _describe_others(failures: list[ShardFailure], local: list[ShardFailure]) -> str:
+def _describe_others(failures: list[TaskFailure], local: list[TaskFailure]) -> str:
     others = [failure for failure in failures if failure not in local]
     if not others:
         return ""

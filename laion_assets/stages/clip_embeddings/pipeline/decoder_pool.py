@@ -105,11 +105,6 @@ class DecoderPool:
         self._buffers, self._idle = [], []
 
 
-def decoder_processes(readers: int) -> int:
-    """Return the number of processes: one per core, because decoding takes most of the CPU."""
-    return max(readers, len(os.sched_getaffinity(0)))
-
-
 def _start(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
     end_with(parent)

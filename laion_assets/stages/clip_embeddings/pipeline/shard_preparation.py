@@ -159,11 +159,11 @@ class Preparation:
         self._pool.shutdown(cancel_futures=True)
 
 
-def reader_processes(requested: int, on_gpu: bool) -> int:
+def reader_processes(requested: int, on_gpu: bool, cores: int) -> int:
     """Return the number of worker processes: the requested number; for -1 none on a CPU, one per 5 cores with a GPU."""
     if requested >= 0:
         return requested
-    return max(1, min(4, len(os.sched_getaffinity(0)) // 5)) if on_gpu else 0
+    return max(1, min(4, cores // 5)) if on_gpu else 0
 
 
 def _start_worker(parent: int) -> None:

@@ -21,15 +21,16 @@ from laion_assets.stages.image_shards.shard import tar_index
 from laion_assets.stages.image_shards.shard.engines import fetch_rows
 from laion_assets.stages.image_shards.shard.fetch import SUFFIXES
 from laion_assets.stages.image_shards.shard.files import ShardCounts, verify
+from laion_assets.stages.image_shards.shard.outcome import ShardOutcome
 from laion_assets.stages.image_shards.shard.retry import retry_shard
 from laion_assets.stages.image_shards.stage import STAGE
-from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import state_before_run
 from laion_assets.store.local_failure_notes import note_local_failures
 from laion_assets.store.manifest import Counts, Manifest, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
+from laion_assets.workers.task import Send, ignore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,12 +50,17 @@ class ShardTask:
     retry: tuple[str, ...] = ()
 
     @property
+    def number(self) -> int:
+        """The shard's number."""
+        return self.shard
+
+    @property
     def key(self) -> str:
         """The shard's partition key."""
         return self.dataset.layout.shard_key(self.shard)
 
-    def run(self) -> ShardOutcome:
-        """Fetch, resize, write, verify and commit the shard, or retry its failed rows, or skip it.
+    def run(self, send: Send = ignore) -> ShardOutcome:
+        """Fetch, resize, write, verify and commit the shard, or retry its failed rows, or skip it. Sends no messages.
 
         Raises IncompleteError if its rows are not committed, IntegrityError for altered rows or wrong files,
         LocalFailureError for a local failure, ShardError if it cannot be retried, InvariantError, and LeaseError. Then

@@ -25,7 +25,7 @@ from laion_assets.stages.image_shards.decoding.reencoded import Reencoded
 from laion_assets.stages.image_shards.decoding.reencoding import Reencoder
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.image_shards.workers.pool import run_shards
+from laion_assets.workers.pool import run_tasks
 from laion_assets_tests.stages.image_shards.images import jpeg, png_bomb
 from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
@@ -243,7 +243,7 @@ def test_a_worker_builds_its_shard_despite_crashing_images(crashing_decoder, tmp
         datasets = [dataset_of(tmp_path / name, rows, site.resolve, shards=2) for name in ("one", "other")]
         for dataset in datasets:
             outcomes = []
-            assert run_shards([ShardTask(dataset, shard) for shard in range(2)], 1, outcomes.append) == []
+            assert run_tasks([ShardTask(dataset, shard) for shard in range(2)], 1, outcomes.append) == []
             assert sum(outcome.successes for outcome in outcomes) == 10
     tables = [pq.read_table(io.BytesIO(committed_files(datasets[0])[f"0000{shard}.parquet"])) for shard in range(2)]
     failed = [row for table in tables for row in table.to_pylist() if row["status"] != "success"]

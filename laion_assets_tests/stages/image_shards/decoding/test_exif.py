@@ -20,7 +20,7 @@ from PIL import Image
 from laion_assets.stages.image_shards.decoding.exif import MAX_JSON_CHARS, exif_json, technical
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.image_shards.workers.pool import run_shards
+from laion_assets.workers.pool import run_tasks
 from laion_assets_tests.stages.image_shards.images import encode, jpeg, scene
 from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
@@ -183,7 +183,7 @@ def test_hostile_exif_does_not_fail_its_image(tmp_path):
     with running({f"/{name}.jpg": answer(body) for name, body in bodies.items()}) as site:
         dataset = dataset_of(tmp_path, rows, site.resolve, images=ImageSettings())
         outcomes = []
-        assert run_shards([ShardTask(dataset, 0)], 1, outcomes.append) == []
+        assert run_tasks([ShardTask(dataset, 0)], 1, outcomes.append) == []
     table = pq.read_table(io.BytesIO(committed_files(dataset)["00000.parquet"])).to_pylist()
     exifs = {row["caption"]: row["exif"] for row in table}
     assert {row["status"] for row in table} == {"success"}

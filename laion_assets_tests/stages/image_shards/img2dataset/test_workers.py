@@ -7,7 +7,7 @@ import psutil
 
 from laion_assets.stages.image_shards.build import build_image_shards
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.image_shards.workers.pool import run_shards
+from laion_assets.workers.pool import run_tasks
 from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.img2dataset.test_engine import STOCK
 from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
@@ -28,16 +28,16 @@ def test_killed_run_commits_no_half_shard_and_the_next_one_builds_the_same_files
             site.pages["/20.jpg"] = PAGES["/20.jpg"]
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if "image_shards.workers.child" in " ".join(process.cmdline()):
+                    if "laion_assets.workers.child" in " ".join(process.cmdline()):
                         process.kill()
 
         site.pages["/20.jpg"] = kill_the_worker
         tasks = [ShardTask(killed, shard) for shard in range(4)]
-        failures = run_shards(tasks, 1)
-        assert [(failure.shard, failure.kind) for failure in failures] == [(3, "WorkerDied")]
+        failures = run_tasks(tasks, 1)
+        assert [(failure.number, failure.kind) for failure in failures] == [(3, "WorkerDied")]
         assert not any(name.startswith("00003") for name in committed_files(killed))
         again = []
-        assert run_shards(tasks, 1, again.append) == []
+        assert run_tasks(tasks, 1, again.append) == []
         assert [outcome.shard for outcome in again if not outcome.skipped] == [3]
     assert committed_files(killed) == committed_files(whole)
 

@@ -32,9 +32,10 @@ on_commit = lambda shard, manifest: print("committed", shard, time.monotonic(), 
 log = lambda line: print("logged", line, flush=True)
 build_image_shards(dataset, range(dataset.layout.shards), log, on_commit, spark=spark.session)
 if failing:
-    from laion_assets.stages.image_shards.workers.spark_tasks import run_shards_in_spark
-    failures = run_shards_in_spark(failing, spark.session(), lambda outcome: print("kept", outcome.shard, flush=True))
-    print("failed", *[f"{failure.shard}:{failure.kind}" for failure in failures], flush=True)
+    from laion_assets.workers.spark_tasks import run_tasks_in_spark
+    on_done = lambda outcome: print("kept", outcome.shard, flush=True)
+    failures = run_tasks_in_spark(failing, spark.session(), on_done, name="stubs")
+    print("failed", *[f"{failure.number}:{failure.kind}" for failure in failures], flush=True)
 end_jvm()
 """
 
@@ -67,7 +68,7 @@ def test_shards_refused_for_local_failures_stop_the_run_in_spark(spark, tmp_path
 
 @pytest.mark.cluster
 def test_shards_built_in_spark_while_an_executor_is_killed_equal_those_of_one_process(spark_cluster: Cluster, tmp_path):
-    from laion_assets_tests.stages.image_shards.workers.test_worker_pool import Stub
+    from laion_assets_tests.workers.test_worker_pool import Stub
 
     def late(talk):
         def talk_later(sock):

@@ -1,4 +1,4 @@
-"""The pool: workers are reused, a failed shard does not fail others, and workers end with their parent."""
+"""The pool: workers are reused, a failed task does not fail others, and workers end with their parent."""
 
 import contextlib
 import os
@@ -7,17 +7,17 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from laion_assets.errors import ShardError
+from laion_assets.stages.image_shards.shard.outcome import ShardOutcome
 from laion_assets.stages.image_shards.shard.task import ShardTask
-from laion_assets.stages.image_shards.workers.outcome import ShardOutcome
-from laion_assets.stages.image_shards.workers.pool import run_shards
 from laion_assets.store.manifest import Counts, Manifest
+from laion_assets.workers.pool import run_tasks
 from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
@@ -27,14 +27,15 @@ from laion_assets_tests.stages.image_shards.site import answer, running
 class Stub:
     """A task that performs its `act`. The settings of its outcome hold the worker's process id."""
 
-    shard: int
+    number: int
     act: str = "work"
+    place: int = -1
 
     @property
     def key(self):
-        return f"{self.shard:05d}"
+        return f"{self.number:05d}"
 
-    def run(self):
+    def run(self, send):
         if self.act == "raise":
             raise ShardError(f"shard {self.key} cannot be built")
         if self.act == "crash":
@@ -43,8 +44,12 @@ class Stub:
             os._exit(3)
         if self.act == "sleep":
             time.sleep(60)
+        if self.act == "send":
+            send(f"{self.key} on {self.place}")
+            time.sleep(0.3)
+            send(os.getpid())
         counts = Counts(1, 1)
-        return ShardOutcome(self.shard, Manifest("image_shards", self.key, (), counts, str(os.getpid()), ""))
+        return ShardOutcome(self.number, Manifest("image_shards", self.key, (), counts, str(os.getpid()), ""))
 
 
 def children():
@@ -52,7 +57,7 @@ def children():
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if "image_shards.workers.child" in " ".join(process.cmdline()):
+            if "laion_assets.workers.child" in " ".join(process.cmdline()):
                 found.append(process)
     return found
 
@@ -69,7 +74,7 @@ def test_workers_are_reused_and_tasks_are_taken_on_demand():
         done.append(outcome)
         assert len(taken) <= len(done) + 3
 
-    assert run_shards(tasks(), 2, on_done) == []
+    assert run_tasks(tasks(), 2, on_done) == []
     assert sorted(outcome.shard for outcome in done) == list(range(12))
     assert len({outcome.manifest.settings for outcome in done}) <= 2
     assert children() == []
@@ -78,15 +83,32 @@ def test_workers_are_reused_and_tasks_are_taken_on_demand():
 def test_a_failing_or_crashing_shard_does_not_fail_others():
     acts = {1: "raise", 3: "crash", 5: "exit"}
     done = []
-    failures = run_shards([Stub(shard, acts.get(shard, "work")) for shard in range(8)], 2, done.append)
+    failures = run_tasks([Stub(shard, acts.get(shard, "work")) for shard in range(8)], 2, done.append)
     assert sorted(outcome.shard for outcome in done) == [0, 2, 4, 6, 7]
-    assert [(failure.shard, failure.kind) for failure in failures] == [
+    assert [(failure.number, failure.kind) for failure in failures] == [
         (1, "ShardError"), (3, "WorkerDied"), (5, "WorkerDied")
     ]  # fmt: skip
     assert failures[0].message == "shard 00001 cannot be built"
     assert "SIGSEGV" in failures[1].message
     assert "exit status 3" in failures[2].message
     assert children() == []
+
+
+def test_a_task_sends_messages_and_knows_the_place_of_its_worker():
+    """A worker that replaces a dead one has its place."""
+    messages, done = [], []
+    tasks = [Stub(0, "send"), Stub(1, "send"), Stub(2, "crash"), Stub(3, "send"), Stub(4, "send"), Stub(5, "send")]
+    failures = run_tasks(
+        tasks, 2, done.append,
+        on_message=lambda number, message: messages.append((number, message)),
+        assign=lambda task, place: replace(task, place=place),
+    )  # fmt: skip
+    assert [failure.number for failure in failures] == [2]
+    assert sorted(outcome.shard for outcome in done) == [0, 1, 3, 4, 5]
+    assert {number for number, _ in messages} == {0, 1, 3, 4, 5}
+    assert {message[-1] for _, message in messages if isinstance(message, str)} == {"0", "1"}
+    assert len({message for _, message in messages if isinstance(message, int)}) == 3
+    assert all(str(number) in str(message) for number, message in messages if isinstance(message, str))
 
 
 class Interrupt(BaseException):
@@ -100,20 +122,20 @@ def test_an_interrupt_ends_the_workers_within_seconds(kind):
 
     started = time.monotonic()
     with pytest.raises(kind):
-        run_shards([Stub(0, "sleep"), Stub(1), Stub(2)], 2, on_done)
+        run_tasks([Stub(0, "sleep"), Stub(1), Stub(2)], 2, on_done)
     assert time.monotonic() - started < 8
     assert children() == []
 
 
 def test_no_tasks_start_no_workers():
-    assert run_shards([], 2) == []
+    assert run_tasks([], 2) == []
 
 
 PARENT = """
-from laion_assets.stages.image_shards.workers.pool import run_shards
-from laion_assets_tests.stages.image_shards.workers.test_worker_pool import Stub
+from laion_assets.workers.pool import run_tasks
+from laion_assets_tests.workers.test_worker_pool import Stub
 if __name__ == "__main__":
-    run_shards([Stub(0), Stub(1, "sleep"), Stub(2, "sleep")], 2, lambda outcome: print("up", flush=True))
+    run_tasks([Stub(0), Stub(1, "sleep"), Stub(2, "sleep")], 2, lambda outcome: print("up", flush=True))
 """
 
 
@@ -121,7 +143,7 @@ if __name__ == "__main__":
 def test_workers_end_with_their_parent(signal_number, tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     parent = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
     )
@@ -136,14 +158,14 @@ def test_workers_end_with_their_parent(signal_number, tmp_path):
 
 STARTING = """
 import time
-from laion_assets.stages.image_shards.workers.pool import run_shards
-from laion_assets_tests.stages.image_shards.workers.test_worker_pool import Stub
+from laion_assets.workers.pool import run_tasks
+from laion_assets_tests.workers.test_worker_pool import Stub
 def tasks():
     yield Stub(0, "sleep")
     yield Stub(1, "sleep")
     print("up", flush=True)
 if __name__ == "__main__":
-    run_shards(tasks(), 2)
+    run_tasks(tasks(), 2)
 time.sleep(60)  # a worker that imported this module would wait here
 """
 
@@ -151,7 +173,7 @@ time.sleep(60)  # a worker that imported this module would wait here
 def test_starting_workers_end_with_their_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(STARTING)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment)
     assert parent.stdout.readline() == b"up\n"
     workers = psutil.Process(parent.pid).children(recursive=True)
@@ -168,7 +190,7 @@ def test_a_killed_run_continues_to_the_same_files(tmp_path):
     with running(pages) as site:
         whole = dataset_of(tmp_path / "whole", rows, site.resolve, shards=4)
         outcomes = []
-        assert run_shards([ShardTask(whole, shard) for shard in range(4)], 1, outcomes.append) == []
+        assert run_tasks([ShardTask(whole, shard) for shard in range(4)], 1, outcomes.append) == []
         assert sum(outcome.successes for outcome in outcomes) == 24
 
         killed = dataset_of(tmp_path / "killed", rows, site.resolve, shards=4)
@@ -179,9 +201,9 @@ def test_a_killed_run_continues_to_the_same_files(tmp_path):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     workers[-1].kill()
 
-        failures = run_shards([ShardTask(killed, shard) for shard in range(4)], 2, kill_a_worker)
+        failures = run_tasks([ShardTask(killed, shard) for shard in range(4)], 2, kill_a_worker)
         assert all(failure.kind == "WorkerDied" for failure in failures)
         again = []
-        assert run_shards([ShardTask(killed, shard) for shard in range(4)], 1, again.append) == []
+        assert run_tasks([ShardTask(killed, shard) for shard in range(4)], 1, again.append) == []
         assert sum(not outcome.skipped for outcome in again) <= len(failures)
     assert committed_files(killed) == committed_files(whole)

@@ -1,4 +1,4 @@
-"""The results of a shard task: small picklable values."""
+"""The result of a shard task: a small picklable value."""
 
 from dataclasses import dataclass
 
@@ -39,17 +39,3 @@ class ShardOutcome:
     def reasons(self) -> dict[str, int]:
         """The number of rows without an image, by the value of their Reason."""
         return self.manifest.counts.reasons
-
-
-@dataclass(frozen=True)
-class ShardFailure:
-    """A shard that was not committed, and the error. `kind` is the error's class name, or `WorkerDied`."""
-
-    shard: ShardNumber
-    key: str
-    kind: str
-    message: str
-    traceback: str = ""
-
-    def __str__(self) -> str:
-        return f"shard {self.key}: {self.message}"

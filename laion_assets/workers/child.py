@@ -1,6 +1,6 @@
-"""A worker process: receives shard tasks and sends outcomes and failures, until None or the parent's end.
+"""A worker process: receives tasks and sends messages, outcomes and failures, until None or the parent's end.
 
-python -m laion_assets.stages.image_shards.workers.child CONNECTION PARENT
+python -m laion_assets.workers.child CONNECTION PARENT
 """
 
 import sys
@@ -14,7 +14,7 @@ def main() -> None:
 
     from multiprocessing.connection import Connection
 
-    from laion_assets.stages.image_shards.workers.pool import work
+    from laion_assets.workers.pool import work
 
     work(Connection(int(sys.argv[1])))
 

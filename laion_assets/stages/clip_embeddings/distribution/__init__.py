@@ -1,0 +1,1 @@
+"""Several embedding files at the same time: one process per device, or one Spark task per file."""

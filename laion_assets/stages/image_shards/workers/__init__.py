@@ -1,1 +1,0 @@
-"""Run shard tasks in worker processes or in Spark."""

@@ -1,0 +1,1 @@
+"""Run the tasks of a stage, one per partition, in worker processes or in Spark."""
