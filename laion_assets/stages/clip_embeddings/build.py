@@ -72,7 +72,7 @@ def build_embedding_file(
     require_complete(dataset, shards)
     manifests = dict(zip(shards.partitions, shards.manifests(), strict=True))
     inputs = inputs_digest(key, list(manifests.values()))
-    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs)
+    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs, STAGE.adopted_digest(dataset))
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{CLIP_EMBEDDINGS} {key}: already complete, {current.counts.rows_out:,} rows")
