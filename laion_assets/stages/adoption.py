@@ -18,8 +18,10 @@ from typing import Any, Protocol
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import AdoptionError
 from laion_assets.plain_text import one_line
-from laion_assets.store.manifest import Counts, Manifest, sha256_of
+from laion_assets.stages.status import PartitionState
+from laion_assets.store.manifest import ADOPTED, Counts, FileEntry, Manifest, manifest_path, sha256_of
 from laion_assets.store.store import Store
+from laion_assets.store.transaction import Transaction
 
 HARD_LINK, COPY, REARRANGED = "hard link", "copy", "rows rearranged"
 """How the large files of an adopted partition were made."""
@@ -88,6 +90,10 @@ class Candidate(Protocol):
         """The size of the source files, in bytes."""
 
     @property
+    def sources(self) -> dict[str, str]:
+        """The sha256 of each source file, by its path in the folder."""
+
+    @property
     def note(self) -> str:
         """What people should know about the files; empty if there is nothing."""
 
@@ -115,6 +121,24 @@ class Findings:
     refused: list[Refusal] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
+    def add(self, candidate: Candidate, state: PartitionState, store: Store) -> None:
+        """Add a verified partition, unless it was adopted from these files before. Refuse to replace other files.
+
+        `state` is the state of the partition in the dataset. A damaged or stale adopted partition is adopted again.
+        """
+        current = state.manifest
+        if current is None or (current.is_adopted and not state.is_complete):
+            self.candidates.append(candidate)
+        elif current.is_adopted and current.details[ADOPTED].get("files") == candidate.sources:
+            self.present.append(current)
+        else:
+            origin = f"adopted from {current.details[ADOPTED].get('folder')}" if current.is_adopted else "not adopted"
+            self.refuse(
+                candidate.key,
+                f"the dataset has this partition already, from other files ({origin}). Leave it out, or remove "
+                f"{store.address(manifest_path(current.asset, current.key))} to replace it",
+            )
+
     def refuse(self, name: str, reason: object) -> None:
         """Add a refusal."""
         self.refused.append(Refusal(one_line(name), one_line(reason, _MAX_REASON_CHARS)))
@@ -124,17 +148,25 @@ FindCandidates = Callable[[Dataset, Store, Path, Callable[[str], None]], Finding
 """Verifies the files in a folder for a dataset and its store, with a log. Changes nothing."""
 
 
-def describe_source(program: str, folder: Path, method: str, files: Sequence[SourceFile]) -> dict[str, Any]:
+def stage_source(transaction: Transaction, path: str, source: SourceFile, copy: bool) -> str:
+    """Stage a source file for `path` in the store. Returns how: a hard link is not hashed again, a copy is."""
+    method = source.place(transaction.stage(path), copy)
+    if method == HARD_LINK:
+        transaction.stage_hashed(FileEntry(path, source.size, source.sha256))
+    return method
+
+
+def describe_source(program: str, folder: Path, method: str, sources: dict[str, str]) -> dict[str, Any]:
     """Return the detail `adopted` of a manifest: who made the files, where they were, when and how they were adopted.
 
-    `files` has the sha256 of each source file, by its path in the folder.
+    `sources` has the sha256 of each source file, by its path in the folder.
     """
     return {
         "program": program,
         "folder": one_line(str(folder)),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "method": method,
-        "files": digests_of(folder, files),
+        "files": sources,
     }
 
 

@@ -1,11 +1,14 @@
 """Files for adoption, made by the programs themselves: img2dataset over a local site, clip-retrieval over its tars."""
 
 import functools
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
-from laion_assets_tests.stages.clip_embeddings.small_dataset import model_name, small_dataset
+from laion_assets_tests.stages.clip_embeddings.small_dataset import Members, model_name, small_dataset
 from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.shards import dedup_table
 from laion_assets_tests.stages.image_shards.site import answer, running
@@ -78,12 +81,15 @@ def img2dataset_shards(captions: bool = True, columns: str = "") -> tuple[Path, 
 @functools.cache
 def clip_retrieval_embeddings(files: int = 1, metadata: bool = True, first: int = 0) -> Path:
     """The output folder of clip-retrieval over the tars from `first` on, as `files` files. Copy it before a change."""
+    return run_clip_retrieval(img2dataset_shards()[0], files, metadata, first)
+
+
+def run_clip_retrieval(shards: Path, files: int = 1, metadata: bool = True, first: int = 0) -> Path:
+    """Run clip-retrieval's inference over the tars in a folder and return its output folder."""
     output = Path(tempfile.mkdtemp(prefix="laion-assets-test-")) / "embeddings"
-    tars = f"{img2dataset_shards()[0]}/{{{first:05d}..{SHARDS - 1:05d}}}.tar"
+    tars = f"{shards}/{{{first:05d}..{SHARDS - 1:05d}}}.tar"
     arguments = [model_name(), str(output), tars, str(files), "metadata" if metadata else ""]
-    done = subprocess.run(
-        [sys.executable, "-c", INFERENCE, *arguments], capture_output=True, text=True, timeout=300
-    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", INFERENCE, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return output
 
@@ -91,6 +97,17 @@ def clip_retrieval_embeddings(files: int = 1, metadata: bool = True, first: int 
 def own_copy(folder: Path, target: Path) -> Path:
     """Return a copy of a folder, to be changed."""
     return shutil.copytree(folder, target)
+
+
+def change_tar(path: Path, change: Callable[[Members], Members]) -> None:
+    """Rewrite a tar; `change` maps its members."""
+    with tarfile.open(path) as archive:
+        members = [(member.name, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+    with tarfile.open(path, "w") as archive:
+        for name, content in change(members):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
 
 
 def empty_dataset(root: Path, embedding_files: int = 1) -> Dataset:

@@ -83,7 +83,7 @@ def build_embedding_file(
     with open_transaction(store, CLIP_EMBEDDINGS, key) as transaction:
         work = _EmbeddingFile(dataset, store, embedding, model, manifests, finished, log)
         work.encode(transaction)
-        rows = _count_rows(transaction, dataset, embedding, model.width)
+        rows = count_rows(transaction, dataset, embedding, model.width)
         counts = Counts(work.rows, rows, {reason: count for reason, count in work.dropped.items() if count})
         manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=work.details())
     finished.clear()
@@ -234,7 +234,7 @@ def _stage_files(transaction: Transaction, dataset: Dataset, embedding: Embeddin
     return [transaction.stage(ClipEmbeddings.path(dataset.layout, embedding, kind)) for kind in KINDS]
 
 
-def _count_rows(transaction: Transaction, dataset: Dataset, embedding: EmbeddingNumber, width: int) -> int:
+def count_rows(transaction: Transaction, dataset: Dataset, embedding: EmbeddingNumber, width: int) -> int:
     """Count the rows of the three staged files from the files. Raises InvariantError if they differ."""
     import pyarrow.parquet as pq
 

@@ -13,12 +13,11 @@ from laion_assets.dataset.layout import SHARD_DIGITS, ShardNumber
 from laion_assets.errors import AdoptionError, LaionAssetsError
 from laion_assets.processes.parent_death import end_with
 from laion_assets.progress import Progress
-from laion_assets.stages.adoption import Findings, digests_of, listed_files, refuse_own_folder
+from laion_assets.stages.adoption import Findings, listed_files, refuse_own_folder
 from laion_assets.stages.image_shards.adoption.shard_files import REQUIRED, ShardFiles, VerifiedShard
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.shard import tar_index
 from laion_assets.stages.status import DatasetStatus
-from laion_assets.store.manifest import ADOPTED, manifest_path
 from laion_assets.store.store import Store
 
 _FILE = re.compile(r"(\d+)(\.tar|\.parquet|_stats\.json|\.idx)", re.ASCII)
@@ -41,7 +40,7 @@ def find_shards(dataset: Dataset, store: Store, folder: Path, log: Callable[[str
         key = dataset.layout.shard_key(files.shard)
         if isinstance(verified, VerifiedShard):
             progress.add(1, verified.counts.rows_in)
-            _sort_in(found, verified, status, store)
+            found.add(verified, status.state(IMAGE_SHARDS, verified.number), store)
         else:
             progress.add(1)
             found.refuse(key, verified)
@@ -76,33 +75,6 @@ def _list_shards(dataset: Dataset, folder: Path, found: Findings) -> Iterator[Sh
             found.refuse(name, f"{name}{odd[0]} is not a file")
         else:
             yield ShardFiles(dataset, ShardNumber(int(name)), folder, tar_index.SUFFIX in suffixes)
-
-
-def _sort_in(found: Findings, verified: VerifiedShard, status: DatasetStatus, store: Store) -> None:
-    """Add a verified shard to the candidates, or to those that were adopted before, or refuse it."""
-    state = status.state(IMAGE_SHARDS, verified.number)
-    current = state.manifest
-    if current is None:
-        found.candidates.append(verified)
-    elif not current.is_adopted:
-        found.refuse(
-            verified.key,
-            f"{status.dataset.name} has this shard already, and it was not adopted. Leave it out, or remove "
-            f"{store.address(manifest_path(IMAGE_SHARDS, verified.key))} to replace it",
-        )
-    elif state.is_complete and current.details[ADOPTED].get("files") == digests_of(
-        verified.files.folder, list(verified.sources.values())
-    ):
-        found.present.append(current)
-    elif state.is_complete:
-        found.refuse(
-            verified.key,
-            f"{status.dataset.name} has adopted this shard already, from other files in "
-            f"{current.details[ADOPTED].get('folder')}. Leave it out, or remove "
-            f"{store.address(manifest_path(IMAGE_SHARDS, verified.key))} to replace it",
-        )
-    else:
-        found.candidates.append(verified)
 
 
 def _verify_all(shards: list[ShardFiles], processes: int) -> Iterator[tuple[ShardFiles, VerifiedShard | str]]:

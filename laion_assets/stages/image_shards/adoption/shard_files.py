@@ -9,7 +9,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import AdoptionError, IntegrityError
 from laion_assets.reasons import DOWNLOAD_STATUS, RESIZE_STATUS
-from laion_assets.stages.adoption import SourceFile, describe_source
+from laion_assets.stages.adoption import SourceFile, describe_source, digests_of, stage_source
 from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.image_shards.adoption.shard_table import in_order_of, read_shard_table
 from laion_assets.stages.image_shards.adoption.verify import Sample, read_tar, verify_adopted
@@ -100,7 +100,7 @@ class VerifiedShard:
     files: ShardFiles
     counts: Counts
     details: dict[str, Any] = field(repr=False)
-    sources: dict[str, SourceFile]
+    files_found: dict[str, SourceFile]
     inputs: str
     lost: int
 
@@ -117,7 +117,12 @@ class VerifiedShard:
     @property
     def size(self) -> int:
         """The size of the source files, in bytes."""
-        return sum(source.size for source in self.sources.values())
+        return sum(source.size for source in self.files_found.values())
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The sha256 of each source file, by its name."""
+        return digests_of(self.files.folder, list(self.files_found.values()))
 
     @property
     def note(self) -> str:
@@ -137,18 +142,18 @@ class VerifiedShard:
                 suffix: transaction.stage(ImageShards.path(layout, shard, suffix), repeatable=suffix in REQUIRED[:2])
                 for suffix in (*REQUIRED, tar_index.SUFFIX)
             }
-            method = self.sources[".tar"].place(staged[".tar"], copy)
-            self.sources["_stats.json"].place(staged["_stats.json"], copy=True)
+            method = stage_source(transaction, ImageShards.path(layout, shard, ".tar"), self.files_found[".tar"], copy)
+            self.files_found["_stats.json"].place(staged["_stats.json"], copy=True)
             with staged[".tar"].open("rb") as tar:
                 samples = read_tar(tar)
-            if tar_index.SUFFIX in self.sources:
-                self.sources[tar_index.SUFFIX].place(staged[tar_index.SUFFIX], copy=True)
+            if tar_index.SUFFIX in self.files_found:
+                self.files_found[tar_index.SUFFIX].place(staged[tar_index.SUFFIX], copy=True)
             else:
                 staged[tar_index.SUFFIX].write_text(tar_index.format_index(samples), encoding="ascii")
-            table = read_shard_table(self.sources[".parquet"].path, shard)
-            self.sources[".parquet"].check_unchanged()
+            table = read_shard_table(self.files_found[".parquet"].path, shard)
+            self.files_found[".parquet"].check_unchanged()
             pq.write_table(in_order_of(table, [sample[0].sample for sample in samples]), staged[".parquet"])
-            adopted = describe_source(PROGRAM, self.files.folder, method, list(self.sources.values()))
+            adopted = describe_source(PROGRAM, self.files.folder, method, self.sources)
             return transaction.commit(
                 self.counts,
                 settings=STAGE.adopted_digest(self.files.dataset),

@@ -1,8 +1,6 @@
 """Damaged copies of the shards of img2dataset are refused by name, and nothing is changed."""
 
-import io
 import shutil
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,24 +13,13 @@ from laion_assets.errors import AdoptionError, StoreError
 from laion_assets.orchestration import adoption
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.store.store import Store
-from laion_assets_tests.stages.adopted_files import (
-    SHARDS,
-    img2dataset_shards,
-)
+from laion_assets_tests.stages.adopted_files import SHARDS, change_tar, img2dataset_shards
 from laion_assets_tests.stages.image_shards.adoption.test_adopt_shards import KEYS, adopt, change_stats, files_below
 from laion_assets_tests.stages.image_shards.shards import dataset_of
 
 
-def rewrite(folder: Path, change, key: str = "00001") -> None:
-    """Rewrite a tar with changed members: `change` maps (name, content) pairs."""
-    path = folder / f"{key}.tar"
-    with tarfile.open(path) as archive:
-        members = [(member.name, archive.extractfile(member).read()) for member in archive]
-    with tarfile.open(path, "w") as archive:
-        for name, content in change(members):
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
+def rewrite(folder: Path, change) -> None:
+    change_tar(folder / "00001.tar", change)
 
 
 def change_table(folder: Path, change) -> None:
@@ -170,7 +157,7 @@ def test_shards_that_were_not_adopted_are_never_replaced(tmp_path: Path, folder:
     ShardTask(dataset, 0).run()
     (refusal,) = adopt(dataset, folder).refused
     assert refusal.name == "00000"
-    assert "it was not adopted" in refusal.reason
+    assert "from other files (not adopted)" in refusal.reason
 
 
 def test_adopted_shards_are_not_replaced_by_other_files(dataset: Dataset, folder: Path) -> None:
