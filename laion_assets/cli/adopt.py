@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from laion_assets.orchestration.adoption import AdoptionReport
 
 _ASSETS = [stage.name for stage in STAGES if stage.adopt]
-_MAX_NAMED = 20
-_SHOWN_KEYS = 3
+_MAX_NOTES, _MAX_IGNORED = 20, 3
+"""Lines of notes, and names of ignored files, that are printed. Every refusal is printed."""
 
 
 @click.command(short_help="Adopt shards of img2dataset or embeddings of clip-retrieval.")
@@ -49,15 +49,15 @@ def adopt(asset: str, folder: Path, name: str, dry_run: bool, copy: bool) -> Non
 
 
 def _print_report(report: "AdoptionReport") -> None:
-    for refusal in report.refused[:_MAX_NAMED]:
+    for refusal in report.refused:
         echo(f"refused {refusal.name}: {refusal.reason}", fg="red")
-    if len(report.refused) > _MAX_NAMED:
-        echo(f"refused: {len(report.refused) - _MAX_NAMED:,} more", fg="red")
-    for note in report.notes[:_MAX_NAMED]:
+    for note in report.notes[:_MAX_NOTES]:
         echo(f"note {note.name}: {note.reason}", fg="yellow")
+    if len(report.notes) > _MAX_NOTES:
+        echo(f"notes: {len(report.notes) - _MAX_NOTES:,} more", fg="yellow")
     if report.ignored:
-        more = f" and {len(report.ignored) - _SHOWN_KEYS:,} more" if len(report.ignored) > _SHOWN_KEYS else ""
-        echo(f"ignored: {', '.join(report.ignored[:_SHOWN_KEYS])}{more}")
+        more = f" and {len(report.ignored) - _MAX_IGNORED:,} more" if len(report.ignored) > _MAX_IGNORED else ""
+        echo(f"ignored: {', '.join(report.ignored[:_MAX_IGNORED])}{more}")
     verb = "fit" if report.refused else "would be adopted" if report.is_dry_run else "adopted"
     how = ", ".join(f"{count:,} by {method}" for method, count in report.methods.most_common())
     echo(f"{report.asset}: {_count(report.adopted)} {verb}{f' ({how})' if how else ''}, {report.bytes / 1e6:,.1f} MB")

@@ -149,11 +149,14 @@ FindCandidates = Callable[[Dataset, Store, Path, Callable[[str], None]], Finding
 
 
 def stage_source(transaction: Transaction, path: str, source: SourceFile, copy: bool) -> str:
-    """Stage a source file for `path` in the store. Returns how: a hard link is not hashed again, a copy is."""
+    """Stage a source file for `path` in the store. Returns how: a hard link is not hashed again, a copy is.
+
+    An object store always has a copy.
+    """
     method = source.place(transaction.stage(path), copy)
     if method == HARD_LINK:
         transaction.stage_hashed(FileEntry(path, source.size, source.sha256))
-    return method
+    return COPY if transaction.store.local_root is None else method
 
 
 def describe_source(program: str, folder: Path, method: str, sources: dict[str, str]) -> dict[str, Any]:

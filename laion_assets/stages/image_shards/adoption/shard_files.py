@@ -22,7 +22,8 @@ from laion_assets.store.manifest import ADOPTED, Counts, Manifest, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
 
-PROGRAM = "img2dataset"
+PROGRAM, OWN_PROGRAM = "img2dataset", "laion_assets"
+"""The program that made the files; shards of another dataset of this project have the column `reason`."""
 REQUIRED = (".tar", ".parquet", "_stats.json")
 """The files that img2dataset writes for each shard, the stats last."""
 _MAX_STATS_BYTES = 64 << 20
@@ -42,10 +43,13 @@ class ShardFiles:
 
     def verify(self) -> "VerifiedShard":
         """Verify the files and their row-count invariant. Raises AdoptionError with the first problem."""
+        import pyarrow.parquet as pq
+
         paths = {suffix: self.path(suffix) for suffix in REQUIRED + ((tar_index.SUFFIX,) if self.has_index else ())}
         try:
             sources = {suffix: SourceFile.read(path) for suffix, path in paths.items()}
             table = read_shard_table(sources[".parquet"].path, self.shard)
+            is_own = "reason" in pq.read_schema(sources[".parquet"].path).names
             with sources[".tar"].path.open("rb") as tar:
                 samples = read_tar(tar)
                 counts = verify_adopted(tar, samples, table)
@@ -66,6 +70,7 @@ class ShardFiles:
             sources,
             self._check_rows(counts),
             lost,
+            OWN_PROGRAM if is_own else PROGRAM,
         )
 
     def path(self, suffix: str) -> Path:
@@ -103,6 +108,7 @@ class VerifiedShard:
     files_found: dict[str, SourceFile]
     inputs: str
     lost: int
+    program: str
 
     @property
     def key(self) -> str:
@@ -153,7 +159,7 @@ class VerifiedShard:
             table = read_shard_table(self.files_found[".parquet"].path, shard)
             self.files_found[".parquet"].check_unchanged()
             pq.write_table(in_order_of(table, [sample[0].sample for sample in samples]), staged[".parquet"])
-            adopted = describe_source(PROGRAM, self.files.folder, method, self.sources)
+            adopted = describe_source(self.program, self.files.folder, method, self.sources)
             return transaction.commit(
                 self.counts,
                 settings=STAGE.adopted_digest(self.files.dataset),

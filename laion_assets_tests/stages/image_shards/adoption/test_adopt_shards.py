@@ -27,12 +27,14 @@ from laion_assets.stages.status import DatasetStatus, State
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.adopted_files import (
+    PAGES,
     REASONS,
     ROWS,
     SHARDS,
     img2dataset_shards,
 )
 from laion_assets_tests.stages.image_shards.shards import dataset_of
+from laion_assets_tests.stages.image_shards.site import running
 
 KEYS = [f"{shard:05d}" for shard in range(SHARDS)]
 
@@ -261,3 +263,26 @@ def test_tar_that_is_rewritten_in_place_shows_as_damaged_and_is_adopted_again(da
     report = adopt(dataset, folder)
     assert (report.adopted, report.refused) == (["00001"], [])
     assert DatasetStatus(dataset).state(IMAGE_SHARDS, 1).state is State.COMPLETE
+
+
+def test_shards_of_another_dataset_of_this_project_are_adopted(tmp_path: Path, dataset: Dataset) -> None:
+    with running(PAGES) as site:
+        rows = [(f"http://photos.test{path}", f"caption of {path}") for path in PAGES]
+        other = dataset_of(tmp_path / "other", rows, site.resolve, shards=SHARDS)
+        built = [ShardTask(other, shard).run() for shard in range(SHARDS)]
+    report = adopt(dataset, Path(Store.of(other).address(IMAGE_SHARDS)))
+    assert (report.refused, report.adopted) == ([], KEYS)
+    assert report.reasons == sum((Counter(outcome.reasons) for outcome in built), Counter())
+    for mine, theirs in zip(manifests(dataset), manifests(other), strict=True):
+        assert mine.entry(".tar").sha256 == theirs.entry(".tar").sha256
+        assert mine.details["adopted"]["program"] == "laion_assets"
+    assert verify(dataset, IMAGE_SHARDS, tuple(range(SHARDS)), no_model) == {}
+
+
+def test_shards_are_adopted_into_an_object_store(dataset: Dataset, folder: Path, object_store: str) -> None:
+    remote = replace(dataset, root=f"{object_store}/adopting")
+    report = adopt(remote, folder)
+    assert (report.refused, report.methods) == ([], {"copy": SHARDS})
+    assert {state.state for state in DatasetStatus(remote).states(IMAGE_SHARDS)} == {State.COMPLETE}
+    assert Store.of(remote).read_bytes("image_shards/00001.tar") == (folder / "00001.tar").read_bytes()
+    assert verify(remote, IMAGE_SHARDS, (1,), no_model) == {}
