@@ -22,7 +22,7 @@ from laion_assets.progress import Progress
 from laion_assets.stages.adoption import Candidate, Findings, Refusal
 from laion_assets.stages.registry import stage_named, stage_names
 from laion_assets.stages.stored_layout import check_store, prepare_store
-from laion_assets.store.manifest import ADOPTED, Manifest
+from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
 
 
@@ -87,7 +87,7 @@ def adopt(
         for candidate in found.candidates:
             manifest = candidate.commit(store, copy)
             committed.append(manifest)
-            report.methods[manifest.details[ADOPTED]["method"]] += 1
+            report.methods[str(manifest.adopted.get("method"))] += 1
             progress.add(1, manifest.counts.rows_out)
     _report_to_dagster(dataset, asset, committed, found.present, log)
     return report
@@ -121,7 +121,7 @@ def _report_to_dagster(
             event = dg.AssetMaterialization(
                 asset_key=key,
                 partition=manifest.key,
-                description=description(f"adopted from {manifest.details[ADOPTED]['folder']}"),
+                description=description(f"adopted from {manifest.adopted.get('folder')}"),
                 metadata=manager.metadata_of(number, manifest),
                 tags={DATA_VERSION_TAG: manifest.content},
             )

@@ -14,7 +14,7 @@ from laion_assets.stages.handle import Handle
 from laion_assets.stages.kept_rows import require_rows
 from laion_assets.stages.registry import stage_named
 from laion_assets.stages.status import require_complete
-from laion_assets.store.manifest import ADOPTED, Manifest
+from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
 
 Metadata = dict[str, dg.MetadataValue]
@@ -94,8 +94,8 @@ def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
         "files": file_table(manifest),
     }
     if manifest.is_adopted:
-        adopted = manifest.details[ADOPTED]
-        metadata["adopted"] = text(f"files of {adopted['program']} in {adopted['folder']} ({adopted['method']})")
+        program, folder, method = (manifest.adopted.get(name, "?") for name in ("program", "folder", "method"))
+        metadata["adopted"] = text(f"files of {program} in {folder} ({method})")
     if counts.reasons:
         metadata["dropped_by_reason"] = table(("reason", "rows"), sorted(counts.reasons.items()))
     return metadata

@@ -19,7 +19,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import AdoptionError
 from laion_assets.plain_text import one_line
 from laion_assets.stages.status import PartitionState
-from laion_assets.store.manifest import ADOPTED, Counts, FileEntry, Manifest, manifest_path, sha256_of
+from laion_assets.store.manifest import Counts, FileEntry, Manifest, manifest_path, sha256_of
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import Transaction
 
@@ -129,10 +129,10 @@ class Findings:
         current = state.manifest
         if current is None or (current.is_adopted and not state.is_complete):
             self.candidates.append(candidate)
-        elif current.is_adopted and current.details[ADOPTED].get("files") == candidate.sources:
+        elif current.is_adopted and current.adopted.get("files") == candidate.sources:
             self.present.append(current)
         else:
-            origin = f"adopted from {current.details[ADOPTED].get('folder')}" if current.is_adopted else "not adopted"
+            origin = f"adopted from {current.adopted.get('folder')}" if current.is_adopted else "not adopted"
             self.refuse(
                 candidate.key,
                 f"the dataset has this partition already, from other files ({origin}). Leave it out, or remove "

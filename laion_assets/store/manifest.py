@@ -99,7 +99,13 @@ class Manifest:
     @property
     def is_adopted(self) -> bool:
         """Whether another program made the files (`laion-assets adopt`)."""
-        return ADOPTED in self.details
+        return bool(self.adopted)
+
+    @property
+    def adopted(self) -> dict[str, Any]:
+        """The detail `adopted`: program, folder, at, method, files; empty if this program made the files."""
+        found = self.details.get(ADOPTED)
+        return found if isinstance(found, dict) else {}
 
     def entry(self, suffix: str) -> FileEntry:
         """Return the file whose path ends with `suffix`. Raises IntegrityError if there is none."""
