@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from laion_assets.api.adoption import adopt
     from laion_assets.api.data import read_embeddings, read_rows, read_samples
     from laion_assets.api.datasets import load_dataset
     from laion_assets.api.figures import read_statistics
@@ -31,6 +32,7 @@ __all__ = [
     "Layout",
     "Searcher",
     "State",
+    "adopt",
     "build_definitions",
     "load_dataset",
     "materialize",
@@ -49,6 +51,7 @@ _MODULES = {
     "Layout": "dataset.layout",
     "Searcher": "search.query",
     "State": "stages.status",
+    "adopt": "api.adoption",
     "build_definitions": "orchestration.definitions",
     "load_dataset": "api.datasets",
     "materialize": "api.runs",

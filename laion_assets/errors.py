@@ -13,6 +13,7 @@
     ├── IncompleteError         partitions that a stage needs are not committed
     ├── EmptyStageError         a stage kept no row
     ├── ForeignError            partitions of another dataset or run
+    ├── AdoptionError           files of another program cannot be adopted
     ├── ShardError              a shard cannot be built
     │   └── LocalFailureError   rows failed because of this machine or its network, not the sites
     ├── SparkError              Spark cannot start: wrong Java, Python or setting
@@ -85,6 +86,10 @@ class EmptyStageError(LaionAssetsError):
 
 class ForeignError(LaionAssetsError):
     """Partitions passed to a stage do not belong to its dataset or run."""
+
+
+class AdoptionError(LaionAssetsError):
+    """Files of another program cannot become partitions. Nothing was changed."""
 
 
 class ShardError(LaionAssetsError):

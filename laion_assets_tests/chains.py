@@ -35,6 +35,7 @@ CHAINS = {
         "stages/raw_csv/test_download",
         "store/test_own_outputs",
         "stages/image_shards/shard/test_storage_faults",
+        "stages/image_shards/adoption/test_adopt_shards",
     ),
 }
 """Session fixtures that take seconds or minutes, the slowest first, and the files that use them."""

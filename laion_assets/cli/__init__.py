@@ -17,6 +17,7 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 import click
 
 from laion_assets import __version__
+from laion_assets.cli.adopt import adopt
 from laion_assets.cli.demo import demo
 from laion_assets.cli.fetch import fetch
 from laion_assets.cli.materialize import materialize
@@ -63,7 +64,7 @@ def cli() -> None:
     """Group all commands."""
 
 
-for command in (demo, materialize, status, statistics, search, fetch, trace, settings):
+for command in (demo, materialize, adopt, status, statistics, search, fetch, trace, settings):
     cli.add_command(command)
 
 

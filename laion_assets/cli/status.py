@@ -20,6 +20,7 @@ class AssetSummary:
     """Partitions of one asset by state, and rows and bytes of the committed ones.
 
     `local_failures` counts those of the missing partitions that a run did not commit because of local failures.
+    `adopted` counts the committed partitions whose files another program made.
     """
 
     complete: int
@@ -27,6 +28,7 @@ class AssetSummary:
     missing: int
     damaged: int
     local_failures: int
+    adopted: int
     total: int
     rows: int
     bytes: int
@@ -80,6 +82,7 @@ def summarize(states: list[PartitionState]) -> AssetSummary:
         missing=counts[State.MISSING],
         damaged=counts[State.DAMAGED],
         local_failures=sum(state.local_failure for state in states),
+        adopted=sum(manifest.is_adopted for manifest in manifests),
         total=len(states),
         rows=sum(manifest.counts.rows_out for manifest in manifests),
         bytes=sum(manifest.size for manifest in manifests),
@@ -96,6 +99,8 @@ def _print_table(states: dict[str, list[PartitionState]]) -> None:
         )
         echo(line, fg="green" if summary.complete == summary.total else None)
     for asset, found in states.items():
+        if adopted := summarize(found).adopted:
+            echo(f"  {asset}: {adopted:,} partitions were adopted (laion-assets adopt)")
         failed = [state for state in found if state.local_failure]
         if failed:
             echo(

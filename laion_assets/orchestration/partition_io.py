@@ -93,6 +93,9 @@ def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
         "root": dg.MetadataValue.path(store.url),
         "files": file_table(manifest),
     }
+    if manifest.is_adopted:
+        program, folder, method = (manifest.adopted.get(name, "?") for name in ("program", "folder", "method"))
+        metadata["adopted"] = text(f"files of {program} in {folder} ({method})")
     if counts.reasons:
         metadata["dropped_by_reason"] = table(("reason", "rows"), sorted(counts.reasons.items()))
     return metadata

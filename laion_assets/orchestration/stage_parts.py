@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.errors import AdoptionError
+from laion_assets.stages.adoption import FindCandidates
+from laion_assets.stages.registry import STAGES
 from laion_assets.stages.stage import Stage
 from laion_assets.store.store import Store
 
@@ -38,6 +41,14 @@ def load_check(stage: Stage) -> Check:
 def load_columns(stage: Stage, dataset: Dataset) -> "pa.Schema | None":
     """Return the Arrow schema of a stage's table, None if it has none."""
     return _load(stage.columns)(dataset) if stage.columns else None
+
+
+def load_adoption(stage: Stage) -> "FindCandidates":
+    """Return the function that verifies files of another program for a stage. Raises AdoptionError if it has none."""
+    if not stage.adopt:
+        able = ", ".join(each.name for each in STAGES if each.adopt)
+        raise AdoptionError(f"Existing files cannot be adopted as {stage.name}. Choose from {able}.")
+    return _load(stage.adopt)
 
 
 def _load(reference: str) -> Any:

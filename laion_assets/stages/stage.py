@@ -19,6 +19,8 @@ from laion_assets.stages.handle import Handle
 from laion_assets.store.manifest import Manifest
 
 NOTHING = range(0)
+UNCHECKED_INPUTS = "unchecked"
+"""The input digest of an adopted partition whose input was not committed when it was adopted."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ class Stage:
     """Its asset takes the run config `retry`, the reasons of failed rows to try again."""
     parts: Callable[[Layout], Sequence[str]] | None = None
     """Keys of partial results that it commits below `NAME_parts`."""
+    adopt: str = ""
+    """Reference to a function that verifies files of another program (`stages/adoption.py`); empty if there is none."""
+    adopted_settings: Callable[[Dataset], dict[str, Any]] = lambda dataset: {}
+    """The settings that adopted files were verified with. Other settings do not make adopted partitions stale."""
     unit: str = "rows"
     """What its counts count."""
 
@@ -81,6 +87,10 @@ class Stage:
     def settings_digest(self, dataset: Dataset) -> str:
         """Digest of the settings that change the bytes of the stage's files, as the dataset has them now."""
         return compute_digest([self.name, self.byte_settings(dataset)])
+
+    def adopted_digest(self, dataset: Dataset) -> str:
+        """Digest in place of `settings_digest` in the manifests of adopted partitions; empty if there can be none."""
+        return f"adopted-{compute_digest([self.name, self.adopted_settings(dataset)])}" if self.adopt else ""
 
     def upstream_partitions(self, dataset: Dataset, partition: int) -> "tuple[Stage | None, Sequence[int]]":
         """The stage before, and the numbers of its partitions that this partition reads."""

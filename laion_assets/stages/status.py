@@ -17,7 +17,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IncompleteError, IntegrityError
 from laion_assets.stages.handle import Handle
 from laion_assets.stages.registry import find_stage
-from laion_assets.stages.stage import Stage, inputs_digest
+from laion_assets.stages.stage import UNCHECKED_INPUTS, Stage, inputs_digest
 from laion_assets.store.local_failure_notes import noted_keys, read_note
 from laion_assets.store.manifest import Manifest, disagreement, read_manifest
 from laion_assets.store.store import Store
@@ -57,31 +57,39 @@ class PartitionState:
         return self.state is State.COMPLETE
 
 
-def compare(manifest: Manifest, settings: str, inputs: str | None, problem: str | None) -> PartitionState:
+def compare(
+    manifest: Manifest, settings: str, inputs: str | None, problem: str | None, adopted: str = ""
+) -> PartitionState:
     """Return the state of a committed partition: the one rule by which a partition is complete.
 
     `settings` and `inputs` are the digests of today; None for `inputs` that cannot be known. `problem` is what
-    `disagreement` found between the manifest and its files.
+    `disagreement` found between the manifest and its files. `adopted` is the digest that an adopted partition has in
+    place of `settings`. Inputs that were not committed when a partition was adopted are never compared.
     """
     if problem is not None:
         return PartitionState(manifest.asset, manifest.key, State.DAMAGED, problem, manifest)
-    if manifest.settings != settings:
+    if manifest.settings != (adopted if adopted and manifest.is_adopted else settings):
         return PartitionState(manifest.asset, manifest.key, State.STALE, "settings changed", manifest)
-    if inputs is not None and manifest.inputs != inputs:
+    unchecked = manifest.is_adopted and manifest.inputs == UNCHECKED_INPUTS
+    if inputs is not None and manifest.inputs != inputs and not unchecked:
         return PartitionState(manifest.asset, manifest.key, State.STALE, "inputs changed", manifest)
     return PartitionState(manifest.asset, manifest.key, State.COMPLETE, "", manifest)
 
 
-def state_before_run(store: Store, stage: Stage, name: str, key: str, settings: str, inputs: str) -> PartitionState:
+def state_before_run(
+    store: Store, stage: Stage, name: str, key: str, settings: str, inputs: str, adopted: str = ""
+) -> PartitionState:
     """Roll an interrupted commit forward, then return the partition's state: a run skips it if it is complete.
 
-    `name` is the stage's, or `NAME_parts` of its partial results. Compares the sha256 of every file where the stage
-    asks for it, else the sizes. A damaged manifest counts as missing.
+    `name` is the stage's, or `NAME_parts` of its partial results. `settings`, `inputs` and `adopted` are the digests of
+    `compare`. Compares the sha256 of every file where the stage asks for it, else the sizes. A damaged manifest counts
+    as missing.
     """
     manifest = recover(store, name, key)
     if manifest is None:
         return PartitionState(name, key, State.MISSING, "not committed")
-    return compare(manifest, settings, inputs, disagreement(store, manifest, hashes=stage.hashes_before_skip))
+    problem = disagreement(store, manifest, hashes=stage.hashes_before_skip)
+    return compare(manifest, settings, inputs, problem, adopted)
 
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
@@ -106,7 +114,7 @@ class DatasetStatus:
         self.store = Store.of(dataset)
         self._manifests: dict[tuple[str, int], Manifest | None] = {}
         self._problems: dict[tuple[str, int], str | None] = {}
-        self._settings: dict[str, str] = {}
+        self._settings: dict[str, tuple[str, str]] = {}
         self._noted: dict[str, frozenset[str]] = {}
 
     def state(self, asset: str, partition: int) -> PartitionState:
@@ -123,8 +131,10 @@ class DatasetStatus:
         known = (asset, partition)
         problem = self._problems.pop(known) if known in self._problems else disagreement(self.store, manifest)
         if asset not in self._settings:
-            self._settings[asset] = settings_digest(self.dataset, asset)
-        return compare(manifest, self._settings[asset], self.expected_inputs(asset, partition), problem)
+            stage = find_stage(asset)
+            self._settings[asset] = stage.settings_digest(self.dataset), stage.adopted_digest(self.dataset)
+        settings, adopted = self._settings[asset]
+        return compare(manifest, settings, self.expected_inputs(asset, partition), problem, adopted)
 
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""

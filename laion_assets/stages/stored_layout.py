@@ -34,9 +34,25 @@ _MAX_BYTES = 4_096
 def prepare_store(
     dataset: Dataset, asset: str, partitions: Sequence[int], log: Callable[[str], None] = lambda line: None
 ) -> None:
-    """Refuse a run that would mix files of two layouts or overwrite foreign files.
+    """Check the store (`check_store`) and record the dataset's layout if the store has another record or none.
 
-    Runs once per run, before the first partition. Records the dataset's layout if the store has another record or none.
+    Runs once per run, before the first partition.
+    """
+    store = Store.of(dataset)
+    recorded = check_store(dataset, asset, partitions)
+    if recorded == to_record(dataset.layout):
+        return
+    if recorded is not None:
+        log(
+            f"{store.url} was built with {_in_words(recorded)} and the dataset has "
+            f"{_in_words(to_record(dataset.layout))} now: partitions of the old layout are stale"
+        )
+    store.write_bytes(RECORD, json.dumps({"format": _FORMAT, **to_record(dataset.layout)}).encode())
+
+
+def check_store(dataset: Dataset, asset: str, partitions: Sequence[int]) -> dict[str, Any] | None:
+    """Refuse a run that would mix files of two layouts or overwrite foreign files. Returns the recorded layout, if any.
+
     Raises LayoutError naming the partitions of another layout, StoreError naming files that this program did not write.
     """
     store = Store.of(dataset)
@@ -51,16 +67,10 @@ def prepare_store(
                 f"laion-assets materialize --dataset {dataset.name} --remove-old-layout (in Python: "
                 "laion_assets.stages.stored_layout.remove_old_layout(dataset))."
             )
-        if recorded is not None:
-            log(
-                f"{store.url} was built with {_in_words(recorded)} and the dataset has "
-                f"{_in_words(to_record(dataset.layout))} now: partitions of the old layout are stale"
-            )
-        content = json.dumps({"format": _FORMAT, **to_record(dataset.layout)}).encode()
-        store.write_bytes(RECORD, content)
     key_of = find_stage(asset).handle.key
     keys = [key_of(dataset.layout, number) for number in partitions]
     refuse_foreign_files(store, asset, {key: partition_paths(asset, key, dataset.layout) for key in keys})
+    return recorded
 
 
 def to_record(layout: Layout) -> dict[str, int]:

@@ -25,6 +25,8 @@ MAX_MANIFEST_BYTES = 16 << 20
 """A larger manifest is not read. The manifest of a parquet file of `laion400m` has 100 KB."""
 _MAX_BYTES = {"raw_csv": 512 << 20}
 """Exceptions: `raw_csv` names hundreds of thousands of files, with the version of each at its source."""
+ADOPTED = "adopted"
+"""The detail of a partition whose files another program made: the program, its folder, the time and the files."""
 _CHUNK_BYTES = 1 << 20
 _INDENTED_BELOW = 1_000
 
@@ -93,6 +95,17 @@ class Manifest:
     def size(self) -> int:
         """The size of all files, in bytes."""
         return sum(entry.size for entry in self.files)
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether another program made the files (`laion-assets adopt`)."""
+        return bool(self.adopted)
+
+    @property
+    def adopted(self) -> dict[str, Any]:
+        """The detail `adopted`: program, folder, at, method, files; empty if this program made the files."""
+        found = self.details.get(ADOPTED)
+        return found if isinstance(found, dict) else {}
 
     def entry(self, suffix: str) -> FileEntry:
         """Return the file whose path ends with `suffix`. Raises IntegrityError if there is none."""

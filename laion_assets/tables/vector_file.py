@@ -78,17 +78,17 @@ def read_shape(file: IO[bytes], name: str, width: int | None = None) -> tuple[in
             raise ValueError("not an npy file of version 1.0")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     except (ValueError, EOFError, SyntaxError) as error:
-        raise EmbeddingError(f"{name} is not a file of vectors ({error}). {_FIX}") from error
+        raise EmbeddingError(f"{name} is not a file of vectors ({error}). {FIX}") from error
     if dtype.hasobject:
-        raise EmbeddingError(f"{name} contains pickled objects, which are never loaded. {_FIX}")
+        raise EmbeddingError(f"{name} contains pickled objects, which are never loaded. {FIX}")
     if dtype != np.dtype(DTYPE):
-        raise EmbeddingError(f"{name} has dtype {dtype}, expected float16. {_FIX}")
+        raise EmbeddingError(f"{name} has dtype {dtype}, expected float16. {FIX}")
     if fortran and min(shape, default=0) > 1:
-        raise EmbeddingError(f"{name} is in Fortran order, expected C order. {_FIX}")
+        raise EmbeddingError(f"{name} is in Fortran order, expected C order. {FIX}")
     if len(shape) != 2 or shape[1] < 1:
-        raise EmbeddingError(f"{name} has shape {shape}, expected (rows, width). {_FIX}")
+        raise EmbeddingError(f"{name} has shape {shape}, expected (rows, width). {FIX}")
     if width is not None and shape[1] != width:
-        raise EmbeddingError(f"{name} has vectors of width {shape[1]}, the other embedding files {width}. {_FIX}")
+        raise EmbeddingError(f"{name} has vectors of width {shape[1]}, the other embedding files {width}. {FIX}")
     return int(shape[0]), int(shape[1])
 
 
@@ -106,13 +106,14 @@ def open_vectors(path: Path, width: int | None = None, name: str = "") -> "np.nd
             rows, found = read_shape(file, name, width)
             offset = file.tell()
     except FileNotFoundError as error:
-        raise EmbeddingError(f"{name} is missing. {_FIX}") from error
+        raise EmbeddingError(f"{name} is missing. {FIX}") from error
     size, expected = path.stat().st_size, offset + rows * found * np.dtype(DTYPE).itemsize
     if size != expected:
-        raise EmbeddingError(f"{name} has {size:,} bytes, expected {expected:,} for {rows:,} x {found} float16. {_FIX}")
+        raise EmbeddingError(f"{name} has {size:,} bytes, expected {expected:,} for {rows:,} x {found} float16. {FIX}")
     if rows == 0:
         return np.zeros((0, found), dtype=DTYPE)
     return np.memmap(path, dtype=DTYPE, mode="r", offset=offset, shape=(rows, found))
 
 
-_FIX = "Materialize its partition again."
+FIX = "Materialize its partition again."
+"""The last sentence of an error."""

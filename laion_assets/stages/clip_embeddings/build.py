@@ -84,7 +84,7 @@ def build_embedding_file(
     with open_transaction(store, CLIP_EMBEDDINGS, key) as transaction:
         work = _EmbeddingFile(dataset, store, embedding, model, manifests, finished, log, on_encoded)
         work.encode(transaction)
-        rows = _count_rows(transaction, dataset, embedding, model.width)
+        rows = count_rows(transaction, dataset, embedding, model.width)
         counts = Counts(work.rows, rows, {reason: count for reason, count in work.dropped.items() if count})
         manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=work.details())
     finished.clear()
@@ -113,7 +113,7 @@ def _inspect(dataset: Dataset, store: Store, embedding: EmbeddingNumber) -> _Ins
     require_complete(dataset, shards)
     manifests = dict(zip(shards.partitions, shards.manifests(), strict=True))
     inputs = inputs_digest(key, list(manifests.values()))
-    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs)
+    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs, STAGE.adopted_digest(dataset))
     return _Inspected(manifests, settings, inputs, state)
 
 
@@ -264,7 +264,7 @@ def _stage_files(transaction: Transaction, dataset: Dataset, embedding: Embeddin
     return [transaction.stage(ClipEmbeddings.path(dataset.layout, embedding, kind)) for kind in KINDS]
 
 
-def _count_rows(transaction: Transaction, dataset: Dataset, embedding: EmbeddingNumber, width: int) -> int:
+def count_rows(transaction: Transaction, dataset: Dataset, embedding: EmbeddingNumber, width: int) -> int:
     """Count the rows of the three staged files from the files. Raises InvariantError if they differ."""
     import pyarrow.parquet as pq
 

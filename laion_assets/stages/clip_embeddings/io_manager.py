@@ -35,7 +35,7 @@ class ClipEmbeddingsIOManager(PartitionIOManager):
                 if name in manifest.details
             },
         }
-        if manifest.seconds:
+        if manifest.seconds and not manifest.is_adopted:
             rate = manifest.counts.rows_out / manifest.seconds
             metadata["samples_per_s"] = dg.MetadataValue.float(round(rate, 2))
         with self.store.open(ClipEmbeddings.path(layout, embedding, "metadata")) as file:

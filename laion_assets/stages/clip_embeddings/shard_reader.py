@@ -56,7 +56,7 @@ def read_shard(store: Store, layout: Layout, shard: ShardNumber, manifest: Manif
         stream = _Hashing(file)
         try:
             for key, members in _read_members(stream, where):
-                yield _read_sample(key, members, where)
+                yield _read_sample(key, members, where, manifest.is_adopted)
                 samples += 1
         except tarfile.TarError as error:
             raise IntegrityError(
@@ -157,7 +157,8 @@ def _read_members(stream: _Hashing, where: str) -> Iterator[tuple[str, dict[str,
         yield current, members
 
 
-def _read_sample(key: str, members: dict[str, bytes], where: str) -> ShardSample:
+def _read_sample(key: str, members: dict[str, bytes], where: str, is_adopted: bool) -> ShardSample:
+    """Build a sample from its members. The json of an adopted sample has no uid, or that of another program."""
     images = [suffix for suffix in ENCODE_FORMATS if suffix in members] or ["jpg"]
     missing = sorted({images[0], "json", "txt"} - members.keys())
     if missing:
@@ -168,11 +169,18 @@ def _read_sample(key: str, members: dict[str, bytes], where: str) -> ShardSample
         fields = json.loads(members["json"])
         if fields["key"] != key:
             raise ValueError(f"its key is {fields['key']}")
-        uid, caption = fields["uid"], members["txt"].decode("utf-8")
+        caption = members["txt"].decode("utf-8")
+        uid = _compute_uid(fields) if is_adopted else fields["uid"]
     except (ValueError, KeyError, TypeError) as error:
         problem = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise IntegrityError(f"{where}: member {key}.json or .txt is invalid: {problem}. {AGAIN}") from error
     return ShardSample(key, uid, members[images[0]], caption, fields)
+
+
+def _compute_uid(fields: dict[str, Any]) -> str:
+    from laion_assets.dataset.identity import compute_uid
+
+    return compute_uid(fields["url"], fields["caption"])
 
 
 def _difference(store: Store, layout: Layout, shard: ShardNumber) -> str:

@@ -46,4 +46,6 @@ STAGE = Stage(
     reads=lambda layout, embedding: layout.shards_of_embedding(EmbeddingNumber(embedding)),
     is_partitioned=True,
     partitions_per_run=lambda dataset: dataset.embeddings.run_size,
+    adopt="laion_assets.stages.clip_embeddings.adoption.find:find_embedding_files",
+    adopted_settings=lambda dataset: {"model": weights_identity(dataset.model)},
 )

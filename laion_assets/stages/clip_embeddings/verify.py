@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MIN_COSINE = 0.999
 """Minimum cosine of two encodings of the same sample, on any device and in any batch."""
+ADOPTED_MIN_COSINE = 0.99
+"""The same for vectors of another program, which may have used bfloat16. Another model gives far lower ones."""
 NORM_TOLERANCE = 2e-3
 """Maximum difference of a row's norm from 1: the rounding of float16."""
 _BLOCK_ROWS = 65_536
@@ -102,14 +104,14 @@ def verify_embedding_file(
     if keys is not None:
         problems += _find_order_problem(keys, expected, dropped, manifest.key)
         if model is not None and len(set(rows_by_kind.values())) == 1:
-            chosen = _choose_rows(len(keys), 0 if is_altered else rows)
+            chosen = choose_rows(len(keys), 0 if is_altered else rows)
             found = _compare_rows(store, layout, embedding, model, keys, chosen, problems)
             again, lowest = len(found), min((min(pair) for pair in found.values()), default=None)
             problems += [
                 f"{manifest.key}: row {row} (sample {keys[row]}) is not the vector of its {noun}: cosine {value:.4f}"
                 for row, pair in sorted(found.items())
                 for noun, value in zip(("image", "caption"), pair, strict=True)
-                if not value >= MIN_COSINE
+                if not value >= (ADOPTED_MIN_COSINE if manifest.is_adopted else MIN_COSINE)
             ][:20]
     if is_altered:
         problems.append(
@@ -182,7 +184,8 @@ def _find_order_problem(keys: list[str], expected: list[str], dropped: int, name
     return []
 
 
-def _choose_rows(count: int, wanted: int) -> list[int]:
+def choose_rows(count: int, wanted: int) -> list[int]:
+    """Return `wanted` evenly spaced rows of `count`; all rows if `wanted` is 0."""
     return (
         list(range(count)) if wanted in (0, count) or wanted > count else [i * count // wanted for i in range(wanted)]
     )
@@ -214,7 +217,7 @@ def _compare_rows(
             if rows_of.keys().isdisjoint(own):
                 continue
             try:
-                for row, image_vector, text_vector in _encode_samples(store, layout, shard, model, rows_of):
+                for row, image_vector, text_vector in encode_samples(store, layout, shard, model, rows_of):
                     pair = [np.dot(images[row].astype(np.float32), image_vector)]
                     pair.append(np.dot(texts[row].astype(np.float32), text_vector))
                     found[row] = (float(pair[0]), float(pair[1]))
@@ -230,7 +233,7 @@ def _compare_rows(
     return found
 
 
-def _encode_samples(
+def encode_samples(
     store: Store, layout: Layout, shard: ShardNumber, model: "ClipModel", rows_of: dict[str, int]
 ) -> Iterator[tuple[int, "np.ndarray", "np.ndarray"]]:
     """Yield (row, image vector, caption vector) of the shard's samples in `rows_of`; verifies the whole tar."""

@@ -16,6 +16,11 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
 
     layout, shard = dataset.layout, ShardNumber(partition)
     manifest = ImageShards.of(dataset, (partition,)).manifest(partition)
+    if manifest.is_adopted:
+        from laion_assets.stages.image_shards.adoption.check import find_adopted_problems
+
+        yield from find_adopted_problems(dataset, store, shard, manifest)
+        return
     tar_path = ImageShards.path(layout, shard, ".tar")
     parquet_path = ImageShards.path(layout, shard, ".parquet")
     rows = DedupParquet.of(dataset, ())

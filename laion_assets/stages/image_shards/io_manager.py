@@ -40,7 +40,7 @@ class ImageShardsIOManager(PartitionIOManager):
             embeddings: partition_link(self.dataset, embeddings, layout.embedding_key(embedding)),
             "rows_from": text(f"row group {layout.row_group_of_shard(shard)} of {DedupParquet.path(layout, parquet)}"),
         }
-        if manifest.seconds:
+        if manifest.seconds and not manifest.is_adopted:
             metadata["images_per_s"] = dg.MetadataValue.float(round(counts.rows_out / manifest.seconds, 2))
         if counts.rows_in:
             metadata["success_rate"] = dg.MetadataValue.float(round(counts.rows_out / counts.rows_in, 4))

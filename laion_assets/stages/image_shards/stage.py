@@ -54,4 +54,5 @@ STAGE = Stage(
     partitions_per_run=lambda dataset: dataset.images.shards_per_run,
     hashes_before_skip=False,  # the tars of LAION-400M are 10 TB
     can_retry_rows=True,
+    adopt="laion_assets.stages.image_shards.adoption.find:find_shards",
 )

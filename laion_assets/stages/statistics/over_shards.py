@@ -23,7 +23,10 @@ SHARDS_SCHEMA = pa.schema(
         pa.field("reasons", pa.map_(pa.string(), pa.int64()), nullable=False),
     ]
 )
-"""Columns of `statistics/image_statistics_shards.parquet`: `bytes` of all files, `seconds` in the worker."""
+"""Columns of `statistics/image_statistics_shards.parquet`: `bytes` of all files, `seconds` in the worker.
+
+An adopted shard has 0 s: its download is not known.
+"""
 MAX_POINTS = 120
 """Maximum number of points of a plot over shards; neighbouring shards share a point."""
 
@@ -48,7 +51,7 @@ def shard_table(manifests: Iterable[Manifest]) -> pa.Table:
             "rows": manifest.counts.rows_in,
             "images": manifest.counts.rows_out,
             "bytes": manifest.size,
-            "seconds": manifest.seconds,
+            "seconds": 0.0 if manifest.is_adopted else manifest.seconds,
             "committed_at": manifest.committed_at,
             "reasons": sorted(manifest.counts.reasons.items()),
         }

@@ -82,7 +82,7 @@ def verify(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard"
         reasons=dict(sorted(outcomes.items())),
         statuses=dict(sorted(Counter(row["status"] for row in rows).items())),
         uids=tuple(row["uid"] for row in rows),
-        original_sizes=_count_sizes(
+        original_sizes=count_sizes(
             table.column("original_width").to_pylist(), table.column("original_height").to_pylist()
         ),
     )
@@ -166,7 +166,8 @@ def _check_sample(member: str, content: bytes, successes: dict[str, str], name: 
         raise IntegrityError(f"{name}: {member} does not match its row in the parquet ({error}).") from error
 
 
-def _count_sizes(widths: Sequence[int | None], heights: Sequence[int | None]) -> dict[str, int]:
+def count_sizes(widths: Sequence[int | None], heights: Sequence[int | None]) -> dict[str, int]:
+    """Count images by the bucket of their longer side, in pixels; those without a size are left out."""
     counts = dict.fromkeys([*(f"<={bound}" for bound in SIZE_BUCKETS), f">{SIZE_BUCKETS[-1]}"], 0)
     for width, height in zip(widths, heights, strict=True):
         if width is not None and height is not None:

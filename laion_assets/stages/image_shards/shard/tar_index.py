@@ -54,6 +54,11 @@ def build_index(tar: IO[bytes]) -> str:
     Raises IntegrityError for a damaged or truncated tar, and for a member that does not belong to a sample.
     """
     samples = [list(group) for _, group in itertools.groupby(_read_members(tar), key=lambda member: member.sample)]
+    return format_index(samples)
+
+
+def format_index(samples: list[list[Member]]) -> str:
+    """Return the index of these samples, each with its members in the order of the tar."""
     return "".join(line + "\n" for line in (f"{VERSION} {len(samples)}", *map(_format_line, samples)))
 
 

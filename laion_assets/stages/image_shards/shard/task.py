@@ -27,7 +27,7 @@ from laion_assets.stages.image_shards.stage import STAGE
 from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import state_before_run
 from laion_assets.store.local_failure_notes import note_local_failures
-from laion_assets.store.manifest import Counts, Manifest, read_manifest
+from laion_assets.store.manifest import Counts, Manifest, manifest_path, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
 from laion_assets.workers.task import Send, ignore
@@ -71,10 +71,17 @@ class ShardTask:
         parquet = self._read_source()
         inputs = inputs_digest(self.key, [parquet])
         settings = STAGE.settings_digest(self.dataset)
-        state = state_before_run(store, STAGE, IMAGE_SHARDS, self.key, settings, inputs)
+        adopted = STAGE.adopted_digest(self.dataset)
+        state = state_before_run(store, STAGE, IMAGE_SHARDS, self.key, settings, inputs, adopted)
         before = state.manifest
         if before is not None and state.is_complete and not self.force:
             if self.retry and set(before.counts.reasons) & set(self.retry):
+                if before.is_adopted:
+                    raise ShardError(
+                        f"Shard {self.key} was adopted, so its failed rows cannot be fetched again. To download the "
+                        f"whole shard, remove {store.address(manifest_path(IMAGE_SHARDS, self.key))} and materialize "
+                        "it without retry."
+                    )
                 return self._retry(store, before, parquet, started)
             return ShardOutcome(self.shard, before, True, _seconds_since(started))
         if self.retry and (before is not None or read_manifest(store, IMAGE_SHARDS, self.key) is not None):

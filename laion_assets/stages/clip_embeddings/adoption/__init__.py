@@ -1,0 +1,1 @@
+"""Adopt embeddings that `clip-retrieval inference` made."""

@@ -1,0 +1,1 @@
+"""Adopt shards that img2dataset made."""
