@@ -27,6 +27,7 @@ from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors, gr
 from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import PixelBatches, decode_threads
 from laion_assets.stages.clip_embeddings.pipeline.shard_groups import PreparedGroups, ShardGroup
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, ShardToPrepare
+from laion_assets.stages.clip_embeddings.recorded_similarity import compare_similarity, describe_comparison
 from laion_assets.stages.clip_embeddings.stage import STAGE
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.stage import inputs_digest
@@ -85,7 +86,11 @@ def build_embedding_file(
         work.encode(transaction)
         rows = _count_rows(transaction, dataset, embedding, model.width)
         counts = Counts(work.rows, rows, {reason: count for reason, count in work.dropped.items() if count})
-        manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=work.details())
+        compared = compare_similarity(_stage_files(transaction, dataset, embedding)[2])
+        similarity = None if compared is None else compared.details
+        log(f"file {key}: {describe_comparison(similarity)}")
+        details = work.details() | {"recorded_similarity": similarity}
+        manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=details)
     finished.clear()
     return BuildResult(manifest, was_built=True)
 
