@@ -77,6 +77,7 @@ def build_embedding_file(
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{CLIP_EMBEDDINGS} {key}: already complete, {current.counts.rows_out:,} rows")
+        FinishedGroups(store, layout, embedding, None).clear()  # a run may have been killed right after its commit
         return BuildResult(current, was_built=False)
     if current is not None:
         log(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {state.reason}")

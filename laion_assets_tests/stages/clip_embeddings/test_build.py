@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError,
 from laion_assets.models.loading import load_model
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
+from laion_assets.stages.clip_embeddings.pipeline.finished_groups import FinishedGroups
 from laion_assets.stages.clip_embeddings.pipeline.pools import pool_starter
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.image_shards.handle import ImageShards
@@ -156,7 +158,20 @@ def test_a_killed_run_continues_after_its_last_finished_group(
     assert files_of(sharded) == resumed
 
 
-@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (64, 5), (7, 2)])
+def test_groups_that_a_run_left_behind_at_its_commit_are_removed(
+    sharded: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(FinishedGroups, "clear", lambda groups: None)
+        build(sharded)
+    partial = Store.of(sharded).local_path("partial")
+    assert partial is not None
+    assert len(list(partial.rglob("*.npz"))) == 2
+    assert not build(sharded).was_built
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (512, 5), (7, 2)])
 def test_vectors_do_not_depend_on_batch_size_and_threads(
     sharded: Dataset, tmp_path: Path, batch: int, threads: int
 ) -> None:
@@ -289,6 +304,34 @@ def test_vector_without_direction_drops_its_row(bare: Dataset, monkeypatch: pyte
     assert LAYOUT.sample_key(0, 3) not in pq.read_table(local(bare, "metadata"))["image_path"].to_pylist()
     assert len(np.load(local(bare, "img_emb"))) == len(np.load(local(bare, "text_emb"))) == 16
     assert any("000000003" in line for line in logged)
+
+
+def test_a_build_that_runs_out_of_gpu_memory_has_the_same_rows(
+    sharded: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(sharded)
+    expected = [np.load(local(sharded, kind)).astype(np.float32) for kind in ("img_emb", "text_emb")]
+    Store.of(sharded).delete(f"manifests/{CLIP_EMBEDDINGS}")
+    model, sizes = load_model(model_name(), device="cpu"), []
+
+    def with_little_memory(encode: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def encode_few(part: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(part))
+            if len(part) > 3:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return encode(part)
+
+        return encode_few
+
+    for name in ("_encode_image", "_encode_text"):
+        monkeypatch.setattr(model, name, with_little_memory(getattr(model, name)))
+    assert build_embedding_file(sharded, Store.of(sharded), 0, model, lambda line: None).was_built
+    assert sizes[0] > 3
+    assert sizes.count(sizes[0]) < 3, "the smaller batch is remembered"
+    for kind, vectors in zip(("img_emb", "text_emb"), expected, strict=True):
+        found = np.load(local(sharded, kind)).astype(np.float32)
+        assert found.shape == vectors.shape
+        assert (found * vectors).sum(axis=1).min() > 0.999
 
 
 def test_many_vectors_without_direction_fail_the_file(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
