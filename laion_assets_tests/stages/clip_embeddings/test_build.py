@@ -15,6 +15,7 @@ from PIL import Image
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError, ModelError
 from laion_assets.models.loading import load_model
+from laion_assets.models.open_clip_package import import_open_clip
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.clip_embeddings.pipeline.finished_groups import FinishedGroups
@@ -24,6 +25,7 @@ from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
+from laion_assets_tests.models.tiny_models import open_clip_siglip
 from laion_assets_tests.stages.clip_embeddings.small_dataset import (
     LAYOUT,
     ROWS,
@@ -374,6 +376,25 @@ def odd_image(row: int, mode: str) -> bytes:
     kind = {"grey": "L", "cmyk": "CMYK"}.get(mode, "RGB")
     image.convert(kind).save(buffer, ("JPEG", "PNG", "WEBP")[row % 3] if mode == "formats" else "JPEG", quality=95)
     return buffer.getvalue()
+
+
+def test_a_siglip_embeds_a_shard_as_open_clip_does(bare: Dataset, tmp_path: Path) -> None:
+    name, checkpoint = open_clip_siglip(tmp_path / "siglip")
+    dataset = replace(bare, model=f"open_clip:{name}/{checkpoint}")
+    commit_shard(dataset, 0, 12)
+    commit_shard(dataset, 1, 3)
+    model = load_model(dataset.model, device="cpu")
+    assert build_embedding_file(dataset, Store.of(dataset), 0, model, lambda line: None).manifest.counts.rows_out == 15
+    open_clip = import_open_clip(name)
+    library, _, preprocess = open_clip.create_model_and_transforms(name, pretrained="webli")
+    rows = [(shard, row) for shard, rows in ((0, 12), (1, 3)) for row in range(rows)]
+    pixels = [preprocess(Image.open(io.BytesIO(make_jpeg(shard * 1000 + row)))) for shard, row in rows]
+    tokens = open_clip.get_tokenizer(name)([sample_fields(shard, row)["caption"] for shard, row in rows])
+    with torch.inference_mode():
+        expected = library.eval().encode_image(torch.stack(pixels)), library.encode_text(tokens)
+    for kind, vectors in zip(("img_emb", "text_emb"), expected, strict=True):
+        cosine = torch.nn.functional.cosine_similarity(vectors, torch.from_numpy(np.load(local(dataset, kind))).float())
+        assert cosine.min() > 0.9999
 
 
 def test_model_of_another_dataset_is_rejected(sharded: Dataset) -> None:
