@@ -64,28 +64,39 @@ class Report:
         )
 
 
-def kill_often(kills: int, seed: int, folder: Path, log: Callable[[str], None] = lambda line: None) -> Report:
-    """Kill runs `kills` times and check the result of each round. Raises AssertionError with seed and round."""
+def kill_often(
+    kills: int,
+    seed: int,
+    folder: Path,
+    log: Callable[[str], None] = lambda line: None,
+    kinds: tuple[str, ...] = ("built", "built", "built", "changed"),
+) -> Report:
+    """Kill runs `kills` times in rounds of these kinds, and check the result of each round.
+
+    Raises AssertionError with seed and round.
+    """
     report, chance = Report(), random.Random(seed)
-    shards = {kind: _dataset(folder / f"{kind}-shards") for kind in ("built", "changed")}
-    _commit_shards(shards["built"], {})
-    _commit_shards(shards["changed"], {row: make_jpeg(50_000 + row) for row in range(ROWS[CHANGED])})
     work = _dataset(folder / "work")
+    starts: dict[str, Dataset] = {}
+    undisturbed: dict[str, Dataset] = {}
+    seconds: dict[str, float] = {}
     with start_victim(folder, work, "embedding_victim") as victim:
-        undisturbed, seconds = {}, {}
-        for kind in ("built", "changed"):
-            _copy(shards[kind], work)
+        for kind in sorted(set(kinds)):
+            shards, undisturbed[kind] = _dataset(folder / f"{kind}-shards"), _dataset(folder / f"{kind}-undisturbed")
+            _commit_shards(shards, is_changed=kind == "changed")
+            _copy(shards, work)
             seconds[kind] = _run_undisturbed(victim)
-            undisturbed[kind] = _dataset(folder / f"{kind}-undisturbed")
             _copy(work, undisturbed[kind])
-        starts = {"built": shards["built"], "changed": _dataset(folder / "changed-start")}
-        _copy(undisturbed["built"], starts["changed"])
-        _commit_changed(starts["changed"])
-        _copy(starts["changed"], work)
-        seconds["changed"] = _run_undisturbed(victim)
+            starts[kind] = shards
+        if "changed" in starts:
+            starts["changed"] = _dataset(folder / "changed-start")
+            _copy(undisturbed["built"], starts["changed"])
+            _commit_changed_shard(starts["changed"])
+            _copy(starts["changed"], work)
+            seconds["changed"] = _run_undisturbed(victim)
         log(", ".join(f"undisturbed ({kind}): {duration:.2f} s" for kind, duration in seconds.items()))
         while report.kills.total() < kills:
-            kind = chance.choice(("built", "built", "built", "changed"))
+            kind = chance.choice(kinds)
             _copy(starts[kind], work)
             (folder / "encoded").unlink(missing_ok=True)
             before = report.kills.total()
@@ -106,12 +117,15 @@ def _dataset(root: Path) -> Dataset:
     return replace(small_dataset(root), layout=LAYOUT, embeddings=embeddings)
 
 
-def _commit_shards(dataset: Dataset, changed: dict[int, bytes]) -> None:
+def _commit_shards(dataset: Dataset, is_changed: bool) -> None:
     for shard, rows in enumerate(ROWS):
-        commit_shard(dataset, shard, rows, jpgs=changed if shard == CHANGED else {})
+        if not (is_changed and shard == CHANGED):
+            commit_shard(dataset, shard, rows)
+    if is_changed:
+        _commit_changed_shard(dataset)
 
 
-def _commit_changed(dataset: Dataset) -> None:
+def _commit_changed_shard(dataset: Dataset) -> None:
     commit_shard(dataset, CHANGED, ROWS[CHANGED], jpgs={row: make_jpeg(50_000 + row) for row in range(ROWS[CHANGED])})
 
 
