@@ -72,8 +72,9 @@ test-cluster: setup ## test Spark tasks on a standalone cluster: killed executor
 test-bench: setup nginx aria2c postgresql ## run each benchmark on small inputs (15 minutes)
 	$(BIN)/python -m pytest -m bench $(PYTEST)
 
-test-kills: setup ## kill -9 a run over shards KILLS=200 times at random moments; SEED=N repeats a sequence (2 minutes)
+test-kills: setup ## kill -9 runs at random moments, KILLS=200 over shards and 50 over embedding files; SEED=N repeats a sequence (4 minutes)
 	$(BIN)/python -m laion_assets_tests.kills.harness --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m laion_assets_tests.kills.embeddings --kills $(or $(KILLS),50) $(if $(SEED),--seed $(SEED))
 
 test-backfill-kills: setup postgresql ## kill -9 run, daemon and web server KILLS=12 times during a backfill of the rehearsal (50 minutes)
 	@test -d artifacts/rehearsal/sqlite || $(BIN)/python bench/graph.py --storages sqlite --peer 0 --folder artifacts/rehearsal --keep

@@ -1,7 +1,8 @@
 """Load a CLIP model by its clip-retrieval name.
 
-A name means the same model as in clip-retrieval. Two things differ: weights that cannot be loaded raise a ModelError
-with the fix, and `precision` sets the arithmetic (clip-retrieval uses bfloat16 on every GPU that has it).
+A name means the same model as in clip-retrieval. Three things differ: weights that cannot be loaded raise a ModelError
+with the fix, `precision` sets the arithmetic (clip-retrieval uses bfloat16 on every GPU that has it), and SigLIP is
+supported (`model_packages`).
 """
 
 import os

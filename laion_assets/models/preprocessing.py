@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 _MODES = {"bicubic": "bicubic", "bilinear": "bilinear"}
+_PILLOW_MODES = {2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers of its filters, which transformers uses."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,45 @@ def _scale_and_shift(
     return tuple(torch.tensor(part, device=device).view(1, -1, 1, 1) for part in (scale, shift))  # type: ignore[return-value]
 
 
+class ProcessorTransform:
+    """The image processor of a transformers model as a function of one image."""
+
+    def __init__(self, image_processor: Any) -> None:
+        self.image_processor = image_processor
+
+    def __call__(self, image: Any) -> "torch.Tensor":
+        """Preprocess an image: (1, 3, h, w) float32."""
+        pixels: torch.Tensor = self.image_processor(image, return_tensors="pt").pixel_values
+        return pixels
+
+
+def _read_processor(processor: Any) -> Preprocessing | None:
+    """Read the steps of a transformers image processor that squashes images to a square, as SigLIP's does."""
+    size = processor.size if isinstance(processor.size, dict) else {}
+    mode = _PILLOW_MODES.get(int(processor.resample))
+    is_standard = processor.do_resize and processor.do_rescale and processor.do_normalize
+    if (
+        not is_standard
+        or getattr(processor, "do_center_crop", False)
+        or set(size) != {"height", "width"}
+        or size["height"] != size["width"]
+        or abs(processor.rescale_factor * 255 - 1) > 1e-6
+        or mode is None
+    ):
+        return None
+    return Preprocessing(
+        int(size["height"]), True, mode, tuple(map(float, processor.image_mean)), tuple(map(float, processor.image_std))
+    )
+
+
 def read_preprocessing(transform: Callable[[Any], Any]) -> Preprocessing | None:
     """Read the steps of a model's transform; None if it has other steps than those below.
 
     Supported is torchvision's `Compose` of Resize, CenterCrop, ToTensor and Normalize, with functions that convert to
-    RGB in between, as open_clip and OpenAI's package build it.
+    RGB in between, as open_clip and OpenAI's package build it, and transformers' processor of SigLIP.
     """
+    if isinstance(transform, ProcessorTransform):
+        return _read_processor(transform.image_processor)
     steps = getattr(transform, "transforms", None)
     if not isinstance(steps, list):
         return None

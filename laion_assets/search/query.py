@@ -15,6 +15,7 @@ from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, ModelError, QueryError
 from laion_assets.models.weights import weights_identity
 from laion_assets.search.metadata_rows import MetadataRows
+from laion_assets.search.shard_samples import ShardSamples, read_samples
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.knn_indices.details import IndexDetails
 from laion_assets.stages.knn_indices.handle import KnnIndices
@@ -108,15 +109,21 @@ class Searcher:
     def read_image(self, result: SearchResult) -> bytes:
         """Read the stored image of a result. Raises IntegrityError if its shard no longer has it."""
         path = ImageShards.path(self.dataset.layout, result.shard, ".tar")
-        names = [f"{result.key}.{suffix}" for suffix in ENCODE_FORMATS]
+        name = f"{result.key}.{ENCODE_FORMATS[0]}"
+
+        def read(samples: ShardSamples) -> bytes:
+            for member in samples.find(result.key):
+                if member.extension in ENCODE_FORMATS:
+                    return samples.read(member)
+            raise IntegrityError(
+                f"{self.store.address(path)} has no {name}: its shard was rebuilt after the indices. Materialize "
+                "clip_embeddings and knn_indices again."
+            )
+
         try:
-            with self.store.open(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    if member.name in names and (content := tar.extractfile(member)) is not None:
-                        return content.read()
+            return read_samples(self.store, path, read)
         except (OSError, tarfile.TarError) as error:
-            raise IntegrityError(f"{self.store.address(path)} cannot be read at {names[0]}: {error}") from error
-        raise IntegrityError(f"{self.store.address(path)} has no {names[0]}: its shard was rebuilt after the indices.")
+            raise IntegrityError(f"{self.store.address(path)} cannot be read at {name}: {error}") from error
 
     @cached_property
     def model(self) -> "ClipModel":

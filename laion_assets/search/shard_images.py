@@ -1,10 +1,12 @@
 """A strip of images from a shard, for the metadata of its partition in the Dagster UI."""
 
 import io
+import itertools
 import json
-import tarfile
 from collections.abc import Iterator
 
+from laion_assets.dataset.image_formats import ENCODE_FORMATS
+from laion_assets.search.shard_samples import ShardSamples, read_samples
 from laion_assets.store.store import Store
 
 SAFE_TAG = "UNLIKELY"
@@ -18,12 +20,9 @@ def shard_contact_sheet(store: Store, tar_path: str, tiles: int = _TILES) -> byt
     from PIL import Image
 
     images = []
-    for content, tag in _read_samples(store, tar_path):
-        if tag == SAFE_TAG:
-            with Image.open(io.BytesIO(content)) as opened:
-                images.append(opened.convert("RGB").resize((_TILE_PX, _TILE_PX)))
-        if len(images) == tiles:
-            break
+    for content in read_samples(store, tar_path, lambda samples: list(itertools.islice(_safe_images(samples), tiles))):
+        with Image.open(io.BytesIO(content)) as opened:
+            images.append(opened.convert("RGB").resize((_TILE_PX, _TILE_PX)))
     if not images:
         return b""
     sheet = Image.new("RGB", (_TILE_PX * len(images), _TILE_PX), "white")
@@ -34,18 +33,12 @@ def shard_contact_sheet(store: Store, tar_path: str, tiles: int = _TILES) -> byt
     return output.getvalue()
 
 
-def _read_samples(store: Store, tar_path: str) -> Iterator[tuple[bytes, str | None]]:
-    """Yield image and NSFW tag of each sample; the members of a sample are consecutive."""
-    with store.open(tar_path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
-        content: dict[str, bytes] = {}
-        key = ""
-        for member in tar:
-            name, _, suffix = member.name.partition(".")
-            if name != key:
-                key, content = name, {}
-            extracted = tar.extractfile(member)
-            content[suffix] = extracted.read() if extracted else b""
-            if len(content) == 3:
-                tag = json.loads(content.pop("json")).get("NSFW")
-                content.pop("txt", None)
-                yield next(iter(content.values())), tag
+def _safe_images(samples: ShardSamples) -> Iterator[bytes]:
+    """Yield the images that are tagged UNLIKELY. Of the others, only the json is read."""
+    for sample in samples:
+        members = {member.extension: member for member in sample}
+        image = next((members[suffix] for suffix in ENCODE_FORMATS if suffix in members), None)
+        if image is None or "json" not in members:
+            continue
+        if json.loads(samples.read(members["json"])).get("NSFW") == SAFE_TAG:
+            yield samples.read(image)

@@ -1,4 +1,4 @@
-"""The harness's handle of the process that is killed while it builds shards: starts runs and waits for them by pipe."""
+"""A harness's handle of the process that is killed while it builds a stage: starts runs and waits for them by pipe."""
 
 import contextlib
 import os
@@ -15,12 +15,12 @@ from laion_assets.dataset.dataset import Dataset
 
 
 @contextlib.contextmanager
-def start_victim(folder: Path, dataset: Dataset) -> Iterator["Victim"]:
-    """Start a process that builds `dataset` on request. Its log is in `folder`."""
+def start_victim(folder: Path, dataset: Dataset, module: str = "victim") -> Iterator["Victim"]:
+    """Start a process of this module that builds `dataset` on request. Its log, `victim.log`, is in `folder`."""
     (folder / "dataset").write_bytes(pickle.dumps(dataset))
     with (folder / "victim.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "laion_assets_tests.kills.victim", str(folder / "dataset")],
+            [sys.executable, "-m", f"laion_assets_tests.kills.{module}", str(folder / "dataset")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -50,7 +50,7 @@ class Victim:
     def start(self, kind: str) -> int:
         """Start a run. Return its process id, which is also its session id."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{'retry' if kind == 'retried' else 'build'}\n")
+        self._process.stdin.write(f"{kind}\n")
         self._process.stdin.flush()
         return int(self._lines.get(timeout=60))
 

@@ -11,7 +11,7 @@ from laion_assets_tests.processes.nameless import UID, run_nameless
 
 PLOT = """
 import os
-from laion_assets.stages.statistics.plots import _make_axes, _to_svg
+from laion_assets.stages.plots import _make_axes, _to_svg
 figure, _ = _make_axes(2, 2)
 print(len(_to_svg(figure, "x")) > 1000, os.environ["USER"], os.environ.get("HOME"))
 import torch

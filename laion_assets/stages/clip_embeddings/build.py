@@ -27,6 +27,7 @@ from laion_assets.stages.clip_embeddings.pipeline.groups import GroupVectors, gr
 from laion_assets.stages.clip_embeddings.pipeline.pixel_batches import PixelBatches, decode_threads
 from laion_assets.stages.clip_embeddings.pipeline.shard_groups import PreparedGroups, ShardGroup
 from laion_assets.stages.clip_embeddings.pipeline.shard_preparation import Preparation, ShardToPrepare
+from laion_assets.stages.clip_embeddings.recorded_similarity import compare_similarity, describe_comparison
 from laion_assets.stages.clip_embeddings.stage import STAGE
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.stage import inputs_digest
@@ -77,6 +78,7 @@ def build_embedding_file(
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{CLIP_EMBEDDINGS} {key}: already complete, {current.counts.rows_out:,} rows")
+        FinishedGroups(store, layout, embedding, None).clear()  # a run may have been killed right after its commit
         return BuildResult(current, was_built=False)
     if current is not None:
         log(f"{CLIP_EMBEDDINGS} {key}: rebuilding, because {state.reason}")
@@ -86,7 +88,11 @@ def build_embedding_file(
         work.encode(transaction)
         rows = count_rows(transaction, dataset, embedding, model.width)
         counts = Counts(work.rows, rows, {reason: count for reason, count in work.dropped.items() if count})
-        manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=work.details())
+        compared = compare_similarity(_stage_files(transaction, dataset, embedding)[2])
+        similarity = None if compared is None else compared.details
+        log(f"file {key}: {describe_comparison(similarity)}")
+        details = work.details() | {"recorded_similarity": similarity}
+        manifest = transaction.commit(counts, settings=settings, inputs=inputs, details=details)
     finished.clear()
     return BuildResult(manifest, was_built=True)
 

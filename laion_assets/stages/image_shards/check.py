@@ -11,8 +11,12 @@ from laion_assets.store.store import Store
 
 
 def find_problems(dataset: Dataset, store: Store, partition: int, load_model: ModelLoader) -> Iterator[str]:
-    """Yield violations of the invariant in a shard's tar and parquet file, counted member by member and row by row."""
+    """Yield violations of the invariant in a shard's tar and parquet file, counted member by member and row by row.
+
+    The tar's index, if the shard has one, must be that of the tar.
+    """
     from laion_assets.stages.image_shards.shard.files import verify
+    from laion_assets.stages.image_shards.shard.tar_index import SUFFIX, index_of
 
     layout, shard = dataset.layout, ShardNumber(partition)
     manifest = ImageShards.of(dataset, (partition,)).manifest(partition)
@@ -28,6 +32,11 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     expected = rows.shard_rows(shard, source).column("uid").to_pylist()
     with store.open(tar_path) as tar, store.open(parquet_path) as parquet:
         counted = verify(tar, parquet, tar_path)
+        index_path = ImageShards.path(layout, shard, SUFFIX)
+        if index_path in [entry.path for entry in manifest.files] and (
+            not store.exists(index_path) or store.read_bytes(index_path) != index_of(tar).encode()
+        ):
+            yield f"{index_path} is not the index of {tar_path}: it was altered, or belongs to another tar"
     found = list(counted.uids)
     if found != expected:
         missing = sorted(set(expected) - set(found))

@@ -24,7 +24,7 @@ from laion_assets.stages.knn_indices.details import INPUTS, footer_sha256
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.knn_indices.index_file import read_index
 from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS, ClipEmbeddings, read_coherent_embeddings
-from laion_assets.stages.knn_indices.recall import measure_recall
+from laion_assets.stages.knn_indices.recall import find_low_recall, measure_recall
 from laion_assets.stages.knn_indices.stage import STAGE
 from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, open_all_vectors, verify_bytes
 from laion_assets.stages.stage import inputs_digest
@@ -43,8 +43,8 @@ def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
     Does nothing if they are complete, intact and up to date. The sha256 of every input is compared with its manifest
     before it is used. Raises IncompleteError naming missing embedding files, EmbeddingError or ModelError naming a file
     that has another width or model than the others or was altered, IndexBuildError if there is nothing to index or
-    autofaiss returns no index, InvariantError if an index does not have every vector. Until the new manifest is
-    written, the old indices stay committed.
+    autofaiss returns no index or one whose recall is below `index.min_recall`, InvariantError if an index does not have
+    every vector. Until the new manifest is written, the old indices stay committed.
     """
     embeddings = read_coherent_embeddings(dataset, store)
     settings, inputs = STAGE.settings_digest(dataset), inputs_digest(WHOLE, list(embeddings.manifests))
@@ -73,6 +73,7 @@ def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
         }
         for modality in MODALITIES:
             details[modality] = _build(dataset, store, transaction, modality, vectors, log)
+        _require_recall(dataset, {modality: details[modality]["recall_at_10"] for modality in MODALITIES})
         details[INPUTS] = [
             _stage_metadata(store, transaction, dataset.layout, number, manifest)
             for number, manifest in zip(dataset.layout.embedding_numbers, embeddings.manifests, strict=True)
@@ -128,6 +129,15 @@ def _build(
         "query_ms": measured.get("avg_search_speed_ms"),
         "build_seconds": round(seconds, 2),
     }
+
+
+def _require_recall(dataset: Dataset, measured: dict[str, dict[str, float]]) -> None:
+    low = find_low_recall(measured, dataset.index.min_recall)
+    if low:
+        raise IndexBuildError(
+            f"{KNN_INDICES} of {dataset.name}: {'; '.join(low)}. Nothing was committed, and the old indices stay. "
+            "Increase index.max_index_memory_usage for a larger, more exact index, or lower index.min_recall."
+        )
 
 
 def _stage_metadata(

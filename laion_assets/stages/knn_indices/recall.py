@@ -68,3 +68,13 @@ def measure_recall(index: Any, own: Vectors, other: Vectors, wanted: int, names:
         names[0]: recall_at_10(index, own, both[: len(ids)], kth[: len(ids)]),
         names[1]: recall_at_10(index, own, both[len(ids) :], kth[len(ids) :]),
     }
+
+
+def find_low_recall(measured: dict[str, dict[str, float]], floor: float) -> list[str]:
+    """Describe each recall below the floor; `measured` is by modality of the index and of the query."""
+    return [
+        f"{modality}.index has a recall@10 of {recall:.3f} by {query}, below index.min_recall = {floor}"
+        for modality, by_query in measured.items()
+        for query, recall in by_query.items()
+        if recall < floor
+    ]

@@ -28,6 +28,13 @@ class IndexSettings:
     recall_queries: int = setting(
         500, "number of sampled queries that recall@10 is measured with, against exact search", min=1, max=1_000_000
     )
+    min_recall: float = setting(
+        0.0,
+        "minimum recall@10 of both indices, with images and with captions as queries; an index below is not committed; "
+        "0 accepts any",
+        min=0.0,
+        max=1.0,
+    )
     cores: int = setting(0, "threads of faiss; 0 means one per core", min=0, max=1_024)
 
     def __post_init__(self) -> None:

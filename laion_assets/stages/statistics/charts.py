@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from laion_assets.stages.plots import areas, bars, histogram, line
 from laion_assets.stages.statistics.counts import SIMILARITY_STEPS, bin_counts, of_measure, quantiles, whole_numbers
 from laion_assets.stages.statistics.over_shards import shard_ranges, throughput_over_time
-from laion_assets.stages.statistics.plots import areas, bars, histogram, line
 
 _TOP = 20
 _LAYERS = 6

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,17 @@ from PIL import Image
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmbeddingError, IncompleteError, IntegrityError, ModelError
 from laion_assets.models.loading import load_model
+from laion_assets.models.open_clip_package import import_open_clip
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
+from laion_assets.stages.clip_embeddings.pipeline.finished_groups import FinishedGroups
 from laion_assets.stages.clip_embeddings.pipeline.pools import pool_starter
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.store.build_result import BuildResult
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.store import Store
+from laion_assets_tests.models.tiny_models import open_clip_siglip
 from laion_assets_tests.stages.clip_embeddings.small_dataset import (
     LAYOUT,
     ROWS,
@@ -156,7 +160,20 @@ def test_a_killed_run_continues_after_its_last_finished_group(
     assert files_of(sharded) == resumed
 
 
-@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (64, 5), (7, 2)])
+def test_groups_that_a_run_left_behind_at_its_commit_are_removed(
+    sharded: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(FinishedGroups, "clear", lambda groups: None)
+        build(sharded)
+    partial = Store.of(sharded).local_path("partial")
+    assert partial is not None
+    assert len(list(partial.rglob("*.npz"))) == 2
+    assert not build(sharded).was_built
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (512, 5), (7, 2)])
 def test_vectors_do_not_depend_on_batch_size_and_threads(
     sharded: Dataset, tmp_path: Path, batch: int, threads: int
 ) -> None:
@@ -291,6 +308,34 @@ def test_vector_without_direction_drops_its_row(bare: Dataset, monkeypatch: pyte
     assert any("000000003" in line for line in logged)
 
 
+def test_a_build_that_runs_out_of_gpu_memory_has_the_same_rows(
+    sharded: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(sharded)
+    expected = [np.load(local(sharded, kind)).astype(np.float32) for kind in ("img_emb", "text_emb")]
+    Store.of(sharded).delete(f"manifests/{CLIP_EMBEDDINGS}")
+    model, sizes = load_model(model_name(), device="cpu"), []
+
+    def with_little_memory(encode: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def encode_few(part: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(part))
+            if len(part) > 3:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return encode(part)
+
+        return encode_few
+
+    for name in ("_encode_image", "_encode_text"):
+        monkeypatch.setattr(model, name, with_little_memory(getattr(model, name)))
+    assert build_embedding_file(sharded, Store.of(sharded), 0, model, lambda line: None).was_built
+    assert sizes[0] > 3
+    assert sizes.count(sizes[0]) < 3, "the smaller batch is remembered"
+    for kind, vectors in zip(("img_emb", "text_emb"), expected, strict=True):
+        found = np.load(local(sharded, kind)).astype(np.float32)
+        assert found.shape == vectors.shape
+        assert (found * vectors).sum(axis=1).min() > 0.999
+
+
 def test_many_vectors_without_direction_fail_the_file(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     commit_shard(bare, 0, 12)
     commit_shard(bare, 1, 5)
@@ -333,6 +378,25 @@ def odd_image(row: int, mode: str) -> bytes:
     return buffer.getvalue()
 
 
+def test_a_siglip_embeds_a_shard_as_open_clip_does(bare: Dataset, tmp_path: Path) -> None:
+    name, checkpoint = open_clip_siglip(tmp_path / "siglip")
+    dataset = replace(bare, model=f"open_clip:{name}/{checkpoint}")
+    commit_shard(dataset, 0, 12)
+    commit_shard(dataset, 1, 3)
+    model = load_model(dataset.model, device="cpu")
+    assert build_embedding_file(dataset, Store.of(dataset), 0, model, lambda line: None).manifest.counts.rows_out == 15
+    open_clip = import_open_clip(name)
+    library, _, preprocess = open_clip.create_model_and_transforms(name, pretrained="webli")
+    rows = [(shard, row) for shard, rows in ((0, 12), (1, 3)) for row in range(rows)]
+    pixels = [preprocess(Image.open(io.BytesIO(make_jpeg(shard * 1000 + row)))) for shard, row in rows]
+    tokens = open_clip.get_tokenizer(name)([sample_fields(shard, row)["caption"] for shard, row in rows])
+    with torch.inference_mode():
+        expected = library.eval().encode_image(torch.stack(pixels)), library.encode_text(tokens)
+    for kind, vectors in zip(("img_emb", "text_emb"), expected, strict=True):
+        cosine = torch.nn.functional.cosine_similarity(vectors, torch.from_numpy(np.load(local(dataset, kind))).float())
+        assert cosine.min() > 0.9999
+
+
 def test_model_of_another_dataset_is_rejected(sharded: Dataset) -> None:
     other = replace(sharded, model="ViT-B/32")
     with pytest.raises(ModelError, match="ViT-B/32"):
@@ -345,4 +409,4 @@ def test_progress_and_dropped_rows_are_logged(bare: Dataset) -> None:
     logged: list[str] = []
     build_embedding_file(bare, Store.of(bare), 0, random_model(), logged.append)
     assert any("000000002" in line and "00000" in line for line in logged)
-    assert "15/15 samples" in logged[-1]
+    assert any("15/15 samples" in line for line in logged)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.errors import EmbeddingError, IncompleteError, IndexBuildError, ModelError, SettingError
+from laion_assets.errors import (
+    EmbeddingError,
+    IncompleteError,
+    IndexBuildError,
+    LaionAssetsError,
+    ModelError,
+    SettingError,
+)
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.knn_indices.build import build_indices
+from laion_assets.stages.knn_indices.check import find_problems
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.knn_indices.settings import IndexSettings
 from laion_assets.store.build_result import BuildResult
@@ -35,8 +44,15 @@ def index_of(dataset: Dataset, modality: str = "image") -> faiss.Index:
     return faiss.read_index(str(Store.of(dataset).local_root / KNN_INDICES / f"{modality}.index"))
 
 
-def commit_vectors(dataset: Dataset, embedding: int, rows: int, width: int = WIDTH, model: str = "a model") -> None:
-    """An embedding file of random unit vectors, with minimal metadata."""
+def commit_vectors(
+    dataset: Dataset,
+    embedding: int,
+    rows: int,
+    width: int = WIDTH,
+    model: str = "a model",
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> None:
+    """An embedding file of random unit vectors, with minimal metadata; `change` is applied to the file's images."""
     import pyarrow as pa
 
     rng = np.random.default_rng(embedding)
@@ -45,11 +61,19 @@ def commit_vectors(dataset: Dataset, embedding: int, rows: int, width: int = WID
             vectors = rng.normal(size=(rows, width))
             with VectorWriter(transaction.stage(ClipEmbeddings.path(LAYOUT, embedding, kind)), width) as writer:
                 writer.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        if change is not None:
+            images = transaction.stage(ClipEmbeddings.path(LAYOUT, embedding, "img_emb"))
+            np.save(images, change(np.load(images)))
         keys = [LAYOUT.sample_key(2 * embedding, 0)] * rows
         table = pa.table({"image_path": pa.array(keys, pa.string())})
         pq.write_table(table, transaction.stage(ClipEmbeddings.path(LAYOUT, embedding, "metadata")))
         details = {"model": model, "width": width}
         transaction.commit(Counts(rows, rows), settings="s", inputs=f"{rows} {width}", details=details)
+
+
+def problems_of(dataset: Dataset) -> list[str]:
+    """The problems that the asset check finds."""
+    return list(find_problems(dataset, Store.of(dataset), 0, lambda: None))  # type: ignore[arg-type, return-value]
 
 
 def test_id_is_the_row_in_the_concatenated_files(built: Dataset) -> None:
@@ -150,6 +174,23 @@ def test_quantised_index_has_every_vector_and_reports_its_recall(bare: Dataset) 
     assert "PQ" in details["index_key"]
     assert details["ntotal"] == 10_000
     assert 0.05 < details["recall_at_10"]["image"] < 1
+    strict = replace(small, index=replace(small.index, min_recall=0.999))
+    assert problems_of(small) == []
+    assert any("image.index has a recall@10 of 0." in problem for problem in problems_of(strict))
+    assert not build(strict).was_built, "a complete index is not built again for another floor"
+
+
+def test_recall_below_its_floor_commits_nothing_and_keeps_the_old_index(bare: Dataset) -> None:
+    strict = replace(bare, index=IndexSettings("300K", "2G", recall_queries=20, min_recall=0.999, cores=1))
+    for embedding in (0, 1):
+        commit_vectors(bare, embedding, 20, width=16)
+    before = build(strict).manifest
+    commit_vectors(bare, 0, 5_500, width=16)
+    commit_vectors(bare, 1, 4_500, width=16)
+    with pytest.raises(IndexBuildError, match=r"image\.index has a recall@10 of 0\.\d+.*max_index_memory_usage"):
+        build(strict)
+    assert read_manifest(Store.of(bare), KNN_INDICES, "all") == before
+    assert index_of(bare).ntotal == 40
 
 
 def test_no_vectors_are_an_error(bare: Dataset) -> None:
@@ -214,6 +255,44 @@ def test_an_npy_of_another_width_is_named(bare: Dataset, kind: str) -> None:
     np.save(path, np.load(path).reshape(16, 16))
     with pytest.raises(EmbeddingError, match=rf"{kind}_1\.npy.*width 16.*32"):
         build(bare)
+
+
+class Payload:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+FOREIGN = {
+    "float32": (lambda array: array.astype(np.float32), "float32"),
+    "big-endian": (lambda array: array.astype(">f2"), ">f2"),
+    "Fortran order": (np.asfortranarray, "Fortran"),
+    "another width": (lambda array: array.reshape(-1, 16), "width 16"),
+    "fewer rows": (lambda array: array[:-1], "7 rows"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_an_npy_of_another_kind_is_named_and_nothing_is_committed(bare: Dataset, kind: str) -> None:
+    change, message = FOREIGN[kind]
+    commit_vectors(bare, 0, 8)
+    commit_vectors(bare, 1, 8, change=change)
+    with pytest.raises(LaionAssetsError, match=rf"img_emb_1\.npy.*{message}"):
+        build(bare)
+    assert read_manifest(Store.of(bare), KNN_INDICES, "all") is None
+
+
+def test_pickled_objects_in_an_npy_are_refused_and_not_loaded(bare: Dataset, tmp_path: Path) -> None:
+    loaded = tmp_path / "loaded"
+    commit_vectors(bare, 0, 8)
+    commit_vectors(bare, 1, 8, change=lambda array: np.array([[Payload(loaded)] * WIDTH] * 8, dtype=object))
+    with pytest.raises(EmbeddingError, match=r"img_emb_1\.npy.*pickled"):
+        build(bare)
+    assert not loaded.exists()
 
 
 def test_foreign_files_among_the_embeddings_are_ignored(bare: Dataset) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.plain_text import one_line
+from laion_assets.stages.plots import areas, bars
 from laion_assets.stages.statistics.build import REPORT, read_charts, read_summaries
-from laion_assets.stages.statistics.plots import areas, bars
 from laion_assets.store.store import Store
 from laion_assets_tests.hostile_dataset import publish_hostile
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE

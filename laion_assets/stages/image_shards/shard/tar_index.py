@@ -70,12 +70,32 @@ def write_index(tar: Path, index: Path) -> None:
 
 def read_index(text: str) -> list[list[Member]]:
     """Return the samples of an index, each with its members. Raises IntegrityError for an invalid index."""
+    return list(iterate_index(text))
+
+
+def iterate_index(text: str) -> Iterator[list[Member]]:
+    """Yield the members of each sample. Raises IntegrityError for an invalid index, for a wrong line when it comes."""
     header, *lines = text.split("\n")
     if not lines or lines.pop():
         raise IntegrityError("The tar index ends within a line.")
     if header != f"{VERSION} {len(lines)}":
         raise IntegrityError(f"The tar index starts with {header[:40]!r}: expected '{VERSION} {len(lines)}'.")
-    return [_read_sample(number, line) for number, line in enumerate(lines, 2)]
+    for number, line in enumerate(lines, 2):
+        yield _read_sample(number, line)
+
+
+def find_sample(text: str, key: str) -> list[Member]:
+    """Return the members of one sample, empty if the index does not have it. Parses a single line.
+
+    Raises IntegrityError if this line is invalid.
+    """
+    place = text.find(f" {key}.")
+    if place < 0:
+        return []
+    start, end = text.rfind("\n", 0, place) + 1, text.find("\n", place)
+    line = text[start:end] if end >= 0 else text[start:]
+    members = _read_sample(text.count("\n", 0, start) + 1, line)
+    return members if members[0].sample == key else []
 
 
 def read_member(tar: IO[bytes], member: Member) -> bytes:
@@ -83,13 +103,14 @@ def read_member(tar: IO[bytes], member: Member) -> bytes:
     header_start = member.offset - tarfile.BLOCKSIZE
     if header_start >= 0:
         tar.seek(header_start)
-        block, content = tar.read(tarfile.BLOCKSIZE), tar.read(member.size)
         try:
-            found = tarfile.TarInfo.frombuf(block, "ascii", "strict")
+            found = tarfile.TarInfo.frombuf(tar.read(tarfile.BLOCKSIZE), "ascii", "strict")
         except (tarfile.TarError, ValueError):
             found = None
-        if found is not None and (found.name, found.size) == (member.name, member.size) and len(content) == member.size:
-            return content
+        if found is not None and (found.name, found.size) == (member.name, member.size):
+            content = tar.read(member.size)
+            if len(content) == member.size:
+                return content
     raise IntegrityError(
         f"The tar has no {member.name} of {member.size} bytes at offset {member.offset}: the index belongs to another "
         "tar. Materialize this shard again."

@@ -5,10 +5,13 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from laion_assets.plain_text import one_line
 from laion_assets.processes.user import name_user
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _BLUE, _SAND, _INK, _FAINT = "#2f6db5", "#e3b778", "#22252b", "#8a8f98"
 _LAYERS = ("#2f6db5", "#e3b778", "#5aa469", "#b5563f", "#8472b8", "#4fb0c6", "#b9bec7")
@@ -112,6 +115,37 @@ def areas(name: str, across: Sequence[float], layers: Sequence[tuple[str, Sequen
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
+    return _to_svg(figure, name)
+
+
+@_apply_style
+def density(name: str, counts: "np.ndarray", bounds: tuple[float, float], xlabel: str, ylabel: str, band: float) -> str:
+    """Draw a 2-D histogram with both axes from `bounds[0]` to `bounds[1]`: (bins, bins) counts, first index along x.
+
+    A solid line marks equal values, two dashed lines a difference of `band`. The scale is logarithmic, so that a single
+    row is visible next to thousands; cells without rows are empty.
+    """
+    import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm
+
+    figure, axes = _make_axes(4.8, 4.0)
+    shades = LinearSegmentedColormap.from_list("rows", ("#c9dcf2", _BLUE, "#12305a"))
+    drawn = axes.imshow(
+        np.ma.masked_equal(counts.T, 0),
+        origin="lower",
+        extent=(*bounds, *bounds),
+        cmap=shades,
+        norm=LogNorm(1, max(int(counts.max(initial=0)), 10)),
+        interpolation="none",
+    )
+    for shift, style in ((0.0, "-"), (band, "--"), (-band, "--")):
+        axes.axline((0, shift), slope=1, color=_FAINT, linewidth=0.8, linestyle=style)
+    axes.set_xlim(*bounds)
+    axes.set_ylim(*bounds)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    bar = figure.colorbar(drawn, ax=axes, label="rows", format=lambda value, _: short(value))
+    bar.outline.set_visible(False)
     return _to_svg(figure, name)
 
 
