@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from laion_assets.cli import cli
-from laion_assets.dataset.dataset import DATASETS
+from laion_assets.dataset.dataset import BUILT_IN
 from laion_assets.dataset.settings.names import FIELDS
 from laion_assets.stages.registry import STAGES, list_stages
 from laion_assets_tests.conftest import TOP
@@ -154,7 +154,7 @@ def test_the_architecture_lists_every_dataset_with_its_partitions() -> None:
     header = re.search(r"^\| partitions \| (.*) \|$", page, re.MULTILINE)
     assert header
     columns = header[1].replace("`", "").split(" | ")
-    for name, dataset in DATASETS.items():
+    for name, dataset in BUILT_IN.items():
         counts = {stage.name: len(stage.handle.numbers(dataset.layout)) for stage in list_stages(dataset)}
         assert f"| `{name}` | {' | '.join(f'{counts[column]:,}' for column in columns)} |" in page
 
@@ -207,7 +207,7 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def _setting_name(name: str) -> str:
     """Return the name of a setting without its dataset."""
     owner, _, rest = name.partition(".")
-    return rest if owner in DATASETS else name
+    return rest if owner in BUILT_IN else name
 
 
 def _without_code_blocks(text: str) -> str:
