@@ -49,7 +49,7 @@ def _names_for_help() -> list[str]:
     """Return the names of all datasets. A settings file with an error must not keep the help from being shown."""
     try:
         return list(known_datasets())
-    except (SettingError, LayoutError):
+    except SettingError:
         return list(BUILT_IN)
 
 

@@ -36,7 +36,7 @@ OWN_KEYS = ("description", "layout")
 def declared_datasets(file: Mapping[str, Any], file_name: str) -> dict[str, Dataset]:
     """Return the datasets of a settings file by name, with description and layout, without their settings.
 
-    Raises SettingError or LayoutError naming the file and the table.
+    Raises SettingError naming the file and the table.
     """
     tables = file.get(TABLE, {})
     if not isinstance(tables, Mapping):
@@ -65,11 +65,11 @@ def _declare(name: str, table: Any, where: str) -> Dataset:
     if not isinstance(description, str):
         raise SettingError(f"{where} sets description to {format_value(description)}: it must be a text.")
     if "layout" not in table:
-        raise LayoutError(f"{where} has no layout. Add for example: {EXAMPLE}.")
+        raise SettingError(f"{where} has no layout. Add for example: {EXAMPLE}.")
     try:
         return Dataset(name=name, description=description, layout=parse_layout(table["layout"]))
     except (SettingError, LayoutError) as error:
-        raise type(error)(f"{where}: {error}") from error
+        raise SettingError(f"{where}: {error}") from error
 
 
 def parse_layout(counts: Any) -> Layout:

@@ -68,7 +68,7 @@ class Settings:
     def datasets(self) -> dict[str, Dataset]:
         """The built-in datasets and those that the settings file declares, by name, without settings.
 
-        Raises SettingError or LayoutError for a wrong declaration.
+        Raises SettingError for a wrong declaration.
         """
         return BUILT_IN | declared_datasets(self.file, self.file_name)
 
@@ -197,7 +197,7 @@ def _names(message: str, setting: str) -> bool:
 def known_datasets() -> dict[str, Dataset]:
     """Return the built-in datasets and those of the settings file, by name, without settings.
 
-    Raises SettingError or LayoutError for a settings file with a wrong declaration.
+    Raises SettingError for a settings file with a wrong declaration.
     """
     return Settings.load().datasets
 
