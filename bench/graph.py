@@ -31,7 +31,7 @@ from graph_page import page_latencies
 from graph_peer import peer_seconds_per_partition
 from graph_storages import STORAGES, Storage
 
-from laion_assets.dataset.dataset import DATASETS
+from laion_assets.dataset.dataset import BUILT_IN
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _run_benchmark(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    dataset = DATASETS[options.dataset]
+    dataset = BUILT_IN[options.dataset]
     shards = dataset.layout.shards
     loads = [load_seconds("laion400m") for _ in range(5)]
     load_s = statistics.median(loads)

@@ -31,7 +31,7 @@ def ms_per_partition(storage: Storage) -> float:
 def main() -> None:
     import dagster as dg
 
-    from laion_assets.dataset.dataset import DATASETS
+    from laion_assets.dataset.dataset import BUILT_IN
     from laion_assets.dataset.settings.resolution import resolve_settings
     from laion_assets.orchestration.declaration import asset_key
     from laion_assets.orchestration.partitions import partitions_def
@@ -39,7 +39,7 @@ def main() -> None:
     from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
     from laion_assets.stages.image_shards.io_manager import ImageShardsIOManager
 
-    dataset = resolve_settings(DATASETS[sys.argv[1]])
+    dataset = resolve_settings(BUILT_IN[sys.argv[1]])
     shards = ImageShards.of(dataset)
     manifests = list(shards.manifests())
 

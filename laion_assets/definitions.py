@@ -1,14 +1,15 @@
-"""The code locations of `workspace.yaml`, one for each built-in dataset.
+"""The code locations of `workspace.yaml`: one for each built-in dataset, and one for those of the settings file.
 
 Importing this module imports neither torch, pyspark, img2dataset nor faiss: a code location loads in seconds.
 """
 
 import dagster as dg
 
-from laion_assets.dataset.dataset import LAION400M, REHEARSAL, SAMPLE
+from laion_assets.dataset.dataset import BUILT_IN, LAION400M, REHEARSAL, SAMPLE
+from laion_assets.dataset.settings.resolution import known_datasets
 from laion_assets.orchestration.definitions import build_definitions
 
-__all__ = ["build_definitions", "laion400m", "rehearsal", "sample"]
+__all__ = ["build_definitions", "declared", "laion400m", "rehearsal", "sample"]
 
 
 @dg.definitions
@@ -27,3 +28,10 @@ def sample() -> dg.Definitions:
 def rehearsal() -> dg.Definitions:
     """The code location `rehearsal`."""
     return build_definitions(REHEARSAL)
+
+
+@dg.definitions
+def declared() -> dg.Definitions:
+    """The code location `declared`: the datasets that the settings file declares, in `[dataset.NAME]`."""
+    own = [dataset for name, dataset in known_datasets().items() if name not in BUILT_IN]
+    return dg.Definitions.merge(*(build_definitions(dataset) for dataset in own))

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from laion_assets.cli import cli
-from laion_assets.dataset.dataset import DATASETS
+from laion_assets.dataset.dataset import BUILT_IN
+from laion_assets.dataset.settings.declared import OWN_KEYS, TABLE, declared_datasets
 from laion_assets.dataset.settings.names import FIELDS
+from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.stages.registry import STAGES, list_stages
 from laion_assets_tests.conftest import TOP
 
@@ -111,10 +113,13 @@ def test_named_settings_exist(page: Path) -> None:
 @each_page
 def test_settings_in_toml_examples_exist(page: Path) -> None:
     for block in re.findall(r"^```toml\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE):
-        found = [_setting_name(name) for name in _leaves(tomllib.loads(block))]
+        table = tomllib.loads(block)
+        found = [_setting_name(name) for name in _leaves(table)]
         assert found
         for name in found:
-            assert name in FIELDS, name
+            assert name in FIELDS or name.partition(".")[0] in OWN_KEYS, name
+        for dataset in declared_datasets(table, str(page)).values():
+            Settings(table, str(page), {}).apply(dataset)
 
 
 @each_page
@@ -156,7 +161,7 @@ def test_the_architecture_lists_every_dataset_with_its_partitions() -> None:
     header = re.search(r"^\| partitions \| (.*) \|$", page, re.MULTILINE)
     assert header
     columns = header[1].replace("`", "").split(" | ")
-    for name, dataset in DATASETS.items():
+    for name, dataset in BUILT_IN.items():
         counts = {stage.name: len(stage.handle.numbers(dataset.layout)) for stage in list_stages(dataset)}
         assert f"| `{name}` | {' | '.join(f'{counts[column]:,}' for column in columns)} |" in page
 
@@ -209,7 +214,9 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def _setting_name(name: str) -> str:
     """Return the name of a setting without its dataset."""
     owner, _, rest = name.partition(".")
-    return rest if owner in DATASETS else name
+    if owner == TABLE:
+        return rest.partition(".")[2]
+    return rest if owner in BUILT_IN else name
 
 
 def _without_code_blocks(text: str) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 import click
 
 from laion_assets.cli.output import echo
-from laion_assets.dataset.dataset import DATASETS, Dataset
-from laion_assets.dataset.settings.resolution import resolve_settings
-from laion_assets.errors import LayoutError
+from laion_assets.dataset.dataset import BUILT_IN, Dataset
+from laion_assets.dataset.settings.declared import EXAMPLE, TABLE
+from laion_assets.dataset.settings.resolution import DEFAULT_FILE, known_datasets, resolve_settings
+from laion_assets.errors import LayoutError, SettingError
 
 
 class DatasetName(click.ParamType):
@@ -21,7 +22,12 @@ class DatasetName(click.ParamType):
         try:
             parse_dataset(value)
         except KeyError:
-            self.fail(f"Unknown dataset {value!r}. Choose from {', '.join(DATASETS)}.", param, ctx)
+            self.fail(
+                f"Unknown dataset {value!r}. Choose from {', '.join(known_datasets())}, or declare it in "
+                f"{DEFAULT_FILE}: [{TABLE}.{value.partition(':')[0]}] with a source and {EXAMPLE}.",
+                param,
+                ctx,
+            )
         except ValueError:
             name = value.partition(":")[0]
             self.fail(
@@ -36,7 +42,15 @@ class DatasetName(click.ParamType):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """Return the placeholder that the help shows."""
-        return f"[{'|'.join(DATASETS)}][:FIRST..LAST]"
+        return f"[{'|'.join(_names_for_help())}][:FIRST..LAST]"
+
+
+def _names_for_help() -> list[str]:
+    """Return the names of all datasets. A settings file with an error must not keep the help from being shown."""
+    try:
+        return list(known_datasets())
+    except SettingError:
+        return list(BUILT_IN)
 
 
 def dataset_option(*, required: bool = False, default: str | None = "sample") -> Callable[[Any], Any]:
@@ -56,10 +70,11 @@ def dataset_option(*, required: bool = False, default: str | None = "sample") ->
 def parse_dataset(name: str) -> Dataset:
     """Return the declared dataset or subset of that name, without settings.
 
-    Raises KeyError for an unknown dataset, ValueError for a malformed range, LayoutError for files it does not have.
+    Raises KeyError for an unknown dataset, ValueError for a malformed range, LayoutError for files it does not have,
+    SettingError for a settings file with an error.
     """
     whole, colon, files = name.partition(":")
-    dataset = DATASETS[whole]
+    dataset = known_datasets()[whole]
     if not colon:
         return dataset
     first, _, last = files.partition("..")

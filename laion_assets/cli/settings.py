@@ -4,7 +4,6 @@ import click
 
 from laion_assets.cli.dataset_option import dataset_option, parse_dataset
 from laion_assets.cli.output import echo, echo_json
-from laion_assets.dataset.dataset import DATASETS
 from laion_assets.dataset.settings.names import FILE_VARIABLE
 from laion_assets.dataset.settings.reference import reference
 from laion_assets.dataset.settings.resolution import Settings
@@ -26,7 +25,8 @@ def settings(name: str | None, as_json: bool, markdown: bool) -> None:
     \b
       LAION_ASSETS_SAMPLE_IMAGES_THREADS   in the environment
       LAION_ASSETS_IMAGES_THREADS          in the environment
-      [sample.images] threads              in the settings file (./laion-assets.toml)
+      [sample.images] threads              in the settings file (./laion-assets.toml); for a dataset that the
+                                           file declares, also [dataset.NAME.images]
       [images] threads                     in the settings file
       the default of the dataset
     """
@@ -35,7 +35,7 @@ def settings(name: str | None, as_json: bool, markdown: bool) -> None:
             echo(line)
         return
     loaded = Settings.load()
-    datasets = [parse_dataset(name)] if name else list(DATASETS.values())
+    datasets = [parse_dataset(name)] if name else list(loaded.datasets.values())
     explained = {dataset.name: (loaded.apply(dataset), loaded.explain(dataset)) for dataset in datasets}
     if as_json:
         content = {

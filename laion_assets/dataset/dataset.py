@@ -135,7 +135,7 @@ def is_dataset_name(name: str) -> bool:
 
 
 _NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
-RESERVED_NAMES = frozenset(field.name for field in fields(Dataset)) | {"settings", "datasets", "tag"}
+RESERVED_NAMES = frozenset(field.name for field in fields(Dataset)) | {"settings", "dataset", "datasets", "tag"}
 """Names already used by sections and top-level keys of the settings file, and by environment variables."""
 
 LAION400M = Dataset(
@@ -179,5 +179,5 @@ REHEARSAL = Dataset(
 )
 """All partitions of the real graph, offline and in minutes: to try a deployment, a backfill or a recovery."""
 
-DATASETS = {dataset.name: dataset for dataset in (LAION400M, SAMPLE, REHEARSAL)}
-"""The datasets of `workspace.yaml` and the command line, by name."""
+BUILT_IN = {dataset.name: dataset for dataset in (LAION400M, SAMPLE, REHEARSAL)}
+"""The built-in datasets by name. `Settings.datasets` also has those that the settings file declares."""

@@ -4,7 +4,7 @@ LAION-400M and LAION-2B have the recipe's names. LAION-5B lacks some columns. Re
 `caption` for TEXT.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from laion_assets.tables.columns import WANTED_COLUMNS
@@ -21,8 +21,12 @@ class FoundColumns:
     repeated: tuple[str, ...]
 
 
-def find_columns(names: Sequence[str], without: frozenset[str] = frozenset()) -> FoundColumns:
+def find_columns(
+    names: Sequence[str], without: frozenset[str] = frozenset(), chosen: Mapping[str, str] | None = None
+) -> FoundColumns:
     """Find the wanted columns among a file's column names. Aliases in `without` are not used.
+
+    `chosen` has the names that the settings give to wanted columns (`dedup.url_column`): other names are not used.
 
     An exact match is used first, then a match in any letter case, then an alias by the same two rules.
     """
@@ -30,6 +34,8 @@ def find_columns(names: Sequence[str], without: frozenset[str] = frozenset()) ->
     repeated = []
     for wanted in WANTED_COLUMNS:
         spelled = [wanted, *(alias for alias, stands_for in ALIASES.items() if stands_for == wanted)]
+        if chosen and wanted in chosen:
+            spelled = [chosen[wanted]]
         for name in spelled:
             found = find_name(names, name) if name not in without else []
             if found:

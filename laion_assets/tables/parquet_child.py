@@ -78,7 +78,7 @@ def main() -> None:
 
 def _open(connection: socket.socket, request: dict[str, Any]) -> ParquetInput:
     remote = cast(IO[bytes], _RemoteFile(connection, request["size"]))
-    parquet = ParquetInput(remote, request["source_file"], TableLimits(**request["limits"]))
+    parquet = ParquetInput(remote, request["source_file"], TableLimits(**request["limits"]), request["chosen"])
     opened = {
         "rows": parquet.rows,
         "columns": parquet.columns,

@@ -3,6 +3,7 @@
 Texts are read as indices into a dictionary, so that a value that repeats a million times is in memory once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +21,17 @@ _EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
 """By the bits of a float type: whole numbers below this are exact."""
 
 
-def find_wanted_columns(schema: pa.Schema, source_file: str) -> dict[str, str]:
+NEEDED_SETTINGS = {"URL": "dedup.url_column", "TEXT": "dedup.caption_column"}
+"""The settings that name the needed columns."""
+
+
+def find_wanted_columns(schema: pa.Schema, source_file: str, chosen: Mapping[str, str]) -> dict[str, str]:
     """Return the name of the file's column for each wanted column. Raises SourceError naming file and column.
 
-    `key` is used for SAMPLE_ID only if its type is an integer.
+    `chosen` has the names from the settings. `key` is used for SAMPLE_ID only if its type is an integer.
     """
     without = frozenset(name for name in ("key",) if not _is_integer_column(schema, name))
-    found = find_columns(schema.names, without)
+    found = find_columns(schema.names, without, chosen)
     if found.repeated:
         wanted = found.repeated[0]
         name = schema.names[found.places[wanted]]
@@ -38,7 +43,8 @@ def find_wanted_columns(schema: pa.Schema, source_file: str) -> dict[str, str]:
     for needed in NEEDED:
         if needed not in columns:
             raise SourceError(
-                f"{source_file} has no column {needed}. It has {', '.join(schema.names)}. Rename the right one."
+                f"{source_file} has no column {chosen.get(needed, needed)}. It has {', '.join(schema.names)}. "
+                f"Set {NEEDED_SETTINGS[needed]} to the right one."
             )
     for wanted in WANTED_COLUMNS:
         if wanted in columns:

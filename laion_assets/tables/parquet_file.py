@@ -3,7 +3,7 @@
 Use `open_parquet` of `parquet_process.py`, which decodes in a child process.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -21,9 +21,14 @@ _NUMBER_BYTES = 16
 
 
 class ParquetInput:
-    """An open parquet file. `columns` has the file's column for each wanted column, `rows` is as in the footer."""
+    """An open parquet file. `columns` has the file's column for each wanted column, `rows` is as in the footer.
 
-    def __init__(self, file: IO[bytes], source_file: str, limits: TableLimits) -> None:
+    `chosen` has the names from the settings for wanted columns. If it is None, columns are not looked for.
+    """
+
+    def __init__(
+        self, file: IO[bytes], source_file: str, limits: TableLimits, chosen: Mapping[str, str] | None
+    ) -> None:
         """Read the footer. Raises SourceError naming the file, and the column if one is at fault."""
         import pyarrow.parquet as pq
 
@@ -35,7 +40,7 @@ class ParquetInput:
             self._parquet = pq.ParquetFile(self._file)
             schema = self._parquet.schema_arrow
         self.rows: int = self._parquet.metadata.num_rows
-        self.columns = find_wanted_columns(schema, source_file)
+        self.columns = {} if chosen is None else find_wanted_columns(schema, source_file, chosen)
         self._texts = {name for name in self.columns.values() if is_text(schema.field(name).type)}
         self._leaves = {self._parquet.schema.column(leaf).path: leaf for leaf in range(len(self._parquet.schema))}
         self._readers: dict[frozenset[str], Any] = {}

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import IO
@@ -47,12 +47,17 @@ _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
 
 
 @contextmanager
-def open_parquet(file: IO[bytes], source_file: str, limits: TableLimits) -> Iterator["ParquetReader"]:
-    """Open a parquet file for reading. Raises SourceError naming the file, and the column if one is at fault."""
+def open_parquet(
+    file: IO[bytes], source_file: str, limits: TableLimits, chosen: Mapping[str, str] | None
+) -> Iterator["ParquetReader"]:
+    """Open a parquet file for reading. Raises SourceError naming the file, and the column if one is at fault.
+
+    `chosen` has the names from the settings for wanted columns. If it is None, columns are not looked for.
+    """
     process = _take_idle_process() or _ParquetProcess()
     reader = ParquetReader(process, file, source_file)
     try:
-        reader.open(limits)
+        reader.open(limits, chosen)
         yield reader
     finally:
         if reader.is_between_files:
@@ -74,10 +79,11 @@ class ParquetReader:
         self.columns: dict[str, str] = {}
         self.rows, self.size, self.footer_sha256 = 0, 0, ""
 
-    def open(self, limits: TableLimits) -> None:
+    def open(self, limits: TableLimits, chosen: Mapping[str, str] | None) -> None:
         """Read the footer. Raises SourceError."""
         self.size = self._file.seek(0, os.SEEK_END)
-        request = {"source_file": self._source_file, "size": self.size, "limits": asdict(limits)}
+        names = None if chosen is None else dict(chosen)
+        request = {"source_file": self._source_file, "size": self.size, "limits": asdict(limits), "chosen": names}
         self._send(OPEN, json.dumps(request).encode())
         opened = json.loads(bytes(self._receive_answer(OPENED)[1]))
         self.is_between_files = True

@@ -1,7 +1,7 @@
 """Parquet files that others published: described by size, version and footer, and read in place."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
@@ -58,7 +58,7 @@ def read_file_list(store: Store, manifest: Manifest, path: str) -> list[Publishe
 def open_published(file: PublishedFile, policy: SourcePolicy) -> Iterator[IO[bytes]]:
     """Open a published file for reading. Raises IntegrityError if it changed since it was observed."""
     current = describe_file(file.url, file.path, policy)
-    if not current.same_version(file) and read_footer(file, policy) != file:
+    if not current.same_version(file) and read_footer(file, policy, None) != file:
         raise IntegrityError(f"{file.url} changed since it was observed. Observe published_parquet again.")
     with _open(file.url, policy) as opened:
         yield opened
@@ -84,15 +84,16 @@ def describe_file(url: str, path: str, policy: SourcePolicy) -> PublishedFile:
     return PublishedFile(path, url, int(info["size"]), version)
 
 
-def read_footer(file: PublishedFile, policy: SourcePolicy) -> PublishedFile:
+def read_footer(file: PublishedFile, policy: SourcePolicy, chosen: Mapping[str, str] | None) -> PublishedFile:
     """Return the file with its number of rows and the digest of its footer.
 
-    Raises SourceError if the file cannot be read, is not a parquet file, or lacks the columns of a URL and a caption.
+    `chosen` has the names from the settings for wanted columns; None skips the check of the columns. Raises SourceError
+    if the file cannot be read, is not a parquet file, or lacks the columns of a URL and a caption.
     """
     from laion_assets.tables.parquet_process import open_parquet
 
     try:
-        with _open(file.url, policy) as opened, open_parquet(opened, file.url, TableLimits()) as parquet:
+        with _open(file.url, policy) as opened, open_parquet(opened, file.url, TableLimits(), chosen) as parquet:
             return replace(file, rows=parquet.rows, footer=parquet.footer_sha256)
     except OSError as error:
         raise SourceError(f"Cannot read the published file {file.url}: {error}.") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from laion_assets.dataset.dataset import DATASETS
+from laion_assets.dataset.dataset import BUILT_IN
 from laion_assets.stages.registry import stage_names
 from laion_assets_tests.component.dg_project import TOP, Project, environment, new_project
 
@@ -31,7 +31,7 @@ def test_scaffolded_datasets_are_checked_and_listed(project: Project) -> None:
     assert "All component YAML validated" in checked.stdout + checked.stderr
     listed = json.loads(project.dg("list", "defs", "--json").stdout)
     keys = {asset["asset_key"] for asset in listed["assets"]}
-    assert keys == {f"{name}/{stage}" for name in ("cats", "dogs") for stage in stage_names(DATASETS["sample"])}
+    assert keys == {f"{name}/{stage}" for name in ("cats", "dogs") for stage in stage_names(BUILT_IN["sample"])}
 
 
 def test_a_scaffolded_dataset_runs_offline(project: Project) -> None:
@@ -64,4 +64,4 @@ def test_dg_loads_our_own_repository(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
     listed = json.loads(ours.dg("list", "defs", "--json").stdout)
     keys = {asset["asset_key"] for asset in listed["assets"]}
-    assert keys == {f"{name}/{stage}" for name, dataset in DATASETS.items() for stage in stage_names(dataset)}
+    assert keys == {f"{name}/{stage}" for name, dataset in BUILT_IN.items() for stage in stage_names(dataset)}

@@ -12,7 +12,7 @@ import yaml
 from dagster._core.instance.config import dagster_instance_config
 
 from laion_assets import definitions
-from laion_assets.dataset.dataset import DATASETS, SAMPLE
+from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
 from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.orchestration.instance import MANY_PARTITIONS
 from laion_assets.stages.status import DatasetStatus
@@ -43,7 +43,7 @@ def test_each_location_of_the_workspace_is_a_service_that_serves_that_dataset(se
         assert command[command.index("-p") + 1] == str(server["port"])
         assert command[command.index("-m") + 1] == definitions.__name__
         served[server["location_name"]] = command[command.index("-a") + 1]
-    assert served == {name: name for name in DATASETS}
+    assert served == {name: name for name in BUILT_IN}
     assert all(hasattr(definitions, name) for name in served)
     code_servers = {name: service for name, service in services.items() if name.startswith("code_")}
     assert {f"code_{name}" for name in served} == set(code_servers)
@@ -141,7 +141,7 @@ def test_the_instances_are_valid_and_differ_in_their_storage_alone(tmp_path: Pat
 
 def test_the_settings_file_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAION_ASSETS_SETTINGS", str(DEPLOY / "laion-assets.toml"))
-    for dataset in DATASETS.values():
+    for dataset in BUILT_IN.values():
         assert resolve_settings(dataset).name == dataset.name
 
 

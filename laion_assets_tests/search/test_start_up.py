@@ -35,8 +35,8 @@ SEARCH = """
 import pickle, sys
 from pathlib import Path
 from laion_assets.cli import cli
-from laion_assets.dataset.dataset import DATASETS
-DATASETS["small"] = pickle.loads(Path(sys.argv[1]).read_bytes())
+from laion_assets.dataset.dataset import BUILT_IN
+BUILT_IN["small"] = pickle.loads(Path(sys.argv[1]).read_bytes())
 cli(["search", "--dataset", "small", "a red circle", "--k", "3"], standalone_mode=False)
 print("imported:", *(name for name in sys.argv[2:] if name in sys.modules))
 """

@@ -107,7 +107,7 @@ def test_long_values_are_decoded_in_small_batches(monkeypatch: pytest.MonkeyPatc
     content = stored(
         {"URL": ["http://a.test/"] * 200, "TEXT": [f"{n:05}" * 200 for n in range(200)]}, use_dictionary=False
     )
-    parquet = parquet_file.ParquetInput(io.BytesIO(content), "p.parquet", TableLimits())
+    parquet = parquet_file.ParquetInput(io.BytesIO(content), "p.parquet", TableLimits(), {})
     sizes = [batch.num_rows for batch in parquet.batches()]
     assert sum(sizes) == 200
     assert 50 < max(sizes) <= 100

@@ -115,7 +115,7 @@ def test_one_process_reads_several_files_and_ends_on_request() -> None:
     parquet_process.stop_idle_processes()
     pids = set()
     for _ in range(3):
-        with open_parquet(io.BytesIO(content), "p.parquet", TableLimits()) as parquet:
+        with open_parquet(io.BytesIO(content), "p.parquet", TableLimits(), {}) as parquet:
             pids.add(parquet._process._process.pid)
             assert parquet.rows == ROWS
         assert read(content) == ROWS + 1

@@ -11,7 +11,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from laion_assets.dataset.dataset import DATASETS, RESERVED_NAMES, Dataset, is_dataset_name
+from laion_assets.dataset.dataset import BUILT_IN, RESERVED_NAMES, Dataset, is_dataset_name
+from laion_assets.dataset.settings.declared import OWN_KEYS, TABLE
 from laion_assets.errors import SettingError
 
 PREFIX = "LAION_ASSETS_"
@@ -47,11 +48,16 @@ class KnownNames:
     """The datasets known to this process: built in, in use, or declared by the operator."""
 
     def __init__(self, datasets: Collection[str]) -> None:
-        self._datasets = {name.lower() for name in (*DATASETS, *datasets)}
+        self._datasets = {name.lower() for name in (*BUILT_IN, *datasets)}
 
     def check_file(self, table: Mapping[str, Any], file_name: str) -> None:
         """Raise SettingError, with the nearest names, for unknown names in the settings file."""
         for key, value in table.items():
+            if key == TABLE:
+                for name, declaration in value.items():
+                    settings = {each: declaration[each] for each in declaration if each not in OWN_KEYS}
+                    self._check_section(settings, file_name, f"{TABLE}.{name}.")
+                continue
             if key in FIELDS or key in _TABLES or key == DATASETS_KEY:
                 self._check_section({key: value}, file_name, "")
                 continue
@@ -117,8 +123,9 @@ class KnownNames:
 
     def _unknown_setting(self, name: str, file_name: str) -> SettingError:
         names = [*FIELDS, *(f"{dataset}.{name}" for dataset in sorted(self._datasets) for name in FIELDS)]
-        near = difflib.get_close_matches(name, names, 3, 0.7)
-        owner, _, rest = name.partition(".")
+        bare = name.split(".", 2)[2] if name.startswith(f"{TABLE}.") and name.count(".") > 1 else name
+        near = difflib.get_close_matches(bare, names, 3, 0.7)
+        owner, _, rest = bare.partition(".")
         if not near:  # a setting without its table, such as `threads` for `images.threads`
             last = name.rpartition(".")[2]
             near = [each for each in FIELDS if each.rpartition(".")[2] == last][:3]

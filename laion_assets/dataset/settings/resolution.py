@@ -3,7 +3,7 @@
 The setting `images.threads` of the dataset `sample` has the first value found in this order:
     1. LAION_ASSETS_SAMPLE_IMAGES_THREADS in the environment
     2. LAION_ASSETS_IMAGES_THREADS in the environment
-    3. [sample.images] threads in the settings file
+    3. [sample.images] threads in the settings file, and for a dataset that the file declares, [dataset.NAME.images]
     4. [images] threads in the settings file
     5. the declaration of the dataset
 A subset has the settings of the whole dataset, unless a setting names the subset itself.
@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from laion_assets.dataset.dataset import Dataset, is_dataset_name
+from laion_assets.dataset.dataset import BUILT_IN, Dataset, is_dataset_name
+from laion_assets.dataset.settings.declared import TABLE, declared_datasets
 from laion_assets.dataset.settings.field import allowed_values, format_value
 from laion_assets.dataset.settings.file import read_settings_file
 from laion_assets.dataset.settings.names import DATASETS_KEY, FILE_VARIABLE, PREFIX, KnownNames
@@ -63,6 +64,14 @@ class Settings:
             )
         return cls(content or {}, str(path), environment)
 
+    @property
+    def datasets(self) -> dict[str, Dataset]:
+        """The built-in datasets and those that the settings file declares, by name, without settings.
+
+        Raises SettingError for a wrong declaration.
+        """
+        return BUILT_IN | declared_datasets(self.file, self.file_name)
+
     def apply(self, dataset: Dataset) -> Dataset:
         """Return the dataset with every setting resolved and an absolute `root`. Raises SettingError."""
         return self._apply(dataset)[0]
@@ -90,7 +99,8 @@ class Settings:
             raise SettingError(
                 f"{PREFIX}{DATASETS_KEY.upper()} has {format_value(wrong[0])}: it is not a valid dataset name."
             )
-        return KnownNames([*named, *given, *filter(None, (dataset.name, dataset.part_of))])
+        declared = declared_datasets(self.file, self.file_name)
+        return KnownNames([*named, *given, *declared, *filter(None, (dataset.name, dataset.part_of))])
 
     def _apply(self, dataset: Dataset) -> tuple[Dataset, list[Resolved]]:
         self.variables_of_others(dataset)
@@ -133,7 +143,9 @@ class Settings:
         for candidate in [*(f"{PREFIX}{dataset.upper()}_{variable}" for dataset in datasets), f"{PREFIX}{variable}"]:
             if candidate in self.environment:
                 return self.environment[candidate], f"environment {candidate}", True
-        for path in [*((dataset, *name.split(".")) for dataset in datasets), tuple(name.split("."))]:
+        parts = name.split(".")
+        sections = [section for dataset in datasets for section in ((dataset,), (TABLE, dataset))]
+        for path in [*((*section, *parts) for section in sections), tuple(parts)]:
             value: Any = self.file
             for part in path:
                 value = value.get(part) if isinstance(value, Mapping) else None
@@ -180,6 +192,14 @@ def _is_installed(module: str) -> bool:
 
 def _names(message: str, setting: str) -> bool:
     return setting in message or setting.rpartition(".")[2] in message
+
+
+def known_datasets() -> dict[str, Dataset]:
+    """Return the built-in datasets and those of the settings file, by name, without settings.
+
+    Raises SettingError for a settings file with a wrong declaration.
+    """
+    return Settings.load().datasets
 
 
 def resolve_settings(dataset: Dataset) -> Dataset:

@@ -20,6 +20,18 @@ class DedupSettings:
         "one are rejected and counted, as the LAION-400M recipe skips files without similarity",
         changes_bytes=True,
     )
+    url_column: str = setting(
+        "",
+        "name of the column of URLs, in any letter case; empty: URL",
+        changes_bytes=True,
+        in_digest_at_default=False,
+    )
+    caption_column: str = setting(
+        "",
+        "name of the column of captions, in any letter case; empty: TEXT, caption or alt_text",
+        changes_bytes=True,
+        in_digest_at_default=False,
+    )
     max_url_chars: int = setting(
         4_096,
         "maximum length of a URL; a row with a longer one is quarantined",
@@ -43,6 +55,12 @@ class DedupSettings:
     )
     where: RowFilter = RowFilter()
     limits: TableLimits = TableLimits()
+
+    @property
+    def chosen_columns(self) -> dict[str, str]:
+        """The names of wanted columns that are set, by wanted column."""
+        chosen = {"URL": self.url_column, "TEXT": self.caption_column}
+        return {wanted: name for wanted, name in chosen.items() if name}
 
     def __post_init__(self) -> None:
         check_settings(self, "dedup.")

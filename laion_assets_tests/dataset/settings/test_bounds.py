@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from laion_assets.dataset.dataset import DATASETS, SAMPLE
+from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
 from laion_assets.dataset.settings.field import find_problem, parse_type, setting
 from laion_assets.dataset.settings.names import FIELDS
 from laion_assets.dataset.settings.resolution import Settings
@@ -51,7 +51,7 @@ def test_every_setting_of_every_dataset_has_a_declaration_that_holds() -> None:
     for name, field in FIELDS.items():
         assert field.metadata["help"], name
         assert not isinstance(field.type, str), f"{name}: leave out `from __future__ import annotations`"
-    for dataset in DATASETS.values():
+    for dataset in BUILT_IN.values():
         found = dict(values(dataset))
         assert found.keys() == FIELDS.keys()
         for name, value in found.items():
@@ -162,4 +162,4 @@ def test_values_set_in_python_are_checked() -> None:
 def test_settings_digests_of_the_built_in_datasets_do_not_change(name: str) -> None:
     """A changed digest makes every existing partition stale. The digest of the model is that of its weights."""
     assets = ("raw_csv", "dedup_parquet", "image_shards", "dataset_statistics", "knn_indices")
-    assert [settings_digest(DATASETS[name], asset) for asset in assets] == DIGESTS[name].split()
+    assert [settings_digest(BUILT_IN[name], asset) for asset in assets] == DIGESTS[name].split()

@@ -5,7 +5,7 @@ has no quotes or only well-formed ones (`csv_lines.py`); most lines are. Files a
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -52,12 +52,13 @@ class RecordReader:
     header: then each line, including the first, is a record. `columns` maps wanted columns to fields.
     """
 
-    def __init__(self, blocks: Iterable[bytes], separator: str = "|") -> None:
+    def __init__(self, blocks: Iterable[bytes], separator: str = "|", chosen: Mapping[str, str] | None = None) -> None:
         self.header: list[str] | None = None
         self.columns = FoundColumns({}, ())
         self.broken: Reason | None = None
         self._blocks = iter(blocks)
         self._separator = separator.encode()
+        self._chosen = chosen
         self._count = 0
         self._rest = b""
         self._truncated_line = b""
@@ -148,7 +149,7 @@ class RecordReader:
             return data
         names = [value.decode(errors="replace").strip() for value in parsed.values]
         self.header = names
-        self.columns = find_columns(names)
+        self.columns = find_columns(names, chosen=self._chosen)
         return data[parsed.end :]
 
     def _first_line(self, data: bytes) -> tuple[bytes, int, int]:

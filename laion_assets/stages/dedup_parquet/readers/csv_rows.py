@@ -12,6 +12,7 @@ from laion_assets.stages.dedup_parquet.readers.quarantine import Reject, file_ma
 from laion_assets.stages.dedup_parquet.rows.typed_rows import type_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables.column_names import find_name
+from laion_assets.tables.columns import WANTED_COLUMNS
 from laion_assets.tables.row_reasons import FileState, Reason, file_without
 
 
@@ -22,7 +23,7 @@ def read_csv_rows(
 
     Only rows of the partitions in `positions` are yielded.
     """
-    reader = RecordReader(read_blocks(file, settings.limits), settings.separator)
+    reader = RecordReader(read_blocks(file, settings.limits), settings.separator, settings.chosen_columns)
     left_out = _find_file_fault(reader, settings.required_columns)
     found = 0
     for records in reader.records():
@@ -48,7 +49,8 @@ def _find_file_fault(reader: RecordReader, required: tuple[str, ...]) -> str | N
     if not reader.header:
         return Reason.FILE_WITH_BAD_HEADER
     for name in required:
-        if name not in reader.columns.places and not find_name(reader.header, name):
+        is_wanted = name in WANTED_COLUMNS
+        if name not in reader.columns.places if is_wanted else not find_name(reader.header, name):
             return file_without(name)
     return Reason.FILE_WITH_REPEATED_COLUMN if reader.columns.repeated else None
 

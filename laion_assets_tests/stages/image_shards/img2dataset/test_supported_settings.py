@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.dataset.dataset import DATASETS, SAMPLE
+from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.errors import SettingError
 from laion_assets.stages.image_shards.img2dataset.supported_settings import UNSUPPORTED
@@ -43,9 +43,9 @@ def test_files_with_personal_exif_are_kept_only_if_the_settings_allow_it():
     ImageSettings(engine="img2dataset", skip_reencode=True, keep_personal_exif=True)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_built_in_datasets_can_use_it(name):
-    replace(DATASETS[name].images, engine="img2dataset")
+    replace(BUILT_IN[name].images, engine="img2dataset")
 
 
 def test_shards_of_the_other_engine_are_stale():

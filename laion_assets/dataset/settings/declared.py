@@ -1,0 +1,94 @@
+"""Datasets that the settings file declares, each in a table `[dataset.NAME]`.
+
+    [dataset.cats]
+    description = "Cats of a crawl"
+    layout = { parquet_files = 4, shards = 100, embedding_files = 10, rows_per_shard = 10000 }
+    source = "/data/cats/csv"
+    [dataset.cats.images]
+    image_size = 384
+
+The table holds the description and the layout, and any setting, as a section `[cats]` may.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from laion_assets.dataset.dataset import BUILT_IN, Dataset
+from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.settings.field import format_value
+from laion_assets.errors import LayoutError, SettingError
+
+TABLE = "dataset"
+"""The table of the settings file that holds the declarations."""
+LAYOUT_HELP = {
+    "parquet_files": "parquet files of unique rows: the partitions of dedup_parquet",
+    "shards": "webdataset shards: the partitions of image_shards",
+    "embedding_files": "embedding files",
+    "rows_per_shard": "most rows of a shard, 1 to 10,000",
+}
+EXAMPLE = "layout = { parquet_files = 4, shards = 100, embedding_files = 10, rows_per_shard = 10000 }"
+OWN_KEYS = ("description", "layout")
+"""The keys of a declaration that are not settings."""
+
+
+def declared_datasets(file: Mapping[str, Any], file_name: str) -> dict[str, Dataset]:
+    """Return the datasets of a settings file by name, with description and layout, without their settings.
+
+    Raises SettingError naming the file and the table.
+    """
+    tables = file.get(TABLE, {})
+    if not isinstance(tables, Mapping):
+        raise SettingError(f"{file_name} sets {TABLE}: it must be a table for each dataset, [{TABLE}.NAME].")
+    declared = {name: _declare(name, table, f"{file_name} [{TABLE}.{name}]") for name, table in tables.items()}
+    by_lower_case: dict[str, str] = {}
+    for name in declared:
+        twin = by_lower_case.setdefault(name.lower(), name)
+        if twin != name:
+            raise SettingError(
+                f"{file_name} declares the datasets {twin} and {name}, which differ only in upper and lower case. "
+                "Their environment variables would be the same. Rename one."
+            )
+    return declared
+
+
+def _declare(name: str, table: Any, where: str) -> Dataset:
+    if not isinstance(table, Mapping):
+        raise SettingError(f"{where} is {format_value(table)}: it must be a table with at least a layout, {EXAMPLE}.")
+    if name.lower() in BUILT_IN:
+        raise SettingError(
+            f"{where}: the dataset {name.lower()} is built in. Change its settings in a section [{name.lower()}], or "
+            "choose another name."
+        )
+    description = table.get("description", "")
+    if not isinstance(description, str):
+        raise SettingError(f"{where} sets description to {format_value(description)}: it must be a text.")
+    if "layout" not in table:
+        raise SettingError(f"{where} has no layout. Add for example: {EXAMPLE}.")
+    try:
+        return Dataset(name=name, description=description, layout=parse_layout(table["layout"]))
+    except (SettingError, LayoutError) as error:
+        raise SettingError(f"{where}: {error}") from error
+
+
+def parse_layout(counts: Any) -> Layout:
+    """Return the layout of a table of counts. Raises LayoutError for missing, unknown and impossible ones."""
+    if not isinstance(counts, Mapping):
+        raise LayoutError(f"layout is {format_value(counts)}: it must be a table. Example: {EXAMPLE}.")
+    for name, value in counts.items():
+        if name not in LAYOUT_HELP:
+            near = difflib.get_close_matches(str(name), LAYOUT_HELP, 1, 0.6)
+            advice = f"Did you mean {near[0]}?" if near else f"Choose from {', '.join(LAYOUT_HELP)}."
+            raise LayoutError(f"layout.{name} is not one of the counts. {advice}")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise LayoutError(f"layout.{name} is {format_value(value)}: it must be an integer ({LAYOUT_HELP[name]}).")
+    required = [
+        field.name
+        for field in dataclasses.fields(Layout)
+        if field.name in LAYOUT_HELP and field.default is dataclasses.MISSING
+    ]
+    missing = [name for name in required if name not in counts]
+    if missing:
+        raise LayoutError(f"layout has no {' and no '.join(missing)}. Example: {EXAMPLE}.")
+    return Layout(**counts)
