@@ -12,7 +12,7 @@ from laion_assets.errors import IntegrityError
 from laion_assets.search.shard_images import shard_contact_sheet
 from laion_assets.search.shard_samples import ShardSamples, read_samples
 from laion_assets.stages.image_shards.shard.sample_tar import END_OF_ARCHIVE, write_member
-from laion_assets.stages.image_shards.shard.tar_index import find_sample, index_of, write_index
+from laion_assets.stages.image_shards.shard.tar_index import build_index, find_sample, write_index
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import make_jpeg
 
@@ -56,7 +56,7 @@ class Counting(io.BytesIO):
 def test_a_sample_is_read_without_the_tar_before_it(tmp_path: Path) -> None:
     write_shard(tmp_path)
     tar = Counting((tmp_path / TAR).read_bytes())
-    index = index_of(tar)
+    index = build_index(tar)
     for row in (ROWS - 1, 0, 17):
         tar.count = 0
         assert image_of(ShardSamples(tar, index), row) == make_jpeg(row)
@@ -66,7 +66,7 @@ def test_a_sample_is_read_without_the_tar_before_it(tmp_path: Path) -> None:
 def test_index_and_scan_find_the_same_samples(tmp_path: Path) -> None:
     write_shard(tmp_path)
     with (tmp_path / TAR).open("rb") as tar:
-        indexed, scanned = ShardSamples(tar, index_of(tar)), ShardSamples(tar, None)
+        indexed, scanned = ShardSamples(tar, build_index(tar)), ShardSamples(tar, None)
         assert list(indexed) == list(scanned)
         assert len(list(scanned)) == ROWS
         for key in ("000000000", "000000039", "000000040", "00000000", "jpg"):

@@ -16,7 +16,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     The tar's index, if the shard has one, must be that of the tar.
     """
     from laion_assets.stages.image_shards.shard.files import verify
-    from laion_assets.stages.image_shards.shard.tar_index import SUFFIX, index_of
+    from laion_assets.stages.image_shards.shard.tar_index import SUFFIX, build_index
 
     layout, shard = dataset.layout, ShardNumber(partition)
     manifest = ImageShards.of(dataset, (partition,)).manifest(partition)
@@ -34,7 +34,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
         counted = verify(tar, parquet, tar_path)
         index_path = ImageShards.path(layout, shard, SUFFIX)
         if index_path in [entry.path for entry in manifest.files] and (
-            not store.exists(index_path) or store.read_bytes(index_path) != index_of(tar).encode()
+            not store.exists(index_path) or store.read_bytes(index_path) != build_index(tar).encode()
         ):
             yield f"{index_path} is not the index of {tar_path}: it was altered, or belongs to another tar"
     found = list(counted.uids)
