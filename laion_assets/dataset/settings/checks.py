@@ -5,12 +5,23 @@ Each check returns None for a valid text, else what the text must be.
 
 import ipaddress
 import re
+import warnings
+
+
+def compile_expression(text: str) -> re.Pattern[str]:
+    """Compile a regular expression that ignores case. Raises re.error, OverflowError or RecursionError.
+
+    Python warns of `[[` and `--`, which may mean something else in a later version. They are used as they are today.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return re.compile(text, re.IGNORECASE)
 
 
 def regular_expression(text: str) -> str | None:
     """Check a regular expression of Python's `re`."""
     try:
-        re.compile(text)
+        compile_expression(text)
     except (re.error, OverflowError, RecursionError) as error:
         return f"must be a valid Python regular expression ({error})"
     return None

@@ -2,6 +2,7 @@
 
 import re
 
+from laion_assets.dataset.settings.checks import compile_expression
 from laion_assets.errors import SettingError
 
 
@@ -11,7 +12,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     `(?-i:...)` matches a part of the pattern exactly. Raises SettingError for an invalid regular expression.
     """
     try:
-        return re.compile(pattern, re.IGNORECASE)
+        return compile_expression(pattern)
     except re.error as error:
         raise SettingError(
             rf"Invalid regular expression {pattern!r} in csv.pattern: {error}. Example: \.csv$"

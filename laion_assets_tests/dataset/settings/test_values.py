@@ -16,6 +16,7 @@ from laion_assets.dataset.settings.file import MAX_BYTES
 from laion_assets.dataset.settings.names import FIELDS
 from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.errors import SettingError
+from laion_assets.http.listings.file_pattern import compile_pattern
 
 
 def settings_of(tmp_path: Path, toml: str = "", **environment: str) -> Settings:
@@ -245,3 +246,10 @@ def test_any_file_raises_only_setting_errors(tmp_path: Path, content: bytes) -> 
     file.write_bytes(content)
     with contextlib.suppress(SettingError):
         Settings.load({"LAION_ASSETS_SETTINGS": str(file)}).apply(SAMPLE)
+
+
+def test_a_pattern_that_python_warns_of_is_used_without_a_warning() -> None:
+    settings = Settings({}, "", {"LAION_ASSETS_CSV_PATTERN": r"[[a-b]\.csv$"})
+    pattern = compile_pattern(settings.apply(SAMPLE).csv.pattern)
+    assert pattern.search("x[.csv")
+    assert not pattern.search("x].csv")
