@@ -15,7 +15,7 @@ export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
 .PHONY: help demo dev setup clean \
-	test lint test-browser test-scale test-cluster test-bench test-kills test-backfill-kills test-postgres \
+	test lint test-browser test-scale test-cluster test-gpu test-bench test-kills test-backfill-kills test-postgres \
 	test-containers test-apache test-proxy test-hostile soak audit \
 	bench-images bench-pixels bench-dedup bench-embeddings bench-csv bench-graph \
 	java nginx aria2c apache2 postgresql chromium iproute2 nftables
@@ -82,6 +82,9 @@ test-backfill-kills: setup postgresql ## kill -9 run, daemon and web server KILL
 
 test-postgres: setup postgresql ## test Dagster and deploy/ on a real PostgreSQL, with killed services (8 minutes)
 	$(BIN)/python -m pytest -m postgres $(PYTEST)
+
+test-gpu: setup ## test that two GPUs write the bytes of one (needs two GPUs)
+	$(BIN)/python -m pytest -m gpu $(PYTEST)
 
 test-containers: setup ## test deploy/ in Docker: build the image, backfill the sample, replace a container (10 minutes)
 	@docker compose version >/dev/null 2>&1 || { echo "Docker Compose 2 was not found. Install it: https://docs.docker.com/engine/install"; exit 1; }

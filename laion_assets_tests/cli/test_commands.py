@@ -108,7 +108,11 @@ def test_settings_print_the_origin_of_each_value(tmp_path: Path) -> None:
         (["materialize", "image_shards", "raw_csv", "--retry", "failed"], 2, "image_shards as the only asset"),
         (["materialize", "image_shards", "--retry", "opted_out"], 2, "never fetched again"),
         (["materialize", "image_shards", "--retry", "dns"], 2, "dns_failure"),
-        (["status", "--dataset", "nothing"], 2, "Unknown dataset 'nothing'. Choose from laion400m, sample, rehearsal."),
+        (
+            ["status", "--dataset", "nothing"],
+            2,
+            "Unknown dataset 'nothing'. Choose from laion400m, sample, rehearsal, or declare it in",
+        ),
         (["status", "--dataset", "sample:x"], 2, "Invalid subset 'sample:x'. Expected NAME:FIRST..LAST"),
         (["search", "--k", "0", "x"], 2, "range"),
         (["nonsense"], 2, "nonsense"),

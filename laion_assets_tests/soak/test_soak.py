@@ -4,6 +4,7 @@ import os
 from xml.etree import ElementTree
 
 from laion_assets.stages.image_shards.shard.task import ShardTask
+from laion_assets.workers.task import ignore
 from laion_assets_tests.soak import soak as soaking
 from laion_assets_tests.soak.soak import Sample, problems, soak, write
 
@@ -11,9 +12,9 @@ from laion_assets_tests.soak.soak import Sample, problems, soak, write
 class LeakingTask(ShardTask):
     """A shard task that leaks one file descriptor."""
 
-    def run(self):
+    def run(self, send=ignore):
         os.open(os.devnull, os.O_RDONLY)
-        return super().run()
+        return super().run(send)
 
 
 def series(process, **growth):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -125,15 +126,20 @@ def test_any_content_of_an_intent_is_read_dropped_or_refused(content: bytes) -> 
     st.from_regex("[0-9]{5,8}", fullmatch=True) | st.text(min_size=1, max_size=12).filter(lambda name: "/" not in name),
     st.binary(max_size=60) | values.map(lambda value: json.dumps({"holder": value, "host": value}).encode()),
 )
-def test_any_lease_is_read_or_ignored(name: str, content: bytes) -> None:
+@example("000048", b" " * 4_097)
+def test_any_lease_is_read_or_ignored_and_one_that_is_too_large_is_refused(name: str, content: bytes) -> None:
     store = Store("memory://fuzzed-lease")
     store.delete("leases")
     try:
         store.write_bytes(f"leases/{ASSET}/{KEY}/{name}", content)
     except StoreError:  # not a valid file name of a store
         return
-    with lease(store, ASSET, KEY, wait_s=0.0) as held:
-        assert held.number >= 1
+    if len(content) > 4_096:
+        with pytest.raises(StoreError, match="Remove it"), lease(store, ASSET, KEY, wait_s=0.0):
+            pass
+    else:
+        with lease(store, ASSET, KEY, wait_s=0.0) as held:
+            assert held.number >= 1
 
 
 @given(st.text())

@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
 from laion_assets.dataset.layout import EmbeddingNumber
@@ -98,7 +97,7 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     assert sum("already complete" in line for line in logged) == 2
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.gpu
 def test_two_gpus_write_the_bytes_of_one(tmp_path: Path) -> None:
     found = []
     for devices in (("cuda:0",), ("cuda:0", "cuda:1"), ("cuda:1",)):
