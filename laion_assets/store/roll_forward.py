@@ -6,7 +6,7 @@ The process that wrote the intent does this, or, after a kill, the next process 
 import hashlib
 
 from laion_assets.errors import IntegrityError, StoreError
-from laion_assets.store.intent import intent_path, read_intent, staging_folder
+from laion_assets.store.intent import Intent, intent_path, read_intent, staging_folder
 from laion_assets.store.manifest import Manifest, disagreement, manifest_path, read_manifest
 from laion_assets.store.store import Store
 
@@ -18,9 +18,15 @@ def roll_forward(store: Store, asset: str, key: str) -> None:
     except ValueError:  # a power loss left only its name, so no committed file was touched
         store.delete(intent_path(asset, key))
         return
-    if intent is None:
-        return
-    manifest, folder = intent.manifest, f"{staging_folder(asset, key)}/{intent.transaction}"
+    if intent is not None:
+        carry_out(store, intent)
+
+
+def carry_out(store: Store, intent: Intent) -> None:
+    """Make the moves of an intent that is stored. The caller holds the lease. Raises IntegrityError, StoreError."""
+    manifest = intent.manifest
+    asset, key = manifest.asset, manifest.key
+    folder = f"{staging_folder(asset, key)}/{intent.transaction}"
     staged_names = set(store.names(folder))
     targets = {staged_name(entry.path): entry.path for entry in manifest.files}
     sources = {path: f"{folder}/{name}" for name, path in targets.items() if name in staged_names}

@@ -36,7 +36,7 @@ from laion_assets.store.manifest import (
     disagreement,
     manifest_path,
 )
-from laion_assets.store.roll_forward import read_valid_manifest, roll_forward, staged_name
+from laion_assets.store.roll_forward import carry_out, read_valid_manifest, roll_forward, staged_name
 from laion_assets.store.store import Store
 
 _PARTIAL_INTENT = f".{INTENT}."
@@ -146,7 +146,7 @@ class Transaction:
             intent = Intent(self._name, manifest, superseded)
             held.has_moved_files = True
             self.store.write_bytes(intent_path(self.asset, self.key), intent.to_json(), durable=replacing)
-            roll_forward(self.store, self.asset, self.key)
+            carry_out(self.store, intent)
         self.manifest = manifest
         return manifest
 

@@ -111,9 +111,14 @@ class LocalFolder:
 
     def check_targets(self, paths: Iterable[str]) -> None:
         """Raise StoreError if no file can be moved to a path, because a link, folder or pipe is in the way."""
-        checked: set[str] = set()
+        checked, missing = set[str](), set[str]()
         for path in paths:
-            target = self._target(path, checked)
+            folder = path.rpartition("/")[0]
+            if folder not in checked and folder not in missing:
+                (checked if refuse_links(self._base, folder) else missing).add(folder)
+            if folder in missing:
+                continue
+            target = f"{self._base}/{path}"
             if describe_path(target) not in ("missing", "a file", "a symbolic link"):
                 raise not_a_file(target)
 
