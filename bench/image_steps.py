@@ -166,7 +166,7 @@ def _ours(order: dict, watch: Stopwatch) -> int:
     dataset = pickle.loads((Path(order["folder"]) / "dataset.pickle").read_bytes())
     decoder_process.Decoder = _DecoderHere  # type: ignore[misc,assignment]
     with watch.on(
-        (shard_task.ShardTask, "_rows", "rows"),
+        (shard_task.ShardTask, "_read_rows", "rows"),
         (Fetcher, "fetch", "fetch"),
         (reencoding, "read_header", "header"),
         (reencoding.Reencoder, "__call__", "resize"),

@@ -130,16 +130,16 @@ def _read_jpeg(data: bytes) -> ImageHeader:
 def check_scans(data: bytes) -> None:
     """Check the number of scans of a JPEG. Raises Rejection for more than MAX_SCANS.
 
-    A decoder reads only one scan of a sequential image if the first scan has all components, as in most files. In that
-    case the other bytes are not read.
+    Most files have few bytes that could start a scan: their segments are not read. A decoder reads only one scan of a
+    sequential image if the first scan has all components.
     """
+    if data.count(bytes((0xFF, _SCAN))) <= MAX_SCANS:
+        return
     frame, components, scans = 0, 0, 0
     for marker, position in _find_segments(data):
         if marker == _SCAN:
             scans += 1
             if scans == 1 and frame in _SEQUENTIAL and data[position + 2 : position + 3] == bytes((components,)):
-                return
-            if scans == 1 and data.count(bytes((0xFF, _SCAN)), position) < MAX_SCANS:
                 return
             if scans > MAX_SCANS:
                 raise Rejection(Reason.UNDECODABLE, f"more than {MAX_SCANS} scans")

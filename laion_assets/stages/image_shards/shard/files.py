@@ -17,7 +17,8 @@ from typing import IO, Any, cast
 from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.errors import IntegrityError
 from laion_assets.reasons import Reason
-from laion_assets.stages.image_shards.shard.sample_tar import has_exactly
+from laion_assets.stages.image_shards.shard.sample_tar import find_members
+from laion_assets.stages.image_shards.shard.tar_index import Member, format_index
 
 SIZE_BUCKETS = (128, 256, 512, 1_024, 2_048, 4_096)
 """Upper bounds of the histogram of original sizes, in pixels of the longer side. The last bucket is unbounded."""
@@ -33,6 +34,8 @@ class ShardCounts:
     statuses: dict[str, int]
     uids: tuple[str, ...] = field(repr=False)
     original_sizes: dict[str, int] = field(default_factory=dict)
+    index: str | None = field(default=None, repr=False)
+    """The index of the tar (`tar_index.py`), None for a tar with headers of another writer."""
 
     @property
     def stats(self) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def verify(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard"
                 f"{name}: row {row['key']} has status {row['status']} and reason {row['reason']}, which do not match."
             )
     successes = {row["key"]: row["uid"] for row in rows if row["status"] == "success"}
-    _check_members(tar, successes, name)
+    index = _check_members(tar, successes, name)
     outcomes = Counter(row["reason"] for row in rows)
     outcomes.pop("success", None)
     return ShardCounts(
@@ -85,21 +88,29 @@ def verify(tar: Path | IO[bytes], parquet: Path | IO[bytes], name: str = "shard"
         original_sizes=count_sizes(
             table.column("original_width").to_pylist(), table.column("original_height").to_pylist()
         ),
+        index=index,
     )
 
 
-def _check_members(tar: Path | IO[bytes], successes: dict[str, str], name: str) -> None:
-    """Compare the tar with the parquet's successes: first by whole headers; member by member only to find the error."""
+def _check_members(tar: Path | IO[bytes], successes: dict[str, str], name: str) -> str | None:
+    """Compare the tar with the parquet's successes, and return its index, None for headers of another writer.
+
+    Compares whole headers first, and member by member only if they differ.
+    """
     try:
         with tar.open("rb") if isinstance(tar, Path) else contextlib.nullcontext(tar) as file:
             for image in ENCODE_FORMATS:
                 samples: dict[str, bytes] = {}
-                if has_exactly(file, _expected_names(successes, _sample_suffixes(image)), samples):
+                suffixes = _sample_suffixes(image)
+                places = find_members(file, _expected_names(successes, suffixes), samples)
+                if places is not None:
                     for member, content in samples.items():
                         _check_sample(member, content, successes, name)
-                    return
+                    members = map(Member, _expected_names(successes, suffixes), *zip(*places, strict=True))
+                    return format_index([list(sample) for sample in zip(*[members] * len(suffixes), strict=True)])
             file.seek(0)
             _check_each_member(file, successes, name)
+            return None
     except (tarfile.TarError, OSError, EOFError) as error:
         raise IntegrityError(f"{name}: the tar cannot be read ({error}). Materialize this shard again.") from error
 

@@ -107,7 +107,7 @@ def _commit_merged(
             "stage. Please report it with the log of the run."
         )
     index = transaction.stage(ImageShards.path(layout, shard, tar_index.SUFFIX), repeatable=False)
-    tar_index.write_index(staged[".tar"], index)
+    tar_index.write_index(staged[".tar"], index, counts.index)
     retries = [*before.details.get("retries", []), _describe_retry(retried, merged, fetched)]
     staged["_stats.json"].write_bytes(merge_stats(stats, counts, staged[".parquet"], retries))
     manifest = transaction.commit(

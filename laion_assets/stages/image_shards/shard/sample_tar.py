@@ -34,32 +34,36 @@ def write_member(out: IO[bytes], name: str, content: bytes) -> int:
     return out.write(b"".join((member_header(name, len(content)), content, bytes(padding))))
 
 
-def has_exactly(tar: IO[bytes], names: Iterable[str], contents: dict[str, bytes]) -> bool:
-    """Whether an open tar has exactly these members, in this order, as `write_member` writes them, and a correct end.
+def find_members(tar: IO[bytes], names: Iterable[str], contents: dict[str, bytes]) -> list[tuple[int, int]] | None:
+    """Return the offset and size of the data of each member, in bytes, if an open tar has exactly these members.
 
-    Adds the data of members whose name ends in `.json` to `contents`. Skips the data of other members.
+    None unless they are in this order and as `write_member` writes them, and the tar has a correct end. Adds the data
+    of members whose name ends in `.json` to `contents`. Skips the data of other members.
     """
-    tar.seek(0)
+    offset = tar.seek(0)
+    places: list[tuple[int, int]] = []
     for name in names:
         header = tar.read(tarfile.BLOCKSIZE)
         try:
             size = int(header[SIZE][:11], 8)
             if header != member_header(name, size):
-                return False
+                return None
         except ValueError:
-            return False
+            return None
         padding = -size % tarfile.BLOCKSIZE
+        places.append((offset + tarfile.BLOCKSIZE, size))
+        offset += tarfile.BLOCKSIZE + size + padding
         if name.endswith(".json"):
             content = tar.read(size)
             if len(content) != size:
-                return False
+                return None
             contents[name] = content
             tar.seek(padding, 1)
         else:
             tar.seek(size + padding, 1)
     data_end = tar.tell()
     end = bytes(len(END_OF_ARCHIVE) + -(data_end + len(END_OF_ARCHIVE)) % tarfile.RECORDSIZE)
-    return tar.read(len(end) + 1) == end
+    return places if tar.read(len(end) + 1) == end else None
 
 
 @functools.lru_cache(maxsize=1)

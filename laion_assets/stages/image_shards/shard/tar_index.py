@@ -62,10 +62,12 @@ def format_index(samples: list[list[Member]]) -> str:
     return "".join(line + "\n" for line in (f"{VERSION} {len(samples)}", *map(_format_line, samples)))
 
 
-def write_index(tar: Path, index: Path) -> None:
-    """Write the index of a tar file. Raises IntegrityError as `build_index`, and OSError."""
-    with tar.open("rb") as file:
-        index.write_text(build_index(file), encoding="ascii")
+def write_index(tar: Path, index: Path, text: str | None = None) -> None:
+    """Write the index of a tar file: `text` if it is known. Raises IntegrityError as `build_index`, and OSError."""
+    if text is None:
+        with tar.open("rb") as file:
+            text = build_index(file)
+    index.write_text(text, encoding="ascii")
 
 
 def read_index(text: str) -> list[list[Member]]:

@@ -111,7 +111,7 @@ class ShardTask:
             index = transaction.stage(
                 ImageShards.path(self.dataset.layout, self.shard, tar_index.SUFFIX), repeatable=False
             )
-            tar_index.write_index(staged[".tar"], index)
+            tar_index.write_index(staged[".tar"], index, counts.index)
             # The stats get the counts of the files, because img2dataset's own counts miss rows that it lost.
             stats = json.loads(staged["_stats.json"].read_text(encoding="utf-8")) | counts.stats
             staged["_stats.json"].write_text(json.dumps(stats, indent=4), encoding="utf-8")
