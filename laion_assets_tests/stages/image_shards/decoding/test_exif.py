@@ -1,14 +1,11 @@
 """The column `exif` has exifread's tags, within limits of time and memory, and is read in the decoder process only."""
 
-import gc
 import io
 import json
 import resource
 import struct
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 
 import exifread
 import pyarrow.parquet as pq
@@ -21,6 +18,7 @@ from laion_assets.stages.image_shards.decoding.exif import MAX_JSON_CHARS, exif_
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.workers.pool import run_tasks
+from laion_assets_tests.cpu_time import cpu_time_below
 from laion_assets_tests.stages.image_shards.images import encode, jpeg, scene
 from laion_assets_tests.stages.image_shards.shards import committed_files, dataset_of
 from laion_assets_tests.stages.image_shards.site import answer, running
@@ -128,22 +126,6 @@ BOMBS = {
     "a segment of less than its own length": b"\xff\xd8\xff\xe0\0\x02JFIFExif" + bytes(20_000_000),
     "a HEIF file": b"\xff\xd8\xff\xe0ftypheicExif" + bytes(1_000),
 }
-
-
-@contextmanager
-def cpu_time_below(limit_s):
-    """Assert that the block takes less CPU time in this thread, without garbage collections.
-
-    One collection of all the objects of the tests before takes a second on a slow machine.
-    """
-    gc.disable()
-    try:
-        started = time.thread_time()
-        yield
-        taken_s = time.thread_time() - started
-    finally:
-        gc.enable()
-    assert taken_s < limit_s
 
 
 @pytest.mark.parametrize("name", BOMBS)
