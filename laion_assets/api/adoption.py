@@ -23,9 +23,9 @@ def adopt(
 ) -> "AdoptionReport":
     """Make shards of img2dataset or embeddings of clip-retrieval in a local folder partitions of a stage.
 
-    `stage` is `image_shards` or `clip_embeddings`. Every file is verified first. If one does not fit, `refused` of the
-    report names it with the reason, and nothing is changed. Large files become hard links where the disk allows it;
-    `copy` always copies them. `dry_run` only verifies. `log` is called with lines of progress. Raises AdoptionError
+    `stage` is the name of the stage that makes such files. Every file is verified first. If one does not fit, `refused`
+    of the report names it with the reason, and nothing is changed. Large files become hard links where the disk allows
+    it; `copy` always copies them. `dry_run` only verifies. `log` is called with lines of progress. Raises AdoptionError
     for a folder without such files, SettingError for an unknown stage, ModelError if the dataset's model cannot be
     loaded.
     """

@@ -17,7 +17,10 @@ _MAX_NOTES, _MAX_IGNORED = 20, 3
 """Lines of notes, and names of ignored files, that are printed. Every refusal is printed."""
 
 
-@click.command(short_help="Adopt shards of img2dataset or embeddings of clip-retrieval.")
+@click.command(
+    short_help="Adopt shards of img2dataset or embeddings of clip-retrieval.",
+    epilog=f"ASSET: {' or '.join(_ASSETS)}.",
+)
 @click.argument("asset", metavar="ASSET", type=click.Choice(_ASSETS))
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @dataset_option()
@@ -27,8 +30,8 @@ def adopt(asset: str, folder: Path, name: str, dry_run: bool, copy: bool) -> Non
     """Make files of another program in a local FOLDER partitions of ASSET, without making them again.
 
     \b
-    image_shards FOLDER      the output_folder of img2dataset (webdataset): 00000.tar, .parquet, _stats.json
-    clip_embeddings FOLDER   the output_folder of clip-retrieval inference: img_emb/, text_emb/, metadata/
+    shards       FOLDER is the output_folder of img2dataset (webdataset): 00000.tar, .parquet, _stats.json
+    embeddings   FOLDER is the output_folder of clip-retrieval inference: img_emb/, text_emb/, metadata/
 
     Every file is verified first: hashes, row counts, each sample with its row. If a file does not fit, it is named
     with the reason, nothing is changed, and the exit status is 1. Embeddings need their shards in the dataset

@@ -59,7 +59,7 @@ def adopt(
     dry_run: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> AdoptionReport:
-    """Adopt the files in a local folder as partitions of `image_shards` or `clip_embeddings`.
+    """Adopt the files of another program in a local folder as partitions of a stage that allows it (`Stage.adopt`).
 
     Every file is verified first. If one does not fit, the report names it and nothing is changed. Files are linked
     where the disk allows it, else copied; `copy` always copies. With `dry_run`, nothing is changed in any case. The

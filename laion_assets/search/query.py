@@ -117,7 +117,7 @@ class Searcher:
                     return samples.read(member)
             raise IntegrityError(
                 f"{self.store.address(path)} has no {name}: its shard was rebuilt after the indices. Materialize "
-                "clip_embeddings and knn_indices again."
+                "the embeddings and the indices again."
             )
 
         try:
