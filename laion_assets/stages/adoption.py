@@ -1,4 +1,4 @@
-"""Adoption: files that another program made become committed partitions, without being made again.
+"""Adoption: files that another program made become committed partitions without a rebuild.
 
 A stage names a function that verifies the files of a folder (`Stage.adopt`). It changes nothing: it returns the
 partitions that can be adopted, and every file that does not fit, with the reason. Only if all files fit are the

@@ -80,7 +80,10 @@ def summarise_left_out(manifests: Sequence[Manifest]) -> Iterator[str]:
     for header, files in counts.most_common(MAX_NAMED):
         yield f"{files:,} files left out, {header}"
     if counts:
-        yield "check dedup.separator, which splits a header, and dedup.required_columns, the columns that it must have"
+        yield (
+            "check dedup.separator, which splits a header, dedup.required_columns, the columns that it must have, and "
+            "dedup.url_column and dedup.caption_column, their names"
+        )
 
 
 def _run(spark: Any, dataset: Dataset, source: Inputs, writer: PartitionWriter, log: Callable[[str], None]) -> None:
