@@ -7,6 +7,7 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LayoutError
+from laion_assets.orchestration.automation.conditions import automation_condition
 from laion_assets.orchestration.partitions import partitions_def, partitions_of_run, upstream_mapping
 from laion_assets.orchestration.resource_keys import resource_key
 from laion_assets.orchestration.stage_parts import load_columns
@@ -29,6 +30,8 @@ def common_declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
         "group_name": dataset.name,
         "description": stage.description,
         "io_manager_key": io_manager_key(stage, dataset),
+        "owners": list(dataset.owners),
+        "tags": dict(dataset.tags),
         "metadata": {} if schema is None else {"dagster/column_schema": table_schema(schema)},
     }
 
@@ -39,7 +42,12 @@ def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     The input is called `upstream`. A stage that reads incomplete input has no input to load: it depends on all
     partitions of the stage before.
     """
-    arguments = {**common_declaration(stage, dataset), "kinds": set(stage.kinds), "pool": stage.pool}
+    arguments = {
+        **common_declaration(stage, dataset),
+        "kinds": set(stage.kinds),
+        "pool": stage.pool,
+        "automation_condition": automation_condition(dataset, stage),
+    }
     if stage.is_partitioned:
         covered, total = stage.run_size(dataset), len(stage.handle.numbers(dataset.layout))
         single = dg.BackfillPolicy.single_run()

@@ -27,6 +27,10 @@ _READERS, _READ_AT_ONCE = 8, 256
 """Threads that read manifests ahead where the disk is slow, and how many manifests each reads at once."""
 
 
+SETTINGS_CHANGED = "settings changed"
+"""The reason of a stale partition that was built with other settings."""
+
+
 class State(StrEnum):
     """The state of a partition."""
 
@@ -69,7 +73,7 @@ def compare(
     if problem is not None:
         return PartitionState(manifest.asset, manifest.key, State.DAMAGED, problem, manifest)
     if manifest.settings != (adopted if adopted and manifest.is_adopted else settings):
-        return PartitionState(manifest.asset, manifest.key, State.STALE, "settings changed", manifest)
+        return PartitionState(manifest.asset, manifest.key, State.STALE, SETTINGS_CHANGED, manifest)
     unchecked = manifest.is_adopted and manifest.inputs == UNCHECKED_INPUTS
     if inputs is not None and manifest.inputs != inputs and not unchecked:
         return PartitionState(manifest.asset, manifest.key, State.STALE, "inputs changed", manifest)

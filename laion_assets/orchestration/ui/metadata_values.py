@@ -7,6 +7,7 @@ images that we drew, and descriptions are escaped by `description`.
 
 import base64
 import math
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -17,6 +18,7 @@ from laion_assets.plain_text import for_markdown, one_line
 
 CELL_CHARS = 300
 """Longer table cells and texts are truncated: the event log keeps them permanently."""
+_OWN_PATH = re.compile(r"/[A-Za-z0-9][A-Za-z0-9/_.%?&=-]*")
 _EXACT = 2**53
 """Numbers up to this are exact in a browser, which cannot parse NaN and infinity."""
 
@@ -55,6 +57,13 @@ def images(drawn: Iterable[tuple[str, str, bytes]]) -> dg.MarkdownMetadataValue:
             for title, media_type, data in drawn
         )
     )
+
+
+def link(title: str, path: str) -> dg.MarkdownMetadataValue:
+    """Return a link to a page of this Dagster UI: `path` starts with `/` and is quoted. No data goes into it."""
+    if not _OWN_PATH.fullmatch(path):
+        raise ValueError(f"{path!r} is not a quoted path of the Dagster UI.")
+    return dg.MetadataValue.md(f"[{for_markdown(title)}]({path})")
 
 
 def description(value: object) -> str:
