@@ -7,7 +7,7 @@ import click
 
 from laion_assets.cli.output import echo
 from laion_assets.orchestration.code_locations import known_locations, write_workspace
-from laion_assets.orchestration.instance import dagster_home
+from laion_assets.orchestration.instance import dagster_home, instance
 
 _QUIET = "ignore:Function `dev_command` is superseded:FutureWarning"
 """Dagster recommends `dg dev`, which loads one project and not a workspace."""
@@ -24,7 +24,11 @@ def dev(host: str, port: int, verbose: bool) -> None:
     appear there if they have the same Dagster instance: the folder DAGSTER_HOME, ./dagster_home by default. A new
     instance gets the settings of this project (docs/operations/production.md).
     """
+    from laion_assets.orchestration.private_dagster import skip_older_run_events
+
     home = dagster_home()
+    with instance() as opened:
+        skip_older_run_events(opened)
     workspace = write_workspace(home)
     echo(f"Dagster UI:       http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)")
     echo(f"Dagster instance: {home}")

@@ -9,14 +9,8 @@ from functools import cached_property
 
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.layout import Layout, ParquetNumber
-from laion_assets.dataset.settings.checks import (
-    address_and_port,
-    cron_schedule,
-    ip_network,
-    is_tag_key,
-    owner,
-    tag_value,
-)
+from laion_assets.dataset.settings.checks import address_and_port, ip_network
+from laion_assets.dataset.settings.dagster_settings import DagsterSettings
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.dataset.settings.spark import SparkSettings
 from laion_assets.errors import LayoutError, SettingError
@@ -81,31 +75,8 @@ class Dataset:
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
     spark: SparkSettings = SparkSettings()
+    dagster: DagsterSettings = DagsterSettings()
     allow_empty: bool = setting(False, "allow a stage to keep no row; by default its run fails")
-    automation: str = setting(
-        "none",
-        "when Dagster's daemon starts runs by itself. eager: where partitions are missing, or their inputs were "
-        "materialized again. on_missing: where partitions are missing and their inputs are complete",
-        choices=("none", "eager", "on_missing"),
-    )
-    schedule: str = setting(
-        "0 3 * * *",
-        "when the schedule NAME_daily runs the job NAME_all, as a cron expression in UTC; the schedule is off until it "
-        "is switched on in the Dagster UI",
-        check=cron_schedule,
-    )
-    source_check_s: int = setting(
-        3_600,
-        "how often the sensor NAME_new_files lists the source; the sensor is off until it is switched on in the "
-        "Dagster UI",
-        unit="s",
-        min=30,
-        max=31_536_000,
-    )
-    owners: tuple[str, ...] = setting(
-        (), "owners of the Dagster assets: e-mail addresses, or team: and a name", check=owner
-    )
-    tags: dict[str, str] = setting({}, "tags of the Dagster assets, to search and select them by", check=tag_value)
 
     def __post_init__(self) -> None:
         if not is_dataset_name(self.folder) or not (set(self.name) <= _NAME_SIGNS and self.name):
@@ -119,12 +90,6 @@ class Dataset:
                 f"Choose another name, for example my_{self.folder}."
             )
         check_settings(self, "")
-        for key in self.tags:
-            if not is_tag_key(key):
-                raise SettingError(
-                    f"tags has the key {key[:80]!r}: use letters, digits and _.-, at most 63, optionally after a "
-                    "namespace other than dagster: team, example.org/team."
-                )
 
     @cached_property
     def uses_sample_site(self) -> bool:

@@ -8,8 +8,8 @@ A description imports neither Dagster nor the stage's work: worker processes imp
 stage is named by reference (`package.module:name`) and imported by `laion_assets.orchestration.stage_parts`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
@@ -48,6 +48,8 @@ class Stage:
     """Dagster's pool that limits its parallel runs: `network`, `spark` or `gpu`."""
     columns: str = ""
     """Reference to a function from a Dataset to the Arrow schema of its table, shown in the Dagster UI."""
+    column_inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Columns of the stage before that a column is made from, by column. Others come from the column of their name."""
     upstream: "Callable[[Dataset], Stage] | None" = None
     """The stage before it; None for a source."""
     reads: Callable[[Layout, int], Sequence[int]] | None = None

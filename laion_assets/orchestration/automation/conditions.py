@@ -1,4 +1,4 @@
-"""Automation conditions of the assets, for the setting `automation`, and the sensor that evaluates them."""
+"""Automation conditions of the assets, for the setting `dagster.automation`, and the sensor that evaluates them."""
 
 import dagster as dg
 
@@ -17,21 +17,21 @@ def automation_condition(dataset: Dataset, stage: Stage) -> dg.AutomationConditi
     built, too. Each partition is requested once. After a failed run it is requested again only when its inputs change,
     so that a run that keeps failing is not repeated every INTERVAL_S.
     """
-    if dataset.automation == "none" or stage.is_observed:
+    if dataset.dagster.automation == "none" or stage.is_observed:
         return None
     condition = dg.AutomationCondition
     waiting = condition.any_deps_in_progress() | condition.in_progress()
     ready = condition.missing() & ~condition.any_deps_missing()
     due = ready.newly_true() | (ready & condition.initial_evaluation())
-    if dataset.automation == "eager":
+    if dataset.dagster.automation == "eager":
         due = due | condition.any_deps_updated()
     handled = condition.newly_requested() | condition.newly_updated()
-    return (due.since(handled) & ~condition.any_deps_missing() & ~waiting).with_label(dataset.automation)
+    return (due.since(handled) & ~condition.any_deps_missing() & ~waiting).with_label(dataset.dagster.automation)
 
 
 def build_automation_sensors(dataset: Dataset) -> list[dg.SensorDefinition]:
     """Return the sensor `NAME_automation`, which is on; none without automation."""
-    if dataset.automation == "none":
+    if dataset.dagster.automation == "none":
         return []
     keys = [dg.AssetKey([dataset.name, stage.name]) for stage in list_stages(dataset)]
     return [
@@ -40,6 +40,6 @@ def build_automation_sensors(dataset: Dataset) -> list[dg.SensorDefinition]:
             target=keys,
             minimum_interval_seconds=INTERVAL_S,
             default_status=dg.DefaultSensorStatus.RUNNING,
-            description=f"Starts runs because the setting automation is {dataset.automation}.",
+            description=f"Starts runs because the setting dagster.automation is {dataset.dagster.automation}.",
         )
     ]

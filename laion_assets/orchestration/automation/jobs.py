@@ -69,7 +69,7 @@ def _job(dataset: Dataset, name: str, description: str, op: dg.OpDefinition) -> 
         description=description.format(name=dataset.name),
         executor_def=dg.in_process_executor,
         logger_defs={"console": run_log},
-        tags=dataset.tags,
+        tags=dataset.dagster.tags,
     )
     def job() -> None:
         op()

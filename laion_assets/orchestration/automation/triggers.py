@@ -16,14 +16,14 @@ def build_schedule(dataset: Dataset, job: dg.JobDefinition) -> dg.ScheduleDefini
         return dg.ScheduleDefinition(
             name=f"{dataset.name}_daily",
             job=job,
-            cron_schedule=dataset.schedule,
+            cron_schedule=dataset.dagster.schedule,
             execution_timezone="UTC",
             description="Looks at the source again and builds what is missing or out of date.",
             default_status=dg.DefaultScheduleStatus.STOPPED,
         )
     except dg.DagsterInvalidDefinitionError as error:
         raise SettingError(
-            f"schedule is {dataset.schedule!r}: it is not a valid cron expression. Write minute, hour, day of the "
+            f"dagster.schedule is {dataset.dagster.schedule!r}: it is not a valid cron expression. Write minute, hour, day of the "
             "month, month and day of the week, for example 0 3 * * *."
         ) from error
 
@@ -34,7 +34,7 @@ def build_source_sensor(dataset: Dataset, job: dg.JobDefinition) -> dg.SensorDef
     @dg.sensor(
         name=f"{dataset.name}_new_files",
         job=job,
-        minimum_interval_seconds=dataset.source_check_s,
+        minimum_interval_seconds=dataset.dagster.source_check_s,
         description="Lists the source. New, changed or deleted files start the job. Nothing is downloaded here.",
         default_status=dg.DefaultSensorStatus.STOPPED,
     )
