@@ -38,4 +38,5 @@ def dev(host: str, port: int, verbose: bool) -> None:
     filters = [os.environ.get("PYTHONWARNINGS", ""), _QUIET]
     environment = {**os.environ, "PYTHONWARNINGS": ",".join(filter(None, filters))}
     options = ["--workspace", str(workspace), "--host", host, "--port", str(port), "--log-level", level]
-    os.execve(sys.executable, [sys.executable, "-m", "dagster", "dev", *options], environment)
+    command = [sys.executable, "-m", "dagster", "dev", *options]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - it takes our place, and our terminal's Ctrl-C

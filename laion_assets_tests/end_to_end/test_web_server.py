@@ -79,6 +79,13 @@ def times_made(page: DagsterPage, keys: list[str]) -> Counter[str]:
     return Counter(one["partition"] for one in found if made in one["metadataEntries"])
 
 
+def test_the_start_prints_the_address_and_no_warning(kind: str, home: Path, page: DagsterPage) -> None:
+    if kind == "dev":
+        lines = (home / "dagster-dev.log").read_text().splitlines()
+        assert [line.partition(":")[0] for line in lines] == ["Dagster UI", "Dagster instance", "code locations"]
+        assert page.url in lines[0]
+
+
 def test_terminating_a_run_ends_its_workers_and_site_and_keeps_finished_shards(
     page: DagsterPage, served: Dataset
 ) -> None:

@@ -23,8 +23,8 @@ def build_schedule(dataset: Dataset, job: dg.JobDefinition) -> dg.ScheduleDefini
         )
     except dg.DagsterInvalidDefinitionError as error:
         raise SettingError(
-            f"dagster.schedule is {dataset.dagster.schedule!r}: it is not a valid cron expression. Write minute, hour, day of the "
-            "month, month and day of the week, for example 0 3 * * *."
+            f"dagster.schedule is {dataset.dagster.schedule!r}: it is not a valid cron expression. "
+            "Write minute, hour, day of the month, month and day of the week, for example 0 3 * * *."
         ) from error
 
 
