@@ -1,4 +1,4 @@
-"""`laion-assets dev` works without a checkout: it creates the Dagster instance and the workspace, and starts Dagster."""
+"""`laion-assets dev` works without a checkout: it creates Dagster's instance and workspace, and starts Dagster."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ layout = { parquet_files = 1, shards = 2, embedding_files = 1, rows_per_shard = 
 """
 
 
-class Started(Exception):
+class StartedError(Exception):
     """Raised in place of the program that `dev` becomes."""
 
 
@@ -32,7 +32,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[
     def execve(path: str, command: list[str], variables: dict[str, str]) -> None:
         assert path == sys.executable
         found.append((command, variables))
-        raise Started
+        raise StartedError
 
     monkeypatch.chdir(tmp_path)
     for name, value in environment(tmp_path).items():
@@ -42,7 +42,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[
 
 
 def run(*arguments: str) -> None:
-    with pytest.raises(Started):
+    with pytest.raises(StartedError):
         cli(["dev", *arguments], standalone_mode=False)
 
 

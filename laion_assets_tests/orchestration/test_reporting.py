@@ -248,6 +248,8 @@ def test_the_last_event_of_a_run_has_the_totals_over_all_committed_partitions(
     assert run(dataset, instance, work).success
     totals = all_events(instance, dataset)[0]
     assert totals.partition is None
+    records = instance.fetch_materializations(dg.AssetKey([dataset.name, IMAGE_SHARDS]), limit=1).records
+    assert records[0].run_id not in {run.run_id for run in instance.get_runs()}, "a backfill refuses it in its runs"
     assert totals.metadata["totals"].value == "11 of 24 partitions, 0 of 11 rows kept (0 %), 0 bytes"
     assert totals.metadata["total_rows_in"].value == len(SHARDS) + 1
     (record,) = totals.metadata["total_dropped_by_reason"].records
