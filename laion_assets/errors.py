@@ -117,4 +117,12 @@ class IndexBuildError(LaionAssetsError):
 
 
 class QueryError(LaionAssetsError):
-    """An invalid search. The message says which argument is wrong."""
+    """An invalid search. The message says which argument is wrong.
+
+    `field` is the name of the argument in the search API, and `code` a word for programs. Neither survives pickling.
+    """
+
+    def __init__(self, message: str = "", field: str = "", code: str = "invalid_query") -> None:
+        super().__init__(message)
+        self.field = field
+        self.code = code

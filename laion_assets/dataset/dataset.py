@@ -13,6 +13,7 @@ from laion_assets.dataset.settings.checks import address_and_port, ip_network
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.dataset.settings.spark import SparkSettings
 from laion_assets.errors import LayoutError, SettingError
+from laion_assets.search.settings import SearchSettings
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.image_shards.settings import ImageSettings
@@ -73,6 +74,7 @@ class Dataset:
     images: ImageSettings = ImageSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
+    search: SearchSettings = SearchSettings()
     spark: SparkSettings = SparkSettings()
     allow_empty: bool = setting(False, "allow a stage to keep no row; by default its run fails")
 
@@ -158,6 +160,14 @@ SAMPLE = Dataset(
     ),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=6),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
+    search=SearchSettings(
+        example_queries=(
+            "a red circle",
+            "a green star",
+            "a red circle left of a blue square",
+            "a large yellow triangle above a small purple ring",
+        )
+    ),
 )
 """A dataset that runs offline on a laptop in minutes, with the same code."""
 

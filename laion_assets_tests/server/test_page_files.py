@@ -1,4 +1,4 @@
-"""The static files of the search page: nothing inline, nothing from another host, no broken reference, readable colours."""
+"""Static files of the search page: nothing inline or from another host, no broken reference, readable colours."""
 
 import configparser
 import fnmatch

@@ -108,3 +108,25 @@ def token(text: str) -> str | None:
     if re.fullmatch(r"[!-+\--~]+", text, re.ASCII):
         return None
     return "must be one name of printable ASCII without spaces and commas"
+
+
+def nsfw_tag(text: str) -> str | None:
+    """Check an NSFW tag of LAION: UNLIKELY, UNSURE, NSFW, or another word in upper case."""
+    if re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", text, re.ASCII):
+        return None
+    return "must be a tag of the column NSFW in upper case, for example UNSURE"
+
+
+def host_pattern(text: str) -> str | None:
+    """Check a host name or address without a port, or a pattern of host names (`*.example.org`)."""
+    if re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]", text, re.ASCII):
+        return None
+    return "must be a host name in lower case without a port, for example search.example.org or *.example.org"
+
+
+def http_origin(text: str, with_path: bool = False) -> str | None:
+    """Check an origin, such as https://example.org:8443. `with_path` also allows a path, and an empty text."""
+    path = r"(/[!-~]*)?" if with_path else ""
+    if (with_path and not text) or re.fullmatch(rf"https?://[a-z0-9.\[\]:-]{{1,260}}{path}", text, re.ASCII):
+        return None
+    return "must be an http or https URL without a path, for example https://example.org"
