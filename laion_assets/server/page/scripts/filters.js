@@ -24,7 +24,7 @@ export function createFilters({ change }) {
 
   function build() {
     const slider = element("input", { type: "range", id: "similarity-slider", min: 0, max: 1, step: 0.01, value: 0, "aria-label": "Smallest similarity" });
-    const number = element("input", { type: "number", name: "min_similarity", id: "min_similarity", min: -1, max: 1, step: 0.01, placeholder: "any" });
+    const number = element("input", { type: "number", name: "min_similarity", id: "min_similarity", min: -1, max: 1, step: "any", placeholder: "any" });
     slider.addEventListener("input", () => (number.value = Number(slider.value) > 0 ? slider.value : ""));
     number.addEventListener("input", () => (slider.value = number.value || 0));
     tags = element("div", { class: "checks" });
@@ -32,7 +32,7 @@ export function createFilters({ change }) {
       element("div", { class: "filter-head" }, element("h2", {}, "Filters"), element("button", { type: "button", class: "quiet", id: "clear-filters", onclick: () => change({}) }, "Clear")),
       group("Similarity from", "min_similarity", element("div", { class: "pair" }, slider, number)),
       element("fieldset", { class: "sizes" }, element("legend", {}, "Original size, in pixels"),
-        SIZES.map(([name, label]) => element("label", {}, element("span", {}, label), element("input", { type: "number", name, min: 0, step: 1, placeholder: "any" })))),
+        SIZES.map(([name, label]) => element("label", {}, element("span", {}, label), element("input", { type: "number", name, min: 0, step: "any", placeholder: "any" })))),
       group("Caption contains", "words", element("input", { type: "text", name: "words", id: "words", autocomplete: "off", placeholder: "words" })),
       group("Domain", "domain", element("input", { type: "text", name: "domain", id: "domain", autocomplete: "off", placeholder: "example.org" }), "domains"),
       group("Licence", "licence", element("input", { type: "text", name: "licence", id: "licence", autocomplete: "off", placeholder: "any" }), "licences"),
@@ -52,7 +52,9 @@ export function createFilters({ change }) {
       if (field.type === "checkbox") {
         if (field.checked) filters.nsfw = [...(filters.nsfw ?? []), field.value];
       } else if (field.value.trim()) {
+        const isSize = SIZES.some(([name]) => name === field.name);
         filters[field.name] = field.type === "number" ? Number(field.value) : field.value.trim();
+        if (isSize) filters[field.name] = Math.round(filters[field.name]);
       }
     }
     return filters;

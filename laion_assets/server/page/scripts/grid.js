@@ -17,6 +17,7 @@ export function createGrid({ open, searchLike, addTerm, select }) {
   let isEnd = false;
   let active = 0;
   let width = 0;
+  let wasFocused = false;
 
   /** Height of a row and gap between images, in pixels: two images in a row on a phone. */
   function measures() {
@@ -175,6 +176,7 @@ export function createGrid({ open, searchLike, addTerm, select }) {
   return {
     clear(name) {
       dataset = name;
+      wasFocused ||= grid.contains(document.activeElement);
       [results, cells, rows, drawn, isEnd, active] = [[], [], [], 0, false, 0];
       grid.replaceChildren();
     },
@@ -183,6 +185,9 @@ export function createGrid({ open, searchLike, addTerm, select }) {
       results = [...results, ...more];
       isEnd = isLast;
       layout();
+      // A search from a result by keyboard goes on at its first result.
+      if (wasFocused && drawn && document.activeElement === document.body) setActive(0, true);
+      wasFocused = false;
     },
     /** Placeholders in the shape of results. */
     showLoading() {
@@ -214,7 +219,8 @@ export function createGrid({ open, searchLike, addTerm, select }) {
     },
     /** The result before or after another one. */
     neighbour(result, step) {
-      return results[results.findIndex((one) => one.id === result.id) + step] ?? null;
+      const at = results.findIndex((one) => one.id === result.id);
+      return at < 0 ? null : (results[at + step] ?? null);
     },
   };
 }

@@ -20,6 +20,7 @@ export function createSearch(grid, { found, clearFilters }) {
   let running = null;
   let retries = 0;
   let timer = 0;
+  let isRestoring = false;
 
   function stop() {
     running?.abort();
@@ -73,7 +74,7 @@ export function createSearch(grid, { found, clearFilters }) {
     grid.append(answer.results, next === null);
     if (next === null) showEnd(shown);
     else showNothing();
-    if (isNearEnd()) more();
+    if (!isRestoring && isNearEnd()) more();
   }
 
   function fail(error, offset) {
@@ -94,7 +95,7 @@ export function createSearch(grid, { found, clearFilters }) {
   function summarize(shown, hasMore) {
     const { hidden, filtered } = sums();
     const took = Object.values(pages[0].took_ms ?? {}).reduce((total, ms) => total + ms, 0);
-    const parts = [`${hasMore ? `First ${count(shown)} results` : counted(shown, "result")}`];
+    const parts = [hasMore ? `${counted(shown, "result")} so far` : counted(shown, "result")];
     if (filtered) parts.push(`${count(filtered)} filtered out`);
     if (hidden) parts.push(`${count(hidden)} hidden by the safety rules`);
     parts.push(`${took < 10 ? took.toFixed(1) : Math.round(took)} ms`);
@@ -127,10 +128,12 @@ export function createSearch(grid, { found, clearFilters }) {
         return load(0);
       }
       grid.clear(wanted.dataset);
+      isRestoring = true;
       for (const page of stored.pages) {
         pages.push(page);
         show(page);
       }
+      isRestoring = false;
       scrollTo(0, stored.scroll);
       return undefined;
     },
