@@ -10,6 +10,7 @@ from functools import cached_property
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.dataset.settings.checks import address_and_port, ip_network
+from laion_assets.dataset.settings.dagster_settings import DagsterSettings
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.dataset.settings.spark import SparkSettings
 from laion_assets.errors import LayoutError, SettingError
@@ -76,6 +77,7 @@ class Dataset:
     index: IndexSettings = IndexSettings()
     search: SearchSettings = SearchSettings()
     spark: SparkSettings = SparkSettings()
+    dagster: DagsterSettings = DagsterSettings()
     allow_empty: bool = setting(False, "allow a stage to keep no row; by default its run fails")
 
     def __post_init__(self) -> None:

@@ -27,6 +27,10 @@ _READERS, _READ_AT_ONCE = 8, 256
 """Threads that read manifests ahead where the disk is slow, and how many manifests each reads at once."""
 
 
+SETTINGS_CHANGED = "settings changed"
+"""The reason of a stale partition that was built with other settings."""
+
+
 class State(StrEnum):
     """The state of a partition."""
 
@@ -69,7 +73,7 @@ def compare(
     if problem is not None:
         return PartitionState(manifest.asset, manifest.key, State.DAMAGED, problem, manifest)
     if manifest.settings != (adopted if adopted and manifest.is_adopted else settings):
-        return PartitionState(manifest.asset, manifest.key, State.STALE, "settings changed", manifest)
+        return PartitionState(manifest.asset, manifest.key, State.STALE, SETTINGS_CHANGED, manifest)
     unchecked = manifest.is_adopted and manifest.inputs == UNCHECKED_INPUTS
     if inputs is not None and manifest.inputs != inputs and not unchecked:
         return PartitionState(manifest.asset, manifest.key, State.STALE, "inputs changed", manifest)
@@ -144,6 +148,18 @@ class DatasetStatus:
             self._read_ahead(handle, partitions)
             return [self.state(asset, partition) for partition in partitions]
 
+    def manifests(self, asset: str) -> Iterator[Manifest]:
+        """Yield the manifests of the committed partitions of an asset, in order, without a look at their files."""
+        handle = find_stage(asset).handle
+        partitions = handle.numbers(self.dataset.layout)
+        with _garbage_collector_off():
+            self._read_ahead(handle, partitions, files=False)
+            for partition in partitions:
+                with contextlib.suppress(IntegrityError):
+                    manifest = self._manifest(handle, partition)
+                    if manifest is not None:
+                        yield manifest
+
     def expected_inputs(self, asset: str, partition: int) -> str | None:
         """Digest of the current inputs of the partition; None for a source and where an input is not committed."""
         stage = find_stage(asset)
@@ -168,8 +184,8 @@ class DatasetStatus:
             self._noted[asset] = noted_keys(self.store, asset)
         return read_note(self.store, asset, key) if key in self._noted[asset] else ""
 
-    def _read_ahead(self, handle: type[Handle], partitions: Sequence[int]) -> None:
-        """Read manifests and file sizes, in threads if the first reads mostly waited for a disk or a network.
+    def _read_ahead(self, handle: type[Handle], partitions: Sequence[int], *, files: bool = True) -> None:
+        """Read manifests and, with `files`, file sizes, in threads if the first reads mostly waited for a disk or a network.
 
         Without waits, threads would only contend for the interpreter's lock and take twice the time.
         """
@@ -178,7 +194,7 @@ class DatasetStatus:
             for partition in part:
                 with contextlib.suppress(IntegrityError):  # `state` raises it again
                     manifest = self._manifest(handle, partition)
-                    if manifest is not None:
+                    if files and manifest is not None:
                         self._problems[handle.asset, partition] = disagreement(self.store, manifest)
 
         parts = [partitions[start : start + _READ_AT_ONCE] for start in range(0, len(partitions), _READ_AT_ONCE)]
