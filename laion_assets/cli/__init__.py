@@ -22,6 +22,7 @@ from laion_assets.cli.demo import demo
 from laion_assets.cli.fetch import fetch
 from laion_assets.cli.materialize import materialize
 from laion_assets.cli.output import echo, echo_traceback, echo_usage_error
+from laion_assets.cli.relayout import relayout
 from laion_assets.cli.search import search
 from laion_assets.cli.settings import settings
 from laion_assets.cli.statistics import statistics
@@ -64,7 +65,7 @@ def cli() -> None:
     """Group all commands."""
 
 
-for command in (demo, materialize, adopt, status, statistics, search, fetch, trace, settings):
+for command in (demo, materialize, relayout, adopt, status, statistics, search, fetch, trace, settings):
     cli.add_command(command)
 
 

@@ -37,4 +37,5 @@ STAGE = Stage(
     pool="network",
     applies_to=lambda dataset: not dataset.published,
     unit="files",
+    settings_group="csv",
 )
