@@ -23,6 +23,7 @@ from laion_assets.cli.dev import dev
 from laion_assets.cli.fetch import fetch
 from laion_assets.cli.materialize import materialize
 from laion_assets.cli.output import echo, echo_traceback, echo_usage_error
+from laion_assets.cli.relayout import relayout
 from laion_assets.cli.search import search
 from laion_assets.cli.serve import serve
 from laion_assets.cli.settings import settings
@@ -67,7 +68,7 @@ def cli() -> None:
     """Group all commands."""
 
 
-for command in (demo, dev, materialize, adopt, status, statistics, search, serve, fetch, trace, settings):
+for command in (demo, dev, materialize, relayout, adopt, status, statistics, search, serve, fetch, trace, settings):
     cli.add_command(command)
 
 
