@@ -223,8 +223,7 @@ def test_slow_and_large_heads_end_early(strict: Client) -> None:
 def test_500_idle_connections_do_not_stop_the_service(strict: Client) -> None:
     held = []
     try:
-        for _ in range(500):
-            held.append(connect(strict))  # the service closes those above its maximum at once
+        held.extend(connect(strict) for _ in range(500))  # those above the maximum are closed at once
         deadline = time.monotonic() + 20
         while strict_status(strict) != 200:
             assert time.monotonic() < deadline
