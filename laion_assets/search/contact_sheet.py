@@ -29,8 +29,10 @@ _TITLE_SIZE, _TEXT_SIZE, _LINE = 22, 13, 17
 _PAPER, _INK, _FAINT, _GREY = (250, 250, 248), (30, 30, 34), (110, 110, 118), (214, 214, 212)
 
 
-def contact_sheet(title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], columns: int = COLUMNS) -> bytes:
-    """Draw a PNG of images, each (encoded image, lines of text), under a title.
+def contact_sheet(
+    title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], columns: int = COLUMNS, kind: str = "PNG"
+) -> bytes:
+    """Draw a PNG (or a smaller JPEG: `kind`) of images, each (encoded image, lines of text), under a title.
 
     The first line of a tile is dark (a similarity, a rank); the other lines are grey, wrapped, and truncated to four
     lines. An image that does not decode is a grey tile. Text is never interpreted as markup.
@@ -52,7 +54,7 @@ def contact_sheet(title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], colu
         _draw_image(sheet, draw, content, left, top)
         _draw_lines(draw, lines, small, left, top + TILE + 6)
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
+    sheet.save(buffer, kind, optimize=True)
     return buffer.getvalue()
 
 

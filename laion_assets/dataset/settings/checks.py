@@ -96,6 +96,33 @@ def ip_network(text: str) -> str | None:
     return None
 
 
+def owner(text: str) -> str | None:
+    """Check an owner of Dagster assets: an e-mail address or a team."""
+    if re.fullmatch(r"team:[!-~]{1,63}|[!-?A-~]{1,64}@[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,8}", text, re.ASCII | re.I):
+        return None
+    return "must be an e-mail address, or team: and a name, for example team:data"
+
+
+def tag_value(text: str) -> str | None:
+    """Check the value of a tag of Dagster assets."""
+    if re.fullmatch(r"[A-Za-z0-9_.-]{0,63}", text, re.ASCII):
+        return None
+    return "must be at most 63 letters, digits and _.-"
+
+
+def is_tag_key(text: str) -> bool:
+    """Whether a text is the key of a tag of Dagster assets. Keys in Dagster's own namespace are not."""
+    found = re.fullmatch(r"(?:([A-Za-z0-9_.-]{1,63})/)?[A-Za-z0-9_.-]{1,63}", text, re.ASCII)
+    return found is not None and found[1] != "dagster"
+
+
+def cron_schedule(text: str) -> str | None:
+    """Check the form of a cron expression: five fields. Dagster checks their values."""
+    if re.fullmatch(r"[0-9A-Za-z*,/?#LW-]+( [0-9A-Za-z*,/?#LW-]+){4}", text, re.ASCII):
+        return None
+    return "must be a cron expression of five fields, for example 0 3 * * * (every day at 03:00)"
+
+
 def header_line(text: str) -> str | None:
     """Check the value of an HTTP header."""
     if text.isascii() and text.isprintable() and text.strip():
