@@ -187,8 +187,10 @@ SAMPLE = Dataset(
         example_queries=(
             "a red circle",
             "a green star",
+            "a purple ring",
             "a red circle left of a blue square",
             "a large yellow triangle above a small purple ring",
+            "a small cyan cross on a black background",
         )
     ),
 )

@@ -204,12 +204,15 @@ def test_near_duplicates_are_collapsed_and_counted(opened: Opened) -> None:
 
 def test_captions_are_another_index(opened: Opened) -> None:
     page = opened()
-    page.search("a green star")
+    page.search(SCENE)
+    by_image = page.images()[:20]
     with page.page.expect_response("**/api/search"):
         page.page.locator("#index label", has_text="Captions").click()
     page.settle()
     assert page.requests[-1]["index"] == "text"
-    assert "green star" in page.captions()[0]
+    assert "red circle" in page.captions()[0]
+    assert "blue square" in page.captions()[0]
+    assert page.images()[:20] != by_image
 
 
 def test_a_shared_address_shows_the_same_results_elsewhere(opened: Opened) -> None:

@@ -1,9 +1,15 @@
 """The search page when the service is slow, busy, gone or refuses a query."""
 
-import pytest
-from playwright.sync_api import expect
+from dataclasses import replace
 
-from laion_assets_tests.server.page_fixtures import ARTIFACTS, Opened
+import pytest
+from playwright.sync_api import Browser, Route, expect
+
+from laion_assets.dataset.dataset import SAMPLE
+from laion_assets_tests.end_to_end.conftest import Demo
+from laion_assets_tests.server.page_fixtures import ARTIFACTS, DESKTOP, Opened
+from laion_assets_tests.server.running import running_service
+from laion_assets_tests.server.search_page import SearchPage
 
 pytestmark = pytest.mark.browser
 
@@ -12,12 +18,12 @@ def test_a_busy_server_is_asked_again_after_the_time_that_it_names(opened: Opene
     page = opened(expected=("429",))
     answers = iter([429, 200])
 
-    def busy_once(route: object) -> None:
+    def busy_once(route: Route) -> None:
         if next(answers) == 200:
-            route.continue_()  # type: ignore[attr-defined]
+            route.continue_()
             return
         body = {"error": {"code": "busy", "message": "Too many searches wait.", "field": None}}
-        route.fulfill(status=429, headers={"Retry-After": "2"}, json=body)  # type: ignore[attr-defined]
+        route.fulfill(status=429, headers={"Retry-After": "2"}, json=body)
 
     page.page.route("**/api/search", busy_once)
     page.page.fill("#text", "a star")
@@ -56,3 +62,22 @@ def test_a_slow_answer_shows_placeholders(opened: Opened) -> None:
     expect(page.page.locator(".skeleton").first).to_be_visible()
     page.settle()
     expect(page.page.locator(".skeleton")).to_have_count(0)
+
+
+def test_a_service_with_a_token_asks_for_it(browser: Browser, demo: Demo) -> None:
+    token = "a-token-of-the-operator"
+    with running_service(replace(SAMPLE, root=str(demo.root)), token=token) as running:
+        context = browser.new_context(viewport=DESKTOP)
+        page = SearchPage(context.new_page(), f"http://127.0.0.1:{running.port}", expected=("401",))
+        page.page.goto(page.url)
+        expect(page.page.get_by_role("heading", name="A token is needed")).to_be_visible()
+        page.page.get_by_label("Token").fill(token)
+        page.page.get_by_role("button", name="Use the token").click()
+        expect(page.page.locator("h1")).to_contain_text("images by words")
+        page.search("a star")
+        page.wait_for_images()
+        page.cells.first.locator(".open").click()
+        page.wait_for_images("#detail img")
+        assert token not in page.page.url
+        page.check()
+        context.close()

@@ -139,6 +139,18 @@ def test_the_package_includes_every_file_of_the_page() -> None:
         assert path.is_dir() or packed, path
 
 
+def test_the_documentation_lists_every_parameter_of_the_address() -> None:
+    page = (PACKAGE.parent / "docs" / "operations" / "search-page.md").read_text()
+    table = page.partition("## Addresses")[2].partition("##")[0]
+    listed = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    script = SCRIPTS["query.js"]
+    constants = re.findall(r"const (?:TERM_NAMES|NUMBERS|TEXTS) = (.*);", script)
+    assert len(constants) == 3
+    used = {name for value in constants for name in re.findall(r"\"(\w+)\"", value)}
+    used |= set(re.findall(r"address\.(?:set|append)\(\"(\w+)\"", script))
+    assert used == listed
+
+
 # Colours.
 
 VARIABLES = dict(re.findall(r"(--[\w-]+):\s*([^;]+);", STYLES["theme.css"]))
