@@ -28,6 +28,7 @@ CHAINS = {
         "stages/clip_embeddings/test_build_files_in_spark",
         "orchestration/test_partition_names",
         "stages/test_kept_rows",
+        "end_to_end/test_own_data",
         "test_failures",
     ),
     "object_store": (
