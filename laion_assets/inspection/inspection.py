@@ -104,15 +104,17 @@ def _set_columns(
         is_usual = place is not None and names[place] == column.name and repeated[column.name.casefold()] == 1
         return "" if is_usual else column.name
 
-    needed = [name for name in dedup.required_columns if name not in ("URL", "TEXT")]
-    required = ["URL", *(["TEXT"] if caption else []), *(name for name in needed if name in usual.places)]
+    required = dedup.required_columns
+    if table.is_csv or not caption:
+        further = [name for name in required if name not in ("URL", "TEXT") and name in usual.places]
+        required = ("URL", *(["TEXT"] if caption else []), *further)
     return replace(
         table.dataset,
         dedup=replace(
             dedup,
             url_column=name_for("URL", url),
             caption_column=name_for("TEXT", caption) if caption else "",
-            required_columns=tuple(required),
+            required_columns=required,
             keep_columns=tuple(_describe_kept(column) for column in kept),
         ),
     )

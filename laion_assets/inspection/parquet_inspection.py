@@ -1,6 +1,7 @@
 """Inspection of parquet files: columns, rows and examples, from the footers of some files and one batch of rows."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -15,14 +16,16 @@ from laion_assets.inspection.sample_rows import ALL, SampleRows
 from laion_assets.inspection.source_files import SourceFiles
 from laion_assets.inspection.table_columns import ColumnSample
 from laion_assets.inspection.table_sample import Choices, TableSample
-from laion_assets.inspection.text_sample import open_file
+from laion_assets.inspection.text_sample import choose_files, open_file
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.tables.column_rules import ColumnRules, KeptColumn
 from laion_assets.tables.parquet_columns import TextColumn
 from laion_assets.tables.parquet_process import ParquetReader, open_parquet
 
-MAX_FOOTERS = 1_000
-"""Files up to which all footers are read, so that the number of rows is exact."""
+MAX_FOOTERS = 300
+"""Files up to which all footers are read, so that the number of rows is exact. Of more files, so many are read."""
+_SAMPLED_FOOTERS_ERROR = 0.2
+_THREADS = 4
 _SAMPLED_VALUES = 1_000
 _MAX_COLUMNS = 50
 _SCALAR = (
@@ -43,22 +46,23 @@ _SCALAR = (
 def inspect_parquet(files: SourceFiles, choices: Choices) -> TableSample:
     """Inspect parquet files. Raises SourceError for a file that cannot be read or has other columns than the first."""
     policy, dataset = source_policy(files.dataset), files.dataset
-    types: list[tuple[str, str]] = []
-    rows = filled = 0
-    sampled: Listed = files.files[0]
-    footers = files.files[:MAX_FOOTERS]
-    for file in footers:
+
+    def read_footer(file: Listed) -> tuple[int, list[tuple[str, str]]]:
         with open_file(file, policy) as opened, open_parquet(opened, file.url, dataset.dedup.limits, None) as reader:
-            if types and {name for name, _ in types} - {name for name, _ in reader.types}:
-                missing = sorted({name for name, _ in types} - {name for name, _ in reader.types})
-                raise SourceError(
-                    f"{file.url} has no column {missing[0]}, which {files.files[0].url} has. Name files with the same "
-                    "columns, for example with a pattern."
-                )
-            types = types or reader.types
-            if not filled and reader.rows:
-                sampled, filled = file, reader.rows
-            rows += reader.rows
+            return reader.rows, reader.types
+
+    chosen = choose_files(files.files, MAX_FOOTERS)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="footer") as pool:
+        footers = list(zip(chosen, pool.map(read_footer, chosen), strict=True))
+    types = footers[0][1][1]
+    for file, (_, others) in footers:
+        if missing := sorted(dict(types).keys() - dict(others).keys()):
+            raise SourceError(
+                f"{file.url} has no column {missing[0]}, which {files.files[0].url} has. Name files with the same "
+                "columns, for example with a pattern."
+            )
+    rows = sum(found for _, (found, _) in footers)
+    sampled = next((file for file, (found, _) in footers if found), files.files[0])
     if not rows:
         raise SourceError(f"The parquet files have no rows: {files.files[0].url}.")
     scalar = [(name, kind) for name, kind in types if kind.startswith(_SCALAR)][:_MAX_COLUMNS]
@@ -68,8 +72,8 @@ def inspect_parquet(files: SourceFiles, choices: Choices) -> TableSample:
         with open_parquet(opened, sampled.url, dataset.dedup.limits, rules) as reader:
             columns = _read_columns(reader, scalar)
     count = RowCount(rows)
-    if len(files.files) > len(footers):
-        count = RowCount(rows * files.size // max(sum(file.size for file in footers), 1), 0.1)
+    if len(files.files) > len(chosen):
+        count = RowCount(rows * len(files.files) // len(chosen), _SAMPLED_FOOTERS_ERROR)
 
     def read_rows(final: Dataset) -> SampleRows:
         with open_file(sampled, policy) as opened:

@@ -16,9 +16,9 @@ from laion_assets.stages.raw_csv.settings import CsvSettings
 from laion_assets.stages.raw_csv.sources.source import open_source
 
 _COMPRESSED = r"(\.(gz|gzip|zst|zstd))?"
-_ANY_FILE = rf"\.(csv|tsv|txt|jsonl|ndjson|json){_COMPRESSED}$|\.(parquet|pq)$"
+_ANY_FILE = rf"\.(csv|tsv|txt|jsonl|ndjson|json){_COMPRESSED}$|\.parquet$"
 _FORMATS = {
-    "parquet": re.compile(r"\.(parquet|pq)$", re.IGNORECASE),
+    "parquet": re.compile(r"\.parquet$", re.IGNORECASE),
     "json_lines": re.compile(rf"\.(jsonl|ndjson|json){_COMPRESSED}$", re.IGNORECASE),
     "csv": re.compile(rf"\.(csv|tsv|txt){_COMPRESSED}$", re.IGNORECASE),
 }

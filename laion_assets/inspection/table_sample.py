@@ -34,3 +34,4 @@ class TableSample:
     row_count: RowCount
     read_rows: Callable[[Dataset], SampleRows]
     remarks: list[str] = field(default_factory=list)
+    is_csv: bool = False

@@ -14,13 +14,12 @@ from laion_assets.errors import SourceError
 from laion_assets.http.sources.dataset_policy import source_policy
 from laion_assets.inspection.csv_dialect import QUOTES, SEPARATORS, detect_dialect
 from laion_assets.inspection.encoding import detect_encoding
-from laion_assets.inspection.row_count import CountedSample, estimate_rows
+from laion_assets.inspection.row_count import CountedSample, RowCount, estimate_rows
 from laion_assets.inspection.sample_rows import ALL, SampleRows
 from laion_assets.inspection.source_files import SourceFiles
 from laion_assets.inspection.table_columns import ColumnSample
 from laion_assets.inspection.table_sample import Choices, TableSample
 from laion_assets.inspection.text_sample import TextSample, choose_files, read_sample
-from laion_assets.stages.dedup_parquet.readers.csv_bytes import BrokenStreamError
 from laion_assets.stages.dedup_parquet.readers.encodings import to_utf8
 from laion_assets.stages.dedup_parquet.readers.file_format import READERS, file_format
 from laion_assets.stages.dedup_parquet.readers.json_lines import LineReader
@@ -28,6 +27,8 @@ from laion_assets.stages.dedup_parquet.readers.json_lines import LineReader
 _DIALECT_BYTES = 1 << 20
 _SAMPLED_VALUES = 1_000
 _PARTS = 8
+_UNKNOWN_SIZE_ERROR = 0.5
+"""Relative error of the number of rows if a server does not report the sizes of its files."""
 _WORDS = {"|": "'|'", ",": "','", "\t": "tab", ";": "';'"}
 
 
@@ -51,19 +52,24 @@ def inspect_text(files: SourceFiles, choices: Choices) -> TableSample:
     else:
         dataset, columns, words = _inspect_csv(dataset, text, choices)
     remarks = [f"{sample.file.path}: {sample.broken}, its rest cannot be read" for sample in samples if sample.broken]
-    compressions = sorted({sample.compression for sample in samples if sample.compression})
-    counted = [_count_rows(sample, dataset) for sample in samples]
-    total = (
-        files.size if files.size >= 0 else sum(sample.stored for sample in samples) * len(files.files) // len(samples)
-    )
+    compressions = "+".join(sorted({sample.compression for sample in samples if sample.compression}))
     return TableSample(
         dataset,
-        f"{words}, {encoding}{f', {chr(43).join(compressions)}' if compressions else ''}",
+        ", ".join(filter(None, (words, encoding, compressions))),
         columns,
-        estimate_rows(counted, total, len(files.files)),
+        _estimate(files, samples, [_count_rows(sample, dataset) for sample in samples]),
         lambda final: SampleRows.read(batch for sample in filled for batch in _read_rows(sample, final)),
         remarks,
+        is_csv=not is_json,
     )
+
+
+def _estimate(files: SourceFiles, samples: list[TextSample], counted: list[CountedSample]) -> RowCount:
+    if files.size >= 0:
+        return estimate_rows(counted, files.size, len(files.files))
+    mean = sum(sample.stored for sample in samples) / len(samples)
+    found = estimate_rows(counted, round(mean * len(files.files)), len(files.files))
+    return replace(found, error=max(found.error, _UNKNOWN_SIZE_ERROR)) if found.error else found
 
 
 def _inspect_csv(dataset: Dataset, text: bytes, choices: Choices) -> tuple[Dataset, list[ColumnSample], str]:
@@ -72,6 +78,8 @@ def _inspect_csv(dataset: Dataset, text: bytes, choices: Choices) -> tuple[Datas
     table = detect_dialect(text, separators, quotes)
     if not table.names:
         raise SourceError("The first line is not a CSV record in any known dialect. Set --separator and --quote.")
+    if not any(table.columns):
+        raise SourceError(f"There are no rows after the header line {', '.join(table.names)}.")
     names = () if table.has_header else table.names
     dedup = replace(dataset.dedup, separator=table.separator, quote=table.quote, column_names=names)
     columns = [
@@ -143,10 +151,7 @@ def _read_rows(sample: TextSample, dataset: Dataset) -> Iterator[pa.RecordBatch]
 
 def _count_rows(sample: TextSample, dataset: Dataset) -> CountedSample:
     """Count the rows of a sample, malformed ones included, and measure them in parts."""
-    try:
-        text = b"".join(_convert(sample, dataset.dedup.encoding))
-    except BrokenStreamError:
-        text = sample.data
+    text = b"".join(_convert(sample, dataset.dedup.encoding))
     rows = SampleRows.read(_read_rows(sample, dataset), 0)
     count = rows.accepted + rows.reasons.total()
     lines = text.splitlines()

@@ -117,6 +117,7 @@ def test_files_of_several_formats_are_an_error_with_the_choice(init: Callable[..
         ({}, "No parquet, CSV or JSON lines file in pairs"),
         ({"a.pdf": b"x"}, "No parquet, CSV or JSON lines file in pairs, but 1 other files (.pdf)"),
         ({"a.csv": b""}, "is empty"),
+        ({"a.csv": b"url,caption\n"}, "There are no rows after the header line url, caption"),
         ({"a.csv": b"name,size\na,1\nb,2\n"}, "No column holds http or https URLs. The columns are name, size"),
         ({"a.parquet": b"PAR1 not really"}, "is not a readable parquet file"),
         ({"a.json": b'[\n{"url": "http://a.test/1"}\n]\n'}, "is a JSON array, not JSON lines"),

@@ -10,7 +10,7 @@ from laion_assets.stages.dedup_parquet.settings import DedupSettings
 READERS = {"csv": read_csv_rows, "json_lines": read_json_rows, "parquet": read_parquet_rows}
 """The reader of each format: a function of the open file, its `source_file`, the settings and the positions."""
 _BY_NAME = {
-    "parquet": re.compile(r"\.(parquet|pq)\Z", re.IGNORECASE),
+    "parquet": re.compile(r"\.parquet\Z", re.IGNORECASE),
     "json_lines": re.compile(r"\.(jsonl|ndjson|json)(\.(gz|gzip|zst|zstd))?\Z", re.IGNORECASE),
 }
 
