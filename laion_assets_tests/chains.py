@@ -29,6 +29,7 @@ CHAINS = {
         "orchestration/test_partition_names",
         "stages/test_kept_rows",
         "end_to_end/test_own_data",
+        "end_to_end/test_kept_columns",
         "test_failures",
     ),
     "object_store": (
