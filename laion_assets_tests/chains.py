@@ -32,6 +32,8 @@ CHAINS = {
         "stages/clip_embeddings/test_build_files_in_spark",
         "orchestration/test_partition_names",
         "stages/test_kept_rows",
+        "end_to_end/test_own_data",
+        "end_to_end/test_kept_columns",
         "test_failures",
     ),
     "object_store": (

@@ -34,6 +34,13 @@ def one_separator(text: str) -> str | None:
     return "must be one ASCII character, not a quote or a line end, for example | or ,"
 
 
+def quote_character(text: str) -> str | None:
+    """Check the quote character of a CSV dialect."""
+    if text == "" or (len(text) == 1 and text.isascii() and text.isprintable() and not text.isalnum() and text != " "):
+        return None
+    return "must be one ASCII character, for example \" or ', or empty if fields are not quoted"
+
+
 def jvm_memory(text: str) -> str | None:
     """Check a memory size for the Java option -Xmx that is large enough to start a Spark driver."""
     found = re.fullmatch(r"([1-9][0-9]{0,14})([kmgt]?)", text, re.ASCII | re.IGNORECASE)
