@@ -18,6 +18,10 @@ CHAINS = {
         "end_to_end/test_interrupts",
         "end_to_end/test_deploy",
         "end_to_end/test_browser",
+        "server/test_page",
+        "server/test_page_results",
+        "server/test_page_access",
+        "server/test_page_errors",
     ),
     "spark": (
         "stages/dedup_parquet/test_dedup",

@@ -19,10 +19,13 @@ import click
 from laion_assets import __version__
 from laion_assets.cli.adopt import adopt
 from laion_assets.cli.demo import demo
+from laion_assets.cli.dev import dev
 from laion_assets.cli.fetch import fetch
 from laion_assets.cli.materialize import materialize
 from laion_assets.cli.output import echo, echo_traceback, echo_usage_error
+from laion_assets.cli.relayout import relayout
 from laion_assets.cli.search import search
+from laion_assets.cli.serve import serve
 from laion_assets.cli.settings import settings
 from laion_assets.cli.statistics import statistics
 from laion_assets.cli.status import status
@@ -43,6 +46,7 @@ Pipeline stages, one Dagster asset each:
 \b
 Start here:
   laion-assets demo                                 the whole pipeline on the embedded sample, offline
+  laion-assets dev                                  the Dagster UI with all datasets
   laion-assets search --dataset sample "a red circle left of a blue square"
   laion-assets status --dataset sample              complete, stale and missing partitions
   laion-assets statistics --dataset sample          counts, quantiles, and the path of the HTML report
@@ -64,7 +68,7 @@ def cli() -> None:
     """Group all commands."""
 
 
-for command in (demo, materialize, adopt, status, statistics, search, fetch, trace, settings):
+for command in (demo, dev, materialize, relayout, adopt, status, statistics, search, serve, fetch, trace, settings):
     cli.add_command(command)
 
 

@@ -29,13 +29,15 @@ _TITLE_SIZE, _TEXT_SIZE, _LINE = 22, 13, 17
 _PAPER, _INK, _FAINT, _GREY = (250, 250, 248), (30, 30, 34), (110, 110, 118), (214, 214, 212)
 
 
-def contact_sheet(title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], columns: int = COLUMNS) -> bytes:
-    """Draw a PNG of images, each (encoded image, lines of text), under a title.
+def contact_sheet(
+    title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], columns: int = COLUMNS, kind: str = "PNG"
+) -> bytes:
+    """Draw a PNG (or a smaller JPEG: `kind`) of images, each (encoded image, lines of text), under a title.
 
     The first line of a tile is dark (a similarity, a rank); the other lines are grey, wrapped, and truncated to four
     lines. An image that does not decode is a grey tile. Text is never interpreted as markup.
     """
-    return _to_png(_draw_section(title, tiles, max(1, min(columns, len(tiles) or 1))))
+    return _encode(_draw_section(title, tiles, max(1, min(columns, len(tiles) or 1))), kind)
 
 
 def stacked_contact_sheet(
@@ -50,12 +52,12 @@ def stacked_contact_sheet(
     for each in drawn:
         sheet.paste(each, (0, top))
         top += each.height
-    return _to_png(sheet)
+    return _encode(sheet, "PNG")
 
 
-def _to_png(sheet: "Image.Image") -> bytes:
+def _encode(sheet: "Image.Image", kind: str) -> bytes:
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
+    sheet.save(buffer, kind, optimize=True)
     return buffer.getvalue()
 
 

@@ -58,7 +58,10 @@ def build_dedup_parquet(
     to_build = []
     for parquet in dict.fromkeys(parquets):
         key = layout.parquet_key(parquet)
-        if not state_before_run(store, STAGE, DEDUP_PARQUET, key, settings, inputs[parquet]).is_complete:
+        state = state_before_run(
+            store, STAGE, DEDUP_PARQUET, key, settings, inputs[parquet], remake_before=dataset.remake_before
+        )
+        if not state.is_complete:
             to_build.append(parquet)
     if len(to_build) < len(partitions):
         log(f"{len(partitions) - len(to_build)} of {len(partitions)} parquet files are already complete")

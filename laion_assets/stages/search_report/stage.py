@@ -45,4 +45,5 @@ STAGE = Stage(
     upstream=lambda dataset: KNN_INDICES,
     reads_incomplete_input=True,
     unit="queries",
+    settings_group="search_report",
 )
