@@ -20,6 +20,7 @@ from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.knn_indices.settings import IndexSettings
 from laion_assets.stages.raw_csv.settings import CsvSettings
+from laion_assets.stages.search_report.settings import SearchReportSettings
 
 SAMPLE_SITE = "sample-site:"
 """The source that selects the embedded web site. It runs on loopback while a run needs it. A path may follow."""
@@ -83,6 +84,7 @@ class Dataset:
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
     search: SearchSettings = SearchSettings()
+    search_report: SearchReportSettings = SearchReportSettings()
     spark: SparkSettings = SparkSettings()
     dagster: DagsterSettings = DagsterSettings()
     allow_empty: bool = setting(False, "allow a stage to keep no row or few rows; by default its run fails")
@@ -171,6 +173,18 @@ LAION400M = Dataset(
 )
 """The original dataset. Set `source`, `root` and optionally `model`. Stage settings configure Spark and the GPU."""
 
+SAMPLE_QUERIES = (
+    "a red circle",
+    "a green star",
+    "triangle",
+    "something yellow",
+    "a blue square and a pink ring",
+    "a small red circle left of a large blue square",
+    "a green star above a yellow triangle",
+    "a purple cross on a white background",
+)
+"""The queries of the report on procedural images: an object, a shape, a colour, two objects, and whole captions."""
+
 SAMPLE = Dataset(
     name="sample",
     description="The embedded sample: procedural images with captions, served on loopback, with typical web faults.",
@@ -183,6 +197,7 @@ SAMPLE = Dataset(
     ),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=6),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
+    search_report=SearchReportSettings(queries=SAMPLE_QUERIES),
     search=SearchSettings(
         example_queries=(
             "a red circle",
@@ -211,6 +226,7 @@ REHEARSAL = Dataset(
     ),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=100),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
+    search_report=SearchReportSettings(queries=SAMPLE_QUERIES),
 )
 """All partitions of the real graph, offline and in minutes: to try a deployment, a backfill or a recovery."""
 
