@@ -42,7 +42,7 @@ class PartitionIOManager(dg.IOManager):
     @own_errors_first
     def handle_output(self, context: dg.OutputContext, obj: Handle) -> None:
         """Verify the handle that an asset returned. Raises ForeignError and IncompleteError naming partitions, and
-        EmptyStageError if the whole stage kept no row.
+        EmptyStageError if the stage kept too few rows.
         """
         expected = self._partitions(context)
         if type(obj) is not find_stage(self.asset).handle or obj.store != self.store or obj.partitions != expected:
@@ -52,7 +52,7 @@ class PartitionIOManager(dg.IOManager):
                 "partitions."
             )
         require_complete(self.dataset, obj)
-        require_rows(self.dataset, self.asset)
+        require_rows(self.dataset, self.asset, obj.partitions)
         rows = 0
         for partition in obj.partitions:
             manifest = obj.manifest(partition)
@@ -80,11 +80,11 @@ class PartitionIOManager(dg.IOManager):
     @own_errors_first
     def load_input(self, context: dg.InputContext) -> Handle:
         """Return a handle over the partitions that the run reads. Raises IncompleteError naming what is missing, and
-        EmptyStageError if the previous stage kept no row.
+        EmptyStageError if the previous stage kept too few rows.
         """
         handle = find_stage(self.asset).handle.of(self.dataset, self._partitions(context))
         require_complete(self.dataset, handle)
-        require_rows(self.dataset, self.asset)
+        require_rows(self.dataset, self.asset, handle.partitions)
         return handle
 
     def _partitions(self, context: Any) -> tuple[int, ...]:

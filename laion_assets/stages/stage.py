@@ -79,6 +79,14 @@ class Stage:
     """The settings that adopted files were verified with. Other settings do not make adopted partitions stale."""
     unit: str = "rows"
     """What its counts count."""
+    layout_counts: tuple[str, ...] = ("parquet_files", "shards")
+    """The counts of the layout that decide which rows are in its partitions, or in its partial results."""
+    settings_group: str = ""
+    """The group of its settings, such as `images`: names its values in messages."""
+    repeats: str = ""
+    """What a rebuild does again that takes long or burdens others: `download` or `encode`; empty if it is cheap."""
+    advise: str = ""
+    """Reference to a function that names the fix where too few rows were kept (`stages/kept_rows.py`)."""
 
     @property
     def name(self) -> str:

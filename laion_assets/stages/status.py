@@ -1,8 +1,8 @@
 """Which partitions are complete, stale, missing or damaged, from manifests.
 
 A stage records the digests of its settings and inputs in the manifest when it commits; status, checks and reruns
-compare them with the digests of today. Stale means built with other settings or from other inputs. It is shown, and
-nothing is rebuilt because of it.
+compare them with the digests of today. Stale means built with other settings or from other inputs. It is shown. Only a
+materialization rebuilds it.
 """
 
 import contextlib
@@ -10,7 +10,8 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from laion_assets.dataset.dataset import Dataset
@@ -26,9 +27,8 @@ from laion_assets.store.transaction import recover
 _READERS, _READ_AT_ONCE = 8, 256
 """Threads that read manifests ahead where the disk is slow, and how many manifests each reads at once."""
 
-
-SETTINGS_CHANGED = "settings changed"
-"""The reason of a stale partition that was built with other settings."""
+SETTINGS_CHANGED, INPUTS_CHANGED, REMAKE = "settings changed", "inputs changed", "remake requested"
+"""Why a partition is stale."""
 
 
 class State(StrEnum):
@@ -62,13 +62,19 @@ class PartitionState:
 
 
 def compare(
-    manifest: Manifest, settings: str, inputs: str | None, problem: str | None, adopted: str = ""
+    manifest: Manifest,
+    settings: str,
+    inputs: str | None,
+    problem: str | None,
+    adopted: str = "",
+    remake_before: str = "",
 ) -> PartitionState:
     """Return the state of a committed partition: the one rule by which a partition is complete.
 
     `settings` and `inputs` are the digests of today; None for `inputs` that cannot be known. `problem` is what
     `disagreement` found between the manifest and its files. `adopted` is the digest that an adopted partition has in
-    place of `settings`. Inputs that were not committed when a partition was adopted are never compared.
+    place of `settings`. Inputs that were not committed when a partition was adopted are never compared. Partitions that
+    were committed before the time `remake_before` count as stale.
     """
     if problem is not None:
         return PartitionState(manifest.asset, manifest.key, State.DAMAGED, problem, manifest)
@@ -76,24 +82,42 @@ def compare(
         return PartitionState(manifest.asset, manifest.key, State.STALE, SETTINGS_CHANGED, manifest)
     unchecked = manifest.is_adopted and manifest.inputs == UNCHECKED_INPUTS
     if inputs is not None and manifest.inputs != inputs and not unchecked:
-        return PartitionState(manifest.asset, manifest.key, State.STALE, "inputs changed", manifest)
+        return PartitionState(manifest.asset, manifest.key, State.STALE, INPUTS_CHANGED, manifest)
+    if manifest.committed_at < remake_before:  # both are ISO 8601 in UTC
+        return PartitionState(manifest.asset, manifest.key, State.STALE, REMAKE, manifest)
     return PartitionState(manifest.asset, manifest.key, State.COMPLETE, "", manifest)
 
 
 def state_before_run(
-    store: Store, stage: Stage, name: str, key: str, settings: str, inputs: str, adopted: str = ""
+    store: Store,
+    stage: Stage,
+    name: str,
+    key: str,
+    settings: str,
+    inputs: str,
+    adopted: str = "",
+    remake_before: str = "",
 ) -> PartitionState:
     """Roll an interrupted commit forward, then return the partition's state: a run skips it if it is complete.
 
-    `name` is the stage's, or `NAME_parts` of its partial results. `settings`, `inputs` and `adopted` are the digests of
-    `compare`. Compares the sha256 of every file where the stage asks for it, else the sizes. A damaged manifest counts
-    as missing.
+    `name` is the stage's, or `NAME_parts` of its partial results. `settings`, `inputs`, `adopted` and `remake_before`
+    are those of `compare`. Compares the sha256 of every file where the stage asks for it, else the sizes. A damaged
+    manifest counts as missing.
     """
     manifest = recover(store, name, key)
     if manifest is None:
         return PartitionState(name, key, State.MISSING, "not committed")
     problem = disagreement(store, manifest, hashes=stage.hashes_before_skip)
-    return compare(manifest, settings, inputs, problem, adopted)
+    return compare(manifest, settings, inputs, problem, adopted, remake_before)
+
+
+def remake_all(dataset: Dataset) -> Dataset:
+    """Return the dataset with every partition that is committed now counted as stale.
+
+    Commits have their time in whole seconds. Waits for the next second, so that later commits count as complete.
+    """
+    time.sleep(1 - time.time() % 1)
+    return replace(dataset, remake_before=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
@@ -138,7 +162,8 @@ class DatasetStatus:
             stage = find_stage(asset)
             self._settings[asset] = stage.settings_digest(self.dataset), stage.adopted_digest(self.dataset)
         settings, adopted = self._settings[asset]
-        return compare(manifest, settings, self.expected_inputs(asset, partition), problem, adopted)
+        inputs = self.expected_inputs(asset, partition)
+        return compare(manifest, settings, inputs, problem, adopted, self.dataset.remake_before)
 
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""
@@ -155,10 +180,16 @@ class DatasetStatus:
         with _garbage_collector_off():
             self._read_ahead(handle, partitions, files=False)
             for partition in partitions:
-                with contextlib.suppress(IntegrityError):
-                    manifest = self._manifest(handle, partition)
-                    if manifest is not None:
-                        yield manifest
+                manifest = self.committed(asset, partition)
+                if manifest is not None:
+                    yield manifest
+
+    def committed(self, asset: str, partition: int) -> Manifest | None:
+        """The manifest of a partition, None if it is not committed or its manifest is damaged."""
+        try:
+            return self._manifest(find_stage(asset).handle, partition)
+        except IntegrityError:
+            return None
 
     def expected_inputs(self, asset: str, partition: int) -> str | None:
         """Digest of the current inputs of the partition; None for a source and where an input is not committed."""

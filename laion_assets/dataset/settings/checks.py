@@ -34,6 +34,13 @@ def one_separator(text: str) -> str | None:
     return "must be one ASCII character, not a quote or a line end, for example | or ,"
 
 
+def quote_character(text: str) -> str | None:
+    """Check the quote character of a CSV dialect."""
+    if text == "" or (len(text) == 1 and text.isascii() and text.isprintable() and not text.isalnum() and text != " "):
+        return None
+    return "must be one ASCII character, for example \" or ', or empty if fields are not quoted"
+
+
 def jvm_memory(text: str) -> str | None:
     """Check a memory size for the Java option -Xmx that is large enough to start a Spark driver."""
     found = re.fullmatch(r"([1-9][0-9]{0,14})([kmgt]?)", text, re.ASCII | re.IGNORECASE)
@@ -135,3 +142,25 @@ def token(text: str) -> str | None:
     if re.fullmatch(r"[!-+\--~]+", text, re.ASCII):
         return None
     return "must be one name of printable ASCII without spaces and commas"
+
+
+def nsfw_tag(text: str) -> str | None:
+    """Check an NSFW tag of LAION: UNLIKELY, UNSURE, NSFW, or another word in upper case."""
+    if re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", text, re.ASCII):
+        return None
+    return "must be a tag of the column NSFW in upper case, for example UNSURE"
+
+
+def host_pattern(text: str) -> str | None:
+    """Check a host name or address without a port, or a pattern of host names (`*.example.org`)."""
+    if re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]", text, re.ASCII):
+        return None
+    return "must be a host name in lower case without a port, for example search.example.org or *.example.org"
+
+
+def http_origin(text: str, with_path: bool = False) -> str | None:
+    """Check an origin, such as https://example.org:8443. `with_path` also allows a path, and an empty text."""
+    path = r"(/[!-~]*)?" if with_path else ""
+    if (with_path and not text) or re.fullmatch(rf"https?://[a-z0-9.\[\]:-]{{1,260}}{path}", text, re.ASCII):
+        return None
+    return "must be an http or https URL without a path, for example https://example.org"

@@ -49,4 +49,7 @@ STAGE = Stage(
     partitions_per_run=lambda dataset: dataset.embeddings.run_size,
     adopt="laion_assets.stages.clip_embeddings.adoption.find:find_embedding_files",
     adopted_settings=lambda dataset: {"model": weights_identity(dataset.model)},
+    settings_group="embeddings",
+    repeats="encode",
+    layout_counts=("parquet_files", "shards", "embedding_files"),
 )

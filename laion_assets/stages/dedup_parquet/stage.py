@@ -55,4 +55,6 @@ STAGE = Stage(
     pool="spark",
     upstream=lambda dataset: PUBLISHED_PARQUET if dataset.published else RAW_CSV,
     is_partitioned=True,
+    settings_group="dedup",
+    advise="laion_assets.stages.dedup_parquet.advice:advise",
 )

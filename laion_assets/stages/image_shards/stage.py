@@ -68,4 +68,7 @@ STAGE = Stage(
     hashes_before_skip=False,  # the tars of LAION-400M are 10 TB
     can_retry_rows=True,
     adopt="laion_assets.stages.image_shards.adoption.find:find_shards",
+    settings_group="images",
+    repeats="download",
+    advise="laion_assets.stages.image_shards.advice:advise",
 )

@@ -38,4 +38,5 @@ STAGE = Stage(
     applies_to=lambda dataset: not dataset.published,
     find_changes="laion_assets.stages.raw_csv.changes:find_changes",
     unit="files",
+    settings_group="csv",
 )

@@ -79,4 +79,5 @@ IMAGE_STAGE = Stage(
     upstream=lambda dataset: IMAGE_SHARDS,
     reads_incomplete_input=True,
     parts=embedding_keys,
+    layout_counts=("parquet_files", "shards", "embedding_files"),
 )

@@ -73,6 +73,15 @@ class FolderSource:
 
         return await with_retries(copy, listed.url, self._retries)
 
+    async def compare(self, listed: Listed, committed: Origin) -> str:
+        """Compare the size and date, or the entity tag, of a file with those of its committed version.
+
+        If the file system has neither a date nor a tag, only another size is a change.
+        """
+        found = self._origins[listed.url]
+        same = found.same_as(committed) if found.etag or found.last_modified else found.size == committed.size
+        return "unchanged" if same else "changed"
+
     def _copy(self, listed: Listed, partials: Partials, origin: Origin) -> Fetched:
         download = partials.begin(listed.path, origin, "")
         try:
