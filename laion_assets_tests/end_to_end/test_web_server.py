@@ -27,7 +27,7 @@ MADE = """query Made($keys: [String!]) { assetNodeOrError(assetKey: {path: ["sam
 
 @pytest.fixture(scope="module", params=["dev", pytest.param("deploy", marks=pytest.mark.postgres)])
 def kind(request: pytest.FixtureRequest) -> str:
-    """`dagster dev` over SQLite, as `make dev` has it, and the services of `deploy/` over PostgreSQL."""
+    """`laion-assets dev` over SQLite, and the services of `deploy/` over PostgreSQL."""
     return request.param
 
 
