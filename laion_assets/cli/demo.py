@@ -20,8 +20,8 @@ def demo(query: str) -> None:
     """Run the whole pipeline on the embedded sample, offline: from crawl CSVs to a search result.
 
     Starts a small web site on loopback. Materializes the assets of the dataset `sample` in Dagster runs, which
-    `laion-assets dev` shows. Prints the input, output and dropped rows of each stage. Writes the results of an example query as a
-    contact sheet (PNG). The first run takes a few minutes. Complete partitions are not run again.
+    `laion-assets dev` shows. Prints the input, output and dropped rows of each stage. Writes the results of an example
+    query as a contact sheet (PNG). The first run takes a few minutes. Complete partitions are not run again.
     """
     from laion_assets.orchestration.runs import materialize
 

@@ -112,7 +112,7 @@ def _look_at_source(context: dg.OpExecutionContext, dataset: Dataset) -> bool:
     for stage in list_stages(dataset):
         if not stage.find_changes:
             continue
-        changes = load_find_changes(stage)(dataset, store)
+        changes = load_find_changes(stage)(dataset)
         log(f"source of {stage.name}: {changes}")
         if not stage.is_observed:
             return bool(changes)

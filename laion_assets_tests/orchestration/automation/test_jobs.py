@@ -23,7 +23,7 @@ from laion_assets.store.manifest import Counts, Manifest, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
 
-LATER = {"clip_embeddings": (0, 1), "knn_indices": (0,)}
+LATER = {"clip_embeddings": (0, 1), "knn_indices": (0,), "search_report": (0,)}
 SUMMARIES = {"dataset_statistics": (0,), "image_statistics": (0,)}
 
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from laion_assets.dataset.dataset import SAMPLE, Dataset
@@ -11,8 +13,9 @@ from laion_assets.dataset.settings.dagster_settings import DagsterSettings
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import SettingError
 from laion_assets.orchestration.partitions import partition_keys
+from laion_assets.stages.published_parquet.build import observe_published
+from laion_assets.stages.published_parquet.changes import find_changes as find_published_changes
 from laion_assets.stages.raw_csv.build import fetch_raw_csv
-from laion_assets.stages.source_changes import FileVersion, compare_files
 from laion_assets.store.store import Store
 
 
@@ -66,13 +69,18 @@ def test_the_sensor_requests_one_run_for_each_state_of_the_source(dataset: Datas
     assert evaluate() == "The source has no new, changed or deleted files.", "kept files are known to be deleted"
 
 
-def test_versions_are_compared_only_where_both_sides_know_them() -> None:
-    source = {"a": FileVersion(3), "b": FileVersion(-1, "x"), "c": FileVersion(), "d": FileVersion(3, "new")}
-    same = {"a": FileVersion(-1, "y"), "b": FileVersion(9), "c": FileVersion(7, "z"), "d": FileVersion(3, "new")}
-    assert not compare_files(source, same)
-    changes = compare_files(source, {**same, "d": FileVersion(3, "old"), "e": FileVersion(), "f": FileVersion()}, ["f"])
-    assert (changes.new, changes.changed, changes.deleted) == (0, 1, 1)
-    assert compare_files(source, {}).digest == changes.digest != compare_files({}, {}).digest
+def test_published_files_are_compared_with_the_last_observation(dataset: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "published"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        pq.write_table(pa.table({"url": ["http://a.test/1.jpg"], "caption": [name]}), folder / f"{name}.parquet")
+    dataset = replace(dataset, source="", published=(str(folder),))
+    assert len(find_published_changes(dataset).new) == 3
+    observe_published(dataset, Store.of(dataset), lambda line: None)
+    assert not find_published_changes(dataset)
+    (folder / "a.parquet").unlink()
+    pq.write_table(pa.table({"url": ["http://a.test/1.jpg"] * 9, "caption": ["b"] * 9}), folder / "b.parquet")
+    assert str(find_published_changes(dataset)) == "0 new, 1 changed and 1 deleted files"
 
 
 @pytest.mark.parametrize("automation", ["eager", "on_missing"])
