@@ -25,7 +25,9 @@ def dev(host: str, port: int, verbose: bool) -> None:
     instance gets the settings of this project (docs/operations/production.md).
     """
     from laion_assets.orchestration.private_dagster import skip_older_run_events
+    from laion_assets.server.run import bind
 
+    bind(host, port).close()  # Dagster prints a traceback for a port in use
     home = dagster_home()
     with instance() as opened:
         skip_older_run_events(opened)

@@ -1,6 +1,7 @@
 """`laion-assets dev` works without a checkout: it creates Dagster's instance and workspace, and starts Dagster."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 
 from laion_assets.cli import cli
 from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
+from laion_assets.errors import SettingError
 from laion_assets.orchestration.code_locations import location_name
 from laion_assets.orchestration.instance import dagster_home
 from laion_assets_tests.end_to_end.conftest import TOP, environment
@@ -70,6 +72,17 @@ def test_the_workspace_has_the_locations_of_the_checkout_and_none_without_datase
     found = yaml.safe_load((tmp_path / "dagster_home" / "laion-assets-workspace.yaml").read_text())["load_from"]
     checkout = yaml.safe_load((TOP / "workspace.yaml").read_text())["load_from"]
     assert found == [entry for entry in checkout if entry["python_module"]["attribute"] != "declared"]
+
+
+def test_a_port_in_use_is_named_before_anything_starts(
+    started: list[tuple[list[str], dict[str, str]]], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingError, match=rf"Cannot listen on 127\.0\.0\.1 port {port}: Address already in use"):
+            cli(["dev", "--port", str(port)], standalone_mode=False)
+    assert not started
+    assert not (tmp_path / "dagster_home").exists()
 
 
 def test_a_new_instance_has_the_settings_of_production_and_an_own_one_is_kept(
