@@ -80,12 +80,21 @@ class MetadataRows:
         if missing:
             read = self._read(missing, RESULT_COLUMNS)
             found.update(read)
-            with self._lock:
-                self._cache.update(read)
-                excess = len(self._cache) - self._cached_rows
-                for row in list(itertools.islice(self._cache, max(excess, 0))):  # the oldest ones
-                    del self._cache[row]
+            self._remember(read)
         return [found[row] for row in ids]
+
+    def preload(self) -> None:
+        """Read all rows into memory if `cached_rows` is at least their number."""
+        if len(self) <= self._cached_rows:
+            for start, end in itertools.pairwise(self._starts):
+                self._remember(self._read(range(start, end), RESULT_COLUMNS))
+
+    def _remember(self, read: dict[int, dict[str, Any]]) -> None:
+        with self._lock:
+            self._cache.update(read)
+            excess = len(self._cache) - self._cached_rows
+            for row in list(itertools.islice(self._cache, max(excess, 0))):  # the oldest ones
+                del self._cache[row]
 
     def _read(self, ids: Sequence[int], columns: Sequence[str] | None) -> dict[int, dict[str, Any]]:
         """Read rows by id, file by file and row group by row group."""
