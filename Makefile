@@ -33,7 +33,7 @@ serve: setup ## serve search in the sample, at http://127.0.0.1:8000; runs the d
 	$(BIN)/laion-assets serve --dataset sample $(ARGS)
 
 dev: setup ## start the Dagster UI with all datasets, and the daemon, at http://127.0.0.1:3000
-	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
+	$(BIN)/laion-assets dev
 
 setup: java $(READY) ## create .venv with the locked packages (PYTHON=python3.12: .venv-python3.12); find or install Java 17
 
