@@ -313,9 +313,9 @@ def test_policy_of_image_urls_is_the_strict_one() -> None:
     assert policy.allowed_ports == (80, 443)
 
 
-def test_token_is_required_for_everything_but_probes() -> None:
+def test_token_is_required_for_everything_but_probes_and_the_page() -> None:
     with running_service(small_dataset(built_root()), token="a-secret-of-the-operator") as client:
-        for path in ("/", "/api/datasets", "/metrics", "/clip-front/"):
+        for path in ("/api/datasets", "/metrics", "/clip-front/", "/page/../api/datasets", "/images/small/0/x.jpg"):
             assert client.get(path).status == 401, path
         assert client.get("/healthz").status == 200
         assert client.get("/api/datasets", Authorization="Bearer a-secret-of-the-operatoR").status == 401
