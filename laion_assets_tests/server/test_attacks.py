@@ -2,6 +2,7 @@
 
 import base64
 import json
+import select
 import socket
 import struct
 import threading
@@ -16,6 +17,9 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.search import query_images
+from laion_assets.server.answers import to_json
+from laion_assets.server.app import LARGE_BODIES
+from laion_assets.server.protection.limits import OVERHEAD_BYTES
 from laion_assets_tests.server.running import Client, running_service
 from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, make_jpeg, small_dataset
 
@@ -238,6 +242,28 @@ def strict_status(client: Client) -> int:
         return client.get("/healthz").status
     except OSError:
         return 0
+
+
+def test_many_large_bodies_share_a_memory_budget(strict: Client) -> None:
+    largest = strict.service.settings.max_image_bytes * 4 // 3 + OVERHEAD_BYTES
+    held = []
+    try:
+        for _ in range(LARGE_BODIES + 1):
+            connection = connect(strict)
+            held.append(connection)
+            connection.sendall(HEAD + f"Content-Length: {largest}\r\n\r\n".encode() + b" " * (largest - 1))
+        answered, _, _ = select.select(held, [], [], DEADLINE_S / 2)
+        assert [connection.recv(12) for connection in answered] == [b"HTTP/1.1 429"]
+        assert strict.search("dog").status == 200
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_markup_in_an_answer_is_escaped() -> None:
+    hostile = {"caption": "</script><script>alert(1)</script>", "url": "javascript:alert(1)"}
+    assert b"<" not in to_json(hostile)
+    assert json.loads(to_json(hostile)) == hostile
 
 
 def test_more_searches_than_the_queue_holds_get_429(strict: Client) -> None:
