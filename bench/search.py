@@ -134,7 +134,7 @@ def _ask(port: int, body: bytes) -> list[dict]:
 def _require_same_rows(asked: argparse.Namespace, ours: int, peer: int) -> None:
     """End with status 1 unless both return the same rows and similarities, hidden rows aside."""
     options = {"deduplicate": False, "num_images": 100, "num_result_ids": 100, "indice_name": asked.dataset}
-    for fields in ({"text": "a red circle"}, {"embedding_input": _vectors(1)[0]}):
+    for fields in ({"text": "a red circle"}, {"embedding_input": _vectors(asked.dataset, 1)[0]}):
         body = json.dumps({**CLIENT_DEFAULTS, **options, **fields}).encode()
         found = {row["id"]: row["similarity"] for row in _ask(ours, body)}
         theirs = {row["id"]: row["similarity"] for row in _ask(peer, body) if row["id"] in found}
@@ -187,19 +187,20 @@ async def _send(port: int, path: str, body: bytes, connection: tuple | None) -> 
     return (reader, writer), success
 
 
-def _vectors(count: int) -> list[list[float]]:
-    from laion_assets.dataset.dataset import SAMPLE
-    from laion_assets.dataset.settings.resolution import resolve_settings
+def _vectors(dataset: str, count: int) -> list[list[float]]:
+    from laion_assets.cli.dataset_option import load_dataset
     from laion_assets.stages.knn_indices.handle import KnnIndices
 
-    width = KnnIndices.of(resolve_settings(SAMPLE)).manifest(0).details["width"]
+    width = KnnIndices.of(load_dataset(dataset)).manifest(0).details["width"]
     vectors = np.random.default_rng(7).standard_normal((count, width))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).round(6).tolist()
 
 
 def _embeddings(asked: argparse.Namespace) -> list[bytes]:
     fields = {**CLIENT_DEFAULTS, "indice_name": asked.dataset}
-    return [json.dumps({**fields, "embedding_input": vector}).encode() for vector in _vectors(asked.requests)]
+    return [
+        json.dumps({**fields, "embedding_input": vector}).encode() for vector in _vectors(asked.dataset, asked.requests)
+    ]
 
 
 def _sentences(count: int, seed: int) -> list[str]:

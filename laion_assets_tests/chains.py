@@ -23,6 +23,7 @@ CHAINS = {
         "server/test_page_access",
         "server/test_page_errors",
         "server/test_clip_front",
+        "bench/test_search",
     ),
     "spark": (
         "stages/dedup_parquet/test_dedup",

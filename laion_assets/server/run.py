@@ -78,7 +78,7 @@ def build_server(service: Service, host: str, token: str = "") -> "uvicorn.Serve
     settings = service.settings
     config = uvicorn.Config(
         build_app(service, [host], token),
-        http=limited_connections(settings.idle_s, settings.max_connections),
+        http=limited_connections(settings.idle_s, settings.deadline_s, settings.max_connections),
         ws="none",
         loop="uvloop",
         lifespan="on",

@@ -1,6 +1,7 @@
 """Hostile requests are refused quickly, and the service keeps answering."""
 
 import base64
+import contextlib
 import json
 import select
 import socket
@@ -222,6 +223,24 @@ def test_slow_and_large_heads_end_early(strict: Client) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n" + b"X: " + b"a" * 100_000)
         assert read_all(connection).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+
+def test_client_that_does_not_read_its_answers_is_aborted(strict: Client) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.settimeout(DEADLINE_S + 20)
+        connection.connect(("127.0.0.1", strict.port))
+        connection.setblocking(False)
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            for _ in range(3_000):
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(DEADLINE_S / 2)
+        assert strict.server.server_state.connections, "its answers wait"
+        deadline = time.monotonic() + DEADLINE_S + 10
+        while strict.server.server_state.connections:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert strict.get("/healthz").status == 200
 
 
 def test_500_idle_connections_do_not_stop_the_service(strict: Client) -> None:
