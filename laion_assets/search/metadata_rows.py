@@ -115,7 +115,7 @@ class MetadataRows:
             ((file, rows),) = by_file.items()
             return self._read_file(file, rows, columns)
         with ThreadPoolExecutor(min(_READERS, len(by_file) or 1)) as pool:
-            for read in pool.map(lambda item: self._read_file(*item, columns), by_file.items()):
+            for read in pool.map(lambda file: self._read_file(file, by_file[file], columns), by_file):
                 found.update(read)
         return found
 
