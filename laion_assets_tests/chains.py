@@ -22,6 +22,8 @@ CHAINS = {
         "server/test_page_results",
         "server/test_page_access",
         "server/test_page_errors",
+        "server/test_clip_front",
+        "bench/test_search",
     ),
     "spark": (
         "stages/dedup_parquet/test_dedup",
