@@ -19,6 +19,7 @@ import click
 from laion_assets import __version__
 from laion_assets.cli.adopt import adopt
 from laion_assets.cli.demo import demo
+from laion_assets.cli.export import export
 from laion_assets.cli.fetch import fetch
 from laion_assets.cli.materialize import materialize
 from laion_assets.cli.output import echo, echo_traceback, echo_usage_error
@@ -45,6 +46,7 @@ Pipeline stages, one Dagster asset each:
 Start here:
   laion-assets demo                                 the whole pipeline on the embedded sample, offline
   laion-assets search --dataset sample "a red circle left of a blue square"
+  laion-assets export --where "original_width >= 300" --output wide    images as webdataset shards, or lists
   laion-assets status --dataset sample              complete, stale and missing partitions
   laion-assets statistics --dataset sample          counts, quantiles, and the path of the HTML report
 \b
@@ -65,7 +67,7 @@ def cli() -> None:
     """Group all commands."""
 
 
-for command in (demo, materialize, adopt, status, statistics, search, serve, fetch, trace, settings):
+for command in (demo, materialize, adopt, status, statistics, search, serve, export, fetch, trace, settings):
     cli.add_command(command)
 
 
