@@ -8,7 +8,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError, QueryError
 from laion_assets.search.current_index import CurrentIndex
 from laion_assets.search.encoding import QueryEncoder
-from laion_assets.search.find import Found, find
+from laion_assets.search.find import Found, Query, find
 from laion_assets.search.index_version import IndexVersion
 from laion_assets.search.request import SearchRequest, Term
 from laion_assets.search.safety import is_shown
@@ -32,19 +32,10 @@ class DatasetSearch:
         self.settings = dataset.search
         self.encoder = encoder
         self.current = CurrentIndex(dataset)
-        self.tags: dict[str, int] | None = None
-        """Number of rows by NSFW tag, None until they are counted (`count_tags`)."""
 
-    @property
-    def hidden_rows(self) -> int | None:
-        """Number of rows that are never shown, None until they are counted."""
-        if self.tags is None:
-            return None
-        return sum(rows for tag, rows in self.tags.items() if not is_shown({"NSFW": tag}, self.settings))
-
-    def count_tags(self) -> None:
-        """Count the rows by NSFW tag; reads one column of all metadata files."""
-        self.tags = self.with_version(lambda version: version.metadata.count_tags())
+    def read_tags(self) -> None:
+        """Read the NSFW tags of all rows of the open index."""
+        self.with_version(lambda version: version.read_tags())
 
     def search(self, request: SearchRequest) -> Found:
         """Run a query and wait for its results. Raises QueryError naming the invalid field."""
@@ -54,18 +45,8 @@ class DatasetSearch:
 
     def find(self, vector: "np.ndarray", request: SearchRequest) -> Found:
         """Return the page of results of a query vector of norm 1."""
-        return self.with_version(
-            lambda version: find(
-                version,
-                self.settings,
-                vector,
-                request.index,
-                request.k,
-                request.offset,
-                request.filters,
-                request.collapse,
-            )
-        )
+        query = Query(vector, request.index, request.k, request.offset, request.filters, request.collapse)
+        return self.with_version(lambda version: find(version, self.settings, query))
 
     def encode(self, term: Term, field: str) -> "Future[np.ndarray]":
         """Start to encode a term; the future ends with a vector of norm 1. Raises QueryError naming the field."""
@@ -73,6 +54,8 @@ class DatasetSearch:
             return self.encoder.encode_text(term.value)
         if term.kind == "image":
             return self.encoder.encode_image_file(self.dataset, term.value, f"{field}.image")
+        if term.kind == "image_url" and self.settings.image_by_url:
+            return self.encoder.encode_image_url(self.dataset, term.value, f"{field}.image_url")
         found: Future[np.ndarray] = Future()
         if term.kind == "id":
             found.set_result(self._row_vector(term.value, f"{field}.id"))

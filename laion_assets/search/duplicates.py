@@ -44,6 +44,39 @@ def find_owners(vectors: "np.ndarray", hashes: Sequence[str | None]) -> list[int
     return owners
 
 
+def find_connected(vectors: "np.ndarray", min_cosine: float) -> list[int]:
+    """Return the positions of the first result of each connected component of close vectors, in order.
+
+    Two results are connected if the cosine of their (n, width) vectors of norm 1 is at least `min_cosine`: the rule of
+    clip-retrieval's `connected_components_dedup`. Memory grows with n, not with its square.
+    """
+    import numpy as np
+
+    rows = len(vectors)
+    degrees = np.concatenate(
+        [
+            (vectors[start : start + _BLOCK] @ vectors.T >= min_cosine).sum(axis=1) > 1
+            for start in range(0, rows, _BLOCK)
+        ]
+        or [np.zeros(0, dtype=bool)]
+    )
+    connected = np.flatnonzero(degrees)
+    close = vectors[connected]
+    labels = np.arange(len(connected))
+    while len(connected):
+        before = labels.copy()
+        for start in range(0, len(connected), _BLOCK):  # each takes the smallest label among its neighbours
+            near = close[start : start + _BLOCK] @ close.T >= min_cosine
+            lowest = np.where(near, labels, len(labels)).min(axis=1)
+            labels[start : start + _BLOCK] = np.minimum(labels[start : start + _BLOCK], lowest)
+        labels = labels[labels]
+        if (labels == before).all():
+            break
+    kept = np.ones(rows, dtype=bool)
+    kept[connected[labels != np.arange(len(connected))]] = False
+    return np.flatnonzero(kept).tolist()
+
+
 def _first_close(block: "np.ndarray", earlier: "np.ndarray", positions: Sequence[int]) -> list[int | None]:
     """Return for each vector of a block the first of the earlier vectors that it is close to, None without one."""
     if not len(earlier):

@@ -1,7 +1,6 @@
 """Encode the texts and images of queries. Texts that arrive while the model works are encoded together."""
 
 import contextlib
-import io
 import queue
 import threading
 from collections import OrderedDict
@@ -9,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.errors import QueryError
+from laion_assets.search.query_images import decode_query_image, download_query_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +37,7 @@ class QueryEncoder:
         self.hits = self.misses = self.batches = 0
         # One: the decoder process decodes one image after the other.
         self._decoder = ThreadPoolExecutor(1, thread_name_prefix="query-image")
+        self._downloads = ThreadPoolExecutor(4, thread_name_prefix="query-download")
         self._thread = threading.Thread(target=self._work, name="encoder", daemon=True)
         self._thread.start()
 
@@ -74,20 +74,33 @@ class QueryEncoder:
         """Decode an image file in the decoder process and encode it. The future may also end with QueryError."""
         found: Future[np.ndarray] = Future()
 
-        def decode() -> None:
+        self._decoder.submit(self._decode, dataset, content, field, found)
+        return found
+
+    def encode_image_url(self, dataset: Dataset, url: str, field: str = "image_url") -> "Future[np.ndarray]":
+        """Download an image behind the guard, then as `encode_image_file`. The future may also end with QueryError."""
+        found: Future[np.ndarray] = Future()
+
+        def download() -> None:
             try:
-                image = decode_query_image(dataset, content, field)
+                content = download_query_image(dataset, url, field)
+                self._decoder.submit(self._decode, dataset, content, field, found)
             except BaseException as error:
                 found.set_exception(error)
-            else:
-                self._queue.put(("image", image, found))
 
-        self._decoder.submit(decode)
+        self._downloads.submit(download)
         return found
+
+    def _decode(self, dataset: Dataset, content: bytes, field: str, found: "Future[np.ndarray]") -> None:
+        try:
+            self._queue.put(("image", decode_query_image(dataset, content, field), found))
+        except BaseException as error:
+            found.set_exception(error)
 
     def close(self) -> None:
         """End the thread. What still waits is cancelled."""
-        self._decoder.shutdown(cancel_futures=True)
+        self._downloads.shutdown(wait=False, cancel_futures=True)
+        self._decoder.shutdown(wait=False, cancel_futures=True)
         self._queue.put(None)
         self._thread.join(30)
 
@@ -145,22 +158,3 @@ def _encode_image(model: "ClipModel", image: "Image.Image") -> "np.ndarray":
     import torch
 
     return model.encode_images(torch.stack([model.preprocess(image)]))[0]
-
-
-def decode_query_image(dataset: Dataset, content: bytes, field: str = "image") -> "Image.Image":
-    """Decode an image file in the sandboxed decoder process and resize it like the dataset's images, to RGB.
-
-    Raises QueryError if it is not an image of a supported format, has too many pixels, or crashes the decoder.
-    """
-    from dataclasses import replace
-
-    from PIL import Image
-
-    from laion_assets.stages.image_shards.decoding.decoder_process import reencode
-
-    # Never the query's own file: what is parsed here was written by the decoder process.
-    settings = replace(dataset.images, skip_reencode=False, disable_all_reencoding=False)
-    found = reencode(settings, content)
-    if found.content is None:
-        raise QueryError(f"The image cannot be used: {found.error_message}.", field, "invalid_image")
-    return Image.open(io.BytesIO(found.content)).convert("RGB")

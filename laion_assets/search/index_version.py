@@ -2,14 +2,17 @@
 
 import contextlib
 import hashlib
+import threading
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import ModelError, QueryError
 from laion_assets.models.weights import weights_identity
+from laion_assets.search.embedding_rows import EmbeddingRows
 from laion_assets.search.metadata_rows import MetadataRows
+from laion_assets.search.safety import TagCounts, read_tags
 from laion_assets.stages.knn_indices.details import IndexDetails
 from laion_assets.stages.knn_indices.handle import KnnIndices
 from laion_assets.stages.knn_indices.index_file import open_index
@@ -39,6 +42,7 @@ class IndexVersion:
                 f"model is {identity}. Vectors of different models cannot be compared. Set the model back, or "
                 "materialize the embeddings and the indices again."
             )
+        self._show = dataset.search
         stack = contextlib.ExitStack()
         weakref.finalize(self, stack.close)
         self.metadata = MetadataRows(store, self.manifest, self.details, dataset.search.cached_rows)
@@ -46,8 +50,14 @@ class IndexVersion:
         self._indices = {
             modality: stack.enter_context(open_index(store, self.manifest, modality)) for modality in MODALITIES
         }
-        for index in self._indices.values():
-            _enable_reconstruction(index)
+        self._embeddings = {
+            modality: EmbeddingRows(store, dataset.layout, self.manifest, self.details, modality)
+            for modality in MODALITIES
+        }
+        self._mapped: set[str] = set()
+        self._mapping = threading.Lock()
+        self.tags: TagCounts | None = None
+        """The NSFW tags of all rows, None until `read_tags` was called."""
 
     def __len__(self) -> int:
         return len(self.metadata)
@@ -60,7 +70,7 @@ class IndexVersion:
         return ids[0][found].tolist(), similarities.tolist()
 
     def vectors(self, index: str, ids: Sequence[int]) -> "np.ndarray":
-        """Return the vectors of these ids as the index stores them, (n, width) float32 of norm 1.
+        """Return the vectors of these ids, (n, width) float32 of norm 1: from the embedding files, else from the index.
 
         Raises QueryError for an id that the index does not have.
         """
@@ -71,19 +81,29 @@ class IndexVersion:
                 raise QueryError(
                     f"There is no row with the id {row}: the ids are 0 to {len(self) - 1:,}.", "id", "no_id"
                 )
+        exact = self._embeddings[index].rows(ids)
+        if exact is not None:
+            return exact
+        self._enable_reconstruction(index)
         found: np.ndarray = self._indices[index].reconstruct_batch(np.asarray(ids, dtype=np.int64))
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.maximum(norms, 1e-12)
+
+    def read_tags(self) -> None:
+        """Read the NSFW tag of all rows: one column of all metadata files."""
+        self.tags = read_tags(self.metadata, self._show)
+
+    def _enable_reconstruction(self, index: str) -> None:
+        """Let an inverted file return a vector by its id: it keeps a map from ids to its lists."""
+        import faiss
+
+        with self._mapping:
+            if index not in self._mapped:
+                with contextlib.suppress(RuntimeError):  # other kinds of indices need no map
+                    faiss.extract_index_ivf(self._indices[index]).make_direct_map()
+                self._mapped.add(index)
 
 
 def version_of(manifest: Manifest) -> str:
     """Return the version of committed indices: 16 hex digits of a digest of their manifest."""
     return hashlib.sha256(manifest.to_json()).hexdigest()[:16]
-
-
-def _enable_reconstruction(index: Any) -> None:
-    """Let an inverted file return a vector by its id: it keeps a map from ids to its lists."""
-    import faiss
-
-    with contextlib.suppress(RuntimeError):  # other kinds of indices need no map
-        faiss.extract_index_ivf(index).make_direct_map()

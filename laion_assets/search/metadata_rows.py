@@ -9,14 +9,17 @@ column that leaves size and footer unchanged; the asset check and `disagreement(
 import bisect
 import itertools
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from laion_assets.errors import IntegrityError
 from laion_assets.stages.knn_indices.details import IndexDetails, footer_sha256
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.manifest import WHOLE, Manifest, manifest_path
 from laion_assets.store.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _OPEN_PARQUETS = 64
 _AGAIN = f"Remove {manifest_path(KNN_INDICES, WHOLE)} below the root and materialize knn_indices again."
@@ -131,25 +134,21 @@ class MetadataRows:
                 )
         return found
 
-    def count_tags(self) -> dict[str, int]:
-        """Count the rows by NSFW tag, "" for rows without one. Reads this column of every file."""
-        import pyarrow.compute as pc
-
-        counts: dict[str, int] = {}
+    def tags(self) -> Iterator["pa.ChunkedArray | int"]:
+        """Yield the column NSFW of each row group in the order of the ids; the number of rows where a file has none."""
         for file, path in enumerate(self._details.metadata):
+            where = self._store.address(path)
             with self._lock:
-                parquet, groups = self._open_parquet(file, self._store.address(path))
-                if "NSFW" not in parquet.schema_arrow.names:
-                    counts[""] = counts.get("", 0) + self._details.rows[file]
-                    continue
+                parquet, groups = self._open_parquet(file, where)
+                has_tags = "NSFW" in parquet.schema_arrow.names
             for group in range(len(groups) - 1):
+                if not has_tags:
+                    yield groups[group + 1] - groups[group]
+                    continue
                 with self._lock:
-                    parquet, _ = self._open_parquet(file, self._store.address(path))
+                    parquet, _ = self._open_parquet(file, where)
                     column = parquet.read_row_group(group, columns=["NSFW"]).column(0)
-                for entry in pc.value_counts(column).to_pylist():
-                    tag = str(entry["values"] or "").strip().upper()
-                    counts[tag] = counts.get(tag, 0) + entry["counts"]
-        return counts
+                yield column
 
     def _open_parquet(self, file: int, where: str) -> tuple[Any, list[int]]:
         """Open a metadata file; return it with the first row number of each of its row groups."""

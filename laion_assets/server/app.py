@@ -15,11 +15,15 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from laion_assets.errors import IntegrityError, LaionAssetsError, QueryError
-from laion_assets.server import image_api, search_api
-from laion_assets.server.access import AccessControl
+from laion_assets.server import image_api, openapi, report_api, search_api
 from laion_assets.server.answers import ApiError, error_response, from_query_error, json_response
-from laion_assets.server.limits import OVERHEAD_BYTES, RequestLimits
+from laion_assets.server.clip_retrieval import api as clip_retrieval_api
+from laion_assets.server.clip_retrieval.front import front_routes
+from laion_assets.server.metrics import RequestMetrics
+from laion_assets.server.protection.access import AccessControl
+from laion_assets.server.protection.limits import OVERHEAD_BYTES, RequestLimits
 from laion_assets.server.service import Service
+from laion_assets.server.service_state import ServiceState
 
 PAGE = Path(__file__).with_name("page")
 _log = logging.getLogger(__name__)
@@ -53,10 +57,20 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
             Route("/api/search", search_api.search, methods=["POST"]),
             Route("/api/results/{dataset}/{id:int}", search_api.show_result),
             Route("/images/{dataset}/{id:int}/{file}", image_api.show_image),
+            Route("/api/report", report_api.report_result, methods=["POST"]),
+            Route("/openapi.json", openapi.show_openapi),
+            Route("/docs", openapi.show_docs),
             Route("/healthz", show_health),
             Route("/readyz", show_readiness),
+            Route("/indices-list", clip_retrieval_api.list_indices, methods=["GET", "POST"]),
+            Route("/knn-service", clip_retrieval_api.search_knn, methods=["POST"]),
+            Route("/metadata", clip_retrieval_api.read_metadata, methods=["POST"]),
+            Route("/metrics", clip_retrieval_api.show_metrics),
+            Route("/metrics-summary", clip_retrieval_api.show_metrics_summary),
+            *front_routes(),
         ],
         middleware=[
+            Middleware(RequestMetrics, service.metrics),
             Middleware(AccessControl, [*settings.allowed_hosts, *hosts], settings.cors_origins, token),
             Middleware(RequestLimits, largest * 4 // 3 + OVERHEAD_BYTES, settings.deadline_s),
         ],
@@ -68,6 +82,7 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
         },
         lifespan=run,
     )
+    service.metrics.registry.register(ServiceState(service))
     app.state.service = service
     return app
 

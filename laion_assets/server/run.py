@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SettingError
 from laion_assets.server.app import build_app
-from laion_assets.server.connection import limited_connections
+from laion_assets.server.protection.connection import limited_connections
 from laion_assets.server.service import Service
 
 if TYPE_CHECKING:

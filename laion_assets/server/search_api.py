@@ -14,6 +14,8 @@ from laion_assets.server.provenance import describe_row
 from laion_assets.server.results import describe_result
 from laion_assets.server.service import Service
 
+_ENCODE_STEPS = {"text": "text_clip_inference_time", "image": "image_clip_inference_time"}
+
 
 async def list_datasets(request: Request) -> Response:
     """GET /api/datasets: the datasets of this service, with what the page needs to offer."""
@@ -32,6 +34,10 @@ async def search(request: Request) -> Response:
         vectors = await encode_terms(service, target, query.terms)
         encoded = time.perf_counter()
         found = await service.run(target.find, combine(query.terms, vectors), query)
+    observe = service.metrics.observe
+    observe("knn_index_time", found.index_ms / 1_000)
+    observe("metadata_get_time", found.metadata_ms / 1_000)
+    observe("full_knn_request_time", time.perf_counter() - started)
     next_offset = query.offset + query.k if found.more else None
     return json_response(
         {
@@ -52,8 +58,13 @@ async def search(request: Request) -> Response:
 
 async def encode_terms(service: Service, target: DatasetSearch, terms: Any) -> list[Any]:
     """Return the vectors of the terms of a query, encoded at the same time."""
+    started = time.perf_counter()
     futures = [target.encode(term, f"terms[{number}]") for number, term in enumerate(terms)]
-    return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+    vectors = await asyncio.gather(*map(asyncio.wrap_future, futures))
+    for kind, step in _ENCODE_STEPS.items():
+        if any(term.kind == kind for term in terms):
+            service.metrics.observe(step, time.perf_counter() - started)
+    return list(vectors)
 
 
 async def show_result(request: Request) -> Response:
@@ -68,7 +79,7 @@ async def show_result(request: Request) -> Response:
 def _describe_dataset(target: DatasetSearch) -> dict[str, Any]:
     dataset, settings = target.dataset, target.settings
     rows = len(target.current.version)
-    tags = target.tags or {}
+    tags = target.current.version.tags
     return {
         "name": dataset.name,
         "description": dataset.description,
@@ -76,9 +87,9 @@ def _describe_dataset(target: DatasetSearch) -> dict[str, Any]:
         "captions": rows,
         "model": dataset.model,
         "indices": ["image", "text"],
-        "nsfw_tags": sorted(tag for tag in tags if tag),
+        "nsfw_tags": sorted(tag for tag in tags.rows if tag) if tags else [],
         "shown_tags": sorted({"UNLIKELY", *settings.show}),
-        "hidden_rows": target.hidden_rows,
+        "hidden_rows": tags.hidden_rows if tags else None,
         "example_queries": list(settings.example_queries),
         "dagster_url": settings.dagster_url or None,
         "index_version": target.current.version.version,

@@ -14,6 +14,7 @@ from laion_assets.search.dataset_search import DatasetSearch
 from laion_assets.search.encoding import QueryEncoder
 from laion_assets.search.settings import SearchSettings
 from laion_assets.server.answers import ApiError
+from laion_assets.server.metrics import Metrics
 
 Result = TypeVar("Result")
 OF_SERVICE = (
@@ -52,6 +53,7 @@ class Service:
             self.searches[dataset.name] = DatasetSearch(dataset, self.encoders[model])
         self.threads = self.settings.concurrency or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="search", initializer=_use_one_thread)
+        self.metrics = Metrics()
         self.active = 0
         """Requests that search or wait for it."""
 
@@ -91,7 +93,7 @@ class Service:
         while True:
             try:
                 if changed:
-                    await asyncio.to_thread(search.count_tags)
+                    await asyncio.to_thread(search.read_tags)
                 await asyncio.sleep(search.settings.refresh_s)
                 changed = await asyncio.to_thread(search.current.refresh)
             except (LaionAssetsError, OSError) as error:
