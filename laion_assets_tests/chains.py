@@ -11,6 +11,7 @@ CHAINS = {
         "end_to_end/test_demo",
         "end_to_end/test_invariants",
         "end_to_end/test_readme",
+        "end_to_end/test_export",
         "end_to_end/test_subset",
         "end_to_end/test_api_page",
         "end_to_end/test_web_server",

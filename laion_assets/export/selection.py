@@ -71,7 +71,7 @@ def select_rows(
     predicate: Predicate | None,
     uids: UidList | None,
     results: SearchResults | None,
-    log: Callable[[str], None],
+    log: Callable[[str], None] = lambda line: None,
 ) -> Selection:
     """Select the rows of a request. At most one of `uids` and `results` limits the candidates.
 

@@ -3,6 +3,7 @@
 `clip_similarity` comes from the metadata of `clip_embeddings`, joined by uid; it is null where no embedding exists.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -38,17 +39,17 @@ class CommittedShard:
 
 
 class ShardRows:
-    """Reads rows of the committed shards of a dataset. `missing` are the shards that are not committed.
+    """Reads rows of committed shards, of all or of those in `numbers`. `missing` are those that are not committed.
 
-    Raises IncompleteError if no shard is committed.
+    Raises IncompleteError if none of the shards is committed.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, numbers: Sequence[ShardNumber] | None = None) -> None:
         self.dataset = dataset
         self.store = Store.of(dataset)
         self.shards: list[CommittedShard] = []
         self.missing: list[ShardNumber] = []
-        for number in dataset.layout.shard_numbers:
+        for number in dataset.layout.shard_numbers if numbers is None else numbers:
             manifest = read_manifest(self.store, IMAGE_SHARDS, dataset.layout.shard_key(number))
             if manifest is None:
                 self.missing.append(number)
@@ -61,7 +62,7 @@ class ShardRows:
             )
         self._contents = {shard.number: shard.content for shard in self.shards}
         self.embeddings: dict[EmbeddingNumber, Manifest] = {}
-        for embedding in dataset.layout.embedding_numbers:
+        for embedding in sorted({dataset.layout.embedding_of_shard(shard.number) for shard in self.shards}):
             found = read_manifest(self.store, ClipEmbeddings.asset, dataset.layout.embedding_key(embedding))
             if found is not None:
                 self.embeddings[embedding] = found
