@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from laion_assets.api.data import read_embeddings, read_rows, read_samples
     from laion_assets.api.datasets import load_dataset
     from laion_assets.api.figures import read_statistics
-    from laion_assets.api.runs import materialize
+    from laion_assets.api.runs import materialize, plan
     from laion_assets.api.states import read_status
     from laion_assets.api.urls import preview_url
     from laion_assets.component import DatasetComponent
@@ -36,6 +36,7 @@ __all__ = [
     "build_definitions",
     "load_dataset",
     "materialize",
+    "plan",
     "preview_url",
     "read_embeddings",
     "read_rows",
@@ -55,6 +56,7 @@ _MODULES = {
     "build_definitions": "orchestration.definitions",
     "load_dataset": "api.datasets",
     "materialize": "api.runs",
+    "plan": "api.runs",
     "preview_url": "api.urls",
     "read_embeddings": "api.data",
     "read_rows": "api.data",

@@ -11,7 +11,7 @@
     │   └── IntegrityError      files on disk disagree with their manifest
     │       └── StoreError      a path outside of the store, or a file that this program did not write
     ├── IncompleteError         partitions that a stage needs are not committed
-    ├── EmptyStageError         a stage kept no row
+    ├── EmptyStageError         a stage kept no row, or too few
     ├── ForeignError            partitions of another dataset or run
     ├── AdoptionError           files of another program cannot be adopted
     ├── ShardError              a shard cannot be built
@@ -82,7 +82,7 @@ class IncompleteError(LaionAssetsError):
 
 
 class EmptyStageError(LaionAssetsError):
-    """A stage kept no row. The message names the stage that dropped the rows, and the reasons."""
+    """A stage kept no row, or too few (`min_kept_share`). The message names the stage and the reasons."""
 
 
 class ForeignError(LaionAssetsError):

@@ -19,6 +19,10 @@ CHAINS = {
         "end_to_end/test_interrupts",
         "end_to_end/test_deploy",
         "end_to_end/test_browser",
+        "server/test_page",
+        "server/test_page_results",
+        "server/test_page_access",
+        "server/test_page_errors",
     ),
     "spark": (
         "stages/dedup_parquet/test_dedup",
@@ -29,6 +33,8 @@ CHAINS = {
         "stages/clip_embeddings/test_build_files_in_spark",
         "orchestration/test_partition_names",
         "stages/test_kept_rows",
+        "end_to_end/test_own_data",
+        "end_to_end/test_kept_columns",
         "test_failures",
     ),
     "object_store": (

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from laion_assets.api.datasets import load_dataset
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LayoutError, SettingError
+from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import find_stage, stage_names
 
 if TYPE_CHECKING:
     from laion_assets.orchestration.runs import StageReport
+    from laion_assets.stages.plan import StagePlan
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,24 @@ def materialize(
     stages: Sequence[str] | None = None,
     partitions: range | None = None,
     retry: str | Sequence[str] = (),
+    refresh: bool = True,
+    force: bool = False,
     on_report: "Callable[[StageReport], None] | None" = None,
 ) -> Materialized:
     """Run the incomplete partitions of stages in this process, one stage after the other.
 
     `stages` are names such as `image_shards`, None for all; they run in the order of the pipeline. `partitions` limits
     one stage to these partition numbers. `retry` (`failed`, `retryable` or reasons) is for `image_shards` alone: it
-    fetches the failed rows of complete shards again. `on_report` is called after each stage. Complete partitions are
+    fetches the failed rows of complete shards again. With `refresh`, the source is checked for new and changed files
+    first. `force` makes complete partitions again, too. Partitions whose settings changed are made again without a
+    question: `plan` shows them before. `on_report` is called after each stage. Complete partitions are
     skipped, and committed partitions are kept when a later one fails. The runs are in the Dagster instance of
     DAGSTER_HOME, `./dagster_home` by default. Raises LaionAssetsError.
     """
     from laion_assets.orchestration.runs import materialize as run_stages
     from laion_assets.stages.image_shards.retry_reasons import parse_run_config
+    from laion_assets.stages.raw_csv.source_changes import find_source_changes
+    from laion_assets.stages.status import remake_all
 
     dataset = load_dataset(dataset)
     chosen = select_stages(dataset, stages)
@@ -55,8 +63,36 @@ def materialize(
     reasons = parse_run_config(retry if isinstance(retry, str) else list(retry)) if retry else ()
     if reasons and not all(find_stage(stage).can_retry_rows for stage in chosen):
         raise SettingError("retry fetches failed rows of image_shards again. Pass stages=['image_shards'] with it.")
-    reports = run_stages(dataset, chosen, partitions, on_report or (lambda report: None), reasons)
+    if reasons and force:
+        raise SettingError("retry keeps the images of a shard and force makes all again. Pass one of them.")
+    source_changed = bool(refresh and RAW_CSV in chosen and find_source_changes(dataset))
+    reports = run_stages(
+        remake_all(dataset) if force else dataset,
+        chosen,
+        partitions,
+        on_report or (lambda report: None),
+        reasons,
+        source_changed=source_changed,
+        refresh=refresh,
+    )
     return Materialized(dataset, tuple(reports))
+
+
+def plan(
+    dataset: Dataset | str, *, stages: Sequence[str] | None = None, refresh: bool = True, force: bool = False
+) -> "tuple[StagePlan, ...]":
+    """Return what `materialize` would run in each stage and why, with rows, bytes and a rough time. Changes nothing.
+
+    The arguments are those of `materialize`. Raises LaionAssetsError.
+    """
+    from laion_assets.stages.plan import make_plan
+    from laion_assets.stages.raw_csv.source_changes import find_source_changes
+    from laion_assets.stages.status import remake_all
+
+    dataset = load_dataset(dataset)
+    chosen = select_stages(dataset, stages)
+    changes = find_source_changes(dataset) if refresh and RAW_CSV in chosen else None
+    return tuple(make_plan(remake_all(dataset) if force else dataset, chosen, changes=changes))
 
 
 def select_stages(dataset: Dataset, stages: Sequence[str] | None) -> list[str]:

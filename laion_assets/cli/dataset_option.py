@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from laion_assets.cli.output import echo
 from laion_assets.dataset.dataset import BUILT_IN, Dataset
 from laion_assets.dataset.settings.declared import EXAMPLE, TABLE
 from laion_assets.dataset.settings.resolution import DEFAULT_FILE, known_datasets, resolve_settings
 from laion_assets.errors import LayoutError, SettingError
+from laion_assets.plain_text import one_line
 
 
 class DatasetName(click.ParamType):
@@ -39,6 +41,18 @@ class DatasetName(click.ParamType):
         except LayoutError as error:
             self.fail(str(error), param, ctx)
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin with the typed text, each with its description."""
+        try:
+            known = known_datasets()
+        except SettingError:
+            known = BUILT_IN
+        return [
+            CompletionItem(name, help=one_line(dataset.description))
+            for name, dataset in known.items()
+            if name.startswith(incomplete)
+        ]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """Return the placeholder that the help shows."""

@@ -33,6 +33,7 @@ def demo(query: str) -> None:
     reports = materialize(dataset, on_report=print_report)
 
     from laion_assets.search.answer import answer_with_sheet
+    from laion_assets.stages.search_report.handle import PAGE
     from laion_assets.stages.statistics.build import REPORT
     from laion_assets.store.store import Store
 
@@ -45,7 +46,8 @@ def demo(query: str) -> None:
         echo(f"  {rank}. {result.similarity:.3f}  {result.caption}")
     echo()
     echo(f"contact sheet:    {sheet}")
-    echo(f"report:           {store.address(REPORT)}")
+    echo(f"statistics:       {store.address(REPORT)}")
+    echo(f"search report:    {store.address(PAGE)}")
     ran = sum(report.ran for report in reports)
     echo(f"took {duration(time.monotonic() - started)}, {ran} partitions run")
     echo("next: `make dev` opens the graph in the Dagster UI; `laion-assets --help` lists all commands")

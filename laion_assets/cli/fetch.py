@@ -8,6 +8,9 @@ import click
 
 from laion_assets.cli.dataset_option import dataset_option, load_dataset
 from laion_assets.cli.output import echo, echo_json
+from laion_assets.http.urls.remedies import describe_remedy
+from laion_assets.http.urls.target import parse_target
+from laion_assets.reasons import Rejection
 
 
 @click.command(short_help="Dry-run one URL through the fetcher.")
@@ -43,10 +46,24 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
     for key, value in outcome.items():
         if key not in ("status", "reason", "hops", "consent") and value not in (None, ""):
             echo(f"  {key:<16} {value}")
+    if remedy := _describe_remedy(outcome, name or "NAME"):
+        echo(f"  {'remedy':<16} {remedy}")
     for line in outcome["consent"]:
         echo(f"  {'consent':<16} {line}")
     for number, hop in enumerate(outcome["hops"], 1):
         _print_hop(number, hop)
+
+
+def _describe_remedy(outcome: dict[str, Any], name: str) -> str:
+    """Return how to allow the host, or the network of its address, of a refused URL; empty for other outcomes."""
+    hop = (outcome["hops"] or [{"url": outcome["url"], "addresses": []}])[-1]
+    try:
+        host = parse_target(hop["url"]).host
+    except Rejection:
+        host = "HOST"
+    address = next((each["address"] for each in hop["addresses"]), "ADDRESS")
+    network = f"{address}/{128 if ':' in address else 32}"
+    return describe_remedy(outcome["reason"], name, host, network)
 
 
 def _print_hop(number: int, hop: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def status(name: str, as_json: bool, check: bool) -> None:
         if old:
             echo(
                 f"  partitions of another layout: {describe_old(old)}. "
-                "To remove them, run: laion-assets materialize --remove-old-layout",
+                f"To remove them, run: laion-assets relayout --dataset {name}",
                 fg="yellow",
             )
     if check and (old or any(not state.is_complete for found in states.values() for state in found)):

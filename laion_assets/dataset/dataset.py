@@ -10,6 +10,7 @@ from functools import cached_property
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.dataset.settings.checks import address_and_port, ip_network
+from laion_assets.dataset.settings.dagster_settings import DagsterSettings
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.dataset.settings.spark import SparkSettings
 from laion_assets.errors import LayoutError, SettingError
@@ -19,6 +20,7 @@ from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.knn_indices.settings import IndexSettings
 from laion_assets.stages.raw_csv.settings import CsvSettings
+from laion_assets.stages.search_report.settings import SearchReportSettings
 
 SAMPLE_SITE = "sample-site:"
 """The source that selects the embedded web site. It runs on loopback while a run needs it. A path may follow."""
@@ -37,7 +39,8 @@ class Dataset:
     `root` is a path or fsspec URL. The files of the dataset are in `root/name`.
     `model` is a CLIP model by its clip-retrieval name (`ViT-B/32`, `open_clip:ARCH/TAG`, `open_clip:ARCH//checkpoint`,
     `hf_clip:DIR`) or `sample-clip`.
-    `resolve` maps host patterns to an `address:port` that replaces DNS. Only these hosts may be on private networks.
+    `resolve` maps host patterns to an `address:port` that replaces DNS. Only these hosts, and all hosts in
+    `allow_networks`, may be on private networks.
     """
 
     name: str
@@ -69,14 +72,31 @@ class Dataset:
         "networks, such as 203.0.113.0/24, blocked for URLs from data, in addition to private and reserved networks",
         check=ip_network,
     )
+    allow_networks: tuple[str, ...] = setting(
+        (),
+        "networks, such as 10.20.0.0/16, that URLs from data may use although they are private or reserved. Metadata "
+        "services of clouds (169.254.0.0/16, 168.63.129.16, ...) only if the entry is that one address",
+        check=ip_network,
+    )
     csv: CsvSettings = CsvSettings()
     dedup: DedupSettings = DedupSettings()
     images: ImageSettings = ImageSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
     search: SearchSettings = SearchSettings()
+    search_report: SearchReportSettings = SearchReportSettings()
     spark: SparkSettings = SparkSettings()
-    allow_empty: bool = setting(False, "allow a stage to keep no row; by default its run fails")
+    dagster: DagsterSettings = DagsterSettings()
+    allow_empty: bool = setting(False, "allow a stage to keep no row or few rows; by default its run fails")
+    min_kept_share: float = setting(
+        0.1,
+        "share of the rows that a stage must keep, or its run fails; duplicates and rows dropped by dedup.where do not "
+        "count. 0: one row is enough",
+        min=0.0,
+        max=1.0,
+    )
+    remake_before: str = ""
+    """Partitions that were committed before this time (ISO 8601, UTC) count as stale: `materialize --force`."""
 
     def __post_init__(self) -> None:
         if not is_dataset_name(self.folder) or not (set(self.name) <= _NAME_SIGNS and self.name):
@@ -123,8 +143,13 @@ class Dataset:
 
     @property
     def fetch_policy(self) -> FetchPolicy:
-        """The fetch policy for the rows' URLs: `images.fetch` with this dataset's `resolve` and blocked networks."""
-        return replace(self.images.fetch, resolve=self.resolve, blocked_networks=self.blocked_networks)
+        """The fetch policy for the rows' URLs: `images.fetch` with this dataset's `resolve` and networks."""
+        return replace(
+            self.images.fetch,
+            resolve=self.resolve,
+            blocked_networks=self.blocked_networks,
+            allow_networks=self.allow_networks,
+        )
 
     def with_resolve(self, extra: dict[str, str]) -> "Dataset":
         """Return this dataset with more `resolve` entries. They replace entries with the same pattern."""
@@ -148,6 +173,18 @@ LAION400M = Dataset(
 )
 """The original dataset. Set `source`, `root` and optionally `model`. Stage settings configure Spark and the GPU."""
 
+SAMPLE_QUERIES = (
+    "a red circle",
+    "a green star",
+    "triangle",
+    "something yellow",
+    "a blue square and a pink ring",
+    "a small red circle left of a large blue square",
+    "a green star above a yellow triangle",
+    "a purple cross on a white background",
+)
+"""The queries of the report on procedural images: an object, a shape, a colour, two objects, and whole captions."""
+
 SAMPLE = Dataset(
     name="sample",
     description="The embedded sample: procedural images with captions, served on loopback, with typical web faults.",
@@ -160,12 +197,15 @@ SAMPLE = Dataset(
     ),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=6),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
+    search_report=SearchReportSettings(queries=SAMPLE_QUERIES),
     search=SearchSettings(
         example_queries=(
             "a red circle",
             "a green star",
+            "a purple ring",
             "a red circle left of a blue square",
             "a large yellow triangle above a small purple ring",
+            "a small cyan cross on a black background",
         )
     ),
 )
@@ -186,6 +226,7 @@ REHEARSAL = Dataset(
     ),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=100),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
+    search_report=SearchReportSettings(queries=SAMPLE_QUERIES),
 )
 """All partitions of the real graph, offline and in minutes: to try a deployment, a backfill or a recovery."""
 

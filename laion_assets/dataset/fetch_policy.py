@@ -19,8 +19,8 @@ class FetchPolicy:
     host's other requests, for the end of its Retry-After, and for memory. `max_bytes_in_flight` is for all bodies of a
     fetcher together; the first `FREE_BYTES` of each body do not count.
 
-    Three fields are not settings: `Dataset.fetch_policy` sets `resolve` and `blocked_networks`, and `ca_file` replaces
-    the system's CA certificates.
+    Four fields are not settings: `Dataset.fetch_policy` sets `resolve`, `blocked_networks` and `allow_networks`, and
+    `ca_file` replaces the system's CA certificates.
 
     Raises SettingError for a value out of bounds and for limits that contradict each other.
     """
@@ -115,6 +115,7 @@ class FetchPolicy:
     )
     resolve: Mapping[str, str] = field(default_factory=dict)
     blocked_networks: tuple[str, ...] = ()
+    allow_networks: tuple[str, ...] = ()
     ca_file: str | None = None
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ class FetchResources:
 
     def __init__(self, policy: FetchPolicy, guard: Guard | None = None) -> None:
         self.policy = policy
-        self.guard = guard or Guard(policy.resolve, policy.allowed_ports, blocked_networks=policy.blocked_networks)
+        self.guard = guard or Guard.of(policy)
         self.pool = ConnectionPool(policy.idle_connections)
         self.limiter = HostLimiter(policy.requests_per_host, policy.requests_per_address, policy.max_retry_after_s)
         self.budget = MemoryBudget(policy.max_bytes_in_flight)

@@ -13,9 +13,12 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.failures import explain, is_interrupt
+from laion_assets.orchestration.code_locations import MODULE, location_name
 from laion_assets.orchestration.instance import instance
-from laion_assets.orchestration.private_dagster import output_mirrors_in_own_groups
+from laion_assets.orchestration.partitions import covering_ranges
+from laion_assets.orchestration.private_dagster import output_mirrors_in_own_groups, runs_in_code_location
 from laion_assets.orchestration.writable_folders import require_root
+from laion_assets.stages.image_shards.retry_reasons import reasons_of_shard
 from laion_assets.stages.kept_rows import require_rows
 from laion_assets.stages.registry import find_stage, stage_names
 from laion_assets.stages.status import DatasetStatus, PartitionState
@@ -38,32 +41,22 @@ class StageReport:
     run_ids: tuple[str, ...] = ()
 
 
-def covering_ranges(numbers: list[int], width: int) -> list[tuple[int, int]]:
-    """Return first and last of as few ranges of at most `width` numbers as cover all `numbers`, which ascend.
-
-    Ranges may cover other numbers, too: a run skips complete partitions, and a run for each gap would be far too many.
-    """
-    ranges: list[tuple[int, int]] = []
-    for number in numbers:
-        if ranges and number < ranges[-1][0] + width:
-            ranges[-1] = (ranges[-1][0], number)
-        else:
-            ranges.append((number, number))
-    return ranges
-
-
 def materialize(
     dataset: Dataset,
     assets: Sequence[str] | None = None,
     within: range | None = None,
     on_report: Callable[[StageReport], None] = lambda report: None,
     retry: tuple[str, ...] = (),
+    *,
+    source_changed: bool = False,
+    refresh: bool = True,
 ) -> list[StageReport]:
     """Run the incomplete partitions of these assets (all if None), in order, in the instance of `dagster_home()`.
 
     With `within`, only partitions of these numbers. With `retry`, reasons of failed rows, `image_shards` runs only over
-    complete shards that have such rows. `on_report` is called after each asset. Raises LaionAssetsError if a run fails;
-    committed partitions are kept, and a second call continues from there.
+    complete shards that have such rows. `source_changed` fetches the source again although its files are complete.
+    Without `refresh`, published files are observed only if they never were. `on_report` is called after each asset.
+    Raises LaionAssetsError if a run fails; committed partitions are kept, and a second call continues from there.
     """
     from laion_assets.orchestration.definitions import build_definitions
 
@@ -71,10 +64,14 @@ def materialize(
     dataset = resolve_settings(dataset)
     require_root(dataset)
     reports = []
-    with instance() as opened, output_mirrors_in_own_groups():
+    location = location_name(dataset)
+    with instance() as opened, output_mirrors_in_own_groups(), runs_in_code_location(opened, MODULE, location):
         for asset in stage_names(dataset) if assets is None else assets:
             reasons = retry if find_stage(asset).can_retry_rows else ()
-            reports.append(materialize_stage(dataset, definitions, asset, opened, within, reasons))
+            report = materialize_stage(
+                dataset, definitions, asset, opened, within, reasons, source_changed=source_changed, refresh=refresh
+            )
+            reports.append(report)
             on_report(reports[-1])
     return reports
 
@@ -86,6 +83,9 @@ def materialize_stage(
     opened: dg.DagsterInstance,
     within: range | None = None,
     retry: tuple[str, ...] = (),
+    *,
+    source_changed: bool = False,
+    refresh: bool = True,
 ) -> StageReport:
     """Run the incomplete partitions of one asset, or those to retry; see `materialize`."""
     stage = find_stage(asset)
@@ -95,9 +95,9 @@ def materialize_stage(
             f"{dataset.name}/{asset} has the partitions {numbers[0]}..{numbers[-1]}, not {within[0]}..{within[-1]}."
         )
     before = dict(zip(numbers, DatasetStatus(dataset).states(asset), strict=True))
-    todo = [number for number, state in before.items() if _is_due(state, retry)]
+    todo = [number for number, state in before.items() if _is_due(dataset, state, retry)]
     todo = [number for number in todo if within is None or number in within]
-    if stage.is_observed:
+    if (stage.is_observed and refresh) or (stage.upstream is None and source_changed):
         todo = list(numbers)
     if not todo and not retry:
         require_rows(dataset, asset)  # as a run does
@@ -129,10 +129,10 @@ def materialize_stage(
     return _report(dataset, asset, len(todo), tuple(run_ids), opened)
 
 
-def _is_due(state: PartitionState, retry: tuple[str, ...]) -> bool:
+def _is_due(dataset: Dataset, state: PartitionState, retry: tuple[str, ...]) -> bool:
     if not retry:
         return not state.is_complete
-    return state.is_complete and bool(state.manifest and set(retry) & set(state.manifest.counts.reasons))
+    return state.is_complete and state.manifest is not None and bool(reasons_of_shard(dataset, state.manifest, retry))
 
 
 def _run_config(dataset: Dataset, asset: str, retry: tuple[str, ...]) -> dict[str, Any]:

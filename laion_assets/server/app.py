@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -52,7 +53,7 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
     app = Starlette(
         routes=[
             Route("/", show_page),
-            Mount("/page", StaticFiles(directory=PAGE)),
+            Mount("/page", PageFiles(directory=PAGE)),
             Route("/api/datasets", search_api.list_datasets),
             Route("/api/search", search_api.search, methods=["POST"]),
             Route("/api/results/{dataset}/{id:int}", search_api.show_result),
@@ -86,6 +87,16 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
     service.metrics.registry.register(ServiceState(service))
     app.state.service = service
     return app
+
+
+class PageFiles(StaticFiles):
+    """The files of the search page. Browsers ask whether one changed, so that an update never mixes two versions."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        """Answer with a file, or 304."""
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 async def show_page(request: Request) -> Response:

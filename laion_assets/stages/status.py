@@ -1,8 +1,8 @@
 """Which partitions are complete, stale, missing or damaged, from manifests.
 
 A stage records the digests of its settings and inputs in the manifest when it commits; status, checks and reruns
-compare them with the digests of today. Stale means built with other settings or from other inputs. It is shown, and
-nothing is rebuilt because of it.
+compare them with the digests of today. Stale means built with other settings or from other inputs. It is shown. Only a
+materialization rebuilds it.
 """
 
 import contextlib
@@ -10,7 +10,8 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from laion_assets.dataset.dataset import Dataset
@@ -25,6 +26,9 @@ from laion_assets.store.transaction import recover
 
 _READERS, _READ_AT_ONCE = 8, 256
 """Threads that read manifests ahead where the disk is slow, and how many manifests each reads at once."""
+
+SETTINGS_CHANGED, INPUTS_CHANGED, REMAKE = "settings changed", "inputs changed", "remake requested"
+"""Why a partition is stale."""
 
 
 class State(StrEnum):
@@ -58,38 +62,62 @@ class PartitionState:
 
 
 def compare(
-    manifest: Manifest, settings: str, inputs: str | None, problem: str | None, adopted: str = ""
+    manifest: Manifest,
+    settings: str,
+    inputs: str | None,
+    problem: str | None,
+    adopted: str = "",
+    remake_before: str = "",
 ) -> PartitionState:
     """Return the state of a committed partition: the one rule by which a partition is complete.
 
     `settings` and `inputs` are the digests of today; None for `inputs` that cannot be known. `problem` is what
     `disagreement` found between the manifest and its files. `adopted` is the digest that an adopted partition has in
-    place of `settings`. Inputs that were not committed when a partition was adopted are never compared.
+    place of `settings`. Inputs that were not committed when a partition was adopted are never compared. Partitions that
+    were committed before the time `remake_before` count as stale.
     """
     if problem is not None:
         return PartitionState(manifest.asset, manifest.key, State.DAMAGED, problem, manifest)
     if manifest.settings != (adopted if adopted and manifest.is_adopted else settings):
-        return PartitionState(manifest.asset, manifest.key, State.STALE, "settings changed", manifest)
+        return PartitionState(manifest.asset, manifest.key, State.STALE, SETTINGS_CHANGED, manifest)
     unchecked = manifest.is_adopted and manifest.inputs == UNCHECKED_INPUTS
     if inputs is not None and manifest.inputs != inputs and not unchecked:
-        return PartitionState(manifest.asset, manifest.key, State.STALE, "inputs changed", manifest)
+        return PartitionState(manifest.asset, manifest.key, State.STALE, INPUTS_CHANGED, manifest)
+    if manifest.committed_at < remake_before:  # both are ISO 8601 in UTC
+        return PartitionState(manifest.asset, manifest.key, State.STALE, REMAKE, manifest)
     return PartitionState(manifest.asset, manifest.key, State.COMPLETE, "", manifest)
 
 
 def state_before_run(
-    store: Store, stage: Stage, name: str, key: str, settings: str, inputs: str, adopted: str = ""
+    store: Store,
+    stage: Stage,
+    name: str,
+    key: str,
+    settings: str,
+    inputs: str,
+    adopted: str = "",
+    remake_before: str = "",
 ) -> PartitionState:
     """Roll an interrupted commit forward, then return the partition's state: a run skips it if it is complete.
 
-    `name` is the stage's, or `NAME_parts` of its partial results. `settings`, `inputs` and `adopted` are the digests of
-    `compare`. Compares the sha256 of every file where the stage asks for it, else the sizes. A damaged manifest counts
-    as missing.
+    `name` is the stage's, or `NAME_parts` of its partial results. `settings`, `inputs`, `adopted` and `remake_before`
+    are those of `compare`. Compares the sha256 of every file where the stage asks for it, else the sizes. A damaged
+    manifest counts as missing.
     """
     manifest = recover(store, name, key)
     if manifest is None:
         return PartitionState(name, key, State.MISSING, "not committed")
     problem = disagreement(store, manifest, hashes=stage.hashes_before_skip)
-    return compare(manifest, settings, inputs, problem, adopted)
+    return compare(manifest, settings, inputs, problem, adopted, remake_before)
+
+
+def remake_all(dataset: Dataset) -> Dataset:
+    """Return the dataset with every partition that is committed now counted as stale.
+
+    Commits have their time in whole seconds. Waits for the next second, so that later commits count as complete.
+    """
+    time.sleep(1 - time.time() % 1)
+    return replace(dataset, remake_before=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
@@ -134,7 +162,8 @@ class DatasetStatus:
             stage = find_stage(asset)
             self._settings[asset] = stage.settings_digest(self.dataset), stage.adopted_digest(self.dataset)
         settings, adopted = self._settings[asset]
-        return compare(manifest, settings, self.expected_inputs(asset, partition), problem, adopted)
+        inputs = self.expected_inputs(asset, partition)
+        return compare(manifest, settings, inputs, problem, adopted, self.dataset.remake_before)
 
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""
@@ -143,6 +172,24 @@ class DatasetStatus:
         with _garbage_collector_off():
             self._read_ahead(handle, partitions)
             return [self.state(asset, partition) for partition in partitions]
+
+    def manifests(self, asset: str) -> Iterator[Manifest]:
+        """Yield the manifests of the committed partitions of an asset, in order, without a look at their files."""
+        handle = find_stage(asset).handle
+        partitions = handle.numbers(self.dataset.layout)
+        with _garbage_collector_off():
+            self._read_ahead(handle, partitions, files=False)
+            for partition in partitions:
+                manifest = self.committed(asset, partition)
+                if manifest is not None:
+                    yield manifest
+
+    def committed(self, asset: str, partition: int) -> Manifest | None:
+        """The manifest of a partition, None if it is not committed or its manifest is damaged."""
+        try:
+            return self._manifest(find_stage(asset).handle, partition)
+        except IntegrityError:
+            return None
 
     def expected_inputs(self, asset: str, partition: int) -> str | None:
         """Digest of the current inputs of the partition; None for a source and where an input is not committed."""
@@ -168,8 +215,8 @@ class DatasetStatus:
             self._noted[asset] = noted_keys(self.store, asset)
         return read_note(self.store, asset, key) if key in self._noted[asset] else ""
 
-    def _read_ahead(self, handle: type[Handle], partitions: Sequence[int]) -> None:
-        """Read manifests and file sizes, in threads if the first reads mostly waited for a disk or a network.
+    def _read_ahead(self, handle: type[Handle], partitions: Sequence[int], *, files: bool = True) -> None:
+        """Read manifests and, with `files`, file sizes, in threads if the first reads mostly waited for a disk or a network.
 
         Without waits, threads would only contend for the interpreter's lock and take twice the time.
         """
@@ -178,7 +225,7 @@ class DatasetStatus:
             for partition in part:
                 with contextlib.suppress(IntegrityError):  # `state` raises it again
                     manifest = self._manifest(handle, partition)
-                    if manifest is not None:
+                    if files and manifest is not None:
                         self._problems[handle.asset, partition] = disagreement(self.store, manifest)
 
         parts = [partitions[start : start + _READ_AT_ONCE] for start in range(0, len(partitions), _READ_AT_ONCE)]

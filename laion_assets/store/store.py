@@ -20,7 +20,7 @@ from laion_assets.store.paths import checked_path
 
 SHARED = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
 """The artefacts that a subset shares with the whole dataset."""
-_COMMIT_FOLDERS = frozenset(("manifests", "leases", "staging"))
+_COMMIT_FOLDERS = frozenset(("manifests", "leases", "staging", "settings"))
 """Folders of the commit protocol. Each has a folder for every artefact."""
 
 

@@ -168,6 +168,27 @@ def test_statistics_show_their_plots(dagster: DagsterPage, page: Page, asset: st
     shoot(page, f"plots-{asset}-last")
 
 
+def test_the_search_report_shows_its_images_without_a_network(page: Page, home: Path) -> None:
+    asked: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: errors.append(message.text))
+    report = home / "data" / "sample" / "search_report" / "report.html"
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.goto(report.as_uri())
+        drawn = page.locator("figure img")
+        assert drawn.count() == 8 * 6
+        for number in range(drawn.count()):
+            drawn.nth(number).scroll_into_view_if_needed()
+            assert drawn.nth(number).evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.screenshot(path=ARTIFACTS / f"search-report-{width}.png", full_page=True)
+    assert {url for url in asked if not url.startswith("data:")} == {report.as_uri()}
+    assert errors == []
+
+
 def test_the_report_needs_no_network(page: Page, home: Path) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

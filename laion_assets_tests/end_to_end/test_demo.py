@@ -26,6 +26,7 @@ COMPLETE = {
     "image_statistics": 1,
     "clip_embeddings": 6,
     "knn_indices": 1,
+    "search_report": 1,
 }
 
 

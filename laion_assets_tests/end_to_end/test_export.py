@@ -35,18 +35,8 @@ def test_a_thousand_rows_are_read_back_by_webdataset_with_the_same_uids_and_byte
     safe = sorted(uid for uid, sample in stored.items() if json.loads(sample["json"])["NSFW"] in ("UNLIKELY", None))
     chosen = random.Random(16).sample(safe, 1_000)
     (demo.home / "uids.txt").write_text("\n".join(chosen))
-    arguments = (
-        "export",
-        "--dataset",
-        "sample",
-        "--uids",
-        "uids.txt",
-        "--rows-per-shard",
-        "300",
-        "--output",
-        "thousand",
-    )
-    printed = demo.run(*arguments).stdout
+    arguments = ("--uids", "uids.txt", "--rows-per-shard", "300", "--output", "thousand")
+    printed = demo.run("export", "--dataset", "sample", *arguments).stdout
     assert "rows written:    1,000" in printed
     exported = _read(sorted((demo.home / "thousand" / "shards").glob("*.tar")))
     assert exported == {uid: stored[uid] for uid in chosen}
@@ -56,16 +46,7 @@ def test_a_thousand_rows_are_read_back_by_webdataset_with_the_same_uids_and_byte
 
 
 def test_exports_killed_at_random_moments_end_with_the_bytes_of_an_undisturbed_one(demo: Demo) -> None:
-    arguments = [
-        "export",
-        "--dataset",
-        "sample",
-        "--where",
-        "original_width > 100",
-        "--rows-per-shard",
-        "100",
-        "--output",
-    ]
+    arguments = ["export", "-d", "sample", "--where", "original_width > 100", "--rows-per-shard", "100", "--output"]
     demo.run(*arguments, "undisturbed")
     expected = _files(demo.home / "undisturbed")
     chance, kills = random.Random(3), 0

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from laion_assets_tests.server.page_fixtures import browser, demo, opened, reports, site
 from laion_assets_tests.server.running import Client, running_service
 from laion_assets_tests.stages.clip_embeddings.fixtures import built
 from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, small_dataset
 
-__all__ = ["built"]
+__all__ = ["browser", "built", "demo", "opened", "reports", "site"]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.kept_rows import require_rows
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
+from laion_assets.stages.raw_csv.build import fetch_raw_csv
 from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import find_stage
 from laion_assets.stages.statistics.handle import DATASET_STATISTICS
@@ -64,7 +65,71 @@ def test_the_most_frequent_reasons_are_named(dataset: Dataset) -> None:
 def test_empty_shards_are_valid_next_to_one_with_an_image(dataset: Dataset, lost: Iterable[int]) -> None:
     commit(dataset, IMAGE_SHARDS, KEPT)
     commit(dataset, IMAGE_SHARDS, LOST, lost)
-    require_rows(dataset, IMAGE_SHARDS)
+    require_rows(replace(dataset, min_kept_share=0.0), IMAGE_SHARDS)
+
+
+def test_a_stage_that_kept_less_than_the_share_is_named_with_its_reasons(dataset: Dataset) -> None:
+    commit(dataset, DEDUP_PARQUET, KEPT)
+    commit(dataset, IMAGE_SHARDS, Counts(100, 4, {"blocked_address": 90, "http_404": 6}))
+    message = (
+        r"sample/image_shards kept 96 of 2,400 rows, and min_kept_share is 0\.1: 2,160 blocked_address, 144 http_404\. "
+        r"To allow a host of your own network, set resolve = .* allow_networks = .* in \[sample\] .* "
+        r"materialize --dataset sample image_shards --retry failed\. .* lower min_kept_share"
+    )
+    with pytest.raises(EmptyStageError, match=message):
+        require_rows(dataset, IMAGE_SHARDS, (0, 1))
+    for allowed in (replace(dataset, allow_empty=True), replace(dataset, min_kept_share=0.04)):
+        require_rows(allowed, IMAGE_SHARDS, (0, 1))
+
+
+def test_partitions_of_a_run_that_kept_few_rows_count_with_the_others(dataset: Dataset) -> None:
+    commit(dataset, IMAGE_SHARDS, KEPT)
+    commit(dataset, IMAGE_SHARDS, LOST, (0, 1))
+    require_rows(dataset, IMAGE_SHARDS, (0, 1))
+
+
+def test_duplicates_and_filtered_rows_are_not_lost_rows(dataset: Dataset) -> None:
+    commit(dataset, DEDUP_PARQUET, Counts(1_000, 5, {"duplicate": 900, "filtered_width": 90, "url_missing": 5}))
+    require_rows(dataset, DEDUP_PARQUET)
+    commit(dataset, DEDUP_PARQUET, Counts(1_000, 5, {"duplicate": 100, "url_missing": 895}))
+    with pytest.raises(EmptyStageError, match=r"kept 20 of 4,000 rows, .*: 3,580 url_missing"):
+        require_rows(dataset, DEDUP_PARQUET)
+
+
+def test_a_share_of_few_rows_is_no_evidence(dataset: Dataset) -> None:
+    commit(dataset, DEDUP_PARQUET, Counts(24, 1, {"url_missing": 23}))
+    require_rows(dataset, DEDUP_PARQUET)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason", "advice"),
+    [
+        ("link|TEXT|similarity", "url", "The file a.csv has the columns link, TEXT, similarity: set dedup.url_column"),
+        (
+            "url,caption",
+            "url",
+            "The file a.csv has one column, 'url,caption', with dedup.separator '|': set dedup.separator",
+        ),
+        (
+            "URL|TEXT",
+            "similarity",
+            "The file a.csv has the columns URL, TEXT: leave the missing one out of dedup.required_columns",
+        ),
+        ("URL|text2|similarity", "text", "has the columns URL, text2, similarity: set dedup.caption_column"),
+    ],
+)
+def test_the_columns_of_the_file_and_the_setting_are_named(
+    dataset: Dataset, tmp_path: Path, header: str, reason: str, advice: str
+) -> None:
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "a.csv").write_text(f"{header}\n")
+    dataset = replace(dataset, source=str(tmp_path / "csv"))
+    fetch_raw_csv(dataset, Store.of(dataset), lambda line: None)
+    commit(dataset, DEDUP_PARQUET, Counts(125, 0, {f"file_without_{reason}": 125}))
+    with pytest.raises(EmptyStageError) as refused:
+        require_rows(dataset, DEDUP_PARQUET)
+    assert f"kept 0 of 500 rows: 500 file_without_{reason}. The file a.csv has " in str(refused.value)
+    assert advice in str(refused.value)
 
 
 def test_the_first_shard_may_be_empty_and_the_second_too_is_the_stage(dataset: Dataset) -> None:

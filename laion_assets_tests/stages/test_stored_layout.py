@@ -27,7 +27,7 @@ from laion_assets.stages.raw_csv.build import fetch_raw_csv
 from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import partition_paths, stage_names
 from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
-from laion_assets.stages.status import DatasetStatus
+from laion_assets.stages.status import DatasetStatus, settings_digest
 from laion_assets.stages.stored_layout import (
     RECORD,
     old_partitions,
@@ -96,9 +96,9 @@ def test_another_layout_is_refused_for_every_asset_and_removed_on_request(eight:
         "image_shards 00003, 00004",
         "(5)",
         "3 shards",
-        "--remove-old-layout",
-        "Set the layout back",
-        "root",
+        "laion-assets relayout --dataset mine",
+        "set the layout back",
+        "another dataset name or root",
     ):
         assert part in str(refused.value)
     assert files_of(eight) == before
@@ -140,15 +140,39 @@ def test_embedding_files_of_another_padding_are_of_another_layout(eight: Dataset
     assert old_partitions(twelve, Store.of(eight)) == {CLIP_EMBEDDINGS: [str(number) for number in range(8)]}
 
 
-def test_a_layout_that_only_grows_is_recorded_and_logged(eight: Dataset) -> None:
+def test_a_layout_that_grows_is_refused_because_names_stay_and_rows_change(eight: Dataset) -> None:
     prepare_store(eight, IMAGE_SHARDS, range(8))
-    nine, logged = replace(eight, layout=replace(EIGHT, shards=9)), []
-    prepare_store(nine, IMAGE_SHARDS, range(9), logged.append)
-    assert "8 shards" in logged[0]
-    assert "9 shards" in logged[0]
-    assert read_record(Store.of(eight)) == to_record(nine.layout)
-    with pytest.raises(LayoutError, match="has partitions of another layout"):
-        prepare_store(replace(eight, layout=THREE), RAW_CSV, (0,))
+    nine, store = replace(eight, layout=replace(EIGHT, shards=9)), Store.of(eight)
+    with pytest.raises(LayoutError, match=r"mine was built with 2 parquet files, 8 shards, .* 9 shards"):
+        prepare_store(nine, IMAGE_SHARDS, range(9))
+    assert remove_old_layout(nine) == 20
+    assert not [path for path in files_of(eight) if path.startswith(("image_shards/", "clip_embeddings/"))]
+    assert [path for path in files_of(eight) if path.startswith("knn_indices/")]
+    assert read_record(store) == to_record(nine.layout)
+    prepare_store(nine, IMAGE_SHARDS, range(9))
+
+
+def test_another_number_of_embedding_files_leaves_the_shards(eight: Dataset) -> None:
+    prepare_store(eight, IMAGE_SHARDS, range(8))
+    four = replace(eight, layout=replace(EIGHT, embedding_files=4))
+    assert old_partitions(four, Store.of(eight)) == {CLIP_EMBEDDINGS: [str(number) for number in range(8)]}
+
+
+def test_the_layout_of_the_whole_dataset_counts_for_its_subsets(tmp_path: Path) -> None:
+    dataset = replace(SAMPLE, root=str(tmp_path))
+    commit_partition(Store.of(dataset), IMAGE_SHARDS, "00006", dataset.layout)
+    prepare_store(dataset, IMAGE_SHARDS, (6,))
+    changed = replace(dataset, layout=replace(dataset.layout, shards=20)).subset(range(1, 2))
+    with pytest.raises(LayoutError, match=r"image_shards 00006 \(1\)"):
+        prepare_store(changed, IMAGE_SHARDS, changed.layout.shard_numbers)
+
+
+def test_a_store_without_partitions_takes_any_layout(tmp_path: Path) -> None:
+    dataset = replace(SAMPLE, root=str(tmp_path))
+    prepare_store(dataset, RAW_CSV, (0,))
+    other, logged = replace(dataset, layout=THREE), []
+    prepare_store(other, RAW_CSV, (0,), logged.append)
+    assert "3 shards" in logged[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 7}', b"[" * 3_000, b"x" * 10_000])
@@ -401,7 +425,8 @@ def test_a_complete_asset_costs_one_listing_a_run(tmp_path: Path, monkeypatch: p
 
         monkeypatch.setattr(Store, name, call)
     prepare_store(dataset, IMAGE_SHARDS, range(3))
-    assert calls == [f"read_bytes {RECORD}", "names manifests/image_shards"]
+    settings = f"settings/{IMAGE_SHARDS}/{settings_digest(dataset, IMAGE_SHARDS)}.json"
+    assert calls == [f"read_bytes {RECORD}", "names manifests/image_shards", f"size {settings}"]
 
 
 def test_the_command_line_names_and_removes_another_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,7 +440,7 @@ def test_the_command_line_names_and_removes_another_layout(tmp_path: Path, monke
     assert json.loads(counted.stdout)[IMAGE_SHARDS]["old_layout"] == 1
     assert counted.exit_code == 1
 
-    monkeypatch.setattr(runs, "materialize", lambda *arguments: [])
+    monkeypatch.setattr(runs, "materialize", lambda *arguments, **named: [])
     ran = CliRunner().invoke(cli, ["materialize", "-d", "sample", RAW_CSV])
     assert (ran.exit_code, store.size("image_shards/00024.tar")) == (0, 1)
     ran = CliRunner().invoke(cli, ["materialize", "-d", "sample", RAW_CSV, "--remove-old-layout"])
@@ -423,3 +448,23 @@ def test_the_command_line_names_and_removes_another_layout(tmp_path: Path, monke
     assert "removed 1 partitions of other layouts" in ran.output
     assert store.names("image_shards") == ["00023.idx", "00023.parquet", "00023.tar", "00023_stats.json"]
     assert store.names("manifests/image_shards") == ["00023.json"]
+
+
+def test_relayout_shows_asks_and_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    layout = "layout = { parquet_files = 1, shards = 3, embedding_files = 2, rows_per_shard = 50 }"
+    (tmp_path / "laion-assets.toml").write_text(f"[dataset.mine]\n{layout}\n")
+    store = Store(str(tmp_path / "data" / "mine"))
+    for key in ("00002", "00003"):
+        commit_partition(store, IMAGE_SHARDS, key, EIGHT)
+
+    def run(*options: str) -> tuple[int, str]:
+        done = CliRunner().invoke(cli, ["relayout", "-d", "mine", *options])
+        return done.exit_code, done.output + str(done.exception)
+
+    assert "image_shards" in run("--dry-run")[1]
+    assert "1 partitions of mine would be removed. To do it, add --yes." in run()[1]
+    assert store.size("image_shards/00003.tar") == 1
+    assert "removed 1 partitions. Next: laion-assets materialize --dataset mine" in run("--yes")[1]
+    assert store.names("image_shards") == ["00002.idx", "00002.parquet", "00002.tar", "00002_stats.json"]
+    assert "Every partition of mine belongs to its declared layout" in run()[1]

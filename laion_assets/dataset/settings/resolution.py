@@ -25,6 +25,7 @@ from laion_assets.dataset.settings.declared import TABLE, declared_datasets
 from laion_assets.dataset.settings.field import allowed_values, format_value
 from laion_assets.dataset.settings.file import read_settings_file
 from laion_assets.dataset.settings.names import DATASETS_KEY, FILE_VARIABLE, PREFIX, KnownNames
+from laion_assets.dataset.settings.registered import registered_datasets, unite
 from laion_assets.dataset.settings.values import convert, split_list
 from laion_assets.errors import SettingError
 
@@ -66,11 +67,25 @@ class Settings:
 
     @property
     def datasets(self) -> dict[str, Dataset]:
-        """The built-in datasets and those that the settings file declares, by name, without settings.
+        """The built-in datasets, those that the settings file declares, and registered ones, by name, without settings.
 
-        Raises SettingError for a wrong declaration.
+        Raises SettingError for a wrong declaration, and for two datasets of one name.
         """
-        return BUILT_IN | declared_datasets(self.file, self.file_name)
+        declared = declared_datasets(self.file, self.file_name)
+        references = [name for name in self._listed if isinstance(name, str) and ":" in name]
+        return unite(
+            [
+                *(("this package", dataset) for dataset in BUILT_IN.values()),
+                *((f"{self.file_name} [{TABLE}.{name}]", dataset) for name, dataset in declared.items()),
+                *registered_datasets(references, self.file_name),
+            ]
+        )
+
+    @property
+    def _listed(self) -> list[Any]:
+        """The items of `datasets`: names of the operator's datasets, and references to Python datasets."""
+        named: Any = self.file.get(DATASETS_KEY, [])
+        return [named] if isinstance(named, str) and ":" in named else named if isinstance(named, list) else []
 
     def apply(self, dataset: Dataset) -> Dataset:
         """Return the dataset with every setting resolved and an absolute `root`. Raises SettingError."""
@@ -91,16 +106,18 @@ class Settings:
         named: Any = self.file.get(DATASETS_KEY, [])
         given = split_list(self.environment.get(f"{PREFIX}{DATASETS_KEY.upper()}", ""))
         wrong = [name for name in given if not is_dataset_name(name)]
-        if not isinstance(named, list) or not all(isinstance(name, str) and is_dataset_name(name) for name in named):
+        listed = [name for name in self._listed if not (isinstance(name, str) and ":" in name)]
+        is_list = isinstance(named, list) or listed != self._listed
+        if not is_list or not all(isinstance(name, str) and is_dataset_name(name) for name in listed):
             raise SettingError(
-                f"{self.file_name} sets {DATASETS_KEY} to {format_value(named)}: it must be a list of names."
+                f"{self.file_name} sets {DATASETS_KEY} to {format_value(named)}: it must be a list of names, or "
+                'module:name of a list of datasets in Python, such as "mine:datasets".'
             )
         if wrong:
             raise SettingError(
                 f"{PREFIX}{DATASETS_KEY.upper()} has {format_value(wrong[0])}: it is not a valid dataset name."
             )
-        declared = declared_datasets(self.file, self.file_name)
-        return KnownNames([*named, *given, *declared, *filter(None, (dataset.name, dataset.part_of))])
+        return KnownNames([*listed, *given, *self.datasets, *filter(None, (dataset.name, dataset.part_of))])
 
     def _apply(self, dataset: Dataset) -> tuple[Dataset, list[Resolved]]:
         self.variables_of_others(dataset)

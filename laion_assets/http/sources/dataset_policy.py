@@ -30,6 +30,7 @@ def source_policy(dataset: Dataset) -> SourcePolicy:
         resolve=dict(dataset.resolve),
         operator_urls=urls,
         blocked_networks=dataset.blocked_networks,
+        allow_networks=dataset.allow_networks,
         allowed_ports=settings.allowed_ports,
         timeout_s=settings.timeout_s,
         min_bytes_per_s=settings.min_bytes_per_s,

@@ -75,7 +75,10 @@ def transient_error(response: Response) -> TransientError:
 
 
 _HINTS = {
-    Reason.BLOCKED_ADDRESS: "To allow a host of your own network, name it in the setting source, published or resolve.",
+    Reason.BLOCKED_ADDRESS: (
+        "To allow a host of your own network, name it in the setting source, published or resolve, or its network in "
+        "allow_networks."
+    ),
     Reason.BLOCKED_PORT: "Add the port to csv.allowed_ports, or name the host in the setting resolve.",
 }
 

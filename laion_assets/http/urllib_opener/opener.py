@@ -49,7 +49,7 @@ class GuardedOpener:
         self._stopped = False
         self.visits: list[Visit] = []
         self.latest: dict[str, Visit] = {}
-        guard = guard or Guard(policy.resolve, policy.allowed_ports, blocked_networks=policy.blocked_networks)
+        guard = guard or Guard.of(policy)
         self._director = urllib.request.OpenerDirector()
         for handler in (
             _Connect(policy, guard),

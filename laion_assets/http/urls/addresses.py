@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from socket import inet_aton
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 _REFUSED_V4 = [
     (IPv4Network(network), why)
@@ -42,6 +43,11 @@ _REFUSED_V6 = [
         ("3fff::/20", "documentation, RFC 9637"),
     )
 ]
+METADATA: list[Network] = [
+    *map(IPv4Network, ("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32")),
+    *map(IPv6Network, ("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32")),
+]
+"""Link-local networks and metadata services of AWS, Azure, Google, Alibaba and Oracle: they hold credentials."""
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
@@ -54,17 +60,23 @@ _NAT64_KNOWN = (IPv4Address("192.0.0.170"), IPv4Address("192.0.0.171"))
 """The addresses of ipv4only.arpa (RFC 7050)."""
 
 
-def refusal(address: Address, nat64: Sequence[IPv6Network] = ()) -> str | None:
-    """Return why an address is refused, None if it is allowed. `nat64` are the network's own NAT64 prefixes."""
+def refusal(address: Address, nat64: Sequence[IPv6Network] = (), allowed: Sequence[Network] = ()) -> str | None:
+    """Return why an address is refused, None if it is allowed. `nat64` are the network's own NAT64 prefixes.
+
+    Addresses in `allowed` networks may be private or reserved. An IPv6 address that embeds an IPv4 address needs a
+    permission for that one, too.
+    """
     if isinstance(address, IPv4Address):
         for network, why in _REFUSED_V4:
-            if address in network:
+            if address in network and not _is_allowed(address, allowed):
                 return f"{address} is not globally reachable ({why})"
         return None
     for embedded in embedded_addresses(address, nat64):
-        why_not = refusal(embedded)
+        why_not = refusal(embedded, (), allowed)
         if why_not is not None:
             return f"{address} contains {embedded}: {why_not}"
+    if _is_allowed(address, allowed):
+        return None
     if address in _MAPPED or address in _NAT64 or address in _SIX_TO_FOUR:
         return None
     if address not in _GLOBAL_V6:
@@ -73,6 +85,12 @@ def refusal(address: Address, nat64: Sequence[IPv6Network] = ()) -> str | None:
         if address in network6:
             return f"{address} is not globally reachable ({why})"
     return None
+
+
+def _is_allowed(address: Address, allowed: Sequence[Network]) -> bool:
+    """Whether an allowed network has the address. A metadata service needs an entry of exactly its address."""
+    is_metadata = any(address in network for network in METADATA)
+    return any(address in each and (each.num_addresses == 1 or not is_metadata) for each in allowed)
 
 
 def embedded_addresses(address: IPv6Address, nat64: Sequence[IPv6Network] = ()) -> list[IPv4Address]:

@@ -4,14 +4,15 @@ A host is resolved once, and the connection goes to an address that was checked.
 check and use (DNS rebinding) has no effect. Because addresses are checked, `http://2130706433/`, `http://0x7f.1/` and a
 host name that resolves to 127.0.0.1 are the same case. Proxy variables of the environment are never read.
 
-The operator names hosts in the settings: these may be private. Data names hosts in URLs of rows and lists, links of
-listings and redirects: these must be globally reachable, unless the operator named the same host too.
+The operator names hosts and networks in the settings: these may be private. Data names hosts in URLs of rows and lists,
+links of listings and redirects: these must be globally reachable, unless the operator named the same host too.
 """
 
 import time
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 
+from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.errors import SettingError
 from laion_assets.http.urls.addresses import Address, literal_address, nat64_prefixes, refusal
 from laion_assets.http.urls.host_overrides import Endpoint, HostOverrides
@@ -28,8 +29,8 @@ class Guard:
     """Decides which endpoints a URL may be fetched from. Uses the resolver's DNS cache. Thread-safe.
 
     `resolve` maps hosts to an `address:port` that replaces DNS (`HostOverrides`). `operator_urls` are the
-    URLs of the settings: their host and port, together, may be private. All other hosts must be globally reachable,
-    outside of `blocked_networks`, and on one of `allowed_ports`.
+    URLs of the settings: their host and port, together, may be private. All other hosts must be globally reachable
+    or in `allow_networks`, outside of `blocked_networks`, and on one of `allowed_ports`.
     """
 
     def __init__(
@@ -39,12 +40,25 @@ class Guard:
         resolver: Resolver | None = None,
         blocked_networks: Iterable[str] = (),
         operator_urls: Iterable[str] = (),
+        allow_networks: Iterable[str] = (),
     ) -> None:
         self._overrides = HostOverrides(resolve)
         self._allowed_ports = frozenset(allowed_ports)
         self._resolver = resolver or shared_resolver()
-        self._blocked = [_parse_network(text) for text in blocked_networks]
+        self._blocked = [_parse_network(text, "blocked_networks") for text in blocked_networks]
+        self._allowed = [_parse_network(text, "allow_networks") for text in allow_networks]
         self._operators = {(target.host, target.port) for target in map(parse_target, operator_urls)}
+
+    @classmethod
+    def of(cls, policy: FetchPolicy, resolver: Resolver | None = None) -> "Guard":
+        """Return the guard for the URLs of rows. Raises SettingError."""
+        return cls(
+            policy.resolve,
+            policy.allowed_ports,
+            resolver,
+            policy.blocked_networks,
+            allow_networks=policy.allow_networks,
+        )
 
     def endpoints(self, target: Target, timeout_s: float) -> list[Endpoint]:
         """Return every endpoint that the target may be fetched from, in the resolver's order.
@@ -77,12 +91,12 @@ class Guard:
             return [(str(site), "allowed: a site of resolve")]
         ends = time.monotonic() + timeout_s
         addresses = self._resolver.addresses(target.host, timeout_s)
-        return [(str(address), self._refusal(address, ends) or "allowed: globally reachable") for address in addresses]
+        return [(str(address), self._refusal(address, ends) or self._permission(address)) for address in addresses]
 
     def _blocked_port(self, target: Target) -> Rejection:
         """Return the rejection of a port, or of a literal address that is refused too: it needs no DNS."""
         literal = literal_address(target.host)
-        refused = refusal(literal) if literal is not None else None
+        refused = refusal(literal, allowed=self._allowed) if literal is not None else None
         if refused is not None:
             return Rejection(Reason.BLOCKED_ADDRESS, refused)
         ports = ", ".join(map(str, sorted(self._allowed_ports)))
@@ -92,10 +106,15 @@ class Guard:
         for network in self._blocked:
             if address in network:
                 return f"{address} is in {network}, which the setting blocked_networks names"
-        found = refusal(address)
+        found = refusal(address, allowed=self._allowed)
         if found is None and isinstance(address, IPv6Address):
-            return refusal(address, self._nat64(min(max(ends - time.monotonic(), 0.1), _NAT64_WAIT_S)))
+            prefixes = self._nat64(min(max(ends - time.monotonic(), 0.1), _NAT64_WAIT_S))
+            return refusal(address, prefixes, self._allowed)
         return found
+
+    @staticmethod
+    def _permission(address: Address) -> str:
+        return "allowed: a network of allow_networks" if refusal(address) else "allowed: globally reachable"
 
     def _nat64(self, timeout_s: float) -> list[IPv6Network]:
         """Return this network's NAT64 prefixes. Empty if the lookup fails: most networks have no NAT64."""
@@ -105,10 +124,10 @@ class Guard:
             return []
 
 
-def _parse_network(text: str) -> IPv4Network | IPv6Network:
+def _parse_network(text: str, setting: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text)
     except ValueError as error:
         raise SettingError(
-            f"blocked_networks names {text!r}: use a network such as 203.0.113.0/24 or 2001:db8::/32."
+            f"{setting} names {text!r}: use a network such as 203.0.113.0/24 or 2001:db8::/32."
         ) from error

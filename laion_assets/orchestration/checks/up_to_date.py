@@ -77,7 +77,7 @@ def summarize(states: Iterable[PartitionState], scope: str, old: Sequence[str] =
         metadata=metadata,
         description=description(
             f"{summary} of {len(states):,} partitions {f'({scope})' if scope != 'all' else ''}".strip()
-            + (f"; {len(old):,} of another layout: materialize --remove-old-layout removes them" if old else "")
+            + (f"; {len(old):,} of another layout: laion-assets relayout removes them" if old else "")
         ),
     )
 

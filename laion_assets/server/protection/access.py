@@ -23,8 +23,10 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-OPEN_PATHS = ("/healthz", "/readyz")
-"""Paths that need no token, for the probes of an orchestrator."""
+OPEN_PATHS = ("/", "/healthz", "/readyz")
+OPEN_FOLDER = "/page/"
+"""Paths that need no token: the probes of an orchestrator, and the files of the search page, which have no data. A
+browser opens a page without a token; the page then asks for it."""
 
 
 class AccessControl:
@@ -85,11 +87,16 @@ class AccessControl:
             return ApiError(
                 403, "invalid_origin", "Pages of this origin may not call the API. Set search.cors_origins."
             )
-        if self._token and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
+        if self._token and not is_open_path(scope["path"]) and scope["method"] != "OPTIONS":
             kind, _, sent = headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer" or not hmac.compare_digest(sent.strip().encode(), self._token):
                 return ApiError(401, "unauthorized", "Send the header Authorization: Bearer TOKEN.")
         return None
+
+
+def is_open_path(path: str) -> bool:
+    """Whether a path needs no token. A path with dots needs one: it may lead out of the folder."""
+    return path in OPEN_PATHS or (path.startswith(OPEN_FOLDER) and ".." not in path)
 
 
 def is_allowed_host(host: str, allowed: Sequence[str]) -> bool:

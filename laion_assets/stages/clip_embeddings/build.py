@@ -119,7 +119,8 @@ def _inspect(dataset: Dataset, store: Store, embedding: EmbeddingNumber) -> _Ins
     require_complete(dataset, shards)
     manifests = dict(zip(shards.partitions, shards.manifests(), strict=True))
     inputs = inputs_digest(key, list(manifests.values()))
-    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs, STAGE.adopted_digest(dataset))
+    adopted = STAGE.adopted_digest(dataset)
+    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs, adopted, dataset.remake_before)
     return _Inspected(manifests, settings, inputs, state)
 
 

@@ -40,6 +40,7 @@ STAGE = Stage(
     io_manager="laion_assets.stages.clip_embeddings.io_manager:ClipEmbeddingsIOManager",
     check="laion_assets.stages.clip_embeddings.check:find_problems",
     columns="laion_assets.stages.clip_embeddings.asset:table_columns",
+    column_inputs={"image_path": ("key",), "clip_similarity": ("key", "caption")},
     kinds=("pytorch", "numpy"),
     pool="gpu",
     upstream=lambda dataset: IMAGE_SHARDS,
@@ -48,4 +49,7 @@ STAGE = Stage(
     partitions_per_run=lambda dataset: dataset.embeddings.run_size,
     adopt="laion_assets.stages.clip_embeddings.adoption.find:find_embedding_files",
     adopted_settings=lambda dataset: {"model": weights_identity(dataset.model)},
+    settings_group="embeddings",
+    repeats="encode",
+    layout_counts=("parquet_files", "shards", "embedding_files"),
 )

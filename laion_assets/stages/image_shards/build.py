@@ -1,5 +1,6 @@
 """Build many shards: one task per shard, in the worker pool or in Spark. Logs shards and images per second."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,7 +8,9 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import LocalFailureError, SettingError, ShardError
 from laion_assets.progress import Progress
+from laion_assets.stages.image_shards.advice import advise
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
+from laion_assets.stages.image_shards.retry_reasons import reasons_of_shard
 from laion_assets.stages.image_shards.shard.outcome import ShardOutcome
 from laion_assets.stages.image_shards.shard.task import ShardTask
 from laion_assets.stages.status import DatasetStatus, PartitionState
@@ -38,6 +41,7 @@ def build_image_shards(
     """
     progress = Progress(log, "shards", len(shards), "images")
     skipped = retried = recovered = consecutive_local_failures = 0
+    reasons: Counter[str] = Counter()
 
     def on_failure(failure: TaskFailure) -> None:
         nonlocal consecutive_local_failures
@@ -54,6 +58,7 @@ def build_image_shards(
         skipped += outcome.skipped
         retried += outcome.retried
         recovered += outcome.recovered
+        reasons.update(outcome.manifest.counts.reasons)
         on_commit(outcome.shard, outcome.manifest)
         notes = [f"{skipped} already complete"] if skipped and not retry else []
         notes += [f"{recovered:,} of {retried:,} retried rows have an image now"] if retried else []
@@ -75,6 +80,8 @@ def build_image_shards(
             run_tasks(tasks, dataset.images.processes, on_done, on_failure, memory_advice=_MEMORY_ADVICE)
     except _StopError:
         stopped = True
+    if advice := advise(dataset, reasons):
+        log(advice)
     failures.sort(key=lambda failure: failure.number)
     local = [failure for failure in failures if failure.kind == LocalFailureError.__name__]
     if local:
@@ -106,10 +113,10 @@ def _describe_others(failures: list[TaskFailure], local: list[TaskFailure]) -> s
 
 def _describe_retry(dataset: Dataset, shards: Sequence[int], retry: tuple[str, ...]) -> str:
     """Return a log line with the number of rows to retry, counted from the manifests."""
-    counts = [state.manifest.counts for state in map(_state_reader(dataset), shards) if state.manifest is not None]
-    retried = [sum(one.reasons.get(reason, 0) for reason in retry) for one in counts]
+    manifests = [state.manifest for state in map(_state_reader(dataset), shards) if state.manifest is not None]
+    retried = [sum(each.counts.reasons[name] for name in reasons_of_shard(dataset, each, retry)) for each in manifests]
     return (
-        f"retrying {sum(retried):,} of {sum(one.rows_in for one in counts):,} rows, in "
+        f"retrying {sum(retried):,} of {sum(each.counts.rows_in for each in manifests):,} rows, in "
         f"{sum(map(bool, retried)):,} of {len(shards):,} shards"
     )
 

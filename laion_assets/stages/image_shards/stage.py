@@ -46,6 +46,12 @@ STAGE = Stage(
     io_manager="laion_assets.stages.image_shards.io_manager:ImageShardsIOManager",
     check="laion_assets.stages.image_shards.check:find_problems",
     columns="laion_assets.stages.image_shards.asset:table_columns",
+    column_inputs={
+        "url": ("URL",),
+        "caption": ("TEXT",),
+        **dict.fromkeys(("status", "reason", "error_message", "width", "height", "exif", "sha256"), ("URL",)),
+        **dict.fromkeys(("original_width", "original_height"), ("URL",)),
+    },
     kinds=("python", "webdataset"),
     pool="network",
     upstream=lambda dataset: DEDUP_PARQUET,
@@ -55,4 +61,7 @@ STAGE = Stage(
     hashes_before_skip=False,  # the tars of LAION-400M are 10 TB
     can_retry_rows=True,
     adopt="laion_assets.stages.image_shards.adoption.find:find_shards",
+    settings_group="images",
+    repeats="download",
+    advise="laion_assets.stages.image_shards.advice:advise",
 )

@@ -37,4 +37,5 @@ STAGE = Stage(
     check="laion_assets.stages.knn_indices.check:find_problems",
     kinds=("faiss",),
     upstream=lambda dataset: CLIP_EMBEDDINGS,
+    settings_group="index",
 )

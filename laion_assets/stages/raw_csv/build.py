@@ -42,7 +42,9 @@ def fetch_raw_csv(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
     source_url(dataset)
     settings = settings_digest(dataset, RAW_CSV)
     earlier = recover(store, RAW_CSV)
-    committed, known = _read_committed(store, earlier)
+    committed, known = read_committed(store, earlier)
+    if earlier is not None and earlier.committed_at < dataset.remake_before:
+        known = {}  # every file is fetched again
     with _open_partials(dataset, store) as partials:
         listing, found = run_in_background(lambda: _fetch(dataset, store, partials, known, log), dataset.csv.downloads)
         is_same_source = earlier is not None and earlier.settings == settings
@@ -58,12 +60,15 @@ def fetch_raw_csv(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
             )
         dates = _deletion_dates(result, earlier)
         same_reasons = earlier is not None and dict(result.reasons) == dict(earlier.counts.reasons)
-        same_deletions = not dates.keys() ^ _read_deletions(earlier).keys()
+        same_deletions = not dates.keys() ^ read_deletions(earlier).keys()
+        origins = {**known, **_fetched_versions(found)}
         if earlier and is_same_source and not result.differs and same_deletions and same_reasons:
             log(f"nothing changed at the source: {len(earlier.files):,} files are up to date")
+            if origins != known:  # the same bytes with another date or entity tag: the next check must know them
+                earlier = _commit(store, partials, result, origins, dates, settings, replaces=earlier)
             partials.clear()
             return earlier
-        manifest = _commit(store, partials, result, {**known, **_fetched_versions(found)}, dates, settings)
+        manifest = _commit(store, partials, result, origins, dates, settings)
         partials.clear()
     log(f"committed {len(manifest.files):,} files, {manifest.size / 1e6:,.1f} MB")
     return manifest
@@ -89,7 +94,7 @@ async def _fetch(
         return listing, await fetch_all(source, listing.files, partials, known, dataset.csv, progress, log)
 
 
-def _read_committed(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEntry], dict[str, Origin]]:
+def read_committed(store: Store, earlier: Manifest | None) -> tuple[dict[str, FileEntry], dict[str, Origin]]:
     """Return the committed files of the right size, and the versions that were fetched, by path below `raw_csv/`."""
     if earlier is None:
         return {}, {}
@@ -120,14 +125,14 @@ def _fetched_versions(found: dict[str, Fetched]) -> dict[str, Origin]:
     return {path: each.origin for path, each in found.items() if each.state in ("fetched", "unchanged")}
 
 
-def _read_deletions(manifest: Manifest | None) -> dict[str, str]:
+def read_deletions(manifest: Manifest | None) -> dict[str, str]:
     """Return the committed files that the source no longer has, with the date on which that was noticed."""
     found = manifest.details.get("deleted_at_source") if manifest else None
     return {str(path): str(day) for path, day in found.items()} if isinstance(found, dict) else {}
 
 
 def _deletion_dates(result: Inventory, earlier: Manifest | None) -> dict[str, str]:
-    today, before = datetime.now(UTC).date().isoformat(), _read_deletions(earlier)
+    today, before = datetime.now(UTC).date().isoformat(), read_deletions(earlier)
     return {path: before.get(path, today) for path in sorted(result.deleted_at_source)}
 
 
@@ -138,6 +143,7 @@ def _commit(
     origins: dict[str, Origin],
     deletion_dates: dict[str, str],
     settings: str,
+    replaces: Manifest | None = None,
 ) -> Manifest:
     with open_transaction(store, RAW_CSV) as transaction:
         for entry in result.kept.values():
@@ -156,6 +162,7 @@ def _commit(
                 "deleted_at_source": deletion_dates,
                 "changes": dict(result.changes),
             },
+            replaces=replaces,
         )
 
 

@@ -1,17 +1,30 @@
 """Reasons of a retry: opt-outs are never retried, and permanent failures only by name."""
 
+from dataclasses import replace
+
 import pytest
 
+from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.errors import SettingError
 from laion_assets.http.messages.response_headers import ResponseHeaders
 from laion_assets.http.response_policy import check_response
 from laion_assets.reasons import Reason, Rejection
-from laion_assets.stages.image_shards.retry_reasons import OPT_OUTS, PERMANENT, parse_run_config, retry_reasons
+from laion_assets.stages.image_shards.retry_reasons import (
+    GUARD_DETAIL,
+    NEWLY_ALLOWED,
+    OPT_OUTS,
+    PERMANENT,
+    guard_digest,
+    parse_run_config,
+    reasons_of_shard,
+    retry_reasons,
+)
+from laion_assets.store.manifest import Counts, Manifest
 
 
 def test_failed_selects_all_failures_except_permanent_ones_and_opt_outs():
-    assert set(retry_reasons("failed")) == set(Reason) - {Reason.SUCCESS} - OPT_OUTS - PERMANENT
+    assert set(retry_reasons("failed")) == {NEWLY_ALLOWED} | set(Reason) - {Reason.SUCCESS} - OPT_OUTS - PERMANENT
 
 
 def test_retryable_selects_only_transient_failures():
@@ -67,6 +80,30 @@ def test_an_unknown_reason_is_refused_with_a_list_of_reasons(word):
 @pytest.mark.parametrize(("value", "reasons"), [("", ()), ([], ()), ("http_5xx", ("http_5xx",)), (["deadline"],) * 2])
 def test_run_config_accepts_a_word_or_a_list(value, reasons):
     assert parse_run_config(value) == tuple(reasons)
+
+
+def test_refused_urls_are_retried_in_shards_that_were_built_with_other_allowed_networks():
+    dataset = replace(SAMPLE, source="/csv")
+    allowed = replace(dataset, allow_networks=("10.0.0.0/8",))
+    counts = Counts(9, 2, {"blocked_address": 4, "http_404": 2, "dns_failure": 1})
+    retry = parse_run_config("failed")
+
+    def shard(details):
+        return Manifest("image_shards", "00000", (), counts, "", "", details=details)
+
+    same = shard({GUARD_DETAIL: guard_digest(dataset)})
+    assert reasons_of_shard(dataset, same, retry) == ("dns_failure",)
+    assert reasons_of_shard(allowed, same, retry) == ("blocked_address", "dns_failure")
+    assert reasons_of_shard(allowed, same, (NEWLY_ALLOWED,)) == ("blocked_address",)
+    assert reasons_of_shard(dataset, same, ("blocked_address",)) == ("blocked_address",)
+    assert reasons_of_shard(replace(dataset, resolve={"a.test": "10.0.0.1:80"}), same, (NEWLY_ALLOWED,))
+    older = shard({})
+    assert not reasons_of_shard(dataset, older, (NEWLY_ALLOWED,))
+    assert reasons_of_shard(allowed, older, (NEWLY_ALLOWED,))
+
+
+def test_the_address_of_the_embedded_site_is_no_setting_of_the_guard():
+    assert guard_digest(SAMPLE) == guard_digest(SAMPLE.with_resolve({"*.test": "127.0.0.1:4000"}))
 
 
 @pytest.mark.parametrize("value", [7, {"failed": 1}, [1], None])

@@ -29,7 +29,7 @@ def network_probe(dataset: Dataset) -> Probe:
         found: dict[str, Reason] = {}
         if not urls:
             return found
-        fetcher = Fetcher(policy, Guard(policy.resolve, policy.allowed_ports, Resolver(), policy.blocked_networks))
+        fetcher = Fetcher(policy, Guard.of(policy, Resolver()))
         try:
             with FetchQueue(fetcher, urls, min(len(urls), dataset.images.threads)) as queue:
                 while len(found) < len(urls):

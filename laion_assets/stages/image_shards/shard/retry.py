@@ -21,10 +21,11 @@ from laion_assets.stages.image_shards.local_failures.evidence import collect_evi
 from laion_assets.stages.image_shards.local_failures.failing_sites import find_site
 from laion_assets.stages.image_shards.local_failures.network_memory import network_memory
 from laion_assets.stages.image_shards.local_failures.watch import Evidence, ShardWatch
+from laion_assets.stages.image_shards.retry_reasons import GUARD_DETAIL, REFUSED_BY_GUARD, guard_digest
 from laion_assets.stages.image_shards.shard import tar_index
 from laion_assets.stages.image_shards.shard.engines import fetch_rows
 from laion_assets.stages.image_shards.shard.fetch import SUFFIXES, FetchedRows
-from laion_assets.stages.image_shards.shard.files import verify
+from laion_assets.stages.image_shards.shard.files import ShardCounts, verify
 from laion_assets.stages.image_shards.shard.merge import Merged, merge_shard, merge_stats
 from laion_assets.store.manifest import Counts, Manifest, compute_sha256, read_manifest
 from laion_assets.store.store import Store
@@ -114,10 +115,16 @@ def _commit_merged(
         Counts(counts.rows, counts.successes, counts.reasons),
         settings=before.settings,
         inputs=before.inputs,
-        details={**before.details, **counts.details, "retries": retries},
+        details={**before.details, **counts.details, "retries": retries, **_guard_detail(dataset, retried, counts)},
         replaces=before,
     )
     return manifest, merged
+
+
+def _guard_detail(dataset: Dataset, retried: dict[str, int], counts: ShardCounts) -> dict[str, str]:
+    """Return the record of the guard's settings, if no row of the shard is left that older settings refused."""
+    left = REFUSED_BY_GUARD & counts.reasons.keys()
+    return {GUARD_DETAIL: guard_digest(dataset)} if left <= retried.keys() else {}
 
 
 def _describe_retry(retried: dict[str, int], merged: Merged, fetched: FetchedRows) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.image_shards.local_failures.evidence import collect_evidence
 from laion_assets.stages.image_shards.local_failures.network_memory import DETAIL, network_memory
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
+from laion_assets.stages.image_shards.retry_reasons import GUARD_DETAIL, guard_digest, reasons_of_shard
 from laion_assets.stages.image_shards.shard import tar_index
 from laion_assets.stages.image_shards.shard.engines import fetch_rows
 from laion_assets.stages.image_shards.shard.fetch import SUFFIXES
@@ -72,17 +73,19 @@ class ShardTask:
         inputs = inputs_digest(self.key, [parquet])
         settings = STAGE.settings_digest(self.dataset)
         adopted = STAGE.adopted_digest(self.dataset)
-        state = state_before_run(store, STAGE, IMAGE_SHARDS, self.key, settings, inputs, adopted)
+        state = state_before_run(
+            store, STAGE, IMAGE_SHARDS, self.key, settings, inputs, adopted, self.dataset.remake_before
+        )
         before = state.manifest
         if before is not None and state.is_complete and not self.force:
-            if self.retry and set(before.counts.reasons) & set(self.retry):
+            if reasons := reasons_of_shard(self.dataset, before, self.retry):
                 if before.is_adopted:
                     raise ShardError(
                         f"Shard {self.key} was adopted, so its failed rows cannot be fetched again. To download the "
                         f"whole shard, remove {store.address(manifest_path(IMAGE_SHARDS, self.key))} and materialize "
                         "it without retry."
                     )
-                return self._retry(store, before, parquet, started)
+                return self._retry(store, before, parquet, reasons, started)
             return ShardOutcome(self.shard, before, True, _seconds_since(started))
         if self.retry and (before is not None or read_manifest(store, IMAGE_SHARDS, self.key) is not None):
             raise ShardError(
@@ -119,16 +122,21 @@ class ShardTask:
                 Counts(counts.rows, counts.successes, counts.reasons),
                 settings=settings,
                 inputs=inputs,
-                details={**fetched.tally, **counts.details, DETAIL: list(fetched.failing)},
+                details={
+                    **fetched.tally,
+                    **counts.details,
+                    DETAIL: list(fetched.failing),
+                    GUARD_DETAIL: guard_digest(self.dataset),
+                },
             )
         memory.shares.append(fetched.failing)
         return ShardOutcome(self.shard, manifest, False, _seconds_since(started))
 
-    def _retry(self, store: Store, before: Manifest, parquet: Manifest, started: float) -> ShardOutcome:
+    def _retry(
+        self, store: Store, before: Manifest, parquet: Manifest, reasons: tuple[str, ...], started: float
+    ) -> ShardOutcome:
         try:
-            manifest, merged = retry_shard(
-                self.dataset, store, self.shard, self._read_rows(parquet), before, self.retry
-            )
+            manifest, merged = retry_shard(self.dataset, store, self.shard, self._read_rows(parquet), before, reasons)
         except LocalFailureError as error:
             raise LocalFailureError(
                 f"The retry of shard {self.key} ended with a local failure, and the shard is unchanged: {error}"

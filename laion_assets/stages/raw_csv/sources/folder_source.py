@@ -52,8 +52,8 @@ class FolderSource:
                 paths[path] = name
         places = distinct_paths(paths)
         for path, name in paths.items():
-            self._origins[name] = _read_origin(name, found[name])
-            listing.files.append(Listed(places[path], name, self._origins[name].size))
+            self._origins[name] = origin = _read_origin(name, found[name])
+            listing.files.append(Listed(places[path], name, origin.size, origin.version))
         return listing
 
     async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:
@@ -72,6 +72,15 @@ class FolderSource:
             return await asyncio.to_thread(self._copy, listed, partials, origin)
 
         return await with_retries(copy, listed.url, self._retries)
+
+    async def compare(self, listed: Listed, committed: Origin) -> str:
+        """Compare the size and date, or the entity tag, of a file with those of its committed version.
+
+        If the file system has neither a date nor a tag, only another size is a change.
+        """
+        found = self._origins[listed.url]
+        same = found.same_as(committed) if found.etag or found.last_modified else found.size == committed.size
+        return "unchanged" if same else "changed"
 
     def _copy(self, listed: Listed, partials: Partials, origin: Origin) -> Fetched:
         download = partials.begin(listed.path, origin, "")

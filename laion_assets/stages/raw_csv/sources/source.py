@@ -11,6 +11,7 @@ from laion_assets.http.sources.async_client import AsyncClient
 from laion_assets.http.sources.dataset_policy import LIST_PREFIX, source_policy
 from laion_assets.http.urls.places import is_http, refuse_http_file_system
 from laion_assets.stages.raw_csv.settings import CsvSettings
+from laion_assets.stages.raw_csv.sources.file_version import compare_version
 from laion_assets.stages.raw_csv.sources.folder_source import FolderSource
 from laion_assets.stages.raw_csv.sources.url_list import read_url_list
 from laion_assets.stages.raw_csv.transfers.disk_budget import DiskBudget
@@ -28,6 +29,9 @@ class Source(Protocol):
     async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:
         """Fetch one file into `partials`, unless the committed version is current. Raises SourceError."""
 
+    async def compare(self, listed: Listed, committed: Origin) -> str:
+        """Return `unchanged`, `changed` or `deleted` for a committed file. Reads no body. Raises SourceError."""
+
 
 class WebSource:
     """A tree of directory listings over HTTP, or a list of URLs."""
@@ -44,6 +48,9 @@ class WebSource:
 
     async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:
         return await Transfer(self._http, listed, partials, committed, self._budget, self._count).run()
+
+    async def compare(self, listed: Listed, committed: Origin) -> str:
+        return await compare_version(self._http, listed.url, committed)
 
 
 @contextlib.asynccontextmanager

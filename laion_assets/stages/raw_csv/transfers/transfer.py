@@ -27,8 +27,8 @@ _PIECE_BYTES = 1 << 18
 _FREE_BYTES = 64 << 20
 _MAX_RATIO = 100
 """Above 64 MiB, a body may decode to at most 100 times its size. CSVs of URLs and captions shrink about five times."""
-_GONE = (404, 410)
-_WHOLE = (200, 203)
+GONE = (404, 410)
+WHOLE_STATUSES = (200, 203)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Transfer:
             conditions = {"Range": f"bytes={begun.size}-", "If-Range": begun.validator}
         async with self._client.get(url, conditions, known.bound_to if known else "") as response:
             status = response.status
-            if status in _GONE:
+            if status in GONE:
                 return Fetched(f"deleted_{status}", Origin(url))
             if status == 304 and known is not None and not begun and response.conditional:
                 return self._confirm_known(whole, known)
@@ -107,8 +107,8 @@ class Transfer:
                 origin = self._version_of_rest(response, begun)
                 self._budget.check_length(origin.size)
                 download = await asyncio.to_thread(partials.resume, path)
-            elif status in _WHOLE or (status == 206 and is_whole_range(response.head)):
-                origin = _read_origin(response, url)
+            elif status in WHOLE_STATUSES or (status == 206 and is_whole_range(response.head)):
+                origin = read_origin(response, url)
                 if known is not None and not begun and origin.same_as(known):
                     return self._confirm_known(whole, known)
                 self._budget.check_length(origin.size)
@@ -173,7 +173,8 @@ def _content_coding(response: Response, path: str) -> str:
     return "" if coding == "gzip" and path.lower().endswith((".gz", ".tgz")) else coding
 
 
-def _read_origin(response: Response, url: str) -> Origin:
+def read_origin(response: Response, url: str) -> Origin:
+    """Return the version of a file that a response describes."""
     head = response.head
     answered_by = "" if response.origin == get_origin(url) else response.origin
     return Origin(
