@@ -212,9 +212,7 @@ def start_backfill(
 def running_backfills(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> list[str]:
     """Return the ids of backfills with these tags that have not ended."""
     ended = set(BULK_ACTION_TERMINAL_STATUSES)
-    filters = BulkActionsFilter(
-        statuses=[status for status in BulkActionStatus if status not in ended], tags=dict(tags)
-    )
+    filters = BulkActionsFilter(statuses=[status for status in BulkActionStatus if status not in ended], tags=dict(tags))
     return [backfill.backfill_id for backfill in instance.get_backfills(filters)]
 
 

@@ -73,8 +73,6 @@ def _text_vector(searcher: Searcher, row: int) -> "np.ndarray":
         np.lib.format.read_magic(file)
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
         if shape != (rows, searcher.details.width) or is_fortran or dtype != np.dtype(DTYPE):
-            raise IntegrityError(
-                f"{store.address(path)} changed after the indices were built. Build {KNN_INDICES} again."
-            )
+            raise IntegrityError(f"{store.address(path)} changed after the indices were built. Build {KNN_INDICES} again.")
         file.seek(inside * shape[1] * dtype.itemsize, 1)
         return np.frombuffer(file.read(shape[1] * dtype.itemsize), dtype)

@@ -31,7 +31,9 @@ class DagsterSettings:
         min=30,
         max=31_536_000,
     )
-    owners: tuple[str, ...] = setting((), "owners of the assets: e-mail addresses, or team: and a name", check=owner)
+    owners: tuple[str, ...] = setting(
+        (), "owners of the assets: e-mail addresses, or team: and a name", check=owner
+    )
     tags: dict[str, str] = setting({}, "tags of the assets and jobs, to search and select them by", check=tag_value)
 
     def __post_init__(self) -> None:

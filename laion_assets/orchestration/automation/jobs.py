@@ -48,8 +48,7 @@ class AllConfig(dg.Config):
         True, description="List the source first. If it has new, changed or deleted files, fetch them and rebuild."
     )
     rebuild_changed_settings: bool = Field(
-        False,
-        description="Rebuild partitions that were built with other settings. They may be fetched or encoded again.",
+        False, description="Rebuild partitions that were built with other settings. They may be fetched or encoded again."
     )
 
 
@@ -83,7 +82,9 @@ def _all_op(dataset: Dataset) -> dg.OpDefinition:
     @own_errors_first
     def start(context: dg.OpExecutionContext, config: AllConfig) -> dg.Output[str]:
         changed = config.check_source and _look_at_source(context, dataset)
-        due = find_due(dataset, source_changed=changed, rebuild_changed_settings=config.rebuild_changed_settings)
+        due = find_due(
+            dataset, source_changed=changed, rebuild_changed_settings=config.rebuild_changed_settings
+        )
         return _start(context, dataset, due, None)
 
     return start

@@ -49,8 +49,8 @@ STAGE = Stage(
     column_inputs={
         "url": ("URL",),
         "caption": ("TEXT",),
-        **dict.fromkeys(("status", "reason", "error_message", "width", "height", "exif", "sha256"), ("URL",)),
-        **dict.fromkeys(("original_width", "original_height"), ("URL",)),
+        **{name: ("URL",) for name in ("status", "reason", "error_message", "width", "height", "exif", "sha256")},
+        **{name: ("URL",) for name in ("original_width", "original_height")},
     },
     kinds=("python", "webdataset"),
     pool="network",
