@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 THREADS = min(8, os.cpu_count() or 1)
+_TAG = "NSFW"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def select_rows(
     """
     listed = results.uids if results is not None else uids
     shards = source.shards if results is None else [each for each in source.shards if each.number in results.shards]
-    columns = list(dict.fromkeys(["uid", "status", *_tag_column(source), *(predicate.columns if predicate else [])]))
+    needed = ["status", *(["uid"] if listed is not None else []), *(predicate.columns if predicate else [])]
+    columns = list(dict.fromkeys([*needed, *(name for name in source.schema.names if name == _TAG)]))
     progress = Progress(log, "shards read", len(shards), rate_noun="rows")
 
     def select(shard: CommittedShard) -> tuple[ShardSelection, Counter[str], "np.ndarray"]:
@@ -112,6 +114,7 @@ def _select_in_shard(
 ) -> tuple[ShardSelection, Counter[str], "np.ndarray"]:
     """Return the rows of a shard to export, the counts, and the positions of its rows in the list."""
     import numpy as np
+    import pyarrow.compute as pc
 
     chosen = np.ones(table.num_rows, bool)
     positions = np.empty(0, np.int64)
@@ -132,25 +135,23 @@ def _select_in_shard(
         tally[HIDDEN] = int((chosen & ~shown).sum())
         chosen &= shown
     if not request.include_failed:
-        images = np.asarray([status == SUCCESS_STATUS for status in table["status"].to_pylist()], bool)
+        images = pc.fill_null(pc.equal(table["status"], SUCCESS_STATUS), False).to_numpy()
         tally[NO_IMAGE] = int((chosen & ~images).sum())
         chosen &= images
     return ShardSelection(shard, int(chosen.sum()), np.packbits(chosen)), tally, positions
 
 
-def _tag_column(source: ShardRows) -> list[str]:
-    return [name for name in ("NSFW",) if name in source.schema.names]
-
-
 def _shown(source: ShardRows, table: "pa.Table") -> "np.ndarray":
     """Return which rows may be shown by their NSFW tag, as the search service decides it, (n,) bool."""
     import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    if "NSFW" not in table.column_names:
+    if _TAG not in table.column_names:
         return np.ones(table.num_rows, bool)
-    tags = table["NSFW"].to_pylist()
-    shown = {tag: is_shown({"NSFW": tag}, source.dataset.search) for tag in set(tags)}
-    return np.asarray([shown[tag] for tag in tags], bool)
+    tags = pc.unique(table[_TAG]).to_pylist()
+    shown = [tag for tag in tags if is_shown({_TAG: tag}, source.dataset.search)]
+    return pc.is_in(table[_TAG], value_set=pa.array(shown, table[_TAG].type)).to_numpy()
 
 
 def _count_absent(source: ShardRows, listed: UidList, counts: ExportCounts) -> None:
