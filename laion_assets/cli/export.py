@@ -144,9 +144,9 @@ def _print_counts(selected: int, rows: int, reasons: dict[str, int], noun: str) 
         echo(f"  {'left out:':<15}{count:,} {reason}")
 
 
-def _size(size: int) -> str:
+def _size(size: float) -> str:
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1_000:
             return f"{size:,.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
-        size = round(size / 1_000, 1)  # type: ignore[assignment]
+        size /= 1_000
     return f"{size:,.1f} TB"
