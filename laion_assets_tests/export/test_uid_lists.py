@@ -36,7 +36,7 @@ def _table(uids: list[str]) -> pa.Table:
 def test_all_file_formats_give_the_same_list(tmp_path: Path) -> None:
     uids = [*UIDS, *EDGES]
     (tmp_path / "a.txt").write_text("\n" + "\r\n".join(uids) + "\n\n")
-    (tmp_path / "upper.txt").write_text("\n".join(uids).upper())
+    (tmp_path / "upper.txt").write_text("\n".join(uids).upper(), encoding="utf-8-sig")
     pq.write_table(_table(uids), tmp_path / "a.parquet", row_group_size=7)
     np.save(tmp_path / "pairs.npy", _pairs(uids))
     np.save(tmp_path / "text.npy", np.array(uids))
