@@ -59,11 +59,16 @@ class OutputFolder:
                 self.store.delete(name)
 
     def _refuse_foreign(self) -> None:
-        names = {name for name in self.store.names("") if name}
-        for name in [name for name in names if name.startswith(_PARTIAL)]:
-            self.store.delete_file(name)
-            names.discard(name)
+        listed = [name for name in self.store.names("") if name]
+        partial = [name for name in listed if name.startswith(_PARTIAL)]
+        names = set(listed) - set(partial)
         state = self._read(RECIPE) or self._read(UNFINISHED)
+        if state is not None and state != self.digest:
+            raise ExportError(
+                f"{self.store.url} has an export of another recipe (digest {state[:12]}, this one has "
+                f"{self.digest[:12]}): the predicate, an option, the dataset or the version differs. Nothing was "
+                "written. Choose a new folder."
+            )
         known = {RECIPE, UNFINISHED, self.kind, *_WORK}
         foreign = sorted(names - known) if state is not None else sorted(names - {"leases"})
         if foreign:
@@ -71,12 +76,8 @@ class OutputFolder:
                 f"{self.store.url} is not empty: it has {', '.join(foreign[:3])}"
                 f"{' and more' if len(foreign) > 3 else ''}. Nothing was written. Choose a new folder."
             )
-        if state is not None and state != self.digest:
-            raise ExportError(
-                f"{self.store.url} has an export of another recipe (digest {state[:12]}, this one has "
-                f"{self.digest[:12]}): the predicate, an option, the dataset or the version differs. Nothing was "
-                "written. Choose a new folder."
-            )
+        for name in partial:
+            self.store.delete_file(name)
 
     def _read(self, name: str) -> str | None:
         """Return the digest in a file of the folder, None without it."""

@@ -92,7 +92,7 @@ def _read_text(path: str) -> "np.ndarray":
     import numpy as np
 
     parts, lines, number, first = [np.empty(0, _RAW)], list[str | None](), 0, 1
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
         for line in file:
             number += 1
             if text := line.strip():

@@ -14,7 +14,8 @@ from laion_assets.store.stored_parquet import open_parquet
 def shards_of_uids(dataset: Dataset, uids: Iterable[str]) -> list[ShardNumber]:
     """Return the numbers of the shards whose rows in dedup_parquet may have one of the uids, ascending.
 
-    All shards of a parquet file that is not committed may have its uids. Raises IntegrityError for an altered file.
+    Returns all shards if a parquet file that is needed is not committed: shards that were adopted without it may have
+    any uid. Raises IntegrityError for an altered file.
     """
     layout = dataset.layout
     by_parquet: dict[ParquetNumber, list[str]] = {}
@@ -27,8 +28,7 @@ def shards_of_uids(dataset: Dataset, uids: Iterable[str]) -> list[ShardNumber]:
         shards = layout.shards_of_parquet(parquet)
         bounds = _uid_bounds(dataset, parquet)
         if bounds is None:
-            found += shards
-            continue
+            return list(layout.shard_numbers)
         for shard, (first, last) in zip(shards, bounds, strict=True):
             place = bisect.bisect_left(listed, first)
             if place < len(listed) and listed[place] <= last:

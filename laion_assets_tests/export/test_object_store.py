@@ -21,7 +21,7 @@ def _objects(url: str) -> dict[str, bytes]:
 def test_an_export_to_a_bucket_is_continued_and_has_the_same_bytes(
     object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, request = small_dataset(built_root()), ExportRequest("webdataset", rows_per_file=10)
+    dataset, request = small_dataset(built_root()), ExportRequest("webdataset", rows_per_file=15)
     write_export(plan_export(dataset, request), str(tmp_path / "local"))
     expected = {
         str(path.relative_to(tmp_path / "local")): path.read_bytes()

@@ -1,6 +1,7 @@
 """Lists of uids in every file format, and DataComp's uid array."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.layout import Layout
 from laion_assets.errors import ExportError
 from laion_assets.export.uid_array import write_uid_array
 from laion_assets.export.uid_list import parse_uids, read_uid_list
+from laion_assets.export.uid_shards import shards_of_uids
+from laion_assets.store.manifest import manifest_path
+from laion_assets.store.store import Store
+from laion_assets_tests.stages.statistics.tables import commit_dedup, dedup_rows
 
 UIDS = [hashlib.md5(bytes([number])).hexdigest() for number in range(200)]
 EDGES = ["0" * 32, "f" * 32, "ab" + "0" * 30, "00" * 15 + "01", "80" + "0" * 30, "7f" * 16, "0" * 16 + "8" + "0" * 15]
@@ -29,7 +36,7 @@ def _table(uids: list[str]) -> pa.Table:
 def test_all_file_formats_give_the_same_list(tmp_path: Path) -> None:
     uids = [*UIDS, *EDGES]
     (tmp_path / "a.txt").write_text("\n" + "\r\n".join(uids) + "\n\n")
-    (tmp_path / "upper.txt").write_text("\n".join(uids).upper())
+    (tmp_path / "upper.txt").write_text("\n".join(uids).upper(), encoding="utf-8-sig")
     pq.write_table(_table(uids), tmp_path / "a.parquet", row_group_size=7)
     np.save(tmp_path / "pairs.npy", _pairs(uids))
     np.save(tmp_path / "text.npy", np.array(uids))
@@ -99,3 +106,19 @@ def test_uids_out_of_order_over_more_than_one_chunk(tmp_path: Path, monkeypatch:
     uids = [*UIDS, *UIDS[:21], *EDGES]
     write_uid_array(tmp_path / "uids.npy", [_table(uids)])
     assert (np.load(tmp_path / "uids.npy") == _pairs(sorted(set(uids)))).all()
+
+
+def test_the_shards_of_uids_are_found_from_footers(tmp_path: Path) -> None:
+    dataset = replace(SAMPLE, root=str(tmp_path), layout=Layout(2, 6, 1, 50))
+    uids = [f"{place:02x}" + "5" * 30 for place in range(0, 256, 4)]
+    for parquet in range(2):
+        listed = [uid for uid in uids if dataset.layout.parquet_of_uid(uid) == parquet]
+        rows = [{**row, "uid": uid} for row, uid in zip(dedup_rows(1, len(listed)), listed, strict=True)]
+        assert len(rows) == 32
+        commit_dedup(dataset, parquet, rows)  # row groups of 15, 15 and 2 rows, one a shard
+    assert shards_of_uids(dataset, [uids[0], uids[14]]) == [0]
+    assert shards_of_uids(dataset, [uids[63], uids[15], uids[32]]) == [1, 3, 5]
+    assert shards_of_uids(dataset, ["ff" * 16]) == []
+    Store.of(dataset).delete(manifest_path("dedup_parquet", "01"))
+    assert shards_of_uids(dataset, [uids[0]]) == [0]
+    assert shards_of_uids(dataset, [uids[63]]) == list(range(6)), "shards that were adopted may have any uid"
