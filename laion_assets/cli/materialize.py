@@ -115,7 +115,9 @@ def _run(
 ) -> None:
     from laion_assets.stages.plan import make_plan
     from laion_assets.stages.raw_csv.source_changes import find_source_changes
+    from laion_assets.stages.stored_layout import check_store
 
+    check_store(dataset, selected[0], ())
     changes = find_source_changes(dataset) if refresh and RAW_CSV in selected else None
     plans = make_plan(dataset, selected, numbers, reasons, changes)
     if dry_run:

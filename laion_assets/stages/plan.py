@@ -130,7 +130,7 @@ def _plan_stage(
         changed_settings=changed,
         changed_files=files[:_MAX_FILES],
         changed_file_count=len(files),
-        estimate=estimate(dataset, status, stage, states, to_run, retry, changes),
+        estimate=estimate(dataset, status, stage, states, to_run, retry, changes, work.numbers.get(before, ())),
     )
 
 
