@@ -40,6 +40,7 @@ CHAINS = {
         "store/test_transaction",
         "stages/raw_csv/test_download",
         "store/test_own_outputs",
+        "cli/test_init_object_store",
         "stages/image_shards/shard/test_storage_faults",
         "stages/image_shards/adoption/test_adopt_shards",
     ),
