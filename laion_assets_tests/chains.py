@@ -44,6 +44,7 @@ CHAINS = {
         "stages/raw_csv/test_download",
         "store/test_own_outputs",
         "export/test_object_store",
+        "cli/test_init_object_store",
         "stages/image_shards/shard/test_storage_faults",
         "stages/image_shards/adoption/test_adopt_shards",
     ),
