@@ -19,6 +19,9 @@ class SearchSettings:
         (), "queries that the search page offers before the first search", holds_commas=True
     )
     max_k: int = setting(1_000, "maximum number of results of one request", min=1, max=10_000)
+    max_export_rows: int = setting(
+        1_000, "maximum number of rows of one download (`laion-assets export` has no such limit)", min=1, max=10_000
+    )
     max_depth: int = setting(
         10_000,
         "number of nearest rows that filters look at; a filter that matches few of them returns few results",

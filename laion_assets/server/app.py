@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from laion_assets.errors import IntegrityError, LaionAssetsError, QueryError
-from laion_assets.server import image_api, openapi, report_api, search_api
+from laion_assets.server import export_api, image_api, openapi, report_api, search_api
 from laion_assets.server.answers import ApiError, error_response, from_query_error, json_response
 from laion_assets.server.clip_retrieval import api as clip_retrieval_api
 from laion_assets.server.clip_retrieval.front import front_routes
@@ -62,6 +62,7 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
             Route("/api/search", search_api.search, methods=["POST"]),
             Route("/api/results/{dataset}/{id:int}", search_api.show_result),
             Route("/images/{dataset}/{id:int}/{file}", image_api.show_image),
+            Route("/api/export", export_api.export_rows, methods=["POST"]),
             Route("/api/report", report_api.report_result, methods=["POST"]),
             Route("/openapi.json", openapi.show_openapi),
             Route("/docs", openapi.show_docs),

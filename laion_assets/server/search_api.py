@@ -101,6 +101,7 @@ def _describe_dataset(target: DatasetSearch) -> dict[str, Any]:
         "limits": {
             "max_k": settings.max_k,
             "max_depth": settings.max_depth,
+            "max_export_rows": settings.max_export_rows,
             "max_terms": settings.max_terms,
             "max_text_chars": settings.max_text_chars,
             "max_image_bytes": settings.max_image_bytes,
