@@ -23,6 +23,8 @@ CHAINS = {
         "server/test_page_results",
         "server/test_page_access",
         "server/test_page_errors",
+        "server/test_clip_front",
+        "bench/test_search",
     ),
     "spark": (
         "stages/dedup_parquet/test_dedup",
@@ -42,6 +44,7 @@ CHAINS = {
         "stages/raw_csv/test_download",
         "store/test_own_outputs",
         "export/test_object_store",
+        "cli/test_init_object_store",
         "stages/image_shards/shard/test_storage_faults",
         "stages/image_shards/adoption/test_adopt_shards",
     ),

@@ -50,6 +50,7 @@ Start here:
   laion-assets demo                                 the whole pipeline on the embedded sample, offline
   laion-assets dev                                  the Dagster UI with all datasets
   laion-assets search --dataset sample "a red circle left of a blue square"
+  laion-assets serve --dataset sample               the search page and API, at http://127.0.0.1:8000
   laion-assets export --where "original_width >= 300" --output wide    images as webdataset shards, or lists
   laion-assets status --dataset sample              complete, stale and missing partitions
   laion-assets statistics --dataset sample          counts, quantiles, and the path of the HTML report

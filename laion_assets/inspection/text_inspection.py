@@ -24,7 +24,7 @@ from laion_assets.stages.dedup_parquet.readers.encodings import to_utf8
 from laion_assets.stages.dedup_parquet.readers.file_format import READERS, file_format
 from laion_assets.stages.dedup_parquet.readers.json_lines import LineReader
 
-_DIALECT_BYTES = 1 << 20
+_DIALECT_BYTES = 256 << 10
 _SAMPLED_VALUES = 1_000
 _PARTS = 8
 _UNKNOWN_SIZE_ERROR = 0.5

@@ -33,7 +33,7 @@ class SearchSettings:
         10_000, "maximum length of a text; CLIP reads only the first 77 tokens", unit="characters", min=10, max=100_000
     )
     max_image_bytes: int = setting(
-        20_000_000, "maximum size of an image file in a query", unit="bytes", min=1_000, max=1_000_000_000
+        20_000_000, "maximum size of the image files of a query, together", unit="bytes", min=1_000, max=1_000_000_000
     )
     image_by_url: bool = setting(
         False, "allow queries by the URL of an image, which the service then downloads; off, because it sends requests"

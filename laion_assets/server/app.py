@@ -22,10 +22,13 @@ from laion_assets.server.clip_retrieval import api as clip_retrieval_api
 from laion_assets.server.clip_retrieval.front import front_routes
 from laion_assets.server.metrics import RequestMetrics
 from laion_assets.server.protection.access import AccessControl
+from laion_assets.server.protection.body_budget import BodyBudget
 from laion_assets.server.protection.limits import OVERHEAD_BYTES, RequestLimits
 from laion_assets.server.service import Service
 from laion_assets.server.service_state import ServiceState
 
+LARGE_BODIES = 8
+"""Bodies of the maximum size that are in memory at the same time."""
 PAGE = Path(__file__).with_name("page")
 _log = logging.getLogger(__name__)
 
@@ -37,7 +40,8 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
     request must send it. The application closes the service when it ends.
     """
     settings = service.settings
-    largest = max(search.settings.max_image_bytes * search.settings.max_terms for search in service.searches.values())
+    images = max(search.settings.max_image_bytes for search in service.searches.values())
+    largest = images * 4 // 3 + OVERHEAD_BYTES  # base64
 
     @contextlib.asynccontextmanager
     async def run(app: Starlette) -> AsyncIterator[None]:
@@ -74,7 +78,8 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
         middleware=[
             Middleware(RequestMetrics, service.metrics),
             Middleware(AccessControl, [*settings.allowed_hosts, *hosts], settings.cors_origins, token),
-            Middleware(RequestLimits, largest * 4 // 3 + OVERHEAD_BYTES, settings.deadline_s),
+            Middleware(RequestLimits, largest, settings.deadline_s),
+            Middleware(BodyBudget, LARGE_BODIES * largest),
         ],
         exception_handlers={
             ApiError: _answer_error,
