@@ -88,10 +88,12 @@ def test_two_datasets_in_one_code_location(folder: Path) -> None:
     location = declared()
     keys = {key.to_user_string() for key in location.resolve_all_asset_keys()}
     assert keys == {f"{name}/{stage}" for name in ("cats", "dogs") for stage in stage_names(load_dataset(name))}
-    assert all(key.startswith(("cats_", "dogs_")) for key in location.resources or {} if key != "io_manager")
-    job = location.resolve_implicit_global_asset_job_def()
     for name in ("cats", "dogs"):
-        assert job.get_subset(asset_selection={dg.AssetKey([name, "image_shards"])}).required_resource_keys_of(name)
+        for stage in stage_names(load_dataset(name)):
+            asset = location.resolve_assets_def(dg.AssetKey([name, stage]))
+            assert all(key.startswith(f"{name}_") for key in asset.required_resource_keys)
+            assert asset.required_resource_keys <= set(location.resources or {})
+    assert location.resolve_implicit_global_asset_job_def()
 
 
 def test_no_dataset_is_registered_by_default() -> None:
