@@ -1,6 +1,7 @@
 """Datasets of Python modules: by entry point or by the settings file, known to every command, in one code location."""
 
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -31,12 +32,12 @@ def build():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with a module of datasets."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     (tmp_path / "my_datasets.py").write_text(MODULE)
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("my_datasets", None)
 
 
 def name_in_file(folder: Path, line: str, rest: str = "") -> None:
