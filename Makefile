@@ -14,10 +14,10 @@ export WANDB_MODE := disabled
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
-.PHONY: help demo dev setup clean \
+.PHONY: help demo serve dev setup clean \
 	test lint test-browser test-scale test-cluster test-gpu test-bench test-kills test-backfill-kills test-postgres \
 	test-containers test-apache test-proxy test-hostile soak audit \
-	bench-images bench-pixels bench-dedup bench-embeddings bench-csv bench-graph \
+	bench-images bench-pixels bench-dedup bench-embeddings bench-csv bench-graph bench-search \
 	java nginx aria2c apache2 postgresql chromium iproute2 nftables
 
 ##@ Everyday
@@ -28,8 +28,12 @@ help: ## list all targets
 demo: setup ## run the whole pipeline on the embedded sample, offline
 	$(BIN)/laion-assets demo
 
+serve: setup ## serve search in the sample, at http://127.0.0.1:8000; runs the demo first if needed
+	@test -e $${LAION_ASSETS_ROOT:-data}/sample/manifests/knn_indices || $(BIN)/laion-assets demo
+	$(BIN)/laion-assets serve --dataset sample $(ARGS)
+
 dev: setup ## start the Dagster UI with all datasets, and the daemon, at http://127.0.0.1:3000
-	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port 3000
+	$(BIN)/laion-assets dev
 
 setup: java $(READY) ## create .venv with the locked packages (PYTHON=python3.12: .venv-python3.12); find or install Java 17
 
@@ -129,6 +133,9 @@ bench-csv: setup nginx aria2c ## download of 20,000 small and 4 large CSV files 
 
 bench-graph: setup postgresql ## cost of 41,455 partitions in Dagster: the rehearsal on SQLite and PostgreSQL (45 minutes)
 	$(BIN)/python bench/graph.py $(ARGS)
+
+bench-search: setup ## search service against clip-retrieval back: requests/s and latency, 50 clients for a minute (5 minutes)
+	$(BIN)/python bench/search.py $(ARGS)
 
 # Programs from Debian packages. Each is installed if make runs as root, else the command to install it is printed.
 java:

@@ -71,7 +71,9 @@ class DatasetComponent(dg.Component, dg.Resolvable):
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
         """Describe the component for the Dagster UI."""
-        return dg.ComponentTypeSpec(tags=["images", "datasets"], produces=["asset", "asset_check", "resource"])
+        return dg.ComponentTypeSpec(
+            tags=["images", "datasets"], produces=["asset", "asset_check", "job", "schedule", "sensor", "resource"]
+        )
 
     @classmethod
     def model(cls) -> type[BaseModel]:
@@ -84,11 +86,18 @@ class DatasetComponent(dg.Component, dg.Resolvable):
         return cls(resolve_dataset(context, model))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Return the assets, checks and resources of the dataset.
+        """Return the assets, checks, jobs, schedule, sensors and resources of the dataset.
 
         The executor and the loggers are those of the project.
         """
         from laion_assets.orchestration.definitions import build_definitions
 
         found = build_definitions(self.dataset)
-        return dg.Definitions(assets=found.assets, asset_checks=found.asset_checks, resources=found.resources)
+        return dg.Definitions(
+            assets=found.assets,
+            asset_checks=found.asset_checks,
+            jobs=found.jobs,
+            schedules=found.schedules,
+            sensors=found.sensors,
+            resources=found.resources,
+        )

@@ -20,7 +20,8 @@
     ├── ModelError              a CLIP model cannot be loaded, or is not the expected one
     ├── EmbeddingError          files that cannot be built, vectors that are not finite, another dtype or width
     ├── IndexBuildError         autofaiss returned no index
-    └── QueryError              an invalid search
+    ├── QueryError              an invalid search
+    └── ExportError             rows cannot be exported: an invalid predicate, uid list or output folder
 
 Each message says what happened, where (file, row, partition, setting) and how to fix it. All errors are built from one
 string, so that they can be pickled: they cross process pools and Spark.
@@ -117,4 +118,16 @@ class IndexBuildError(LaionAssetsError):
 
 
 class QueryError(LaionAssetsError):
-    """An invalid search. The message says which argument is wrong."""
+    """An invalid search. The message says which argument is wrong.
+
+    `field` is the name of the argument in the search API, and `code` a word for programs. Neither survives pickling.
+    """
+
+    def __init__(self, message: str = "", field: str = "", code: str = "invalid_query") -> None:
+        super().__init__(message)
+        self.field = field
+        self.code = code
+
+
+class ExportError(LaionAssetsError):
+    """Rows cannot be exported. The message names the predicate, file, option or folder that is wrong."""

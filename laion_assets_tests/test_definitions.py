@@ -16,9 +16,10 @@ from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.registry import find_stage, list_stages, pipeline_names
+from laion_assets.stages.search_report.handle import SEARCH_REPORT
 
 PIPELINE = pipeline_names(SAMPLE)
-STATISTICS = {
+SUMMARIES = {
     stage.name: stage.upstream(SAMPLE).name
     for stage in list_stages(SAMPLE)
     if stage.reads_incomplete_input and stage.upstream
@@ -79,10 +80,10 @@ def test_every_mapping_is_total_and_monotone(dataset: Dataset, asset: str, befor
 
 
 @pytest.mark.parametrize("dataset", [LAION400M, SAMPLE], ids=lambda dataset: dataset.name)
-def test_statistics_depend_on_all_partitions_of_their_asset(dataset: Dataset) -> None:
+def test_summaries_depend_on_all_partitions_of_their_asset(dataset: Dataset) -> None:
     definitions = build_definitions(dataset)
     graph = definitions.resolve_asset_graph()
-    for asset, counted in STATISTICS.items():
+    for asset, counted in SUMMARIES.items():
         key, parent = dg.AssetKey([dataset.name, asset]), dg.AssetKey([dataset.name, counted])
         assert graph.get(key).parent_keys == {parent}
         assert graph.get(key).partitions_def is None
@@ -108,11 +109,33 @@ def test_every_asset_has_a_description(dataset: Dataset) -> None:
         assert len(next(iter(definition.descriptions_by_key.values()))) > 200
 
 
+def test_columns_name_the_columns_that_they_are_made_from(dataset: Dataset) -> None:
+    lineage: dict[str, dict[str, list[str]]] = {}
+    schemas = {}
+    for asset in build_definitions(dataset).assets or []:
+        assert isinstance(asset, dg.AssetsDefinition)
+        (metadata,) = asset.metadata_by_key.values()
+        name = asset.key.path[-1]
+        if "dagster/column_schema" in metadata:
+            schemas[name] = {column.name for column in metadata["dagster/column_schema"].columns}
+        if found := metadata.get("dagster/column_lineage"):
+            before = {dep.asset_key.path[-1] for deps in found.deps_by_column.values() for dep in deps}
+            (upstream,) = before
+            assert {dep.column_name for deps in found.deps_by_column.values() for dep in deps} <= schemas[upstream]
+            assert found.deps_by_column.keys() <= schemas[name]
+            lineage[name] = {column: [dep.column_name for dep in deps] for column, deps in found.deps_by_column.items()}
+    assert sorted(lineage["dedup_parquet"]["uid"]) == ["TEXT", "URL"]
+    assert lineage["image_shards"]["caption"] == ["TEXT"]
+    assert lineage["image_shards"]["uid"] == ["uid"]
+    assert "key" not in lineage["image_shards"], "made by the stage"
+    assert lineage["clip_embeddings"]["image_path"] == ["key"]
+
+
 def test_every_table_asset_describes_its_columns(dataset: Dataset) -> None:
     for asset in build_definitions(dataset).assets or []:
         assert isinstance(asset, dg.AssetsDefinition)
         (metadata,) = asset.metadata_by_key.values()
-        if asset.key.path[-1] == KNN_INDICES:
+        if asset.key.path[-1] in (KNN_INDICES, SEARCH_REPORT):
             assert "dagster/column_schema" not in metadata
             continue
         columns = metadata["dagster/column_schema"].columns

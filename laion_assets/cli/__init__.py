@@ -19,11 +19,15 @@ import click
 from laion_assets import __version__
 from laion_assets.cli.adopt import adopt
 from laion_assets.cli.demo import demo
+from laion_assets.cli.dev import dev
+from laion_assets.cli.export import export
 from laion_assets.cli.fetch import fetch
+from laion_assets.cli.init import init
 from laion_assets.cli.materialize import materialize
 from laion_assets.cli.output import echo, echo_traceback, echo_usage_error
 from laion_assets.cli.relayout import relayout
 from laion_assets.cli.search import search
+from laion_assets.cli.serve import serve
 from laion_assets.cli.settings import settings
 from laion_assets.cli.statistics import statistics
 from laion_assets.cli.status import status
@@ -44,11 +48,15 @@ Pipeline stages, one Dagster asset each:
 \b
 Start here:
   laion-assets demo                                 the whole pipeline on the embedded sample, offline
+  laion-assets dev                                  the Dagster UI with all datasets
   laion-assets search --dataset sample "a red circle left of a blue square"
+  laion-assets serve --dataset sample               the search page and API, at http://127.0.0.1:8000
+  laion-assets export --where "original_width >= 300" --output wide    images as webdataset shards, or lists
   laion-assets status --dataset sample              complete, stale and missing partitions
   laion-assets statistics --dataset sample          counts, quantiles, and the path of the HTML report
 \b
 Then your own data:
+  laion-assets init mine --from FOLDER              declare a folder of parquet, CSV or JSON lines files
   laion-assets settings --dataset laion400m         every setting, its value and its origin
   laion-assets fetch https://example.org/a.jpg      dry-run one URL
   laion-assets materialize --dataset laion400m dedup_parquet
@@ -65,7 +73,22 @@ def cli() -> None:
     """Group all commands."""
 
 
-for command in (demo, materialize, relayout, adopt, status, statistics, search, fetch, trace, settings):
+for command in (
+    demo,
+    dev,
+    init,
+    materialize,
+    relayout,
+    adopt,
+    status,
+    statistics,
+    search,
+    serve,
+    export,
+    fetch,
+    trace,
+    settings,
+):
     cli.add_command(command)
 
 

@@ -60,7 +60,7 @@ def materialize(
 
     The source is checked first: new and changed files are fetched, and what was built from them is built again.
     Complete partitions are not run again. If a changed setting would download or encode again, a question comes
-    first; without a terminal, --yes is needed. The runs appear in the Dagster UI (make dev). Ctrl-C keeps every
+    first; without a terminal, --yes is needed. The runs appear in the Dagster UI (laion-assets dev). Ctrl-C keeps every
     committed partition. Run the same command again to continue.
 
     \b

@@ -10,14 +10,17 @@ from functools import cached_property
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.dataset.settings.checks import address_and_port, ip_network
+from laion_assets.dataset.settings.dagster_settings import DagsterSettings
 from laion_assets.dataset.settings.field import check_settings, setting
 from laion_assets.dataset.settings.spark import SparkSettings
 from laion_assets.errors import LayoutError, SettingError
+from laion_assets.search.settings import SearchSettings
 from laion_assets.stages.clip_embeddings.settings import EmbeddingSettings
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.image_shards.settings import ImageSettings
 from laion_assets.stages.knn_indices.settings import IndexSettings
 from laion_assets.stages.raw_csv.settings import CsvSettings
+from laion_assets.stages.search_report.settings import SearchReportSettings
 
 SAMPLE_SITE = "sample-site:"
 """The source that selects the embedded web site. It runs on loopback while a run needs it. A path may follow."""
@@ -80,7 +83,10 @@ class Dataset:
     images: ImageSettings = ImageSettings()
     embeddings: EmbeddingSettings = EmbeddingSettings()
     index: IndexSettings = IndexSettings()
+    search: SearchSettings = SearchSettings()
+    search_report: SearchReportSettings = SearchReportSettings()
     spark: SparkSettings = SparkSettings()
+    dagster: DagsterSettings = DagsterSettings()
     allow_empty: bool = setting(False, "allow a stage to keep no row or few rows; by default its run fails")
     min_kept_share: float = setting(
         0.1,
@@ -167,6 +173,18 @@ LAION400M = Dataset(
 )
 """The original dataset. Set `source`, `root` and optionally `model`. Stage settings configure Spark and the GPU."""
 
+SAMPLE_QUERIES = (
+    "a red circle",
+    "a green star",
+    "triangle",
+    "something yellow",
+    "a blue square and a pink ring",
+    "a small red circle left of a large blue square",
+    "a green star above a yellow triangle",
+    "a purple cross on a white background",
+)
+"""The queries of the report on procedural images: an object, a shape, a colour, two objects, and whole captions."""
+
 SAMPLE = Dataset(
     name="sample",
     description="The embedded sample: procedural images with captions, served on loopback, with typical web faults.",
@@ -179,6 +197,17 @@ SAMPLE = Dataset(
     ),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=6),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
+    search_report=SearchReportSettings(queries=SAMPLE_QUERIES),
+    search=SearchSettings(
+        example_queries=(
+            "a red circle",
+            "a green star",
+            "a purple ring",
+            "a red circle left of a blue square",
+            "a large yellow triangle above a small purple ring",
+            "a small cyan cross on a black background",
+        )
+    ),
 )
 """A dataset that runs offline on a laptop in minutes, with the same code."""
 
@@ -197,6 +226,7 @@ REHEARSAL = Dataset(
     ),
     embeddings=EmbeddingSettings(batch_size=64, files_per_run=100),
     index=IndexSettings(max_index_memory_usage="200M", current_memory_available="2G"),
+    search_report=SearchReportSettings(queries=SAMPLE_QUERIES),
 )
 """All partitions of the real graph, offline and in minutes: to try a deployment, a backfill or a recovery."""
 

@@ -16,6 +16,7 @@ from laion_assets.orchestration.instance import instance
 from laion_assets.orchestration.partitions import partition_numbers
 from laion_assets.orchestration.private_dagster import DATA_VERSION_TAG
 from laion_assets.orchestration.stage_parts import load_adoption, load_io_manager
+from laion_assets.orchestration.totals import totals_event
 from laion_assets.orchestration.ui.metadata_values import description
 from laion_assets.orchestration.writable_folders import require_root
 from laion_assets.progress import Progress
@@ -127,3 +128,5 @@ def _report_to_dagster(
             )
             opened.report_runless_asset_event(event)
             progress.add()
+        if manifests:
+            opened.report_runless_asset_event(totals_event(dataset, asset))

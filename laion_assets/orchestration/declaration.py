@@ -7,10 +7,11 @@ import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LayoutError
+from laion_assets.orchestration.automation.conditions import automation_condition
 from laion_assets.orchestration.partitions import partitions_def, partitions_of_run, upstream_mapping
 from laion_assets.orchestration.resource_keys import resource_key
 from laion_assets.orchestration.stage_parts import load_columns
-from laion_assets.orchestration.ui.column_schemas import table_schema
+from laion_assets.orchestration.ui.column_schemas import column_lineage, table_schema
 from laion_assets.plain_text import one_line
 from laion_assets.stages.registry import find_stage
 from laion_assets.stages.stage import Stage
@@ -23,14 +24,28 @@ def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
 
 def common_declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     """Keyword arguments of `@dg.asset` and `@dg.observable_source_asset`."""
-    schema = load_columns(stage, dataset)
     return {
         "key": asset_key(dataset, stage.name),
         "group_name": dataset.name,
         "description": stage.description,
         "io_manager_key": io_manager_key(stage, dataset),
-        "metadata": {} if schema is None else {"dagster/column_schema": table_schema(schema)},
+        "owners": list(dataset.dagster.owners),
+        "tags": dict(dataset.dagster.tags),
+        "metadata": _column_metadata(stage, dataset),
     }
+
+
+def _column_metadata(stage: Stage, dataset: Dataset) -> dict[str, Any]:
+    """Columns and column lineage of an asset, for the Dagster UI."""
+    schema = load_columns(stage, dataset)
+    if schema is None:
+        return {}
+    before = None if stage.upstream is None else stage.upstream(dataset)
+    upstream = None if before is None else load_columns(before, dataset)
+    if before is None or upstream is None:
+        return {"dagster/column_schema": table_schema(schema)}
+    lineage = column_lineage(schema, upstream, asset_key(dataset, before.name), stage.column_inputs)
+    return {"dagster/column_schema": table_schema(schema), "dagster/column_lineage": lineage}
 
 
 def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
@@ -39,7 +54,12 @@ def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     The input is called `upstream`. A stage that reads incomplete input has no input to load: it depends on all
     partitions of the stage before.
     """
-    arguments = {**common_declaration(stage, dataset), "kinds": set(stage.kinds), "pool": stage.pool}
+    arguments = {
+        **common_declaration(stage, dataset),
+        "kinds": set(stage.kinds),
+        "pool": stage.pool,
+        "automation_condition": automation_condition(dataset, stage),
+    }
     if stage.is_partitioned:
         covered, total = stage.run_size(dataset), len(stage.handle.numbers(dataset.layout))
         single = dg.BackfillPolicy.single_run()

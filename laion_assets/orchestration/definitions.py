@@ -12,6 +12,9 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 from laion_assets.dataset.dataset import Dataset  # noqa: E402
 from laion_assets.dataset.settings.resolution import resolve_settings  # noqa: E402
+from laion_assets.orchestration.automation.conditions import build_automation_sensors  # noqa: E402
+from laion_assets.orchestration.automation.jobs import build_jobs  # noqa: E402
+from laion_assets.orchestration.automation.triggers import build_schedule, build_source_sensor  # noqa: E402
 from laion_assets.orchestration.checks.row_counts import row_count_checks  # noqa: E402
 from laion_assets.orchestration.checks.up_to_date import up_to_date_checks  # noqa: E402
 from laion_assets.orchestration.declaration import io_manager_key  # noqa: E402
@@ -25,16 +28,20 @@ from laion_assets.stages.registry import list_stages  # noqa: E402
 
 
 def build_definitions(dataset: Dataset) -> dg.Definitions:
-    """Return the assets, checks, IO managers and resources of a dataset.
+    """Return the assets, checks, jobs, schedule, sensors, IO managers and resources of a dataset.
 
     Applies the settings file and the environment to the dataset first. Every key begins with the name of the dataset,
     so that one project can hold several datasets. Raises SettingError.
     """
     dataset = resolve_settings(dataset)
     stages = list_stages(dataset)
+    jobs = build_jobs(dataset)
     return dg.Definitions(
         assets=[load_asset(stage, dataset) for stage in stages],
         asset_checks=[*row_count_checks(dataset), *up_to_date_checks(dataset)],
+        jobs=jobs,
+        schedules=[build_schedule(dataset, jobs[0])],
+        sensors=[build_source_sensor(dataset, jobs[0]), *build_automation_sensors(dataset)],
         resources={
             **{io_manager_key(stage, dataset): load_io_manager(stage, dataset) for stage in stages},
             resource_key(dataset, "spark"): SparkResource(

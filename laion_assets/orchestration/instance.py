@@ -19,13 +19,15 @@ MANY_PARTITIONS = {
     "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "true",
 }
 """Environment for 41,455 partitions: events in batches, and one planned event a run."""
-_MINIMAL_INSTANCE = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
+_CONFIG = Path(__file__).parent / "dagster.yaml"
+"""The configuration of a new instance. In a checkout, `dagster_home/dagster.yaml` is a link to it."""
 
 
 def dagster_home() -> Path:
     """Return the folder of the instance: DAGSTER_HOME, or `dagster_home` in the current directory.
 
-    Creates it, with telemetry off, if it does not exist. Raises SettingError for a folder that cannot be written.
+    Creates it with this project's `dagster.yaml` if it has none. Raises SettingError for a folder that cannot be
+    written.
     """
     home = Path(os.environ.get(HOME_VARIABLE) or DEFAULT_HOME).absolute()
     if set(str(home)) & set("%?"):
@@ -35,7 +37,7 @@ def dagster_home() -> Path:
         )
     if not (home / "dagster.yaml").exists():  # an existing one may store everything in a database
         require_writable(home, HOME_VARIABLE, f"Set {HOME_VARIABLE} to a writable folder.")
-        (home / "dagster.yaml").write_text(_MINIMAL_INSTANCE, encoding="utf-8")
+        (home / "dagster.yaml").write_bytes(_CONFIG.read_bytes())
     os.environ[HOME_VARIABLE] = str(home)
     for name, value in MANY_PARTITIONS.items():
         os.environ.setdefault(name, value)

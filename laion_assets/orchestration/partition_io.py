@@ -8,7 +8,8 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import ForeignError
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.partitions import partition_numbers
-from laion_assets.orchestration.ui.metadata_values import table, text
+from laion_assets.orchestration.ui.metadata_values import table, text, time_value
+from laion_assets.orchestration.ui.readable import readable_bytes, reason_rows, summarize_partition
 from laion_assets.plain_text import one_line
 from laion_assets.stages.handle import Handle
 from laion_assets.stages.kept_rows import require_rows
@@ -62,8 +63,19 @@ class PartitionIOManager(dg.IOManager):
         context.log.info(one_line(f"{count:,} partition{'s' if count != 1 else ''} verified, {rows:,} rows"))
 
     def build_metadata(self, partition: int, manifest: Manifest) -> Metadata:
-        """Metadata of a committed partition in the Dagster UI."""
-        return {**counts_metadata(self.store, manifest), **self.describe(partition, manifest)}
+        """Metadata of a committed partition in the Dagster UI, in the order of the page.
+
+        First a line for people, then what the stage shows (images, example rows, links), then counts by reason, and
+        last numbers for plots and the files.
+        """
+        counts = manifest.counts
+        metadata: Metadata = {"summary": text(summarize_partition(find_stage(self.asset), manifest))}
+        metadata |= self.describe(partition, manifest)
+        if counts.reasons:
+            metadata["dropped_by_reason"] = table(
+                ("reason", "rows", "share"), reason_rows(counts.reasons, counts.rows_in)
+            )
+        return {**metadata, **counts_metadata(self.store, manifest)}
 
     @own_errors_first
     def load_input(self, context: dg.InputContext) -> Handle:
@@ -81,27 +93,24 @@ class PartitionIOManager(dg.IOManager):
 
 
 def counts_metadata(store: Store, manifest: Manifest) -> Metadata:
-    """Return rows in and out, dropped rows by reason, bytes, and the locations of the files."""
+    """Return rows in and out, bytes, seconds, the time of the commit, and the locations of the files."""
     counts = manifest.counts
     metadata: Metadata = {
         "dagster/row_count": dg.MetadataValue.int(counts.rows_out),
         "rows_in": dg.MetadataValue.int(counts.rows_in),
         "rows_out": dg.MetadataValue.int(counts.rows_out),
         "bytes": dg.MetadataValue.int(manifest.size),
-        "seconds": dg.MetadataValue.float(manifest.seconds),
-        "committed_at": text(manifest.committed_at),
-        "root": dg.MetadataValue.path(store.url),
-        "files": file_table(manifest),
+        "seconds": dg.MetadataValue.float(round(manifest.seconds, 3)),
     }
+    if manifest.committed_at:
+        metadata["committed_at"] = time_value(manifest.committed_at)
     if manifest.is_adopted:
         program, folder, method = (manifest.adopted.get(name, "?") for name in ("program", "folder", "method"))
         metadata["adopted"] = text(f"files of {program} in {folder} ({method})")
-    if counts.reasons:
-        metadata["dropped_by_reason"] = table(("reason", "rows"), sorted(counts.reasons.items()))
-    return metadata
+    return {**metadata, "root": dg.MetadataValue.path(store.url), "files": file_table(manifest)}
 
 
 def file_table(manifest: Manifest, limit: int = 8) -> dg.TableMetadataValue:
     """The files of a partition, below the root; the first `limit` of them."""
-    rows = [(entry.path, entry.size, entry.sha256[:12]) for entry in manifest.files]
-    return table(("file", "bytes", "sha256"), rows, limit)
+    rows = [(entry.path, readable_bytes(entry.size), entry.sha256[:12]) for entry in manifest.files]
+    return table(("file", "size", "sha256"), rows, limit)

@@ -93,3 +93,17 @@ def upstream_mapping(dataset: Dataset, asset: str) -> dg.PartitionMapping | None
         for other in upstream:
             downstream.setdefault(before.handle.key(layout, other), set()).add(stage.handle.key(layout, number))
     return dg.StaticPartitionMapping(downstream)
+
+
+def covering_ranges(numbers: list[int], width: int) -> list[tuple[int, int]]:
+    """Return first and last of as few ranges of at most `width` numbers as cover all `numbers`, which ascend.
+
+    Ranges may cover other numbers, too: a run skips complete partitions, and a run for each gap would be far too many.
+    """
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and number < ranges[-1][0] + width:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ranges

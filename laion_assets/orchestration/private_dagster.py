@@ -6,27 +6,47 @@ with the installed release.
 
 import contextlib
 import functools
+import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata, generate_event_batch_id
 from dagster._core.execution import compute_logs
+from dagster._core.execution.backfill import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionsFilter,
+    BulkActionStatus,
+    PartitionBackfill,
+)
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+from dagster._core.storage.tags import MAX_RETRIES_TAG
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.utils import make_new_backfill_id
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
 if TYPE_CHECKING:
+    from dagster._core.definitions.partitions.subset import PartitionsSubset
     from dagster._core.execution.context.system import StepExecutionContext
 
 __all__ = [
@@ -45,6 +65,10 @@ __all__ = [
     "mark_as_reported",
     "output_mirrors_in_own_groups",
     "report_materializations",
+    "running_backfills",
+    "runs_in_code_location",
+    "skip_older_run_events",
+    "start_backfill",
 ]
 
 DAGSTER = "1.13.27"
@@ -127,3 +151,82 @@ def output_mirrors_in_own_groups() -> Iterator[None]:
         yield
     finally:
         module.subprocess = original
+
+
+@contextlib.contextmanager
+def runs_in_code_location(instance: dg.DagsterInstance, module: str, location: str) -> Iterator[None]:
+    """Record runs in this process as runs of a code location.
+
+    The landing page of the Dagster UI leaves out runs without a code location. The UI can execute such a run again. The
+    daemon does not: its retries are off for these runs.
+    """
+    target = LoadableTargetOrigin(
+        executable_path=sys.executable, module_name=module, working_directory=os.getcwd(), attribute=location
+    )
+    place = ManagedGrpcPythonEnvCodeLocationOrigin(target, location)
+    repository = RemoteRepositoryOrigin(place, SINGLETON_REPOSITORY_NAME)
+    create = instance.create_run_for_job
+
+    def create_run_for_job(job_def: Any, **options: Any) -> DagsterRun:
+        tags = {**(options.pop("tags", None) or {}), MAX_RETRIES_TAG: "0"}
+        return create(job_def, **options, tags=tags, remote_job_origin=RemoteJobOrigin(repository, job_def.name))
+
+    vars(instance)["create_run_for_job"] = create_run_for_job
+    try:
+        yield
+    finally:
+        del vars(instance)["create_run_for_job"]
+
+
+def start_backfill(
+    instance: dg.DagsterInstance,
+    partitions: "Mapping[dg.AssetKey, PartitionsSubset | None]",
+    *,
+    title: str,
+    tags: Mapping[str, str],
+    run_config: Mapping[str, Any] | None = None,
+) -> str:
+    """Request a backfill of partitions of several assets, None for an asset without partitions. Returns its id.
+
+    The daemon starts its runs. The public API requests a backfill only through a web server.
+    """
+    graph_subset: Any = AssetGraphSubset
+    subset = graph_subset(
+        partitions_subsets_by_asset_key={key: keys for key, keys in partitions.items() if keys is not None},
+        non_partitioned_asset_keys={key for key, keys in partitions.items() if keys is None},
+    )
+    backfill_id = make_new_backfill_id()
+    backfill = PartitionBackfill.from_asset_graph_subset(
+        backfill_id=backfill_id,
+        backfill_timestamp=time.time(),
+        tags=tags,
+        dynamic_partitions_store=instance,
+        asset_graph_subset=subset,
+        title=title,
+        description=None,
+        run_config=run_config,
+    )
+    instance.add_backfill(backfill)
+    return backfill_id
+
+
+def running_backfills(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> list[str]:
+    """Return the ids of backfills with these tags that have not ended."""
+    ended = set(BULK_ACTION_TERMINAL_STATUSES)
+    filters = BulkActionsFilter(
+        statuses=[status for status in BulkActionStatus if status not in ended], tags=dict(tags)
+    )
+    return [backfill.backfill_id for backfill in instance.get_backfills(filters)]
+
+
+def skip_older_run_events(instance: dg.DagsterInstance) -> None:
+    """Start the daemon's retries of an instance at its newest event, as the daemon itself does with two warnings."""
+    # Imported here: it takes a tenth of a second, and code locations never need it.
+    from dagster._daemon.auto_run_reexecution.event_log_consumer import DAGSTER_EVENT_TYPES, _create_cursor_key
+
+    storage = instance.daemon_cursor_storage
+    keys = {_create_cursor_key(kind) for kind in DAGSTER_EVENT_TYPES}
+    missing = keys - storage.get_cursor_values(keys).keys()
+    if missing:
+        newest = instance.event_log_storage.get_maximum_record_id() or 0
+        storage.set_cursor_values(dict.fromkeys(missing, str(newest)))

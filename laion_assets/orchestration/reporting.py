@@ -3,7 +3,7 @@
 By default Dagster reports all partitions of a range when its run succeeds, none when it is killed, and searches all
 metadata for each partition. Here a run reports what it has committed every few seconds, in batches, and marks its
 output so that Dagster does not report it again. A partition that was complete before is reported, too: its backfill
-waits for it.
+waits for it. At its end, a run reports the totals over all partitions of the asset (`totals.py`).
 
 A separate thread reports, in parallel with the work: an event takes SQLite several milliseconds, mostly waiting for the
 disk.
@@ -26,6 +26,7 @@ from laion_assets.orchestration.private_dagster import (
     mark_as_reported,
     report_materializations,
 )
+from laion_assets.orchestration.totals import totals_event
 from laion_assets.orchestration.ui.metadata_values import description
 from laion_assets.stages.handle import Handle
 from laion_assets.stages.status import DatasetStatus
@@ -103,6 +104,10 @@ class Reporting:
                     started = time.monotonic()
                     self._report_all(batch)
                     self._seconds += time.monotonic() - started
+                if self._reported:
+                    # Not an event of the run: in a backfill, Dagster refuses one without a partition.
+                    event = totals_event(self._manager.dataset, self._manager.asset)
+                    self._step.instance.report_runless_asset_event(event)
         except BaseException as error:  # raised in the run's own thread
             self._error = error
 
@@ -147,7 +152,7 @@ def materialization(
         asset_key=asset_key(manager.dataset, manager.asset),
         partition=manifest.key,
         description=None if built else description("already complete: skipped"),
-        metadata={"built_by_this_run": dg.MetadataValue.bool(built), **manager.build_metadata(partition, manifest)},
+        metadata={**manager.build_metadata(partition, manifest), "built_by_this_run": dg.MetadataValue.bool(built)},
         tags={DATA_VERSION_TAG: manifest.content},
     )
 

@@ -13,8 +13,10 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.failures import explain, is_interrupt
+from laion_assets.orchestration.code_locations import MODULE, location_name
 from laion_assets.orchestration.instance import instance
-from laion_assets.orchestration.private_dagster import output_mirrors_in_own_groups
+from laion_assets.orchestration.partitions import covering_ranges
+from laion_assets.orchestration.private_dagster import output_mirrors_in_own_groups, runs_in_code_location
 from laion_assets.orchestration.writable_folders import require_root
 from laion_assets.stages.image_shards.retry_reasons import reasons_of_shard
 from laion_assets.stages.kept_rows import require_rows
@@ -37,20 +39,6 @@ class StageReport:
     seconds: float
     reasons: dict[str, int] = field(default_factory=dict)
     run_ids: tuple[str, ...] = ()
-
-
-def covering_ranges(numbers: list[int], width: int) -> list[tuple[int, int]]:
-    """Return first and last of as few ranges of at most `width` numbers as cover all `numbers`, which ascend.
-
-    Ranges may cover other numbers, too: a run skips complete partitions, and a run for each gap would be far too many.
-    """
-    ranges: list[tuple[int, int]] = []
-    for number in numbers:
-        if ranges and number < ranges[-1][0] + width:
-            ranges[-1] = (ranges[-1][0], number)
-        else:
-            ranges.append((number, number))
-    return ranges
 
 
 def materialize(
@@ -76,7 +64,8 @@ def materialize(
     dataset = resolve_settings(dataset)
     require_root(dataset)
     reports = []
-    with instance() as opened, output_mirrors_in_own_groups():
+    location = location_name(dataset)
+    with instance() as opened, output_mirrors_in_own_groups(), runs_in_code_location(opened, MODULE, location):
         for asset in stage_names(dataset) if assets is None else assets:
             reasons = retry if find_stage(asset).can_retry_rows else ()
             report = materialize_stage(

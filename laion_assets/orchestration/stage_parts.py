@@ -8,6 +8,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import AdoptionError
 from laion_assets.stages.adoption import FindCandidates
 from laion_assets.stages.registry import STAGES
+from laion_assets.stages.source_changes import FindChanges, Observe
 from laion_assets.stages.stage import Stage
 from laion_assets.store.store import Store
 
@@ -41,6 +42,16 @@ def load_check(stage: Stage) -> Check:
 def load_columns(stage: Stage, dataset: Dataset) -> "pa.Schema | None":
     """Return the Arrow schema of a stage's table, None if it has none."""
     return _load(stage.columns)(dataset) if stage.columns else None
+
+
+def load_find_changes(stage: Stage) -> FindChanges:
+    """Return the function that compares the source of a stage with its committed files."""
+    return _load(stage.find_changes)
+
+
+def load_observe(stage: Stage) -> Observe:
+    """Return the function that records the files of others."""
+    return _load(stage.observe)
 
 
 def load_adoption(stage: Stage) -> "FindCandidates":

@@ -29,15 +29,41 @@ _TITLE_SIZE, _TEXT_SIZE, _LINE = 22, 13, 17
 _PAPER, _INK, _FAINT, _GREY = (250, 250, 248), (30, 30, 34), (110, 110, 118), (214, 214, 212)
 
 
-def contact_sheet(title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], columns: int = COLUMNS) -> bytes:
-    """Draw a PNG of images, each (encoded image, lines of text), under a title.
+def contact_sheet(
+    title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], columns: int = COLUMNS, kind: str = "PNG"
+) -> bytes:
+    """Draw a PNG (or a smaller JPEG: `kind`) of images, each (encoded image, lines of text), under a title.
 
     The first line of a tile is dark (a similarity, a rank); the other lines are grey, wrapped, and truncated to four
     lines. An image that does not decode is a grey tile. Text is never interpreted as markup.
     """
+    return _encode(_draw_section(title, tiles, max(1, min(columns, len(tiles) or 1))), kind)
+
+
+def stacked_contact_sheet(
+    sections: Sequence[tuple[str, Sequence[tuple[bytes, Sequence[str]]]]], columns: int = COLUMNS
+) -> bytes:
+    """Draw a PNG of several contact sheets of the same width, one below the other: (title, tiles) of each."""
+    from PIL import Image
+
+    drawn = [_draw_section(title, tiles, columns) for title, tiles in sections]
+    sheet = Image.new("RGB", (max(each.width for each in drawn), sum(each.height for each in drawn)), _PAPER)
+    top = 0
+    for each in drawn:
+        sheet.paste(each, (0, top))
+        top += each.height
+    return _encode(sheet, "PNG")
+
+
+def _encode(sheet: "Image.Image", kind: str) -> bytes:
+    buffer = io.BytesIO()
+    sheet.save(buffer, kind, optimize=True)
+    return buffer.getvalue()
+
+
+def _draw_section(title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], columns: int) -> "Image.Image":
     from PIL import Image, ImageDraw
 
-    columns = max(1, min(columns, len(tiles) or 1))
     rows = -(-len(tiles) // columns)
     head = GAP + _TITLE_SIZE + GAP
     tile_height = TILE + 6 + (1 + CAPTION_LINES) * _LINE + GAP
@@ -51,9 +77,7 @@ def contact_sheet(title: str, tiles: Sequence[tuple[bytes, Sequence[str]]], colu
         top = head + number // columns * tile_height
         _draw_image(sheet, draw, content, left, top)
         _draw_lines(draw, lines, small, left, top + TILE + 6)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return sheet
 
 
 def _load_font(size: int) -> "Font":

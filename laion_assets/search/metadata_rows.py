@@ -7,7 +7,11 @@ column that leaves size and footer unchanged; the asset check and `disagreement(
 """
 
 import bisect
-from typing import Any
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 from laion_assets.errors import IntegrityError
 from laion_assets.stages.knn_indices.details import IndexDetails, footer_sha256
@@ -15,14 +19,38 @@ from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.manifest import WHOLE, Manifest, manifest_path
 from laion_assets.store.store import Store
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _OPEN_PARQUETS = 64
+_READERS = 8
+"""Files that are read at the same time: a result of a large dataset is in any of hundreds of files."""
 _AGAIN = f"Remove {manifest_path(KNN_INDICES, WHOLE)} below the root and materialize knn_indices again."
 
 
-class MetadataRows:
-    """The rows of an index's metadata files by id. Files are opened when first needed; call `close` at the end."""
+RESULT_COLUMNS = (
+    "image_path",
+    "caption",
+    "url",
+    "uid",
+    "NSFW",
+    "LICENSE",
+    "width",
+    "height",
+    "original_width",
+    "original_height",
+    "sha256",
+)
+"""The columns of a result. Other columns, such as `exif`, can be large, and are read for single rows only."""
 
-    def __init__(self, store: Store, manifest: Manifest, details: IndexDetails) -> None:
+
+class MetadataRows:
+    """The rows of an index's metadata files by id, safe for threads. Call `close` at the end.
+
+    Files are opened when first needed. `cached_rows` rows of `rows` are kept in memory.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, details: IndexDetails, cached_rows: int = 0) -> None:
         self._store = store
         self._sizes = {entry.path: entry.size for entry in manifest.files}
         self._details = details
@@ -30,47 +58,125 @@ class MetadataRows:
         for rows in details.rows:
             self._starts.append(self._starts[-1] + rows)
         self._open: dict[int, tuple[Any, list[int]]] = {}
+        self._lock = threading.Lock()
+        self._file_locks = [threading.Lock() for _ in range(_OPEN_PARQUETS)]
+        self._cache: dict[int, dict[str, Any]] = {}
+        self._cached_rows = cached_rows
+        self.hits = self.misses = 0
+
+    def __len__(self) -> int:
+        return self._starts[-1]
 
     def fields(self, row: int) -> dict[str, Any]:
-        """Read the metadata of one id. Reads a single row group.
+        """Read all columns of one id. Reads a single row group. Raises IntegrityError like `rows`."""
+        return self._read([row], None)[row]
 
-        Raises IntegrityError naming the file if it was altered since the commit, or if the row's uid does not match its
-        url and caption.
+    def rows(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Read the columns `RESULT_COLUMNS` of these ids, in their order. Each row group is read once.
+
+        Raises IntegrityError naming the file if it was altered since the commit, or if a row's uid does not match its
+        url and caption. The rows are shared: do not change them.
         """
+        found = {row: cached for row in ids if (cached := self._cache.get(row)) is not None}
+        missing = [row for row in ids if row not in found]
+        self.hits += len(ids) - len(missing)
+        self.misses += len(missing)
+        if missing:
+            read = self._read(missing, RESULT_COLUMNS)
+            found.update(read)
+            self._remember(read)
+        return [found[row] for row in ids]
+
+    def preload(self) -> None:
+        """Read all rows into memory if `cached_rows` is at least their number."""
+        if len(self) <= self._cached_rows:
+            for start, end in itertools.pairwise(self._starts):
+                self._remember(self._read(range(start, end), RESULT_COLUMNS))
+
+    def _remember(self, read: dict[int, dict[str, Any]]) -> None:
+        with self._lock:
+            self._cache.update(read)
+            excess = len(self._cache) - self._cached_rows
+            for row in list(itertools.islice(self._cache, max(excess, 0))):  # the oldest ones
+                del self._cache[row]
+
+    def _read(self, ids: Sequence[int], columns: Sequence[str] | None) -> dict[int, dict[str, Any]]:
+        """Read rows by id, file by file and row group by row group."""
+        by_file: dict[int, list[int]] = {}
+        for row in ids:
+            file = bisect.bisect_right(self._starts, row) - 1
+            if not 0 <= file < len(self._details.metadata):
+                raise IntegrityError(
+                    f"The index returned the id {row}, but there are only {self._starts[-1]:,} rows. {_AGAIN}"
+                )
+            by_file.setdefault(file, []).append(row)
+        found: dict[int, dict[str, Any]] = {}
+        if len(by_file) == 1:
+            ((file, rows),) = by_file.items()
+            return self._read_file(file, rows, columns)
+        with ThreadPoolExecutor(min(_READERS, len(by_file) or 1)) as pool:
+            for read in pool.map(lambda file: self._read_file(file, by_file[file], columns), by_file):
+                found.update(read)
+        return found
+
+    def _read_file(self, file: int, ids: Sequence[int], columns: Sequence[str] | None) -> dict[int, dict[str, Any]]:
         import pyarrow as pa
 
         from laion_assets.dataset.identity import compute_uid
 
-        file = bisect.bisect_right(self._starts, row) - 1
-        if not 0 <= file < len(self._details.metadata):
-            raise IntegrityError(
-                f"The index returned the id {row}, but there are only {self._starts[-1]:,} rows. {_AGAIN}"
-            )
         where = self._store.address(self._details.metadata[file])
-        inside = row - self._starts[file]
+        start = self._starts[file]
+        found: dict[int, dict[str, Any]] = {}
         try:
-            parquet, groups = self._open_parquet(file, where)
-            group = bisect.bisect_right(groups, inside) - 1
-            found: dict[str, Any] = parquet.read_row_group(group).slice(inside - groups[group], 1).to_pylist()[0]
+            with self._lock_of(file):
+                parquet, groups = self._open_parquet(file, where)
+                by_group: dict[int, list[int]] = {}
+                for row in ids:
+                    by_group.setdefault(bisect.bisect_right(groups, row - start) - 1, []).append(row)
+                tables = {group: parquet.read_row_group(group, columns=columns) for group in by_group}
+            for group, rows in by_group.items():
+                taken = tables[group].take(pa.array([row - start - groups[group] for row in rows]))
+                found.update(zip(rows, taken.to_pylist(), strict=True))
         except (OSError, pa.ArrowException, IndexError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # A failure of disk or network; pyarrow's own OSErrors have no errno.
             reason = " ".join(str(error).split())
-            raise IntegrityError(f"{where} cannot be read for row {inside} ({reason}). {_AGAIN}") from error
-        if found.get("uid") != compute_uid(found.get("url") or "", found.get("caption")):
-            raise IntegrityError(
-                f"Row {inside} of {where} was altered: its uid {found.get('uid')} does not match its url and caption. "
-                f"{_AGAIN}"
-            )
+            raise IntegrityError(f"{where} cannot be read for row {ids[0] - start} ({reason}). {_AGAIN}") from error
+        for row, fields in found.items():
+            if fields.get("uid") != compute_uid(fields.get("url") or "", fields.get("caption")):
+                raise IntegrityError(
+                    f"Row {row - start} of {where} was altered: its uid {fields.get('uid')} does not match its url and "
+                    f"caption. {_AGAIN}"
+                )
         return found
+
+    def tags(self) -> Iterator["pa.ChunkedArray | int"]:
+        """Yield the column NSFW of each row group in the order of the ids; the number of rows where a file has none."""
+        for file, path in enumerate(self._details.metadata):
+            where = self._store.address(path)
+            with self._lock_of(file):
+                parquet, groups = self._open_parquet(file, where)
+                has_tags = "NSFW" in parquet.schema_arrow.names
+            for group in range(len(groups) - 1):
+                if not has_tags:
+                    yield groups[group + 1] - groups[group]
+                    continue
+                with self._lock_of(file):
+                    parquet, _ = self._open_parquet(file, where)
+                    column = parquet.read_row_group(group, columns=["NSFW"]).column(0)
+                yield column
+
+    def _lock_of(self, file: int) -> threading.Lock:
+        """Return the lock for reading a file: it has one position, so its reads must not overlap."""
+        return self._file_locks[file % len(self._file_locks)]
 
     def _open_parquet(self, file: int, where: str) -> tuple[Any, list[int]]:
         """Open a metadata file; return it with the first row number of each of its row groups."""
         import pyarrow.parquet as pq
 
-        if file not in self._open:
-            if len(self._open) >= _OPEN_PARQUETS:
-                self._open.pop(next(iter(self._open)))[0].close()
+        with self._lock:
+            found = self._open.get(file)
+        if found is None:
             path = self._details.metadata[file]
             if self._store.size(path) != self._sizes[path]:
                 raise IntegrityError(
@@ -91,11 +197,14 @@ class MetadataRows:
             groups = [0]
             for group in range(parquet.metadata.num_row_groups):
                 groups.append(groups[-1] + parquet.metadata.row_group(group).num_rows)
-            self._open[file] = (parquet, groups)
-        return self._open[file]
+            found = (parquet, groups)
+            with self._lock:
+                while len(self._open) >= _OPEN_PARQUETS:  # closed when the last thread that reads it is done
+                    del self._open[next(iter(self._open))]
+                self._open[file] = found
+        return found
 
     def close(self) -> None:
         """Close the files."""
-        for parquet, _ in self._open.values():
-            parquet.close()
-        self._open.clear()
+        with self._lock:
+            self._open.clear()

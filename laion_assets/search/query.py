@@ -65,13 +65,13 @@ class Searcher:
         self.manifest: Manifest = KnnIndices(self.store, dataset.layout, (0,)).manifest(0)
         self._stack = contextlib.ExitStack()
         self._indices: dict[str, Any] = {}
-        self._details = IndexDetails.of(self.manifest)
-        self._metadata = MetadataRows(self.store, self.manifest, self._details)
+        self.details = IndexDetails.of(self.manifest)
+        self._metadata = MetadataRows(self.store, self.manifest, self.details)
         self._model = model
         identity = model.identity if model else weights_identity(dataset.model)
-        if identity != self._details.model:
+        if identity != self.details.model:
             raise ModelError(
-                f"The indices of {dataset.name} were built with the model {self._details.model}, but the dataset's "
+                f"The indices of {dataset.name} were built with the model {self.details.model}, but the dataset's "
                 f"model is {identity}. Vectors of different models cannot be compared. Set the model back, or "
                 "materialize the embeddings and the indices again."
             )
@@ -163,7 +163,7 @@ class Searcher:
     def _check_vector(self, vector: Any) -> "np.ndarray":
         import numpy as np
 
-        width = self._details.width
+        width = self.details.width
         try:
             query = np.asarray(vector, dtype=np.float32)
         except (TypeError, ValueError) as error:
@@ -188,7 +188,7 @@ class Searcher:
             key=key,
             caption=fields["caption"] or "",
             url=fields["url"] or "",
-            similarity=similarity if self._details.metric == "ip" else 1 - similarity / 2,
+            similarity=similarity if self.details.metric == "ip" else 1 - similarity / 2,
             shard=ShardNumber(int(key) // SAMPLES_PER_SHARD_KEY),
             row=row,
             nsfw=fields.get("NSFW"),

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.stages.image_shards.retry_reasons import reasons_of_shard
-from laion_assets.stages.raw_csv.source_changes import SourceChanges
+from laion_assets.stages.source_changes import SourceChanges
 from laion_assets.stages.stage import Stage
 from laion_assets.stages.status import DatasetStatus, PartitionState
 from laion_assets.store.manifest import Manifest

@@ -10,6 +10,7 @@ from laion_assets.stages.image_shards.stage import STAGE as IMAGE_SHARDS
 from laion_assets.stages.knn_indices.stage import STAGE as KNN_INDICES
 from laion_assets.stages.published_parquet.stage import STAGE as PUBLISHED_PARQUET
 from laion_assets.stages.raw_csv.stage import STAGE as RAW_CSV
+from laion_assets.stages.search_report.stage import STAGE as SEARCH_REPORT
 from laion_assets.stages.stage import Stage
 from laion_assets.stages.statistics.stage import DATASET_STAGE as DATASET_STATISTICS
 from laion_assets.stages.statistics.stage import IMAGE_STAGE as IMAGE_STATISTICS
@@ -23,6 +24,7 @@ STAGES: list[Stage] = [
     IMAGE_STATISTICS,
     CLIP_EMBEDDINGS,
     KNN_INDICES,
+    SEARCH_REPORT,
 ]
 """Every stage. To add one, add a line."""
 

@@ -8,8 +8,8 @@ A description imports neither Dagster nor the stage's work: worker processes imp
 stage is named by reference (`package.module:name`) and imported by `laion_assets.orchestration.stage_parts`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
@@ -48,6 +48,8 @@ class Stage:
     """Dagster's pool that limits its parallel runs: `network`, `spark` or `gpu`."""
     columns: str = ""
     """Reference to a function from a Dataset to the Arrow schema of its table, shown in the Dagster UI."""
+    column_inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Columns of the stage before that a column is made from, by column. Others come from the column of their name."""
     upstream: "Callable[[Dataset], Stage] | None" = None
     """The stage before it; None for a source."""
     reads: Callable[[Layout, int], Sequence[int]] | None = None
@@ -61,8 +63,12 @@ class Stage:
     """It summarizes the partitions that are committed and does not wait for the others."""
     hashes_before_skip: bool = True
     """Whether a rerun compares sha256 before it skips a partition. Else it compares file sizes."""
-    is_observed: bool = False
-    """Others change its files without notice: it is run each time, complete or not."""
+    find_changes: str = ""
+    """Reference to a function that compares a source with its committed files (`stages/source_changes.py`)."""
+    observe: str = ""
+    """Reference to a function that records the files of others (`stages/source_changes.py`); empty if it has its own.
+
+    Others change these files without notice: the stage is run each time, complete or not."""
     can_retry_rows: bool = False
     """Its asset takes the run config `retry`, the reasons of failed rows to try again."""
     parts: Callable[[Layout], Sequence[str]] | None = None
@@ -91,6 +97,11 @@ class Stage:
     def summary(self) -> str:
         """The stage in one sentence."""
         return self.description.strip().partition("\n")[0]
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether its files belong to others, so that a run records them and makes none."""
+        return bool(self.observe)
 
     def settings_digest(self, dataset: Dataset) -> str:
         """Digest of the settings that change the bytes of the stage's files, as the dataset has them now."""

@@ -173,6 +173,17 @@ class DatasetStatus:
             self._read_ahead(handle, partitions)
             return [self.state(asset, partition) for partition in partitions]
 
+    def manifests(self, asset: str) -> Iterator[Manifest]:
+        """Yield the manifests of the committed partitions of an asset, in order, without a look at their files."""
+        handle = find_stage(asset).handle
+        partitions = handle.numbers(self.dataset.layout)
+        with _garbage_collector_off():
+            self._read_ahead(handle, partitions, files=False)
+            for partition in partitions:
+                manifest = self.committed(asset, partition)
+                if manifest is not None:
+                    yield manifest
+
     def committed(self, asset: str, partition: int) -> Manifest | None:
         """The manifest of a partition, None if it is not committed or its manifest is damaged."""
         try:
@@ -204,8 +215,8 @@ class DatasetStatus:
             self._noted[asset] = noted_keys(self.store, asset)
         return read_note(self.store, asset, key) if key in self._noted[asset] else ""
 
-    def _read_ahead(self, handle: type[Handle], partitions: Sequence[int]) -> None:
-        """Read manifests and file sizes, in threads if the first reads mostly waited for a disk or a network.
+    def _read_ahead(self, handle: type[Handle], partitions: Sequence[int], *, files: bool = True) -> None:
+        """Read manifests (and file sizes), in threads if the first reads mostly waited for a disk or a network.
 
         Without waits, threads would only contend for the interpreter's lock and take twice the time.
         """
@@ -214,7 +225,7 @@ class DatasetStatus:
             for partition in part:
                 with contextlib.suppress(IntegrityError):  # `state` raises it again
                     manifest = self._manifest(handle, partition)
-                    if manifest is not None:
+                    if files and manifest is not None:
                         self._problems[handle.asset, partition] = disagreement(self.store, manifest)
 
         parts = [partitions[start : start + _READ_AT_ONCE] for start in range(0, len(partitions), _READ_AT_ONCE)]

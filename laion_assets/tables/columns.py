@@ -1,6 +1,10 @@
 """Schemas of `dedup_parquet`: columns of the input, of the output files, and of Spark's exchange."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
+
+from laion_assets.tables.column_rules import KeptColumn
 
 WANTED_COLUMNS = ("SAMPLE_ID", "URL", "TEXT", "HEIGHT", "WIDTH", "LICENSE", "NSFW", "similarity")
 """The columns of the recipe (laion-prepro, laion400m/deduplicate), by their names in CSV headers."""
@@ -71,6 +75,14 @@ ROW_RUN = pa.schema([ROW_SCHEMA.field("digest"), *_FIELDS])
 """Schema of a sorted run of rows."""
 REJECT_RUN = pa.schema([ROW_SCHEMA.field("digest"), *REJECTS_SCHEMA])
 """Schema of a sorted run of rejects."""
+
+
+def with_kept(schema: pa.Schema, kept: Sequence[KeptColumn]) -> pa.Schema:
+    """Return a schema of rows with the kept columns (`dedup.keep_columns`) after its own."""
+    for column in kept:
+        schema = schema.append(pa.field(column.name, pa.type_for_alias(column.type)))
+    return schema
+
 
 EXCHANGE_SCHEMA = pa.schema(
     [

@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from laion_assets.errors import SourceError
 from laion_assets.processes import sandbox as decoder_sandbox
+from laion_assets.tables.column_rules import ColumnRules, KeptColumn
 from laion_assets.tables.parquet_columns import is_text
 from laion_assets.tables.parquet_file import ParquetInput
 from laion_assets.tables.parquet_pages import FIX
@@ -35,6 +36,8 @@ OPEN, READ, CONTENT, OPENED, NEXT, BATCH, END, REFUSED = range(8)
 HEADER = struct.Struct("<BQ")
 RANGE = struct.Struct("<QQ")
 """Position and number of bytes of a READ request."""
+MAX_COLUMNS, MAX_NAME_CHARS = 1_000, 200
+"""Limits of the names and types of columns that OPENED lists."""
 READ_BYTES = 8 << 20
 """Maximum number of bytes of one READ."""
 SPARE_BYTES = 4 << 30
@@ -78,10 +81,15 @@ def main() -> None:
 
 def _open(connection: socket.socket, request: dict[str, Any]) -> ParquetInput:
     remote = cast(IO[bytes], _RemoteFile(connection, request["size"]))
-    parquet = ParquetInput(remote, request["source_file"], TableLimits(**request["limits"]), request["chosen"])
+    rules = request["rules"]
+    if rules is not None:
+        kept = tuple(KeptColumn(**column) for column in rules["kept"])
+        rules = ColumnRules(rules["chosen"], tuple(rules["needed"]), kept)
+    parquet = ParquetInput(remote, request["source_file"], TableLimits(**request["limits"]), rules)
     opened = {
         "rows": parquet.rows,
         "columns": parquet.columns,
+        "types": [(name[:MAX_NAME_CHARS], kind[:MAX_NAME_CHARS]) for name, kind in parquet.types[:MAX_COLUMNS]],
         "footer_sha256": hashlib.sha256(parquet.footer).hexdigest(),
     }
     send(connection, OPENED, json.dumps(opened).encode())

@@ -3,7 +3,6 @@
 Texts are read as indices into a dictionary, so that a value that repeats a million times is in memory once.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,9 @@ import pyarrow.compute as pc
 
 from laion_assets.errors import SourceError
 from laion_assets.tables.column_names import find_columns
+from laion_assets.tables.column_rules import ColumnRules
 from laion_assets.tables.columns import WANTED_COLUMNS
 
-NEEDED = ("URL", "TEXT")
 NUMBERS = ("SAMPLE_ID", "HEIGHT", "WIDTH", "similarity")
 """Wanted columns that may be numbers or strings."""
 _EXACT_BELOW = {16: 2.0**11, 32: 2.0**24, 64: 2.0**53}
@@ -25,13 +24,13 @@ NEEDED_SETTINGS = {"URL": "dedup.url_column", "TEXT": "dedup.caption_column"}
 """The settings that name the needed columns."""
 
 
-def find_wanted_columns(schema: pa.Schema, source_file: str, chosen: Mapping[str, str]) -> dict[str, str]:
-    """Return the name of the file's column for each wanted column. Raises SourceError naming file and column.
+def find_wanted_columns(schema: pa.Schema, source_file: str, rules: ColumnRules) -> dict[str, str]:
+    """Return the name of the file's column for each wanted or kept one. Raises SourceError naming file and column.
 
-    `chosen` has the names from the settings. `key` is used for SAMPLE_ID only if its type is an integer.
+    `key` is used for SAMPLE_ID only if its type is an integer.
     """
     without = frozenset(name for name in ("key",) if not _is_integer_column(schema, name))
-    found = find_columns(schema.names, without, chosen)
+    found = find_columns(schema.names, rules, without)
     if found.repeated:
         wanted = found.repeated[0]
         name = schema.names[found.places[wanted]]
@@ -40,11 +39,22 @@ def find_wanted_columns(schema: pa.Schema, source_file: str, chosen: Mapping[str
             f"{source_file} has several columns for {wanted}: {', '.join(alike)}. Rename all but one of them."
         )
     columns = {wanted: schema.names[place] for wanted, place in found.places.items()}
-    for needed in NEEDED:
+    for needed in rules.needed:
         if needed not in columns:
             raise SourceError(
-                f"{source_file} has no column {chosen.get(needed, needed)}. It has {', '.join(schema.names)}. "
+                f"{source_file} has no column {rules.chosen.get(needed, needed)}. It has {', '.join(schema.names)}. "
                 f"Set {NEEDED_SETTINGS[needed]} to the right one."
+            )
+    for kept in rules.kept_names:
+        if kept not in columns:
+            raise SourceError(
+                f"{source_file} has no column {kept}. It has {', '.join(schema.names)}. Correct dedup.keep_columns."
+            )
+        kind = schema.field(found.places[kept]).type
+        if not (is_text(kind) or _is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+            raise SourceError(
+                f"{source_file}: the type of column {columns[kept]} is {kind}, and a kept column must be a string, a "
+                "number or a boolean. Remove it from dedup.keep_columns."
             )
     for wanted in WANTED_COLUMNS:
         if wanted in columns:
@@ -129,7 +139,7 @@ def format_numbers(column: pa.Array) -> pa.Array:
     for another number.
     """
     kind = column.type
-    if not pa.types.is_floating(kind):
+    if not pa.types.is_floating(kind):  # "true" and "false" for booleans
         return column.cast(pa.string())
     if pa.types.is_float16(kind):
         written = [None if value is None else str(value) for value in column.to_pylist()]

@@ -3,13 +3,14 @@
 Use `open_parquet` of `parquet_process.py`, which decodes in a child process.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
 import pyarrow as pa
 
 from laion_assets.errors import SourceError
+from laion_assets.tables.column_rules import ColumnRules
 from laion_assets.tables.parquet_columns import find_wanted_columns, is_text
 from laion_assets.tables.parquet_pages import FIX, RefusedParquetError, read_footer, read_page_headers
 from laion_assets.tables.table_limits import TableLimits
@@ -21,14 +22,13 @@ _NUMBER_BYTES = 16
 
 
 class ParquetInput:
-    """An open parquet file. `columns` has the file's column for each wanted column, `rows` is as in the footer.
+    """An open parquet file. `columns` has the file's column for each wanted or kept column, `rows` is as in the footer.
 
-    `chosen` has the names from the settings for wanted columns. If it is None, columns are not looked for.
+    `types` has the type of each column of the file, by name and in their order. If `rules` is None, columns are not
+    looked for.
     """
 
-    def __init__(
-        self, file: IO[bytes], source_file: str, limits: TableLimits, chosen: Mapping[str, str] | None
-    ) -> None:
+    def __init__(self, file: IO[bytes], source_file: str, limits: TableLimits, rules: ColumnRules | None) -> None:
         """Read the footer. Raises SourceError naming the file, and the column if one is at fault."""
         import pyarrow.parquet as pq
 
@@ -40,7 +40,8 @@ class ParquetInput:
             self._parquet = pq.ParquetFile(self._file)
             schema = self._parquet.schema_arrow
         self.rows: int = self._parquet.metadata.num_rows
-        self.columns = {} if chosen is None else find_wanted_columns(schema, source_file, chosen)
+        self.types = [(field.name, str(field.type)) for field in schema]
+        self.columns = {} if rules is None else find_wanted_columns(schema, source_file, rules)
         self._texts = {name for name in self.columns.values() if is_text(schema.field(name).type)}
         self._leaves = {self._parquet.schema.column(leaf).path: leaf for leaf in range(len(self._parquet.schema))}
         self._readers: dict[frozenset[str], Any] = {}

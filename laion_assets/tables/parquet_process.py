@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import IO
@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from laion_assets.errors import SourceError
 from laion_assets.processes.parent_death import import_path
+from laion_assets.tables.column_rules import ColumnRules
 from laion_assets.tables.parquet_child import (
     BATCH,
     CONTENT,
@@ -48,16 +49,16 @@ _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
 
 @contextmanager
 def open_parquet(
-    file: IO[bytes], source_file: str, limits: TableLimits, chosen: Mapping[str, str] | None
+    file: IO[bytes], source_file: str, limits: TableLimits, rules: ColumnRules | None
 ) -> Iterator["ParquetReader"]:
     """Open a parquet file for reading. Raises SourceError naming the file, and the column if one is at fault.
 
-    `chosen` has the names from the settings for wanted columns. If it is None, columns are not looked for.
+    If `rules` is None, columns are not looked for.
     """
     process = _take_idle_process() or _ParquetProcess()
     reader = ParquetReader(process, file, source_file)
     try:
-        reader.open(limits, chosen)
+        reader.open(limits, rules)
         yield reader
     finally:
         if reader.is_between_files:
@@ -69,25 +70,28 @@ def open_parquet(
 class ParquetReader:
     """An open parquet file, decoded in a child process.
 
-    `columns` has the file's column for each wanted column, `rows` is the number of rows in the footer, `size` is in
-    bytes, `footer_sha256` in hex. Texts are bytes, perhaps in dictionaries.
+    `columns` has the file's column for each wanted or kept column, `types` the name and type of each column of the file
+    (the first thousand), `rows` is the number of rows in the footer, `size` is in bytes, `footer_sha256` in hex. Texts
+    are bytes, perhaps in dictionaries.
     """
 
     def __init__(self, process: "_ParquetProcess", file: IO[bytes], source_file: str) -> None:
         self._process, self._file, self._source_file = process, file, source_file
         self.is_between_files = False
         self.columns: dict[str, str] = {}
+        self.types: list[tuple[str, str]] = []
         self.rows, self.size, self.footer_sha256 = 0, 0, ""
 
-    def open(self, limits: TableLimits, chosen: Mapping[str, str] | None) -> None:
+    def open(self, limits: TableLimits, rules: ColumnRules | None) -> None:
         """Read the footer. Raises SourceError."""
         self.size = self._file.seek(0, os.SEEK_END)
-        names = None if chosen is None else dict(chosen)
-        request = {"source_file": self._source_file, "size": self.size, "limits": asdict(limits), "chosen": names}
+        names = None if rules is None else asdict(rules)
+        request = {"source_file": self._source_file, "size": self.size, "limits": asdict(limits), "rules": names}
         self._send(OPEN, json.dumps(request).encode())
         opened = json.loads(bytes(self._receive_answer(OPENED)[1]))
         self.is_between_files = True
         self.rows, self.columns, self.footer_sha256 = opened["rows"], opened["columns"], opened["footer_sha256"]
+        self.types = [(name, kind) for name, kind in opened["types"]]
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows of the wanted columns. Raises SourceError naming the file."""

@@ -1,7 +1,7 @@
 """Parquet files that others published: described by size, version and footer, and read in place."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO
@@ -12,6 +12,7 @@ from laion_assets.http.sources.source_policy import SourcePolicy
 from laion_assets.http.urls.places import is_http
 from laion_assets.store.manifest import Manifest, read_committed_file
 from laion_assets.store.store import Store
+from laion_assets.tables.column_rules import ColumnRules
 from laion_assets.tables.table_limits import TableLimits
 
 _MAX_LIST_BYTES = 256 << 20
@@ -84,16 +85,16 @@ def describe_file(url: str, path: str, policy: SourcePolicy) -> PublishedFile:
     return PublishedFile(path, url, int(info["size"]), version)
 
 
-def read_footer(file: PublishedFile, policy: SourcePolicy, chosen: Mapping[str, str] | None) -> PublishedFile:
+def read_footer(file: PublishedFile, policy: SourcePolicy, rules: ColumnRules | None) -> PublishedFile:
     """Return the file with its number of rows and the digest of its footer.
 
-    `chosen` has the names from the settings for wanted columns; None skips the check of the columns. Raises SourceError
-    if the file cannot be read, is not a parquet file, or lacks the columns of a URL and a caption.
+    None as `rules` skips the check of the columns. Raises SourceError if the file cannot be read, is not a parquet
+    file, or lacks a needed or kept column.
     """
     from laion_assets.tables.parquet_process import open_parquet
 
     try:
-        with _open(file.url, policy) as opened, open_parquet(opened, file.url, TableLimits(), chosen) as parquet:
+        with _open(file.url, policy) as opened, open_parquet(opened, file.url, TableLimits(), rules) as parquet:
             return replace(file, rows=parquet.rows, footer=parquet.footer_sha256)
     except OSError as error:
         raise SourceError(f"Cannot read the published file {file.url}: {error}.") from error

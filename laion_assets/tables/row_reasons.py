@@ -23,6 +23,11 @@ class Reason(StrEnum):
     CAPTION_TOO_LONG = "caption_too_long"
     TRUNCATED_GZIP = "truncated_gzip"
     CORRUPT_GZIP = "corrupt_gzip"
+    TRUNCATED_ZSTD = "truncated_zstd"
+    CORRUPT_ZSTD = "corrupt_zstd"
+    INVALID_JSON = "invalid_json"
+    NOT_A_JSON_OBJECT = "not_a_json_object"
+    NESTED_VALUE = "nested_value"
     EXPANSION_LIMIT = "expansion_limit"
     FILE_WITH_REPEATED_COLUMN = "file_with_repeated_column"
     FILE_WITH_BAD_HEADER = "file_with_bad_header"
@@ -66,6 +71,7 @@ class Note(IntFlag):
     URL_SPACES = 8192
     LICENSE_INVALID = 16384
     NSFW_INVALID = 32768
+    KEPT_VALUE_INVALID = 65536
 
 
 class FileState(StrEnum):

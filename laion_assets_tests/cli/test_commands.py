@@ -76,6 +76,7 @@ def test_status_of_an_empty_folder(tmp_path: Path) -> None:
         "image_statistics": 1,
         "clip_embeddings": 400,
         "knn_indices": 1,
+        "search_report": 1,
     }
     assert all(counts["missing"] == counts["total"] for counts in found.values())
     assert str(tmp_path / "data" / "laion400m") in done.stderr

@@ -94,6 +94,7 @@ def deployment(home: Path, database: Database, **instance: Any) -> Iterator[Depl
     `instance` replaces entries of `dagster.yaml`.
     """
     services = compose({"POSTGRES_PASSWORD": database.password})["services"]
+    services = {name: service for name, service in services.items() if "profiles" not in service}
     own = {name: service for name, service in services.items() if name not in ("postgres", "proxy")}
     workspace = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())
     ports = {name: _free_port() for name in own if name != "daemon"}

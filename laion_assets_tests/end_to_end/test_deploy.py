@@ -102,18 +102,37 @@ def test_the_ui_is_reached_through_the_proxy_alone(services: dict[str, Any]) -> 
         "ui": {"proxy", "webserver"},
         "code": {"webserver", "daemon", *code},
         "database": {"postgres", "webserver", "daemon", *code},
+        "outside_search": {"search"},
     }
     assert {name for name, network in networks.items() if not (network or {}).get("internal")} == {
         "outside",
         "outside_ui",
+        "outside_search",
     }
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert published == {"proxy": ["127.0.0.1:3000:8080"]}
+    assert published == {"proxy": ["127.0.0.1:3000:8080"], "search": ["127.0.0.1:8000:8000"]}
     translated = "com.docker.network.bridge.enable_ip_masquerade"
-    assert networks["outside_ui"]["driver_opts"] == {translated: "false"}, "the proxy does not reach the internet"
+    for network in ("outside_ui", "outside_search"):
+        assert networks[network]["driver_opts"] == {translated: "false"}, "the internet is not reached"
     command = services["webserver"]["command"]
     assert command[command.index("-h") + 1] == "ui", "it listens in that network alone"
     assert services["webserver"]["networks"]["ui"]["aliases"] == ["ui"]
+
+
+def test_search_reads_the_data_only_and_is_limited(services: dict[str, Any]) -> None:
+    service = services["search"]
+    assert service["profiles"] == ["search"], "it needs a committed index, so it is not started with the others"
+    data = next(volume for volume in service["volumes"] if ":/data" in volume)
+    assert data.endswith(":ro")
+    writable = [volume for volume in service["volumes"] if not volume.endswith(":ro")]
+    assert writable == ["reports:/reports"]
+    assert service["environment"]["LAION_ASSETS_SEARCH_REPORT_FILE"].startswith("/reports/")
+    assert " /reports\n" in (DEPLOY / "Dockerfile").read_text(), "the volume takes the owner of this folder"
+    assert {"mem_limit", "pids_limit"} <= service.keys()
+    command = service["command"]
+    assert command[:2] == ["laion-assets", "serve"]
+    assert command[command.index("--host") + 1] in service["networks"]["outside_search"]["aliases"]
+    assert "/readyz" in service["healthcheck"]["test"][-1]
 
 
 def test_every_variable_is_documented_and_read_by_someone(services: dict[str, Any]) -> None:

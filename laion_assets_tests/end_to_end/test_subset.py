@@ -43,6 +43,7 @@ def test_every_partition_of_the_subset_is_complete(home: Path) -> None:
         "image_statistics": 1,
         "clip_embeddings": 2,
         "knn_indices": 1,
+        "search_report": 1,
     }
     assert found["dataset_statistics"]["rows"] == found["dedup_parquet"]["rows"]
     assert found["knn_indices"]["rows"] == found["clip_embeddings"]["rows"] == found["image_shards"]["rows"]
@@ -65,6 +66,7 @@ def test_the_whole_does_not_see_the_subset_s_files(home: Path) -> None:
         "knn_indices",
         "leases",
         "manifests",
+        "search_report",
         "staging",
         "statistics",
     ]

@@ -17,6 +17,7 @@ from laion_assets.errors import SourceError
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables import table_limits
+from laion_assets.tables.column_rules import ColumnRules
 from laion_assets.tables.columns import MARK
 from laion_assets.tables.table_limits import TableLimits
 from laion_assets.tables.thrift_compact import CompactReader, ThriftError
@@ -107,7 +108,7 @@ def test_long_values_are_decoded_in_small_batches(monkeypatch: pytest.MonkeyPatc
     content = stored(
         {"URL": ["http://a.test/"] * 200, "TEXT": [f"{n:05}" * 200 for n in range(200)]}, use_dictionary=False
     )
-    parquet = parquet_file.ParquetInput(io.BytesIO(content), "p.parquet", TableLimits(), {})
+    parquet = parquet_file.ParquetInput(io.BytesIO(content), "p.parquet", TableLimits(), ColumnRules())
     sizes = [batch.num_rows for batch in parquet.batches()]
     assert sum(sizes) == 200
     assert 50 < max(sizes) <= 100

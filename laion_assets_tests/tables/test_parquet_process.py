@@ -17,6 +17,7 @@ from laion_assets.errors import SourceError
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.tables import parquet_process
+from laion_assets.tables.column_rules import ColumnRules
 from laion_assets.tables.parquet_process import ParquetReader, open_parquet
 from laion_assets.tables.table_limits import TableLimits
 from laion_assets_tests.stages.dedup_parquet.tables import ONE
@@ -115,7 +116,7 @@ def test_one_process_reads_several_files_and_ends_on_request() -> None:
     parquet_process.stop_idle_processes()
     pids = set()
     for _ in range(3):
-        with open_parquet(io.BytesIO(content), "p.parquet", TableLimits(), {}) as parquet:
+        with open_parquet(io.BytesIO(content), "p.parquet", TableLimits(), ColumnRules()) as parquet:
             pids.add(parquet._process._process.pid)
             assert parquet.rows == ROWS
         assert read(content) == ROWS + 1

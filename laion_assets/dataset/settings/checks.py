@@ -34,6 +34,13 @@ def one_separator(text: str) -> str | None:
     return "must be one ASCII character, not a quote or a line end, for example | or ,"
 
 
+def quote_character(text: str) -> str | None:
+    """Check the quote character of a CSV dialect."""
+    if text == "" or (len(text) == 1 and text.isascii() and text.isprintable() and not text.isalnum() and text != " "):
+        return None
+    return "must be one ASCII character, for example \" or ', or empty if fields are not quoted"
+
+
 def jvm_memory(text: str) -> str | None:
     """Check a memory size for the Java option -Xmx that is large enough to start a Spark driver."""
     found = re.fullmatch(r"([1-9][0-9]{0,14})([kmgt]?)", text, re.ASCII | re.IGNORECASE)
@@ -96,6 +103,33 @@ def ip_network(text: str) -> str | None:
     return None
 
 
+def owner(text: str) -> str | None:
+    """Check an owner of Dagster assets: an e-mail address or a team."""
+    if re.fullmatch(r"team:[!-~]{1,63}|[!-?A-~]{1,64}@[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,8}", text, re.ASCII | re.I):
+        return None
+    return "must be an e-mail address, or team: and a name, for example team:data"
+
+
+def tag_value(text: str) -> str | None:
+    """Check the value of a tag of Dagster assets."""
+    if re.fullmatch(r"[A-Za-z0-9_.-]{0,63}", text, re.ASCII):
+        return None
+    return "must be at most 63 letters, digits and _.-"
+
+
+def is_tag_key(text: str) -> bool:
+    """Whether a text is the key of a tag of Dagster assets. Keys in Dagster's own namespace are not."""
+    found = re.fullmatch(r"(?:([A-Za-z0-9_.-]{1,63})/)?[A-Za-z0-9_.-]{1,63}", text, re.ASCII)
+    return found is not None and found[1] != "dagster"
+
+
+def cron_schedule(text: str) -> str | None:
+    """Check the form of a cron expression: five fields. Dagster checks their values."""
+    if re.fullmatch(r"[0-9A-Za-z*,/?#LW-]+( [0-9A-Za-z*,/?#LW-]+){4}", text, re.ASCII):
+        return None
+    return "must be a cron expression of five fields, for example 0 3 * * * (every day at 03:00)"
+
+
 def header_line(text: str) -> str | None:
     """Check the value of an HTTP header."""
     if text.isascii() and text.isprintable() and text.strip():
@@ -108,3 +142,25 @@ def token(text: str) -> str | None:
     if re.fullmatch(r"[!-+\--~]+", text, re.ASCII):
         return None
     return "must be one name of printable ASCII without spaces and commas"
+
+
+def nsfw_tag(text: str) -> str | None:
+    """Check an NSFW tag of LAION: UNLIKELY, UNSURE, NSFW, or another word in upper case."""
+    if re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", text, re.ASCII):
+        return None
+    return "must be a tag of the column NSFW in upper case, for example UNSURE"
+
+
+def host_pattern(text: str) -> str | None:
+    """Check a host name or address without a port, or a pattern of host names (`*.example.org`)."""
+    if re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]", text, re.ASCII):
+        return None
+    return "must be a host name in lower case without a port, for example search.example.org or *.example.org"
+
+
+def http_origin(text: str, with_path: bool = False) -> str | None:
+    """Check an origin, such as https://example.org:8443. `with_path` also allows a path, and an empty text."""
+    path = r"(/[!-~]*)?" if with_path else ""
+    if (with_path and not text) or re.fullmatch(rf"https?://[a-z0-9.\[\]:-]{{1,260}}{path}", text, re.ASCII):
+        return None
+    return "must be an http or https URL without a path, for example https://example.org"

@@ -65,7 +65,7 @@ def _declare(name: str, table: Any, where: str) -> Dataset:
     if not isinstance(description, str):
         raise SettingError(f"{where} sets description to {format_value(description)}: it must be a text.")
     if "layout" not in table:
-        raise SettingError(f"{where} has no layout. Add for example: {EXAMPLE}.")
+        raise SettingError(f"{where} has no layout. Add for example: {EXAMPLE}. `laion-assets init` proposes one.")
     try:
         return Dataset(name=name, description=description, layout=parse_layout(table["layout"]))
     except (SettingError, LayoutError) as error:

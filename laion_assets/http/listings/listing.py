@@ -32,11 +32,15 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One file of a source: its path below `raw_csv/`, its URL or fsspec path, its size in bytes, -1 if unknown."""
+    """One file of a source: its path below `raw_csv/`, its URL or fsspec path, its size in bytes, -1 if unknown.
+
+    `version` is its entity tag and date, empty if the listing has neither.
+    """
 
     path: str
     url: str
     size: int = -1
+    version: str = ""
 
 
 @dataclass

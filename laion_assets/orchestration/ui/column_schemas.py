@@ -1,5 +1,6 @@
 """Column schemas for the Dagster UI, from the Arrow schemas of the stages' tables."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -37,6 +38,21 @@ MEANINGS = {
     "value": "the counted value; null for rows without one",
     "rows": "rows with this value",
 }
+
+
+def column_lineage(
+    schema: "pa.Schema", before: "pa.Schema", key: dg.AssetKey, inputs: Mapping[str, Sequence[str]]
+) -> dg.TableColumnLineage:
+    """Return which columns of the asset `key`, with the schema `before`, each column of a table is made from.
+
+    `inputs` names them; a column that it does not name is made from the column with its own name, if there is one.
+    """
+    found = {
+        column: [name for name in inputs.get(column, (column,)) if name in before.names] for column in schema.names
+    }
+    return dg.TableColumnLineage(
+        {column: [dg.TableColumnDep(key, name) for name in names] for column, names in found.items() if names}
+    )
 
 
 def table_schema(schema: "pa.Schema") -> dg.TableSchema:

@@ -7,7 +7,9 @@ images that we drew, and descriptions are escaped by `description`.
 
 import base64
 import math
+import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -17,6 +19,7 @@ from laion_assets.plain_text import for_markdown, one_line
 
 CELL_CHARS = 300
 """Longer table cells and texts are truncated: the event log keeps them permanently."""
+_OWN_PATH = re.compile(r"/[A-Za-z0-9][A-Za-z0-9/_.%?&=-]*")
 _EXACT = 2**53
 """Numbers up to this are exact in a browser, which cannot parse NaN and infinity."""
 
@@ -24,6 +27,14 @@ _EXACT = 2**53
 def text(value: object) -> dg.TextMetadataValue:
     """Return one line of plain text."""
     return dg.MetadataValue.text(one_line(value, CELL_CHARS))
+
+
+def time_value(stamp: str) -> dg.TimestampMetadataValue | dg.TextMetadataValue:
+    """Return an ISO 8601 time with time zone, which the UI shows in the reader's zone; other text as text."""
+    try:
+        return dg.MetadataValue.timestamp(datetime.fromisoformat(stamp))
+    except ValueError:
+        return text(stamp)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], limit: int = 50) -> dg.TableMetadataValue:
@@ -57,6 +68,25 @@ def images(drawn: Iterable[tuple[str, str, bytes]]) -> dg.MarkdownMetadataValue:
     )
 
 
+def report(tables: Iterable[tuple[str, Any]], drawn: Iterable[tuple[str, str, bytes]]) -> dg.MarkdownMetadataValue:
+    """Return tables, each with its title, and then images as in `images`. A table has `head` and `rows`."""
+    blocks = []
+    for title, each in tables:
+        lines = [each.head, ["---"] + ["---:"] * (len(each.head) - 1), *each.rows]
+        shown = "\n".join(
+            f"| {' | '.join(map(_markdown_cell if place != 1 else str, line))} |" for place, line in enumerate(lines)
+        )
+        blocks.append(f"**{for_markdown(title)}**\n\n{shown}")
+    return dg.MetadataValue.md("\n\n".join([*blocks, images(drawn).md_str or ""]))
+
+
+def link(title: str, path: str) -> dg.MarkdownMetadataValue:
+    """Return a link to a page of this Dagster UI: `path` starts with `/` and is quoted. No data goes into it."""
+    if not _OWN_PATH.fullmatch(path):
+        raise ValueError(f"{path!r} is not a quoted path of the Dagster UI.")
+    return dg.MetadataValue.md(f"[{for_markdown(title)}]({path})")
+
+
 def description(value: object) -> str:
     """Return the escaped description of a materialization or of a check's result."""
     return for_markdown(value)
@@ -68,6 +98,10 @@ def _cell(value: object) -> str | int | float | bool | None:
     if isinstance(value, int | float) and math.isfinite(value) and abs(value) <= _EXACT:
         return value
     return one_line(value, CELL_CHARS)
+
+
+def _markdown_cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else for_markdown(one_line(value, CELL_CHARS))
 
 
 def _type(value: object) -> str:

@@ -31,16 +31,15 @@ class ClipEmbeddingsIOManager(PartitionIOManager):
         self._plots = 0
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """A link to its shards, samples/s, the model, example rows, and the comparison with the crawl's similarity."""
+        """Example rows, a link to its shards, the model, samples/s, and the comparison with the crawl's similarity."""
         import pyarrow.parquet as pq
 
         layout = self.dataset.layout
         embedding = EmbeddingNumber(partition)
         shards = layout.shards_of_embedding(embedding)
         first, last = layout.shard_key(shards[0]), layout.shard_key(shards[-1])
+        shown: Metadata = {IMAGE_SHARDS: range_link(self.dataset, IMAGE_SHARDS, first, last)}
         metadata: Metadata = {
-            IMAGE_SHARDS: range_link(self.dataset, IMAGE_SHARDS, first, last),
-            "shards": text(f"{first} to {last}"),
             **{
                 name: text(manifest.details[name])
                 for name in ("model", "width", "device", "precision")
@@ -59,8 +58,8 @@ class ClipEmbeddingsIOManager(PartitionIOManager):
             compared = compare_similarity(file)
         rows = batch.to_pylist() if batch is not None else []
         if rows:
-            metadata["example_rows"] = table(names, [[row[name] for name in names] for row in rows])
-        return metadata | self._describe_similarity(compared)
+            shown = {"example_rows": table(names, [[row[name] for name in names] for row in rows]), **shown}
+        return {**shown, **metadata, **self._describe_similarity(compared)}
 
     def _describe_similarity(self, compared: SimilarityComparison | None) -> Metadata:
         """The comparison of the rows' cosines with those of the crawl: counts, differences and a plot."""

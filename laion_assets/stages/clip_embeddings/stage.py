@@ -40,6 +40,7 @@ STAGE = Stage(
     io_manager="laion_assets.stages.clip_embeddings.io_manager:ClipEmbeddingsIOManager",
     check="laion_assets.stages.clip_embeddings.check:find_problems",
     columns="laion_assets.stages.clip_embeddings.asset:table_columns",
+    column_inputs={"image_path": ("key",), "clip_similarity": ("key", "caption")},
     kinds=("pytorch", "numpy"),
     pool="gpu",
     upstream=lambda dataset: IMAGE_SHARDS,

@@ -45,6 +45,6 @@ def dedup_parquet_asset(dataset: Dataset) -> dg.AssetsDefinition:
 
 def table_columns(dataset: Dataset) -> "pa.Schema":
     """The columns of a parquet file."""
-    from laion_assets.tables.columns import DEDUP_SCHEMA
+    from laion_assets.tables.columns import DEDUP_SCHEMA, with_kept
 
-    return DEDUP_SCHEMA
+    return with_kept(DEDUP_SCHEMA, dataset.dedup.kept)

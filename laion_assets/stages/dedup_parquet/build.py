@@ -18,8 +18,7 @@ from laion_assets.errors import IncompleteError, LaionAssetsError
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.dedup_parquet.inputs import Inputs, find_inputs
 from laion_assets.stages.dedup_parquet.progress import report_progress
-from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows
-from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
+from laion_assets.stages.dedup_parquet.readers.file_format import READERS, file_format
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
 from laion_assets.stages.dedup_parquet.spark.partition_writer import MAX_NAMED, PartitionWriter
 from laion_assets.stages.dedup_parquet.spark.session_conf import SESSION_CONF
@@ -67,7 +66,7 @@ def build_dedup_parquet(
         log(f"{len(partitions) - len(to_build)} of {len(partitions)} parquet files are already complete")
     if to_build:
         digests = {each: inputs[each] for each in to_build}
-        writer = PartitionWriter(store, layout, tuple(to_build), settings, digests, RANGE_BYTES)
+        writer = PartitionWriter(store, layout, tuple(to_build), settings, digests, RANGE_BYTES, dataset.dedup.kept)
         _run(spark, dataset, source, writer, log)
     manifests = [_read_manifest(store, layout.parquet_key(parquet)) for parquet in parquets]
     for line in summarise_left_out(manifests):
@@ -172,7 +171,7 @@ class _ReadTask:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         keep_freed_memory()
         positions = Positions(self.layout, self.partitions)
-        runs = SortedRunBuilder(self.run_bytes)
+        runs = SortedRunBuilder(self.run_bytes, self.settings.kept)
         for batch in batches:
             for path, size in zip(batch.column("path").to_pylist(), batch.column("size").to_pylist(), strict=True):
                 for rows in self._read_file(path, size, positions):
@@ -180,7 +179,7 @@ class _ReadTask:
         yield from runs.finish()
 
     def _read_file(self, path: str, size: int, positions: Positions) -> Iterator[pa.RecordBatch]:
-        read = read_parquet_rows if path.lower().endswith(".parquet") else read_csv_rows
+        read = READERS[file_format(path, self.settings)]
         with self.source.open(path, size) as file:
             yield from read(file, self.source.source_file(path), self.settings, positions)
 

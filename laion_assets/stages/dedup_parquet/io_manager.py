@@ -3,7 +3,7 @@
 from laion_assets.dataset.layout import ParquetNumber
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
 from laion_assets.orchestration.ui.links import range_link
-from laion_assets.orchestration.ui.metadata_values import table, text
+from laion_assets.orchestration.ui.metadata_values import table
 from laion_assets.plain_text import one_line
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
@@ -26,13 +26,8 @@ class DedupParquetIOManager(PartitionIOManager):
         rows = DedupParquet.of(self.dataset, (partition,)).shard_rows(shards.start).slice(0, _EXAMPLE_ROWS)
         examples = [[_short(value) for value in row.values()] for row in rows.select(_EXAMPLE_COLUMNS).to_pylist()]
         first, last = layout.shard_key(shards[0]), layout.shard_key(shards[-1])
-        metadata: Metadata = {
-            IMAGE_SHARDS: range_link(self.dataset, IMAGE_SHARDS, first, last),
-            "shards": text(f"{first} to {last}"),
-        }
-        if examples:
-            metadata["example_rows"] = table(_EXAMPLE_COLUMNS, examples)
-        return metadata
+        metadata: Metadata = {"example_rows": table(_EXAMPLE_COLUMNS, examples)} if examples else {}
+        return {**metadata, IMAGE_SHARDS: range_link(self.dataset, IMAGE_SHARDS, first, last)}
 
 
 def _short(value: object) -> str | float:

@@ -50,6 +50,7 @@ STAGE = Stage(
     io_manager="laion_assets.stages.dedup_parquet.io_manager:DedupParquetIOManager",
     check="laion_assets.stages.dedup_parquet.check:find_problems",
     columns="laion_assets.stages.dedup_parquet.asset:table_columns",
+    column_inputs={"uid": ("URL", "TEXT")},
     kinds=("pyspark", "parquet"),
     pool="spark",
     upstream=lambda dataset: PUBLISHED_PARQUET if dataset.published else RAW_CSV,

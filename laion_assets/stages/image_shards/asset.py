@@ -61,6 +61,6 @@ def image_shards_asset(dataset: Dataset) -> dg.AssetsDefinition:
 
 def table_columns(dataset: Dataset) -> "pa.Schema":
     """The columns of a shard's parquet file."""
-    from laion_assets.stages.image_shards.shard.columns import shard_schema
+    from laion_assets.stages.image_shards.shard.columns import add_kept_columns, shard_schema
 
-    return shard_schema(dataset.images)
+    return shard_schema(add_kept_columns(dataset), dataset.dedup.kept)

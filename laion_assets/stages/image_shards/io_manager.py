@@ -15,6 +15,8 @@ from laion_assets.store.manifest import Manifest
 SHEETS_A_RUN = 24
 """Shards of a run whose contact sheet goes into the event log: each takes about 20 KB there."""
 
+_EXAMPLE_ROWS = 5
+_EXAMPLE_COLUMNS = ("key", "caption", "reason")
 RETRIES_SHOWN = 10
 """Retries of a shard in its metadata, the last ones; the manifest has all."""
 
@@ -29,13 +31,14 @@ class ImageShardsIOManager(PartitionIOManager):
         self._sheets = 0
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """Success rate, images/s, links to its rows and embeddings, the history of retries, and a contact sheet."""
+        """A contact sheet and example rows, links to its rows and embeddings, rates, and the history of retries."""
         layout = self.dataset.layout
         counts = manifest.counts
         shard = ShardNumber(partition)
         parquet, embedding = layout.parquet_of_shard(shard), layout.embedding_of_shard(shard)
         embeddings = next_stage(IMAGE_SHARDS, self.dataset).name
-        metadata: Metadata = {
+        metadata: Metadata = self._examples(shard) if counts.rows_out else {}
+        metadata |= {
             DEDUP_PARQUET: partition_link(self.dataset, DEDUP_PARQUET, layout.parquet_key(parquet)),
             embeddings: partition_link(self.dataset, embeddings, layout.embedding_key(embedding)),
             "rows_from": text(f"row group {layout.row_group_of_shard(shard)} of {DedupParquet.path(layout, parquet)}"),
@@ -52,13 +55,28 @@ class ImageShardsIOManager(PartitionIOManager):
                     for one in retries[-RETRIES_SHOWN:]
                 ],
             )
-        if counts.rows_out and self._sheets < SHEETS_A_RUN:
-            from laion_assets.search.shard_images import shard_contact_sheet
+        return metadata
 
-            self._sheets += 1
-            sheet = shard_contact_sheet(self.store, ImageShards.path(layout, shard, ".tar"))
-            if sheet:
-                metadata["images"] = images([("images", "image/jpeg", sheet)])
+    def _examples(self, shard: ShardNumber) -> Metadata:
+        """A contact sheet and the first rows, for the first SHEETS_A_RUN shards of a run."""
+        if self._sheets >= SHEETS_A_RUN:
+            return {}
+        self._sheets += 1
+        import pyarrow.parquet as pq
+
+        from laion_assets.search.shard_images import shard_contact_sheet
+
+        layout, metadata = self.dataset.layout, Metadata()
+        sheet = shard_contact_sheet(self.store, ImageShards.path(layout, shard, ".tar"))
+        if sheet:
+            metadata["images"] = images([("images", "image/jpeg", sheet)])
+        with self.store.open(ImageShards.path(layout, shard, ".parquet")) as file:
+            parquet = pq.ParquetFile(file)
+            names = [name for name in _EXAMPLE_COLUMNS if name in parquet.schema_arrow.names]
+            batch = next(parquet.iter_batches(batch_size=_EXAMPLE_ROWS, columns=names), None)
+        rows = [] if batch is None else batch.to_pylist()
+        if rows:
+            metadata["example_rows"] = table(names, [[row[name] for name in names] for row in rows])
         return metadata
 
 

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 def published_parquet_asset(dataset: Dataset) -> Any:
     """Return `published_parquet` of a dataset."""
 
-    @dg.observable_source_asset(
-        **common_declaration(STAGE, dataset), tags={f"dagster/kind/{kind}": "" for kind in STAGE.kinds}
-    )
+    declared = common_declaration(STAGE, dataset)
+    kinds = {f"dagster/kind/{kind}": "" for kind in STAGE.kinds}
+
+    @dg.observable_source_asset(**{**declared, "tags": {**declared["tags"], **kinds}})
     @own_errors_first
     def published_parquet(context: dg.OpExecutionContext) -> dg.ObserveResult:
         from laion_assets.stages.published_parquet.build import observe_published

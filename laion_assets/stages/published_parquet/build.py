@@ -39,7 +39,7 @@ def observe_published(dataset: Dataset, store: Store, log: Callable[[str], None]
         before = known.get(file.url)
         if before is not None and before.path == file.path and before.same_version(file):
             return before
-        return read_footer(file, policy, dataset.dedup.chosen_columns)
+        return read_footer(file, policy, dataset.dedup.column_rules)
 
     files = list_published_files(dataset, policy, log)
     with ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="footer") as pool:

@@ -36,6 +36,7 @@ STAGE = Stage(
     columns="laion_assets.stages.published_parquet.asset:table_columns",
     kinds=("parquet",),
     applies_to=lambda dataset: bool(dataset.published),
-    is_observed=True,
+    find_changes="laion_assets.stages.published_parquet.changes:find_changes",
+    observe="laion_assets.stages.published_parquet.build:observe_published",
     unit="files",
 )

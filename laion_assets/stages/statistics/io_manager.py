@@ -3,7 +3,7 @@
 import dagster as dg
 
 from laion_assets.orchestration.partition_io import Metadata, PartitionIOManager
-from laion_assets.orchestration.ui.metadata_values import images, table, text
+from laion_assets.orchestration.ui.metadata_values import report, table, text
 from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.store.manifest import Manifest
 
@@ -11,21 +11,23 @@ _TOP = 20
 
 
 class _StatisticsIOManager(PartitionIOManager):
-    """Returns the figures; shows the plots and the most frequent domains."""
+    """Returns the figures; shows the report: its tables and plots, and the most frequent domains."""
 
     def describe(self, partition: int, manifest: Manifest) -> Metadata:
-        """The path of the report, every plot, and a table of domains."""
+        """The tables and plots of the report, the path of its file, and a table of domains."""
         from laion_assets.stages.statistics.build import REPORT, read_charts, read_summary
+        from laion_assets.stages.statistics.report import summary_tables
 
         summary = read_summary(self.store, manifest)
         charts = read_charts(self.store, self.asset, summary)
         counted = summary["partitions"]
+        plots = [(title, "image/svg+xml", svg.encode()) for title, svg in charts]
         metadata: Metadata = {
-            "report": dg.MetadataValue.path(self.store.address(REPORT)),
+            "report": report(summary_tables(self.asset, summary), plots),
+            "report_file": dg.MetadataValue.path(self.store.address(REPORT)),
             "partitions_counted": text(f"{counted['counted']:,} of {counted['declared']:,}"),
-            "distinct_domains": dg.MetadataValue.int(summary["domains"]["distinct"]),
-            "plots": images([(title, "image/svg+xml", svg.encode()) for title, svg in charts]),
             "domains": table(("domain", "rows"), [row[:2] for row in summary["domains"]["most"][:_TOP]]),
+            "distinct_domains": dg.MetadataValue.int(summary["domains"]["distinct"]),
         }
         if summary.get("success_rate") is not None:
             metadata["success_rate"] = dg.MetadataValue.float(summary["success_rate"])

@@ -62,6 +62,13 @@ def report_page(name: str, description: str, summaries: dict[str, Any], charts: 
     return environment.get_template("report.html").render(name=name, description=description, sections=sections)
 
 
+def summary_tables(asset: str, summary: dict[str, Any]) -> list[tuple[str, Table]]:
+    """Return the tables of one asset in the report with their titles, the facts first, without the collapsed ones."""
+    section = {DATASET_STATISTICS: _dataset_section, IMAGE_STATISTICS: _image_section}[asset](summary, [])
+    facts = (section.title, Table(("", ""), section.facts))
+    return [facts, *((card.title, part) for card in section.cards for part in card.parts if not part.folded)]
+
+
 def _line(value: Any) -> str:
     """A number with thousands separators, or one line of text; Jinja escapes it."""
     return f"{value:,}" if isinstance(value, int) else one_line(value)

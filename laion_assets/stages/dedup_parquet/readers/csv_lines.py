@@ -15,7 +15,7 @@ from laion_assets.tables.row_reasons import Reason
 
 MAX_LINES = 1 << 16
 """Maximum number of lines split at once. A block of very short lines would need a thousand times its own memory."""
-_NEWLINE, _RETURN, _QUOTE = 10, 13, 34
+_NEWLINE, _RETURN = 10, 13
 _UTF8 = (
     r"\A(?:[\x01-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
     r"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*\z"
@@ -102,11 +102,12 @@ class LineFields:
     _separators: np.ndarray
     _first_separator: np.ndarray
     _quotes: np.ndarray
+    _quote: bytes
 
     @classmethod
-    def of(cls, lines: Lines, separator: bytes, width: int) -> "LineFields":
-        """Find the fields of lines that have `width` fields."""
-        quotes = np.flatnonzero(lines.content == _QUOTE)
+    def of(cls, lines: Lines, separator: bytes, width: int, quote: bytes = b'"') -> "LineFields":
+        """Find the fields of lines that have `width` fields. `quote` is empty if fields are not quoted."""
+        quotes = np.flatnonzero(lines.content == quote[0]) if quote else np.empty(0, np.int64)
         quote_edges = np.searchsorted(quotes, np.append(lines.starts, lines.end))
         quoted = quote_edges[1:] > quote_edges[:-1]
         separators = np.flatnonzero(lines.content == separator[0])
@@ -120,11 +121,15 @@ class LineFields:
             separators = np.delete(separators, suspect[before % 2 == 1])
             edges = np.searchsorted(separators, np.append(lines.starts, lines.end))
         simple = edges[1:] - edges[:-1] == width - 1
-        found = cls(quoted, simple, width, separators, edges[:-1], quotes)
+        found = cls(quoted, simple, width, separators, edges[:-1], quotes, quote)
         chosen = np.flatnonzero(simple & quoted)
         if len(chosen):
             simple[chosen] = found._is_well_quoted(lines, chosen)
         return found
+
+    @property
+    def _quote_code(self) -> int:
+        return self._quote[0] if self._quote else -1
 
     def columns(self, lines: Lines, chosen: np.ndarray, places: Mapping[str, int]) -> dict[str, pa.Array]:
         """Return columns of simple lines as strings, by name. `places` has the index of each column's field."""
@@ -133,7 +138,7 @@ class LineFields:
         columns = {}
         for name, place in places.items():
             start, end = starts[place], ends[place]
-            inside = quoted[lines.content[np.minimum(start[quoted], lines.end - 1)] == _QUOTE]
+            inside = quoted[lines.content[np.minimum(start[quoted], lines.end - 1)] == self._quote_code]
             inside = inside[start[inside] < end[inside]]
             start[inside] += 1
             end[inside] -= 1
@@ -141,7 +146,8 @@ class LineFields:
             if len(inside):
                 mask = np.zeros(len(chosen), bool)
                 mask[inside] = True
-                plain = pc.replace_substring(column.filter(pa.array(mask)), '""', '"')
+                sign = self._quote.decode()
+                plain = pc.replace_substring(column.filter(pa.array(mask)), sign * 2, sign)
                 column = pc.replace_with_mask(column, pa.array(mask), plain)
             columns[name] = column
         return columns
@@ -159,8 +165,8 @@ class LineFields:
         first, last = np.searchsorted(self._quotes, starts), np.searchsorted(self._quotes, ends)
         count = last - first
         some = count > 0
-        at_start = lines.content[np.minimum(starts, lines.end - 1)] == _QUOTE
-        at_end = lines.content[np.maximum(ends - 1, 0)] == _QUOTE
+        at_start = lines.content[np.minimum(starts, lines.end - 1)] == self._quote_code
+        at_end = lines.content[np.maximum(ends - 1, 0)] == self._quote_code
         fine = ~some | (at_start & at_end & (count % 2 == 0))
         # Of the quotes 0 ... k - 1 of a field, the inner ones 1 and 2, 3 and 4, ... must be adjacent.
         field, line = np.nonzero(some & fine & (count > 2))

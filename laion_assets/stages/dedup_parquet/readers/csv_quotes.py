@@ -27,9 +27,12 @@ class IncompleteRecordError(Exception):
     """The record continues after the present block."""
 
 
-def parse_record(block: bytes, start: int, line_end: int, separator: bytes, final: bool) -> Fields | Reason:
+def parse_record(
+    block: bytes, start: int, line_end: int, separator: bytes, final: bool, quote: bytes = QUOTE
+) -> Fields | Reason:
     """Parse the record at `start`, whose first line ends at `line_end` (its newline, or the end of the block).
 
+    `quote` is the quote character; empty if fields are not quoted.
     Returns a Reason if the first line is malformed: the caller rejects that line and continues with the next one.
     Raises IncompleteRecordError if the result depends on the bytes after the block, never with `final`.
     """
@@ -38,13 +41,13 @@ def parse_record(block: bytes, start: int, line_end: int, separator: bytes, fina
     values: list[bytes] = []
     position, literal_quote, first_line_end = start, False, line_end
     while True:
-        if block.startswith(QUOTE, position):
-            close = _find_closing_quote(block, position + 1, limit)
+        if quote and block.startswith(quote, position):
+            close = _find_closing_quote(block, position + 1, limit, quote)
             if close < 0 or (close + 1 >= limit and open_ended):
                 if open_ended:
                     raise IncompleteRecordError
                 return Reason.UNCLOSED_QUOTE
-            values.append(block[position + 1 : close].replace(b'""', QUOTE))
+            values.append(block[position + 1 : close].replace(quote * 2, quote))
             if close > line_end:
                 newline = block.find(b"\n", close, limit)
                 if newline < 0:
@@ -65,7 +68,7 @@ def parse_record(block: bytes, start: int, line_end: int, separator: bytes, fina
             value = block[position:stop]
             if found < 0 and value.endswith(b"\r"):
                 value = value[:-1]
-            literal_quote = literal_quote or QUOTE in value
+            literal_quote = literal_quote or bool(quote and quote in value)
             values.append(value)
             position = stop
         if position >= line_end:
@@ -88,10 +91,10 @@ def contains_only_rows(raw: bytes, separator: bytes, width: int, url_column: int
     return True
 
 
-def _find_closing_quote(block: bytes, position: int, limit: int) -> int:
+def _find_closing_quote(block: bytes, position: int, limit: int, quote: bytes) -> int:
     """Return the position of the closing quote of the field that is open at `position`, -1 if none before `limit`."""
     while True:
-        position = block.find(QUOTE, position, limit)
-        if position < 0 or not block.startswith(b'""', position) or position + 1 >= limit:
+        position = block.find(quote, position, limit)
+        if position < 0 or not block.startswith(quote * 2, position) or position + 1 >= limit:
             return position
         position += 2

@@ -5,14 +5,14 @@ has no quotes or only well-formed ones (`csv_lines.py`); most lines are. Files a
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 
-from laion_assets.stages.dedup_parquet.readers.csv_bytes import BrokenGzipError
+from laion_assets.stages.dedup_parquet.readers.csv_bytes import BrokenStreamError
 from laion_assets.stages.dedup_parquet.readers.csv_lines import MAX_LINES, LineFields, Lines, find_text_fault
 from laion_assets.stages.dedup_parquet.readers.csv_quotes import (
     MAX_RECORD_BYTES,
@@ -23,6 +23,7 @@ from laion_assets.stages.dedup_parquet.readers.csv_quotes import (
 from laion_assets.stages.dedup_parquet.readers.line_ends import find_line_end, replace_bare_returns, separate_rows
 from laion_assets.stages.dedup_parquet.readers.quarantine import Reject
 from laion_assets.tables.column_names import FoundColumns, find_columns
+from laion_assets.tables.column_rules import ColumnRules
 from laion_assets.tables.row_reasons import Reason
 
 _BOM = b"\xef\xbb\xbf"
@@ -49,16 +50,25 @@ class RecordReader:
     """Reader of one CSV file from its blocks.
 
     `header` has the names of the first line. It is None for a file without lines, and empty if the first line is not a
-    header: then each line, including the first, is a record. `columns` maps wanted columns to fields.
+    header: then each line, including the first, is a record. `columns` maps wanted columns to fields. `names` are the
+    columns of a file without a header. `quote` is empty if fields are not quoted.
     """
 
-    def __init__(self, blocks: Iterable[bytes], separator: str = "|", chosen: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[bytes],
+        separator: str = "|",
+        rules: ColumnRules = ColumnRules(),
+        *,
+        quote: str = '"',
+        names: Sequence[str] = (),
+    ) -> None:
         self.header: list[str] | None = None
         self.columns = FoundColumns({}, ())
         self.broken: Reason | None = None
         self._blocks = iter(blocks)
-        self._separator = separator.encode()
-        self._chosen = chosen
+        self._separator, self._quote = separator.encode(), quote.encode()
+        self._rules, self._names = rules, names
         self._count = 0
         self._rest = b""
         self._truncated_line = b""
@@ -67,7 +77,7 @@ class RecordReader:
         self._url_place = self.columns.places.get("URL", -1)
 
     def records(self) -> Iterator[Records]:
-        """Yield the records, block by block. A broken gzip ends in a reject with the bytes of its last line."""
+        """Yield the records, block by block. A broken stream ends in a reject with the bytes of its last line."""
         data = self._first
         while True:
             if self._final and self.broken is not None and not self._truncated_line:
@@ -81,7 +91,7 @@ class RecordReader:
             if self._final and not self._rest:
                 break
             if len(self._rest) > MAX_RECORD_BYTES and b"\n" not in self._rest:
-                data = separate_rows(self._rest, self._separator, self._width, open_end=True)
+                data = separate_rows(self._rest, self._separator, self._width, self._quote, open_end=True)
                 if b"\n" not in data:
                     yield _only_rejects([self._skip_long_line()])
                     data = self._rest
@@ -98,7 +108,7 @@ class RecordReader:
     def _next_block(self) -> bytes:
         try:
             block = next(self._blocks, None)
-        except BrokenGzipError as error:
+        except BrokenStreamError as error:
             self.broken, block = error.reason, None
         if block is None:
             self._final = True
@@ -116,7 +126,7 @@ class RecordReader:
         if b"\r" not in data:
             return data
         whole = len(data) if self._final else data.rfind(b"\n") + 1
-        return separate_rows(data[:whole], self._separator, self._width) + data[whole:]
+        return separate_rows(data[:whole], self._separator, self._width, self._quote) + data[whole:]
 
     def _read_header(self) -> bytes:
         """Read the first line that is not blank, and return the bytes after it, or from it if it is not a header."""
@@ -140,16 +150,20 @@ class RecordReader:
             line_end = len(data)
         if line_end == start and self._final:
             return b""
+        if self._names:
+            self.header = list(self._names)
+            self.columns = find_columns(self.header, self._rules)
+            return data
         self.header = []
         if line_end - start > MAX_RECORD_BYTES:
             return data
-        parsed = parse_record(data, start, line_end, self._separator, True)
+        parsed = parse_record(data, start, line_end, self._separator, True, self._quote)
         line = data[start:line_end].rstrip(b"\r")
         if isinstance(parsed, Reason) or parsed.end != line_end + 1 or b"\r" in line or _ROW.search(line):
             return data
         names = [value.decode(errors="replace").strip() for value in parsed.values]
         self.header = names
-        self.columns = find_columns(names, chosen=self._chosen)
+        self.columns = find_columns(names, self._rules)
         return data[parsed.end :]
 
     def _first_line(self, data: bytes) -> tuple[bytes, int, int]:
@@ -160,7 +174,7 @@ class RecordReader:
         """
         while True:
             start = _BLANK_LINES.match(data).end()  # type: ignore[union-attr]
-            line_end = find_line_end(data, start)
+            line_end = find_line_end(data, start, self._quote)
             if self._final or 0 <= line_end < len(data) - 1 or len(data) > start + MAX_RECORD_BYTES:
                 return data, start, line_end
             data += self._next_block()
@@ -185,7 +199,7 @@ class RecordReader:
         if not len(lines.starts):
             return (b"" if self._final else data), _only_rejects([]), False
         width = self._width
-        fields = LineFields.of(lines, self._separator, width)
+        fields = LineFields.of(lines, self._separator, width, self._quote)
         is_record = lines.ends > lines.starts
         too_long = is_record & (lines.ends - lines.starts > MAX_RECORD_BYTES)
         unquoted = is_record & ~fields.quoted & ~too_long
@@ -198,7 +212,7 @@ class RecordReader:
                 continue
             start, line_end = int(lines.starts[line]), int(lines.stops[line])
             try:
-                parsed = parse_record(data, start, line_end, self._separator, self._final)
+                parsed = parse_record(data, start, line_end, self._separator, self._final, self._quote)
             except IncompleteRecordError:
                 complete = line
                 break

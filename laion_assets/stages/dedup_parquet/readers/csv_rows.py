@@ -8,6 +8,7 @@ import pyarrow as pa
 from laion_assets.dataset.identity import Positions
 from laion_assets.stages.dedup_parquet.readers.csv_bytes import read_blocks
 from laion_assets.stages.dedup_parquet.readers.csv_records import RecordReader, Records
+from laion_assets.stages.dedup_parquet.readers.encodings import to_utf8
 from laion_assets.stages.dedup_parquet.readers.quarantine import Reject, file_mark, reject_rows
 from laion_assets.stages.dedup_parquet.rows.typed_rows import type_rows
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
@@ -23,8 +24,14 @@ def read_csv_rows(
 
     Only rows of the partitions in `positions` are yielded.
     """
-    reader = RecordReader(read_blocks(file, settings.limits), settings.separator, settings.chosen_columns)
-    left_out = _find_file_fault(reader, settings.required_columns)
+    reader = RecordReader(
+        to_utf8(read_blocks(file, settings.limits), settings.encoding),
+        settings.separator,
+        settings.column_rules,
+        quote=settings.quote,
+        names=settings.column_names,
+    )
+    left_out = _find_file_fault(reader, (*settings.required_columns, *settings.column_rules.kept_names))
     found = 0
     for records in reader.records():
         found += len(records.numbers) + len(records.rejects)

@@ -6,20 +6,26 @@ is a line end only if the header ends in one, or if each piece between bare CRs 
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
-from laion_assets.stages.dedup_parquet.readers.csv_bytes import BrokenGzipError
+from laion_assets.stages.dedup_parquet.readers.csv_bytes import BrokenStreamError
 
 _BARE_RETURN = re.compile(rb"\r(?!\n)")
-_LINE_OR_QUOTED = re.compile(rb'"[^"]*(?:"|\Z)|[\r\n]')
-"""A quoted text, or a line end outside of one."""
 
 
-def find_line_end(data: bytes, start: int) -> int:
+def find_line_end(data: bytes, start: int, quote: bytes = b'"') -> int:
     """Return the position of the first line end after `start`, CR or LF, outside of quotes; -1 if there is none."""
-    for found in _LINE_OR_QUOTED.finditer(data, start):
-        if data[found.start()] != ord('"'):
+    for found in _line_or_quoted(quote).finditer(data, start):
+        if data[found.start()] in b"\r\n":
             return found.start()
     return -1
+
+
+@cache
+def _line_or_quoted(quote: bytes) -> re.Pattern[bytes]:
+    """Return the expression for a quoted text, or a line end outside of one."""
+    sign = re.escape(quote)
+    return re.compile(rb"%b[^%b]*(?:%b|\Z)|[\r\n]" % (sign, sign, sign) if quote else rb"[\r\n]")
 
 
 def replace_bare_returns(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -31,7 +37,7 @@ def replace_bare_returns(blocks: Iterator[bytes]) -> Iterator[bytes]:
             # The next block tells whether a final CR is bare.
             held = data[len(data) - 1 :] if data.endswith(b"\r") else b""
             yield _BARE_RETURN.sub(b"\n", data[: len(data) - len(held)])
-    except BrokenGzipError:
+    except BrokenStreamError:
         if held:
             yield b"\n"
         raise
@@ -39,7 +45,7 @@ def replace_bare_returns(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield b"\n"
 
 
-def separate_rows(data: bytes, separator: bytes, width: int, *, open_end: bool = False) -> bytes:
+def separate_rows(data: bytes, separator: bytes, width: int, quote: bytes = b'"', *, open_end: bool = False) -> bytes:
     """Replace each bare CR by LF in lines that hold several rows. The length stays.
 
     A line holds several rows if it has no quotes and each piece between bare CRs has `width` fields. With `open_end`,
@@ -50,7 +56,7 @@ def separate_rows(data: bytes, separator: bytes, width: int, *, open_end: bool =
     lines = data.split(b"\n")
     for number, line in enumerate(lines):
         pieces = line.removesuffix(b"\r").split(b"\r")
-        if len(pieces) == 1 or b'"' in line:
+        if len(pieces) == 1 or (quote and quote in line):
             continue
         is_open = open_end and number == len(lines) - 1
         rows = [piece for piece in (pieces[:-1] if is_open else pieces) if piece]

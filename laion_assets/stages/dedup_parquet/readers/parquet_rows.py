@@ -38,7 +38,7 @@ def read_parquet_rows(
     it is corrupt or encrypted, if the URL or TEXT column is missing or ambiguous, or if a column has an unsuitable
     type.
     """
-    with open_parquet(file, source_file, settings.limits, settings.chosen_columns) as parquet:
+    with open_parquet(file, source_file, settings.limits, settings.column_rules) as parquet:
         yield from _read_rows(parquet, source_file, settings, positions)
 
 

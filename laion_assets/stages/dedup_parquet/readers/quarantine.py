@@ -47,9 +47,9 @@ class RejectStream:
         self._length += len(piece)
         self._md5.update(piece)
 
-    def reject(self) -> Reject:
-        """Return the reject, after all pieces were added."""
-        return Reject(self._number, self._reason, self._raw, self._length, self._md5.digest())
+    def reject(self, reason: str = "") -> Reject:
+        """Return the reject, after all pieces were added. `reason` replaces the first one."""
+        return Reject(self._number, reason or self._reason, self._raw, self._length, self._md5.digest())
 
 
 def reject_rows(rejects: Sequence[Reject], source_file: str, positions: Positions) -> pa.RecordBatch:

@@ -4,7 +4,7 @@ The bytes depend only on the rows: each row group is written from one contiguous
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from laion_assets.dataset.identity import hex_column, rows_digest
 from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.errors import InvariantError
-from laion_assets.tables.columns import DEDUP_SCHEMA, REJECT_RUN, REJECTS_SCHEMA, ROW_RUN
+from laion_assets.tables.column_rules import KeptColumn
+from laion_assets.tables.columns import DEDUP_SCHEMA, REJECT_RUN, REJECTS_SCHEMA, ROW_RUN, with_kept
 
 _OPTIONS: dict[str, Any] = {
     "version": "2.6",
@@ -30,21 +31,27 @@ REJECTS_ROW_GROUP = 10_000
 
 
 def write_groups(
-    batches: Iterable[pa.RecordBatch], rows: int, path: Path, layout: Layout, parquet: ParquetNumber
+    batches: Iterable[pa.RecordBatch],
+    rows: int,
+    path: Path,
+    layout: Layout,
+    parquet: ParquetNumber,
+    kept: Sequence[KeptColumn] = (),
 ) -> dict[str, str]:
     """Write a parquet file with one row group per shard. Returns the digest of each shard's rows, by shard key.
 
-    `batches` are the rows in order (ROW_RUN), `rows` is their number. The footer has the minimum and maximum uid of
-    each row group, so that a uid is found without reading rows.
+    `batches` are the rows in order (ROW_RUN with the `kept` columns), `rows` is their number. The footer has the
+    minimum and maximum uid of each row group, so that a uid is found without reading rows.
     """
     digests: dict[str, str] = {}
     shards = layout.shards_of_parquet(parquet)
     sizes = [len(layout.rows_of_shard(place, len(shards), rows)) for place in range(len(shards))]
     few_values = ["LICENSE", "NSFW", "source_file"]
-    with pq.ParquetWriter(path, DEDUP_SCHEMA, use_dictionary=few_values, **_OPTIONS) as writer:
-        for shard, group in zip(shards, _regroup(batches, sizes, ROW_RUN), strict=True):
+    schema = with_kept(DEDUP_SCHEMA, kept)
+    with pq.ParquetWriter(path, schema, use_dictionary=few_values, **_OPTIONS) as writer:
+        for shard, group in zip(shards, _regroup(batches, sizes, with_kept(ROW_RUN, kept)), strict=True):
             columns = [hex_column(group.column("digest")), *group.columns[1:]]
-            table = pa.Table.from_batches([pa.RecordBatch.from_arrays(columns, schema=DEDUP_SCHEMA)])
+            table = pa.Table.from_batches([pa.RecordBatch.from_arrays(columns, schema=schema)])
             writer.write_table(table, row_group_size=max(table.num_rows, 1))
             digests[layout.shard_key(shard)] = rows_digest(table)
     return digests

@@ -17,6 +17,7 @@ from laion_assets.stages.dedup_parquet.spark.sorted_run_merge import RANGE_BYTES
 from laion_assets.store.manifest import Counts, Manifest
 from laion_assets.store.store import Store
 from laion_assets.store.transaction import open_transaction
+from laion_assets.tables.column_rules import KeptColumn
 from laion_assets.tables.row_reasons import DUPLICATE
 
 MAX_NAMED = 10
@@ -37,6 +38,7 @@ class PartitionWriter:
     settings: str
     inputs: dict[ParquetNumber, str]
     range_bytes: int = RANGE_BYTES
+    kept: tuple[KeptColumn, ...] = ()
 
     def write(self, position: int, batches: Iterable[pa.RecordBatch]) -> Manifest:
         """Commit the partition at `position` from all its runs (EXCHANGE_SCHEMA), which come in any order.
@@ -59,7 +61,7 @@ class PartitionWriter:
                     _store_runs(batch, position, rows, rejects, counts)
                 unique = rows.count_distinct()
                 self.layout.check_rows(parquet, unique)
-                outputs = write_groups(rows.merge(only_first=True), unique, rows_path, self.layout, parquet)
+                outputs = write_groups(rows.merge(only_first=True), unique, rows_path, self.layout, parquet, self.kept)
                 reasons = write_rejects(rejects.merge(only_first=False), rejects.total, rejects_path)
             # Rows were counted when they were read. Duplicates were dropped in the runs and in the merge.
             duplicates = counts["duplicates"] + rows.total - unique

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from laion_assets.stages.dedup_parquet.rows.kept_row import ORDER, REJECT_ORDER, equals_previous, sort_rows
+from laion_assets.tables.column_rules import KeptColumn
 from laion_assets.tables.columns import (
     EXCHANGE_SCHEMA,
     MARK,
@@ -21,6 +22,7 @@ from laion_assets.tables.columns import (
     ROW,
     ROW_RUN,
     ROW_SCHEMA,
+    with_kept,
 )
 from laion_assets.tables.row_reasons import Note
 
@@ -38,15 +40,16 @@ class SortedRunBuilder:
     The output of the stage does not depend on the size of the runs.
     """
 
-    def __init__(self, run_bytes: int = RUN_BYTES) -> None:
+    def __init__(self, run_bytes: int = RUN_BYTES, kept: Sequence[KeptColumn] = ()) -> None:
         self._run_bytes = run_bytes
+        self._schema, self._run_schema = with_kept(ROW_SCHEMA, kept), with_kept(ROW_RUN, kept)
         self._held: list[pa.RecordBatch] = []
         self._bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Add a batch. Yields runs when enough rows are held."""
         if batch.num_rows:
-            self._held.append(batch)
+            self._held.append(self._add_kept(batch))
             self._bytes += batch.nbytes
             if self._bytes >= self._run_bytes:
                 yield from self.finish()
@@ -54,15 +57,23 @@ class SortedRunBuilder:
     def finish(self) -> Iterator[pa.RecordBatch]:
         """Yield the runs of all held rows."""
         if self._held:
-            (batch,) = pa.Table.from_batches(self._held, ROW_SCHEMA).combine_chunks().to_batches()
+            (batch,) = pa.Table.from_batches(self._held, self._schema).combine_chunks().to_batches()
             self._held, self._bytes = [], 0
-            yield from _build_runs(batch)
+            yield from _build_runs(batch, self._run_schema)
+
+    def _add_kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rejects and marks, which have no kept columns, with these columns as nulls."""
+        missing = [field for field in self._schema if field.name not in batch.schema.names]
+        if not missing:
+            return batch
+        nulls = [pa.nulls(batch.num_rows, field.type) for field in missing]
+        return pa.RecordBatch.from_arrays([*batch.columns, *nulls], schema=self._schema)
 
 
-def _build_runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+def _build_runs(batch: pa.RecordBatch, run_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     kinds = batch.column("kind").to_numpy()
     counts: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    rows = _SortedRows(batch, np.flatnonzero(kinds == ROW), ROW_RUN, ORDER)
+    rows = _SortedRows(batch, np.flatnonzero(kinds == ROW), run_schema, ORDER)
     rejects = _SortedRows(batch, np.flatnonzero(kinds == REJECT), REJECT_RUN, REJECT_ORDER)
     rows.count(counts)
     for position, found in zip(*_count_values(rejects.positions), strict=True):

@@ -130,17 +130,18 @@ def _read_jpeg(data: bytes) -> ImageHeader:
 def check_scans(data: bytes) -> None:
     """Check the number of scans of a JPEG. Raises Rejection for more than MAX_SCANS.
 
-    Most files have few bytes that could start a scan: their segments are not read. A decoder reads only one scan of a
-    sequential image if the first scan has all components.
+    A decoder reads only one scan of a sequential image if the first scan has all components. So most files are read
+    only up to their first scan. Of the others, most have few bytes that could start a scan (counting them takes 0.06 ms
+    for 60 kB), and their later segments are not read.
     """
-    if data.count(bytes((0xFF, _SCAN))) <= MAX_SCANS:
-        return
     frame, components, scans = 0, 0, 0
     for marker, position in _find_segments(data):
         if marker == _SCAN:
             scans += 1
-            if scans == 1 and frame in _SEQUENTIAL and data[position + 2 : position + 3] == bytes((components,)):
-                return
+            if scans == 1:
+                is_single = frame in _SEQUENTIAL and data[position + 2 : position + 3] == bytes((components,))
+                if is_single or data.count(bytes((0xFF, _SCAN))) <= MAX_SCANS:
+                    return
             if scans > MAX_SCANS:
                 raise Rejection(Reason.UNDECODABLE, f"more than {MAX_SCANS} scans")
         elif _is_frame(marker) and not frame:

@@ -19,7 +19,7 @@ from laion_assets.http.urllib_opener.opener import GuardedOpener
 from laion_assets.reasons import Reason
 from laion_assets.stages.image_shards.local_failures.watch import ShardWatch
 from laion_assets.stages.image_shards.settings import ImageSettings
-from laion_assets.stages.image_shards.shard.columns import shard_schema
+from laion_assets.stages.image_shards.shard.columns import add_kept_columns, shard_schema
 from laion_assets.stages.image_shards.shard.fetch import (
     SUFFIXES,
     FetchedRows,
@@ -42,12 +42,12 @@ def fetch_rows(
     from laion_assets.stages.image_shards.img2dataset.row_collector import RowCollector
 
     started = time.time()
-    images, layout = dataset.images, dataset.layout
+    images, layout = add_kept_columns(dataset), dataset.layout
     carried = read_carried_columns(images, rows)
     keys = [layout.sample_key(shard, position) for position in positions]
     folder.mkdir()
     files = {suffix: folder / f"{layout.shard_key(shard)}{suffix}" for suffix in SUFFIXES}
-    schema = shard_schema(images)
+    schema = shard_schema(images, dataset.dedup.kept)
     opener = GuardedOpener(dataset.fetch_policy)
     module = load_guarded_module(opener)
     resizer = BoundedResizer(images)

@@ -59,16 +59,18 @@ def fetch_rows(
     LocalFailureError, and OSError if the disk fails.
     """
     from laion_assets.stages.image_shards.decoding.decoder_process import Decoder
-    from laion_assets.stages.image_shards.shard.columns import shard_schema
+    from laion_assets.stages.image_shards.shard.columns import add_kept_columns, shard_schema
     from laion_assets.stages.image_shards.shard.writer import ShardWriter
 
     started = time.time()
-    images, layout = dataset.images, dataset.layout
+    images, layout = add_kept_columns(dataset), dataset.layout
     carried = read_carried_columns(images, rows)
     keys = [layout.sample_key(shard, position) for position in positions]
     folder.mkdir()
     files = {suffix: folder / f"{layout.shard_key(shard)}{suffix}" for suffix in SUFFIXES}
-    writer = ShardWriter(files[".tar"], files[".parquet"], shard_schema(images), images.encode_format)
+    writer = ShardWriter(
+        files[".tar"], files[".parquet"], shard_schema(images, dataset.dedup.kept), images.encode_format
+    )
     outcomes: dict[int, str] = {}
     unreadable: set[int] = set()
 

@@ -52,8 +52,8 @@ class FolderSource:
                 paths[path] = name
         places = distinct_paths(paths)
         for path, name in paths.items():
-            self._origins[name] = _read_origin(name, found[name])
-            listing.files.append(Listed(places[path], name, self._origins[name].size))
+            self._origins[name] = origin = _read_origin(name, found[name])
+            listing.files.append(Listed(places[path], name, origin.size, origin.version))
         return listing
 
     async def fetch(self, listed: Listed, partials: Partials, committed: Origin | None) -> Fetched:

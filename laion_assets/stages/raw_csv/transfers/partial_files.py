@@ -51,6 +51,11 @@ class Origin:
         return [*known, self.answered_by] if self.answered_by else known
 
     @property
+    def version(self) -> str:
+        """Entity tag and date, empty if the server sent neither."""
+        return f"{self.etag} {self.last_modified}".strip()
+
+    @property
     def conditions(self) -> dict[str, str]:
         """Headers of a conditional request, which is answered by 304 if the file did not change (RFC 9110, 13.1)."""
         etag, last_modified = valid_etag(self.etag), valid_date(self.last_modified)

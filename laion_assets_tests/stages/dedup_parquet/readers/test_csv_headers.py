@@ -95,5 +95,5 @@ def test_log_names_headers_of_left_out_files_and_the_settings() -> None:
 
 def test_find_name() -> None:
     assert find_columns(["caption", "ALT_TEXT", "url"]).places == {"URL": 2, "TEXT": 0}
-    assert find_columns(["key", "url"], frozenset({"key"})).places == {"URL": 1}
+    assert find_columns(["key", "url"], without=frozenset({"key"})).places == {"URL": 1}
     assert find_columns(["Url", "uRL"]).repeated == ("URL",)

@@ -1,0 +1,55 @@
+"""The newest committed index of a dataset, replaced without a restart.
+
+Requests that started with the old version finish with it. It is closed when the last of them is done.
+"""
+
+import logging
+import threading
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.errors import LaionAssetsError
+from laion_assets.search.index_version import IndexVersion, version_of
+from laion_assets.stages.knn_indices.handle import KNN_INDICES
+from laion_assets.store.manifest import WHOLE, read_manifest
+from laion_assets.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class CurrentIndex:
+    """Opens the committed indices of a dataset, and new ones after a later commit. Safe for threads."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        """Open the indices. Raises IncompleteError, ModelError or IntegrityError."""
+        self.dataset = dataset
+        self.store = Store.of(dataset)
+        self._lock = threading.Lock()
+        self._version = IndexVersion(dataset, self.store)
+        self.problem = ""
+        """Why a newer commit could not be opened, empty if the newest one is open."""
+
+    @property
+    def version(self) -> IndexVersion:
+        """The version to use for one request: keep it until the request is done."""
+        return self._version
+
+    def refresh(self) -> bool:
+        """Open the committed indices if they are another version than the open one. Returns whether they were.
+
+        A version that cannot be opened is logged, and the open one stays.
+        """
+        with self._lock:
+            try:
+                manifest = read_manifest(self.store, KNN_INDICES, WHOLE)
+                if manifest is None or version_of(manifest) == self._version.version:
+                    self.problem = ""
+                    return False
+                self._version = IndexVersion(self.dataset, self.store)
+            except (LaionAssetsError, OSError) as error:
+                if str(error) != self.problem:
+                    _log.warning("%s: a new index cannot be opened: %s", self.dataset.name, error)
+                self.problem = str(error)
+                return False
+            self.problem = ""
+        _log.info("%s: opened index %s", self.dataset.name, self._version.version)
+        return True

@@ -1,0 +1,155 @@
+"""Find the results of a query vector: nearest rows, without hidden and filtered rows, near-duplicates collapsed."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from laion_assets.search.duplicates import find_owners
+from laion_assets.search.filters import Filters
+from laion_assets.search.index_version import IndexVersion
+from laion_assets.search.safety import is_shown
+from laion_assets.search.settings import SearchSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_FIRST_DEPTH = 64
+_GROWTH = 4
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result: the id in the index, the cosine similarity to the query, its metadata, the number of near-duplicates
+    that were collapsed into it."""
+
+    id: int
+    similarity: float
+    row: dict[str, Any]
+    duplicates: int = 0
+
+
+@dataclass
+class Found:
+    """A page of hits. `more` says whether a next page may have results.
+
+    Of the rows that were looked at, `hidden` may not be shown, `filtered` fail a filter and `collapsed` are
+    near-duplicates. The times are in milliseconds.
+    """
+
+    hits: list[Hit] = field(default_factory=list)
+    more: bool = False
+    hidden: int = 0
+    filtered: int = 0
+    collapsed: int = 0
+    index_ms: float = 0.0
+    metadata_ms: float = 0.0
+    index_version: str = ""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is searched for: a vector of norm 1, and which of its results."""
+
+    vector: "np.ndarray"
+    index: str = "image"
+    k: int = 50
+    offset: int = 0
+    filters: Filters = Filters()
+    collapse: bool = True
+
+
+def find(version: IndexVersion, settings: SearchSettings, query: Query) -> Found:
+    """Return the hits of a query from its offset, nearest first.
+
+    The nearest rows are read in growing numbers until there are enough hits, up to `search.max_depth` rows. The numbers
+    are fixed steps, so that the pages of one query fit together also with an approximate index.
+    """
+    wanted = query.offset + query.k
+    limit = min(len(version), settings.max_depth)
+    depth = _FIRST_DEPTH
+    while depth < min(wanted + 1, limit):
+        depth *= _GROWTH
+    index_ms = metadata_ms = 0.0
+    while True:
+        started = time.perf_counter()
+        ids, similarities = version.nearest(query.index, query.vector, min(depth, limit)) if limit else ([], [])
+        searched = time.perf_counter()
+        found = _choose(version, settings, query, ids, similarities)
+        index_ms += (searched - started) * 1_000
+        metadata_ms += (time.perf_counter() - searched) * 1_000
+        if len(found.hits) > wanted or depth >= limit or _is_exhausted(query, similarities):
+            found.more = len(found.hits) > wanted
+            found.hits = found.hits[query.offset : wanted]
+            found.index_ms, found.metadata_ms = index_ms, metadata_ms
+            return found
+        depth *= _GROWTH
+
+
+def nearest_shown(
+    version: IndexVersion, settings: SearchSettings, index: str, vector: "np.ndarray", depth: int
+) -> tuple[list[int], list[float]]:
+    """Return ids and similarities of the `depth` nearest rows, without those that may not be shown.
+
+    Reads no metadata once the tags of the version are known.
+    """
+    import numpy as np
+
+    ids, similarities = version.nearest(index, vector, min(depth, len(version)))
+    if version.tags is None:
+        shown: Sequence[Any] = [is_shown(row, settings) for row in version.metadata.rows(ids)]
+    else:
+        shown = version.tags.shown(np.asarray(ids, dtype=np.int64)).tolist()
+    kept = [position for position, each in enumerate(shown) if each]
+    return [ids[position] for position in kept], [similarities[position] for position in kept]
+
+
+def _is_exhausted(query: Query, similarities: list[float]) -> bool:
+    """Whether no row that is further away can pass the minimum similarity."""
+    low = query.filters.min_similarity
+    return low is not None and bool(similarities) and similarities[-1] < low
+
+
+def _choose(
+    version: IndexVersion, settings: SearchSettings, query: Query, ids: list[int], similarities: list[float]
+) -> Found:
+    """Return the first hits among the nearest rows: at least one more than wanted if there are that many."""
+    found = Found(index_version=version.version)
+    wanted = query.offset + query.k
+    filters = query.filters
+    hits: list[Hit] = []
+    owners: list[int] = []
+    step = max(wanted + 1, _FIRST_DEPTH)
+    start = 0
+    while start < len(ids):  # the metadata of rows that are not needed is not read
+        part = ids[start : start + step]
+        for row_id, similarity, row in zip(part, similarities[start:], version.metadata.rows(part), strict=False):
+            if not is_shown(row, settings):
+                found.hidden += 1
+            elif (filters.min_similarity is not None and similarity < filters.min_similarity) or (
+                filters.any and not filters.match(row)
+            ):
+                found.filtered += 1
+            else:
+                hits.append(Hit(row_id, similarity, row))
+        start, step = start + step, step * 2
+        owners = _owners(version, hits) if query.collapse else list(range(len(hits)))
+        if sum(owner == position for position, owner in enumerate(owners)) > wanted:
+            break
+    duplicates: dict[int, int] = {}
+    for position, owner in enumerate(owners):
+        if owner != position:
+            found.collapsed += 1
+            duplicates[owner] = duplicates.get(owner, 0) + 1
+    found.hits = [
+        Hit(hit.id, hit.similarity, hit.row, duplicates[position]) if position in duplicates else hit
+        for position, hit in enumerate(hits)
+        if owners[position] == position
+    ]
+    return found
+
+
+def _owners(version: IndexVersion, hits: list[Hit]) -> list[int]:
+    if not hits:
+        return []
+    return find_owners(version.vectors("image", [hit.id for hit in hits]), [hit.row.get("sha256") for hit in hits])

@@ -1,0 +1,110 @@
+"""One committed version of a dataset's indices, open for searches from many threads."""
+
+import contextlib
+import hashlib
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.errors import ModelError, QueryError
+from laion_assets.models.weights import weights_identity
+from laion_assets.search.embedding_rows import EmbeddingRows
+from laion_assets.search.metadata_rows import MetadataRows
+from laion_assets.search.safety import TagCounts, read_tags
+from laion_assets.stages.knn_indices.details import IndexDetails
+from laion_assets.stages.knn_indices.handle import KnnIndices
+from laion_assets.stages.knn_indices.index_file import open_index
+from laion_assets.stages.knn_indices.vectors import MODALITIES
+from laion_assets.store.manifest import Manifest
+from laion_assets.store.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class IndexVersion:
+    """The indices and the metadata of one commit, memory-mapped. Closed when the last reference to it is gone.
+
+    Both indices are verified by their sha256 and opened at once. Raises IncompleteError if `knn_indices` is not
+    committed, ModelError if the indices were built with another model than the dataset's, IntegrityError for damage.
+    """
+
+    def __init__(self, dataset: Dataset, store: Store) -> None:
+        self.manifest: Manifest = KnnIndices(store, dataset.layout, (0,)).manifest(0)
+        self.version = version_of(self.manifest)
+        self.details = IndexDetails.of(self.manifest)
+        identity = weights_identity(dataset.model)
+        if identity != self.details.model:
+            raise ModelError(
+                f"The indices of {dataset.name} were built with the model {self.details.model}, but the dataset's "
+                f"model is {identity}. Vectors of different models cannot be compared. Set the model back, or "
+                "materialize the embeddings and the indices again."
+            )
+        self._show = dataset.search
+        stack = contextlib.ExitStack()
+        weakref.finalize(self, stack.close)
+        self.metadata = MetadataRows(store, self.manifest, self.details, dataset.search.cached_rows)
+        stack.callback(self.metadata.close)
+        self._indices = {
+            modality: stack.enter_context(open_index(store, self.manifest, modality)) for modality in MODALITIES
+        }
+        self._embeddings = {
+            modality: EmbeddingRows(store, dataset.layout, self.manifest, self.details, modality)
+            for modality in MODALITIES
+        }
+        self._mapped: set[str] = set()
+        self._mapping = threading.Lock()
+        self.tags: TagCounts | None = None
+        """The NSFW tags of all rows, None until `prepare` was called."""
+
+    def __len__(self) -> int:
+        return len(self.metadata)
+
+    def nearest(self, index: str, vector: "np.ndarray", depth: int) -> "tuple[list[int], list[float]]":
+        """Return ids and cosine similarities of the `depth` nearest vectors to one of norm 1, nearest first."""
+        near, ids = self._indices[index].search(vector.reshape(1, -1), depth)
+        found = ids[0] >= 0
+        similarities = near[0][found] if self.details.metric == "ip" else 1 - near[0][found] / 2
+        return ids[0][found].tolist(), similarities.tolist()
+
+    def vectors(self, index: str, ids: Sequence[int]) -> "np.ndarray":
+        """Return the vectors of these ids, (n, width) float32 of norm 1: from the embedding files, else from the index.
+
+        Raises QueryError for an id that the index does not have.
+        """
+        import numpy as np
+
+        for row in ids:
+            if not 0 <= row < len(self):
+                raise QueryError(
+                    f"There is no row with the id {row}: the ids are 0 to {len(self) - 1:,}.", "id", "no_id"
+                )
+        exact = self._embeddings[index].rows(ids)
+        if exact is not None:
+            return exact
+        self._enable_reconstruction(index)
+        found: np.ndarray = self._indices[index].reconstruct_batch(np.asarray(ids, dtype=np.int64))
+        norms = np.linalg.norm(found, axis=1, keepdims=True)
+        return found / np.maximum(norms, 1e-12)
+
+    def prepare(self) -> None:
+        """Read the NSFW tag of all rows, and all metadata if it fits the cache."""
+        self.tags = read_tags(self.metadata, self._show)
+        self.metadata.preload()
+
+    def _enable_reconstruction(self, index: str) -> None:
+        """Let an inverted file return a vector by its id: it keeps a map from ids to its lists."""
+        import faiss
+
+        with self._mapping:
+            if index not in self._mapped:
+                with contextlib.suppress(RuntimeError):  # other kinds of indices need no map
+                    faiss.extract_index_ivf(self._indices[index]).make_direct_map()
+                self._mapped.add(index)
+
+
+def version_of(manifest: Manifest) -> str:
+    """Return the version of committed indices: 16 hex digits of a digest of their manifest."""
+    return hashlib.sha256(manifest.to_json()).hexdigest()[:16]

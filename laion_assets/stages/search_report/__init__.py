@@ -1,0 +1,1 @@
+"""`search_report`: queries, recall and latency of the indices."""

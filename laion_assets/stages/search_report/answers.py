@@ -1,0 +1,62 @@
+"""The results of the report's queries: the nearest images that may be shown."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from laion_assets.models.images import decode_image
+from laion_assets.search.query import MAX_K, Searcher, SearchResult
+from laion_assets.search.shard_images import SAFE_TAG
+
+_MORE = 4
+"""Results that are looked up for each one that is shown, and the factor of a further try."""
+THUMBNAIL_PX = 224
+_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A query, the results that are shown (nearest first), and the number of nearer results that are hidden."""
+
+    query: str
+    results: tuple[SearchResult, ...]
+    hidden: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as a JSON object."""
+        results = [
+            {
+                "uid": result.uid,
+                "key": result.key,
+                "shard": int(result.shard),
+                "row": result.row,
+                "similarity": round(result.similarity, 6),
+                "caption": result.caption,
+            }
+            for result in self.results
+        ]
+        return {"query": self.query, "hidden": self.hidden, "results": results}
+
+
+def answer_query(searcher: Searcher, query: str, wanted: int) -> Answer:
+    """Return the nearest `wanted` images that are tagged UNLIKELY, fewer if the nearest `MAX_K` rows have fewer."""
+    k, found = 0, list[SearchResult]()
+    while k < MAX_K and len(found) >= k:
+        k = min(MAX_K, max(k, wanted) * _MORE)
+        found = searcher.search(text=query, k=k)
+        places = [place for place, result in enumerate(found) if result.nsfw == SAFE_TAG][:wanted]
+        if len(places) == wanted:
+            return Answer(query, tuple(found[place] for place in places), places[-1] + 1 - wanted)
+    shown = tuple(found[place] for place in places)
+    return Answer(query, shown, len(found) - len(shown))
+
+
+def draw_thumbnail(content: bytes) -> bytes:
+    """Return a JPEG of at most `THUMBNAIL_PX` without metadata; empty if the bytes do not decode."""
+    image = decode_image(content)
+    if image is None:
+        return b""
+    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
