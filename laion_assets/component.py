@@ -71,7 +71,9 @@ class DatasetComponent(dg.Component, dg.Resolvable):
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
         """Describe the component for the Dagster UI."""
-        return dg.ComponentTypeSpec(tags=["images", "datasets"], produces=["asset", "asset_check", "job", "schedule", "sensor", "resource"])
+        return dg.ComponentTypeSpec(
+            tags=["images", "datasets"], produces=["asset", "asset_check", "job", "schedule", "sensor", "resource"]
+        )
 
     @classmethod
     def model(cls) -> type[BaseModel]:

@@ -109,6 +109,28 @@ def test_every_asset_has_a_description(dataset: Dataset) -> None:
         assert len(next(iter(definition.descriptions_by_key.values()))) > 200
 
 
+def test_columns_name_the_columns_that_they_are_made_from(dataset: Dataset) -> None:
+    lineage: dict[str, dict[str, list[str]]] = {}
+    schemas = {}
+    for asset in build_definitions(dataset).assets or []:
+        assert isinstance(asset, dg.AssetsDefinition)
+        (metadata,) = asset.metadata_by_key.values()
+        name = asset.key.path[-1]
+        if "dagster/column_schema" in metadata:
+            schemas[name] = {column.name for column in metadata["dagster/column_schema"].columns}
+        if found := metadata.get("dagster/column_lineage"):
+            before = {dep.asset_key.path[-1] for deps in found.deps_by_column.values() for dep in deps}
+            (upstream,) = before
+            assert {dep.column_name for deps in found.deps_by_column.values() for dep in deps} <= schemas[upstream]
+            assert found.deps_by_column.keys() <= schemas[name]
+            lineage[name] = {column: [dep.column_name for dep in deps] for column, deps in found.deps_by_column.items()}
+    assert sorted(lineage["dedup_parquet"]["uid"]) == ["TEXT", "URL"]
+    assert lineage["image_shards"]["caption"] == ["TEXT"]
+    assert lineage["image_shards"]["uid"] == ["uid"]
+    assert "key" not in lineage["image_shards"], "made by the stage"
+    assert lineage["clip_embeddings"]["image_path"] == ["key"]
+
+
 def test_every_table_asset_describes_its_columns(dataset: Dataset) -> None:
     for asset in build_definitions(dataset).assets or []:
         assert isinstance(asset, dg.AssetsDefinition)

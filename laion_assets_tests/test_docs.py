@@ -29,7 +29,7 @@ READER_FILES = {"mine.py"}
 """Files that a reader makes."""
 NAMING_PAGES = {".py", ".yaml", ".toml", ".conf", ".example"}
 NOT_SETTINGS = re.compile(
-    r"^spark\.(local|pyspark|executor|driver|task|worker|yarn|kubernetes)\.|\.(py|json|parquet|npy|index)$"
+    r"^spark\.(local|pyspark|executor|driver|task|worker|yarn|kubernetes)\.|\.(py|json|parquet|npy|index|yaml)$"
 )
 """Spark's own configuration and files, which look like settings."""
 SECTIONS = {name.rpartition(".")[0] for name in FIELDS} - {""}

@@ -105,7 +105,7 @@ def test_markdown_tables_links_and_paths_of_the_ui_are_each_built_in_one_place()
     assert files_that_call("MetadataValue.text", "MetadataValue.table", "MetadataValue.json", "TableRecord") == {
         "orchestration/ui/metadata_values.py"
     }
-    assert files_that_call("MetadataValue.url") == {"orchestration/ui/links.py"}
+    assert files_that_call("MetadataValue.url") == set()
     assert files_that_call("MetadataValue.notebook", "MarkdownMetadataValue", "UrlMetadataValue") == set()
 
 

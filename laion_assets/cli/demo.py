@@ -19,9 +19,9 @@ QUERY = "a small red circle left of a large blue square"
 def demo(query: str) -> None:
     """Run the whole pipeline on the embedded sample, offline: from crawl CSVs to a search result.
 
-    Starts a small web site on loopback. Materializes the assets of the dataset `sample` in Dagster runs (`make dev`
-    shows them). Prints the input, output and dropped rows of each stage. Writes the results of an example query as a
-    contact sheet (PNG). The first run takes a few minutes. Complete partitions are not run again.
+    Starts a small web site on loopback. Materializes the assets of the dataset `sample` in Dagster runs, which
+    `laion-assets dev` shows. Prints the input, output and dropped rows of each stage. Writes the results of an example
+    query as a contact sheet (PNG). The first run takes a few minutes. Complete partitions are not run again.
     """
     from laion_assets.orchestration.runs import materialize
 
@@ -50,4 +50,4 @@ def demo(query: str) -> None:
     echo(f"search report:    {store.address(PAGE)}")
     ran = sum(report.ran for report in reports)
     echo(f"took {duration(time.monotonic() - started)}, {ran} partitions run")
-    echo("next: `make dev` opens the graph in the Dagster UI; `laion-assets --help` lists all commands")
+    echo("next: `laion-assets dev` opens the graph in the Dagster UI; `laion-assets --help` lists all commands")

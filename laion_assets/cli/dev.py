@@ -25,7 +25,9 @@ def dev(host: str, port: int, verbose: bool) -> None:
     instance gets the settings of this project (docs/operations/production.md).
     """
     from laion_assets.orchestration.private_dagster import skip_older_run_events
+    from laion_assets.server.run import bind
 
+    bind(host, port).close()  # Dagster prints a traceback for a port in use
     home = dagster_home()
     with instance() as opened:
         skip_older_run_events(opened)
@@ -38,4 +40,5 @@ def dev(host: str, port: int, verbose: bool) -> None:
     filters = [os.environ.get("PYTHONWARNINGS", ""), _QUIET]
     environment = {**os.environ, "PYTHONWARNINGS": ",".join(filter(None, filters))}
     options = ["--workspace", str(workspace), "--host", host, "--port", str(port), "--log-level", level]
-    os.execve(sys.executable, [sys.executable, "-m", "dagster", "dev", *options], environment)
+    command = [sys.executable, "-m", "dagster", "dev", *options]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - it takes our place, and our terminal's Ctrl-C

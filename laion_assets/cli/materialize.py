@@ -60,7 +60,7 @@ def materialize(
 
     The source is checked first: new and changed files are fetched, and what was built from them is built again.
     Complete partitions are not run again. If a changed setting would download or encode again, a question comes
-    first; without a terminal, --yes is needed. The runs appear in the Dagster UI (make dev). Ctrl-C keeps every
+    first; without a terminal, --yes is needed. The runs appear in the Dagster UI (laion-assets dev). Ctrl-C keeps every
     committed partition. Run the same command again to continue.
 
     \b
@@ -115,7 +115,9 @@ def _run(
 ) -> None:
     from laion_assets.stages.plan import make_plan
     from laion_assets.stages.raw_csv.source_changes import find_source_changes
+    from laion_assets.stages.stored_layout import check_store
 
+    check_store(dataset, selected[0], ())
     changes = find_source_changes(dataset) if refresh and RAW_CSV in selected else None
     plans = make_plan(dataset, selected, numbers, reasons, changes)
     if dry_run:

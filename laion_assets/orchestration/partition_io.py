@@ -65,8 +65,8 @@ class PartitionIOManager(dg.IOManager):
     def build_metadata(self, partition: int, manifest: Manifest) -> Metadata:
         """Metadata of a committed partition in the Dagster UI, in the order of the page.
 
-        First a line for people, then what the stage shows (images, example rows, links), then counts by reason, and last
-        numbers for plots and the files.
+        First a line for people, then what the stage shows (images, example rows, links), then counts by reason, and
+        last numbers for plots and the files.
         """
         counts = manifest.counts
         metadata: Metadata = {"summary": text(summarize_partition(find_stage(self.asset), manifest))}

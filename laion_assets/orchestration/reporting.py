@@ -3,7 +3,7 @@
 By default Dagster reports all partitions of a range when its run succeeds, none when it is killed, and searches all
 metadata for each partition. Here a run reports what it has committed every few seconds, in batches, and marks its
 output so that Dagster does not report it again. A partition that was complete before is reported, too: its backfill
-waits for it. The last event of a run has the totals over all partitions of the asset (`totals.py`).
+waits for it. At its end, a run reports the totals over all partitions of the asset (`totals.py`).
 
 A separate thread reports, in parallel with the work: an event takes SQLite several milliseconds, mostly waiting for the
 disk.
@@ -105,7 +105,9 @@ class Reporting:
                     self._report_all(batch)
                     self._seconds += time.monotonic() - started
                 if self._reported:
-                    report_materializations(self._step, [totals_event(self._manager.dataset, self._manager.asset)])
+                    # Not an event of the run: in a backfill, Dagster refuses one without a partition.
+                    event = totals_event(self._manager.dataset, self._manager.asset)
+                    self._step.instance.report_runless_asset_event(event)
         except BaseException as error:  # raised in the run's own thread
             self._error = error
 

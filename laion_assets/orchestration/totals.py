@@ -1,8 +1,9 @@
 """The totals of a partitioned asset on its overview page in the Dagster UI.
 
 The overview shows the latest materialization of an asset. For a partitioned asset that is one partition, which says
-nothing about the others. So the last event of a run is a materialization without a partition, with the totals over all
-committed partitions. It changes no partition's state. Its metadata has names of its own, so that plots do not mix
+nothing about the others. So each run ends with a materialization without a partition, with the totals over all
+committed partitions. It belongs to no run, because a backfill fails if one of its runs materializes a partitioned asset
+without a partition. It changes no partition's state. Its metadata has names of its own, so that plots do not mix
 totals with partitions.
 """
 

@@ -33,9 +33,9 @@ class DatasetSearch:
         self.encoder = encoder
         self.current = CurrentIndex(dataset)
 
-    def read_tags(self) -> None:
-        """Read the NSFW tags of all rows of the open index."""
-        self.with_version(lambda version: version.read_tags())
+    def prepare(self) -> None:
+        """Read the NSFW tags of all rows of the open index, and all metadata if it fits `search.cached_rows`."""
+        self.with_version(lambda version: version.prepare())
 
     def search(self, request: SearchRequest) -> Found:
         """Run a query and wait for its results. Raises QueryError naming the invalid field."""

@@ -4,6 +4,8 @@ The query is a stored vector of the text embeddings, so that no model is loaded.
 as safe are neither used nor shown.
 """
 
+import bisect
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,16 +65,16 @@ def _text_vector(searcher: Searcher, row: int) -> "np.ndarray":
     """Read the vector of one caption, (width,) float16, without the rest of its file. Raises IntegrityError."""
     import numpy as np
 
-    store, layout, inside = searcher.store, searcher.dataset.layout, row
-    for number, rows in zip(layout.embedding_numbers, searcher.details.rows, strict=True):
-        if inside < rows:
-            break
-        inside -= rows
-    path = ClipEmbeddings.path(layout, number, "text_emb")
+    store, layout, counts = searcher.store, searcher.dataset.layout, searcher.details.rows
+    starts = list(itertools.accumulate(counts, initial=0))
+    place = bisect.bisect_right(starts, row) - 1
+    path = ClipEmbeddings.path(layout, layout.embedding_numbers[place], "text_emb")
     with store.open(path) as file:
         np.lib.format.read_magic(file)
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        if shape != (rows, searcher.details.width) or is_fortran or dtype != np.dtype(DTYPE):
-            raise IntegrityError(f"{store.address(path)} changed after the indices were built. Build {KNN_INDICES} again.")
-        file.seek(inside * shape[1] * dtype.itemsize, 1)
+        if shape != (counts[place], searcher.details.width) or is_fortran or dtype != np.dtype(DTYPE):
+            raise IntegrityError(
+                f"{store.address(path)} changed after the indices were built. Materialize {KNN_INDICES} again."
+            )
+        file.seek((row - starts[place]) * shape[1] * dtype.itemsize, 1)
         return np.frombuffer(file.read(shape[1] * dtype.itemsize), dtype)

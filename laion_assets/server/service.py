@@ -85,7 +85,7 @@ class Service:
         return all(encoder.ready for encoder in self.encoders.values())
 
     async def refresh_forever(self) -> None:
-        """Count the NSFW tags, then look for newly committed indices at the interval `search.refresh_s`."""
+        """Prepare the open indices, then look for newly committed ones at the interval `search.refresh_s`."""
         await asyncio.gather(*(self._refresh_dataset(search) for search in self.searches.values()))
 
     async def _refresh_dataset(self, search: DatasetSearch) -> None:
@@ -93,7 +93,7 @@ class Service:
         while True:
             try:
                 if changed:
-                    await asyncio.to_thread(search.read_tags)
+                    await asyncio.to_thread(search.prepare)
                 await asyncio.sleep(search.settings.refresh_s)
                 changed = await asyncio.to_thread(search.current.refresh)
             except (LaionAssetsError, OSError) as error:

@@ -12,9 +12,9 @@ from typing import Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.stages.image_shards.retry_reasons import reasons_of_shard
 from laion_assets.stages.plan_estimate import Estimate, estimate
-from laion_assets.stages.raw_csv.source_changes import SourceChanges
 from laion_assets.stages.registry import list_stages
 from laion_assets.stages.settings_record import SettingChange, find_changes
+from laion_assets.stages.source_changes import SourceChanges
 from laion_assets.stages.stage import Stage
 from laion_assets.stages.status import REMAKE, SETTINGS_CHANGED, DatasetStatus, PartitionState, State
 
@@ -130,7 +130,7 @@ def _plan_stage(
         changed_settings=changed,
         changed_files=files[:_MAX_FILES],
         changed_file_count=len(files),
-        estimate=estimate(dataset, status, stage, states, to_run, retry, changes),
+        estimate=estimate(dataset, status, stage, states, to_run, retry, changes, work.numbers.get(before, ())),
     )
 
 

@@ -216,7 +216,7 @@ class DatasetStatus:
         return read_note(self.store, asset, key) if key in self._noted[asset] else ""
 
     def _read_ahead(self, handle: type[Handle], partitions: Sequence[int], *, files: bool = True) -> None:
-        """Read manifests and, with `files`, file sizes, in threads if the first reads mostly waited for a disk or a network.
+        """Read manifests (and file sizes), in threads if the first reads mostly waited for a disk or a network.
 
         Without waits, threads would only contend for the interpreter's lock and take twice the time.
         """

@@ -1,6 +1,5 @@
 """One run of the sample's whole graph, through the command line, for all end-to-end tests."""
 
-import functools
 import os
 import shutil
 import subprocess
@@ -52,19 +51,24 @@ def command(home: Path, *arguments: str, check: bool = True) -> subprocess.Compl
     return done
 
 
+_DEMOS: list[Demo] = []
+"""The demo of this process, once it was built."""
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """`laion-assets demo` in an empty folder. Other folders of tests import this fixture."""
     return build_demo(tmp_path_factory)
 
 
-@functools.cache
 def build_demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """Run the demo once per process, also if several folders of tests have the fixture."""
-    home = tmp_path_factory.mktemp("demo")
-    (home / "dagster_home").mkdir()
-    shutil.copy(TOP / "dagster_home" / "dagster.yaml", home / "dagster_home")
-    return Demo(home, command(home, "demo"))
+    if not _DEMOS:
+        home = tmp_path_factory.mktemp("demo")
+        (home / "dagster_home").mkdir()
+        shutil.copy(TOP / "dagster_home" / "dagster.yaml", home / "dagster_home")
+        _DEMOS.append(Demo(home, command(home, "demo")))
+    return _DEMOS[0]
 
 
 @pytest.fixture

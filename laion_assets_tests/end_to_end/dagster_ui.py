@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
+from laion_assets.dataset.dataset import BUILT_IN
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
 
 LAUNCH_BACKFILL = """
@@ -145,23 +145,21 @@ def wait_until(condition: Callable[[], Any], timeout_s: float, pause_s: float = 
 
 @contextlib.contextmanager
 def dagster_page(home: Path, project: Path | None = None, **variables: str) -> Iterator[DagsterPage]:
-    """`dagster dev` over the project's workspace, with files, settings and the Dagster instance below `home`.
+    """`laion-assets dev`, with files, settings and the Dagster instance below `home`.
 
-    With `project`, over that Python file of definitions. `variables` are added to its environment.
+    With `project`, `dagster dev` over that Python file of definitions. `variables` are added to its environment.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    workspace = yaml.safe_load((TOP / "workspace.yaml").read_text())
-    locations = {entry["python_module"]["location_name"] for entry in workspace["load_from"]}
-    loaded = ["-w", TOP / "workspace.yaml"]
+    locations, program = set(BUILT_IN), [BIN / "laion-assets", "dev"]
     if project is not None:
-        locations, loaded = {project.name}, ["-f", project]
+        locations, program = {project.name}, [BIN / "dagster", "dev", "-f", project]
     settings = home / "laion-assets.toml"
     settings.touch()
     log = (home / "dagster-dev.log").open("wb")
     process = subprocess.Popen(
-        [BIN / "dagster", "dev", *loaded, "-h", "127.0.0.1", "-p", str(port)],
+        [*program, "--host", "127.0.0.1", "--port", str(port)],
         cwd=TOP,
         env=environment(home) | {"LAION_ASSETS_SETTINGS": str(settings)} | variables,
         stdout=log,

@@ -17,8 +17,9 @@ from laion_assets.dataset.dataset import LAION400M, SAMPLE
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.registry import pipeline_names, stage_names
 from laion_assets.stages.status import DatasetStatus
+from laion_assets.stages.totals import sum_partitions
 from laion_assets_tests.end_to_end.conftest import TOP, Demo, command
-from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page
+from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page, wait_until
 
 PIPELINE = pipeline_names(SAMPLE)
 STATISTICS = [name for name in stage_names(SAMPLE) if name not in PIPELINE]
@@ -135,14 +136,72 @@ def test_a_shard_of_laion400m_leads_to_its_rows_and_to_its_embedding_file(
     for label in ("rows_in", "rows_out", "bytes", "images_per_s", "success_rate"):
         expect(metadata(page, label)).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, "shard-laion400m")
-    for label, key, sign in (("dedup_parquet", "00", "shards"), ("clip_embeddings", "000", "000")):
-        with page.context.expect_page() as opened:
-            metadata(page, label).get_by_role("link").first.click()
-        other = opened.value
-        expect(other.get_by_text(sign, exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
-        assert other.url.endswith(f"/assets/laion400m/{label}?view=partitions&partition={key}"), other.url
-        shoot(other, f"linked-{label}")
-        other.close()
+    for label, key, sign in (("dedup_parquet", "00", "example_rows"), ("clip_embeddings", "000", "000")):
+        page.goto(f"{dagster.url}/assets/laion400m/image_shards?view=partitions&partition={shard:05d}")
+        metadata(page, label).get_by_role("link", name=f"{label} {key}").click()
+        expect(page.get_by_text(sign, exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
+        assert page.url.endswith(f"/assets/laion400m/{label}?view=partitions&partition={key}"), page.url
+        shoot(page, f"linked-{label}")
+
+
+def test_the_landing_page_shows_the_runs_of_the_command_line(dagster: DagsterPage, page: Page) -> None:
+    page.goto(dagster.url)
+    expect(page.get_by_text("Jobless asset materializations").first).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text("No runs")).to_have_count(0)
+    shoot(page, "landing")
+
+
+def test_an_overview_shows_the_totals_over_all_partitions(dagster: DagsterPage, page: Page, home: Path) -> None:
+    totals = sum_partitions(replace(SAMPLE, root=str(home / "data")), "image_shards")
+    page.goto(f"{dagster.url}/assets/sample/image_shards?view=overview")
+    line = metadata(page, "totals")
+    expect(line).to_contain_text(f"24 of 24 partitions, {totals.rows_out:,} of 5,280 rows", timeout=TIMEOUT_MS)
+    expect(page.get_by_text(f"{totals.rows_out:,}", exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
+    shoot(page, "overview")
+    line.scroll_into_view_if_needed()
+    expect(metadata(page, "total_dropped_by_reason")).to_contain_text("http_404")
+    shoot(page, "overview-totals")
+
+
+def test_a_partition_page_starts_with_images_and_rows_and_ends_with_files(dagster: DagsterPage, page: Page) -> None:
+    page.goto(f"{dagster.url}/assets/sample/image_shards?view=partitions&partition=00003")
+    expect(metadata(page, "summary")).to_be_visible(timeout=TIMEOUT_MS)
+    places = [
+        metadata(page, label).bounding_box() for label in ("summary", "images", "example_rows", "rows_in", "files")
+    ]
+    heights = [place["y"] for place in places if place]
+    assert len(heights) == len(places)
+    assert heights == sorted(heights)
+    shoot(page, "partition")
+
+
+def test_the_indices_show_the_images_nearest_to_an_example_caption(dagster: DagsterPage, page: Page) -> None:
+    page.goto(f"{dagster.url}/assets/sample/knn_indices?view=overview")
+    expect(metadata(page, "example_query")).to_be_visible(timeout=TIMEOUT_MS)
+    shoot(page, "knn")
+    metadata(page, "example_images").get_by_text("[Show Markdown]").click()
+    sheet = page.locator("img[src^='data:image/jpeg']")
+    expect(sheet).to_be_visible(timeout=TIMEOUT_MS)
+    assert sheet.evaluate("image => image.naturalWidth") > 600
+    shoot(page, "knn-example")
+
+
+def test_a_job_builds_what_is_missing_from_the_launchpad(dagster: DagsterPage, page: Page, home: Path) -> None:
+    dataset = replace(SAMPLE, root=str(home / "data"))
+    (home / "data" / "sample" / "manifests" / "image_shards" / "00009.json").unlink()
+    page.goto(f"{dagster.url}/locations/__repository__@sample/jobs/sample_all/playground")
+    page.get_by_role("button", name="Launch Run").click()
+    wait_until(lambda: dagster.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"], 120)
+    (backfill,) = dagster.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]
+    assert dagster.wait_for_backfill(backfill["id"], 300) == "COMPLETED_SUCCESS"
+    assert all(state.is_complete for asset in PIPELINE for state in DatasetStatus(dataset).states(asset))
+    page.goto(f"{dagster.url}/runs/b/{backfill['id']}")
+    page.wait_for_timeout(4_000)
+    shoot(page, "job-backfill")
+    page.goto(f"{dagster.url}/automation")
+    expect(page.get_by_text("sample_new_files")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text("sample_daily")).to_be_visible(timeout=TIMEOUT_MS)
+    shoot(page, "automation")
 
 
 def test_a_shard_shows_its_counts_reasons_and_images(dagster: DagsterPage, page: Page) -> None:
@@ -159,7 +218,7 @@ def test_a_shard_shows_its_counts_reasons_and_images(dagster: DagsterPage, page:
 @pytest.mark.parametrize("asset", STATISTICS)
 def test_statistics_show_their_plots(dagster: DagsterPage, page: Page, asset: str) -> None:
     page.goto(f"{dagster.url}/assets/sample/{asset}")
-    metadata(page, "plots").get_by_text("[Show Markdown]").click()
+    metadata(page, "report").get_by_text("[Show Markdown]").click()
     plot = page.locator("img[src^='data:image/svg']").first
     expect(plot).to_be_visible(timeout=TIMEOUT_MS)
     assert plot.evaluate("image => image.naturalWidth") > 300
@@ -203,12 +262,10 @@ def test_an_embedding_partition_shows_example_rows_and_leads_to_its_shards(dagst
     page.goto(f"{dagster.url}/assets/sample/clip_embeddings?view=partitions&partition=2")
     expect(page.get_by_text("example_rows")).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, "embedding")
-    with page.context.expect_page() as opened:
-        metadata(page, "image_shards").get_by_role("link").first.click()
-    shards = opened.value
-    expect(shards.get_by_text("4 Partitions Selected", exact=True)).to_be_visible(timeout=TIMEOUT_MS)
-    expect(shards.get_by_text("dropped_by_reason")).to_be_visible(timeout=TIMEOUT_MS)
-    shoot(shards, "linked-image_shards")
+    metadata(page, "image_shards").get_by_role("link").first.click()
+    expect(page.get_by_text("4 Partitions Selected", exact=True)).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text("dropped_by_reason")).to_be_visible(timeout=TIMEOUT_MS)
+    shoot(page, "linked-image_shards")
 
 
 def test_a_stale_shard_is_reported_by_its_check_started_alone(dagster: DagsterPage, page: Page, home: Path) -> None:
@@ -242,7 +299,7 @@ def test_a_partition_range_is_materialized_by_clicking_and_seen_to_finish(
     page.get_by_role("button", name="Launch backfill").click()
     page.wait_for_timeout(3_000)
     shoot(page, "backfill-launched")
-    (backfill,) = dagster.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]
+    (backfill, *_) = dagster.graphql(BACKFILLS)["partitionBackfillsOrError"]["results"]  # the newest
     assert backfill["numPartitions"] == 3
     page.goto(f"{dagster.url}/runs/b/{backfill['id']}")
     expect(page.get_by_text("100% completed")).to_be_visible(timeout=4 * TIMEOUT_MS)

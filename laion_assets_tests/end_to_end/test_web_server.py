@@ -27,7 +27,7 @@ MADE = """query Made($keys: [String!]) { assetNodeOrError(assetKey: {path: ["sam
 
 @pytest.fixture(scope="module", params=["dev", pytest.param("deploy", marks=pytest.mark.postgres)])
 def kind(request: pytest.FixtureRequest) -> str:
-    """`dagster dev` over SQLite, as `make dev` has it, and the services of `deploy/` over PostgreSQL."""
+    """`laion-assets dev` over SQLite, and the services of `deploy/` over PostgreSQL."""
     return request.param
 
 
@@ -77,6 +77,13 @@ def times_made(page: DagsterPage, keys: list[str]) -> Counter[str]:
     found = page.graphql(MADE, keys=keys)["assetNodeOrError"]["assetMaterializations"]
     made = {"label": "built_by_this_run", "boolValue": True}
     return Counter(one["partition"] for one in found if made in one["metadataEntries"])
+
+
+def test_the_start_prints_the_address_and_no_warning(kind: str, home: Path, page: DagsterPage) -> None:
+    if kind == "dev":
+        lines = (home / "dagster-dev.log").read_text().splitlines()
+        assert [line.partition(":")[0] for line in lines] == ["Dagster UI", "Dagster instance", "code locations"]
+        assert page.url in lines[0]
 
 
 def test_terminating_a_run_ends_its_workers_and_site_and_keeps_finished_shards(

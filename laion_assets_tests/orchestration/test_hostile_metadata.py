@@ -1,6 +1,7 @@
 """Untrusted text reaches the Dagster UI as text and table cells: no markup, no invisible character."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,11 @@ from laion_assets.stages.stage import Stage
 from laion_assets.stages.status import PartitionState, State
 from laion_assets_tests.hostile_dataset import hostile_manifest, publish_hostile
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE, markup
+
+OURS = re.compile(
+    r"(table|thead|tbody|tr|th|td)_(open|close)$|link_open  \{'href': '/(assets|runs)/[\w/?=&%.-]*'\}$|link_close"
+)
+"""Markup of metadata that this project writes: tables, and links within the Dagster UI."""
 
 
 @pytest.fixture
@@ -51,10 +57,9 @@ def assert_inert(metadata: dict[str, Any]) -> None:
     for name, value in metadata.items():
         shown = [name, *texts(value)]
         if isinstance(value, dg.MarkdownMetadataValue):
-            assert markup(value.md_str) == []
+            assert [found for found in markup(value.md_str or "") if not OURS.match(found)] == []
             shown = [name]
-        if isinstance(value, dg.UrlMetadataValue):
-            assert value.url.startswith("/assets/")
+        assert not isinstance(value, dg.UrlMetadataValue)
         assert not [part for part in shown if INVISIBLE.search(part)]
         assert max(map(len, shown)) <= 4_000
 

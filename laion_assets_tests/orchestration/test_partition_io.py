@@ -73,9 +73,13 @@ def test_a_person_sees_rows_reasons_and_neighbours_of_a_partition(dataset: Datas
     commit_shards(dataset, [7])
     metadata = ImageShardsIOManager(dataset).build_metadata(7, ImageShards.of(dataset, (7,)).manifest(7))
     assert (metadata["rows_in"].value, metadata["rows_out"].value) == (1, 0)
-    assert [record.data for record in metadata["dropped_by_reason"].records] == [{"reason": "http_404", "rows": 1}]
-    assert metadata["dedup_parquet"].value == "/assets/sample/dedup_parquet?view=partitions&partition=01"
-    assert metadata["clip_embeddings"].value == "/assets/sample/clip_embeddings?view=partitions&partition=1"
+    (dropped,) = metadata["dropped_by_reason"].records
+    assert dropped.data == {"reason": "http_404", "rows": 1, "share": "100 %"}
+    rows, embeddings = metadata["dedup_parquet"].value, metadata["clip_embeddings"].value
+    assert rows == r"[dedup\_parquet 01](/assets/sample/dedup_parquet?view=partitions&partition=01)"
+    assert embeddings == r"[clip\_embeddings 1](/assets/sample/clip_embeddings?view=partitions&partition=1)"
+    assert metadata["summary"].value.startswith("0 of 1 rows kept (0 %), 0 bytes in 1 file")
+    assert list(metadata)[-2:] == ["root", "files"], "long raw values come last"
     assert metadata["rows_from"].value == "row group 1 of dedup_parquet/01.parquet"
 
 

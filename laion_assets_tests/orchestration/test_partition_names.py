@@ -85,7 +85,9 @@ def run(definitions: dg.Definitions, dataset: Dataset, asset: str, tags: dict[st
             raise_on_error=False,
         )
         records = instance.fetch_materializations(key, limit=1_000).records
-    return Ran(result, sorted(str(record.partition_key) for record in records))
+    keys = [record.partition_key for record in records]
+    partitions = [key for key in keys if key is not None]  # without the totals over all partitions
+    return Ran(result, sorted(map(str, partitions or keys)))
 
 
 def manifests(dataset: Dataset, asset: str) -> dict[str, Path]:

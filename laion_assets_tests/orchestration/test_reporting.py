@@ -80,9 +80,15 @@ def run(dataset: Dataset, instance: dg.DagsterInstance, work: Work) -> dg.Execut
     )
 
 
-def events(instance: dg.DagsterInstance, dataset: Dataset) -> list[dg.AssetMaterialization]:
+def all_events(instance: dg.DagsterInstance, dataset: Dataset) -> list[dg.AssetMaterialization]:
+    """The materializations of the asset, the newest first."""
     found = instance.fetch_materializations(dg.AssetKey([dataset.name, IMAGE_SHARDS]), limit=1_000)
     return [record.asset_materialization for record in found.records if record.asset_materialization is not None]
+
+
+def events(instance: dg.DagsterInstance, dataset: Dataset) -> list[dg.AssetMaterialization]:
+    """The materializations of partitions, without the totals."""
+    return [event for event in all_events(instance, dataset) if event.partition is not None]
 
 
 @pytest.mark.usefixtures("rows")
@@ -99,7 +105,7 @@ def test_a_success_reports_each_partition_once_with_its_own_metadata(
     assert Counter(event.partition for event in events(instance, dataset)) == {f"{shard:05d}": 1 for shard in SHARDS}
     (seventh,) = [event for event in events(instance, dataset) if event.partition == "00007"]
     assert seventh.metadata["rows_in"].value == 1
-    assert str(seventh.metadata["dedup_parquet"].value).endswith("dedup_parquet?view=partitions&partition=01")
+    assert str(seventh.metadata["dedup_parquet"].value).endswith("dedup_parquet?view=partitions&partition=01)")
     assert seventh.tags is not None
     assert seventh.tags["dagster/data_version"] == ImageShards.of(dataset).manifest(7).content
 
@@ -165,6 +171,8 @@ def test_sqlite_s_statements_are_compiled_once_a_run_and_not_once_an_event(datas
             compiled.append(str(self))
 
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, pytest.MonkeyPatch.context() as patch:
+        # The totals belong to no run. The first such event creates a database, which later ones use.
+        instance.report_runless_asset_event(dg.AssetMaterialization("other"))
         patch.setattr(SQLCompiler, "__init__", counting)
         create_engine = sqlite_event_log.create_engine
 
@@ -227,3 +235,44 @@ def test_a_failed_run_reports_only_what_it_committed(dataset: Dataset, instance:
 
     assert not run(dataset, instance, work).success
     assert sorted(str(event.partition) for event in events(instance, dataset)) == ["00004", "00005"]
+
+
+@pytest.mark.usefixtures("rows")
+def test_the_last_event_of_a_run_has_the_totals_over_all_committed_partitions(
+    dataset: Dataset, instance: dg.DagsterInstance
+) -> None:
+    commit(dataset, 20)  # of an earlier run
+
+    def work(report: Report) -> None:
+        for shard in SHARDS:
+            report(shard, commit(dataset, shard))
+
+    assert run(dataset, instance, work).success
+    totals = all_events(instance, dataset)[0]
+    assert totals.partition is None
+    records = instance.fetch_materializations(dg.AssetKey([dataset.name, IMAGE_SHARDS]), limit=1).records
+    assert records[0].run_id not in {run.run_id for run in instance.get_runs()}, "a backfill refuses it in its runs"
+    assert totals.metadata["totals"].value == "11 of 24 partitions, 0 of 11 rows kept (0 %), 0 bytes"
+    assert totals.metadata["total_rows_in"].value == len(SHARDS) + 1
+    (record,) = totals.metadata["total_dropped_by_reason"].records
+    assert record.data == {"reason": "http_404", "rows": len(SHARDS) + 1, "share": "100 %"}
+    key = dg.AssetKey([dataset.name, IMAGE_SHARDS])
+    assert instance.get_materialized_partitions(key) == {f"{shard:05d}" for shard in SHARDS}
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_failed_run_updates_the_totals_and_one_without_partitions_does_not(
+    dataset: Dataset, instance: dg.DagsterInstance
+) -> None:
+    def nothing(report: Report) -> None:
+        raise RuntimeError("no shard was committed")
+
+    assert not run(dataset, instance, nothing).success
+    assert all_events(instance, dataset) == []
+
+    def one(report: Report) -> None:
+        report(4, commit(dataset, 4))
+        raise RuntimeError("the power is gone")
+
+    assert not run(dataset, instance, one).success
+    assert all_events(instance, dataset)[0].metadata["partitions_committed"].value == 1

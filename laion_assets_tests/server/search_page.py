@@ -70,8 +70,9 @@ class SearchPage:
 
     def check(self) -> None:
         """Raise AssertionError if anything went wrong since the page was opened."""
-        assert self.wrong == []
-        assert self.page.evaluate("window.violations") == []
+        assert self.wrong == [], self.wrong
+        violations = self.page.evaluate("window.violations")
+        assert violations == [], violations
 
     def open(self, query: str = "") -> "SearchPage":
         self.page.goto(f"{self.url}/{query}")

@@ -1,6 +1,7 @@
 """Text from strangers on the search page, in Chromium: captions, URLs, licences and addresses stay text."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from urllib.parse import quote
@@ -94,7 +95,7 @@ def links(page: SearchPage) -> list[str]:
 
 def shown(text: str) -> str:
     """A caption as the page has to show it."""
-    return one_line(" ".join(text.translate(JOINERS).split()))
+    return one_line(re.sub("[ \t\n\v\f\r\x85\u2028\u2029]+", " ", text.translate(JOINERS)).strip())
 
 
 def test_hostile_captions_are_text(visit: Callable[[str], SearchPage]) -> None:

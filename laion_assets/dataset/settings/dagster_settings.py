@@ -19,21 +19,19 @@ class DagsterSettings:
     )
     schedule: str = setting(
         "0 3 * * *",
-        "when the schedule NAME_daily runs the job NAME_all, as a cron expression in UTC. The schedule is off until it is "
-        "switched on in the Dagster UI",
+        "when the schedule NAME_daily runs the job NAME_all, as a cron expression in UTC. The schedule is off until it "
+        "is switched on in the Dagster UI",
         check=cron_schedule,
     )
     source_check_s: int = setting(
         3_600,
-        "how often the sensor NAME_new_files lists the source. The sensor is off until it is switched on in the Dagster "
-        "UI",
+        "how often the sensor NAME_new_files lists the source. The sensor is off until it is switched on in the "
+        "Dagster UI",
         unit="s",
         min=30,
         max=31_536_000,
     )
-    owners: tuple[str, ...] = setting(
-        (), "owners of the assets: e-mail addresses, or team: and a name", check=owner
-    )
+    owners: tuple[str, ...] = setting((), "owners of the assets: e-mail addresses, or team: and a name", check=owner)
     tags: dict[str, str] = setting({}, "tags of the assets and jobs, to search and select them by", check=tag_value)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LaionAssetsError
 from laion_assets.orchestration.partitions import covering_ranges
+from laion_assets.stages.image_shards.retry_reasons import reasons_of_shard
 from laion_assets.stages.registry import list_stages
 from laion_assets.stages.stage import Stage
 from laion_assets.stages.status import SETTINGS_CHANGED, DatasetStatus
@@ -43,7 +44,7 @@ def find_due(dataset: Dataset, *, source_changed: bool = False, rebuild_changed_
 
 def find_failed_rows(dataset: Dataset, reasons: Iterable[str]) -> Due:
     """Return the complete partitions with rows that failed for one of these reasons, gaps filled."""
-    status, wanted = DatasetStatus(dataset), set(reasons)
+    status, wanted = DatasetStatus(dataset), tuple(reasons)
     found = {}
     for stage in list_stages(dataset):
         if stage.can_retry_rows:
@@ -51,7 +52,7 @@ def find_failed_rows(dataset: Dataset, reasons: Iterable[str]) -> Due:
             numbers = {
                 number
                 for number, state in states
-                if state.is_complete and state.manifest and wanted & state.manifest.counts.reasons.keys()
+                if state.is_complete and state.manifest and reasons_of_shard(dataset, state.manifest, wanted)
             }
             if numbers:
                 found[stage.name] = fill_gaps(dataset, stage, numbers)

@@ -48,7 +48,8 @@ class AllConfig(dg.Config):
         True, description="List the source first. If it has new, changed or deleted files, fetch them and rebuild."
     )
     rebuild_changed_settings: bool = Field(
-        False, description="Rebuild partitions that were built with other settings. They may be fetched or encoded again."
+        False,
+        description="Rebuild partitions that were built with other settings, which fetches or encodes again.",
     )
 
 
@@ -82,9 +83,7 @@ def _all_op(dataset: Dataset) -> dg.OpDefinition:
     @own_errors_first
     def start(context: dg.OpExecutionContext, config: AllConfig) -> dg.Output[str]:
         changed = config.check_source and _look_at_source(context, dataset)
-        due = find_due(
-            dataset, source_changed=changed, rebuild_changed_settings=config.rebuild_changed_settings
-        )
+        due = find_due(dataset, source_changed=changed, rebuild_changed_settings=config.rebuild_changed_settings)
         return _start(context, dataset, due, None)
 
     return start
@@ -113,7 +112,7 @@ def _look_at_source(context: dg.OpExecutionContext, dataset: Dataset) -> bool:
     for stage in list_stages(dataset):
         if not stage.find_changes:
             continue
-        changes = load_find_changes(stage)(dataset, store)
+        changes = load_find_changes(stage)(dataset)
         log(f"source of {stage.name}: {changes}")
         if not stage.is_observed:
             return bool(changes)

@@ -7,7 +7,6 @@ from laion_assets.errors import SettingError
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.stage_parts import load_find_changes
 from laion_assets.stages.registry import list_stages
-from laion_assets.store.store import Store
 
 
 def build_schedule(dataset: Dataset, job: dg.JobDefinition) -> dg.ScheduleDefinition:
@@ -23,8 +22,8 @@ def build_schedule(dataset: Dataset, job: dg.JobDefinition) -> dg.ScheduleDefini
         )
     except dg.DagsterInvalidDefinitionError as error:
         raise SettingError(
-            f"dagster.schedule is {dataset.dagster.schedule!r}: it is not a valid cron expression. Write minute, hour, day of the "
-            "month, month and day of the week, for example 0 3 * * *."
+            f"dagster.schedule is {dataset.dagster.schedule!r}: it is not a valid cron expression. "
+            "Write minute, hour, day of the month, month and day of the week, for example 0 3 * * *."
         ) from error
 
 
@@ -41,7 +40,7 @@ def build_source_sensor(dataset: Dataset, job: dg.JobDefinition) -> dg.SensorDef
     @own_errors_first
     def new_files(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         (stage,) = (stage for stage in list_stages(dataset) if stage.find_changes)
-        changes = load_find_changes(stage)(dataset, Store.of(dataset))
+        changes = load_find_changes(stage)(dataset)
         if not changes:
             return dg.SkipReason("The source has no new, changed or deleted files.")
         if context.cursor == changes.digest:

@@ -68,9 +68,7 @@ def images(drawn: Iterable[tuple[str, str, bytes]]) -> dg.MarkdownMetadataValue:
     )
 
 
-def report(
-    tables: Iterable[tuple[str, Any]], drawn: Iterable[tuple[str, str, bytes]]
-) -> dg.MarkdownMetadataValue:
+def report(tables: Iterable[tuple[str, Any]], drawn: Iterable[tuple[str, str, bytes]]) -> dg.MarkdownMetadataValue:
     """Return tables, each with its title, and then images as in `images`. A table has `head` and `rows`."""
     blocks = []
     for title, each in tables:

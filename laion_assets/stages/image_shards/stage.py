@@ -24,6 +24,18 @@ img2dataset.
   goes to the address that was checked
 * **Next**: about a hundred shards become one embedding file
 """
+FETCHED_COLUMNS = (
+    "status",
+    "reason",
+    "error_message",
+    "width",
+    "height",
+    "original_width",
+    "original_height",
+    "exif",
+    "sha256",
+)
+"""Columns that describe what was downloaded from the URL."""
 
 
 def byte_settings(dataset: Dataset) -> dict[str, Any]:
@@ -46,12 +58,7 @@ STAGE = Stage(
     io_manager="laion_assets.stages.image_shards.io_manager:ImageShardsIOManager",
     check="laion_assets.stages.image_shards.check:find_problems",
     columns="laion_assets.stages.image_shards.asset:table_columns",
-    column_inputs={
-        "url": ("URL",),
-        "caption": ("TEXT",),
-        **{name: ("URL",) for name in ("status", "reason", "error_message", "width", "height", "exif", "sha256")},
-        **{name: ("URL",) for name in ("original_width", "original_height")},
-    },
+    column_inputs={"url": ("URL",), "caption": ("TEXT",), **dict.fromkeys(FETCHED_COLUMNS, ("URL",))},
     kinds=("python", "webdataset"),
     pool="network",
     upstream=lambda dataset: DEDUP_PARQUET,

@@ -4,7 +4,6 @@ The names of the files, and of each file its entity tag, date and size, are comp
 """
 
 import asyncio
-from dataclasses import dataclass
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SourceError
@@ -14,30 +13,9 @@ from laion_assets.stages.raw_csv.build import read_committed, read_deletions
 from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.raw_csv.sources.source import Source, open_source
 from laion_assets.stages.raw_csv.transfers.partial_files import Origin
+from laion_assets.stages.source_changes import SourceChanges
 from laion_assets.store.manifest import WHOLE, Manifest, read_manifest
 from laion_assets.store.store import Store
-
-
-@dataclass(frozen=True)
-class SourceChanges:
-    """Files of the source, by path below it, that differ from the committed ones.
-
-    `size` is the number of bytes of the new and changed files, None if the source does not tell it.
-    """
-
-    new: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    deleted: tuple[str, ...] = ()
-    size: int | None = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.new or self.changed or self.deleted)
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        """Each file with what happened to it: `a.csv (changed)`."""
-        kinds = ("changed", "new", "deleted")
-        return tuple(f"{path} ({kind})" for kind in kinds for path in getattr(self, kind))
 
 
 def find_source_changes(dataset: Dataset) -> SourceChanges:

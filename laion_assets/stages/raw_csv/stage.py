@@ -36,7 +36,7 @@ STAGE = Stage(
     kinds=("csv",),
     pool="network",
     applies_to=lambda dataset: not dataset.published,
-    find_changes="laion_assets.stages.raw_csv.changes:find_changes",
+    find_changes="laion_assets.stages.raw_csv.source_changes:find_source_changes",
     unit="files",
     settings_group="csv",
 )

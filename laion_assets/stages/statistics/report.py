@@ -63,8 +63,7 @@ def report_page(name: str, description: str, summaries: dict[str, Any], charts: 
 
 
 def summary_tables(asset: str, summary: dict[str, Any]) -> list[tuple[str, Table]]:
-    """Return the tables of one asset in the report, each with its title: the facts first. Collapsed tables are left out.
-    """
+    """Return the tables of one asset in the report with their titles, the facts first, without the collapsed ones."""
     section = {DATASET_STATISTICS: _dataset_section, IMAGE_STATISTICS: _image_section}[asset](summary, [])
     facts = (section.title, Table(("", ""), section.facts))
     return [facts, *((card.title, part) for card in section.cards for part in card.parts if not part.folded)]

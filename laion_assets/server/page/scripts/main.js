@@ -213,7 +213,7 @@ byId("dataset").addEventListener("change", (event) => {
 byId("index").addEventListener("change", (event) => go({ ...query, index: event.target.value }));
 byId("collapse").addEventListener("change", (event) => go({ ...query, collapse: event.target.checked }));
 createShareMenu(() => query);
-createExportMenu(() => ({ query, selected: [...selected.keys()], maxRows: present().limits.max_k }));
+createExportMenu(() => ({ query, selected: [...selected.keys()], maxRows: present().limits.max_export_rows }));
 createShortcuts({ focusSearch: composer.focus, focusResults: grid.focusFirst });
 createDrops({
   chooseFile,

@@ -44,7 +44,7 @@ function dagsterLink({ label, url }) {
 
 /** A field as entries of a list; the fields of an object on their own lines. Empty ones are left out. */
 function entries(name, value) {
-  if (value === null || value === undefined || value === "") return [];
+  if (value === null || value === undefined || value === "" || value === "{}") return [];
   if (typeof value === "object" && !Array.isArray(value)) return Object.entries(value).flatMap(([inner, one]) => entries(inner, one));
   return [element("div", {}, element("dt", {}, visible(name).replaceAll("_", " ")), element("dd", {}, element("bdi", {}, asText(value))))];
 }
