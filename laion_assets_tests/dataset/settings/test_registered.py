@@ -1,6 +1,7 @@
 """Datasets of Python modules: by entry point or by the settings file, known to every command, in one code location."""
 
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -31,12 +32,12 @@ def build():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with a module of datasets."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     (tmp_path / "my_datasets.py").write_text(MODULE)
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("my_datasets", None)
 
 
 def name_in_file(folder: Path, line: str, rest: str = "") -> None:
@@ -88,10 +89,12 @@ def test_two_datasets_in_one_code_location(folder: Path) -> None:
     location = declared()
     keys = {key.to_user_string() for key in location.resolve_all_asset_keys()}
     assert keys == {f"{name}/{stage}" for name in ("cats", "dogs") for stage in stage_names(load_dataset(name))}
-    assert all(key.startswith(("cats_", "dogs_")) for key in location.resources or {} if key != "io_manager")
-    job = location.resolve_implicit_global_asset_job_def()
     for name in ("cats", "dogs"):
-        assert job.get_subset(asset_selection={dg.AssetKey([name, "image_shards"])}).required_resource_keys_of(name)
+        for stage in stage_names(load_dataset(name)):
+            asset = location.resolve_assets_def(dg.AssetKey([name, stage]))
+            assert all(key.startswith(f"{name}_") for key in asset.required_resource_keys)
+            assert asset.required_resource_keys <= set(location.resources or {})
+    assert location.resolve_implicit_global_asset_job_def()
 
 
 def test_no_dataset_is_registered_by_default() -> None:

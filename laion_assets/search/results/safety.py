@@ -9,7 +9,7 @@ from laion_assets.search.settings import SearchSettings
 if TYPE_CHECKING:
     import numpy as np
 
-    from laion_assets.search.metadata_rows import MetadataRows
+    from laion_assets.search.index.metadata_rows import MetadataRows
 
 SAFE_TAG = "UNLIKELY"
 """LAION's tag of rows that are probably safe for work. The others are UNSURE and NSFW."""
