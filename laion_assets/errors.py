@@ -20,7 +20,8 @@
     ├── ModelError              a CLIP model cannot be loaded, or is not the expected one
     ├── EmbeddingError          files that cannot be built, vectors that are not finite, another dtype or width
     ├── IndexBuildError         autofaiss returned no index
-    └── QueryError              an invalid search
+    ├── QueryError              an invalid search
+    └── ExportError             rows cannot be exported: an invalid predicate, uid list or output folder
 
 Each message says what happened, where (file, row, partition, setting) and how to fix it. All errors are built from one
 string, so that they can be pickled: they cross process pools and Spark.
@@ -126,3 +127,7 @@ class QueryError(LaionAssetsError):
         super().__init__(message)
         self.field = field
         self.code = code
+
+
+class ExportError(LaionAssetsError):
+    """Rows cannot be exported. The message names the predicate, file, option or folder that is wrong."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from laion_assets.api.datasets import load_dataset
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LayoutError, SettingError
-from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import find_stage, stage_names
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def materialize(
     """
     from laion_assets.orchestration.runs import materialize as run_stages
     from laion_assets.stages.image_shards.retry_reasons import parse_run_config
-    from laion_assets.stages.raw_csv.source_changes import find_source_changes
+    from laion_assets.stages.plan import check_source
     from laion_assets.stages.status import remake_all
 
     dataset = load_dataset(dataset)
@@ -65,7 +64,7 @@ def materialize(
         raise SettingError("retry fetches failed rows of image_shards again. Pass stages=['image_shards'] with it.")
     if reasons and force:
         raise SettingError("retry keeps the images of a shard and force makes all again. Pass one of them.")
-    source_changed = bool(refresh and RAW_CSV in chosen and find_source_changes(dataset))
+    source_changed = bool(refresh and check_source(dataset, chosen))
     reports = run_stages(
         remake_all(dataset) if force else dataset,
         chosen,
@@ -85,13 +84,12 @@ def plan(
 
     The arguments are those of `materialize`. Raises LaionAssetsError.
     """
-    from laion_assets.stages.plan import make_plan
-    from laion_assets.stages.raw_csv.source_changes import find_source_changes
+    from laion_assets.stages.plan import check_source, make_plan
     from laion_assets.stages.status import remake_all
 
     dataset = load_dataset(dataset)
     chosen = select_stages(dataset, stages)
-    changes = find_source_changes(dataset) if refresh and RAW_CSV in chosen else None
+    changes = check_source(dataset, chosen) if refresh else None
     return tuple(make_plan(remake_all(dataset) if force else dataset, chosen, changes=changes))
 
 

@@ -20,6 +20,7 @@ from laion_assets import __version__
 from laion_assets.cli.adopt import adopt
 from laion_assets.cli.demo import demo
 from laion_assets.cli.dev import dev
+from laion_assets.cli.export import export
 from laion_assets.cli.fetch import fetch
 from laion_assets.cli.init import init
 from laion_assets.cli.materialize import materialize
@@ -49,6 +50,8 @@ Start here:
   laion-assets demo                                 the whole pipeline on the embedded sample, offline
   laion-assets dev                                  the Dagster UI with all datasets
   laion-assets search --dataset sample "a red circle left of a blue square"
+  laion-assets serve --dataset sample               the search page and API, at http://127.0.0.1:8000
+  laion-assets export --where "original_width >= 300" --output wide    images as webdataset shards, or lists
   laion-assets status --dataset sample              complete, stale and missing partitions
   laion-assets statistics --dataset sample          counts, quantiles, and the path of the HTML report
 \b
@@ -81,6 +84,7 @@ for command in (
     statistics,
     search,
     serve,
+    export,
     fetch,
     trace,
     settings,

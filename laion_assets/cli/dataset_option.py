@@ -1,5 +1,6 @@
 """The option `--dataset` of the commands: a declared dataset, or a subset of one."""
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +25,11 @@ class DatasetName(click.ParamType):
         try:
             parse_dataset(value)
         except KeyError:
+            known, own = known_datasets(), value.partition(":")[0]
+            near = difflib.get_close_matches(own, known, 1)
             self.fail(
-                f"Unknown dataset {value!r}. Choose from {', '.join(known_datasets())}, or declare it in "
-                f"{DEFAULT_FILE}: [{TABLE}.{value.partition(':')[0]}] with a source and {EXAMPLE}.",
+                f"Unknown dataset {value!r}.{f' Did you mean {near[0]}?' if near else ''} Choose from "
+                f"{', '.join(known)}, or declare it in {DEFAULT_FILE}: [{TABLE}.{own}] with a source and {EXAMPLE}.",
                 param,
                 ctx,
             )

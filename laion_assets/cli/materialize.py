@@ -10,7 +10,6 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SettingError
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
-from laion_assets.stages.raw_csv.handle import RAW_CSV
 from laion_assets.stages.registry import STAGES, stage_names
 from laion_assets.stages.status import remake_all
 
@@ -113,10 +112,11 @@ def _run(
     as_json: bool,
     yes: bool,
 ) -> None:
-    from laion_assets.stages.plan import make_plan
-    from laion_assets.stages.raw_csv.source_changes import find_source_changes
+    from laion_assets.stages.plan import check_source, make_plan
+    from laion_assets.stages.stored_layout import check_store
 
-    changes = find_source_changes(dataset) if refresh and RAW_CSV in selected else None
+    check_store(dataset, selected[0], ())
+    changes = check_source(dataset, selected) if refresh else None
     plans = make_plan(dataset, selected, numbers, reasons, changes)
     if dry_run:
         if as_json:

@@ -37,9 +37,14 @@ def confirm_repeated_work(dataset: Dataset, plans: Sequence[StagePlan], *, is_al
     sentence = describe_repeated_work(dataset, plans, is_forced)
     if not sentence or is_allowed:
         return
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not is_terminal():
         raise SettingError(f"{sentence} Nothing was changed. To do it, add --yes; to see the whole plan, --dry-run.")
     click.confirm(one_line(f"{sentence} Continue?"), abort=True)
+
+
+def is_terminal() -> bool:
+    """Whether a person can answer a question."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def describe_repeated_work(dataset: Dataset, plans: Sequence[StagePlan], is_forced: bool) -> str:

@@ -1,11 +1,10 @@
 """`laion-assets relayout`."""
 
-import sys
-
 import click
 
 from laion_assets.cli.dataset_option import dataset_option, load_dataset, print_root
 from laion_assets.cli.output import echo
+from laion_assets.cli.plan import is_terminal
 from laion_assets.errors import LayoutError
 
 
@@ -37,7 +36,7 @@ def relayout(name: str, dry_run: bool, yes: bool) -> None:
         return
     total = sum(map(len, old.values()))
     if not yes:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if not is_terminal():
             raise LayoutError(f"{total:,} partitions of {dataset.name} would be removed. To do it, add --yes.")
         click.confirm(f"Remove these {total:,} partitions?", abort=True)
     echo(f"removed {remove_old_layout(dataset):,} partitions. Next: laion-assets materialize --dataset {name}")

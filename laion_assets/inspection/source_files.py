@@ -22,6 +22,8 @@ _FORMATS = {
     "json_lines": re.compile(rf"\.(jsonl|ndjson|json){_COMPRESSED}$", re.IGNORECASE),
     "csv": re.compile(rf"\.(csv|tsv|txt){_COMPRESSED}$", re.IGNORECASE),
 }
+_FILE_ITSELF = "."
+"""The pattern of a source that is one file: any name."""
 _SIDE_FILES = re.compile(
     r"(^|/)(dataset_infos?|dataset_dict|state|metadata|package(-lock)?|requirements[\w.-]*|readme|license)\.(json|txt)$",
     re.IGNORECASE,
@@ -57,6 +59,8 @@ def find_source_files(dataset: Dataset, place: str) -> SourceFiles:
 
     `dataset` gives the root, whose own outputs are left out, and the network settings.
     """
+    if not _is_utf8(place):
+        raise SourceError(f"The name {place} is not valid UTF-8, so a settings file cannot hold it. Rename the folder.")
     source, pattern, is_named = split_place(place)
     listing = _list(replace(dataset, source=source, csv=replace(dataset.csv, pattern=pattern)), place)
     found: dict[str, list[Listed]] = {name: [] for name in _FORMATS}
@@ -88,7 +92,7 @@ def find_source_files(dataset: Dataset, place: str) -> SourceFiles:
     name, files = next(iter(kinds.items()))
     if name == "parquet":
         return _published(dataset, place, ignored)
-    if not is_named:
+    if not is_named or pattern == _FILE_ITSELF:
         pattern = _pattern_for(files, listing)
     csv = dataset.csv if pattern == CsvSettings().pattern else replace(dataset.csv, pattern=pattern)
     return SourceFiles(name, tuple(files), replace(dataset, source=source, csv=csv), ignored)
@@ -97,8 +101,8 @@ def find_source_files(dataset: Dataset, place: str) -> SourceFiles:
 def split_place(place: str) -> tuple[str, str, bool]:
     """Return the folder of a place, the pattern of its files, and whether the place names files and not a folder.
 
-    A file is its folder with a pattern for its name, since a source is a folder. `*` in a pattern does not match `/`.
-    Raises SourceError if the place does not exist or cannot be read.
+    A pattern is its fixed folder with a regular expression for the rest; `*` does not match `/`. Raises SourceError if
+    the place does not exist or cannot be read.
     """
     if is_http(place):
         is_file = re.search(_ANY_FILE, place.partition("?")[0], re.IGNORECASE) is not None
@@ -115,9 +119,8 @@ def split_place(place: str) -> tuple[str, str, bool]:
         fs, base = fsspec.core.url_to_fs(place)
         if fs.isdir(base):
             return place, _ANY_FILE, False
-        folder, _, name = place.rstrip("/").rpartition("/")
         if fs.exists(base):
-            return folder or ("/" if place.startswith("/") else "."), f"^{re.escape(name)}$", True
+            return place, _FILE_ITSELF, True
     except Exception as error:
         raise SourceError(_cannot_read(place, error)) from error
     if any(sign in place for sign in "*?["):
@@ -128,6 +131,14 @@ def split_place(place: str) -> tuple[str, str, bool]:
     if place.startswith("hf://"):
         raise SourceError(_cannot_read(place, FileNotFoundError("it was not found")))
     raise SourceError(f"{place} does not exist. Name a folder, a file, a pattern such as 'folder/*.csv', or a URL.")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _translate(pattern: str) -> str:
@@ -174,8 +185,13 @@ def _pattern_for(files: list[Listed], listing: Listing) -> str:
     for usual in (CsvSettings().pattern, rf"\.(csv|tsv|txt){_COMPRESSED}$", rf"\.(jsonl|ndjson|json){_COMPRESSED}$"):
         if {file.path for file in listing.files if re.search(usual, file.path, re.IGNORECASE)} == paths:
             return usual
-    ends = {re.search(_ANY_FILE, path, re.IGNORECASE)[0].lower() for path in paths}  # type: ignore[index]
-    return f"({'|'.join(re.escape(end) for end in sorted(ends))})$"
+    ends = [re.search(_ANY_FILE, path, re.IGNORECASE) for path in sorted(paths)]
+    if not all(ends):
+        return f"^({'|'.join(map(re.escape, sorted(paths)))})$"
+    pattern = f"({'|'.join(sorted({re.escape(end[0].lower()) for end in ends if end}))})$"
+    others = [file.path for file in listing.files if file.path not in paths and re.search(pattern, file.path, re.I)]
+    without = f"^(?!({'|'.join(map(re.escape, others))})$).*" if others else ""
+    return without + pattern
 
 
 def _describe_others(listing: Listing) -> str:

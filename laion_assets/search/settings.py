@@ -19,6 +19,9 @@ class SearchSettings:
         (), "queries that the search page offers before the first search", holds_commas=True
     )
     max_k: int = setting(1_000, "maximum number of results of one request", min=1, max=10_000)
+    max_export_rows: int = setting(
+        1_000, "maximum number of rows of one download (`laion-assets export` has no such limit)", min=1, max=10_000
+    )
     max_depth: int = setting(
         10_000,
         "number of nearest rows that filters look at; a filter that matches few of them returns few results",
@@ -30,14 +33,17 @@ class SearchSettings:
         10_000, "maximum length of a text; CLIP reads only the first 77 tokens", unit="characters", min=10, max=100_000
     )
     max_image_bytes: int = setting(
-        20_000_000, "maximum size of an image file in a query", unit="bytes", min=1_000, max=1_000_000_000
+        20_000_000, "maximum size of the image files of a query, together", unit="bytes", min=1_000, max=1_000_000_000
     )
     image_by_url: bool = setting(
         False, "allow queries by the URL of an image, which the service then downloads; off, because it sends requests"
     )
     concurrency: int = setting(0, "searches that run at the same time; 0 means one per core", min=0, max=1_024)
     queue: int = setting(
-        128, "requests that wait for a search; above it, the answer is 429 with Retry-After", min=0, max=100_000
+        512,
+        "requests that wait for a search or an image; above it, the answer is 429 with Retry-After",
+        min=0,
+        max=100_000,
     )
     max_connections: int = setting(1_000, "maximum number of open connections", min=1, max=100_000)
     deadline_s: float = setting(

@@ -16,16 +16,19 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from laion_assets.errors import IntegrityError, LaionAssetsError, QueryError
-from laion_assets.server import image_api, openapi, report_api, search_api
+from laion_assets.server import export_api, image_api, openapi, report_api, search_api
 from laion_assets.server.answers import ApiError, error_response, from_query_error, json_response
 from laion_assets.server.clip_retrieval import api as clip_retrieval_api
 from laion_assets.server.clip_retrieval.front import front_routes
 from laion_assets.server.metrics import RequestMetrics
 from laion_assets.server.protection.access import AccessControl
+from laion_assets.server.protection.body_budget import BodyBudget
 from laion_assets.server.protection.limits import OVERHEAD_BYTES, RequestLimits
 from laion_assets.server.service import Service
 from laion_assets.server.service_state import ServiceState
 
+LARGE_BODIES = 8
+"""Bodies of the maximum size that are in memory at the same time."""
 PAGE = Path(__file__).with_name("page")
 _log = logging.getLogger(__name__)
 
@@ -37,7 +40,8 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
     request must send it. The application closes the service when it ends.
     """
     settings = service.settings
-    largest = max(search.settings.max_image_bytes * search.settings.max_terms for search in service.searches.values())
+    images = max(search.settings.max_image_bytes for search in service.searches.values())
+    largest = images * 4 // 3 + OVERHEAD_BYTES  # base64
 
     @contextlib.asynccontextmanager
     async def run(app: Starlette) -> AsyncIterator[None]:
@@ -58,6 +62,7 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
             Route("/api/search", search_api.search, methods=["POST"]),
             Route("/api/results/{dataset}/{id:int}", search_api.show_result),
             Route("/images/{dataset}/{id:int}/{file}", image_api.show_image),
+            Route("/api/export", export_api.export_rows, methods=["POST"]),
             Route("/api/report", report_api.report_result, methods=["POST"]),
             Route("/openapi.json", openapi.show_openapi),
             Route("/docs", openapi.show_docs),
@@ -73,7 +78,8 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
         middleware=[
             Middleware(RequestMetrics, service.metrics),
             Middleware(AccessControl, [*settings.allowed_hosts, *hosts], settings.cors_origins, token),
-            Middleware(RequestLimits, largest * 4 // 3 + OVERHEAD_BYTES, settings.deadline_s),
+            Middleware(RequestLimits, largest, settings.deadline_s),
+            Middleware(BodyBudget, LARGE_BODIES * largest),
         ],
         exception_handlers={
             ApiError: _answer_error,

@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from laion_assets import __version__
-from laion_assets.search.filters import Filters
+from laion_assets.export.request import FORMATS
+from laion_assets.search.results.filters import Filters
 from laion_assets.server.answers import json_response
 from laion_assets.stages.knn_indices.vectors import MODALITIES
 
@@ -123,6 +124,18 @@ _SCHEMAS: dict[str, Any] = {
         collapse={"type": "boolean", "default": True},
         filters=_FILTERS,
     ),
+    "Export": _object(
+        ["dataset", "format"],
+        dataset=_TEXT,
+        format={"enum": list(FORMATS), "description": "json is JSON Lines, webdataset is one tar."},
+        uids={"type": "array", "items": _TEXT, "description": "These rows. Without it, the fields of a search."},
+        terms={"type": "array", "items": _TERM, "minItems": 1},
+        index={"enum": list(MODALITIES), "default": "image"},
+        k={**_INTEGER, "description": "Number of rows; at most, and by default, search.max_export_rows."},
+        offset={**_INTEGER, "default": 0},
+        collapse={"type": "boolean", "default": True},
+        filters=_FILTERS,
+    ),
     "Results": _object(
         ["results", "next_offset"],
         results={"type": "array", "items": _RESULT},
@@ -156,6 +169,7 @@ _OPERATIONS: dict[tuple[str, str], tuple[str, str, str]] = {
     ("get", "/api/datasets"): ("List the datasets of this service, with their limits.", "", f"{_S}Datasets"),
     ("post", "/api/search"): ("Search by a combination of texts, images and results.", f"{_S}Search", f"{_S}Results"),
     ("get", "/api/results/{dataset}/{id}"): ("Everything about one row, with its provenance.", "", f"{_S}Row"),
+    ("post", "/api/export"): ("Download results as one file.", f"{_S}Export", "application/octet-stream"),
     ("post", "/api/report"): ("Report a result to the operator.", f"{_S}Report", f"{_S}Status"),
     ("get", "/images/{dataset}/{id}/{uid}.{format}"): ("The stored image of a row.", "", "image/*"),
     ("get", "/indices-list"): ("clip-retrieval: the names of the datasets.", "", f"{_S}KnnResults"),
@@ -172,6 +186,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ api.info.title }}: API</title>
+<link rel="icon" href="/page/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/page/docs.css">
 </head>
 <body>

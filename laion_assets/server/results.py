@@ -1,11 +1,10 @@
 """Results as JSON values."""
 
 from typing import Any
-from urllib.parse import quote
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.search.filters import domain_of, original_size
-from laion_assets.search.find import Hit
+from laion_assets.search.results.filters import domain_of, original_size
+from laion_assets.search.results.find import Hit
 
 
 def describe_result(dataset: Dataset, hit: Hit) -> dict[str, Any]:
@@ -30,5 +29,5 @@ def describe_result(dataset: Dataset, hit: Hit) -> dict[str, Any]:
 
 
 def image_path(dataset: Dataset, row_id: int, uid: str) -> str:
-    """Return the path of a stored image on this service."""
-    return f"/images/{quote(dataset.name)}/{row_id}/{uid}.{dataset.images.encode_format}"
+    """Return the path of a stored image on this service. Names of datasets need no escapes."""
+    return f"/images/{dataset.name}/{row_id}/{uid}.{dataset.images.encode_format}"

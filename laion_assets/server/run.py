@@ -4,11 +4,14 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SettingError
+from laion_assets.plain_text import one_line
 from laion_assets.server.app import build_app
+from laion_assets.server.protection.access import is_allowed_host
 from laion_assets.server.protection.connection import limited_connections
 from laion_assets.server.service import Service
 
@@ -20,12 +23,38 @@ MIN_TOKEN_CHARS = 16
 
 def serve(datasets: Sequence[Dataset], host: str, port: int, log: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM. Raises the errors of `Service`, SettingError, and OSError for a port in use."""
+    write_log()
     with bind(host, port) as listener:
         token = read_token(datasets[0].search.token_file)
         service = Service(datasets)
         where = f"[{host}]" if ":" in host else host
         log(f"serving {', '.join(service.searches)} at http://{where}:{listener.getsockname()[1]} (Ctrl-C ends)")
+        if not token and not is_allowed_host(host, ()):  # not loopback
+            log(f"everyone who reaches {host} can search: set search.token_file, or put a proxy with a log-in in front")
         build_server(service, host, token).run([listener])
+        log("stopped")
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats records of the log; text from strangers in a message cannot add lines or move a terminal's cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return time, level and message as one line, then the traceback if there is one."""
+        line = one_line(f"{self.formatTime(record)} {record.levelname.lower()} {record.getMessage()}")
+        if record.exc_info:
+            traceback = self.formatException(record.exc_info).split("\n")
+            return "\n".join([line, *map(one_line, traceback)])
+        return line
+
+
+def write_log() -> None:
+    """Write the log to stderr: warnings, new indices and, with `search.log_queries`, texts of queries."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    logging.getLogger("laion_assets.server").setLevel(logging.INFO)
+    logging.getLogger("laion_assets.search").setLevel(logging.INFO)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -41,10 +70,18 @@ def build_server(service: Service, host: str, token: str = "") -> "uvicorn.Serve
     """Return a uvicorn server of the service with all limits. Run it on a socket of `bind`."""
     import uvicorn
 
+    class Server(uvicorn.Server):
+        """A server that returns from `run` after a signal. uvicorn would raise the signal again."""
+
+        def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
+            """Finish the requests in progress; end at once at the second signal."""
+            self.force_exit = self.should_exit
+            self.should_exit = True
+
     settings = service.settings
     config = uvicorn.Config(
         build_app(service, [host], token),
-        http=limited_connections(settings.idle_s, settings.max_connections),
+        http=limited_connections(settings.idle_s, settings.deadline_s, settings.max_connections),
         ws="none",
         loop="uvloop",
         lifespan="on",
@@ -56,7 +93,7 @@ def build_server(service: Service, host: str, token: str = "") -> "uvicorn.Serve
         timeout_graceful_shutdown=5,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    return uvicorn.Server(config)
+    return Server(config)
 
 
 def read_token(path: str) -> str:

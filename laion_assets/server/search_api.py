@@ -1,6 +1,7 @@
 """The search API: datasets, searches and single rows."""
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -8,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from laion_assets.search.dataset_search import DatasetSearch, combine
-from laion_assets.search.request import parse_name, parse_request
+from laion_assets.search.queries.request import parse_name, parse_request
 from laion_assets.server.answers import json_response, read_json
 from laion_assets.server.provenance import describe_row
 from laion_assets.server.results import describe_result
 from laion_assets.server.service import Service
 
+_log = logging.getLogger(__name__)
 _ENCODE_STEPS = {"text": "text_clip_inference_time", "image": "image_clip_inference_time"}
 
 
@@ -59,6 +61,9 @@ async def search(request: Request) -> Response:
 async def encode_terms(service: Service, target: DatasetSearch, terms: Any) -> list[Any]:
     """Return the vectors of the terms of a query, encoded at the same time."""
     started = time.perf_counter()
+    if service.settings.log_queries:
+        texts = [term.value for term in terms if term.kind == "text"]
+        _log.info("query in %s: %s", target.dataset.name, " + ".join(texts))
     futures = [target.encode(term, f"terms[{number}]") for number, term in enumerate(terms)]
     vectors = await asyncio.gather(*map(asyncio.wrap_future, futures))
     for kind, step in _ENCODE_STEPS.items():
@@ -96,6 +101,7 @@ def _describe_dataset(target: DatasetSearch) -> dict[str, Any]:
         "limits": {
             "max_k": settings.max_k,
             "max_depth": settings.max_depth,
+            "max_export_rows": settings.max_export_rows,
             "max_terms": settings.max_terms,
             "max_text_chars": settings.max_text_chars,
             "max_image_bytes": settings.max_image_bytes,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LaionAssetsError, QueryError, SettingError
 from laion_assets.search.dataset_search import DatasetSearch
-from laion_assets.search.encoding import QueryEncoder
+from laion_assets.search.queries.encoding import QueryEncoder
 from laion_assets.search.settings import SearchSettings
 from laion_assets.server.answers import ApiError
 from laion_assets.server.metrics import Metrics
@@ -85,7 +85,7 @@ class Service:
         return all(encoder.ready for encoder in self.encoders.values())
 
     async def refresh_forever(self) -> None:
-        """Count the NSFW tags, then look for newly committed indices at the interval `search.refresh_s`."""
+        """Prepare the open indices, then look for newly committed ones at the interval `search.refresh_s`."""
         await asyncio.gather(*(self._refresh_dataset(search) for search in self.searches.values()))
 
     async def _refresh_dataset(self, search: DatasetSearch) -> None:
@@ -93,7 +93,7 @@ class Service:
         while True:
             try:
                 if changed:
-                    await asyncio.to_thread(search.read_tags)
+                    await asyncio.to_thread(search.prepare)
                 await asyncio.sleep(search.settings.refresh_s)
                 changed = await asyncio.to_thread(search.current.refresh)
             except (LaionAssetsError, OSError) as error:

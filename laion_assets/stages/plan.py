@@ -4,17 +4,20 @@ The states of partitions come from their manifests, as for a run. A partition wh
 complete today; whether it runs depends on the new input, so it is counted apart (`may_run`).
 """
 
+import contextlib
+import importlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.errors import IntegrityError
 from laion_assets.stages.image_shards.retry_reasons import reasons_of_shard
 from laion_assets.stages.plan_estimate import Estimate, estimate
 from laion_assets.stages.registry import list_stages
 from laion_assets.stages.settings_record import SettingChange, find_changes
-from laion_assets.stages.source_changes import SourceChanges
+from laion_assets.stages.source_changes import FindChanges, SourceChanges
 from laion_assets.stages.stage import Stage
 from laion_assets.stages.status import REMAKE, SETTINGS_CHANGED, DatasetStatus, PartitionState, State
 
@@ -61,6 +64,20 @@ class StagePlan:
             "changed_file_count": self.changed_file_count,
             **vars(self.estimate),
         }
+
+
+def check_source(dataset: Dataset, assets: Collection[str]) -> SourceChanges | None:
+    """Return what changed at the dataset's source, None if its first stage is not among these.
+
+    None also if the record of its files is damaged: then the stage runs anyway. Raises SourceError.
+    """
+    for stage in list_stages(dataset):
+        if stage.find_changes and stage.name in assets:
+            module, _, name = stage.find_changes.partition(":")
+            find: FindChanges = getattr(importlib.import_module(module), name)
+            with contextlib.suppress(IntegrityError):
+                return find(dataset)
+    return None
 
 
 def make_plan(
@@ -118,7 +135,7 @@ def _plan_stage(
         repeated += len(may_run)
     if repeated and not retry:
         work.repeating.add(stage.name)
-    work.numbers[stage.name] = {*to_run, *may_run}
+    work.numbers[stage.name] = {*to_run, *may_run} if why.keys() != {OBSERVED} else set()
     files = changes.named if is_source else ()
     return StagePlan(
         stage=stage.name,
@@ -130,7 +147,7 @@ def _plan_stage(
         changed_settings=changed,
         changed_files=files[:_MAX_FILES],
         changed_file_count=len(files),
-        estimate=estimate(dataset, status, stage, states, to_run, retry, changes),
+        estimate=estimate(dataset, status, stage, states, to_run, retry, changes, work.numbers.get(before, ())),
     )
 
 

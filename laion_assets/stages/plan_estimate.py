@@ -1,7 +1,7 @@
 """Estimates of rows, bytes and time for partitions that would run, from committed partitions."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,10 +30,12 @@ def estimate(
     to_run: Sequence[int],
     retry: tuple[str, ...],
     changes: SourceChanges,
+    changing: Collection[int],
 ) -> Estimate:
     """Estimate the work of partitions of a stage.
 
-    The rows of a partition are those of its committed input, its own of the last time, or the mean of the others. Bytes
+    The rows of a partition are those of its committed input, unless that is built again (`changing`), its own of the
+    last time, or the mean of the others. Bytes
     and seconds per row are those of the committed partitions. Time counts from the start of a transaction, so the
     reading of the source by Spark is not in it.
     """
@@ -46,7 +48,8 @@ def estimate(
     if retry:
         rows: int | None = _count_retried(dataset, states, to_run, retry)
     else:
-        rows = _count_rows(dataset, status, stage, states, to_run, known / len(committed) if committed else None)
+        mean = known / len(committed) if committed else None
+        rows = _count_rows(dataset, status, stage, states, to_run, mean, changing)
     if rows is None or not known:
         return Estimate(rows)
     share = rows / known
@@ -89,6 +92,7 @@ def _count_rows(
     states: Mapping[int, PartitionState],
     to_run: Sequence[int],
     mean: float | None,
+    changing: Collection[int],
 ) -> int | None:
     """Return the rows that these partitions read, None if nothing tells."""
     before = stage.upstream(dataset) if stage.upstream else None
@@ -101,7 +105,7 @@ def _count_rows(
         )
         for number in {number for each in to_run for number in stage.upstream_partitions(dataset, each)[1]}:
             manifest = status.committed(before.name, number)
-            if manifest is not None:
+            if manifest is not None and number not in changing:
                 shares[number] = manifest.counts.rows_out / max(readers[number], 1)
     total = 0.0
     for number in to_run:

@@ -16,7 +16,6 @@ from laion_assets.dataset.settings.names import FIELDS
 from laion_assets.errors import StoreError
 from laion_assets.stages.stage import Stage
 from laion_assets.store.store import Store
-from laion_assets.store.stored_json import parse_object
 
 _MAX_BYTES = 4 << 20
 _ABSENT = "not set"
@@ -63,10 +62,11 @@ def _read(store: Store, stage: Stage, digest: str) -> dict[str, Any] | None:
     if len(digest) != 32 or not digest.isalnum():
         return None
     try:
-        values = parse_object(store.read_bytes(_path(stage.name, digest), _MAX_BYTES))
-    except (FileNotFoundError, ValueError, StoreError):
+        values = json.loads(store.read_bytes(_path(stage.name, digest), _MAX_BYTES))  # may have Infinity
+        same = compute_digest([stage.name, values]) == digest
+    except (FileNotFoundError, ValueError, RecursionError, StoreError):
         return None
-    return values if compute_digest([stage.name, values]) == digest else None
+    return values if same and isinstance(values, dict) else None
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -107,9 +107,9 @@ class Store:
         self.files.check_targets(self._resolve_all(list(paths)))
 
     def names(self, folder: str) -> list[str]:
-        """Return the sorted names of the files and folders in `folder`. Empty if there is no such folder."""
+        """Return the sorted names of the files and folders in `folder` ("" is the store). Empty if it is missing."""
         try:
-            return sorted(self.files.names(self._resolve(folder)))
+            return sorted(self.files.names(self._resolve(folder) if folder else ""))
         except (FileNotFoundError, NotADirectoryError):
             return []
 

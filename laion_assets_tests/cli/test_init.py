@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
@@ -15,7 +18,9 @@ import pytest
 from laion_assets.cli import run_command
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.settings.resolution import Settings
-from laion_assets_tests.end_to_end.conftest import environment
+from laion_assets.stages.raw_csv.build import fetch_raw_csv
+from laion_assets.store.store import Store
+from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
 from laion_assets_tests.inspection.forms import FORMS
 from laion_assets_tests.stages.image_shards.images import jpeg
 from laion_assets_tests.stages.image_shards.site import answer, running
@@ -108,7 +113,8 @@ def test_files_of_several_formats_are_an_error_with_the_choice(init: Callable[..
     assert chosen.status == 0, chosen.err
     assert (chosen.dataset().source, chosen.dataset().csv.pattern) == ("pairs", r"^[^/]*\.csv$")
     single = init("--from", "pairs/c.jsonl", name="single")
-    assert single.dataset("single").csv.pattern == r"^c\.jsonl$"
+    assert single.dataset("single").source == "pairs/c.jsonl"
+    assert re.search(single.dataset("single").csv.pattern, "c.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +147,7 @@ def test_places_that_cannot_be_read_are_an_error(
     init: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "nowhere does not exist" in init("--from", "nowhere").err
+    assert "is not valid UTF-8, so a settings file cannot hold it" in init("--from", os.fsdecode(b"a\xff")).err
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = init("--from", "hf://datasets/someone/pairs")
     assert done.status == 1
@@ -167,10 +174,15 @@ def test_several_candidates_are_asked_for_and_chosen_by_options(init: Callable[.
 
 def test_a_file_without_header_captions_and_ascii(init: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "urls.txt").write_text("\n".join(url for url, _ in ROWS))
+    (tmp_path / "other.txt").write_text("another file beside it")
     done = init("--from", "urls.txt")
     assert done.status == 0, done.err
     dedup = done.dataset().dedup
     assert (dedup.column_names, dedup.url_column, dedup.required_columns) == (("column_1",), "column_1", ("URL",))
+    fetched = fetch_raw_csv(done.dataset(), Store.of(done.dataset()), lambda line: None)
+    assert [entry.path for entry in fetched.files] == ["raw_csv/urls.txt"]
+    (tmp_path / "pairs.dat").write_text("url,caption\nhttp://photos.test/1.jpg,a cat\n")
+    assert init("--from", "pairs.dat", name="dat").dataset("dat").csv.pattern == r"^(pairs\.dat)$"
     (tmp_path / "k.tsv.gz").write_bytes(
         gzip.compress("".join(f"{url}\tКошка сидит на окне {n}\n" for n, (url, _) in enumerate(ROWS)).encode("cp1251"))
     )
@@ -178,6 +190,18 @@ def test_a_file_without_header_captions_and_ascii(init: Callable[..., Done], tmp
     assert tsv.status == 0, tsv.err
     assert 'CSV, separator tab, quote ", no header line, windows-1251, gz' in tsv.out
     assert "Кошка сидит на окне 0" in tsv.out
+
+
+def test_files_that_describe_a_dataset_are_not_its_rows(init: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "a.json").write_text(json.dumps({"url": ROWS[0][0], "text": "one"}))
+    (tmp_path / "pairs" / "dataset_info.json").write_text("{}")
+    (tmp_path / "pairs" / "metadata.json").write_text("{}")
+    done = init("--from", "pairs")
+    assert done.status == 0, done.err
+    assert "files:     1, 0.00 MB (2 other files are ignored)" in done.out
+    fetched = fetch_raw_csv(done.dataset(), Store.of(done.dataset()), lambda line: None)
+    assert [entry.path for entry in fetched.files] == ["raw_csv/a.json"]
 
 
 def test_rejected_rows_of_the_sample_are_shown(init: Callable[..., Done], tmp_path: Path) -> None:
@@ -226,3 +250,41 @@ def test_a_listing_over_http_is_a_source(init: Callable[..., Done], tmp_path: Pa
         assert "rows:      40 (exact)" in done.out
         single = init("--from", f"{place}a.csv", name="single")
         assert "rows:      20 (exact)" in single.out, single.err
+
+
+def test_a_truncated_file_is_named_and_its_whole_rows_count(init: Callable[..., Done], tmp_path: Path) -> None:
+    FORMS["json_lines"](tmp_path / "pairs", [(f"{url}?{n * 7919}", text) for n, (url, text) in enumerate(ROWS * 50)])
+    file = tmp_path / "pairs" / "pairs.jsonl.gz"
+    file.write_bytes(file.read_bytes()[:-2_000])
+    done = init("--from", "pairs")
+    assert done.status == 0, done.err
+    assert "pairs.jsonl.gz: truncated_gzip, its rest cannot be read" in done.out
+
+
+def test_on_a_terminal_init_asks(tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    urls, captions = zip(*ROWS, strict=True)
+    columns = {"a": urls, "b": urls, "de": captions, "en": captions}
+    pq.write_table(pa.table(columns), tmp_path / "pairs" / "a.parquet")
+
+    def answer_with(*answers: str) -> subprocess.CompletedProcess[bytes]:
+        ours, theirs = os.openpty()
+        try:
+            os.write(ours, "".join(f"{line}\n" for line in answers).encode())
+            command = [BIN / "laion-assets", "init", "mine", "--from", "pairs", "--no-check-urls"]
+            return subprocess.run(
+                command, stdin=theirs, capture_output=True, cwd=tmp_path, timeout=100,
+                env={**environment(tmp_path), "PYTHONPATH": str(TOP)},
+            )  # fmt: skip
+        finally:
+            os.close(ours)
+            os.close(theirs)
+
+    refused = answer_with("b", "en", "n")
+    assert b"Which column has the URLs of the images? Candidates: a, b" in refused.stdout
+    assert b"nothing was written" in refused.stdout
+    assert not (tmp_path / "laion-assets.toml").exists()
+    done = answer_with("b", "en", "")
+    assert done.returncode == 0, done.stderr
+    table = tomllib.loads((tmp_path / "laion-assets.toml").read_text())["dataset"]["mine"]
+    assert table["dedup"] == {"url_column": "b", "caption_column": "en"}

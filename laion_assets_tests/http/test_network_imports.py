@@ -19,6 +19,7 @@ NETWORK = {
 NAMED_EXCEPTIONS = {
     "sample/site.py": {"socket"},
     "stages/image_shards/decoding/decoder_process.py": {"socket"},
+    "server/run.py": {"socket"},
     "store/lease.py": {"socket"},
     "tables/parquet_process.py": {"socket"},
     "tables/parquet_child.py": {"socket"},

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets_tests.stages.clip_embeddings.small_dataset import make_jpeg, sample_fields
 
 NOT_IMPORTED = [
     "all_clip",
@@ -58,3 +59,16 @@ def test_a_search_imports_no_package_that_the_sample_model_does_not_need(pickled
     assert "  1. " in ended.stdout
     assert ended.stdout.splitlines()[-1] == "imported:"
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < MAX_CPU_S
+
+
+def test_the_command_searches_by_an_image_file(pickled: str, tmp_path: Path) -> None:
+    (tmp_path / "query.jpg").write_bytes(make_jpeg(1_004))
+    image = SEARCH.replace('"a red circle", "--k", "3"', '"--image", sys.argv[2], "--k", "1"')
+    command = [sys.executable, "-c", image, pickled, str(tmp_path / "query.jpg")]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    similarity, key = ended.stdout.split()[1:3]
+    assert float(similarity) > 0.99
+    assert key == sample_fields(1, 4)["key"]
+    neither = subprocess.run([*command[:2], SEARCH.replace('"a red circle", ', ""), pickled], capture_output=True)
+    assert b"Give a text or --image FILE" in neither.stderr

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import uvicorn
+
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.server.run import bind, build_server
 from laion_assets.server.service import Service
@@ -38,6 +40,7 @@ class Client:
 
     port: int
     service: Service
+    server: uvicorn.Server
 
     def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -77,7 +80,7 @@ def running_service(*datasets: Dataset, token: str = "") -> Iterator[Client]:
                 assert thread.is_alive()
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
-            yield Client(listener.getsockname()[1], service)
+            yield Client(listener.getsockname()[1], service, server)
         finally:
             server.should_exit = True
             thread.join(30)

@@ -1,7 +1,9 @@
 """Hostile requests are refused quickly, and the service keeps answering."""
 
 import base64
+import contextlib
 import json
+import select
 import socket
 import struct
 import threading
@@ -15,7 +17,10 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.fetch_policy import FetchPolicy
-from laion_assets.search import query_images
+from laion_assets.search.queries import query_images
+from laion_assets.server.answers import to_json
+from laion_assets.server.app import LARGE_BODIES
+from laion_assets.server.protection.limits import OVERHEAD_BYTES
 from laion_assets_tests.server.running import Client, running_service
 from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, make_jpeg, small_dataset
 
@@ -220,6 +225,24 @@ def test_slow_and_large_heads_end_early(strict: Client) -> None:
         assert read_all(connection).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
 
 
+def test_client_that_does_not_read_its_answers_is_aborted(strict: Client) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.settimeout(DEADLINE_S + 20)
+        connection.connect(("127.0.0.1", strict.port))
+        connection.setblocking(False)
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            for _ in range(3_000):
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(DEADLINE_S / 2)
+        assert strict.server.server_state.connections, "its answers wait"
+        deadline = time.monotonic() + DEADLINE_S + 10
+        while strict.server.server_state.connections:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert strict.get("/healthz").status == 200
+
+
 def test_500_idle_connections_do_not_stop_the_service(strict: Client) -> None:
     held = []
     try:
@@ -238,6 +261,28 @@ def strict_status(client: Client) -> int:
         return client.get("/healthz").status
     except OSError:
         return 0
+
+
+def test_many_large_bodies_share_a_memory_budget(strict: Client) -> None:
+    largest = strict.service.settings.max_image_bytes * 4 // 3 + OVERHEAD_BYTES
+    held = []
+    try:
+        for _ in range(LARGE_BODIES + 1):
+            connection = connect(strict)
+            held.append(connection)
+            connection.sendall(HEAD + f"Content-Length: {largest}\r\n\r\n".encode() + b" " * (largest - 1))
+        answered, _, _ = select.select(held, [], [], DEADLINE_S / 2)
+        assert [connection.recv(12) for connection in answered] == [b"HTTP/1.1 429"]
+        assert strict.search("dog").status == 200
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_markup_in_an_answer_is_escaped() -> None:
+    hostile = {"caption": "</script><script>alert(1)</script>", "url": "javascript:alert(1)"}
+    assert b"<" not in to_json(hostile)
+    assert json.loads(to_json(hostile)) == hostile
 
 
 def test_more_searches_than_the_queue_holds_get_429(strict: Client) -> None:
@@ -313,9 +358,9 @@ def test_policy_of_image_urls_is_the_strict_one() -> None:
     assert policy.allowed_ports == (80, 443)
 
 
-def test_token_is_required_for_everything_but_probes() -> None:
+def test_token_is_required_for_everything_but_probes_and_the_page() -> None:
     with running_service(small_dataset(built_root()), token="a-secret-of-the-operator") as client:
-        for path in ("/", "/api/datasets", "/metrics", "/clip-front/"):
+        for path in ("/api/datasets", "/metrics", "/clip-front/", "/page/../api/datasets", "/images/small/0/x.jpg"):
             assert client.get(path).status == 401, path
         assert client.get("/healthz").status == 200
         assert client.get("/api/datasets", Authorization="Bearer a-secret-of-the-operatoR").status == 401

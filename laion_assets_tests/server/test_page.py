@@ -156,6 +156,17 @@ def test_the_buttons_add_and_subtract_parts_and_results(opened: Opened) -> None:
     assert [sorted(term) for term in page.requests[-1]["terms"]] == [["text", "weight"]] * 2 + [["id", "weight"]]
 
 
+def test_a_result_that_is_dragged_to_the_search_field_is_added(opened: Opened) -> None:
+    page = opened()
+    page.search("a star")
+    wanted = page.images()[2].split("/")[2]
+    with page.page.expect_response("**/api/search"):
+        page.cells.nth(2).locator(".open").drag_to(page.page.locator("#composer"))
+    page.settle()
+    assert page.chips == ["+a star", f"+Result {wanted}"]
+    assert page.requests[-1]["terms"][1] == {"weight": 1, "id": int(wanted)}
+
+
 def test_filters_leave_out_results_and_are_counted(opened: Opened) -> None:
     page = opened()
     page.search("a star")

@@ -442,7 +442,8 @@ def test_the_command_line_names_and_removes_another_layout(tmp_path: Path, monke
 
     monkeypatch.setattr(runs, "materialize", lambda *arguments, **named: [])
     ran = CliRunner().invoke(cli, ["materialize", "-d", "sample", RAW_CSV])
-    assert (ran.exit_code, store.size("image_shards/00024.tar")) == (0, 1)
+    assert (ran.exit_code, store.size("image_shards/00024.tar")) == (1, 1)
+    assert "laion-assets relayout --dataset sample" in str(ran.exception)
     ran = CliRunner().invoke(cli, ["materialize", "-d", "sample", RAW_CSV, "--remove-old-layout"])
     assert "removing image_shards 00024 (1)" in ran.output
     assert "removed 1 partitions of other layouts" in ran.output

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import importlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -42,18 +42,22 @@ def registered_datasets(references: Iterable[str], file_name: str) -> list[tuple
     return found
 
 
-def unite(groups: Iterable[tuple[str, Dataset]]) -> dict[str, Dataset]:
-    """Return datasets by name. Raises SettingError for two whose names differ at most in upper and lower case."""
-    united: dict[str, Dataset] = {}
-    origins: dict[str, str] = {}
+def unite(built_in: Mapping[str, Dataset], groups: Iterable[tuple[str, Dataset]]) -> dict[str, Dataset]:
+    """Return built-in datasets and these, by name. `groups` also say where each comes from.
+
+    Raises SettingError for two whose names differ at most in upper and lower case.
+    """
+    united = dict(built_in)
+    origins = {name.lower(): "this package" for name in built_in}
     for where, dataset in groups:
-        twin = origins.setdefault(dataset.name.lower(), where)
-        if dataset.name.lower() in {name.lower() for name in united}:
+        twin = origins.get(dataset.name.lower())
+        if twin is not None:
             raise SettingError(
                 f"{where}: the dataset name {dataset.name} is taken by {twin}. Their folders, asset keys and variables "
                 "would be the same. Rename one."
             )
         united[dataset.name] = dataset
+        origins[dataset.name.lower()] = where
     return united
 
 

@@ -73,13 +73,8 @@ class Settings:
         """
         declared = declared_datasets(self.file, self.file_name)
         references = [name for name in self._listed if isinstance(name, str) and ":" in name]
-        return unite(
-            [
-                *(("this package", dataset) for dataset in BUILT_IN.values()),
-                *((f"{self.file_name} [{TABLE}.{name}]", dataset) for name, dataset in declared.items()),
-                *registered_datasets(references, self.file_name),
-            ]
-        )
+        own = [(f"{self.file_name} [{TABLE}.{name}]", dataset) for name, dataset in declared.items()]
+        return unite(BUILT_IN, [*own, *registered_datasets(references, self.file_name)])
 
     @property
     def _listed(self) -> list[Any]:

@@ -16,11 +16,14 @@ MAX_HEAD_BYTES = 65_536
 class LimitedConnection(HttpToolsProtocol):
     """A connection that is closed if a request's head does not arrive within `idle_s`, or is too large.
 
-    More connections than `max_connections` are closed with 503 before they are read.
+    More connections than `max_connections` are closed with 503 before they are read. A connection whose client reads no
+    more of its answers for `stall_s` is aborted.
     """
 
     idle_s: ClassVar[float] = 5.0
+    stall_s: ClassVar[float] = 20.0
     max_connections: ClassVar[int] = 1_000
+    _stall: asyncio.TimerHandle | None = None
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = True
@@ -54,9 +57,26 @@ class LimitedConnection(HttpToolsProtocol):
         self._stop_deadline()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        """Start the time limit of a client that does not read."""
+        super().pause_writing()
+        self._stall = self.loop.call_later(self.stall_s, self._abort)
+
+    def resume_writing(self) -> None:
+        """End this time limit: the client reads."""
+        self._stop_stall()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; abort it if its client has not read the answer."""
+        if self.transport.get_write_buffer_size():
+            self._abort()
+        super().timeout_keep_alive_handler()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_deadline()
+        self._stop_stall()
         super().connection_lost(exc)
 
     def _start_deadline(self) -> None:
@@ -67,6 +87,17 @@ class LimitedConnection(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _abort(self) -> None:
+        self.pipeline.clear()
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # what it still sends is dropped
+        self.transport.abort()
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _close_idle(self) -> None:
         if not self.transport.is_closing():
@@ -82,6 +113,7 @@ class LimitedConnection(HttpToolsProtocol):
         self.transport.close()
 
 
-def limited_connections(idle_s: float, max_connections: int) -> type[Any]:
+def limited_connections(idle_s: float, stall_s: float, max_connections: int) -> type[Any]:
     """Return the connection class with these limits."""
-    return type("Connection", (LimitedConnection,), {"idle_s": idle_s, "max_connections": max_connections})
+    limits = {"idle_s": idle_s, "stall_s": stall_s, "max_connections": max_connections}
+    return type("Connection", (LimitedConnection,), limits)

@@ -13,6 +13,8 @@ OVERHEAD_BYTES = 1_000_000
 class RequestLimits:
     """ASGI middleware that refuses large bodies (413), slow bodies (408) and slow answers (503).
 
+    An answer that is sent in parts may take this time for each part.
+
     The rest of a refused body is not read: the connection is closed.
     """
 
@@ -27,6 +29,7 @@ class RequestLimits:
             return
         body = _Body(receive, self._max_body_bytes)
         started = False
+        deadline = asyncio.timeout(None)
 
         async def send_and_note(message: Message) -> None:
             nonlocal started
@@ -34,11 +37,13 @@ class RequestLimits:
             if message["type"] == "http.response.start" and not body.complete:
                 message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
             await send(message)
+            if message.get("more_body"):  # a file in parts: the limit is for each of them
+                deadline.reschedule(asyncio.get_running_loop().time() + self._deadline_s)
 
         error = body.check_announced(scope)
         try:
             if error is None:
-                async with asyncio.timeout(self._deadline_s):
+                async with asyncio.timeout(self._deadline_s) as deadline:
                     await self._app(scope, body.receive, send_and_note)
                 return
         except TimeoutError:

@@ -64,7 +64,8 @@ def fetch_raw_csv(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
         origins = {**known, **_fetched_versions(found)}
         if earlier and is_same_source and not result.differs and same_deletions and same_reasons:
             log(f"nothing changed at the source: {len(earlier.files):,} files are up to date")
-            if origins != known:  # the same bytes with another date or entity tag: the next check must know them
+            if any(each.etag or each.last_modified for path, each in origins.items() if each != known.get(path)):
+                # The same bytes with another date or entity tag, which the next check must know.
                 earlier = _commit(store, partials, result, origins, dates, settings, replaces=earlier)
             partials.clear()
             return earlier

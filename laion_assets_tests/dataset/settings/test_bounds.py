@@ -41,7 +41,7 @@ def apply(tmp_path: Path, name: str, toml: str) -> Any:
     table, _, key = name.rpartition(".")
     value = f"[{toml}]" if parse_type(FIELDS[name])[0] is tuple else toml
     file = tmp_path / "settings.toml"
-    file.write_text(f"[{table}]\n{key} = {value}\n")
+    file.write_text(f"[{table}]\n{key} = {value}\n" if table else f"{key} = {value}\n")
     found = dict(values(Settings.load({"LAION_ASSETS_SETTINGS": str(file)}).apply(SAMPLE)))[name]
     return found[0] if isinstance(found, tuple) else found
 

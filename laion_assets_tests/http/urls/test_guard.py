@@ -196,3 +196,41 @@ def test_hanging_resolver_times_out_and_is_queried_once():
         thread.join()
     assert time.monotonic() - started < 2
     assert asked == ["a.test"]
+
+
+def allowing(*networks, blocked=(), **names):
+    return Guard({}, (80,), Resolver(Names(ipv4only_arpa=[[]], **names)), blocked, allow_networks=networks)
+
+
+def test_an_allowed_network_may_be_private_for_hosts_of_data():
+    checked = allowing("10.20.0.0/16", a_test=[["10.20.3.4"]], b_test=[["10.21.3.4"]])
+    target = parse_target("http://a.test/")
+    assert [str(each) for each in checked.endpoints(target, 5.0)] == ["10.20.3.4:80"]
+    assert checked.verdicts(target, 5.0) == [("10.20.3.4", "allowed: a network of allow_networks")]
+    assert reason_for("http://b.test/", checked) is Reason.BLOCKED_ADDRESS
+    assert reason_for("http://10.20.3.4:81/", checked) is Reason.BLOCKED_PORT
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "168.63.129.16", "100.100.100.200", "fe80::1", "fd00:ec2::254", "fd20:ce::254"]
+)
+def test_a_metadata_service_needs_an_entry_of_exactly_its_address(address):
+    host = f"[{address}]" if ":" in address else address
+    wide = ("::/0", "fe80::/10", "fd00::/8") if ":" in address else ("0.0.0.0/0", "169.254.0.0/16", "168.63.129.0/24")
+    assert reason_for(f"http://{host}/", allowing(*wide, **{address: [[address]]})) is Reason.BLOCKED_ADDRESS
+    exact = f"{address}/{128 if ':' in address else 32}"
+    assert allowing(exact, **{address: [[address]]}).endpoints(parse_target(f"http://{host}/"), 5.0)
+
+
+@pytest.mark.parametrize("address", ["::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"])
+def test_an_embedded_address_needs_its_own_permission(address):
+    assert reason_for(f"http://[{address}]/", allowing("::/0", **{address: [[address]]})) is Reason.BLOCKED_ADDRESS
+    both = allowing("10.0.0.0/8", "::/0", **{"::ffff:a00:1": [["::ffff:a00:1"]]})
+    assert both.endpoints(parse_target("http://[::ffff:a00:1]/"), 5.0)
+
+
+def test_blocked_networks_take_precedence_over_allowed_ones():
+    checked = allowing("10.0.0.0/8", blocked=("10.1.0.0/16",), a_test=[["10.1.0.1"]])
+    assert reason_for("http://a.test/", checked) is Reason.BLOCKED_ADDRESS
+    with pytest.raises(SettingError, match="allow_networks names 'x'"):
+        allowing("x")

@@ -25,9 +25,11 @@ from laion_assets.orchestration.runs import materialize
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
 from laion_assets.stages.dedup_parquet.handle import DedupParquet
 from laion_assets.stages.dedup_parquet.settings import DedupSettings
+from laion_assets.stages.plan import check_source, make_plan
 from laion_assets.stages.published_parquet.build import observe_published, read_list
 from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET, PublishedParquet
-from laion_assets.stages.registry import pipeline_names
+from laion_assets.stages.registry import find_stage, partition_paths, pipeline_names
+from laion_assets.stages.stage import inputs_digest
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import Counts
 from laion_assets.store.store import Store
@@ -223,3 +225,23 @@ def test_graph_has_an_external_asset_in_the_place_of_raw_csv(
     assert observation.metadata["parquet_files"].value == 2
     assert json.loads((Path(Store.of(shared).url) / "published_parquet" / "files.json").read_text())[0]["rows"] == 5
     assert DedupParquet.of(shared).partitions == (0, 1, 2)
+
+
+def test_a_plan_names_the_published_files_that_changed(shared: Dataset) -> None:
+    store, stages = Store.of(shared), (PUBLISHED_PARQUET, "dedup_parquet")
+    observe_published(shared, store, quiet)
+    with open_transaction(store, "dedup_parquet", "00") as transaction:
+        for path in partition_paths("dedup_parquet", "00", shared.layout):
+            transaction.stage(path).write_bytes(b"x")
+        stage, manifest = find_stage("dedup_parquet"), PublishedParquet.of(shared).manifest(0)
+        inputs = inputs_digest("00", [manifest])
+        transaction.commit(Counts(9, 9), settings=stage.settings_digest(shared), inputs=inputs)
+    source, dedup = make_plan(shared, stages, changes=check_source(shared, stages))
+    assert (source.why, source.changed_files) == ({"observed in each run": 1}, ())
+    assert (dedup.to_run, dedup.may_run) == (2, 0)
+    Path(shared.published[0], "part", "2.parquet").write_bytes(parquet())
+    source, dedup = make_plan(shared, stages, changes=check_source(shared, stages))
+    assert (source.why, source.changed_files) == ({"source changed": 1}, ("part/2.parquet (new)",))
+    assert (dedup.to_run, dedup.may_run) == (2, 1)
+    Path(store.local_path(PublishedParquet.LIST) or "").write_text("[]")
+    assert check_source(shared, stages) is None

@@ -107,7 +107,7 @@ def test_redirect_of_a_file_does_not_reach_private_addresses(
 def test_redirect_of_the_listing_does_not_reach_private_addresses(crawl: Dataset, evil: Site, inside: Site) -> None:
     evil.pages["/csv/"] = redirect(f"http://127.0.0.1:{inside.port}/")
     with pytest.raises(
-        SourceError, match=r"Cannot read the listing http://evil\.test/csv/: blocked_\w+: .* resolve\.$"
+        SourceError, match=r"Cannot read the listing http://evil\.test/csv/: blocked_\w+: .* allow_networks\.$"
     ):
         fetch(crawl)
     assert inside.requests == []

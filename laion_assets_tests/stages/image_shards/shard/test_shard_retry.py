@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image
 from laion_assets.errors import IntegrityError, InvariantError, LocalFailureError, ShardError
 from laion_assets.search.shard_images import shard_contact_sheet
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
+from laion_assets.stages.image_shards.advice import advise
 from laion_assets.stages.image_shards.build import build_image_shards
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
@@ -105,6 +107,38 @@ def test_only_the_requested_rows_are_fetched_and_counted(broken, site):
     assert ShardTask(broken, 0, retry=FAILED).run().skipped
     assert ShardTask(broken, 0, retry=("http_404",)).run().recovered == 1
     assert site.seen == ["/5.jpg"]
+
+
+def test_a_blocked_address_is_retried_once_its_network_is_allowed(site, tmp_path):
+    site.pages = dict(GOOD)
+    rows = [*ROWS[:4], *((f"http://127.0.0.1:{site.port}/{n}.jpg", f"caption {n}") for n in range(4, 8))]
+    fetch = replace(IMAGES.fetch, allowed_ports=(80, 443, site.port))
+    dataset = dataset_of(tmp_path, rows, site.resolve, images=replace(IMAGES, fetch=fetch))
+    assert ShardTask(dataset, 0).run().reasons == {"blocked_address": 4}
+    site.seen.clear()
+    assert ShardTask(dataset, 0, retry=FAILED).run().skipped
+    assert advise(dataset, Counter(blocked_address=4)) == (
+        'To allow a host of your own network, set resolve = { "127.0.0.1" = "ADDRESS:PORT" }, or its network with '
+        f'allow_networks = ["127.0.0.1/32"], in [{dataset.name}] of laion-assets.toml. Then retry these rows: '
+        f"laion-assets materialize --dataset {dataset.name} image_shards --retry failed."
+    )
+    allowed = replace(dataset, allow_networks=("127.0.0.1/32",))
+    assert DatasetStatus(allowed).state(IMAGE_SHARDS, 0).is_complete, "the setting changes no bytes"
+    assert ShardTask(allowed, 0, retry=FAILED).run().recovered == 4
+    assert sorted(site.seen) == ["/4.jpg", "/5.jpg", "/6.jpg", "/7.jpg"]
+    assert ShardTask(allowed, 0, retry=FAILED).run().skipped
+
+
+def test_rows_that_stay_blocked_are_not_retried_each_time(site, tmp_path):
+    site.pages = dict(GOOD)
+    rows = [*ROWS[:2], (f"http://10.0.0.1:{site.port}/1.jpg", "private")]
+    fetch = replace(IMAGES.fetch, allowed_ports=(80, 443, site.port))
+    dataset = dataset_of(tmp_path, rows, site.resolve, images=replace(IMAGES, fetch=fetch))
+    ShardTask(dataset, 0).run()
+    other = replace(dataset, allow_networks=("127.0.0.0/8",))
+    outcome = ShardTask(other, 0, retry=FAILED).run()
+    assert (outcome.retried, outcome.recovered) == (1, 0)
+    assert ShardTask(other, 0, retry=FAILED).run().skipped
 
 
 def test_the_manifest_keeps_its_digests_and_has_the_retry_history(broken, site):

@@ -1,5 +1,6 @@
 """Filters over the metadata of a row: similarity, original size, domain, NSFW tag, licence, words of the caption."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -65,6 +66,7 @@ def original_size(row: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return row.get("width"), row.get("height")
 
 
+@functools.lru_cache(100_000)
 def domain_of(url: str) -> str:
     """Return the host of a URL in lower case, empty if it has none."""
     try:

@@ -10,6 +10,7 @@ import bisect
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.errors import IntegrityError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _OPEN_PARQUETS = 64
+_READERS = 8
+"""Files that are read at the same time: a result of a large dataset is in any of hundreds of files."""
 _AGAIN = f"Remove {manifest_path(KNN_INDICES, WHOLE)} below the root and materialize knn_indices again."
 
 
@@ -56,6 +59,7 @@ class MetadataRows:
             self._starts.append(self._starts[-1] + rows)
         self._open: dict[int, tuple[Any, list[int]]] = {}
         self._lock = threading.Lock()
+        self._file_locks = [threading.Lock() for _ in range(_OPEN_PARQUETS)]
         self._cache: dict[int, dict[str, Any]] = {}
         self._cached_rows = cached_rows
         self.hits = self.misses = 0
@@ -80,12 +84,21 @@ class MetadataRows:
         if missing:
             read = self._read(missing, RESULT_COLUMNS)
             found.update(read)
-            with self._lock:
-                self._cache.update(read)
-                excess = len(self._cache) - self._cached_rows
-                for row in list(itertools.islice(self._cache, max(excess, 0))):  # the oldest ones
-                    del self._cache[row]
+            self._remember(read)
         return [found[row] for row in ids]
+
+    def preload(self) -> None:
+        """Read all rows into memory if `cached_rows` is at least their number."""
+        if len(self) <= self._cached_rows:
+            for start, end in itertools.pairwise(self._starts):
+                self._remember(self._read(range(start, end), RESULT_COLUMNS))
+
+    def _remember(self, read: dict[int, dict[str, Any]]) -> None:
+        with self._lock:
+            self._cache.update(read)
+            excess = len(self._cache) - self._cached_rows
+            for row in list(itertools.islice(self._cache, max(excess, 0))):  # the oldest ones
+                del self._cache[row]
 
     def _read(self, ids: Sequence[int], columns: Sequence[str] | None) -> dict[int, dict[str, Any]]:
         """Read rows by id, file by file and row group by row group."""
@@ -98,11 +111,16 @@ class MetadataRows:
                 )
             by_file.setdefault(file, []).append(row)
         found: dict[int, dict[str, Any]] = {}
-        for file, rows in by_file.items():
-            found.update(self._read_file(file, rows, columns))
+        if len(by_file) == 1:
+            ((file, rows),) = by_file.items()
+            return self._read_file(file, rows, columns)
+        with ThreadPoolExecutor(min(_READERS, len(by_file) or 1)) as pool:
+            for read in pool.map(lambda file: self._read_file(file, by_file[file], columns), by_file):
+                found.update(read)
         return found
 
     def _read_file(self, file: int, ids: Sequence[int], columns: Sequence[str] | None) -> dict[int, dict[str, Any]]:
+        import numpy as np
         import pyarrow as pa
 
         from laion_assets.dataset.identity import compute_uid
@@ -111,15 +129,17 @@ class MetadataRows:
         start = self._starts[file]
         found: dict[int, dict[str, Any]] = {}
         try:
-            with self._lock:
+            with self._lock_of(file):
                 parquet, groups = self._open_parquet(file, where)
                 by_group: dict[int, list[int]] = {}
                 for row in ids:
                     by_group.setdefault(bisect.bisect_right(groups, row - start) - 1, []).append(row)
-                # A file object has one position, so its reads must not overlap.
                 tables = {group: parquet.read_row_group(group, columns=columns) for group in by_group}
             for group, rows in by_group.items():
-                taken = tables[group].take(pa.array([row - start - groups[group] for row in rows]))
+                inside = np.array([row - start - groups[group] for row in rows], dtype=np.int64)
+                # pa.array imports pandas, which takes a second.
+                chosen = pa.Array.from_buffers(pa.int64(), len(inside), [None, pa.py_buffer(inside)])
+                taken = tables[group].take(chosen)
                 found.update(zip(rows, taken.to_pylist(), strict=True))
         except (OSError, pa.ArrowException, IndexError) as error:
             if isinstance(error, OSError) and error.errno is not None:
@@ -138,25 +158,29 @@ class MetadataRows:
         """Yield the column NSFW of each row group in the order of the ids; the number of rows where a file has none."""
         for file, path in enumerate(self._details.metadata):
             where = self._store.address(path)
-            with self._lock:
+            with self._lock_of(file):
                 parquet, groups = self._open_parquet(file, where)
                 has_tags = "NSFW" in parquet.schema_arrow.names
             for group in range(len(groups) - 1):
                 if not has_tags:
                     yield groups[group + 1] - groups[group]
                     continue
-                with self._lock:
+                with self._lock_of(file):
                     parquet, _ = self._open_parquet(file, where)
                     column = parquet.read_row_group(group, columns=["NSFW"]).column(0)
                 yield column
+
+    def _lock_of(self, file: int) -> threading.Lock:
+        """Return the lock for reading a file: it has one position, so its reads must not overlap."""
+        return self._file_locks[file % len(self._file_locks)]
 
     def _open_parquet(self, file: int, where: str) -> tuple[Any, list[int]]:
         """Open a metadata file; return it with the first row number of each of its row groups."""
         import pyarrow.parquet as pq
 
-        if file not in self._open:
-            if len(self._open) >= _OPEN_PARQUETS:
-                self._open.pop(next(iter(self._open)))[0].close()
+        with self._lock:
+            found = self._open.get(file)
+        if found is None:
             path = self._details.metadata[file]
             if self._store.size(path) != self._sizes[path]:
                 raise IntegrityError(
@@ -177,12 +201,14 @@ class MetadataRows:
             groups = [0]
             for group in range(parquet.metadata.num_row_groups):
                 groups.append(groups[-1] + parquet.metadata.row_group(group).num_rows)
-            self._open[file] = (parquet, groups)
-        return self._open[file]
+            found = (parquet, groups)
+            with self._lock:
+                while len(self._open) >= _OPEN_PARQUETS:  # closed when the last thread that reads it is done
+                    del self._open[next(iter(self._open))]
+                self._open[file] = found
+        return found
 
     def close(self) -> None:
         """Close the files."""
         with self._lock:
-            for parquet, _ in self._open.values():
-                parquet.close()
             self._open.clear()

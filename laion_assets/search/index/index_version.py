@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import ModelError, QueryError
 from laion_assets.models.weights import weights_identity
-from laion_assets.search.embedding_rows import EmbeddingRows
-from laion_assets.search.metadata_rows import MetadataRows
-from laion_assets.search.safety import TagCounts, read_tags
+from laion_assets.search.index.embedding_rows import EmbeddingRows
+from laion_assets.search.index.metadata_rows import MetadataRows
+from laion_assets.search.results.safety import TagCounts, read_tags
 from laion_assets.stages.knn_indices.details import IndexDetails
 from laion_assets.stages.knn_indices.handle import KnnIndices
 from laion_assets.stages.knn_indices.index_file import open_index
@@ -57,7 +57,7 @@ class IndexVersion:
         self._mapped: set[str] = set()
         self._mapping = threading.Lock()
         self.tags: TagCounts | None = None
-        """The NSFW tags of all rows, None until `read_tags` was called."""
+        """The NSFW tags of all rows, None until `prepare` was called."""
 
     def __len__(self) -> int:
         return len(self.metadata)
@@ -89,9 +89,10 @@ class IndexVersion:
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.maximum(norms, 1e-12)
 
-    def read_tags(self) -> None:
-        """Read the NSFW tag of all rows: one column of all metadata files."""
+    def prepare(self) -> None:
+        """Read the NSFW tag of all rows, and all metadata if it fits the cache."""
         self.tags = read_tags(self.metadata, self._show)
+        self.metadata.preload()
 
     def _enable_reconstruction(self, index: str) -> None:
         """Let an inverted file return a vector by its id: it keeps a map from ids to its lists."""

@@ -1,0 +1,1 @@
+"""Exports: rows chosen by SQL, search or uid, as lists, uid arrays or webdataset shards."""
