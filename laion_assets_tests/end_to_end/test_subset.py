@@ -67,6 +67,7 @@ def test_the_whole_does_not_see_the_subset_s_files(home: Path) -> None:
         "leases",
         "manifests",
         "search_report",
+        "settings",
         "staging",
         "statistics",
     ]
