@@ -101,18 +101,19 @@ def test_query_texts_are_logged_only_if_asked_for(built: Dataset, caplog: pytest
     assert "\x1b" not in PlainFormatter().format(caplog.records[-1])
 
 
-def test_command_is_ready_answers_and_ends_cleanly(tmp_path: Path) -> None:
+def test_command_is_ready_answers_and_ends_cleanly() -> None:
     started = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, str(built_root())],
         stderr=subprocess.PIPE,
         text=True,
-        cwd=tmp_path,
         env={**os.environ, "LAION_ASSETS_ROOT": str(built_root())},
     )
     try:
         lines = [process.stderr.readline() for _ in range(2)]
-        address = re.search(r"at (http://127\.0\.0\.1:\d+)", "".join(lines))[1]
+        found = re.search(r"at (http://127\.0\.0\.1:\d+)", "".join(lines))
+        assert found, lines
+        address = found[1]
         with urllib.request.urlopen(f"{address}/healthz", timeout=60) as answer:
             assert answer.status == 200
         process.send_signal(signal.SIGINT)
