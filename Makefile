@@ -64,7 +64,7 @@ lint: $(READY) ## run ruff (lint and format), mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test-browser: setup chromium ## test the Dagster UI in Chromium; screenshots in artifacts/
+test-browser: setup chromium ## test the Dagster UI and the search page in Chromium; screenshots in artifacts/
 	$(BIN)/python -m pytest -m browser $(PYTEST)
 
 test-scale: setup ## test large inputs under memory limits (30 minutes on 2 cores)

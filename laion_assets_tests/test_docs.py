@@ -1,6 +1,7 @@
 """The documentation names files, modules, settings, commands and links that exist."""
 
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -129,6 +130,16 @@ def test_named_commands_and_make_targets_exist(page: Path) -> None:
     makefile = (TOP / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make ([a-z-]+)", text_of(page)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@each_page
+def test_options_of_commands_in_examples_exist(page: Path) -> None:
+    for name, rest in re.findall(r"^(?: {4}|\$ )laion-assets ([a-z]+) (.*)$", text_of(page), re.MULTILINE):
+        known = {
+            option for parameter in cli.commands[name].params for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        for word in shlex.split(rest, comments=True):
+            assert not re.match(r"--?[a-z]", word) or word.partition("=")[0] in known | {"--help"}, f"{name} {word}"
 
 
 def test_pages_named_in_code_comments_and_configuration_exist() -> None:

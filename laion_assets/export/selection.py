@@ -23,7 +23,7 @@ from laion_assets.export.shard_rows import CommittedShard, ShardRows
 from laion_assets.export.uid_list import UidList, parse_uids
 from laion_assets.progress import Progress
 from laion_assets.reasons import SUCCESS_STATUS
-from laion_assets.search.safety import is_shown
+from laion_assets.search.results.safety import is_shown
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.stored_parquet import open_parquet

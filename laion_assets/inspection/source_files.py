@@ -59,6 +59,8 @@ def find_source_files(dataset: Dataset, place: str) -> SourceFiles:
 
     `dataset` gives the root, whose own outputs are left out, and the network settings.
     """
+    if not _is_utf8(place):
+        raise SourceError(f"The name {place} is not valid UTF-8, so a settings file cannot hold it. Rename the folder.")
     source, pattern, is_named = split_place(place)
     listing = _list(replace(dataset, source=source, csv=replace(dataset.csv, pattern=pattern)), place)
     found: dict[str, list[Listed]] = {name: [] for name in _FORMATS}
@@ -129,6 +131,14 @@ def split_place(place: str) -> tuple[str, str, bool]:
     if place.startswith("hf://"):
         raise SourceError(_cannot_read(place, FileNotFoundError("it was not found")))
     raise SourceError(f"{place} does not exist. Name a folder, a file, a pattern such as 'folder/*.csv', or a URL.")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _translate(pattern: str) -> str:

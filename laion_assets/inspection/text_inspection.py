@@ -27,6 +27,8 @@ from laion_assets.stages.dedup_parquet.readers.json_lines import LineReader
 _DIALECT_BYTES = 256 << 10
 _SAMPLED_VALUES = 1_000
 _PARTS = 8
+_COMPRESSED_ERROR = 0.15
+"""Least relative error for compressed files: the start of a file is compressed less than the rest."""
 _UNKNOWN_SIZE_ERROR = 0.5
 """Relative error of the number of rows if a server does not report the sizes of its files."""
 _WORDS = {"|": "'|'", ",": "','", "\t": "tab", ";": "';'"}
@@ -58,18 +60,22 @@ def inspect_text(files: SourceFiles, choices: Choices) -> TableSample:
         ", ".join(filter(None, (words, encoding, compressions))),
         columns,
         _estimate(files, samples, [_count_rows(sample, dataset) for sample in samples]),
-        lambda final: SampleRows.read(batch for sample in filled for batch in _read_rows(sample, final)),
+        lambda final: SampleRows.join(SampleRows.read(_read_rows(sample, final)) for sample in filled),
         remarks,
         is_csv=not is_json,
     )
 
 
 def _estimate(files: SourceFiles, samples: list[TextSample], counted: list[CountedSample]) -> RowCount:
-    if files.size >= 0:
-        return estimate_rows(counted, files.size, len(files.files))
     mean = sum(sample.stored for sample in samples) / len(samples)
-    found = estimate_rows(counted, round(mean * len(files.files)), len(files.files))
-    return replace(found, error=max(found.error, _UNKNOWN_SIZE_ERROR)) if found.error else found
+    total = files.size if files.size >= 0 else round(mean * len(files.files))
+    found = estimate_rows(counted, total, len(files.files))
+    if not found.error:
+        return found
+    least = (
+        _UNKNOWN_SIZE_ERROR if files.size < 0 else _COMPRESSED_ERROR if any(each.compression for each in samples) else 0
+    )
+    return replace(found, error=max(found.error, least))
 
 
 def _inspect_csv(dataset: Dataset, text: bytes, choices: Choices) -> tuple[Dataset, list[ColumnSample], str]:

@@ -16,8 +16,12 @@ from laion_assets.tables.table_limits import TableLimits
 
 MAX_FILES = 10
 """Files that are opened: the first, the last, and some between them."""
-MAX_SAMPLE_BYTES = 4 << 20
-"""Decoded bytes of a file that are looked at."""
+MAX_WHOLE_BYTES = 4 << 20
+"""Decoded size up to which a file is read as a whole, so that its rows are counted exactly."""
+MAX_SAMPLE_BYTES = 1 << 20
+"""Decoded bytes of a larger file that are looked at."""
+_PIECE_BYTES = 64 << 10
+"""Bytes read at once: few, so that little is read of a compressed file that is not decoded."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def choose_files(files: Sequence[Listed], most: int = MAX_FILES) -> list[Listed]
     return [files[number * (len(files) - 1) // (most - 1)] for number in range(most)]
 
 
-def read_sample(file: Listed, policy: SourcePolicy, max_bytes: int = MAX_SAMPLE_BYTES) -> TextSample:
+def read_sample(file: Listed, policy: SourcePolicy) -> TextSample:
     """Read the start of a text file, decoded if it is gzip or Zstandard. Raises SourceError naming the file."""
     try:
         with open_file(file, policy) as opened:
@@ -54,7 +58,7 @@ def read_sample(file: Listed, policy: SourcePolicy, max_bytes: int = MAX_SAMPLE_
                 for block in read_blocks(cast(IO[bytes], counted), TableLimits()):
                     pieces.append(block)
                     size += len(block)
-                    if size >= max_bytes:
+                    if size >= MAX_WHOLE_BYTES:
                         is_whole = False
                         break
             except BrokenStreamError as error:
@@ -63,13 +67,8 @@ def read_sample(file: Listed, policy: SourcePolicy, max_bytes: int = MAX_SAMPLE_
         raise
     except Exception as error:
         raise SourceError(f"Cannot read {file.url}: {error or type(error).__name__}.") from error
-    compression = (
-        "gz"
-        if head.startswith(b"\x1f\x8b")
-        else "zst"
-        if head == b"\x28\xb5\x2f\xfd" or head[1:] == b"\x2a\x4d\x18"
-        else ""
-    )
+    is_zstd = head == b"\x28\xb5\x2f\xfd" or head[1:] == b"\x2a\x4d\x18"
+    compression = "gz" if head.startswith(b"\x1f\x8b") else "zst" if is_zstd else ""
     if head[:3] == b"BZh" or head == b"\xfd7zX" or head[:2] == b"PK":
         raise SourceError(
             f"{file.url} is compressed with another program than gzip and Zstandard. Compress it with one of these, or "
@@ -77,7 +76,11 @@ def read_sample(file: Listed, policy: SourcePolicy, max_bytes: int = MAX_SAMPLE_
         )
     if head == b"PAR1":
         raise SourceError(f"{file.url} is a parquet file. Give it a name that ends in .parquet.")
-    return TextSample(file, b"".join(pieces), counted.count, is_whole, compression, broken)
+    data, stored = b"".join(pieces), counted.count
+    if not is_whole:
+        stored = round(stored * min(MAX_SAMPLE_BYTES / size, 1.0))
+        data = data[:MAX_SAMPLE_BYTES]
+    return TextSample(file, data, stored, is_whole, compression, broken)
 
 
 @contextmanager
@@ -102,7 +105,7 @@ class _CountedFile:
         self.count = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Read the next bytes."""
-        found = self._file.read(size)
+        """Read the next bytes, fewer than `size` if that is much."""
+        found = self._file.read(min(size, _PIECE_BYTES) if size >= 0 else _PIECE_BYTES)
         self.count += len(found)
         return found

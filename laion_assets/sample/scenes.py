@@ -71,14 +71,16 @@ class Scene:
     def captions(self) -> tuple[str, ...]:
         """True sentences about the scene, from the most to the least detailed."""
         first, second = self.first, self.second
-        short = f"{_article(first.colour)} {first.shape} {self.relation} {_article(second.colour)} {second.shape}"
+        short = (
+            f"{with_article(first.colour)} {first.shape} {self.relation} {with_article(second.colour)} {second.shape}"
+        )
         return (
             self.caption,
             f"a {first.words} {self.relation} a {second.words}",
             f"{short} on a {self.background} background",
             short,
-            f"{_article(first.colour)} {first.shape} and {_article(second.colour)} {second.shape}",
-            f"{_article(first.colour)} {first.shape}",
+            f"{with_article(first.colour)} {first.shape} and {with_article(second.colour)} {second.shape}",
+            f"{with_article(first.colour)} {first.shape}",
         )
 
     @property
@@ -129,19 +131,35 @@ def render(scene: Scene, width: int, height: int) -> np.ndarray:
     """Draw the scene: (height, width, 3) uint8, RGB, anti-aliased. Deterministic for scene and size."""
     rng = np.random.default_rng(scene.seed)
     placements = _placements(scene, rng)
-    shades = rng.integers(-14, 15, size=(3, 3))
+    return paint_objects((scene.first, scene.second), placements, scene.background, scene.noise, rng, width, height)
+
+
+def paint_objects(
+    things: tuple[Thing, ...],
+    placements: tuple[tuple[float, float, float], ...],
+    background: str,
+    noise: int,
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+) -> np.ndarray:
+    """Draw objects at (x, y, tilt), x and y as fractions of width and height: (height, width, 3) uint8, RGB.
+
+    `rng` determines shades and noise.
+    """
+    shades = rng.integers(-14, 15, size=(len(things) + 1, 3))
     slope_x, slope_y = (rng.integers(-14, 15, size=2) / 100).tolist()
-    ground = np.tile(_shade(BACKGROUNDS[scene.background], shades[2]), width)
+    ground = np.tile(_shade(BACKGROUNDS[background], shades[-1]), width)
     # Rows of width * 3 numbers: numpy is many times slower when it broadcasts over a last axis of 3.
     rows = np.multiply.outer(1 + slope_y * np.linspace(-1, 1, height, dtype=np.float32), ground)
     rows += ground * np.repeat(slope_x * np.linspace(-1, 1, width, dtype=np.float32), 3)
     canvas = rows.reshape(height, width, 3)
     unit = min(width, height)
-    for thing, (x, y, tilt), shade in zip((scene.first, scene.second), placements, shades, strict=False):
+    for thing, (x, y, tilt), shade in zip(things, placements, shades[:-1], strict=True):
         _paint(canvas, thing, x * width, y * height, tilt, unit, _shade(COLOURS[thing.colour], shade))
-    if scene.noise:
+    if noise:
         grain = np.frombuffer(rng.bytes(rows.size), np.int8).reshape(rows.shape)
-        rows += grain * np.float32(scene.noise / 128)
+        rows += grain * np.float32(noise / 128)
     np.maximum(rows, 0, out=rows)
     np.minimum(rows, 255, out=rows)
     return canvas.astype(np.uint8)
@@ -199,5 +217,6 @@ def _shade(colour: tuple[int, int, int], shade: np.ndarray) -> np.ndarray:
     return np.asarray(colour, np.float32) + shade.astype(np.float32)
 
 
-def _article(noun: str) -> str:
-    return ("an " if noun[0] in "aeiou" else "a ") + noun
+def with_article(words: str) -> str:
+    """Return the words after "a" or "an"."""
+    return ("an " if words[0] in "aeiou" else "a ") + words

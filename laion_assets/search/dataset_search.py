@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError, QueryError
-from laion_assets.search.current_index import CurrentIndex
-from laion_assets.search.encoding import QueryEncoder
-from laion_assets.search.find import Found, Query, find
-from laion_assets.search.index_version import IndexVersion
-from laion_assets.search.request import SearchRequest, Term
-from laion_assets.search.safety import is_shown
+from laion_assets.search.index.current_index import CurrentIndex
+from laion_assets.search.index.index_version import IndexVersion
+from laion_assets.search.queries.encoding import QueryEncoder
+from laion_assets.search.queries.request import SearchRequest, Term
+from laion_assets.search.results.find import Found, Query, find
+from laion_assets.search.results.safety import is_shown
 from laion_assets.search.stored_images import StoredImage, read_stored_image
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
 from laion_assets.errors import IntegrityError, ModelError, QueryError
 from laion_assets.models.weights import weights_identity
-from laion_assets.search.metadata_rows import MetadataRows
+from laion_assets.search.index.metadata_rows import MetadataRows
 from laion_assets.search.shard_samples import ShardSamples, read_samples
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.knn_indices.details import IndexDetails

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError
 from laion_assets.models.images import decode_image
-from laion_assets.search.metadata_rows import MetadataRows
+from laion_assets.search.index.metadata_rows import MetadataRows
 from laion_assets.search.query import Searcher, SearchResult
 from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS

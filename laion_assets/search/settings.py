@@ -40,7 +40,10 @@ class SearchSettings:
     )
     concurrency: int = setting(0, "searches that run at the same time; 0 means one per core", min=0, max=1_024)
     queue: int = setting(
-        128, "requests that wait for a search; above it, the answer is 429 with Retry-After", min=0, max=100_000
+        512,
+        "requests that wait for a search or an image; above it, the answer is 429 with Retry-After",
+        min=0,
+        max=100_000,
     )
     max_connections: int = setting(1_000, "maximum number of open connections", min=1, max=100_000)
     deadline_s: float = setting(

@@ -16,8 +16,8 @@ from laion_assets.errors import QueryError
 from laion_assets.export.one_file import FoundRow, export_found, export_uids
 from laion_assets.export.request import FORMATS
 from laion_assets.search.dataset_search import DatasetSearch, combine
-from laion_assets.search.find import Hit
-from laion_assets.search.request import SearchRequest, check_fields, parse_name, parse_request
+from laion_assets.search.queries.request import SearchRequest, check_fields, parse_name, parse_request
+from laion_assets.search.results.find import Hit
 from laion_assets.search.stored_images import shard_of
 from laion_assets.server.answers import ApiError, read_json
 from laion_assets.server.search_api import encode_terms

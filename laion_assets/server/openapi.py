@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, Response
 
 from laion_assets import __version__
 from laion_assets.export.request import FORMATS
-from laion_assets.search.filters import Filters
+from laion_assets.search.results.filters import Filters
 from laion_assets.server.answers import json_response
 from laion_assets.stages.knn_indices.vectors import MODALITIES
 
@@ -186,6 +186,7 @@ _PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ api.info.title }}: API</title>
+<link rel="icon" href="/page/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/page/docs.css">
 </head>
 <body>

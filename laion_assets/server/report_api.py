@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from laion_assets.errors import QueryError
-from laion_assets.search.request import check_fields, parse_name
+from laion_assets.search.queries.request import check_fields, parse_name
 from laion_assets.server.answers import ApiError, json_response, read_json
 from laion_assets.server.service import Service
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.search.filters import domain_of, original_size
-from laion_assets.search.find import Hit
+from laion_assets.search.results.filters import domain_of, original_size
+from laion_assets.search.results.find import Hit
 
 
 def describe_result(dataset: Dataset, hit: Hit) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SettingError
 from laion_assets.plain_text import one_line
 from laion_assets.server.app import build_app
+from laion_assets.server.protection.access import is_allowed_host
 from laion_assets.server.protection.connection import limited_connections
 from laion_assets.server.service import Service
 
@@ -28,6 +29,8 @@ def serve(datasets: Sequence[Dataset], host: str, port: int, log: Callable[[str]
         service = Service(datasets)
         where = f"[{host}]" if ":" in host else host
         log(f"serving {', '.join(service.searches)} at http://{where}:{listener.getsockname()[1]} (Ctrl-C ends)")
+        if not token and not is_allowed_host(host, ()):  # not loopback
+            log(f"everyone who reaches {host} can search: set search.token_file, or put a proxy with a log-in in front")
         build_server(service, host, token).run([listener])
         log("stopped")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LaionAssetsError, QueryError, SettingError
 from laion_assets.search.dataset_search import DatasetSearch
-from laion_assets.search.encoding import QueryEncoder
+from laion_assets.search.queries.encoding import QueryEncoder
 from laion_assets.search.settings import SearchSettings
 from laion_assets.server.answers import ApiError
 from laion_assets.server.metrics import Metrics

@@ -147,6 +147,7 @@ def test_places_that_cannot_be_read_are_an_error(
     init: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "nowhere does not exist" in init("--from", "nowhere").err
+    assert "is not valid UTF-8, so a settings file cannot hold it" in init("--from", os.fsdecode(b"a\xff")).err
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = init("--from", "hf://datasets/someone/pairs")
     assert done.status == 1

@@ -114,7 +114,7 @@ def test_the_lineage_shows_the_five_assets_in_their_order(dagster: DagsterPage, 
 def test_an_asset_s_page_explains_its_stage(dagster: DagsterPage, page: Page, asset: str) -> None:
     page.goto(f"{dagster.url}/assets/laion400m/{asset}?view=overview")
     expect(page.get_by_text("Description").first).to_be_visible(timeout=TIMEOUT_MS)
-    expect(page.get_by_text("into", exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text("Invariant", exact=True).first).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, f"asset-{asset}")
 
 
@@ -136,7 +136,7 @@ def test_a_shard_of_laion400m_leads_to_its_rows_and_to_its_embedding_file(
     for label in ("rows_in", "rows_out", "bytes", "images_per_s", "success_rate"):
         expect(metadata(page, label)).to_be_visible(timeout=TIMEOUT_MS)
     shoot(page, "shard-laion400m")
-    for label, key, sign in (("dedup_parquet", "00", "example_rows"), ("clip_embeddings", "000", "000")):
+    for label, key, sign in (("dedup_parquet", "00", "summary"), ("clip_embeddings", "000", "000")):
         page.goto(f"{dagster.url}/assets/laion400m/image_shards?view=partitions&partition={shard:05d}")
         metadata(page, label).get_by_role("link", name=f"{label} {key}").click()
         expect(page.get_by_text(sign, exact=True).first).to_be_visible(timeout=TIMEOUT_MS)

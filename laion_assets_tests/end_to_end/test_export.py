@@ -50,7 +50,7 @@ def test_exports_killed_at_random_moments_end_with_the_bytes_of_an_undisturbed_o
     demo.run(*arguments, "undisturbed")
     expected = _files(demo.home / "undisturbed")
     chance, kills = random.Random(3), 0
-    for _ in range(20):
+    for _ in range(3):
         running = subprocess.Popen(
             [BIN / "laion-assets", *arguments, "killed"], cwd=demo.home, env=demo.environment, stderr=subprocess.DEVNULL
         )

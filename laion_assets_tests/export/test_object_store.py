@@ -21,7 +21,7 @@ def _objects(url: str) -> dict[str, bytes]:
 def test_an_export_to_a_bucket_is_continued_and_has_the_same_bytes(
     object_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, request = small_dataset(built_root()), ExportRequest("webdataset", rows_per_file=15)
+    dataset, request = small_dataset(built_root()), ExportRequest("json", rows_per_file=15)
     write_export(plan_export(dataset, request), str(tmp_path / "local"))
     expected = {
         str(path.relative_to(tmp_path / "local")): path.read_bytes()
@@ -44,11 +44,11 @@ def test_an_export_to_a_bucket_is_continued_and_has_the_same_bytes(
             write_export(plan_export(dataset, request), url, threads=1)
     left = _objects(url)
     assert "recipe.json" not in left
-    assert {name for name in left if name.startswith("shards/00000")} == {
-        name for name in expected if name.startswith("shards/00000")
+    assert {name: content for name, content in left.items() if name.startswith("rows/")} == {
+        "rows/00000.jsonl": expected["rows/00000.jsonl"]
     }
     report = write_export(plan_export(dataset, request), url)
     assert report.resumed == 1
     assert _objects(url) == expected
     with pytest.raises(ExportError, match="another recipe"):
-        write_export(plan_export(dataset, ExportRequest("json")), url)
+        write_export(plan_export(dataset, ExportRequest("csv")), url)

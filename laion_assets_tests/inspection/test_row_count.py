@@ -1,12 +1,20 @@
 """The number of rows is exact or has an honest error, and the layout fits it."""
 
+import gzip
 import random
+from collections.abc import Callable
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.layout import Layout
 from laion_assets.errors import LayoutError
+from laion_assets.inspection.inspection import inspect_place
 from laion_assets.inspection.proposed_layout import propose_layout
 from laion_assets.inspection.row_count import CountedSample, RowCount, estimate_rows
+from laion_assets.inspection.table_sample import Choices
 
 
 def test_files_that_were_read_as_a_whole_are_counted_exactly() -> None:
@@ -27,6 +35,21 @@ def test_an_estimate_has_an_error_that_covers_the_rows() -> None:
         rows = sum(map(len, files))
         assert count.rows * (1 - count.error) <= rows <= count.rows * (1 + count.error)
         assert 0.02 <= count.error < 0.5
+
+
+@pytest.mark.parametrize(
+    "pack", [bytes, lambda text: gzip.compress(text, 1), lambda text: pa.compress(text, "zstd", True)]
+)
+def test_the_rows_of_a_large_file_are_estimated(pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    rows = "".join(f"http://a.test/{n * 7919 % 1_000_003}.jpg,caption {n % 977}\n" for n in range(120_000)).encode()
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "a.csv").write_bytes(pack(b"url,caption\n" + rows))
+    base = Dataset("mine", "", Layout(1, 1, 1, 1), root=str(tmp_path / "data"))
+    found = inspect_place(base, str(tmp_path / "pairs"), Choices(), lambda question, names: None)
+    count = found.row_count
+    assert 0 < count.error < 0.5
+    assert count.rows * (1 - count.error) <= 120_000 <= count.rows * (1 + count.error)
+    assert found.sample.accepted < 60_000
 
 
 def test_an_estimate_is_shown_with_its_error() -> None:

@@ -34,6 +34,9 @@ def test_published_evaluation_reaches_its_targets(figures: dict) -> None:
     assert figures["held_out"]["recall_at_1"] >= 0.8
     assert figures["held_out"]["recall_at_10"] >= 0.99
     assert figures["swapped_pairs"]["caption_accuracy"] >= 0.9
+    for kind, queries, least in (("object", 96, 0.75), ("shape", 12, 0.85), ("colour", 16, 0.98)):
+        assert figures["short_queries"][kind]["queries"] == queries
+        assert figures["short_queries"][kind]["precision_at_10"] >= least
     assert figures["colour_histogram"]["recall_at_1"] < figures["held_out"]["recall_at_1"] / 2
     assert figures["untrained"]["recall_at_10"] < 0.05
 
@@ -61,7 +64,7 @@ def test_preprocessing_is_the_same_as_in_training() -> None:
     from PIL import Image
 
     from laion_assets.sample.clip.evaluate import Encoder
-    from laion_assets.sample.clip.train import to_input
+    from laion_assets.sample.clip.training_run import to_input
 
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     preprocessed = Encoder(None).preprocess(Image.fromarray(pixels))

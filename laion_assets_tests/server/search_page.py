@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import ConsoleMessage, Locator, Page, Response, expect
 
 VIOLATIONS = """
 window.violations = [];
@@ -54,6 +54,7 @@ class SearchPage:
         page.add_init_script(VIOLATIONS + SHIFTS)
         page.on("request", lambda request: self._note(request.url, request.post_data_json if request.post_data else {}))
         page.on("console", self._console)
+        page.on("response", self._response)
         page.on("pageerror", lambda error: self.wrong.append(f"error {error}"))
         page.on("dialog", lambda dialog: (self.wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
         page.on("popup", lambda opened: self.wrong.append(f"popup {opened.url}"))
@@ -63,6 +64,10 @@ class SearchPage:
             self.wrong.append(f"request {url}")
         if url.endswith("/api/search"):
             self.requests.append(body)
+
+    def _response(self, response: Response) -> None:
+        if response.status >= 400 and not any(part in str(response.status) for part in self.expected):
+            self.wrong.append(f"{response.status} {response.url} for {response.request.post_data}")
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not any(part in message.text for part in self.expected):

@@ -17,7 +17,7 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.fetch_policy import FetchPolicy
-from laion_assets.search import query_images
+from laion_assets.search.queries import query_images
 from laion_assets.server.answers import to_json
 from laion_assets.server.app import LARGE_BODIES
 from laion_assets.server.protection.limits import OVERHEAD_BYTES

@@ -144,7 +144,7 @@ def test_the_documentation_lists_every_parameter_of_the_address() -> None:
     table = page.partition("## Addresses")[2].partition("##")[0]
     listed = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
     script = SCRIPTS["query.js"]
-    constants = re.findall(r"const (?:TERM_NAMES|NUMBERS|TEXTS) = (.*);", script)
+    constants = re.findall(r"const (?:TERM_NAMES|NUMBERS|TEXTS) = (.*?);", script, re.DOTALL)
     assert len(constants) == 3
     used = {name for value in constants for name in re.findall(r"\"(\w+)\"", value)}
     used |= set(re.findall(r"address\.(?:set|append)\(\"(\w+)\"", script))

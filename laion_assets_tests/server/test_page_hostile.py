@@ -129,9 +129,7 @@ def test_an_opened_result_links_web_addresses_only(visit: Callable[[str], Search
 @pytest.mark.parametrize("text", [HOSTILE[0], HOSTILE[5], HOSTILE[6], HOSTILE[28], "javascript:alert(1)"])
 def test_a_hostile_address_is_text(visit: Callable[[str], SearchPage], text: str) -> None:
     value = quote(text)
-    page = visit(
-        f"?q={value}&plus={value}&minus={value}&domain={value}&result={value}&image_url={value}&dataset={value}"
-    )
+    page = visit(f"?q={value}&plus={value}&minus={value}&domain={value}&result={value}&dataset={value}")
     expect(page.page.locator(".chip").first).to_be_visible()
     expect(page.page.locator("#notice")).to_contain_text("This server has no dataset")
 

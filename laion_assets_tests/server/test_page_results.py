@@ -78,6 +78,16 @@ def test_more_like_this_in_an_opened_result_closes_it(opened: Opened) -> None:
     assert page.page.input_value("#text") == SCENE
 
 
+def test_the_uid_is_copied(opened: Opened) -> None:
+    page = opened(permissions=["clipboard-read", "clipboard-write"])
+    page.search("a cross")
+    uid = page.images()[0].split("/")[-1].partition(".")[0]
+    page.cells.first.locator(".open").click()
+    page.page.click("#copy-uid")
+    expect(page.page.locator("dialog .toast")).to_have_text("Uid copied")
+    assert page.page.evaluate("navigator.clipboard.readText()") == uid
+
+
 def test_a_report_reaches_the_operator(opened: Opened, reports: Path) -> None:
     page = opened()
     page.search("a cross")

@@ -4,6 +4,7 @@ import concurrent.futures
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,19 +33,23 @@ main()
 """
 
 
-def test_datasets_are_served_side_by_side_with_one_model() -> None:
+def test_datasets_are_served_side_by_side_with_one_model(tmp_path: Path) -> None:
     first = small_dataset(built_root())
-    second = replace(first, search=replace(first.search, show=("UNSURE",)))
-    both = replace(second, name="other", part_of="")
     with pytest.raises(IncompleteError, match="knn_indices"):
-        Service([first, both])
-    with running_service(first) as client:
+        Service([first, replace(first, name="other")])
+    shutil.copytree(built_root() / "small", tmp_path / "other")
+    second = replace(first, name="other", root=str(tmp_path), search=replace(first.search, show=("UNSURE",)))
+    with running_service(first, second) as client:
         assert len(client.service.encoders) == 1
-        hidden = client.search("dog", k=1_000, collapse=False).json["hidden"]
-    with running_service(second) as client:
-        answer = client.search("dog", k=1_000, collapse=False).json
-        assert {result["nsfw"] for result in answer["results"]} == {"UNLIKELY", "UNSURE"}
-        assert answer["hidden"] < hidden
+        assert client.get("/indices-list").json == ["small", "other"]
+        small = client.search("dog", k=1_000, collapse=False).json
+        other = client.search("dog", dataset="other", k=1_000, collapse=False).json
+        assert {result["nsfw"] for result in small["results"]} == {"UNLIKELY"}
+        assert {result["nsfw"] for result in other["results"]} == {"UNLIKELY", "UNSURE"}
+        assert other["hidden"] < small["hidden"]
+        shown_only_there = next(result for result in other["results"] if result["nsfw"] == "UNSURE")
+        assert client.get(shown_only_there["image"]).status == 200
+        assert client.get(shown_only_there["image"].replace("/other/", "/small/")).status == 404
 
 
 def test_settings_of_the_service_must_agree() -> None:

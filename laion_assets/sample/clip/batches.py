@@ -5,7 +5,9 @@ Here every batch also has scenes that differ from each other in one thing: the a
 No held-out combination is drawn.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -24,7 +26,7 @@ from laion_assets.sample.scenes import (
 
 IMAGE_SIZE = 64
 """Width and height of the model input in pixels, as in the configuration of the architecture."""
-_CAPTION_SHARES = (0.62, 0.12, 0.08, 0.08, 0.05, 0.05)
+CAPTION_SHARES = (0.62, 0.12, 0.08, 0.08, 0.05, 0.05)
 """The share of each of `Scene.captions`."""
 PREFIXES = ("", "", "", "", "", "", "", "a picture of ", "a photo of ", "an image with ")
 
@@ -33,7 +35,7 @@ UNKNOWN = -100
 _COLOURS, _SIZES, _BACKGROUNDS = tuple(COLOURS), tuple(SIZES), tuple(BACKGROUNDS)
 ATTRIBUTE_SIZES = (2, len(_BACKGROUNDS), *(len(SHAPES), len(_COLOURS), len(_SIZES)) * 4)
 """The number of values of each attribute."""
-_LEFT_OUT = ((), (1,), (4, 7, 10, 13), (1, 4, 7, 10, 13), range(14), range(14))
+LEFT_OUT = ((), (1,), (4, 7, 10, 13), (1, 4, 7, 10, 13), range(14), range(14))
 """Attributes that each of `Scene.captions` does not name."""
 
 
@@ -64,8 +66,8 @@ def make_batch(seed: int, step: int, groups: int) -> Batch:
         scenes += _arrangements(draw_scene(rng, held_out=False), rng)
         for _ in range(2):
             scene = draw_scene(rng, held_out=False)
-            scenes += [scene, _reseed(_change_one_word(scene, rng), rng)]
-    forms = [int(rng.choice(len(_CAPTION_SHARES), p=_CAPTION_SHARES)) for _ in range(4 * groups)]
+            scenes += [scene, reseed(change_one_word(scene, rng), rng)]
+    forms = [int(rng.choice(len(CAPTION_SHARES), p=CAPTION_SHARES)) for _ in range(4 * groups)]
     cores = [scene.captions[forms[place // 2]] for place, scene in enumerate(scenes)]
     held = [set(scene.captions) | set(scene.inverted.captions) for scene in scenes]
     truth = np.array([[core in sentences for core in cores] for sentences in held])
@@ -73,7 +75,7 @@ def make_batch(seed: int, step: int, groups: int) -> Batch:
     shown = np.array([attributes(scene) for scene in scenes])
     named = shown.copy()
     for place in range(len(scenes)):
-        named[place, list(_LEFT_OUT[forms[place // 2]])] = UNKNOWN
+        named[place, list(LEFT_OUT[forms[place // 2]])] = UNKNOWN
     return Batch(np.stack([training_image(scene, rng) for scene in scenes]), captions, truth, shown, named)
 
 
@@ -107,10 +109,10 @@ def _arrangements(scene: Scene, rng: np.random.Generator) -> list[Scene]:
     flat = replace(scene, relation="left of")
     upright = replace(scene, relation="above")
     four = (flat, flat.swapped, upright, upright.swapped)
-    return [_reseed(each.inverted if rng.random() < 0.5 else each, rng) for each in four]
+    return [reseed(each.inverted if rng.random() < 0.5 else each, rng) for each in four]
 
 
-def _reseed(scene: Scene, rng: np.random.Generator) -> Scene:
+def reseed(scene: Scene, rng: np.random.Generator) -> Scene:
     """Return the scene with a new seed, or another scene if its combination is held out of training."""
     alike = (scene.first.shape, scene.first.colour) == (scene.second.shape, scene.second.colour)
     if alike or is_held_out(scene):
@@ -119,19 +121,28 @@ def _reseed(scene: Scene, rng: np.random.Generator) -> Scene:
 
 
 def training_image(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Draw (64, 64, 3) uint8: at full size or reduced bicubically from twice the size, some with white borders."""
+    """Draw a scene for training: (64, 64, 3) uint8."""
+    return draw_model_input(partial(render, scene), rng)
+
+
+def draw_model_input(draw: Callable[[int, int], np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Return (64, 64, 3) uint8 of `draw(width, height)`, at full size or reduced from twice the size.
+
+    Half of the images have white borders.
+    """
     long = IMAGE_SIZE * (1 + int(rng.integers(2)))
     short = round(long * rng.uniform(0.72, 1)) if rng.random() < 0.5 else long
     width, height = (long, short) if rng.random() < 0.5 else (short, long)
     image = np.full((long, long, 3), 255, np.uint8)
     top, left = (long - height) // 2, (long - width) // 2
-    image[top : top + height, left : left + width] = render(scene, width, height)
+    image[top : top + height, left : left + width] = draw(width, height)
     if long != IMAGE_SIZE:
         image = np.asarray(Image.fromarray(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
     return image
 
 
-def _change_one_word(scene: Scene, rng: np.random.Generator) -> Scene:
+def change_one_word(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Return the scene with another shape, colour, size, relation or background."""
     what = ("shape", "colour", "size", "relation", "background")[int(rng.choice(5, p=(0.3, 0.25, 0.2, 0.15, 0.1)))]
     if what == "relation":
         return replace(scene, relation=_pick_other(RELATIONS, scene.relation, rng))

@@ -1,8 +1,9 @@
 """Evaluate the CLIP model of the sample: `python -m laion_assets.sample.clip.evaluate --help`.
 
 The images pass the whole pipeline: drawn at the sizes of the crawl, JPEG, img2dataset's resizer (border, 256 pixels,
-quality 95), and the preprocessing of open_clip for the checkpoint. Every combination of objects and relation was held
-out of training, and all captions differ in content.
+quality 95), and the preprocessing of open_clip for the checkpoint. Captions are evaluated on combinations of objects
+and relation that were held out of training, with captions that differ in content. Short queries ("a red circle",
+"circle", "something green") are evaluated on the images of the crawl.
 """
 
 import argparse
@@ -19,6 +20,12 @@ from PIL import Image
 from laion_assets.models.open_clip_package import import_open_clip
 from laion_assets.sample.clip.batches import training_image
 from laion_assets.sample.clip.model import ARCHITECTURE, CHECKPOINT, EVALUATION
+from laion_assets.sample.clip.short_query_precision import (
+    crawl_images,
+    queries_by_kind,
+    query_precisions,
+    summarize_precisions,
+)
 from laion_assets.sample.originals import jpeg
 from laion_assets.sample.pages import original_size
 from laion_assets.sample.scenes import Scene, draw_scene, render
@@ -37,7 +44,7 @@ def main() -> None:
     """Evaluate the model and write the results as JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m laion_assets.sample.clip.evaluate",
-        description="Evaluate text-to-image recall of the sample CLIP on held-out scenes, against three baselines.",
+        description="Evaluate the sample CLIP: recall on held-out scenes, and precision of short queries.",
     )
     parser.add_argument(
         "--weights", type=Path, default=CHECKPOINT, help="checkpoint to evaluate (default: the one of the package)"
@@ -80,9 +87,21 @@ def evaluate(weights: Path | None, images: int = IMAGES) -> dict[str, object]:
             "image_accuracy": _share(right > (of_swapped_images * of_captions).sum(1)),
             "chance": 0.5,
         },
+        "short_queries": evaluate_short_queries(trained),
         "colour_histogram": recalls(_histogram_similarity(stored, captions)),
         "untrained": recalls(untrained.captions(captions) @ untrained.images(stored).T),
     }
+
+
+def evaluate_short_queries(encoder: "Encoder") -> dict[str, object]:
+    """Return precision@10 of queries for an object, a shape or a colour over the images of the crawl, by kind."""
+    pages = crawl_images()
+    images = encoder.images([pipeline_jpeg(page.scene, page.index) for page in pages])
+    figures: dict[str, object] = {"images": len(pages)}
+    for kind, queries in queries_by_kind().items():
+        similarity = encoder.captions([text for text, _ in queries]) @ images.T
+        figures[kind] = summarize_precisions(query_precisions(similarity, [query for _, query in queries], pages))
+    return figures
 
 
 def distinct_scenes(count: int, held_out: bool, seed: int = SEED) -> list[Scene]:

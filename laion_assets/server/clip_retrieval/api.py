@@ -15,10 +15,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from laion_assets.errors import QueryError
 from laion_assets.search.dataset_search import DatasetSearch
-from laion_assets.search.duplicates import find_connected
-from laion_assets.search.find import nearest_shown
-from laion_assets.search.index_version import IndexVersion
-from laion_assets.search.request import (
+from laion_assets.search.index.index_version import IndexVersion
+from laion_assets.search.queries.request import (
     Term,
     check_text,
     check_vector,
@@ -27,7 +25,9 @@ from laion_assets.search.request import (
     parse_name,
     shorten,
 )
-from laion_assets.search.safety import is_shown
+from laion_assets.search.results.duplicates import find_connected
+from laion_assets.search.results.find import nearest_shown
+from laion_assets.search.results.safety import is_shown
 from laion_assets.server.answers import json_response, read_json
 from laion_assets.server.results import image_path
 from laion_assets.server.search_api import encode_terms

@@ -37,11 +37,13 @@ def find_front() -> Path | None:
 
 
 async def show_config(request: Request) -> Response:
-    """GET /clip-front/config.json: this service as the backend, and the column with the images that it stores."""
+    """GET /clip-front/config.json: this service as the backend, and the column with the images that it stores.
+
+    An empty backend is the origin of the page, also behind a proxy that ends TLS.
+    """
     service: Service = request.app.state.service
-    origin = f"{request.url.scheme}://{request.headers['host']}"
     return json_response(
-        {"defaultBackend": origin, "defaultIndex": next(iter(service.searches)), "urlColumn": "stored_image"}
+        {"defaultBackend": "", "defaultIndex": next(iter(service.searches)), "urlColumn": "stored_image"}
     )
 
 

@@ -47,10 +47,15 @@ async function readError(response) {
     // A proxy in between answered with something else than JSON.
   }
   const wait = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
-  return new ApiError(response.status, error.code ?? "http", error.message ?? `The server answered ${response.status}.`, {
-    field: error.field,
-    retryAfter: Number.isFinite(wait) ? wait : null,
-  });
+  return new ApiError(
+    response.status,
+    error.code ?? "http",
+    error.message ?? `The server answered ${response.status}.`,
+    {
+      field: error.field,
+      retryAfter: Number.isFinite(wait) ? wait : null,
+    },
+  );
 }
 
 export async function listDatasets() {

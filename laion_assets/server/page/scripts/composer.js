@@ -79,11 +79,21 @@ export function createComposer({ submit, chooseFile }) {
       ),
       picture(term),
       kindOf(term) === "text"
-        ? element("button", { type: "button", class: "chip-text", title: `Edit ${name}`, onclick: () => edit(at) }, element("bdi", {}, name))
+        ? element(
+            "button",
+            { type: "button", class: "chip-text", title: `Edit ${name}`, onclick: () => edit(at) },
+            element("bdi", {}, name),
+          )
         : element("span", { class: "chip-text" }, name),
       element(
         "button",
-        { type: "button", class: "chip-remove", title: "Remove", "aria-label": `Remove ${name}`, onclick: () => change(at, null) },
+        {
+          type: "button",
+          class: "chip-remove",
+          title: "Remove",
+          "aria-label": `Remove ${name}`,
+          onclick: () => change(at, null),
+        },
         icon("close"),
       ),
     );

@@ -1,13 +1,12 @@
 // The dialog of one result: the image, its facts, and its provenance through the stages of the pipeline.
 
-import { readResult, report, showImage } from "./api.js";
-import { byId, element, icon, toast } from "./dom.js";
+import { readResult, showImage } from "./api.js";
+import { byId, element, icon } from "./dom.js";
 import { copy } from "./menus.js";
 import { provenance, table } from "./provenance.js";
+import { reportForm } from "./report.js";
 import { aspectRatio } from "./rows.js";
 import { count, dimensions, linkTarget, similarity, visible, visibleUrl } from "./text.js";
-
-const REASONS = ["Unsafe or illegal content", "Personal data", "My work, and I object", "Wrong caption or tag", "Other"];
 
 /** Handlers: `searchLike(result)`, `addTerm(result, sign)`, `move(step)` to a neighbour, `closed()`, `canMove(result, step)`,
  * `toggleSelected(result)`, `isSelected(result)`. */
@@ -42,7 +41,9 @@ export function createDetail({ searchLike, addTerm, move, closed, canMove, toggl
       run();
     };
     const image = element("img", { alt: visible(result.caption) || "No caption", width: 256, height: 256 });
-    image.addEventListener("error", () => image.replaceWith(element("p", { class: "broken-note" }, "The stored image cannot be shown.")));
+    image.addEventListener("error", () =>
+      image.replaceWith(element("p", { class: "broken-note" }, "The stored image cannot be shown.")),
+    );
     showImage(image, result.image);
     dialog.replaceChildren(
       element(
@@ -51,7 +52,18 @@ export function createDetail({ searchLike, addTerm, move, closed, canMove, toggl
         step("previous", "Previous result", -1, result),
         step("next", "Next result", 1, result),
         element("span", { class: "detail-id" }, `Result ${result.id}`),
-        element("button", { type: "button", class: "icon", title: "Close (Esc)", "aria-label": "Close", id: "detail-close", onclick: () => dialog.close() }, icon("close")),
+        element(
+          "button",
+          {
+            type: "button",
+            class: "icon",
+            title: "Close (Esc)",
+            "aria-label": "Close",
+            id: "detail-close",
+            onclick: () => dialog.close(),
+          },
+          icon("close"),
+        ),
       ),
       element(
         "div",
@@ -63,11 +75,36 @@ export function createDetail({ searchLike, addTerm, move, closed, canMove, toggl
           element(
             "div",
             { class: "detail-actions" },
-            element("button", { type: "button", class: "primary", id: "more-like-this", onclick: act(() => searchLike(result)) }, icon("similar"), "More like this"),
-            element("button", { type: "button", class: "outline", title: "Add to the query", onclick: act(() => addTerm(result, 1)) }, icon("plus"), "Add"),
-            element("button", { type: "button", class: "outline", title: "Subtract from the query", onclick: act(() => addTerm(result, -1)) }, icon("minus"), "Subtract"),
+            element(
+              "button",
+              { type: "button", class: "primary", id: "more-like-this", onclick: act(() => searchLike(result)) },
+              icon("similar"),
+              "More like this",
+            ),
+            element(
+              "button",
+              { type: "button", class: "outline", title: "Add to the query", onclick: act(() => addTerm(result, 1)) },
+              icon("plus"),
+              "Add",
+            ),
+            element(
+              "button",
+              {
+                type: "button",
+                class: "outline",
+                title: "Subtract from the query",
+                onclick: act(() => addTerm(result, -1)),
+              },
+              icon("minus"),
+              "Subtract",
+            ),
             selectButton(result),
-            element("button", { type: "button", class: "outline", id: "copy-uid", onclick: () => copy(result.uid, "Uid") }, icon("copy"), "Copy uid"),
+            element(
+              "button",
+              { type: "button", class: "outline", id: "copy-uid", onclick: () => copy(result.uid, "Uid") },
+              icon("copy"),
+              "Copy uid",
+            ),
           ),
           reportForm(dataset, result),
         ),
@@ -77,14 +114,23 @@ export function createDetail({ searchLike, addTerm, move, closed, canMove, toggl
           element("h2", { id: "detail-title", dir: "auto" }, visible(result.caption) || "No caption"),
           facts(result, isSearched),
           source(result),
-          element("div", { id: "provenance", "aria-busy": String(!isComplete) }, isComplete ? [] : element("p", { class: "muted" }, "Reading the provenance")),
+          element(
+            "div",
+            { id: "provenance", "aria-busy": String(!isComplete) },
+            isComplete ? [] : element("p", { class: "muted" }, "Reading the provenance"),
+          ),
         ),
       ),
     );
   }
 
   function selectButton(result) {
-    const button = element("button", { type: "button", class: "outline", title: "Select for export", "aria-pressed": String(isSelected(result)) }, icon("check"), "Select");
+    const button = element(
+      "button",
+      { type: "button", class: "outline", title: "Select for export", "aria-pressed": String(isSelected(result)) },
+      icon("check"),
+      "Select",
+    );
     button.addEventListener("click", () => {
       toggleSelected(result);
       button.setAttribute("aria-pressed", String(isSelected(result)));
@@ -94,7 +140,18 @@ export function createDetail({ searchLike, addTerm, move, closed, canMove, toggl
 
   function step(name, label, by, result) {
     const isPossible = canMove(result, by);
-    return element("button", { type: "button", class: "icon", title: `${label} (${by < 0 ? "←" : "→"})`, "aria-label": label, disabled: !isPossible, onclick: () => move(by) }, icon(name));
+    return element(
+      "button",
+      {
+        type: "button",
+        class: "icon",
+        title: `${label} (${by < 0 ? "←" : "→"})`,
+        "aria-label": label,
+        disabled: !isPossible,
+        onclick: () => move(by),
+      },
+      icon(name),
+    );
   }
 
   async function load(dataset, id) {
@@ -105,9 +162,25 @@ export function createDetail({ searchLike, addTerm, move, closed, canMove, toggl
     } catch (error) {
       if (error.name === "AbortError") return null;
       const place = byId("provenance");
-      const message = element("p", { class: "warning", role: "alert" }, `The provenance cannot be shown. ${error.message}`);
+      const message = element(
+        "p",
+        { class: "warning", role: "alert" },
+        `The provenance cannot be shown. ${error.message}`,
+      );
       if (place) place.replaceChildren(message);
-      else dialog.replaceChildren(element("div", { class: "detail-bar" }, element("button", { type: "button", class: "icon", "aria-label": "Close", onclick: () => dialog.close() }, icon("close"))), message);
+      else
+        dialog.replaceChildren(
+          element(
+            "div",
+            { class: "detail-bar" },
+            element(
+              "button",
+              { type: "button", class: "icon", "aria-label": "Close", onclick: () => dialog.close() },
+              icon("close"),
+            ),
+          ),
+          message,
+        );
       place?.setAttribute("aria-busy", "false");
       return null;
     }
@@ -132,7 +205,12 @@ export function createDetail({ searchLike, addTerm, move, closed, canMove, toggl
       byId("provenance").replaceChildren(
         element("h3", {}, "Provenance"),
         provenance(read.provenance ?? {}, read.dagster_links ?? []),
-        element("details", {}, element("summary", {}, `All columns (${count(Object.keys(read.metadata ?? {}).length)})`), table(read.metadata ?? {})),
+        element(
+          "details",
+          {},
+          element("summary", {}, `All columns (${count(Object.keys(read.metadata ?? {}).length)})`),
+          table(read.metadata ?? {}),
+        ),
       );
       byId("provenance").setAttribute("aria-busy", "false");
     },
@@ -147,13 +225,22 @@ export function createDetail({ searchLike, addTerm, move, closed, canMove, toggl
 
 function facts(result, isSearched) {
   const entries = [
-    [isSearched ? "Similarity" : "Similarity of image and caption", result.similarity === undefined || result.similarity === null ? "" : similarity(result.similarity)],
+    [
+      isSearched ? "Similarity" : "Similarity of image and caption",
+      result.similarity === undefined || result.similarity === null ? "" : similarity(result.similarity),
+    ],
     ["Original size", dimensions(result.width, result.height)],
     ["NSFW tag", result.nsfw ? visible(result.nsfw) : "no tag"],
     ["Licence", result.licence && result.licence !== "?" ? visible(result.licence) : "unknown"],
     ["Near-duplicates", result.duplicates ? count(result.duplicates) : ""],
   ];
-  return element("dl", { class: "detail-facts" }, entries.filter(([, value]) => value).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
+  return element(
+    "dl",
+    { class: "detail-facts" },
+    entries
+      .filter(([, value]) => value)
+      .map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
+  );
 }
 
 /** The source URL: always as text, and as a link where it is a web address. */
@@ -166,37 +253,11 @@ function source(result) {
     element("span", { class: "muted" }, "Source "),
     target === null
       ? element("bdi", { class: "url" }, text)
-      : element("a", { class: "url", href: target, target: "_blank", rel: "noreferrer noopener nofollow" }, element("bdi", {}, text), icon("external")),
+      : element(
+          "a",
+          { class: "url", href: target, target: "_blank", rel: "noreferrer noopener nofollow" },
+          element("bdi", {}, text),
+          icon("external"),
+        ),
   );
-}
-
-function reportForm(dataset, result) {
-  const reason = element("select", { "aria-label": "Reason", id: "report-reason" }, REASONS.map((text) => element("option", {}, text)));
-  const note = element("input", { type: "text", maxLength: 500, "aria-label": "Details", placeholder: "Details (optional)", id: "report-note" });
-  const state = element("p", { class: "muted", role: "status" });
-  const button = element("button", { type: "submit", class: "outline" }, "Send the report");
-  const form = element(
-    "form",
-    {
-      class: "report-form",
-      onsubmit: async (event) => {
-        event.preventDefault();
-        button.disabled = true;
-        try {
-          await report(dataset, result.uid, note.value.trim() ? `${reason.value}: ${note.value.trim()}` : reason.value);
-          form.replaceChildren(state);
-          state.textContent = "Thank you. The operator of this server has the report.";
-          toast("Report sent");
-        } catch (error) {
-          button.disabled = false;
-          state.textContent = `The report was not sent. ${error.message}`;
-        }
-      },
-    },
-    reason,
-    note,
-    button,
-    state,
-  );
-  return element("details", { class: "report" }, element("summary", {}, icon("flag"), "Report this image"), form);
 }

@@ -32,9 +32,12 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** A message that disappears after a few seconds. Screen readers announce it. */
+const toasts = byId("toasts");
+
+/** A message that disappears after a few seconds. Screen readers announce it, also over an open dialog. */
 export function toast(text) {
   const shown = element("p", { class: "toast" }, text);
-  byId("toasts").replaceChildren(shown);
+  (document.querySelector("dialog[open]") ?? document.body).append(toasts); // what is outside of a dialog is inert
+  toasts.replaceChildren(shown);
   setTimeout(() => shown.remove(), 5_000);
 }

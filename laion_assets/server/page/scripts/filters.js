@@ -23,19 +23,71 @@ export function createFilters({ change }) {
   build();
 
   function build() {
-    const slider = element("input", { type: "range", id: "similarity-slider", min: 0, max: 1, step: 0.01, value: 0, "aria-label": "Smallest similarity" });
-    const number = element("input", { type: "number", name: "min_similarity", id: "min_similarity", min: -1, max: 1, step: "any", placeholder: "any" });
+    const slider = element("input", {
+      type: "range",
+      id: "similarity-slider",
+      min: 0,
+      max: 1,
+      step: 0.01,
+      value: 0,
+      "aria-label": "Smallest similarity",
+    });
+    const number = element("input", {
+      type: "number",
+      name: "min_similarity",
+      id: "min_similarity",
+      min: -1,
+      max: 1,
+      step: "any",
+      placeholder: "any",
+    });
     slider.addEventListener("input", () => (number.value = Number(slider.value) > 0 ? slider.value : ""));
     number.addEventListener("input", () => (slider.value = number.value || 0));
     tags = element("div", { class: "checks" });
     form.append(
-      element("div", { class: "filter-head" }, element("h2", {}, "Filters"), element("button", { type: "button", class: "quiet", id: "clear-filters", onclick: () => change({}) }, "Clear")),
+      element(
+        "div",
+        { class: "filter-head" },
+        element("h2", {}, "Filters"),
+        element("button", { type: "button", class: "quiet", id: "clear-filters", onclick: () => change({}) }, "Clear"),
+      ),
       group("Similarity from", "min_similarity", element("div", { class: "pair" }, slider, number)),
-      element("fieldset", { class: "sizes" }, element("legend", {}, "Original size, in pixels"),
-        SIZES.map(([name, label]) => element("label", {}, element("span", {}, label), element("input", { type: "number", name, min: 0, step: "any", placeholder: "any" })))),
-      group("Caption contains", "words", element("input", { type: "text", name: "words", id: "words", autocomplete: "off", placeholder: "words" })),
-      group("Domain", "domain", element("input", { type: "text", name: "domain", id: "domain", autocomplete: "off", placeholder: "example.org" }), "domains"),
-      group("Licence", "licence", element("input", { type: "text", name: "licence", id: "licence", autocomplete: "off", placeholder: "any" }), "licences"),
+      element(
+        "fieldset",
+        { class: "sizes" },
+        element("legend", {}, "Original size, in pixels"),
+        SIZES.map(([name, label]) =>
+          element(
+            "label",
+            {},
+            element("span", {}, label),
+            element("input", { type: "number", name, min: 0, step: "any", placeholder: "any" }),
+          ),
+        ),
+      ),
+      group(
+        "Caption contains",
+        "words",
+        element("input", { type: "text", name: "words", id: "words", autocomplete: "off", placeholder: "words" }),
+      ),
+      group(
+        "Domain",
+        "domain",
+        element("input", {
+          type: "text",
+          name: "domain",
+          id: "domain",
+          autocomplete: "off",
+          placeholder: "example.org",
+        }),
+        "domains",
+      ),
+      group(
+        "Licence",
+        "licence",
+        element("input", { type: "text", name: "licence", id: "licence", autocomplete: "off", placeholder: "any" }),
+        "licences",
+      ),
       element("fieldset", { class: "tags" }, element("legend", {}, "NSFW tag"), tags),
     );
     form.addEventListener("change", () => form.reportValidity() && change(read()));
@@ -43,7 +95,13 @@ export function createFilters({ change }) {
 
   function group(label, id, field, list) {
     if (list) field.setAttribute("list", list);
-    return element("div", { class: "filter" }, element("label", { htmlFor: id }, label), field, list ? element("datalist", { id: list }) : null);
+    return element(
+      "div",
+      { class: "filter" },
+      element("label", { htmlFor: id }, label),
+      field,
+      list ? element("datalist", { id: list }) : null,
+    );
   }
 
   function read() {
@@ -84,9 +142,14 @@ export function createFilters({ change }) {
       const isShown = (tag) => dataset.shown_tags.includes(tag) || !["NSFW", "UNSURE"].includes(tag);
       tags.replaceChildren(
         ...dataset.nsfw_tags.map((tag) =>
-          element("label", { class: isShown(tag) ? "" : "off" },
-            element("input", { type: "checkbox", name: "nsfw", value: tag, disabled: !isShown(tag) }), element("span", {}, visible(tag)),
-            isShown(tag) ? null : element("small", {}, "hidden by this server"))),
+          element(
+            "label",
+            { class: isShown(tag) ? "" : "off" },
+            element("input", { type: "checkbox", name: "nsfw", value: tag, disabled: !isShown(tag) }),
+            element("span", {}, visible(tag)),
+            isShown(tag) ? null : element("small", {}, "hidden by this server"),
+          ),
+        ),
       );
       if (!dataset.nsfw_tags.length) tags.append(element("p", {}, "This dataset has no tags."));
     },
@@ -104,7 +167,10 @@ export function createFilters({ change }) {
     },
     /** Suggest the domains and licences of results. */
     suggest(results) {
-      for (const [name, list] of [["domain", "domains"], ["licence", "licences"]]) {
+      for (const [name, list] of [
+        ["domain", "domains"],
+        ["licence", "licences"],
+      ]) {
         for (const result of results) {
           if (!result[name] || seen[name].has(result[name]) || seen[name].size >= SUGGESTIONS) continue;
           seen[name].add(result[name]);

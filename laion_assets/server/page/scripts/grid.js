@@ -1,13 +1,11 @@
 // The grid of results: rows of images, one tab stop, arrow keys, loading of more.
 
-import { showImage } from "./api.js";
-import { byId, element, icon } from "./dom.js";
+import { createCell } from "./cell.js";
+import { byId, element } from "./dom.js";
 import { aspectRatio, divideRows } from "./rows.js";
-import { count, dimensions, similarity, visible } from "./text.js";
-
 
 /** Handlers: `open(result)`, `searchLike(result)`, `addTerm(result, sign)`, `select(result, isSelected)`. */
-export function createGrid({ open, searchLike, addTerm, select }) {
+export function createGrid(handlers) {
   const grid = byId("grid");
   let dataset = "";
   let results = [];
@@ -36,7 +34,7 @@ export function createGrid({ open, searchLike, addTerm, select }) {
     for (const { start, end, spare } of added) {
       const row = element("div", { class: "row", role: "row" });
       for (let at = offset + start; at < offset + end; at += 1) {
-        cells[at] ??= cell(results[at], at);
+        cells[at] ??= cell(at);
         row.append(cells[at]);
       }
       if (spare) row.append(element("div", { class: "spare", ratio: spare, "aria-hidden": "true" }));
@@ -56,72 +54,23 @@ export function createGrid({ open, searchLike, addTerm, select }) {
     focused?.focus({ preventScroll: true });
   }
 
-  function cell(result, at) {
-    const caption = visible(result.caption) || "No caption";
-    const image = element("img", { alt: "", loading: "lazy", decoding: "async", draggable: true });
-    const opener = element(
-      "button",
-      { type: "button", class: "open", tabIndex: -1, "aria-label": `${caption}. Similarity ${similarity(result.similarity)}. Open`, onclick: () => open(result) },
-      image,
-    );
-    image.addEventListener("error", () => {
-      opener.classList.add("broken");
-      image.hidden = true;
-    });
-    image.addEventListener("load", () => opener.classList.add("loaded"));
-    showImage(image, result.image);
-    opener.addEventListener("dragstart", (event) => {
-      event.dataTransfer.setData("application/x-laion-result", JSON.stringify({ dataset, id: result.id, uid: result.uid }));
-      event.dataTransfer.effectAllowed = "copy";
-    });
-    const box = element("input", { type: "checkbox", tabIndex: -1, "aria-label": `Select ${caption}` });
-    box.addEventListener("change", () => {
-      created.classList.toggle("selected", box.checked);
+  function cell(at) {
+    const select = (result, isSelected) => {
       grid.classList.toggle("selecting", grid.querySelector(".cell.selected") !== null);
-      select(result, box.checked);
-    });
-    const created = element(
-      "div",
-      { class: "cell", role: "gridcell", ratio: aspectRatio(result.width, result.height) },
-      element(
-        "div",
-        { class: "frame" },
-        opener,
-        element("label", { class: "select-box", title: "Select for export (s)" }, box, element("span", { "aria-hidden": "true" }, icon("check"))),
-        element(
-          "div",
-          { class: "cell-actions" },
-          action("similar", "More like this", "m", () => searchLike(result)),
-          action("plus", "Add to the query", "+", () => addTerm(result, 1)),
-          action("minus", "Subtract from the query", "-", () => addTerm(result, -1)),
-        ),
-        result.duplicates
-          ? element("span", { class: "duplicates", title: `${count(result.duplicates)} near-duplicates are collapsed into this result` }, `+${count(result.duplicates)}`)
-          : null,
-      ),
-      element("p", { class: "caption", dir: "auto", title: caption }, caption),
-      element(
-        "p",
-        { class: "facts" },
-        element("span", {},
-          element("b", { title: "Similarity (cosine)" }, similarity(result.similarity)),
-          element("span", { title: "Original size in pixels" }, dimensions(result.width, result.height))),
-        element("span", {},
-          element("span", { title: "NSFW tag" }, result.nsfw ? visible(result.nsfw) : "no tag"),
-          element("bdi", { title: "Domain" }, visible(result.domain))),
-      ),
-    );
+      handlers.select(result, isSelected);
+    };
+    const created = createCell(dataset, results[at], { ...handlers, select });
     created.addEventListener("focusin", () => setActive(at, false));
     return created;
   }
 
-  function action(name, label, key, run) {
-    return element("button", { type: "button", class: "icon", tabIndex: -1, title: `${label} (${key})`, "aria-label": label, onclick: run }, icon(name));
-  }
-
   function setActive(at, isFocused) {
-    for (const [position, isTabStop] of [[active, false], [at, true]]) {
-      for (const control of cells[position]?.querySelectorAll("button, input") ?? []) control.tabIndex = isTabStop ? 0 : -1;
+    for (const [position, isTabStop] of [
+      [active, false],
+      [at, true],
+    ]) {
+      for (const control of cells[position]?.querySelectorAll("button, input") ?? [])
+        control.tabIndex = isTabStop ? 0 : -1;
     }
     active = at;
     if (!isFocused) return;
@@ -140,7 +89,8 @@ export function createGrid({ open, searchLike, addTerm, select }) {
     };
     const wanted = middle(active);
     let best = rows[row].start;
-    for (let at = best; at < rows[row].end; at += 1) if (Math.abs(middle(at) - wanted) < Math.abs(middle(best) - wanted)) best = at;
+    for (let at = best; at < rows[row].end; at += 1)
+      if (Math.abs(middle(at) - wanted) < Math.abs(middle(best) - wanted)) best = at;
     return best;
   }
 
@@ -160,9 +110,9 @@ export function createGrid({ open, searchLike, addTerm, select }) {
       const next = MOVES[event.key]();
       if (event.key === "ArrowUp" && next === active && rows[0].end > active) byId("text").focus();
       else setActive(next, true);
-    } else if (event.key === "m") searchLike(results[active]);
-    else if (event.key === "+") addTerm(results[active], 1);
-    else if (event.key === "-") addTerm(results[active], -1);
+    } else if (event.key === "m") handlers.searchLike(results[active]);
+    else if (event.key === "+") handlers.addTerm(results[active], 1);
+    else if (event.key === "-") handlers.addTerm(results[active], -1);
     else if (event.key === "s") cells[active].querySelector("input").click();
   });
 
@@ -196,8 +146,21 @@ export function createGrid({ open, searchLike, addTerm, select }) {
       const looped = Array.from({ length: 36 }, (_, at) => shapes[at % shapes.length]);
       for (const { start, end } of divideRows(looped, width || 1000, measures().target, measures().gap, false)) {
         grid.append(
-          element("div", { class: "row", "aria-hidden": "true" },
-            looped.slice(start, end).map((ratio) => element("div", { class: "cell skeleton", ratio }, element("div", { class: "frame" }), element("p"), element("p")))),
+          element(
+            "div",
+            { class: "row", "aria-hidden": "true" },
+            looped
+              .slice(start, end)
+              .map((ratio) =>
+                element(
+                  "div",
+                  { class: "cell skeleton", ratio },
+                  element("div", { class: "frame" }),
+                  element("p"),
+                  element("p"),
+                ),
+              ),
+          ),
         );
       }
     },

@@ -102,8 +102,10 @@ async function restore(isBack) {
   query = wanted;
   if (wanted.result === null) detail.close();
   else detail.open(wanted.dataset, wanted.result, null);
-  if (read.dataset && !known) notify(`This server has no dataset "${visible(read.dataset)}". ${wanted.dataset} is shown.`);
-  else if (lost) notify("This search had an uploaded image, which is not part of a link. Drop the image again to add it.");
+  if (read.dataset && !known)
+    notify(`This server has no dataset "${visible(read.dataset)}". ${wanted.dataset} is shown.`);
+  else if (lost)
+    notify("This search had an uploaded image, which is not part of a link. Drop the image again to add it.");
   else if (!isBack) await checkResults(wanted);
 }
 
@@ -111,7 +113,10 @@ async function restore(isBack) {
 async function checkResults(wanted) {
   for (const term of wanted.terms.filter((one) => kindOf(one) === "id")) {
     const found = await readResult(wanted.dataset, term.id).catch(() => null);
-    if (found?.uid !== term.uid) notify("An image of this link is no longer where it was in the index. The results may differ from those that were shared.");
+    if (found?.uid !== term.uid)
+      notify(
+        "An image of this link is no longer where it was in the index. The results may differ from those that were shared.",
+      );
   }
 }
 
@@ -177,7 +182,11 @@ function select(result, isSelected) {
 }
 
 function notify(message) {
-  const close = element("button", { type: "button", class: "icon", "aria-label": "Close", onclick: () => (byId("notice").hidden = true) }, icon("close"));
+  const close = element(
+    "button",
+    { type: "button", class: "icon", "aria-label": "Close", onclick: () => (byId("notice").hidden = true) },
+    icon("close"),
+  );
   byId("notice").replaceChildren(element("p", {}, message), close);
   byId("notice").hidden = false;
 }
@@ -218,6 +227,7 @@ createShortcuts({ focusSearch: composer.focus, focusResults: grid.focusFirst });
 createDrops({
   chooseFile,
   addUrl,
-  addResult: ({ dataset, id, uid }) => dataset === query.dataset && go({ ...query, ...composer.with({ sign: 1, id, uid }) }),
+  addResult: ({ dataset, id, uid }) =>
+    dataset === query.dataset && go({ ...query, ...composer.with({ sign: 1, id, uid }) }),
 });
 start();

@@ -56,7 +56,13 @@ export function createShareMenu(read) {
   disclosure(byId("share-button"), byId("share-menu"), (close) => {
     const query = read();
     const address = new URL(toAddress({ ...query, result: null }), location.href).href;
-    const field = element("input", { type: "text", readOnly: true, value: address, id: "share-address", "aria-label": "Address of this search" });
+    const field = element("input", {
+      type: "text",
+      readOnly: true,
+      value: address,
+      id: "share-address",
+      "aria-label": "Address of this search",
+    });
     field.addEventListener("focus", () => field.select());
     const run = async () => {
       if (await copy(address, "Link")) close(true);
@@ -65,9 +71,18 @@ export function createShareMenu(read) {
     return [
       element("h2", {}, "Share this search"),
       hasUpload(query)
-        ? element("p", { class: "warning" }, "The uploaded image is not part of the link. Only the other parts of the query are. Open a similar result and use “More like this” to share a search by image.")
+        ? element(
+            "p",
+            { class: "warning" },
+            "The uploaded image is not part of the link. Only the other parts of the query are. Open a similar result and use “More like this” to share a search by image.",
+          )
         : element("p", {}, "Whoever opens the link on this server sees the same query."),
-      element("div", { class: "pair" }, field, element("button", { type: "button", class: "primary", onclick: run }, icon("copy"), "Copy")),
+      element(
+        "div",
+        { class: "pair" },
+        field,
+        element("button", { type: "button", class: "primary", onclick: run }, icon("copy"), "Copy"),
+      ),
     ];
   });
 }
@@ -77,11 +92,28 @@ export function createExportMenu(read) {
   let running = null;
   disclosure(byId("export-button"), byId("export-menu"), (close) => {
     const { query, selected, maxRows } = read();
-    const rows = element("input", { type: "number", id: "export-rows", min: 1, max: maxRows, step: 1, value: Math.min(DEFAULT_ROWS, maxRows), required: true });
+    const rows = element("input", {
+      type: "number",
+      id: "export-rows",
+      min: 1,
+      max: maxRows,
+      step: 1,
+      value: Math.min(DEFAULT_ROWS, maxRows),
+      required: true,
+    });
     const all = element("input", { type: "radio", name: "what", checked: selected.length === 0 });
-    const some = element("input", { type: "radio", name: "what", checked: selected.length > 0, disabled: selected.length === 0 });
+    const some = element("input", {
+      type: "radio",
+      name: "what",
+      checked: selected.length > 0,
+      disabled: selected.length === 0,
+    });
     const progress = element("p", { class: "progress", role: "status" });
-    const cancel = element("button", { type: "button", class: "quiet", hidden: true, onclick: () => running?.abort() }, "Cancel");
+    const cancel = element(
+      "button",
+      { type: "button", class: "quiet", hidden: true, onclick: () => running?.abort() },
+      "Cancel",
+    );
 
     async function run(format) {
       if (!rows.reportValidity() || running) return;
@@ -89,8 +121,14 @@ export function createExportMenu(read) {
       cancel.hidden = false;
       progress.textContent = "Preparing";
       try {
-        const what = some.checked ? { dataset: query.dataset, uids: selected } : { ...(await toRequest(query)), k: Number(rows.value), offset: 0 };
-        const file = await downloadExport({ ...what, format }, (received) => (progress.textContent = `${bytes(received)} received`), running.signal);
+        const what = some.checked
+          ? { dataset: query.dataset, uids: selected }
+          : { ...(await toRequest(query)), k: Number(rows.value), offset: 0 };
+        const file = await downloadExport(
+          { ...what, format },
+          (received) => (progress.textContent = `${bytes(received)} received`),
+          running.signal,
+        );
         save(file);
         progress.textContent = "";
         toast(`${file.name}, ${bytes(file.blob.size)}, is saved`);
@@ -105,14 +143,38 @@ export function createExportMenu(read) {
 
     return [
       element("h2", {}, "Export"),
-      element("div", { class: "export-what" },
+      element(
+        "div",
+        { class: "export-what" },
         element("label", {}, all, element("span", {}, "Best results of this search")),
         element("label", { class: "rows" }, element("span", {}, "Rows, at most ", count(maxRows)), rows),
-        element("label", { class: selected.length ? "" : "off" }, some, element("span", {}, selected.length ? `Selected results (${count(selected.length)})` : "Selected results (none)"))),
-      element("ul", { class: "formats" },
+        element(
+          "label",
+          { class: selected.length ? "" : "off" },
+          some,
+          element(
+            "span",
+            {},
+            selected.length ? `Selected results (${count(selected.length)})` : "Selected results (none)",
+          ),
+        ),
+      ),
+      element(
+        "ul",
+        { class: "formats" },
         FORMATS.map(([format, name, content]) =>
-          element("li", {}, element("button", { type: "button", class: "format", "data-format": format, onclick: () => run(format) },
-            element("strong", {}, name), element("span", {}, content))))),
+          element(
+            "li",
+            {},
+            element(
+              "button",
+              { type: "button", class: "format", "data-format": format, onclick: () => run(format) },
+              element("strong", {}, name),
+              element("span", {}, content),
+            ),
+          ),
+        ),
+      ),
       element("div", { class: "export-foot" }, progress, cancel),
     ];
   });

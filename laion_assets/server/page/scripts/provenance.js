@@ -18,9 +18,17 @@ export function provenance(fields, links) {
   const rest = Object.keys(fields).filter((name) => !known.has(name));
   const left = [...links];
   const steps = STAGES.map(([stage, title, names]) => {
-    const own = left.filter((link) => link.label.includes(stage) || (stage === "raw_csv" && link.label.includes("published_parquet")));
+    const own = left.filter(
+      (link) => link.label.includes(stage) || (stage === "raw_csv" && link.label.includes("published_parquet")),
+    );
     for (const link of own) left.splice(left.indexOf(link), 1);
-    return step(title, stage, names.filter((name) => fields[name] !== undefined && fields[name] !== null), fields, own);
+    return step(
+      title,
+      stage,
+      names.filter((name) => fields[name] !== undefined && fields[name] !== null),
+      fields,
+      own,
+    );
   });
   if (rest.length || left.length) steps.push(step("More", "", rest, fields, left));
   return element("ol", { class: "stages" }, steps);
@@ -31,22 +39,52 @@ function step(title, stage, names, fields, links) {
   return element(
     "li",
     {},
-    element("div", { class: "stage-head" }, element("strong", {}, title), stage ? element("code", {}, stage) : null, links.map(dagsterLink)),
-    element("dl", {}, names.flatMap((name) => entries(name, fields[name]))),
+    element(
+      "div",
+      { class: "stage-head" },
+      element("strong", {}, title),
+      stage ? element("code", {}, stage) : null,
+      links.map(dagsterLink),
+    ),
+    element(
+      "dl",
+      {},
+      names.flatMap((name) => entries(name, fields[name])),
+    ),
   );
 }
 
 function dagsterLink({ label, url }) {
   const target = linkTarget(url);
   if (target === null) return null;
-  return element("a", { class: "dagster", href: target, target: "_blank", rel: "noreferrer noopener", "aria-label": `Dagster: ${visible(label)}`, title: visible(label) }, "Dagster", icon("external"));
+  return element(
+    "a",
+    {
+      class: "dagster",
+      href: target,
+      target: "_blank",
+      rel: "noreferrer noopener",
+      "aria-label": `Dagster: ${visible(label)}`,
+      title: visible(label),
+    },
+    "Dagster",
+    icon("external"),
+  );
 }
 
 /** A field as entries of a list; the fields of an object on their own lines. Empty ones are left out. */
 function entries(name, value) {
   if (value === null || value === undefined || value === "" || value === "{}") return [];
-  if (typeof value === "object" && !Array.isArray(value)) return Object.entries(value).flatMap(([inner, one]) => entries(inner, one));
-  return [element("div", {}, element("dt", {}, visible(name).replaceAll("_", " ")), element("dd", {}, element("bdi", {}, asText(value))))];
+  if (typeof value === "object" && !Array.isArray(value))
+    return Object.entries(value).flatMap(([inner, one]) => entries(inner, one));
+  return [
+    element(
+      "div",
+      {},
+      element("dt", {}, visible(name).replaceAll("_", " ")),
+      element("dd", {}, element("bdi", {}, asText(value))),
+    ),
+  ];
 }
 
 function asText(value) {
@@ -62,7 +100,17 @@ export function table(columns) {
       "tbody",
       {},
       Object.entries(columns).map(([name, value]) =>
-        element("tr", {}, element("th", { scope: "row" }, visible(name)), element("td", {}, value === null ? element("span", { class: "muted" }, "null") : element("bdi", {}, asText(value))))),
+        element(
+          "tr",
+          {},
+          element("th", { scope: "row" }, visible(name)),
+          element(
+            "td",
+            {},
+            value === null ? element("span", { class: "muted" }, "null") : element("bdi", {}, asText(value)),
+          ),
+        ),
+      ),
     ),
   );
 }

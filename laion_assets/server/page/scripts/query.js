@@ -5,7 +5,12 @@
 export const PAGE_SIZE = 50;
 
 /** Names in the address: [added, subtracted]. */
-const TERM_NAMES = { text: ["plus", "minus"], id: ["like", "unlike"], blob: ["image", "not_image"], url: ["image_url", "not_image_url"] };
+const TERM_NAMES = {
+  text: ["plus", "minus"],
+  id: ["like", "unlike"],
+  blob: ["image", "not_image"],
+  url: ["image_url", "not_image_url"],
+};
 const NUMBERS = ["min_similarity", "min_width", "min_height", "max_width", "max_height"];
 const TEXTS = ["domain", "licence", "words"];
 
@@ -29,9 +34,11 @@ export function countFilters(filters) {
 
 /** A text stands in the search field if it is the whole query, else it is a part like the others. */
 export function normalize(query) {
-  if (query.text && query.terms.length) return { ...query, text: "", terms: [{ sign: 1, text: query.text }, ...query.terms] };
+  if (query.text && query.terms.length)
+    return { ...query, text: "", terms: [{ sign: 1, text: query.text }, ...query.terms] };
   const [only] = query.terms;
-  if (!query.text && query.terms.length === 1 && only.sign > 0 && only.text) return { ...query, text: only.text, terms: [] };
+  if (!query.text && query.terms.length === 1 && only.sign > 0 && only.text)
+    return { ...query, text: only.text, terms: [] };
   return query;
 }
 
@@ -48,7 +55,8 @@ export function toAddress(query) {
   }
   if (query.index !== "image") address.set("index", query.index);
   if (!query.collapse) address.set("collapse", "false");
-  for (const name of [...NUMBERS, ...TEXTS]) if (query.filters[name] !== undefined) address.set(name, query.filters[name]);
+  for (const name of [...NUMBERS, ...TEXTS])
+    if (query.filters[name] !== undefined) address.set(name, query.filters[name]);
   for (const tag of query.filters.nsfw ?? []) address.append("nsfw", tag);
   if (query.result !== null) address.set("result", query.result);
   return `?${address}`;

@@ -13,8 +13,8 @@ export function aspectRatio(width, height) {
 }
 
 /**
- * Divide aspect ratios into rows whose heights are near the target. Returns [{start, end, spare}], `end` exclusive. `spare` is the width that an incomplete
- * last row leaves, as an aspect ratio. Unless `isEnd`, an incomplete row is left out: images that come later belong to it,
+ * Divide aspect ratios into rows whose heights are near the target. Returns [{start, end, spare}], `end` exclusive.
+ * `spare` is the width that an incomplete last row leaves, as an aspect ratio. Unless `isEnd`, an incomplete row is left out: images that come later belong to it,
  * and nothing that is shown may move.
  */
 export function divideRows(ratios, width, target, gap, isEnd) {

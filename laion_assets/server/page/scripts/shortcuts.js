@@ -21,8 +21,23 @@ const KEYS = [
 export function createShortcuts({ focusSearch, focusResults }) {
   const list = byId("shortcut-list");
   list.append(
-    element("div", { class: "detail-bar" }, element("h2", { id: "shortcut-title" }, "Keyboard"), element("button", { type: "button", class: "icon", "aria-label": "Close", onclick: () => list.close() }, icon("close"))),
-    element("dl", { class: "keys" }, KEYS.map(([keys, text]) => element("div", {}, element("dt", {}, element("kbd", {}, keys)), element("dd", {}, text)))),
+    element(
+      "div",
+      { class: "detail-bar" },
+      element("h2", { id: "shortcut-title" }, "Keyboard"),
+      element(
+        "button",
+        { type: "button", class: "icon", "aria-label": "Close", onclick: () => list.close() },
+        icon("close"),
+      ),
+    ),
+    element(
+      "dl",
+      { class: "keys" },
+      KEYS.map(([keys, text]) =>
+        element("div", {}, element("dt", {}, element("kbd", {}, keys)), element("dd", {}, text)),
+      ),
+    ),
   );
   list.addEventListener("click", (event) => event.target === list && list.close());
   byId("shortcuts").addEventListener("click", () => list.showModal());

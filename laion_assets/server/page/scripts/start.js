@@ -21,9 +21,29 @@ export function showStart(dataset, choose) {
       element(
         "ul",
         { class: "tips" },
-        element("li", {}, element("strong", {}, "Search by an image. "), "Drop it anywhere on this page, paste it, or choose a file."),
-        element("li", {}, element("strong", {}, "Combine. "), "Write ", element("kbd", {}, "red circle -square"), " or add and subtract images."),
-        element("li", {}, element("strong", {}, "Use the keys. "), element("kbd", {}, "/"), " goes to the search field, arrows through the results, ", element("kbd", {}, "?"), " lists all keys."),
+        element(
+          "li",
+          {},
+          element("strong", {}, "Search by an image. "),
+          "Drop it anywhere on this page, paste it, or choose a file.",
+        ),
+        element(
+          "li",
+          {},
+          element("strong", {}, "Combine. "),
+          "Write ",
+          element("kbd", {}, "red circle -square"),
+          " or add and subtract images.",
+        ),
+        element(
+          "li",
+          {},
+          element("strong", {}, "Use the keys. "),
+          element("kbd", {}, "/"),
+          " goes to the search field, arrows through the results, ",
+          element("kbd", {}, "?"),
+          " lists all keys.",
+        ),
       ),
       element("p", { class: "facts-line" }, facts(dataset)),
     ),
@@ -32,24 +52,42 @@ export function showStart(dataset, choose) {
 
 function facts(dataset) {
   const parts = [`Model ${visible(dataset.model)}`, counted(dataset.captions, "caption")];
-  if (dataset.hidden_rows) parts.push(`${counted(dataset.hidden_rows, "image")} with an unsafe or unsure tag are hidden by this server`);
+  if (dataset.hidden_rows)
+    parts.push(`${counted(dataset.hidden_rows, "image")} with an unsafe or unsure tag are hidden by this server`);
   else if (dataset.hidden_rows === null) parts.push("images with an unsafe or unsure tag are hidden by this server");
   return parts.join(" · ");
 }
 
 function example(dataset, text, choose) {
-  const strip = element("span", { class: "strip", "aria-hidden": "true" }, Array.from({ length: IMAGES }, () => element("span")));
+  const strip = element(
+    "span",
+    { class: "strip", "aria-hidden": "true" },
+    Array.from({ length: IMAGES }, () => element("span")),
+  );
   fill(dataset, text, strip);
   return element(
     "li",
     {},
-    element("button", { type: "button", class: "example", onclick: () => choose(text) }, strip, element("span", { class: "example-text" }, visible(text))),
+    element(
+      "button",
+      { type: "button", class: "example", onclick: () => choose(text) },
+      strip,
+      element("span", { class: "example-text" }, visible(text)),
+    ),
   );
 }
 
 /** Put the first images of an example into its strip. The example also works without them. */
 async function fill(dataset, text, strip) {
-  const request = { dataset: dataset.name, terms: [{ weight: 1, text }], index: "image", k: IMAGES, offset: 0, collapse: true, filters: {} };
+  const request = {
+    dataset: dataset.name,
+    terms: [{ weight: 1, text }],
+    index: "image",
+    k: IMAGES,
+    offset: 0,
+    collapse: true,
+    filters: {},
+  };
   let answer;
   try {
     answer = await search(request);

@@ -48,7 +48,8 @@ const ADVICE = {
 
 /** Show an error. With `wait`, the search is repeated after that many seconds. Returns the running timer. */
 export function showError(error, { retry, wait }) {
-  const [title, advice] = ADVICE[error.status] ?? (error.status >= 500 ? ["The server failed", ""] : ["This search is not possible", ""]);
+  const [title, advice] =
+    ADVICE[error.status] ?? (error.status >= 500 ? ["The server failed", ""] : ["This search is not possible", ""]);
   const countdown = element("p", { class: "countdown", role: "timer" });
   show(
     element(

@@ -11,9 +11,12 @@ function escape(character) {
   return code < 0x10000 ? `\\u${code.toString(16).padStart(4, "0")}` : `\\U${code.toString(16).padStart(8, "0")}`;
 }
 
-/** Replace control characters, direction overrides and invisible characters by visible escapes. A line break is a space. */
+/** Write control characters, direction overrides and invisible characters as escapes. A line break is a space. */
 export function visible(text) {
-  return String(text ?? "").replace(/[ \t\n\v\f\r\u0085\u2028\u2029]+/g, " ").trim().replace(INVISIBLE, escape);
+  return String(text ?? "")
+    .replace(/[ \t\n\v\f\r\u0085\u2028\u2029]+/g, " ")
+    .trim()
+    .replace(INVISIBLE, escape);
 }
 
 /** Like `visible`, for URLs and file names: no character may hide. */

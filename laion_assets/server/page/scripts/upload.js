@@ -20,7 +20,9 @@ export async function readUpload(file, maxBytes) {
   try {
     image = await createImageBitmap(file);
   } catch {
-    throw new UploadError(`"${file.name || "The file"}" cannot be read as an image. Choose a JPEG, PNG, WebP or GIF file.`);
+    throw new UploadError(
+      `"${file.name || "The file"}" cannot be read as an image. Choose a JPEG, PNG, WebP or GIF file.`,
+    );
   }
   if (DECODED_BY_SERVICE.has(file.type) && file.size <= maxBytes) {
     image.close();
@@ -50,7 +52,11 @@ async function downscale(image, side) {
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
   return new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new UploadError("The image cannot be downscaled."))), "image/jpeg", QUALITY);
+    canvas.toBlob(
+      (blob) => (blob ? resolve(blob) : reject(new UploadError("The image cannot be downscaled."))),
+      "image/jpeg",
+      QUALITY,
+    );
   });
 }
 

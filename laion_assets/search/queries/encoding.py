@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.search.query_images import decode_query_image, download_query_image
+from laion_assets.search.queries.query_images import decode_query_image, download_query_image
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ import threading
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LaionAssetsError
-from laion_assets.search.index_version import IndexVersion, version_of
+from laion_assets.search.index.index_version import IndexVersion, version_of
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.manifest import WHOLE, read_manifest
 from laion_assets.store.store import Store

@@ -8,11 +8,11 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError, QueryError
-from laion_assets.search.duplicates import MIN_COSINE, find_connected, find_owners
-from laion_assets.search.find import nearest_shown
-from laion_assets.search.index_version import IndexVersion
-from laion_assets.search.metadata_rows import RESULT_COLUMNS
-from laion_assets.search.safety import is_shown
+from laion_assets.search.index.index_version import IndexVersion
+from laion_assets.search.index.metadata_rows import RESULT_COLUMNS
+from laion_assets.search.results.duplicates import MIN_COSINE, find_connected, find_owners
+from laion_assets.search.results.find import nearest_shown
+from laion_assets.search.results.safety import is_shown
 from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT

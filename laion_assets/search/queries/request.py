@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laion_assets.errors import QueryError
-from laion_assets.search.filters import Filters, parse_filters
+from laion_assets.search.results.filters import Filters, parse_filters
 from laion_assets.search.settings import SearchSettings
 from laion_assets.stages.knn_indices.vectors import MODALITIES
 

@@ -120,6 +120,7 @@ class MetadataRows:
         return found
 
     def _read_file(self, file: int, ids: Sequence[int], columns: Sequence[str] | None) -> dict[int, dict[str, Any]]:
+        import numpy as np
         import pyarrow as pa
 
         from laion_assets.dataset.identity import compute_uid
@@ -135,7 +136,10 @@ class MetadataRows:
                     by_group.setdefault(bisect.bisect_right(groups, row - start) - 1, []).append(row)
                 tables = {group: parquet.read_row_group(group, columns=columns) for group in by_group}
             for group, rows in by_group.items():
-                taken = tables[group].take(pa.array([row - start - groups[group] for row in rows]))
+                inside = np.array([row - start - groups[group] for row in rows], dtype=np.int64)
+                # pa.array imports pandas, which takes a second.
+                chosen = pa.Array.from_buffers(pa.int64(), len(inside), [None, pa.py_buffer(inside)])
+                taken = tables[group].take(chosen)
                 found.update(zip(rows, taken.to_pylist(), strict=True))
         except (OSError, pa.ArrowException, IndexError) as error:
             if isinstance(error, OSError) and error.errno is not None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import ModelError, QueryError
 from laion_assets.models.weights import weights_identity
-from laion_assets.search.embedding_rows import EmbeddingRows
-from laion_assets.search.metadata_rows import MetadataRows
-from laion_assets.search.safety import TagCounts, read_tags
+from laion_assets.search.index.embedding_rows import EmbeddingRows
+from laion_assets.search.index.metadata_rows import MetadataRows
+from laion_assets.search.results.safety import TagCounts, read_tags
 from laion_assets.stages.knn_indices.details import IndexDetails
 from laion_assets.stages.knn_indices.handle import KnnIndices
 from laion_assets.stages.knn_indices.index_file import open_index

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from laion_assets.search.duplicates import find_owners
-from laion_assets.search.filters import Filters
-from laion_assets.search.index_version import IndexVersion
-from laion_assets.search.safety import is_shown
+from laion_assets.search.index.index_version import IndexVersion
+from laion_assets.search.results.duplicates import find_owners
+from laion_assets.search.results.filters import Filters
+from laion_assets.search.results.safety import is_shown
 from laion_assets.search.settings import SearchSettings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from laion_assets.search.settings import SearchSettings
 if TYPE_CHECKING:
     import numpy as np
 
-    from laion_assets.search.metadata_rows import MetadataRows
+    from laion_assets.search.index.metadata_rows import MetadataRows
 
 SAFE_TAG = "UNLIKELY"
 """LAION's tag of rows that are probably safe for work. The others are UNSURE and NSFW."""
@@ -64,8 +64,9 @@ def read_tags(metadata: "MetadataRows", settings: SearchSettings) -> TagCounts:
             counts[tag] = counts.get(tag, 0) + entry["counts"]
             if not is_shown({"NSFW": tag}, settings):
                 hidden_tags.append(entry["values"])
-        if hidden_tags:
-            mask = pc.is_in(column, value_set=pa.array(hidden_tags, column.type))
-            hidden[start : start + len(column)] = mask.to_numpy(zero_copy_only=False)
+        for tag in hidden_tags:
+            # pa.scalar: pyarrow imports pandas, which takes a second, to look at a Python value.
+            equal = pc.fill_null(pc.equal(column, pa.scalar(tag, column.type)), pa.scalar(False))
+            hidden[start : start + len(column)] |= equal.to_numpy()
         start += len(column)
     return TagCounts(counts, np.packbits(hidden), int(hidden.sum()))

@@ -1,0 +1,1 @@
+"""The committed indices, open for searches: versions, metadata and vectors by id."""

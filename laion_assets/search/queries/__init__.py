@@ -1,0 +1,1 @@
+"""Queries: requests of the search API, and the encoding of their texts and images."""
