@@ -192,9 +192,8 @@ def test_a_manifest_names_exactly_the_files_of_its_partition(sample_copy: Copy, 
 def test_removing_an_old_layout_removes_real_partitions(sample_copy: Copy) -> None:
     dataset = sample_copy()
     smaller = replace(dataset, layout=replace(dataset.layout, shards=4, embedding_files=1))
-    with pytest.raises(LayoutError, match="image_shards 00004"):
+    with pytest.raises(LayoutError, match=r"image_shards 00000, 00001, .* \(24\)"):
         prepare_store(smaller, IMAGE_SHARDS, [0])
-    assert remove_old_layout(smaller) > 20
-    kept = {path.name[:5] for path in (files(dataset) / IMAGE_SHARDS).iterdir()}
-    assert kept == {"00000", "00001", "00002", "00003"}
+    assert remove_old_layout(smaller) > 30
+    assert not [path for path in (files(dataset) / IMAGE_SHARDS).glob("*") if path.is_file()]
     prepare_store(smaller, IMAGE_SHARDS, [0])
