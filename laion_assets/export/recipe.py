@@ -12,6 +12,7 @@ from laion_assets.export.request import WEBDATASET, ExportRequest
 from laion_assets.export.search_results import SearchResults
 from laion_assets.export.shard_rows import ShardRows
 from laion_assets.export.uid_list import UidList
+from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS
 from laion_assets.store.manifest import FileEntry
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def describe_recipe(
         "output": output,
         "inputs": {
             "image_shards": {"committed": len(shards), "missing": len(source.missing), "digest": _hash(shards)},
-            "clip_embeddings": {"committed": len(embeddings), "digest": _hash(embeddings)},
+            CLIP_EMBEDDINGS: {"committed": len(embeddings), "digest": _hash(embeddings)},
         },
     }
 

@@ -1,6 +1,6 @@
 """The metadata of committed shards, one shard at a time: the columns of its parquet file, and `clip_similarity`.
 
-`clip_similarity` comes from the metadata of `clip_embeddings`, joined by uid; it is null where no embedding exists.
+`clip_similarity` comes from the metadata of the embeddings, joined by uid; it is null where no embedding exists.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, EmbeddingNumber, ShardNumber
 from laion_assets.errors import ExportError, IncompleteError
-from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
+from laion_assets.stages.knn_indices.inputs import ClipEmbeddings
 from laion_assets.store.manifest import FileEntry, Manifest, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.stored_parquet import open_parquet

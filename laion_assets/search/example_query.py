@@ -14,8 +14,8 @@ from laion_assets.errors import IntegrityError
 from laion_assets.search.contact_sheet import contact_sheet
 from laion_assets.search.query import Searcher
 from laion_assets.search.shard_images import SAFE_TAG
-from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
+from laion_assets.stages.knn_indices.inputs import ClipEmbeddings
 from laion_assets.store.store import Store
 from laion_assets.tables.vector_file import DTYPE
 

@@ -13,11 +13,10 @@ from laion_assets.errors import IntegrityError
 from laion_assets.models.images import decode_image
 from laion_assets.search.index.metadata_rows import MetadataRows
 from laion_assets.search.query import Searcher, SearchResult
-from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.knn_indices.details import INPUTS, IndexDetails
 from laion_assets.stages.knn_indices.index_file import open_index
-from laion_assets.stages.knn_indices.inputs import read_coherent_embeddings
+from laion_assets.stages.knn_indices.inputs import ClipEmbeddings, read_coherent_embeddings
 from laion_assets.stages.knn_indices.recall import RECALL_AT, exact_kth, recall_at_10, sample_ids
 from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, open_all_vectors
 from laion_assets.store.manifest import Manifest, read_manifest

@@ -13,6 +13,7 @@ from laion_assets.search.results.find import Hit
 from laion_assets.search.stored_images import shard_of
 from laion_assets.server.results import describe_result
 from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
+from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS
 
 _FETCH = ("status", "error_message", "width", "height", "original_width", "original_height", "exif", "md5", "sha256")
 
@@ -76,7 +77,7 @@ def _dagster_links(dataset: Dataset, provenance: dict[str, Any]) -> Any:
     for asset, key in (
         ("dedup_parquet", provenance["parquet_file"]),
         ("image_shards", provenance["shard"]),
-        ("clip_embeddings", provenance["embedding_file"]),
+        (CLIP_EMBEDDINGS, provenance["embedding_file"]),
     ):
         path = f"/assets/{quote(dataset.name)}/{asset}?view=partitions&partition={quote(str(key))}"
         yield {"label": f"{asset} {key}", "url": base + path}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import EmbeddingError, IntegrityError
-from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.knn_indices.details import INPUTS, IndexDetails
+from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.knn_indices.vectors import FOLDERS
 from laion_assets.store.manifest import Manifest, read_manifest
 from laion_assets.store.store import Store
