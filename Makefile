@@ -15,7 +15,7 @@ export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS ?= true
 
 .PHONY: help demo serve dev setup clean \
-	test lint test-browser test-scale test-cluster test-gpu test-bench test-kills test-backfill-kills test-postgres \
+	test test-slow lint test-browser test-scale test-cluster test-gpu test-bench test-kills test-backfill-kills test-postgres \
 	test-containers test-apache test-proxy test-hostile soak audit \
 	bench-images bench-pixels bench-dedup bench-embeddings bench-csv bench-graph bench-search \
 	java nginx aria2c apache2 postgresql chromium iproute2 nftables
@@ -55,8 +55,11 @@ clean: ## delete the sample and all test output; keeps .venv and the other datas
 
 ##@ Checks (PYTEST="-k name" adds pytest options)
 
-test: setup ## run the tests in two processes (PYTEST="-n 0": in one)
-	$(BIN)/python -m pytest -n 2 $(PYTEST)
+test: setup ## run the tests in three processes, because many wait (PYTEST="-n 0": in one)
+	$(BIN)/python -m pytest -n 3 $(PYTEST)
+
+test-slow: setup ## run the default suite's slow variants: retries on an object store, more adopted files, a transcript (4 minutes)
+	$(BIN)/python -m pytest -m slow $(PYTEST)
 
 lint: $(READY) ## run ruff (lint and format), mypy and the import contracts
 	$(BIN)/ruff check .

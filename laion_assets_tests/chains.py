@@ -1,4 +1,4 @@
-"""The distribution of tests over two processes: files that share an expensive fixture run in the same process.
+"""The distribution of tests over processes: files that share an expensive fixture run in the same process.
 
 The groups of xdist do not work with pytest 9.2: it adds their names to node ids, which pytest no longer reads.
 """

@@ -3,15 +3,18 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.published_parquet.handle import PUBLISHED_PARQUET, PublishedParquet
 from laion_assets.stages.registry import find_stage
+from laion_assets.stages.search_report.handle import CONTACT_SHEET, FIGURES, PAGE, SEARCH_REPORT
 from laion_assets.stages.statistics.build import build_statistics
 from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, read_manifest
@@ -48,11 +51,28 @@ def publish_hostile(dataset: Dataset) -> Dataset:
     with open_transaction(store, PUBLISHED_PARQUET) as transaction:
         transaction.stage(PublishedParquet.LIST).write_text(json.dumps(listed), encoding="utf-8")
         transaction.commit(Counts(len(HOSTILE), len(HOSTILE)), settings="", inputs="")
+    with open_transaction(store, SEARCH_REPORT) as transaction:
+        transaction.stage(PAGE).write_text("", encoding="utf-8")
+        transaction.stage(FIGURES).write_text(json.dumps(_hostile_figures()), encoding="utf-8")
+        Image.new("RGB", (8, 8)).save(transaction.stage(CONTACT_SHEET), "PNG")
+        transaction.commit(Counts(len(HOSTILE), len(HOSTILE)), settings="", inputs="")
     embedded = pa.table({name: list(HOSTILE) for name in ("image_path", "uid", "caption")})
     path = Path(store.url) / ClipEmbeddings.path(dataset.layout, 0, "metadata")
     path.parent.mkdir(parents=True)
     pq.write_table(embedded, path)
     return dataset
+
+
+def _hostile_figures() -> dict[str, Any]:
+    """Return the figures of a search report in which every text is hostile."""
+    results = [{"uid": name, "caption": name, "similarity": 0.5} for name in HOSTILE]
+    return {
+        "model": HOSTILE[0],
+        "recall": [{"index": name, "kind": name, "queries": 1, "recall_at_10": 1.0} for name in HOSTILE],
+        "near_duplicates": {"images": 1, "first": 1, "in_ten": 1},
+        "latency": [{"step": name, "samples": 1, "p50_ms": 1.0, "p99_ms": 1.0} for name in HOSTILE],
+        "queries": [{"query": name, "hidden": 0, "results": results} for name in HOSTILE],
+    }
 
 
 def hostile_manifest(dataset: Dataset, asset: str) -> Manifest:

@@ -38,5 +38,7 @@ def write_workspace(home: Path) -> Path:
     modules = [{"module_name": MODULE, "attribute": name, "location_name": name} for name in known_locations()]
     path = home / WORKSPACE
     content = {"load_from": [{"python_module": module} for module in modules]}
-    path.write_text(f"# Written by `laion-assets dev` at each start.\n{json.dumps(content, indent=2)}\n", "utf-8")
+    path.write_text(
+        f"# Written by `laion-assets dev` at each start.\n{json.dumps(content, indent=2)}\n", encoding="utf-8"
+    )
     return path

@@ -75,7 +75,8 @@ class PartitionIOManager(dg.IOManager):
             metadata["dropped_by_reason"] = table(
                 ("reason", "rows", "share"), reason_rows(counts.reasons, counts.rows_in)
             )
-        return {**metadata, **counts_metadata(self.store, manifest)}
+        general = counts_metadata(self.store, manifest)
+        return metadata | {name: value for name, value in general.items() if name not in metadata}
 
     @own_errors_first
     def load_input(self, context: dg.InputContext) -> Handle:

@@ -114,6 +114,7 @@ def normalise(line: str) -> str:
     return re.sub(r"^\d\d:\d\d:\d\d", "HH:MM:SS", line).rstrip()
 
 
+@pytest.mark.slow
 def test_the_transcript_of_the_page_is_what_the_commands_print(site: Site, tmp_path: Path) -> None:
     FORMS["comma_csv"](tmp_path / "pairs", rows_of(site, 120))
     transcript = read_transcript()

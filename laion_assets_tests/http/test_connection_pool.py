@@ -205,7 +205,7 @@ def test_guard_checks_the_host_before_every_reuse(monkeypatch):
     answers = [["127.0.0.1"], ["127.0.0.1"], ["10.0.0.1"]]
     resolver = Resolver(lambda host: [ipaddress.ip_address(text) for text in answers.pop(0)], ttl_s=0.0)
     monkeypatch.setattr(
-        "laion_assets.http.urls.guard.refusal", lambda address: None if address.is_loopback else "private"
+        "laion_assets.http.urls.guard.refusal", lambda address, *_, **__: None if address.is_loopback else "private"
     )
     with running(GOOD, stays=True) as site:
         fetcher = known(Fetcher(policy_for(site), Guard({}, (site.port,), resolver)), "rebind.example")

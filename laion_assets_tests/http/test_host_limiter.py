@@ -51,7 +51,7 @@ def test_host_limit_holds_and_does_not_block_other_hosts():
 
 
 def test_limit_per_address_holds_for_many_host_names(monkeypatch):
-    monkeypatch.setattr("laion_assets.http.urls.guard.refusal", lambda address: None)
+    monkeypatch.setattr("laion_assets.http.urls.guard.refusal", lambda address, *_, **__: None)
     with running({"/": slowly(BODY, 0.1)}) as site:
         resolver = Resolver(lambda host: [ipaddress.ip_address("127.0.0.1")])
         policy = FetchPolicy(requests_per_host=2, requests_per_address=3, idle_connections=0)

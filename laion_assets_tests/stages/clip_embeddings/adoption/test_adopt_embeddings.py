@@ -90,6 +90,7 @@ def test_adopted_embeddings_equal_our_own(dataset: Dataset, folder: Path, tmp_pa
         assert (vectors[0] * vectors[1]).sum(axis=1).min() >= 0.999
 
 
+@pytest.mark.slow
 def test_files_of_every_second_tar_are_rearranged(dataset: Dataset, folder: Path, tmp_path: Path) -> None:
     whole = {key: row for row, key in enumerate(_keys(folder, 0))}
     two = replace(dataset, layout=replace(dataset.layout, embedding_files=2))
@@ -137,6 +138,7 @@ def test_changed_shard_makes_adopted_embeddings_stale(dataset: Dataset, folder: 
     assert states(dataset) == {(State.STALE, "inputs changed")}
 
 
+@pytest.mark.slow
 def test_embeddings_without_metadata_columns_are_adopted(dataset: Dataset) -> None:
     theirs = clip_retrieval_embeddings(metadata=False)
     assert pq.read_schema(theirs / "metadata" / "metadata_0.parquet").names[:2] == ["image_path", "caption"]
@@ -177,6 +179,7 @@ def test_vector_without_direction_is_dropped_and_counted(dataset: Dataset, folde
     assert verify(dataset, CLIP_EMBEDDINGS, (0,), random_model) == {}
 
 
+@pytest.mark.slow
 def test_image_that_clip_retrieval_could_not_decode_is_counted(tmp_path: Path) -> None:
     shards = own_copy(img2dataset_shards()[0], tmp_path / "shards")
     change_tar(shards / "00001.tar", lambda members: [(members[0][0], members[0][1][:200]), *members[1:]])

@@ -74,7 +74,7 @@ def objects(dataset, folder="image_shards"):
     return {name: store.read_bytes(f"{folder}/{name}") for name in names}
 
 
-@pytest.mark.parametrize("kind", ["first", "retry"])
+@pytest.mark.parametrize("kind", ["first", pytest.param("retry", marks=pytest.mark.slow)])
 def test_a_failed_operation_on_an_object_store_leaves_no_partial_shard(kind, site, tmp_path, object_store, monkeypatch):
     retry = FAILED if kind == "retry" else ()
     root = f"{object_store}/faults-{kind}"
