@@ -42,7 +42,7 @@ def materialize(
     `stages` are names such as `image_shards`, None for all; they run in the order of the pipeline. `partitions` limits
     one stage to these partition numbers. `retry` (`failed`, `retryable` or reasons) is for `image_shards` alone: it
     fetches the failed rows of complete shards again. With `refresh`, the source is checked for new and changed files
-    first. `force` makes complete partitions again, too. Partitions whose settings changed are made again without a
+    first. `force` also rebuilds complete partitions. Partitions whose settings changed are rebuilt without a
     question: `plan` shows them before. `on_report` is called after each stage. Complete partitions are
     skipped, and committed partitions are kept when a later one fails. The runs are in the Dagster instance of
     DAGSTER_HOME, `./dagster_home` by default. Raises LaionAssetsError.
@@ -50,7 +50,7 @@ def materialize(
     from laion_assets.orchestration.runs import materialize as run_stages
     from laion_assets.stages.image_shards.retry_reasons import parse_run_config
     from laion_assets.stages.plan import check_source
-    from laion_assets.stages.status import remake_all
+    from laion_assets.stages.status import rebuild_all
 
     dataset = load_dataset(dataset)
     chosen = select_stages(dataset, stages)
@@ -63,10 +63,10 @@ def materialize(
     if reasons and not all(find_stage(stage).can_retry_rows for stage in chosen):
         raise SettingError("retry fetches failed rows of image_shards again. Pass stages=['image_shards'] with it.")
     if reasons and force:
-        raise SettingError("retry keeps the images of a shard and force makes all again. Pass one of them.")
+        raise SettingError("retry keeps the images of a shard and force rebuilds all of them. Pass one of them.")
     source_changed = bool(refresh and check_source(dataset, chosen))
     reports = run_stages(
-        remake_all(dataset) if force else dataset,
+        rebuild_all(dataset) if force else dataset,
         chosen,
         partitions,
         on_report or (lambda report: None),
@@ -85,12 +85,12 @@ def plan(
     The arguments are those of `materialize`. Raises LaionAssetsError.
     """
     from laion_assets.stages.plan import check_source, make_plan
-    from laion_assets.stages.status import remake_all
+    from laion_assets.stages.status import rebuild_all
 
     dataset = load_dataset(dataset)
     chosen = select_stages(dataset, stages)
     changes = check_source(dataset, chosen) if refresh else None
-    return tuple(make_plan(remake_all(dataset) if force else dataset, chosen, changes=changes))
+    return tuple(make_plan(rebuild_all(dataset) if force else dataset, chosen, changes=changes))
 
 
 def select_stages(dataset: Dataset, stages: Sequence[str] | None) -> list[str]:

@@ -11,7 +11,7 @@ from laion_assets.errors import SettingError
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 from laion_assets.stages.registry import STAGES, stage_names
-from laion_assets.stages.status import remake_all
+from laion_assets.stages.status import rebuild_all
 
 _ASSETS = [stage.name for stage in STAGES]
 
@@ -57,7 +57,7 @@ def materialize(
 ) -> None:
     """Run the partitions of ASSETS that are not complete (all assets by default), in order.
 
-    The source is checked first: new and changed files are fetched, and what was built from them is built again.
+    The source is checked first: new and changed files are fetched, and what was built from them is rebuilt.
     Complete partitions are not run again. If a changed setting would download or encode again, a question comes
     first; without a terminal, --yes is needed. The runs appear in the Dagster UI (laion-assets dev). Ctrl-C keeps every
     committed partition. Run the same command again to continue.
@@ -75,7 +75,7 @@ def materialize(
     if retry is not None and assets != (IMAGE_SHARDS,):
         raise click.UsageError("--retry needs image_shards as the only asset: materialize image_shards --retry failed.")
     if retry is not None and force:
-        raise click.UsageError("--retry keeps the images of a shard and --force makes all again. Use one of them.")
+        raise click.UsageError("--retry keeps the images of a shard and --force rebuilds all of them. Use one of them.")
     if as_json and not dry_run:
         raise click.UsageError("--json prints the plan. Add --dry-run.")
     if remove_old_layout and dry_run:
@@ -97,7 +97,7 @@ def materialize(
         removed = stored_layout.remove_old_layout(dataset, echo)
         echo(f"removed {removed:,} partitions of other layouts")
     if force:
-        dataset = remake_all(dataset)
+        dataset = rebuild_all(dataset)
     _run(dataset, selected, numbers, reasons, refresh=not no_refresh, dry_run=dry_run, as_json=as_json, yes=yes)
 
 
@@ -124,7 +124,7 @@ def _run(
         else:
             print_plan(plans)
         return
-    confirm_repeated_work(dataset, plans, is_allowed=yes, is_forced=bool(dataset.remake_before))
+    confirm_repeated_work(dataset, plans, is_allowed=yes, is_forced=bool(dataset.rebuild_before))
     from laion_assets.orchestration.runs import materialize as run
 
     run(dataset, selected, numbers, print_report, reasons, source_changed=bool(changes), refresh=refresh)

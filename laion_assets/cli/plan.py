@@ -76,7 +76,7 @@ def _describe(plan: StagePlan) -> str:
         why = ", ".join(f"{count:,} {reason}" for reason, count in plan.why.items())
         parts.append(f"run {plan.to_run:,} of {plan.partitions:,}: {why}")
     if plan.may_run:
-        parts.append(f"{'and ' if plan.to_run else ''}up to {plan.may_run:,} whose input is built again")
+        parts.append(f"{'and ' if plan.to_run else ''}up to {plan.may_run:,} whose input is rebuilt")
     found = plan.estimate
     sizes = [] if found.rows is None else [f"{found.rows:,} rows"]
     sizes += [] if found.bytes is None else [f"{found.bytes / 1e6:,.1f} MB"]

@@ -95,7 +95,7 @@ class Dataset:
         min=0.0,
         max=1.0,
     )
-    remake_before: str = ""
+    rebuild_before: str = ""
     """Partitions that were committed before this time (ISO 8601, UTC) count as stale: `materialize --force`."""
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.search.contact_sheet import contact_sheet
-from laion_assets.search.query import MAX_IMAGE_BYTES, Searcher, SearchResult
+from laion_assets.search.query import Searcher, SearchResult
 from laion_assets.store.store import Store
 
 Query = str | Path
@@ -35,5 +35,5 @@ def _search(searcher: Searcher, query: Query, k: int, modality: str) -> list[Sea
     if isinstance(query, str):
         return searcher.search(text=query, k=k, modality=modality)
     with query.open("rb") as file:
-        image = file.read(MAX_IMAGE_BYTES + 1)  # a larger one is refused by its size
+        image = file.read(searcher.dataset.search.max_image_bytes + 1)  # a larger one is refused by its size
     return searcher.search(image=image, k=k, modality=modality)

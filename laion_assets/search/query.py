@@ -1,8 +1,6 @@
 """Search the committed indices of a dataset by text, image or vector."""
 
 import contextlib
-import io
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,13 +8,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.dataset.image_formats import ENCODE_FORMATS
-from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, ShardNumber
-from laion_assets.errors import IntegrityError, ModelError, QueryError
+from laion_assets.dataset.layout import ShardNumber
+from laion_assets.errors import QueryError
 from laion_assets.models.weights import weights_identity
 from laion_assets.search.index.metadata_rows import MetadataRows
-from laion_assets.search.shard_samples import ShardSamples, read_samples
-from laion_assets.stages.image_shards.handle import ImageShards
+from laion_assets.search.queries.query_images import decode_query_image
+from laion_assets.search.queries.request import check_text, parse_integer
+from laion_assets.search.stored_images import read_stored_image, shard_of
 from laion_assets.stages.knn_indices.details import IndexDetails
 from laion_assets.stages.knn_indices.handle import KnnIndices
 from laion_assets.stages.knn_indices.index_file import open_index
@@ -28,12 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from laion_assets.models.clip_model import ClipModel
-
-MAX_K = 1_000
-MAX_TEXT_CHARS = 10_000
-MAX_IMAGE_BYTES = 20_000_000
-MAX_IMAGE_PIXELS = 100_000_000
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 
 @dataclass(frozen=True)
@@ -68,13 +60,7 @@ class Searcher:
         self.details = IndexDetails.of(self.manifest)
         self._metadata = MetadataRows(self.store, self.manifest, self.details)
         self._model = model
-        identity = model.identity if model else weights_identity(dataset.model)
-        if identity != self.details.model:
-            raise ModelError(
-                f"The indices of {dataset.name} were built with the model {self.details.model}, but the dataset's "
-                f"model is {identity}. Vectors of different models cannot be compared. Set the model back, or "
-                "materialize the embeddings and the indices again."
-            )
+        self.details.require_model(dataset.name, model.identity if model else weights_identity(dataset.model))
 
     def search(
         self,
@@ -91,8 +77,7 @@ class Searcher:
         """
         import numpy as np
 
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_K:
-            raise QueryError(f"Invalid k {k!r}: expected an integer from 1 to {MAX_K:,}.")
+        parse_integer(k, "k", 1, self.dataset.search.max_k)
         if modality not in MODALITIES:
             raise QueryError(f"Unknown modality {modality!r}. Choose from {', '.join(MODALITIES)}.")
         if sum(value is not None for value in (text, image, vector)) != 1:
@@ -108,22 +93,7 @@ class Searcher:
 
     def read_image(self, result: SearchResult) -> bytes:
         """Read the stored image of a result. Raises IntegrityError if its shard no longer has it."""
-        path = ImageShards.path(self.dataset.layout, result.shard, ".tar")
-        name = f"{result.key}.{ENCODE_FORMATS[0]}"
-
-        def read(samples: ShardSamples) -> bytes:
-            for member in samples.find(result.key):
-                if member.extension in ENCODE_FORMATS:
-                    return samples.read(member)
-            raise IntegrityError(
-                f"{self.store.address(path)} has no {name}: its shard was rebuilt after the indices. Materialize "
-                "the embeddings and the indices again."
-            )
-
-        try:
-            return read_samples(self.store, path, read)
-        except (OSError, tarfile.TarError) as error:
-            raise IntegrityError(f"{self.store.address(path)} cannot be read at {name}: {error}") from error
+        return read_stored_image(self.store, self.dataset.layout, result.key, result.uid).content
 
     @cached_property
     def model(self) -> "ClipModel":
@@ -134,30 +104,16 @@ class Searcher:
         return self._model or load_model(self.dataset.model, settings.device, settings.precision)
 
     def _text_vector(self, text: str) -> "np.ndarray":
-        if not isinstance(text, str) or not text.strip():
-            raise QueryError("The text is empty. Describe in words what to search for.")
-        if len(text) > MAX_TEXT_CHARS:
-            raise QueryError(f"The text has {len(text):,} characters; the maximum is {MAX_TEXT_CHARS:,}.")
+        check_text(text, self.dataset.search, "text")
         return self.model.encode_texts([text])[0]
 
     def _image_vector(self, image: bytes) -> "np.ndarray":
         import torch
-        from PIL import Image
 
-        if len(image) > MAX_IMAGE_BYTES:
-            raise QueryError(f"The image has {len(image):,} bytes; the maximum is {MAX_IMAGE_BYTES:,}.")
-        try:
-            with Image.open(io.BytesIO(image), formats=_FORMATS) as opened:
-                width, height = opened.size
-                if width * height > MAX_IMAGE_PIXELS:
-                    raise QueryError(
-                        f"The image has {width} x {height} px; the maximum is {MAX_IMAGE_PIXELS:,} pixels."
-                    )
-                pixels = self.model.preprocess(opened.convert("RGB"))
-        except (QueryError, ModelError, MemoryError):
-            raise
-        except Exception as error:
-            raise QueryError(f"The image cannot be decoded as {', '.join(_FORMATS)}: {error}") from error
+        largest = self.dataset.search.max_image_bytes
+        if len(image) > largest:
+            raise QueryError(f"The image has {len(image):,} bytes; the maximum is {largest:,}.")
+        pixels = self.model.preprocess(decode_query_image(self.dataset, image))
         return self.model.encode_images(torch.stack([pixels]))[0]
 
     def _check_vector(self, vector: Any) -> "np.ndarray":
@@ -189,7 +145,7 @@ class Searcher:
             caption=fields["caption"] or "",
             url=fields["url"] or "",
             similarity=similarity if self.details.metric == "ip" else 1 - similarity / 2,
-            shard=ShardNumber(int(key) // SAMPLES_PER_SHARD_KEY),
+            shard=shard_of(key),
             row=row,
             nsfw=fields.get("NSFW"),
         )

@@ -1,4 +1,4 @@
-"""Whether a stage kept enough rows: one rule for every stage, from the manifests of its committed partitions.
+"""Whether a stage kept enough rows: the same rule for all stages, from the manifests of its committed partitions.
 
 A stage fails if its committed partitions together kept no row, or less than `min_kept_share` of the rows that they
 could have kept. Duplicates and rows that a filter of the dataset drops were meant to go, so they do not count. One
@@ -13,13 +13,14 @@ The partitions stay committed: they record what was dropped and why, and with `a
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import EmptyStageError, IntegrityError
 from laion_assets.stages.registry import find_stage
 from laion_assets.stages.stage import Stage
-from laion_assets.store.manifest import read_manifest
+from laion_assets.stages.totals import Totals
+from laion_assets.store.manifest import Manifest, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.tables.row_reasons import DUPLICATE, Filtered
 
@@ -36,25 +37,25 @@ Advise = Callable[[Dataset, Counter[str]], str]
 
 
 @dataclass
-class _Kept:
-    """Rows in and out of the committed partitions of a stage, dropped rows by reason, and the number of partitions."""
+class _Kept(Totals):
+    """The totals of a stage, and the number of its committed partitions that read rows."""
 
-    declared: int
-    committed: int = 0
-    took_rows: int = 0
-    rows: int = 0
-    kept: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
+    with_rows: int = 0
+
+    def add(self, manifest: Manifest) -> None:
+        """Add a committed partition."""
+        super().add(manifest)
+        self.with_rows += manifest.counts.rows_in > 0
 
     @property
     def is_conclusive(self) -> bool:
-        """Whether these partitions speak for the stage."""
-        return self.took_rows > 1 or self.committed == self.declared
+        """Whether these partitions are enough evidence about the stage."""
+        return self.with_rows > 1 or self.committed == self.declared
 
     def is_enough(self, share: float) -> bool:
         """Whether the rows that were kept are at least this share of those that could have been."""
-        possible = self.rows - sum(self.reasons[reason] for reason in INTENDED)
-        return self.kept > 0 and (possible < MIN_ROWS or self.kept >= share * possible)
+        possible = self.rows_in - sum(self.reasons[reason] for reason in INTENDED)
+        return self.rows_out > 0 and (possible < MIN_ROWS or self.rows_out >= share * possible)
 
 
 def require_rows(dataset: Dataset, asset: str, partitions: Iterable[int] | None = None) -> None:
@@ -73,7 +74,7 @@ def require_rows(dataset: Dataset, asset: str, partitions: Iterable[int] | None 
     found = _count(dataset, stage, numbers, until_kept=not share)
     if not found.committed or found.is_enough(share):
         return
-    if found.rows:
+    if found.rows_in:
         if found.is_conclusive:
             raise EmptyStageError(_describe(dataset, stage, found))
         return
@@ -91,14 +92,14 @@ def _describe(dataset: Dataset, stage: Stage, found: _Kept) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in lost.most_common(TOP_REASONS))
     more = len(lost) - TOP_REASONS
     named = f"{reasons} and {more} more reasons" if more > 0 else reasons
-    limit = f", and min_kept_share is {dataset.min_kept_share:g}" if found.kept else ""
+    limit = f", and min_kept_share is {dataset.min_kept_share:g}" if found.rows_out else ""
     advice = ""
     if stage.advise:
         module, _, name = stage.advise.partition(":")
         advise: Advise = getattr(importlib.import_module(module), name)
         advice = advise(dataset, lost)
-    sentences = [f"{dataset.name}/{stage.name} kept {found.kept:,} of {found.rows:,} rows{limit}: {named}."]
-    return " ".join([*sentences, *filter(None, [advice]), FIX_SHARE if found.kept else FIX])
+    sentences = [f"{dataset.name}/{stage.name} kept {found.rows_out:,} of {found.rows_in:,} rows{limit}: {named}."]
+    return " ".join([*sentences, *filter(None, [advice]), FIX_SHARE if found.rows_out else FIX])
 
 
 def _count(dataset: Dataset, stage: Stage, numbers: Iterable[int], until_kept: bool = False) -> _Kept:
@@ -112,11 +113,7 @@ def _count(dataset: Dataset, stage: Stage, numbers: Iterable[int], until_kept: b
             continue
         if manifest is None:
             continue
-        found.committed += 1
-        found.took_rows += manifest.counts.rows_in > 0
-        found.rows += manifest.counts.rows_in
-        found.kept += manifest.counts.rows_out
-        found.reasons += Counter(manifest.counts.reasons)  # leaves out counts of 0
-        if until_kept and found.kept:
+        found.add(manifest)
+        if until_kept and found.rows_out:
             break
     return found

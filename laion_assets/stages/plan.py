@@ -1,6 +1,6 @@
 """The plan of a materialization: what would run in each stage and why, with rows, bytes and a rough time.
 
-The states of partitions come from their manifests, as for a run. A partition whose input will be built again is
+The states of partitions come from their manifests, as for a run. A partition whose input will be rebuilt is
 complete today; whether it runs depends on the new input, so it is counted apart (`may_run`).
 """
 
@@ -19,7 +19,7 @@ from laion_assets.stages.registry import list_stages
 from laion_assets.stages.settings_record import SettingChange, find_changes
 from laion_assets.stages.source_changes import FindChanges, SourceChanges
 from laion_assets.stages.stage import Stage
-from laion_assets.stages.status import REMAKE, SETTINGS_CHANGED, DatasetStatus, PartitionState, State
+from laion_assets.stages.status import REBUILD, SETTINGS_CHANGED, DatasetStatus, PartitionState, State
 
 SOURCE_CHANGED, RETRIED, OBSERVED = "source changed", "failed rows are retried", "observed in each run"
 LOCAL_FAILURE = "not committed because of a local failure"
@@ -31,7 +31,7 @@ class StagePlan:
     """What would run in one stage.
 
     `to_run` of `partitions` run, for the reasons of `why` (reason to number of partitions). `may_run` further ones run
-    if their new input differs. `repeated` counts the partitions that are committed and would be built again because of
+    if their new input differs. `repeated` counts the partitions that are committed and would be rebuilt because of
     changed settings, here or in a stage before, or because of `--force`. `changed_settings` names the settings,
     `changed_files` the files of the source (at most 20, of `changed_file_count`).
     """
@@ -90,7 +90,7 @@ def make_plan(
     """Return the plan of each asset, in the order of the pipeline. Reads manifests and file sizes, and changes nothing.
 
     `within` limits it to these partition numbers, `retry` to the failed rows of complete shards. `changes` are those of
-    the source. Partitions that were committed before `dataset.remake_before` are planned to be made again.
+    the source. Partitions that were committed before `dataset.rebuild_before` are planned to be rebuilt.
     """
     status, work, found = DatasetStatus(dataset), _Work({}, set()), changes or SourceChanges()
     selected = [stage for stage in list_stages(dataset) if stage.name in assets]
@@ -129,7 +129,8 @@ def _plan_stage(
     before = stage.upstream(dataset).name if stage.upstream else ""
     may_run = [] if retry else _find_affected(dataset, stage, selected, states, work.numbers.get(before, ()))
     repeated = sum(
-        states[number].manifest is not None and states[number].reason in (SETTINGS_CHANGED, REMAKE) for number in to_run
+        states[number].manifest is not None and states[number].reason in (SETTINGS_CHANGED, REBUILD)
+        for number in to_run
     )
     if before in work.repeating:
         repeated += len(may_run)

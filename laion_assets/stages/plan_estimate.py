@@ -34,7 +34,7 @@ def estimate(
 ) -> Estimate:
     """Estimate the work of partitions of a stage.
 
-    The rows of a partition are those of its committed input, unless that is built again (`changing`), its own of the
+    The rows of a partition are those of its committed input, unless that is rebuilt (`changing`), its own of the
     last time, or the mean of the others. Bytes
     and seconds per row are those of the committed partitions. Time counts from the start of a transaction, so the
     reading of the source by Spark is not in it.

@@ -27,7 +27,7 @@ from laion_assets.store.transaction import recover
 _READERS, _READ_AT_ONCE = 8, 256
 """Threads that read manifests ahead where the disk is slow, and how many manifests each reads at once."""
 
-SETTINGS_CHANGED, INPUTS_CHANGED, REMAKE = "settings changed", "inputs changed", "remake requested"
+SETTINGS_CHANGED, INPUTS_CHANGED, REBUILD = "settings changed", "inputs changed", "rebuild requested"
 """Why a partition is stale."""
 
 
@@ -67,14 +67,14 @@ def compare(
     inputs: str | None,
     problem: str | None,
     adopted: str = "",
-    remake_before: str = "",
+    rebuild_before: str = "",
 ) -> PartitionState:
     """Return the state of a committed partition: the one rule by which a partition is complete.
 
     `settings` and `inputs` are the digests of today; None for `inputs` that cannot be known. `problem` is what
     `disagreement` found between the manifest and its files. `adopted` is the digest that an adopted partition has in
     place of `settings`. Inputs that were not committed when a partition was adopted are never compared. Partitions that
-    were committed before the time `remake_before` count as stale.
+    were committed before the time `rebuild_before` count as stale.
     """
     if problem is not None:
         return PartitionState(manifest.asset, manifest.key, State.DAMAGED, problem, manifest)
@@ -83,8 +83,8 @@ def compare(
     unchecked = manifest.is_adopted and manifest.inputs == UNCHECKED_INPUTS
     if inputs is not None and manifest.inputs != inputs and not unchecked:
         return PartitionState(manifest.asset, manifest.key, State.STALE, INPUTS_CHANGED, manifest)
-    if manifest.committed_at < remake_before:  # both are ISO 8601 in UTC
-        return PartitionState(manifest.asset, manifest.key, State.STALE, REMAKE, manifest)
+    if manifest.committed_at < rebuild_before:  # both are ISO 8601 in UTC
+        return PartitionState(manifest.asset, manifest.key, State.STALE, REBUILD, manifest)
     return PartitionState(manifest.asset, manifest.key, State.COMPLETE, "", manifest)
 
 
@@ -96,11 +96,11 @@ def state_before_run(
     settings: str,
     inputs: str,
     adopted: str = "",
-    remake_before: str = "",
+    rebuild_before: str = "",
 ) -> PartitionState:
     """Roll an interrupted commit forward, then return the partition's state: a run skips it if it is complete.
 
-    `name` is the stage's, or `NAME_parts` of its partial results. `settings`, `inputs`, `adopted` and `remake_before`
+    `name` is the stage's, or `NAME_parts` of its partial results. `settings`, `inputs`, `adopted` and `rebuild_before`
     are those of `compare`. Compares the sha256 of every file where the stage asks for it, else the sizes. A damaged
     manifest counts as missing.
     """
@@ -108,16 +108,16 @@ def state_before_run(
     if manifest is None:
         return PartitionState(name, key, State.MISSING, "not committed")
     problem = disagreement(store, manifest, hashes=stage.hashes_before_skip)
-    return compare(manifest, settings, inputs, problem, adopted, remake_before)
+    return compare(manifest, settings, inputs, problem, adopted, rebuild_before)
 
 
-def remake_all(dataset: Dataset) -> Dataset:
+def rebuild_all(dataset: Dataset) -> Dataset:
     """Return the dataset with every partition that is committed now counted as stale.
 
     Commits have their time in whole seconds. Waits for the next second, so that later commits count as complete.
     """
     time.sleep(1 - time.time() % 1)
-    return replace(dataset, remake_before=datetime.now(UTC).isoformat(timespec="seconds"))
+    return replace(dataset, rebuild_before=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def settings_digest(dataset: Dataset, asset: str) -> str:
@@ -163,7 +163,7 @@ class DatasetStatus:
             self._settings[asset] = stage.settings_digest(self.dataset), stage.adopted_digest(self.dataset)
         settings, adopted = self._settings[asset]
         inputs = self.expected_inputs(asset, partition)
-        return compare(manifest, settings, inputs, problem, adopted, self.dataset.remake_before)
+        return compare(manifest, settings, inputs, problem, adopted, self.dataset.rebuild_before)
 
     def states(self, asset: str) -> list[PartitionState]:
         """The states of all partitions of an asset, in order."""

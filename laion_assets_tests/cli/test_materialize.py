@@ -174,7 +174,7 @@ def test_force_asks_and_makes_complete_partitions_again(mine: Dataset) -> None:
         in (run(IMAGE_SHARDS, "--partitions", "2", "--force")[1])
     )
     found = plan(IMAGE_SHARDS, "--partitions", "2..3", "--force")[IMAGE_SHARDS]
-    assert (found["to_run"], found["why"]) == (2, {"remake requested": 2})
+    assert (found["to_run"], found["why"]) == (2, {"rebuild requested": 2})
     (Path(Store.of(mine).url) / RAW_CSV / "a.csv").write_text("URL|TEXT|similarity_\n")  # of the same size
     assert "1 of 1 partitions run" in run(RAW_CSV, "--force")[1]
 

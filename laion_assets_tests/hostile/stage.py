@@ -43,6 +43,7 @@ def hostile_dataset(folder: Path, healthy: bool) -> Dataset:
             max_run_bytes=MAX_RUN_BYTES,
         ),
         spark=SparkSettings(driver_memory="1g"),
+        min_kept_share=0.0,
         images=ImageSettings(
             fetch=FetchPolicy(
                 connect_timeout_s=3.0,

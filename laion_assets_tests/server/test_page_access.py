@@ -1,4 +1,4 @@
-"""The search page for everyone: keyboard only, small screens, both colour schemes, reduced motion."""
+"""Accessibility of the search page: keyboard only, small screens, both colour schemes, reduced motion."""
 
 import json
 import re

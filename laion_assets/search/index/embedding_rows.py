@@ -2,7 +2,7 @@
 
 An index can return a vector by its id, too. But an inverted file needs a map of 8 bytes per vector for it (3 GB for
 LAION-400M), and a compressed index returns an approximation. It is only used where the embedding files are not on a
-local disk, or were built again after the indices.
+local disk, or were rebuilt after the indices.
 """
 
 import bisect

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.errors import ModelError, QueryError
+from laion_assets.errors import QueryError
 from laion_assets.models.weights import weights_identity
 from laion_assets.search.index.embedding_rows import EmbeddingRows
 from laion_assets.search.index.metadata_rows import MetadataRows
@@ -35,13 +35,7 @@ class IndexVersion:
         self.manifest: Manifest = KnnIndices(store, dataset.layout, (0,)).manifest(0)
         self.version = version_of(self.manifest)
         self.details = IndexDetails.of(self.manifest)
-        identity = weights_identity(dataset.model)
-        if identity != self.details.model:
-            raise ModelError(
-                f"The indices of {dataset.name} were built with the model {self.details.model}, but the dataset's "
-                f"model is {identity}. Vectors of different models cannot be compared. Set the model back, or "
-                "materialize the embeddings and the indices again."
-            )
+        self.details.require_model(dataset.name, weights_identity(dataset.model))
         self._show = dataset.search
         stack = contextlib.ExitStack()
         weakref.finalize(self, stack.close)

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from laion_assets.server.answers import ApiError, error_response
 
 OVERHEAD_BYTES = 1_000_000
-"""Room in a body for everything but its images."""
+"""Bytes that a body may have besides its images."""
 
 
 class RequestLimits:

@@ -120,7 +120,7 @@ def _inspect(dataset: Dataset, store: Store, embedding: EmbeddingNumber) -> _Ins
     manifests = dict(zip(shards.partitions, shards.manifests(), strict=True))
     inputs = inputs_digest(key, list(manifests.values()))
     adopted = STAGE.adopted_digest(dataset)
-    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs, adopted, dataset.remake_before)
+    state = state_before_run(store, STAGE, CLIP_EMBEDDINGS, key, settings, inputs, adopted, dataset.rebuild_before)
     return _Inspected(manifests, settings, inputs, state)
 
 

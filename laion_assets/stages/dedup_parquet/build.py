@@ -58,7 +58,7 @@ def build_dedup_parquet(
     for parquet in dict.fromkeys(parquets):
         key = layout.parquet_key(parquet)
         state = state_before_run(
-            store, STAGE, DEDUP_PARQUET, key, settings, inputs[parquet], remake_before=dataset.remake_before
+            store, STAGE, DEDUP_PARQUET, key, settings, inputs[parquet], rebuild_before=dataset.rebuild_before
         )
         if not state.is_complete:
             to_build.append(parquet)

@@ -48,7 +48,7 @@ def build_indices(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
     """
     embeddings = read_coherent_embeddings(dataset, store)
     settings, inputs = STAGE.settings_digest(dataset), inputs_digest(WHOLE, list(embeddings.manifests))
-    state = state_before_run(store, STAGE, KNN_INDICES, WHOLE, settings, inputs, remake_before=dataset.remake_before)
+    state = state_before_run(store, STAGE, KNN_INDICES, WHOLE, settings, inputs, rebuild_before=dataset.rebuild_before)
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{KNN_INDICES}: already complete, {current.counts.rows_out:,} vectors")

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import IO, Any
 
-from laion_assets.errors import IntegrityError
+from laion_assets.errors import IntegrityError, ModelError
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.store.manifest import Manifest
 
@@ -29,6 +29,15 @@ class IndexDetails:
     rows: tuple[int, ...]
     metadata: tuple[str, ...]
     footers: tuple[str, ...]
+
+    def require_model(self, dataset: str, identity: str) -> None:
+        """Raise ModelError unless the indices were built with the dataset's model, whose identity is given."""
+        if identity != self.model:
+            raise ModelError(
+                f"The indices of {dataset} were built with the model {self.model}, but the dataset's model is "
+                f"{identity}. Vectors of different models cannot be compared. Set the model back, or materialize the "
+                "embeddings and the indices again."
+            )
 
     @classmethod
     def of(cls, manifest: Manifest) -> "IndexDetails":

@@ -43,7 +43,7 @@ def fetch_raw_csv(dataset: Dataset, store: Store, log: Callable[[str], None]) ->
     settings = settings_digest(dataset, RAW_CSV)
     earlier = recover(store, RAW_CSV)
     committed, known = read_committed(store, earlier)
-    if earlier is not None and earlier.committed_at < dataset.remake_before:
+    if earlier is not None and earlier.committed_at < dataset.rebuild_before:
         known = {}  # every file is fetched again
     with _open_partials(dataset, store) as partials:
         listing, found = run_in_background(lambda: _fetch(dataset, store, partials, known, log), dataset.csv.downloads)

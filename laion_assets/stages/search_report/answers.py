@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laion_assets.models.images import decode_image
-from laion_assets.search.query import MAX_K, Searcher, SearchResult
+from laion_assets.search.query import Searcher, SearchResult
 from laion_assets.search.shard_images import SAFE_TAG
 
 _MORE = 4
@@ -39,10 +39,11 @@ class Answer:
 
 
 def answer_query(searcher: Searcher, query: str, wanted: int) -> Answer:
-    """Return the nearest `wanted` images that are tagged UNLIKELY, fewer if the nearest `MAX_K` rows have fewer."""
+    """Return the nearest `wanted` images tagged UNLIKELY, fewer if the nearest `search.max_k` rows have fewer."""
+    limit = searcher.dataset.search.max_k
     k, found = 0, list[SearchResult]()
-    while k < MAX_K and len(found) >= k:
-        k = min(MAX_K, max(k, wanted) * _MORE)
+    while k < limit and len(found) >= k:
+        k = min(limit, max(k, wanted) * _MORE)
         found = searcher.search(text=query, k=k)
         places = [place for place, result in enumerate(found) if result.nsfw == SAFE_TAG][:wanted]
         if len(places) == wanted:

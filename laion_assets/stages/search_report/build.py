@@ -44,7 +44,9 @@ def build_report(
     indices = KnnIndices(store, dataset.layout, (0,))
     require_complete(dataset, indices)
     settings, inputs = STAGE.settings_digest(dataset), inputs_digest(WHOLE, [indices.manifest(0)])
-    state = state_before_run(store, STAGE, SEARCH_REPORT, WHOLE, settings, inputs, remake_before=dataset.remake_before)
+    state = state_before_run(
+        store, STAGE, SEARCH_REPORT, WHOLE, settings, inputs, rebuild_before=dataset.rebuild_before
+    )
     current = state.manifest
     if current is not None and state.is_complete:
         log(f"{SEARCH_REPORT}: already complete, {current.counts.rows_out:,} queries")

@@ -64,7 +64,7 @@ def count_parts(dataset: Dataset, store: Store, asset: str, parts: list[Part], l
     def count(part: Part) -> tuple[bool, str]:
         path = stage.part_path(part.key)
         state = state_before_run(
-            store, stage, f"{asset}_parts", part.key, settings, part.identity, remake_before=dataset.remake_before
+            store, stage, f"{asset}_parts", part.key, settings, part.identity, rebuild_before=dataset.rebuild_before
         )
         if state.is_complete:
             return False, path

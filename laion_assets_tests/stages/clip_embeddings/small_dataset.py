@@ -111,6 +111,7 @@ def small_dataset(root: Path) -> Dataset:
         root=str(root),
         layout=LAYOUT,
         model=model_name(),
+        images=replace(SAMPLE.images, resize_mode="no", encode_quality=100),  # its images have 96 x 80 px
         embeddings=EmbeddingSettings(batch_size=8, decode_threads=2, device="cpu"),
         index=IndexSettings("200M", "2G", recall_queries=30, cores=2),
     )

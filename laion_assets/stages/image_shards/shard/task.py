@@ -74,7 +74,7 @@ class ShardTask:
         settings = STAGE.settings_digest(self.dataset)
         adopted = STAGE.adopted_digest(self.dataset)
         state = state_before_run(
-            store, STAGE, IMAGE_SHARDS, self.key, settings, inputs, adopted, self.dataset.remake_before
+            store, STAGE, IMAGE_SHARDS, self.key, settings, inputs, adopted, self.dataset.rebuild_before
         )
         before = state.manifest
         if before is not None and state.is_complete and not self.force:
