@@ -16,13 +16,14 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from laion_assets.dataset.dataset import LAION400M, SAMPLE
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.registry import pipeline_names, stage_names
+from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.stages.totals import sum_partitions
 from laion_assets_tests.end_to_end.conftest import TOP, Demo, command
 from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, dagster_page, wait_until
 
 PIPELINE = pipeline_names(SAMPLE)
-STATISTICS = [name for name in stage_names(SAMPLE) if name not in PIPELINE]
+OTHERS = [name for name in stage_names(SAMPLE) if name not in PIPELINE]
 
 pytestmark = pytest.mark.browser
 
@@ -110,7 +111,7 @@ def test_the_lineage_shows_the_five_assets_in_their_order(dagster: DagsterPage, 
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("asset", [*PIPELINE, *STATISTICS])
+@pytest.mark.parametrize("asset", [*PIPELINE, *OTHERS])
 def test_an_asset_s_page_explains_its_stage(dagster: DagsterPage, page: Page, asset: str) -> None:
     page.goto(f"{dagster.url}/assets/laion400m/{asset}?view=overview")
     expect(page.get_by_text("Description").first).to_be_visible(timeout=TIMEOUT_MS)
@@ -215,7 +216,7 @@ def test_a_shard_shows_its_counts_reasons_and_images(dagster: DagsterPage, page:
     shoot(page, "shard-images")
 
 
-@pytest.mark.parametrize("asset", STATISTICS)
+@pytest.mark.parametrize("asset", [DATASET_STATISTICS, IMAGE_STATISTICS])
 def test_statistics_show_their_plots(dagster: DagsterPage, page: Page, asset: str) -> None:
     page.goto(f"{dagster.url}/assets/sample/{asset}")
     metadata(page, "report").get_by_text("[Show Markdown]").click()
