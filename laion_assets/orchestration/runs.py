@@ -14,6 +14,7 @@ from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.failures import explain, is_interrupt
 from laion_assets.orchestration.code_locations import MODULE, location_name
+from laion_assets.orchestration.declaration import asset_key, op_name
 from laion_assets.orchestration.instance import instance
 from laion_assets.orchestration.partitions import covering_ranges
 from laion_assets.orchestration.private_dagster import output_mirrors_in_own_groups, runs_in_code_location
@@ -107,7 +108,7 @@ def materialize_stage(
         tags = _range_tags(before[first], before[last]) if stage.is_partitioned else {}
         result = job.execute_in_process(
             instance=opened,
-            asset_selection=[dg.AssetKey([dataset.name, asset])],
+            asset_selection=[asset_key(dataset, asset)],
             tags=tags,
             run_config=_run_config(dataset, asset, retry),
             raise_on_error=False,
@@ -138,7 +139,7 @@ def _is_due(dataset: Dataset, state: PartitionState, retry: tuple[str, ...]) -> 
 def _run_config(dataset: Dataset, asset: str, retry: tuple[str, ...]) -> dict[str, Any]:
     config: dict[str, Any] = {"loggers": {"console": {}}}
     if retry:
-        config["ops"] = {f"{dataset.name}__{asset}": {"config": {"retry": list(retry)}}}
+        config["ops"] = {op_name(dataset, asset): {"config": {"retry": list(retry)}}}
     return config
 
 

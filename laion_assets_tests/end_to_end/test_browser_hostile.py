@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.errors import SourceError
 from laion_assets.orchestration.checks.row_counts import row_count_checks
+from laion_assets.stages.registry import list_stages
 from laion_assets.orchestration.declaration import run_logger
 from laion_assets.orchestration.reporting import materialization
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
@@ -92,7 +93,11 @@ def events(dataset: Dataset, instance: dg.DagsterInstance) -> str:
         instance.report_runless_asset_event(found)
     raw = dg.MetadataValue.md("\n\n".join(HOSTILE[:2]))
     instance.report_runless_asset_event(dg.AssetMaterialization(CONTROL, metadata={"raw": raw}))
-    (check,) = [one for one in row_count_checks(dataset) if next(iter(one.check_keys)).asset_key.path[-1] == RAW_CSV]
+    (check,) = [
+        one
+        for one in row_count_checks(dataset, list_stages(dataset))
+        if next(iter(one.check_keys)).asset_key.path[-1] == RAW_CSV
+    ]
 
     @dg.asset(key=[dataset.name, "hostile_run"])
     def hostile_run(context: dg.AssetExecutionContext) -> None:

@@ -12,6 +12,7 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SourceError
 from laion_assets.orchestration.checks.row_counts import row_count_checks
+from laion_assets.stages.registry import list_stages
 from laion_assets.orchestration.checks.up_to_date import summarize
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.stage_parts import load_io_manager
@@ -81,7 +82,9 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
     monkeypatch.setattr(registry, "STAGES", [replace(STAGES[0], invariant=HOSTILE[0]), *STAGES[1:]])
     monkeypatch.setattr("laion_assets.stages.raw_csv.check.find_problems", problems)
     check = next(
-        check for check in row_count_checks(hostile) if next(iter(check.check_keys)).asset_key.path[-1] == RAW_CSV
+        check
+        for check in row_count_checks(hostile, list_stages(hostile))
+        if next(iter(check.check_keys)).asset_key.path[-1] == RAW_CSV
     )
     (found,) = dg.materialize(
         [dg.AssetSpec([hostile.name, RAW_CSV]), check],
