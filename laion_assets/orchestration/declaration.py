@@ -15,12 +15,12 @@ from laion_assets.orchestration.ui.column_schemas import column_lineage, table_s
 from laion_assets.plain_text import one_line
 from laion_assets.stages.registry import find_stage, list_stages
 from laion_assets.stages.stage import Stage
-from laion_assets.store.store import Store
+from laion_assets.store.store import Store, owner_of
 
 
 def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
     """The key of an asset: `dataset/asset`. An embedding set has the assets of its dataset whose files it shares."""
-    return dg.AssetKey([dataset.graph if Store.of(dataset).shares(asset) else dataset.name, asset])
+    return dg.AssetKey([owner_of(dataset, asset), asset])
 
 
 def op_name(dataset: Dataset, asset: str) -> str:
@@ -68,7 +68,7 @@ def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     """
     arguments = {
         **common_declaration(stage, dataset),
-        "kinds": set(stage.kinds),
+        "kinds": {*stage.kinds, *_set_label(stage, dataset)},
         "pool": stage.pool,
         "automation_condition": automation_condition(dataset, stage),
     }
@@ -84,6 +84,11 @@ def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     if stage.reads_incomplete_input:
         return {**arguments, "deps": [dg.AssetDep(key, partition_mapping=mapping)]}
     return {**arguments, "ins": {"upstream": dg.AssetIn(key=key, partition_mapping=mapping)}}
+
+
+def _set_label(stage: Stage, dataset: Dataset) -> list[str]:
+    """The name of the embedding set: the Dagster UI labels assets with their kinds, and hides the name of a dataset."""
+    return [dataset.set_name] if dataset.set_name and not Store.of(dataset).shares(stage.name) else []
 
 
 def io_manager_key(stage: Stage, dataset: Dataset) -> str:

@@ -160,3 +160,8 @@ class Store:
     def local_copy(self, path: str) -> contextlib.AbstractContextManager[Path]:
         """Return a local path of a file: the file itself on a local disk, else a copy while the body runs."""
         return self.files.local_copy(self._resolve(path))
+
+
+def owner_of(dataset: Dataset, artefact: str) -> str:
+    """Return the dataset whose Dagster asset an artefact is: for what an embedding set shares, its dataset."""
+    return dataset.graph if Store.of(dataset).shares(artefact) else dataset.name

@@ -22,7 +22,6 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from laion_assets.dataset.dataset import SAMPLE, Dataset
 from laion_assets.errors import SourceError
 from laion_assets.orchestration.checks.row_counts import row_count_checks
-from laion_assets.stages.registry import list_stages
 from laion_assets.orchestration.declaration import run_logger
 from laion_assets.orchestration.reporting import materialization
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
@@ -30,7 +29,7 @@ from laion_assets.orchestration.stage_parts import load_io_manager
 from laion_assets.stages import registry
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.raw_csv.handle import RAW_CSV
-from laion_assets.stages.registry import STAGES
+from laion_assets.stages.registry import STAGES, list_stages
 from laion_assets.stages.statistics.build import REPORT
 from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment

@@ -12,14 +12,13 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SourceError
 from laion_assets.orchestration.checks.row_counts import row_count_checks
-from laion_assets.stages.registry import list_stages
 from laion_assets.orchestration.checks.up_to_date import summarize
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.stage_parts import load_io_manager
 from laion_assets.orchestration.ui.metadata_values import images, table, text
 from laion_assets.stages import registry
 from laion_assets.stages.raw_csv.handle import RAW_CSV
-from laion_assets.stages.registry import STAGES
+from laion_assets.stages.registry import STAGES, list_stages
 from laion_assets.stages.stage import Stage
 from laion_assets.stages.status import PartitionState, State
 from laion_assets_tests.hostile_dataset import hostile_manifest, publish_hostile
