@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from laion_assets.dataset.embedding_set import GROUPS
-from laion_assets.dataset.settings.declared_sets import section_of
+from laion_assets.dataset.settings.declared_sets import SETS
 from laion_assets.dataset.settings.field import allowed_values, parse_type
 from laion_assets.dataset.settings.names import FIELDS, OTHER_VARIABLES
 
@@ -17,9 +17,9 @@ describes where values come from and how they are written. A dataset may declare
 _SETS = f"""
 ## Embedding sets
 
-A table `[NAME.{section_of("", "SET").removeprefix(".")}]` declares a further model of the dataset `NAME`, as the dataset
-`NAME_SET` ([Two models side by side](how-to/another-model.md#two-models-side-by-side)). It has a `model`, and optionally
-the groups {", ".join(f"`{group}`" for group in GROUPS)}.
+A table `[NAME.{SETS}.SET]` declares a further model of the dataset `NAME`, as the dataset `NAME_SET`
+([Two models side by side](how-to/another-model.md#two-models-side-by-side)). It has a `model`, and optionally the groups
+{", ".join(f"`{group}`" for group in GROUPS)}.
 """
 
 
