@@ -18,8 +18,8 @@ _SETS = f"""
 ## Embedding sets
 
 A table `[NAME.{SETS}.SET]` declares a further model of the dataset `NAME`, as the dataset `NAME_SET`
-([Two models side by side](how-to/another-model.md#two-models-side-by-side)). It has a `model`, and optionally the groups
-{", ".join(f"`{group}`" for group in GROUPS)}.
+([Two models side by side](how-to/another-model.md#two-models-side-by-side)). It has a `model`, and optionally groups of
+its own: {", ".join(f"`{group}`" for group in GROUPS)}.
 """
 
 
