@@ -23,6 +23,7 @@ from laion_assets.stages.image_shards.retry_reasons import reasons_of_shard
 from laion_assets.stages.kept_rows import require_rows
 from laion_assets.stages.registry import find_stage, stage_names
 from laion_assets.stages.status import DatasetStatus, PartitionState
+from laion_assets.store.store import owner_of
 
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
@@ -119,12 +120,12 @@ def materialize_stage(
             if error is not None and is_interrupt(error):
                 raise KeyboardInterrupt
             why = "see its log in the Dagster UI." if error is None else explain(error)
-            raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {why}")
+            raise LaionAssetsError(f"{owner_of(dataset, asset)}/{asset} failed in run {result.run_id}: {why}")
         checks = result.get_asset_check_evaluations()
         failed = [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
         if failed:
             raise LaionAssetsError(
-                f"{dataset.name}/{asset} is committed and its check {failed[0].check_name} failed: "
+                f"{owner_of(dataset, asset)}/{asset} is committed and its check {failed[0].check_name} failed: "
                 f"{failed[0].description}. Run {result.run_id} in the Dagster UI names the problems."
             )
     return _report(dataset, asset, len(todo), tuple(run_ids), opened)

@@ -78,6 +78,15 @@ def test_automation_and_columns_cover_the_sets() -> None:
     assert deps == {dg.AssetKey(["sample", "image_shards"])}
 
 
+def test_a_set_alone_has_the_same_keys_up_to_its_image_shards() -> None:
+    """Runs of the command line load the graph of one dataset value only."""
+    dataset = replace(SAMPLE, embedding_sets=SETS, dagster=replace(SAMPLE.dagster, automation="eager"))
+    alone = build_definitions(dataset.embedding_set("small"))
+    shared = {f"sample/{stage.name}" for stage in list_stages(SAMPLE) if stage.name not in OWN}
+    assert keys_of(alone) == shared | {f"sample_small/{asset}" for asset in OWN}
+    assert keys_of(alone) < keys_of(build_definitions(dataset))
+
+
 @pytest.mark.usefixtures("file")
 def test_code_locations_have_the_sets_of_the_settings_file() -> None:
     assert {"sample_small/knn_indices", "sample/knn_indices"} < keys_of(sample())
