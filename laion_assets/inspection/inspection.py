@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.proposed_layout import propose_layout
 from laion_assets.errors import SourceError
 from laion_assets.inspection.parquet_inspection import inspect_parquet
-from laion_assets.inspection.proposed_layout import propose_layout
 from laion_assets.inspection.row_count import RowCount
 from laion_assets.inspection.sample_rows import SampleRows
 from laion_assets.inspection.source_files import SourceFiles, find_source_files

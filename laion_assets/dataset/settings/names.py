@@ -122,15 +122,17 @@ class KnownNames:
             self._check_section(value, file_name, owner, f"{name}.")
 
     def _unknown_setting(self, name: str, file_name: str) -> SettingError:
-        names = [*FIELDS, *(f"{dataset}.{name}" for dataset in sorted(self._datasets) for name in FIELDS)]
-        bare = name.split(".", 2)[2] if name.startswith(f"{TABLE}.") and name.count(".") > 1 else name
-        near = difflib.get_close_matches(bare, names, 3, 0.7)
+        table = ".".join(name.split(".")[:2]) + "." if name.startswith(f"{TABLE}.") and name.count(".") > 1 else ""
+        bare = name.removeprefix(table)
+        others = [*OWN_KEYS] if table else [f"{each}.{field}" for each in sorted(self._datasets) for field in FIELDS]
+        near = difflib.get_close_matches(bare, [*FIELDS, *others], 3, 0.7)
         owner, _, rest = bare.partition(".")
         if not near:  # a setting without its table, such as `threads` for `images.threads`
             last = name.rpartition(".")[2]
             near = [each for each in FIELDS if each.rpartition(".")[2] == last][:3]
             near = [f"{owner}.{each}" if rest and self.is_known(owner) else each for each in near]
-        return SettingError(f"{file_name} sets {name}, which is not a setting.{_suggest(near)}{_LIST}")
+        suggestion = _suggest([f"{table}{each}" for each in near])
+        return SettingError(f"{file_name} sets {name}, which is not a setting.{suggestion}{_LIST}")
 
     def _variables(self) -> list[str]:
         owners = ["", *(f"{dataset.upper()}_" for dataset in sorted(self._datasets))]

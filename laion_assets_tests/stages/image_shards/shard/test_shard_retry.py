@@ -118,12 +118,16 @@ def test_a_blocked_address_is_retried_once_its_network_is_allowed(site, tmp_path
     site.seen.clear()
     assert ShardTask(dataset, 0, retry=FAILED).run().skipped
     assert advise(dataset, Counter(blocked_address=4)) == (
-        'To allow a host of your own network, set resolve = { "127.0.0.1" = "ADDRESS:PORT" }, or its network with '
+        f'To allow a host of your own network, set resolve = {{ "127.0.0.1" = "127.0.0.1:{site.port}" }}, or its '
+        "network with "
         f'allow_networks = ["127.0.0.1/32"], in [{dataset.name}] of laion-assets.toml. Then retry these rows: '
         f"laion-assets materialize --dataset {dataset.name} image_shards --retry failed."
     )
     allowed = replace(dataset, allow_networks=("127.0.0.1/32",))
     assert DatasetStatus(allowed).state(IMAGE_SHARDS, 0).is_complete, "the setting changes no bytes"
+    assert "Retry these rows: laion-assets materialize --dataset tiny image_shards --retry newly_allowed" in advise(
+        allowed, Counter(blocked_address=4)
+    )
     assert ShardTask(allowed, 0, retry=FAILED).run().recovered == 4
     assert sorted(site.seen) == ["/4.jpg", "/5.jpg", "/6.jpg", "/7.jpg"]
     assert ShardTask(allowed, 0, retry=FAILED).run().skipped
