@@ -20,6 +20,7 @@ from laion_assets.search import answer
 from laion_assets.search.query import SearchResult
 from laion_assets.stages.dedup_parquet import uid_lookup
 from laion_assets.stages.dedup_parquet.uid_lookup import FoundRow
+from laion_assets.stages.image_shards import outcome_lookup
 from laion_assets.stages.statistics import build
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
 
@@ -61,10 +62,13 @@ def result(text: str) -> SearchResult:
 
 def test_trace_prints_one_line_for_each_value(monkeypatch: pytest.MonkeyPatch) -> None:
     found = FoundRow(0, 0, 0, "000000000", {f"column {number}": text for number, text in enumerate(HOSTILE)})
+    failed = {"status": "failed_to_download", "reason": "no_content", "error_message": "".join(HOSTILE)}
     monkeypatch.setattr(uid_lookup, "find_uid", lambda *_: found)
+    monkeypatch.setattr(outcome_lookup, "find_outcome", lambda *_: failed)
     lines, _ = run("trace", "0" * 32)
     assert len(lines) == len(HOSTILE) + 4
     _, as_json = run("trace", "0" * 32, "--json")
+    assert json.loads(as_json)["image"] == failed
     assert list(json.loads(as_json)["values"].values()) == list(HOSTILE)
 
 
