@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from laion_assets.errors import InvariantError
 
 HIDDEN = "hidden"
-"""The row's NSFW tag is not shown by `search.show`."""
+"""The row's NSFW tag is not shown by `search.show`, or its score of the safety model is above the threshold."""
+NOT_SCORED = "not_scored"
+"""There is a safety model, but the row has no embedding that it could score."""
 NO_IMAGE = "no_image"
 """The row has no stored image: it was not downloaded or not decoded."""
 NOT_MATCHING = "not_matching"

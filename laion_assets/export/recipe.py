@@ -54,6 +54,7 @@ def describe_recipe(
         output["escaped_formulas"] = request.escape_formulas
     if request.format == WEBDATASET:
         output["keys"] = "kept"
+    safety = None if request.include_hidden or source.safety is None else source.safety.describe()
     return {
         "format": FORMAT,
         "laion_assets": importlib.metadata.version("laion-assets"),
@@ -62,6 +63,7 @@ def describe_recipe(
         "selection": selection,
         "order": DATASET_ORDER if results is None else SIMILARITY_ORDER,
         "shown_tags": "all" if request.include_hidden else sorted({"UNLIKELY", *dataset.search.show}),
+        **({"safety_model": safety} if safety else {}),
         "include_failed": request.include_failed,
         "output": output,
         "inputs": {

@@ -14,6 +14,7 @@ from laion_assets.export.counts import (
     NO_IMAGE,
     NOT_FOUND,
     NOT_MATCHING,
+    NOT_SCORED,
     ExportCounts,
 )
 from laion_assets.export.predicate import Predicate
@@ -24,6 +25,7 @@ from laion_assets.export.uid_list import UidList, parse_uids
 from laion_assets.progress import Progress
 from laion_assets.reasons import SUCCESS_STATUS
 from laion_assets.search.results.safety import is_shown
+from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet
 from laion_assets.store.manifest import read_manifest
 from laion_assets.store.stored_parquet import open_parquet
@@ -81,6 +83,8 @@ def select_rows(
     listed = results.uids if results is not None else uids
     shards = source.shards if results is None else [each for each in source.shards if each.number in results.shards]
     needed = ["status", *(["uid"] if listed is not None else []), *(predicate.columns if predicate else [])]
+    if source.safety is not None and not request.include_hidden:
+        needed.append("uid")
     columns = list(dict.fromkeys([*needed, *(name for name in source.schema.names if name == _TAG)]))
     progress = Progress(log, "shards read", len(shards), rate_noun="rows")
 
@@ -134,10 +138,12 @@ def _select_in_shard(
         shown = _shown(source, table)
         tally[HIDDEN] = int((chosen & ~shown).sum())
         chosen &= shown
+    images = pc.fill_null(pc.equal(table["status"], SUCCESS_STATUS), False).to_numpy()
     if not request.include_failed:
-        images = pc.fill_null(pc.equal(table["status"], SUCCESS_STATUS), False).to_numpy()
         tally[NO_IMAGE] = int((chosen & ~images).sum())
         chosen &= images
+    if source.safety is not None and not request.include_hidden:
+        _leave_out_unsafe(source, source.safety, shard, table["uid"], chosen, images, tally)
     return ShardSelection(shard, int(chosen.sum()), np.packbits(chosen)), tally, positions
 
 
@@ -152,6 +158,29 @@ def _shown(source: ShardRows, table: "pa.Table") -> "np.ndarray":
     tags = pc.unique(table[_TAG]).to_pylist()
     shown = [tag for tag in tags if is_shown({_TAG: tag}, source.dataset.search)]
     return pc.is_in(table[_TAG], value_set=pa.array(shown, table[_TAG].type)).to_numpy()
+
+
+def _leave_out_unsafe(
+    source: ShardRows,
+    safety: SafetyModel,
+    shard: CommittedShard,
+    uids: "pa.ChunkedArray",
+    chosen: "np.ndarray",
+    images: "np.ndarray",
+    tally: Counter[str],
+) -> None:
+    """Clear the chosen rows with an image that the safety model hides or cannot score, and count them."""
+    import numpy as np
+
+    scored = np.flatnonzero(chosen & images)
+    vectors, has_vector = source.image_vectors(shard.number, uids.take(scored))
+    unsafe = np.zeros(len(scored), bool)
+    if has_vector.any():
+        safety.require_width(vectors.shape[1], source.dataset.name)
+        unsafe[has_vector] = safety.is_unsafe(vectors)
+    tally[HIDDEN] += int(unsafe.sum())
+    tally[NOT_SCORED] += int((~has_vector).sum())
+    chosen[scored] = has_vector & ~unsafe
 
 
 def _count_absent(source: ShardRows, listed: UidList, counts: ExportCounts) -> None:

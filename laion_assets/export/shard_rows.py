@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import SAMPLES_PER_SHARD_KEY, EmbeddingNumber, ShardNumber
 from laion_assets.errors import ExportError, IncompleteError
+from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.knn_indices.inputs import ClipEmbeddings
 from laion_assets.store.manifest import FileEntry, Manifest, read_manifest
 from laion_assets.store.store import Store
 from laion_assets.store.stored_parquet import open_parquet
+from laion_assets.tables.vector_file import read_rows
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -41,12 +44,13 @@ class CommittedShard:
 class ShardRows:
     """Reads rows of committed shards, of all or of those in `numbers`. `missing` are those that are not committed.
 
-    Raises IncompleteError if none of the shards is committed.
+    Raises IncompleteError if none of the shards is committed, SettingError for an unusable safety model.
     """
 
     def __init__(self, dataset: Dataset, numbers: Sequence[ShardNumber] | None = None) -> None:
         self.dataset = dataset
         self.store = Store.of(dataset)
+        self.safety = SafetyModel.of(dataset)
         self.shards: list[CommittedShard] = []
         self.missing: list[ShardNumber] = []
         for number in dataset.layout.shard_numbers if numbers is None else numbers:
@@ -142,28 +146,60 @@ class ShardRows:
             ) from error
 
     def _clip_similarity(self, shard: ShardNumber, uids: "pa.ChunkedArray") -> "pa.Array":
-        """Return the similarity of each row, null without an embedding. Reads the row groups of this shard only."""
+        """Return the similarity of each row, null without an embedding."""
         import pyarrow as pa
         import pyarrow.compute as pc
+
+        found = self._embedded_rows(shard)
+        if found is None or CLIP_SIMILARITY not in found[0].column_names:  # adopted from clip-retrieval
+            return pa.nulls(len(uids), pa.float32())
+        positions = pc.index_in(uids, value_set=found[0]["uid"])
+        return found[0][CLIP_SIMILARITY].cast(pa.float32()).take(positions)
+
+    def image_vectors(self, shard: ShardNumber, uids: "pa.ChunkedArray") -> "tuple[np.ndarray, np.ndarray]":
+        """Return the image vectors of rows of a shard, (m, width) float32 of norm 1, and which rows have one.
+
+        The second array is (n,) bool, with m of them true. Raises EmbeddingError for a damaged file.
+        """
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found = self._embedded_rows(shard)
+        if found is None:
+            return np.empty((0, 0), np.float32), np.zeros(len(uids), bool)
+        table, numbers = found
+        positions = pc.fill_null(pc.index_in(uids, value_set=table["uid"]), pa.scalar(-1, pa.int32())).to_numpy()
+        rows = numbers[positions[positions >= 0]]
+        path = ClipEmbeddings.path(self.dataset.layout, self.dataset.layout.embedding_of_shard(shard), "img_emb")
+        with self.store.open(path) as file:
+            vectors = read_rows(file, self.store.address(path), rows)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.maximum(norms, 1e-12), positions >= 0
+
+    def _embedded_rows(self, shard: ShardNumber) -> "tuple[pa.Table, np.ndarray] | None":
+        """Return uid and `clip_similarity` of the embedded rows near a shard, and their row numbers in the files of the
+        embeddings; None if those are not committed. Reads the row groups of this shard only."""
+        import numpy as np
         import pyarrow.parquet as pq
 
         layout = self.dataset.layout
         number = layout.embedding_of_shard(shard)
         manifest = self.embeddings.get(number)
         if manifest is None:
-            return pa.nulls(len(uids), pa.float32())
+            return None
         path = ClipEmbeddings.path(layout, number, "metadata")
         with open_parquet(self.store, manifest, path) as file:
             footer = _read_footer(self.store, manifest.entry(path))
             parquet = pq.ParquetFile(file, metadata=footer)
-            if CLIP_SIMILARITY not in parquet.schema_arrow.names:  # adopted from clip-retrieval
-                return pa.nulls(len(uids), pa.float32())
+            columns = [name for name in ("uid", CLIP_SIMILARITY) if name in parquet.schema_arrow.names]
             first = layout.sample_key(shard, 0)
             last = layout.sample_key(shard, SAMPLES_PER_SHARD_KEY - 1)
             groups = [group for group in range(footer.num_row_groups) if _may_hold(footer, group, first, last)]
-            found = parquet.read_row_groups(groups, columns=["uid", CLIP_SIMILARITY], use_threads=False)
-        positions = pc.index_in(uids, value_set=found["uid"])
-        return found[CLIP_SIMILARITY].cast(pa.float32()).take(positions)
+            found = parquet.read_row_groups(groups, columns=columns, use_threads=False)
+        starts = np.cumsum([0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))])
+        numbers = [np.arange(starts[group], starts[group + 1]) for group in groups]
+        return found, np.concatenate(numbers) if numbers else np.empty(0, np.int64)
 
 
 @lru_cache(maxsize=16)

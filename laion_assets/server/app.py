@@ -23,6 +23,7 @@ from laion_assets.server.clip_retrieval.front import front_routes
 from laion_assets.server.metrics import RequestMetrics
 from laion_assets.server.protection.access import AccessControl
 from laion_assets.server.protection.body_budget import BodyBudget
+from laion_assets.server.protection.clients import ClientLimits
 from laion_assets.server.protection.limits import OVERHEAD_BYTES, RequestLimits
 from laion_assets.server.service import Service
 from laion_assets.server.service_state import ServiceState
@@ -78,6 +79,7 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
         middleware=[
             Middleware(RequestMetrics, service.metrics),
             Middleware(AccessControl, [*settings.allowed_hosts, *hosts], settings.cors_origins, token),
+            Middleware(ClientLimits, settings.client_requests, settings.proxies),
             Middleware(RequestLimits, largest, settings.deadline_s),
             Middleware(BodyBudget, LARGE_BODIES * largest),
         ],
@@ -110,8 +112,10 @@ async def show_page(request: Request) -> Response:
 
 
 async def show_health(request: Request) -> Response:
-    """GET /healthz: the process answers."""
-    return json_response({"status": "ok"})
+    """GET /healthz: the process answers; the safety model of each dataset, null without one."""
+    service: Service = request.app.state.service
+    models = {name: search_api.describe_safety(search) for name, search in service.searches.items()}
+    return json_response({"status": "ok", "safety_models": models})
 
 
 async def show_readiness(request: Request) -> Response:

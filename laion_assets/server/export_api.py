@@ -16,7 +16,7 @@ from laion_assets.errors import QueryError
 from laion_assets.export.one_file import FoundRow, export_found, export_uids
 from laion_assets.export.request import FORMATS
 from laion_assets.search.dataset_search import DatasetSearch, combine
-from laion_assets.search.queries.request import SearchRequest, check_fields, parse_name, parse_request
+from laion_assets.search.queries.request import SearchRequest, check_fields, parse_flag, parse_name, parse_request
 from laion_assets.search.results.find import Hit
 from laion_assets.search.stored_images import shard_of
 from laion_assets.server.answers import ApiError, read_json
@@ -64,6 +64,7 @@ async def export_rows(request: Request) -> Response:
         "Content-Disposition": f'attachment; filename="{quote(target.dataset.name, safe="")}-export.{suffix}"',
         "Content-Length": str(path.stat().st_size),
         "X-Export-Rows": str(rows),
+        **({"X-Safety-Model": f"sha256:{target.safety.sha256}"} if target.safety is not None else {}),
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
@@ -74,11 +75,14 @@ def _parse_query(body: Mapping[str, Any], target: DatasetSearch) -> SearchReques
     """Parse the fields of a search. `k` is the number of rows, and the row limit if it is missing."""
     most = target.settings.max_export_rows
     limits = dataclasses.replace(target.settings, max_k=most)
-    return parse_request({"k": most, **body}, limits)
+    query = parse_request({"k": most, **body}, limits)
+    target.require_safety_model(query.safety_model)
+    return query
 
 
 def _parse_uids(body: Mapping[str, Any], target: DatasetSearch) -> list[str]:
-    check_fields(body, {"dataset", "uids"}, "")
+    check_fields(body, {"dataset", "uids", "safety_model"}, "")
+    target.require_safety_model(parse_flag(body, "safety_model", False))
     uids, most = body["uids"], target.settings.max_export_rows
     if not isinstance(uids, list) or not 1 <= len(uids) <= most:
         raise QueryError(f"uids must be a list of 1 to {most:,} uids.", "uids", "invalid_uids")

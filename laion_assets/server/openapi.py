@@ -96,6 +96,11 @@ _FILTERS = _object(
         for name, kind in Filters.__annotations__.items()
     },
 )
+_SAFETY_MODEL = {
+    "type": "boolean",
+    "default": False,
+    "description": "Refuse the request (400) if the service has no safety model. One that it has is always used.",
+}
 _RESULT = _object(
     ["id", "uid", "similarity", "caption", "url", "image"],
     id=_INTEGER,
@@ -123,6 +128,7 @@ _SCHEMAS: dict[str, Any] = {
         offset={**_INTEGER, "default": 0},
         collapse={"type": "boolean", "default": True},
         filters=_FILTERS,
+        safety_model=_SAFETY_MODEL,
     ),
     "Export": _object(
         ["dataset", "format"],
@@ -135,6 +141,7 @@ _SCHEMAS: dict[str, Any] = {
         offset={**_INTEGER, "default": 0},
         collapse={"type": "boolean", "default": True},
         filters=_FILTERS,
+        safety_model=_SAFETY_MODEL,
     ),
     "Results": _object(
         ["results", "next_offset"],
@@ -145,6 +152,10 @@ _SCHEMAS: dict[str, Any] = {
         collapsed={**_INTEGER, "description": "Near-duplicates left out."},
         took_ms=_object([], encode=_NUMBER, index=_NUMBER, metadata=_NUMBER),
         index_version=_TEXT,
+        safety_model={
+            "type": ["object", "null"],
+            "description": "Name, sha256 and threshold of the safety model, null without one.",
+        },
     ),
     "Row": {**_RESULT, "description": "The fields of a result, and provenance, metadata and dagster_links."},
     "Report": _object(["dataset", "uid", "reason"], dataset=_TEXT, uid=_TEXT, reason=_TEXT),
@@ -160,6 +171,8 @@ _SCHEMAS: dict[str, Any] = {
         num_result_ids=_INTEGER,
         indice_name=_TEXT,
         deduplicate={"type": "boolean"},
+        use_safety_model={"type": "boolean", "description": "The header X-Ignored-Fields names it if there is none."},
+        use_violence_detector={"type": "boolean", "description": "As use_safety_model."},
     ),
     "KnnResults": {"type": "array", "items": {"type": "object"}},
     "Ids": _object(["ids", "indice_name"], ids={"type": "array", "items": _INTEGER}, indice_name=_TEXT),

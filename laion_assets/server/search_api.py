@@ -31,6 +31,7 @@ async def search(request: Request) -> Response:
     body = await read_json(request)
     target = service.search(parse_name(body) if isinstance(body, dict) else "")
     query = parse_request(body, target.settings)
+    target.require_safety_model(query.safety_model)
     with service.admit():
         started = time.perf_counter()
         vectors = await encode_terms(service, target, query.terms)
@@ -54,8 +55,14 @@ async def search(request: Request) -> Response:
                 "metadata": round(found.metadata_ms, 2),
             },
             "index_version": found.index_version,
+            "safety_model": describe_safety(target),
         }
     )
+
+
+def describe_safety(target: DatasetSearch) -> dict[str, Any] | None:
+    """Return name, digest and threshold of a dataset's safety model, None without one."""
+    return None if target.safety is None else target.safety.describe()
 
 
 async def encode_terms(service: Service, target: DatasetSearch, terms: Any) -> list[Any]:
@@ -95,6 +102,7 @@ def _describe_dataset(target: DatasetSearch) -> dict[str, Any]:
         "nsfw_tags": sorted(tag for tag in tags.rows if tag) if tags else [],
         "shown_tags": sorted({"UNLIKELY", *settings.show}),
         "hidden_rows": tags.hidden_rows if tags else None,
+        "safety_model": describe_safety(target),
         "example_queries": list(settings.example_queries),
         "dagster_url": settings.dagster_url or None,
         "index_version": target.current.version.version,

@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 OF_SERVICE = (
     "concurrency",
     "queue",
+    "client_requests",
+    "proxies",
     "max_connections",
     "deadline_s",
     "idle_s",

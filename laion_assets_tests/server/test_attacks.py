@@ -246,7 +246,10 @@ def test_client_that_does_not_read_its_answers_is_aborted(strict: Client) -> Non
 def test_500_idle_connections_do_not_stop_the_service(strict: Client) -> None:
     held = []
     try:
-        held.extend(connect(strict) for _ in range(500))  # those above the maximum are closed at once
+        held.extend(connect(strict) for _ in range(500))
+        refused = read_all(held[-1])  # one above the maximum is closed at once
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"too_many_connections" in refused
         deadline = time.monotonic() + 20
         while strict_status(strict) != 200:
             assert time.monotonic() < deadline

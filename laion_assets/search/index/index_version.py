@@ -4,15 +4,16 @@ import contextlib
 import hashlib
 import threading
 import weakref
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import QueryError
 from laion_assets.models.weights import weights_identity
 from laion_assets.search.index.embedding_rows import EmbeddingRows
 from laion_assets.search.index.metadata_rows import MetadataRows
-from laion_assets.search.results.safety import TagCounts, read_tags
+from laion_assets.search.results.safety import TagCounts, is_shown, read_tags
+from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.stages.knn_indices.details import IndexDetails
 from laion_assets.stages.knn_indices.handle import KnnIndices
 from laion_assets.stages.knn_indices.index_file import open_index
@@ -28,15 +29,19 @@ class IndexVersion:
     """The indices and the metadata of one commit, memory-mapped. Closed when the last reference to it is gone.
 
     Both indices are verified by their sha256 and opened at once. Raises IncompleteError if `knn_indices` is not
-    committed, ModelError if the indices were built with another model than the dataset's, IntegrityError for damage.
+    committed, ModelError if the indices were built with another model than the dataset's, IntegrityError for damage,
+    SettingError if `safety` is for vectors of another width.
     """
 
-    def __init__(self, dataset: Dataset, store: Store) -> None:
+    def __init__(self, dataset: Dataset, store: Store, safety: SafetyModel | None = None) -> None:
         self.manifest: Manifest = KnnIndices(store, dataset.layout, (0,)).manifest(0)
         self.version = version_of(self.manifest)
         self.details = IndexDetails.of(self.manifest)
         self.details.require_model(dataset.name, weights_identity(dataset.model))
-        self._show = dataset.search
+        if safety is not None:
+            safety.require_width(self.details.width, dataset.name)
+        self._settings = dataset.search
+        self._safety = safety
         stack = contextlib.ExitStack()
         weakref.finalize(self, stack.close)
         self.metadata = MetadataRows(store, self.manifest, self.details, dataset.search.cached_rows)
@@ -83,9 +88,28 @@ class IndexVersion:
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.maximum(norms, 1e-12)
 
+    def shown(self, ids: Sequence[int], rows: Sequence[Mapping[str, Any]] | None = None) -> list[bool]:
+        """Return for each id whether its row may be shown: by its NSFW tag, then by the safety model if there is one.
+
+        `rows` is the metadata of the ids. Without it, none is read once the tags of all rows are known.
+        """
+        import numpy as np
+
+        if rows is None and self.tags is not None:
+            shown = self.tags.shown(np.asarray(ids, dtype=np.int64)).tolist()
+        else:
+            rows = self.metadata.rows(ids) if rows is None else rows
+            shown = [is_shown(row, self._settings) for row in rows]
+        left = [position for position, each in enumerate(shown) if each]
+        if self._safety is not None and left:
+            unsafe = self._safety.is_unsafe(self.vectors("image", [ids[position] for position in left]))
+            for position, each in zip(left, unsafe.tolist(), strict=True):
+                shown[position] = not each
+        return shown
+
     def prepare(self) -> None:
         """Read the NSFW tag of all rows, and all metadata if it fits the cache."""
-        self.tags = read_tags(self.metadata, self._show)
+        self.tags = read_tags(self.metadata, self._settings)
         self.metadata.preload()
 
     def _enable_reconstruction(self, index: str) -> None:

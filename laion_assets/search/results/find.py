@@ -1,14 +1,12 @@
 """Find the results of a query vector: nearest rows, without hidden and filtered rows, near-duplicates collapsed."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.search.index.index_version import IndexVersion
 from laion_assets.search.results.duplicates import find_owners
 from laion_assets.search.results.filters import Filters
-from laion_assets.search.results.safety import is_shown
 from laion_assets.search.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -75,7 +73,7 @@ def find(version: IndexVersion, settings: SearchSettings, query: Query) -> Found
         started = time.perf_counter()
         ids, similarities = version.nearest(query.index, query.vector, min(depth, limit)) if limit else ([], [])
         searched = time.perf_counter()
-        found = _choose(version, settings, query, ids, similarities)
+        found = _choose(version, query, ids, similarities)
         index_ms += (searched - started) * 1_000
         metadata_ms += (time.perf_counter() - searched) * 1_000
         if len(found.hits) > wanted or depth >= limit or _is_exhausted(query, similarities):
@@ -86,21 +84,10 @@ def find(version: IndexVersion, settings: SearchSettings, query: Query) -> Found
         depth *= _GROWTH
 
 
-def nearest_shown(
-    version: IndexVersion, settings: SearchSettings, index: str, vector: "np.ndarray", depth: int
-) -> tuple[list[int], list[float]]:
-    """Return ids and similarities of the `depth` nearest rows, without those that may not be shown.
-
-    Reads no metadata once the tags of the version are known.
-    """
-    import numpy as np
-
+def nearest_shown(version: IndexVersion, index: str, vector: "np.ndarray", depth: int) -> tuple[list[int], list[float]]:
+    """Return ids and similarities of the `depth` nearest rows, without those that may not be shown."""
     ids, similarities = version.nearest(index, vector, min(depth, len(version)))
-    if version.tags is None:
-        shown: Sequence[Any] = [is_shown(row, settings) for row in version.metadata.rows(ids)]
-    else:
-        shown = version.tags.shown(np.asarray(ids, dtype=np.int64)).tolist()
-    kept = [position for position, each in enumerate(shown) if each]
+    kept = [position for position, each in enumerate(version.shown(ids)) if each]
     return [ids[position] for position in kept], [similarities[position] for position in kept]
 
 
@@ -110,9 +97,7 @@ def _is_exhausted(query: Query, similarities: list[float]) -> bool:
     return low is not None and bool(similarities) and similarities[-1] < low
 
 
-def _choose(
-    version: IndexVersion, settings: SearchSettings, query: Query, ids: list[int], similarities: list[float]
-) -> Found:
+def _choose(version: IndexVersion, query: Query, ids: list[int], similarities: list[float]) -> Found:
     """Return the first hits among the nearest rows: at least one more than wanted if there are that many."""
     found = Found(index_version=version.version)
     wanted = query.offset + query.k
@@ -123,8 +108,10 @@ def _choose(
     start = 0
     while start < len(ids):  # the metadata of rows that are not needed is not read
         part = ids[start : start + step]
-        for row_id, similarity, row in zip(part, similarities[start:], version.metadata.rows(part), strict=False):
-            if not is_shown(row, settings):
+        rows = version.metadata.rows(part)
+        shown = version.shown(part, rows)
+        for row_id, similarity, row, is_shown in zip(part, similarities[start:], rows, shown, strict=False):
+            if not is_shown:
                 found.hidden += 1
             elif (filters.min_similarity is not None and similarity < filters.min_similarity) or (
                 filters.any and not filters.match(row)

@@ -88,11 +88,11 @@ def test_tags_say_which_rows_are_shown_without_metadata(built: Dataset) -> None:
     version = open_version(built, show=("NSFW",))
     settings = replace(built.search, show=("NSFW",))
     query = version.vectors("image", [3])[0]
-    before = nearest_shown(version, settings, "image", query, 70)
+    before = nearest_shown(version, "image", query, 70)
     version.prepare()
     assert version.tags is not None
     read = version.metadata.hits + version.metadata.misses
-    assert nearest_shown(version, settings, "image", query, 70) == before
+    assert nearest_shown(version, "image", query, 70) == before
     assert version.metadata.hits + version.metadata.misses == read
     shown = [row_id for row_id, row in enumerate(version.metadata.rows(range(70))) if is_shown(row, settings)]
     assert version.tags.shown(np.arange(70)).nonzero()[0].tolist() == shown == sorted(before[0])

@@ -55,6 +55,8 @@ function facts(dataset) {
   if (dataset.hidden_rows)
     parts.push(`${counted(dataset.hidden_rows, "image")} with an unsafe or unsure tag are hidden by this server`);
   else if (dataset.hidden_rows === null) parts.push("images with an unsafe or unsure tag are hidden by this server");
+  const safety = dataset.safety_model;
+  if (safety) parts.push(`the safety model ${visible(safety.name)} (${safety.sha256.slice(0, 12)}) hides more images`);
   return parts.join(" · ");
 }
 
