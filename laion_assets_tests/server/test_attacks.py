@@ -18,7 +18,7 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.search.queries import query_images
-from laion_assets.server.answers import to_json
+from laion_assets.server.api.answers import to_json
 from laion_assets.server.app import LARGE_BODIES
 from laion_assets.server.protection.limits import OVERHEAD_BYTES
 from laion_assets_tests.server.running import Client, running_service
@@ -376,6 +376,7 @@ def test_allowed_origin_may_call_the_api() -> None:
     with running_service(replace(dataset, search=settings)) as client:
         answer = client.get("/api/datasets", Origin="https://page.test", Host="search.test")
         assert answer.headers["access-control-allow-origin"] == "https://page.test"
+        assert "Retry-After" in answer.headers["access-control-expose-headers"]
         assert client.send("OPTIONS", "/api/search", headers={"Origin": "https://page.test"}).status == 204
         assert client.get("/api/datasets", Origin="https://other.test").status == 403
 

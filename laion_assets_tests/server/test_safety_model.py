@@ -15,11 +15,16 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SettingError
 from laion_assets.export.request import ExportRequest
 from laion_assets.export.run import plan_export, write_export
+from laion_assets.search.query import Searcher
+from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.server.service import Service
+from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS
+from laion_assets.stages.search_report.answers import answer_query
+from laion_assets.store.manifest import manifest_path
 from laion_assets_tests.server.running import Client, running_service
 from laion_assets_tests.server.test_clip_retrieval_api import clip_client, connect
 from laion_assets_tests.server.test_search_api import image_vectors, shown_ids
-from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, small_dataset
+from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, random_model, small_dataset
 
 
 def _direction() -> np.ndarray:
@@ -76,8 +81,6 @@ def test_unsafe_rows_are_hidden_from_every_reader(guarded: Client) -> None:
 
 
 def _uids() -> dict[int, str]:
-    from laion_assets.search.query import Searcher
-
     with Searcher(small_dataset(built_root())) as searcher:
         return {row: searcher.fields(row)["uid"] for row in shown_ids()}
 
@@ -133,6 +136,14 @@ def test_model_for_other_vectors_is_refused_at_the_start(tmp_path: Path) -> None
         Service([_with_model(tmp_path, width=3)])
 
 
+def test_published_results_are_safe_by_tag_and_by_score(tmp_path: Path) -> None:
+    dataset = _with_model(tmp_path)
+    with Searcher(dataset, model=random_model(), safety=SafetyModel.of(dataset)) as searcher:
+        answer = answer_query(searcher, "a red tree", 100)
+    assert {result.row for result in answer.results} == set(safe_ids())
+    assert answer.hidden == 70 - len(safe_ids())
+
+
 def test_export_leaves_out_unsafe_rows_and_names_the_model(tmp_path: Path) -> None:
     dataset = _with_model(tmp_path)
     planned = plan_export(dataset, ExportRequest("json"))
@@ -148,9 +159,6 @@ def test_export_leaves_out_unsafe_rows_and_names_the_model(tmp_path: Path) -> No
 
 
 def test_row_without_an_embedding_cannot_be_scored_and_is_left_out(built: Dataset, tmp_path: Path) -> None:
-    from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS
-    from laion_assets.store.manifest import manifest_path
-
     dataset = dataclasses.replace(_with_model(tmp_path), root=built.root)
     (Path(built.root) / "small" / manifest_path(CLIP_EMBEDDINGS, built.layout.embedding_key(1))).unlink()
     counts = plan_export(dataset, ExportRequest("json")).counts

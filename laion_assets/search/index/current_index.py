@@ -11,6 +11,7 @@ from laion_assets.errors import LaionAssetsError
 from laion_assets.search.index.index_version import IndexVersion, version_of
 from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
+from laion_assets.stages.knn_indices.vectors import MODALITIES
 from laion_assets.store.manifest import WHOLE, read_manifest
 from laion_assets.store.store import Store
 
@@ -26,9 +27,16 @@ class CurrentIndex:
         self.store = Store.of(dataset)
         self._lock = threading.Lock()
         self._safety = safety
-        self._version = IndexVersion(dataset, self.store, safety)
+        self._version = self._open()
         self.problem = ""
         """Why a newer commit could not be opened, empty if the newest one is open."""
+
+    def _open(self) -> IndexVersion:
+        """Open both indices now: no request waits for it, and a damaged one does not replace the open one."""
+        version = IndexVersion(self.dataset, self.store, self._safety)
+        for modality in MODALITIES:
+            version.index(modality)
+        return version
 
     @property
     def version(self) -> IndexVersion:
@@ -46,7 +54,7 @@ class CurrentIndex:
                 if manifest is None or version_of(manifest) == self._version.version:
                     self.problem = ""
                     return False
-                self._version = IndexVersion(self.dataset, self.store, self._safety)
+                self._version = self._open()
             except (LaionAssetsError, OSError) as error:
                 if str(error) != self.problem:
                     _log.warning("%s: a new index cannot be opened: %s", self.dataset.name, error)

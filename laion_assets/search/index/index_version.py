@@ -28,27 +28,30 @@ if TYPE_CHECKING:
 class IndexVersion:
     """The indices and the metadata of one commit, memory-mapped. Closed when the last reference to it is gone.
 
-    Both indices are verified by their sha256 and opened at once. Raises IncompleteError if `knn_indices` is not
-    committed, ModelError if the indices were built with another model than the dataset's, IntegrityError for damage,
-    SettingError if `safety` is for vectors of another width.
+    An index is opened when first needed, after its sha256 is verified (IntegrityError). Raises IncompleteError if
+    `knn_indices` is not committed, ModelError if the indices were built with another model than the one whose identity
+    is `model` (without it, the dataset's), SettingError if `safety` is for vectors of another width.
     """
 
-    def __init__(self, dataset: Dataset, store: Store, safety: SafetyModel | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, store: Store, safety: SafetyModel | None = None, model: str | None = None
+    ) -> None:
         self.manifest: Manifest = KnnIndices(store, dataset.layout, (0,)).manifest(0)
         self.version = version_of(self.manifest)
         self.details = IndexDetails.of(self.manifest)
-        self.details.require_model(dataset.name, weights_identity(dataset.model))
+        self.details.require_model(dataset.name, model or weights_identity(dataset.model))
         if safety is not None:
             safety.require_width(self.details.width, dataset.name)
+        self._store = store
         self._settings = dataset.search
         self._safety = safety
-        stack = contextlib.ExitStack()
-        weakref.finalize(self, stack.close)
+        self._stack = contextlib.ExitStack()
+        self.close = weakref.finalize(self, self._stack.close)
+        """Close the files. Called when the last reference is gone, at the latest."""
         self.metadata = MetadataRows(store, self.manifest, self.details, dataset.search.cached_rows)
-        stack.callback(self.metadata.close)
-        self._indices = {
-            modality: stack.enter_context(open_index(store, self.manifest, modality)) for modality in MODALITIES
-        }
+        self._stack.callback(self.metadata.close)
+        self._indices: dict[str, Any] = {}
+        self._opening = threading.Lock()
         self._embeddings = {
             modality: EmbeddingRows(store, dataset.layout, self.manifest, self.details, modality)
             for modality in MODALITIES
@@ -61,9 +64,17 @@ class IndexVersion:
     def __len__(self) -> int:
         return len(self.metadata)
 
+    def index(self, modality: str) -> Any:
+        """Return the `image` or `text` index, a faiss.Index. Raises IntegrityError naming a damaged file."""
+        with self._opening:
+            if modality not in self._indices:
+                opened = self._stack.enter_context(open_index(self._store, self.manifest, modality))
+                self._indices[modality] = opened
+            return self._indices[modality]
+
     def nearest(self, index: str, vector: "np.ndarray", depth: int) -> "tuple[list[int], list[float]]":
         """Return ids and cosine similarities of the `depth` nearest vectors to one of norm 1, nearest first."""
-        near, ids = self._indices[index].search(vector.reshape(1, -1), depth)
+        near, ids = self.index(index).search(vector.reshape(1, -1), depth)
         found = ids[0] >= 0
         similarities = near[0][found] if self.details.metric == "ip" else 1 - near[0][found] / 2
         return ids[0][found].tolist(), similarities.tolist()
@@ -84,9 +95,18 @@ class IndexVersion:
         if exact is not None:
             return exact
         self._enable_reconstruction(index)
-        found: np.ndarray = self._indices[index].reconstruct_batch(np.asarray(ids, dtype=np.int64))
+        found: np.ndarray = self.index(index).reconstruct_batch(np.asarray(ids, dtype=np.int64))
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.maximum(norms, 1e-12)
+
+    def tagged_as_shown(self, ids: Sequence[int]) -> list[int]:
+        """Return the places of the ids that are not hidden by their tag; all, until the tags of all rows are known."""
+        import numpy as np
+
+        if self.tags is None:
+            return list(range(len(ids)))
+        places: list[int] = np.flatnonzero(self.tags.shown(np.asarray(ids, dtype=np.int64))).tolist()
+        return places
 
     def shown(self, ids: Sequence[int], rows: Sequence[Mapping[str, Any]] | None = None) -> list[bool]:
         """Return for each id whether its row may be shown: by its NSFW tag, then by the safety model if there is one.
@@ -119,7 +139,7 @@ class IndexVersion:
         with self._mapping:
             if index not in self._mapped:
                 with contextlib.suppress(RuntimeError):  # other kinds of indices need no map
-                    faiss.extract_index_ivf(self._indices[index]).make_direct_map()
+                    faiss.extract_index_ivf(self.index(index)).make_direct_map()
                 self._mapped.add(index)
 
 

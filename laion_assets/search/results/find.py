@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _FIRST_DEPTH = 64
 _GROWTH = 4
+_MIN_ROWS = 16
+"""Rows whose metadata is read at least in one step."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,19 @@ def _choose(version: IndexVersion, query: Query, ids: list[int], similarities: l
     filters = query.filters
     hits: list[Hit] = []
     owners: list[int] = []
-    step = max(wanted + 1, _FIRST_DEPTH)
-    start = 0
-    while start < len(ids):  # the metadata of rows that are not needed is not read
-        part = ids[start : start + step]
-        rows = version.metadata.rows(part)
-        shown = version.shown(part, rows)
-        for row_id, similarity, row, is_shown in zip(part, similarities[start:], rows, shown, strict=False):
+    places = version.tagged_as_shown(ids)
+    step = max(wanted + 1, _MIN_ROWS)
+    start = looked_at = 0
+    while looked_at < len(ids):  # the metadata of rows that are hidden by their tag or not needed is not read
+        part = places[start : start + step]
+        start += step
+        until = part[-1] + 1 if start < len(places) else len(ids)
+        found.hidden += until - looked_at - len(part)
+        looked_at = until
+        rows = version.metadata.rows([ids[place] for place in part])
+        shown = version.shown([ids[place] for place in part], rows)
+        for place, row, is_shown in zip(part, rows, shown, strict=True):
+            row_id, similarity = ids[place], similarities[place]
             if not is_shown:
                 found.hidden += 1
             elif (filters.min_similarity is not None and similarity < filters.min_similarity) or (
@@ -119,10 +127,11 @@ def _choose(version: IndexVersion, query: Query, ids: list[int], similarities: l
                 found.filtered += 1
             else:
                 hits.append(Hit(row_id, similarity, row))
-        start, step = start + step, step * 2
         owners = _owners(version, hits) if query.collapse else list(range(len(hits)))
-        if sum(owner == position for position, owner in enumerate(owners)) > wanted:
+        kept = sum(owner == position for position, owner in enumerate(owners))
+        if kept > wanted:
             break
+        step = step * 2 if filters.any else max(wanted + 1 - kept, _MIN_ROWS)
     duplicates: dict[int, int] = {}
     for position, owner in enumerate(owners):
         if owner != position:

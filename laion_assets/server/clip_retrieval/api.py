@@ -30,9 +30,9 @@ from laion_assets.search.queries.request import (
 )
 from laion_assets.search.results.duplicates import find_connected
 from laion_assets.search.results.find import nearest_shown
-from laion_assets.server.answers import json_response, read_json
-from laion_assets.server.results import image_path
-from laion_assets.server.search_api import encode_terms
+from laion_assets.server.api.answers import json_response, read_json
+from laion_assets.server.api.results import image_path
+from laion_assets.server.api.search import encode_terms
 from laion_assets.server.service import Service
 from laion_assets.stages.knn_indices.vectors import MODALITIES
 

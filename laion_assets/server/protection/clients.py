@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from laion_assets.server.answers import ApiError, error_response
+from laion_assets.server.api.answers import ApiError, error_response
 
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that stand for a client: providers give each of them a network of this size."""

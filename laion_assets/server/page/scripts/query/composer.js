@@ -1,9 +1,9 @@
 // The search field: text, and the other parts of the query as chips that can be turned to plus or minus and removed.
 
-import { imageAddress, showImage } from "./api.js";
-import { byId, element, icon } from "./dom.js";
+import { imageAddress, showImage } from "../api.js";
+import { byId, element, icon } from "../dom.js";
 import { kindOf, parseText } from "./query.js";
-import { visible, visibleUrl } from "./text.js";
+import { visible, visibleUrl } from "../text.js";
 
 /** Handlers: `submit({text, terms})` with the whole query, `chooseFile(file)`. */
 export function createComposer({ submit, chooseFile }) {

@@ -11,7 +11,7 @@ from laion_assets.errors import LaionAssetsError
 from laion_assets.search.dataset_search import DatasetSearch
 from laion_assets.search.results.find import Hit
 from laion_assets.search.stored_images import shard_of
-from laion_assets.server.results import describe_result
+from laion_assets.server.api.results import describe_result
 from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
 from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from laion_assets_tests.server.page_fixtures import SCENE, Opened
+from laion_assets_tests.server.page.fixtures import SCENE, Opened
 from laion_assets_tests.server.running import Client
 
 pytestmark = pytest.mark.browser

@@ -17,9 +17,9 @@ from laion_assets.stages.clip_embeddings.build import build_embedding_file
 from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.store.store import Store
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
-from laion_assets_tests.server.page_fixtures import DESKTOP
+from laion_assets_tests.server.page.fixtures import DESKTOP
+from laion_assets_tests.server.page.search_page import SearchPage
 from laion_assets_tests.server.running import Client, running_service
-from laion_assets_tests.server.search_page import SearchPage
 from laion_assets_tests.stages.clip_embeddings import small_dataset
 
 pytestmark = pytest.mark.browser

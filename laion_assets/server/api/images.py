@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.errors import IntegrityError
-from laion_assets.server.answers import ApiError
+from laion_assets.server.api.answers import ApiError
 from laion_assets.server.service import Service
 
 MEDIA_TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from laion_assets.errors import QueryError
 from laion_assets.search.queries.request import check_fields, parse_name
-from laion_assets.server.answers import ApiError, json_response, read_json
+from laion_assets.server.api.answers import ApiError, json_response, read_json
 from laion_assets.server.service import Service
 
 MAX_REASON_CHARS = 1_000

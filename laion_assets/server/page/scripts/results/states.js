@@ -1,9 +1,9 @@
 // What stands below or in place of the results: nothing found, the end, an error with what to do.
 
-import { setToken } from "./api.js";
-import { byId, element } from "./dom.js";
-import { countFilters } from "./query.js";
-import { count, counted } from "./text.js";
+import { setToken } from "../api.js";
+import { byId, element } from "../dom.js";
+import { countFilters } from "../query/query.js";
+import { count, counted } from "../text.js";
 
 function show(...children) {
   byId("state").replaceChildren(...children);

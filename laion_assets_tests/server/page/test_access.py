@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from laion_assets_tests.server.page_fixtures import ARTIFACTS, PHONE, Opened
+from laion_assets_tests.server.page.fixtures import ARTIFACTS, PHONE, Opened
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from laion_assets.export.counts import (
+from laion_assets.export.request import ExportRequest
+from laion_assets.export.rows.counts import (
     DUPLICATE,
     HIDDEN,
     MISSING_SHARD,
@@ -17,11 +18,10 @@ from laion_assets.export.counts import (
     NOT_SCORED,
     ExportCounts,
 )
-from laion_assets.export.predicate import Predicate
-from laion_assets.export.request import ExportRequest
-from laion_assets.export.search_results import SearchResults
-from laion_assets.export.shard_rows import CommittedShard, ShardRows
-from laion_assets.export.uid_list import UidList, parse_uids
+from laion_assets.export.rows.predicate import Predicate
+from laion_assets.export.rows.search_results import SearchResults
+from laion_assets.export.rows.shard_rows import CommittedShard, ShardRows
+from laion_assets.export.rows.uid_list import UidList, parse_uids
 from laion_assets.progress import Progress
 from laion_assets.reasons import SUCCESS_STATUS
 from laion_assets.search.results.safety import is_shown

@@ -1,6 +1,6 @@
 // An image file as the service takes it: of a format that it decodes, and not larger than its limit.
 
-import { bytes } from "./text.js";
+import { bytes } from "../text.js";
 
 const DECODED_BY_SERVICE = new Set(["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"]);
 /** Longest side after downscaling, in pixels. Models see 224 to 512 pixels. */

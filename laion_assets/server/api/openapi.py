@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 from laion_assets import __version__
 from laion_assets.export.request import FORMATS
 from laion_assets.search.results.filters import Filters
-from laion_assets.server.answers import json_response
+from laion_assets.server.api.answers import json_response
 from laion_assets.stages.knn_indices.vectors import MODALITIES
 
 
@@ -200,6 +200,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ api.info.title }}: API</title>
 <link rel="icon" href="/page/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/page/styles/theme.css">
 <link rel="stylesheet" href="/page/docs.css">
 </head>
 <body>
@@ -208,6 +209,7 @@ _PAGE = """<!doctype html>
 <p>{{ api.info.description }} <a href="/openapi.json">openapi.json</a></p>
 {% for path, operations in api.paths.items() %}
 {% for method, operation in operations.items() %}
+<section>
 <h2><code>{{ method | upper }} {{ path }}</code></h2>
 <p>{{ operation.summary }}</p>
 {% if operation.requestBody %}
@@ -215,6 +217,7 @@ _PAGE = """<!doctype html>
 {% set name = operation.requestBody.content["application/json"].schema["$ref"].split("/")[-1] %}
 <pre>{{ pretty(api.components.schemas[name]) }}</pre></details>
 {% endif %}
+</section>
 {% endfor %}
 {% endfor %}
 </main>

@@ -7,7 +7,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import ExportError
 from laion_assets.export.request import SearchSelection
-from laion_assets.export.uid_list import UidList, parse_uids
+from laion_assets.export.rows.uid_list import UidList, parse_uids
 from laion_assets.search.index.index_version import IndexVersion
 from laion_assets.search.stored_images import shard_of
 from laion_assets.store.store import Store

@@ -2,6 +2,7 @@
 
 import configparser
 import fnmatch
+import posixpath
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,8 @@ from laion_assets.plain_text import one_line
 PACKAGE = Path(laion_assets.__file__).parent
 PAGE = PACKAGE / "server" / "page"
 HTML = (PAGE / "index.html").read_text()
-SCRIPTS = {path.name: path.read_text() for path in sorted(PAGE.glob("scripts/*.js"))}
+SCRIPTS = {path.relative_to(PAGE / "scripts").as_posix(): path.read_text() for path in sorted(PAGE.rglob("*.js"))}
+"""The scripts by their path, for example results/grid.js."""
 STYLES = {path.name: path.read_text() for path in sorted(PAGE.glob("styles/*.css"))}
 CODE = "\n".join(SCRIPTS.values())
 CSS = re.sub(r"/\*.*?\*/", "", "\n".join(STYLES.values()), flags=re.DOTALL)
@@ -105,11 +107,12 @@ def test_every_icon_exists_and_is_used() -> None:
 
 def test_imports_of_modules_exist() -> None:
     imports = [
-        (name, module, imported.split(","))
+        (name, posixpath.normpath(posixpath.join(posixpath.dirname(name), module)), imported.split(","))
         for name, code in SCRIPTS.items()
-        for imported, module in re.findall(r"import \{([^}]+)\} from \"\./([\w.]+)\"", code)
+        for imported, module in re.findall(r"import \{([^}]+)\} from \"(\.[\w./]+)\"", code)
     ]
     assert len(imports) > 20
+    assert len(imports) == len(re.findall(r"^import ", CODE, re.MULTILINE))
     for name, module, names in imports:
         for imported in names:
             exported = rf"export (?:async )?(?:function|const|class) {imported.strip()}\b"
@@ -143,7 +146,7 @@ def test_the_documentation_lists_every_parameter_of_the_address() -> None:
     page = (PACKAGE.parent / "docs" / "operations" / "search-page.md").read_text()
     table = page.partition("## Addresses")[2].partition("##")[0]
     listed = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    script = SCRIPTS["query.js"]
+    script = SCRIPTS["query/query.js"]
     constants = re.findall(r"const (?:TERM_NAMES|NUMBERS|TEXTS) = (.*?);", script, re.DOTALL)
     assert len(constants) == 3
     used = {name for value in constants for name in re.findall(r"\"(\w+)\"", value)}
@@ -213,9 +216,9 @@ def test_a_rule_that_sets_a_filled_background_sets_its_text_colour() -> None:
 
 
 def test_every_variable_of_the_styles_is_defined() -> None:
-    set_by_scripts = {"--ratio", "--gap"}
+    set_by_scripts = {"--ratio", "--gap", "--zoom"}
     assert set(re.findall(r"var\((--[\w-]+)", CSS)) - set(VARIABLES) == set_by_scripts
-    assert {"--ratio", "--gap"} <= set(re.findall(r"\"(--[\w-]+)\"", CODE))
+    assert {"--ratio", "--gap", "--zoom"} <= set(re.findall(r"\"(--[\w-]+)\"", CODE))
 
 
 def test_the_page_makes_the_same_characters_visible_as_terminals() -> None:

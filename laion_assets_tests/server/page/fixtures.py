@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets_tests.end_to_end.conftest import TOP, Demo, demo
+from laion_assets_tests.server.page.search_page import SearchPage
 from laion_assets_tests.server.running import Client, running_service
-from laion_assets_tests.server.search_page import SearchPage
 
 __all__ = ["browser", "demo", "opened", "reports", "site"]
 

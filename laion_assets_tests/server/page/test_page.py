@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from laion_assets_tests.server.page_fixtures import ARTIFACTS, MAX_IMAGE_BYTES, SCENE, Opened
+from laion_assets_tests.server.page.fixtures import ARTIFACTS, MAX_IMAGE_BYTES, SCENE, Opened
 from laion_assets_tests.server.running import Client
 
 pytestmark = pytest.mark.browser
@@ -270,7 +270,7 @@ def test_queries_survive_their_address(opened: Opened) -> None:
     """`query.js` by itself: an address is read back as the query that wrote it."""
     page: Page = opened().page
     survives = """async () => {
-      const { EMPTY, fromAddress, toAddress, parseText } = await import("./page/scripts/query.js");
+      const { EMPTY, fromAddress, toAddress, parseText } = await import("./page/scripts/query/query.js");
       const uid = "0".repeat(32);
       const query = { ...EMPTY, dataset: "a b&c", index: "text", collapse: false, result: 7,
         terms: [{ sign: 1, text: "é=& <b>" }, { sign: -1, text: "x" }, { sign: 1, id: 5, uid },

@@ -1,12 +1,12 @@
 // The dialog of one result: the image, its facts, and its provenance through the stages of the pipeline.
 
-import { readResult, showImage } from "./api.js";
-import { byId, element, icon } from "./dom.js";
-import { copy } from "./menus.js";
+import { readResult, showImage } from "../api.js";
+import { byId, element, icon } from "../dom.js";
+import { copy } from "../menus.js";
 import { provenance, table } from "./provenance.js";
 import { reportForm } from "./report.js";
-import { aspectRatio } from "./rows.js";
-import { count, dimensions, linkTarget, similarity, visible, visibleUrl } from "./text.js";
+import { aspectRatio } from "../results/rows.js";
+import { count, dimensions, linkTarget, similarity, visible, visibleUrl } from "../text.js";
 
 /** Handlers: `searchLike(result)`, `addTerm(result, sign)`, `move(step)` to a neighbour, `closed()`, `canMove(result, step)`,
  * `toggleSelected(result)`, `isSelected(result)`. */

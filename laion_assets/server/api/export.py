@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from laion_assets.errors import QueryError
-from laion_assets.export.one_file import FoundRow, export_found, export_uids
+from laion_assets.export.one_file import FoundRow, OneFile, export_found, export_uids
 from laion_assets.export.request import FORMATS
 from laion_assets.search.dataset_search import DatasetSearch, combine
 from laion_assets.search.queries.request import SearchRequest, check_fields, parse_flag, parse_name, parse_request
 from laion_assets.search.results.find import Hit
 from laion_assets.search.stored_images import shard_of
-from laion_assets.server.answers import ApiError, read_json
-from laion_assets.server.search_api import encode_terms
+from laion_assets.server.api.answers import ApiError, read_json
+from laion_assets.server.api.search import encode_terms
 from laion_assets.server.service import Service
 
 MEDIA_TYPES = {
@@ -32,11 +32,11 @@ MEDIA_TYPES = {
 }
 """File suffix and media type of each format."""
 _CHUNK_BYTES = 1 << 18
-_Write = Callable[[str, Path], int]
+_Write = Callable[[str, Path], OneFile | None]
 
 
 async def export_rows(request: Request) -> Response:
-    """Answer with a file of the results. The number of its rows is in the header X-Export-Rows.
+    """Answer with a file of the results. Its number of rows and the digest of its recipe are in headers.
 
     The file is complete before the answer starts, so an error has its status and never ends a download midway.
     """
@@ -55,15 +55,16 @@ async def export_rows(request: Request) -> Response:
             write = _uid_writer(target, uids) if uids is not None else await _result_writer(service, target, query)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="laion-assets-export-")))
             path = folder / "rows"
-            rows = await service.run(write, file_format, path)
-        if not rows:
+            written = await service.run(write, file_format, path)
+        if written is None or not written.rows:
             raise ApiError(404, "no_rows", "No row can be exported: nothing was found, or nothing of it may be shown.")
         kept = stack.pop_all()
     suffix, media_type = MEDIA_TYPES[file_format]
     headers = {
         "Content-Disposition": f'attachment; filename="{quote(target.dataset.name, safe="")}-export.{suffix}"',
         "Content-Length": str(path.stat().st_size),
-        "X-Export-Rows": str(rows),
+        "X-Export-Rows": str(written.rows),
+        "X-Recipe-Digest": written.digest,
         **({"X-Safety-Model": f"sha256:{target.safety.sha256}"} if target.safety is not None else {}),
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
@@ -104,7 +105,7 @@ async def _result_writer(service: Service, target: DatasetSearch, query: SearchR
     vectors = await encode_terms(service, target, query.terms)
     found = await service.run(target.find, combine(query.terms, vectors), query)
     rows = [_found_row(hit) for hit in found.hits]
-    return lambda file_format, path: export_found(target.dataset, rows, file_format, path) if rows else 0
+    return lambda file_format, path: export_found(target.dataset, rows, file_format, path) if rows else None
 
 
 def _found_row(hit: Hit) -> FoundRow:

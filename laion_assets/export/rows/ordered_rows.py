@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from laion_assets.dataset.layout import ShardNumber
-from laion_assets.export.search_results import SearchResults
-from laion_assets.export.selection import Selection, map_in_order
-from laion_assets.export.shard_rows import SEARCH_SIMILARITY, ShardRows
-from laion_assets.export.uid_list import parse_uids
+from laion_assets.export.rows.search_results import SearchResults
+from laion_assets.export.rows.selection import Selection, map_in_order
+from laion_assets.export.rows.shard_rows import SEARCH_SIMILARITY, ShardRows
+from laion_assets.export.rows.uid_list import parse_uids
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,9 +7,9 @@ from playwright.sync_api import Browser, Route, expect
 
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets_tests.end_to_end.conftest import Demo
-from laion_assets_tests.server.page_fixtures import ARTIFACTS, DESKTOP, Opened
+from laion_assets_tests.server.page.fixtures import ARTIFACTS, DESKTOP, Opened
+from laion_assets_tests.server.page.search_page import SearchPage
 from laion_assets_tests.server.running import running_service
-from laion_assets_tests.server.search_page import SearchPage
 
 pytestmark = pytest.mark.browser
 

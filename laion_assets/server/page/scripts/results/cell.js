@@ -1,9 +1,9 @@
 // One result in the grid: its image, its facts, and the buttons that appear over it.
 
-import { showImage } from "./api.js";
-import { element, icon } from "./dom.js";
+import { showImage } from "../api.js";
+import { element, icon } from "../dom.js";
 import { aspectRatio } from "./rows.js";
-import { count, dimensions, similarity, visible } from "./text.js";
+import { count, dimensions, similarity, visible } from "../text.js";
 
 /**
  * The cell of a result. Handlers: `open(result)`, `searchLike(result)`, `addTerm(result, sign)`,

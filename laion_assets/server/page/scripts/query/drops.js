@@ -1,6 +1,6 @@
 // Images that are dropped on the page or pasted into it, and results that are dragged to the search field.
 
-import { byId } from "./dom.js";
+import { byId } from "../dom.js";
 import { imageFile } from "./upload.js";
 
 const RESULT = "application/x-laion-result";

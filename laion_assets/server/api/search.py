@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from laion_assets.search.dataset_search import DatasetSearch, combine
 from laion_assets.search.queries.request import parse_name, parse_request
-from laion_assets.server.answers import json_response, read_json
-from laion_assets.server.provenance import describe_row
-from laion_assets.server.results import describe_result
+from laion_assets.server.api.answers import json_response, read_json
+from laion_assets.server.api.provenance import describe_row
+from laion_assets.server.api.results import describe_result
 from laion_assets.server.service import Service
 
 _log = logging.getLogger(__name__)

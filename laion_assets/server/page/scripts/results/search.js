@@ -1,10 +1,10 @@
 // Run a query: pages of results, one request at a time, with waiting and errors shown where the results would be.
 
-import { search } from "./api.js";
-import { byId } from "./dom.js";
-import { PAGE_SIZE, identity, toRequest } from "./query.js";
+import { search } from "../api.js";
+import { byId } from "../dom.js";
+import { PAGE_SIZE, identity, toRequest } from "../query/query.js";
 import { showEmpty, showEnd, showError, showNothing } from "./states.js";
-import { count, counted } from "./text.js";
+import { count, counted } from "../text.js";
 
 /** Longest wait before placeholders appear, in ms. Faster answers replace the results without a flash. */
 const SKELETON_DELAY_MS = 150;

@@ -1,7 +1,7 @@
 // Where a row comes from: the stages of the pipeline in their order, each with its fields and its Dagster page.
 
-import { element, icon } from "./dom.js";
-import { linkTarget, visible } from "./text.js";
+import { element, icon } from "../dom.js";
+import { linkTarget, visible } from "../text.js";
 
 /** Fields of each stage. A field that is not listed is shown at the end, so that none is lost. */
 const STAGES = [

@@ -1,8 +1,8 @@
 // The form of the filters. A filter is set when its field has a value.
 
-import { byId, element } from "./dom.js";
+import { byId, element } from "../dom.js";
 import { countFilters } from "./query.js";
-import { visible } from "./text.js";
+import { visible } from "../text.js";
 
 const SIZES = [
   ["min_width", "Width from"],

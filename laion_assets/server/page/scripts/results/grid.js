@@ -1,7 +1,7 @@
 // The grid of results: rows of images, one tab stop, arrow keys, loading of more.
 
 import { createCell } from "./cell.js";
-import { byId, element } from "./dom.js";
+import { byId, element } from "../dom.js";
 import { aspectRatio, divideRows } from "./rows.js";
 
 /** Handlers: `open(result)`, `searchLike(result)`, `addTerm(result, sign)`, `select(result, isSelected)`. */

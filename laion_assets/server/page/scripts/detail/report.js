@@ -1,7 +1,7 @@
 // The form by which people report a result to the operator of the server.
 
-import { report } from "./api.js";
-import { element, icon, toast } from "./dom.js";
+import { report } from "../api.js";
+import { element, icon, toast } from "../dom.js";
 
 const REASONS = [
   "Unsafe or illegal content",
