@@ -74,10 +74,13 @@ class IndexVersion:
 
     def nearest(self, index: str, vector: "np.ndarray", depth: int) -> "tuple[list[int], list[float]]":
         """Return ids and cosine similarities of the `depth` nearest vectors to one of norm 1, nearest first."""
+        import numpy as np
+
         near, ids = self.index(index).search(vector.reshape(1, -1), depth)
         found = ids[0] >= 0
         similarities = near[0][found] if self.details.metric == "ip" else 1 - near[0][found] / 2
-        return ids[0][found].tolist(), similarities.tolist()
+        # Stored vectors are rounded to float16, so the product of two equal ones may be above 1.
+        return ids[0][found].tolist(), np.clip(similarities, -1, 1).tolist()
 
     def vectors(self, index: str, ids: Sequence[int]) -> "np.ndarray":
         """Return the vectors of these ids, (n, width) float32 of norm 1: from the embedding files, else from the index.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_OPEN_LOCAL = 512
 """Local files that stay open: all those of LAION-400M. The parsed footer of a file with 104 row groups takes 1.5 MB,
-and opening the file again takes about as long as reading a row group."""
+and opening the file again takes about half as long as reading a row group."""
 MAX_OPEN_REMOTE = 64
 """Files of an object store that stay open: each has a buffer of several MB."""
 _READERS = 8
