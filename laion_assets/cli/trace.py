@@ -25,7 +25,7 @@ def trace(uid: str, name: str, as_json: bool) -> None:
     dataset = load_dataset(name)
     store = Store.of(dataset)
     found = find_uid(dataset, store, uid)
-    image = found and find_outcome(dataset, store, found.shard, found.key, uid.strip().lower())
+    image = find_outcome(dataset, store, found.shard, found.key, uid.strip().lower()) if found else None
     if as_json:
         echo_json(found and {**found.__dict__, "image": image})
     else:
