@@ -1,4 +1,4 @@
-"""The option `--dataset` of the commands: a declared dataset, or a subset of one."""
+"""The option `--dataset` of the commands: a declared dataset, an embedding set, or a subset of one."""
 
 import difflib
 from collections.abc import Callable
@@ -107,7 +107,7 @@ def load_dataset(name: str) -> Dataset:
 def print_root(dataset: Dataset) -> None:
     """Print the folder in use to stderr, so that stdout stays clean for scripts. Raises SettingError for a file."""
     where = f"{dataset.root.rstrip('/')}/{dataset.folder}"
-    own = f" (embeddings and indices in subsets/{dataset.name})" if dataset.part_of else ""
+    own = f" (embeddings and indices in {dataset.own_folder})" if dataset.own_folder else ""
     echo(f"root: {where}{own}", dim=True, err=True)
     from laion_assets.orchestration.writable_folders import require_folder
 

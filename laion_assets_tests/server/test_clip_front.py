@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Request
 
-from laion_assets_tests.server.page_fixtures import ARTIFACTS
+from laion_assets_tests.server.page.fixtures import ARTIFACTS
 from laion_assets_tests.server.running import Client
 
 pytestmark = pytest.mark.browser
