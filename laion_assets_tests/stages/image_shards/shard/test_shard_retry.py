@@ -149,6 +149,16 @@ def test_a_blocked_address_is_retried_once_its_network_is_allowed(site, tmp_path
     assert ShardTask(allowed, 0, retry=FAILED).run().skipped
 
 
+@pytest.mark.parametrize(("good", "is_logged"), [(2, True), (0, False)])
+def test_a_run_that_keeps_images_logs_how_to_allow_refused_hosts(site, tmp_path, good, is_logged):
+    """A run that keeps none fails with the same advice."""
+    site.pages, logged = dict(GOOD), []
+    rows = [*ROWS[:good], *((f"http://127.0.0.1:{site.port}/{n}.jpg", f"caption {n}") for n in range(4, 8))]
+    images = replace(IMAGES, processes=1, fetch=replace(IMAGES.fetch, allowed_ports=(80, 443, site.port)))
+    build_image_shards(dataset_of(tmp_path, rows, site.resolve, images=images), [0], logged.append)
+    assert any("To allow a host of your own network" in line for line in logged) is is_logged
+
+
 def test_rows_that_stay_blocked_are_not_retried_each_time(site, tmp_path):
     site.pages = dict(GOOD)
     rows = [*ROWS[:2], (f"http://10.0.0.1:{site.port}/1.jpg", "private")]
