@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from laion_assets.api.urls import preview_url
     from laion_assets.component import DatasetComponent
     from laion_assets.dataset.dataset import Dataset
+    from laion_assets.dataset.embedding_set import EmbeddingSet
     from laion_assets.dataset.layout import Layout
     from laion_assets.errors import LaionAssetsError
     from laion_assets.orchestration.definitions import build_definitions
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Dataset",
     "DatasetComponent",
+    "EmbeddingSet",
     "LaionAssetsError",
     "Layout",
     "Searcher",
@@ -48,6 +50,7 @@ __all__ = [
 _MODULES = {
     "Dataset": "dataset.dataset",
     "DatasetComponent": "component",
+    "EmbeddingSet": "dataset.embedding_set",
     "LaionAssetsError": "errors",
     "Layout": "dataset.layout",
     "Searcher": "search.query",

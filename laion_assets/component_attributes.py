@@ -7,7 +7,7 @@ use, and after templates (`{{ env.ROOT }}`) are filled in, by the same checks as
 import dataclasses
 import difflib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import InitErrorDetails
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.embedding_set import GROUPS, EmbeddingSet, is_set_setting
 from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.settings.field import allowed_values, format_value, parse_type
 from laion_assets.dataset.settings.values import convert
@@ -64,16 +65,32 @@ def attributes_model() -> type[BaseModel]:
         name=(str, Field(description="name of the dataset: letters, digits and underscores, a letter first")),
         description=(str, Field(default="", description="one line on the dataset for the Dagster UI")),
         layout=(layout, Field(description="the counts of files and shards; they do not follow from the rows")),
+        embedding_sets=(
+            dict[str, _embedding_set_model()],  # type: ignore[misc]
+            Field(default={}, description="further models over the same images: name -> model and its own settings"),
+        ),
     )
 
 
-def _group_model(kind: type, title: str, **own: Any) -> type[BaseModel]:
-    """Return the model of a settings dataclass: each setting is optional, each group in it a model."""
+def _embedding_set_model() -> type[BaseModel]:
+    model = (str, Field(description=_description(Dataset.__dataclass_fields__["model"])))
+    return _group_model(Dataset, "EmbeddingSetAttributes", is_set_setting, model=model)
+
+
+def _group_model(
+    kind: type, title: str, keep: Callable[[str], bool] = lambda name: True, **own: Any
+) -> type[BaseModel]:
+    """Return the model of a settings dataclass: each setting is optional, each group in it a model.
+
+    `keep` says which settings and groups it has.
+    """
     fields: dict[str, Any] = dict(own)
     for field in dataclasses.fields(kind):
+        if field.name in own or not keep(field.name):
+            continue
         if "help" in field.metadata:
             fields[field.name] = (_yaml_type(field), Field(default=None, description=_description(field)))
-        elif field.name not in own and isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+        elif isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             group = _group_model(field.type, f"{field.type.__name__}Attributes")
             text = f"settings of {field.name}"
             fields[field.name] = (group, Field(default=None, description=text))
@@ -105,8 +122,22 @@ def resolve_dataset(context: dg.ResolutionContext, model: BaseModel) -> Dataset:
     values = dict(context.resolve_value(model.model_dump(exclude_unset=True)))
     name, description = str(values.pop("name")), str(values.pop("description", ""))
     layout = _layout(context, values.pop("layout"))
+    sets = values.pop("embedding_sets", {})
     bare = _locate_errors(context, "name", lambda: Dataset(name=name, description=description, layout=layout))
-    return _with_values(context, bare, values, "")
+    dataset: Dataset = _with_values(context, bare, values, "")
+    found = tuple(_embedding_set(context, dataset, name, own) for name, own in sets.items())
+    return _locate_errors(context, "embedding_sets", lambda: dataclasses.replace(dataset, embedding_sets=found))
+
+
+def _embedding_set(
+    context: dg.ResolutionContext, dataset: Dataset, name: str, values: Mapping[str, Any]
+) -> EmbeddingSet:
+    groups = {
+        group: _with_values(context, getattr(dataset, group), values[group], f"embedding_sets.{name}.{group}.")
+        for group in GROUPS
+        if values.get(group)
+    }
+    return EmbeddingSet(name, str(values["model"]), **groups)
 
 
 def _layout(context: dg.ResolutionContext, values: Mapping[str, Any]) -> Layout:

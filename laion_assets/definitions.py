@@ -33,5 +33,5 @@ def rehearsal() -> dg.Definitions:
 @dg.definitions
 def declared() -> dg.Definitions:
     """The code location `declared`: the datasets that the settings file declares, in `[dataset.NAME]`."""
-    own = [dataset for name, dataset in known_datasets().items() if name not in BUILT_IN]
+    own = [dataset for name, dataset in known_datasets().items() if name not in BUILT_IN and not dataset.parents]
     return dg.Definitions.merge(*(build_definitions(dataset) for dataset in own))

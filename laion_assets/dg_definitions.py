@@ -12,4 +12,5 @@ from laion_assets.orchestration.definitions import build_definitions
 @dg.definitions
 def all_datasets() -> dg.Definitions:
     """The definitions of every dataset, built in or declared in the settings file."""
-    return dg.Definitions.merge(*(build_definitions(dataset) for dataset in known_datasets().values()))
+    datasets = [dataset for dataset in known_datasets().values() if not dataset.parents]  # which have their sets
+    return dg.Definitions.merge(*map(build_definitions, datasets))

@@ -1,4 +1,4 @@
-"""The option `--dataset` of the commands: a declared dataset, or a subset of one."""
+"""The option `--dataset` of the commands: a declared dataset, an embedding set, or a subset of one."""
 
 import difflib
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from laion_assets.cli.output import echo
 from laion_assets.dataset.dataset import BUILT_IN, Dataset
-from laion_assets.dataset.settings.declared import EXAMPLE, TABLE
+from laion_assets.dataset.settings.declared import ROWS, TABLE
 from laion_assets.dataset.settings.resolution import DEFAULT_FILE, known_datasets, resolve_settings
 from laion_assets.errors import LayoutError, SettingError
 from laion_assets.plain_text import one_line
@@ -29,7 +29,8 @@ class DatasetName(click.ParamType):
             near = difflib.get_close_matches(own, known, 1)
             self.fail(
                 f"Unknown dataset {value!r}.{f' Did you mean {near[0]}?' if near else ''} Choose from "
-                f"{', '.join(known)}, or declare it in {DEFAULT_FILE}: [{TABLE}.{own}] with a source and {EXAMPLE}.",
+                f"{', '.join(known)}, or declare it in {DEFAULT_FILE}: [{TABLE}.{own}] with a source and {ROWS}, its "
+                "number of rows (`laion-assets init` does it).",
                 param,
                 ctx,
             )
@@ -106,7 +107,7 @@ def load_dataset(name: str) -> Dataset:
 def print_root(dataset: Dataset) -> None:
     """Print the folder in use to stderr, so that stdout stays clean for scripts. Raises SettingError for a file."""
     where = f"{dataset.root.rstrip('/')}/{dataset.folder}"
-    own = f" (embeddings and indices in subsets/{dataset.name})" if dataset.part_of else ""
+    own = f" (embeddings and indices in {dataset.own_folder})" if dataset.own_folder else ""
     echo(f"root: {where}{own}", dim=True, err=True)
     from laion_assets.orchestration.writable_folders import require_folder
 

@@ -61,7 +61,8 @@ def settings(name: str | None, as_json: bool, markdown: bool) -> None:
         echo(f"{variable}: ignored, because the dataset {owner} is unknown to this command", fg="yellow")
     for key, (dataset, found) in explained.items():
         echo()
-        echo(f"{key}  (files in {dataset.root.rstrip('/')}/{key})", bold=True)
+        parts = (dataset.root.rstrip("/"), dataset.folder, dataset.own_folder)
+        echo(f"{key}  (files in {'/'.join(filter(None, parts))})", bold=True)
         for one in found:
             value = f"{one.value} {one.unit}".strip() if one.value not in ("", {}, (), None) else "-"
             changed = not one.origin.startswith("dataset ")

@@ -3,10 +3,10 @@
 Another dataset is another `Dataset` value, not another code path.
 """
 
-import re
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
+from laion_assets.dataset.embedding_set import MAX_NAME_CHARS, EmbeddingSet, check_set_names, is_dataset_name
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.layout import Layout, ParquetNumber
 from laion_assets.dataset.settings.checks import address_and_port, ip_network
@@ -26,7 +26,6 @@ SAMPLE_SITE = "sample-site:"
 """The source that selects the embedded web site. It runs on loopback while a run needs it. A path may follow."""
 SAMPLE_MODEL = "sample-clip"
 """The name of the small CLIP model in this package."""
-MAX_NAME_CHARS = 64
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,13 @@ class Dataset:
     name: str
     description: str
     layout: Layout
-    part_of: str = ""
-    """The dataset that this one is a subset of. The subset has its settings, rows and images."""
+    parents: tuple[str, ...] = ()
+    """The datasets that a subset or an embedding set is taken from, nearest first. It has the settings, rows and images
+    of the last one, and its files are in that one's folder."""
+    set_name: str = ""
+    """The name of the embedding set that this is, or is a subset of, within its dataset."""
+    embedding_sets: tuple[EmbeddingSet, ...] = ()
+    """Further models of this dataset, each with embeddings and indices of its own over the same images."""
     source: str = setting(
         "",
         "crawl CSVs: URL of a directory listing, a folder, list:FILE with one URL per line, or sample-site:",
@@ -110,6 +114,7 @@ class Dataset:
                 f"Choose another name, for example my_{self.folder}."
             )
         check_settings(self, "")
+        check_set_names(self.name, self.embedding_sets, RESERVED_NAMES)
 
     @cached_property
     def uses_sample_site(self) -> bool:
@@ -118,8 +123,20 @@ class Dataset:
 
     @property
     def folder(self) -> str:
-        """The name of the folder below `root`. A subset uses the folder of the whole dataset."""
-        return self.part_of or self.name
+        """The name of the folder below `root`. A subset and an embedding set use the folder of their dataset."""
+        return self.parents[-1] if self.parents else self.name
+
+    @property
+    def own_folder(self) -> str:
+        """The folder in `folder` of the files that a subset or an embedding set does not share; else empty."""
+        if not self.parents:
+            return ""
+        return f"embedding_sets/{self.set_name}" if self.layout.window is None else f"subsets/{self.name}"
+
+    @property
+    def graph(self) -> str:
+        """The dataset whose Dagster graph has its assets. An embedding set is part of the graph of its dataset."""
+        return self.folder if self.own_folder.startswith("embedding_sets/") else self.name
 
     def subset(self, parquets: range) -> "Dataset":
         """Return a dataset of consecutive parquet files of this one, with a complete graph, including an index.
@@ -127,8 +144,8 @@ class Dataset:
         It has the partition keys of the whole dataset and shares its files up to `image_shards`, so nothing is fetched
         twice. It has its own embedding files and indices, below `subsets/`. Raises LayoutError.
         """
-        if self.part_of:
-            raise LayoutError(f"{self.name} is already a subset. Take a subset of {self.part_of} instead.")
+        if self.layout.window is not None:
+            raise LayoutError(f"{self.name} is already a subset. Take a subset of {self.parents[0]} instead.")
         if parquets.step != 1:
             raise LayoutError(f"Invalid subset {parquets} of {self.name}: its parquet files must be consecutive.")
         layout = replace(self.layout, window=(parquets.start, parquets.stop))
@@ -138,7 +155,32 @@ class Dataset:
             name=f"{self.name}_{keys[0]}_{keys[1]}",
             description=f"Parquet files {keys[0]} to {keys[1]} of {self.name}. {self.description}",
             layout=layout,
-            part_of=self.name,
+            parents=(self.name, *self.parents),
+            embedding_sets=(),
+        )
+
+    def embedding_set(self, name: str) -> "Dataset":
+        """Return an embedding set of `embedding_sets` as a dataset: the same rows and images, with its own model.
+
+        It shares the files up to `image_shards` and the statistics, so nothing is fetched twice. It has its own
+        embedding files, indices and search report, below `embedding_sets/`. Raises SettingError.
+        """
+        found = next((each for each in self.embedding_sets if each.name == name), None)
+        if found is None:
+            names = ", ".join(each.name for each in self.embedding_sets)
+            raise SettingError(
+                f"Unknown embedding set {name!r} of {self.name}. "
+                + (f"Choose from {names}." if names else "It has none: declare one in embedding_sets.")
+            )
+        return replace(
+            self,
+            name=f"{self.name}_{name}",
+            description=f"Embedding set {name} of {self.name}. {self.description}",
+            model=found.model,
+            parents=(self.name,),
+            set_name=name,
+            embedding_sets=(),
+            **found.groups,
         )
 
     @property
@@ -154,11 +196,6 @@ class Dataset:
     def with_resolve(self, extra: dict[str, str]) -> "Dataset":
         """Return this dataset with more `resolve` entries. They replace entries with the same pattern."""
         return replace(self, resolve={**self.resolve, **extra})
-
-
-def is_dataset_name(name: str) -> bool:
-    """Whether this is a valid dataset name. Reserved names count as valid."""
-    return re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_NAME_CHARS - 1}}}", name) is not None
 
 
 _NAME_SIGNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")

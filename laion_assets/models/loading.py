@@ -7,6 +7,7 @@ supported (`model_packages`).
 
 import os
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,9 @@ from laion_assets.models.clip_model import ClipModel
 from laion_assets.models.pools import StartPools, start_no_pools
 from laion_assets.models.weights import weights_identity
 from laion_assets.sample.clip.model import clip_retrieval_name
+
+_building = threading.Lock()
+"""One model at a time: the packages that build models patch and import each other on first use."""
 
 
 def load_model(
@@ -54,7 +58,8 @@ def load_model(
         torch.set_num_threads(cpu_threads)
     pools = start_pools("clip" if name[:1].isupper() else "open_clip", place != "cpu")
     try:
-        model, preprocess, tokenizer = build_model(clip_retrieval_name() if name == SAMPLE_MODEL else name, place)
+        with _building:
+            model, preprocess, tokenizer = build_model(clip_retrieval_name() if name == SAMPLE_MODEL else name, place)
     except Exception as error:
         lines = str(error).strip().splitlines()
         reason = lines[0][:300] if lines else type(error).__name__

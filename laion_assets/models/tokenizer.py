@@ -29,7 +29,8 @@ class Tokenizer:
         if not _is_hugging_face(self._tokenizer):
             captions = [shorten_words(caption) for caption in captions]
         with _lock:
-            tokens = np.asarray(self._tokenizer(captions)).astype(np.int32)
+            # A shard may be empty, and tokenizers of transformers fail without a caption.
+            tokens = np.asarray(self._tokenizer(captions or [""]))[: len(captions)].astype(np.int32)
         self._trim()
         return tokens
 

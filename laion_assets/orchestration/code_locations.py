@@ -20,11 +20,11 @@ WORKSPACE = "laion-assets-workspace.yaml"
 def location_name(dataset: Dataset) -> str:
     """Return the name of the code location that has a dataset.
 
-    A dataset that is neither built in nor in the settings file is in a code location of the user, whose name is not
-    known: returns the name of the dataset.
+    An embedding set is in that of its dataset. A dataset that is neither built in nor in the settings file is in a code
+    location of the user, whose name is not known: returns the name of the dataset.
     """
-    if dataset.name in BUILT_IN or dataset.name not in known_datasets():
-        return dataset.name
+    if dataset.graph in BUILT_IN or dataset.graph not in known_datasets():
+        return dataset.graph
     return DECLARED
 
 

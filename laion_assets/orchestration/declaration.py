@@ -13,20 +13,32 @@ from laion_assets.orchestration.resource_keys import resource_key
 from laion_assets.orchestration.stage_parts import load_columns
 from laion_assets.orchestration.ui.column_schemas import column_lineage, table_schema
 from laion_assets.plain_text import one_line
-from laion_assets.stages.registry import find_stage
+from laion_assets.stages.registry import find_stage, list_stages
 from laion_assets.stages.stage import Stage
+from laion_assets.store.store import Store, owner_of
 
 
 def asset_key(dataset: Dataset, asset: str) -> dg.AssetKey:
-    """The key of an asset: `dataset/asset`."""
-    return dg.AssetKey([dataset.name, asset])
+    """The key of an asset: `dataset/asset`. An embedding set has the assets of its dataset whose files it shares."""
+    return dg.AssetKey([owner_of(dataset, asset), asset])
+
+
+def op_name(dataset: Dataset, asset: str) -> str:
+    """Dagster's name of the op of an asset, which the run config uses."""
+    return "__".join(asset_key(dataset, asset).path)
+
+
+def own_stages(dataset: Dataset) -> list[Stage]:
+    """The stages of an embedding set whose files it does not share with its dataset."""
+    store = Store.of(dataset)
+    return [stage for stage in list_stages(dataset) if not store.shares(stage.name)]
 
 
 def common_declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     """Keyword arguments of `@dg.asset` and `@dg.observable_source_asset`."""
     return {
         "key": asset_key(dataset, stage.name),
-        "group_name": dataset.name,
+        "group_name": dataset.graph,
         "description": stage.description,
         "io_manager_key": io_manager_key(stage, dataset),
         "owners": list(dataset.dagster.owners),
@@ -56,7 +68,7 @@ def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     """
     arguments = {
         **common_declaration(stage, dataset),
-        "kinds": set(stage.kinds),
+        "kinds": {*stage.kinds, *_set_label(stage, dataset)},
         "pool": stage.pool,
         "automation_condition": automation_condition(dataset, stage),
     }
@@ -72,6 +84,11 @@ def declaration(stage: Stage, dataset: Dataset) -> dict[str, Any]:
     if stage.reads_incomplete_input:
         return {**arguments, "deps": [dg.AssetDep(key, partition_mapping=mapping)]}
     return {**arguments, "ins": {"upstream": dg.AssetIn(key=key, partition_mapping=mapping)}}
+
+
+def _set_label(stage: Stage, dataset: Dataset) -> list[str]:
+    """The name of the embedding set: the Dagster UI labels assets with their kinds, and hides the name of a dataset."""
+    return [dataset.set_name] if dataset.set_name and not Store.of(dataset).shares(stage.name) else []
 
 
 def io_manager_key(stage: Stage, dataset: Dataset) -> str:

@@ -14,6 +14,7 @@ from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.errors import LaionAssetsError, LayoutError
 from laion_assets.failures import explain, is_interrupt
 from laion_assets.orchestration.code_locations import MODULE, location_name
+from laion_assets.orchestration.declaration import asset_key, op_name
 from laion_assets.orchestration.instance import instance
 from laion_assets.orchestration.partitions import covering_ranges
 from laion_assets.orchestration.private_dagster import output_mirrors_in_own_groups, runs_in_code_location
@@ -22,6 +23,7 @@ from laion_assets.stages.image_shards.retry_reasons import reasons_of_shard
 from laion_assets.stages.kept_rows import require_rows
 from laion_assets.stages.registry import find_stage, stage_names
 from laion_assets.stages.status import DatasetStatus, PartitionState
+from laion_assets.store.store import owner_of
 
 if TYPE_CHECKING:
     from dagster_shared.error import SerializableErrorInfo
@@ -107,7 +109,7 @@ def materialize_stage(
         tags = _range_tags(before[first], before[last]) if stage.is_partitioned else {}
         result = job.execute_in_process(
             instance=opened,
-            asset_selection=[dg.AssetKey([dataset.name, asset])],
+            asset_selection=[asset_key(dataset, asset)],
             tags=tags,
             run_config=_run_config(dataset, asset, retry),
             raise_on_error=False,
@@ -118,12 +120,12 @@ def materialize_stage(
             if error is not None and is_interrupt(error):
                 raise KeyboardInterrupt
             why = "see its log in the Dagster UI." if error is None else explain(error)
-            raise LaionAssetsError(f"{dataset.name}/{asset} failed in run {result.run_id}: {why}")
+            raise LaionAssetsError(f"{owner_of(dataset, asset)}/{asset} failed in run {result.run_id}: {why}")
         checks = result.get_asset_check_evaluations()
         failed = [check for check in checks if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR]
         if failed:
             raise LaionAssetsError(
-                f"{dataset.name}/{asset} is committed and its check {failed[0].check_name} failed: "
+                f"{owner_of(dataset, asset)}/{asset} is committed and its check {failed[0].check_name} failed: "
                 f"{failed[0].description}. Run {result.run_id} in the Dagster UI names the problems."
             )
     return _report(dataset, asset, len(todo), tuple(run_ids), opened)
@@ -138,7 +140,7 @@ def _is_due(dataset: Dataset, state: PartitionState, retry: tuple[str, ...]) -> 
 def _run_config(dataset: Dataset, asset: str, retry: tuple[str, ...]) -> dict[str, Any]:
     config: dict[str, Any] = {"loggers": {"console": {}}}
     if retry:
-        config["ops"] = {f"{dataset.name}__{asset}": {"config": {"retry": list(retry)}}}
+        config["ops"] = {op_name(dataset, asset): {"config": {"retry": list(retry)}}}
     return config
 
 

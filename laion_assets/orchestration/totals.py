@@ -10,6 +10,7 @@ totals with partitions.
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.ui.metadata_values import description, table, text
 from laion_assets.orchestration.ui.readable import readable_bytes, reason_rows, summarize_totals
 from laion_assets.stages.registry import find_stage
@@ -26,8 +27,7 @@ def totals_event(dataset: Dataset, asset: str) -> dg.AssetMaterialization:
         "totals": text(summarize_totals(find_stage(asset), totals)),
         "dagster/row_count": dg.MetadataValue.int(totals.rows_out),
     }
-    if totals.reasons:
-        rows = reason_rows(totals.reasons, totals.rows_in)
+    if rows := reason_rows(totals.reasons, totals.rows_in):
         metadata["total_dropped_by_reason"] = table(("reason", "rows", "share"), rows)
     metadata |= {
         "total_size": text(readable_bytes(totals.bytes)),
@@ -38,7 +38,7 @@ def totals_event(dataset: Dataset, asset: str) -> dg.AssetMaterialization:
         "total_bytes": dg.MetadataValue.int(totals.bytes),
     }
     return dg.AssetMaterialization(
-        asset_key=dg.AssetKey([dataset.name, asset]),
+        asset_key=asset_key(dataset, asset),
         metadata=metadata,
         description=description("totals over all committed partitions"),
     )

@@ -25,7 +25,7 @@ from laion_assets.store.foreign_files import refuse_foreign_files
 from laion_assets.store.intent import INTENT, staging_folder
 from laion_assets.store.lease import lease
 from laion_assets.store.manifest import manifest_path, read_manifest
-from laion_assets.store.store import SHARED, Store
+from laion_assets.store.store import Store
 from laion_assets.store.stored_json import parse_object
 from laion_assets.store.transaction import recover
 
@@ -204,8 +204,9 @@ def _remove(store: Store, asset: str, key: str, layout: Layout) -> None:
 
 def _keys(dataset: Dataset) -> Iterator[tuple[str, set[str]]]:
     """Each asset with the keys that it has; the files that a subset shares are those of the whole."""
+    store = Store.of(dataset)
     for stage in list_stages(dataset):
-        layout = replace(dataset.layout, window=None) if stage.name in SHARED else dataset.layout
+        layout = replace(dataset.layout, window=None) if store.shares(stage.name) else dataset.layout
         yield stage.name, set(stage.handle.keys(layout))
         if stage.parts is not None:
             yield f"{stage.name}_parts", set(stage.parts(dataset.layout))

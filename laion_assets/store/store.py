@@ -18,9 +18,17 @@ from laion_assets.store.backends.local_folder import LocalFolder
 from laion_assets.store.backends.object_store import ObjectStore
 from laion_assets.store.paths import checked_path
 
-SHARED = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
-"""The artefacts that a subset shares with the whole dataset."""
-_COMMIT_FOLDERS = frozenset(("manifests", "leases", "staging", "settings"))
+_IMAGES = frozenset(("raw_csv", "published_parquet", "dedup_parquet", "dedup_rejects", "image_shards"))
+_STATISTICS = frozenset(
+    (
+        "statistics",
+        *("dataset_statistics", "dataset_statistics_parts"),
+        *("image_statistics", "image_statistics_parts"),
+    )
+)
+SHARED = {"subsets": _IMAGES, "embedding_sets": _IMAGES | _STATISTICS}
+"""The artefacts that subsets and embedding sets share with their dataset, by the folder of their other files."""
+_COMMIT_FOLDERS = frozenset(("manifests", "leases", "staging", "settings", "local_failures"))
 """Folders of the commit protocol. Each has a folder for every artefact."""
 
 
@@ -29,13 +37,17 @@ class Store:
     """Files by their path relative to `url`, a local path or an fsspec URL. Picklable."""
 
     url: str
-    subset: str = ""
-    """The name of the subset. Files that it does not share with the whole dataset are below `subsets/NAME/`."""
+    own_folder: str = ""
+    """The folder of the files that a subset or an embedding set does not share: `subsets/NAME`."""
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Store":
-        """Return the store of a dataset: the folder `root/name`. A subset uses the folder of the whole dataset."""
-        return cls(f"{dataset.root.rstrip('/')}/{dataset.folder}", dataset.name if dataset.part_of else "")
+        """Return the store of a dataset: the folder `root/name`, for a subset or an embedding set its dataset's."""
+        return cls(f"{dataset.root.rstrip('/')}/{dataset.folder}", dataset.own_folder)
+
+    def shares(self, artefact: str) -> bool:
+        """Whether the files of an artefact are those of the whole dataset."""
+        return not self.own_folder or artefact in SHARED[self.own_folder.partition("/")[0]]
 
     @cached_property
     def local_root(self) -> Path | None:
@@ -52,15 +64,15 @@ class Store:
     def _resolve(self, path: str) -> str:
         """Return a path of this store relative to `url`. Raises StoreError for a path that leads out of it."""
         checked_path(path)
-        if not self.subset:
+        if not self.own_folder:
             return path
         first, _, rest = path.partition("/")
         artefact = rest.partition("/")[0] if first in _COMMIT_FOLDERS else first
-        return path if artefact in SHARED else f"subsets/{self.subset}/{path}"
+        return path if self.shares(artefact) else f"{self.own_folder}/{path}"
 
     def _resolve_all(self, paths: list[str]) -> list[str]:
         """Return the paths of this store relative to `url`. Quick for 160,000 paths."""
-        return [self._resolve(path) for path in paths] if self.subset else [checked_path(path) for path in paths]
+        return [self._resolve(path) for path in paths] if self.own_folder else [checked_path(path) for path in paths]
 
     def address(self, path: str) -> str:
         """Return the full path or URL of a file, for messages and for libraries that take URLs."""
@@ -148,3 +160,8 @@ class Store:
     def local_copy(self, path: str) -> contextlib.AbstractContextManager[Path]:
         """Return a local path of a file: the file itself on a local disk, else a copy while the body runs."""
         return self.files.local_copy(self._resolve(path))
+
+
+def owner_of(dataset: Dataset, artefact: str) -> str:
+    """Return the dataset whose Dagster asset an artefact is: for what an embedding set shares, its dataset."""
+    return dataset.graph if Store.of(dataset).shares(artefact) else dataset.name

@@ -228,6 +228,9 @@ def test_a_typing_error_in_a_name_is_one_sentence(mine: Dataset) -> None:
     done = CliRunner().invoke(cli, ["materialize", "-d", "mien"])
     assert done.exit_code == 2
     assert "Unknown dataset 'mien'. Did you mean mine? Choose from laion400m, sample, rehearsal, mine" in done.output
+    done = CliRunner().invoke(cli, ["materialize", "-d", "mine", "image_shard"])
+    assert done.exit_code == 2
+    assert "Unknown asset 'image_shard'. Did you mean image_shards? Choose from raw_csv, " in done.output
 
 
 @pytest.fixture
@@ -250,3 +253,31 @@ def test_a_shell_completes_datasets_and_stages(complete: Callable[..., list[str]
     assert complete("materialize", "-d", "") == ["laion400m", "sample", "rehearsal", "mine"]
     assert complete("materialize", "image_sh") == [IMAGE_SHARDS]
     assert complete("rel") == ["relayout"]
+    declare_a_set()
+    assert complete("search", "-d", "mine") == ["mine", "mine_other"]
+
+
+def declare_a_set() -> None:
+    with Path("laion-assets.toml").open("a") as file:
+        file.write('[mine.embedding_sets.other]\nmodel = "RN50"\n')
+
+
+def test_an_embedding_set_is_a_dataset_whose_shared_partitions_are_those_of_its_dataset(mine: Dataset) -> None:
+    declare_a_set()
+    before = plan()
+    change(mine, "b.csv")
+    found, of_dataset = plan("-d", "mine_other"), plan()
+    assert found.keys() == of_dataset.keys()
+    for stage in (RAW_CSV, DEDUP_PARQUET, IMAGE_SHARDS, "dataset_statistics", "image_statistics"):
+        assert found[stage] == of_dataset[stage]
+    assert before[CLIP_EMBEDDINGS]["why"] == {}
+    assert (of_dataset[CLIP_EMBEDDINGS]["to_run"], of_dataset[CLIP_EMBEDDINGS]["may_run"]) == (0, 2)
+    assert found[CLIP_EMBEDDINGS]["why"] == {"missing": 2}
+    output = CliRunner().invoke(cli, ["status", "-d", "mine_other", "--json"]).output
+    assert "embedding_sets/other" in output
+    commit(load_dataset("mine_other"), CLIP_EMBEDDINGS, 60)
+    assert (Path(mine.root) / "mine/embedding_sets/other/manifests" / CLIP_EMBEDDINGS / "1.json").exists()
+    assert plan("-d", "mine_other")[CLIP_EMBEDDINGS]["why"] == {}
+    materialized = CliRunner().invoke(cli, ["materialize", "-d", "mine_other", RAW_CSV])
+    assert "1 of 1 partitions run" in materialized.output
+    assert plan("-d", "mine_other")[CLIP_EMBEDDINGS]["may_run"] == 2

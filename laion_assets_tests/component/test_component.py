@@ -86,8 +86,34 @@ def test_every_setting_is_an_attribute_with_its_help() -> None:
     assert all(described[name].startswith(field.metadata["help"]) for name, field in FIELDS.items())
     assert set(described) - set(FIELDS) == {
         "name", "description", "layout.parquet_files", "layout.shards", "layout.embedding_files",
-        "layout.rows_per_shard",
+        "layout.rows_per_shard", "embedding_sets",
     }  # fmt: skip
+
+
+def test_embedding_sets_are_attributes_and_part_of_the_definitions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = """\
+  embeddings: {batch_size: 32}
+  embedding_sets:
+    siglip:
+      model: "open_clip:small/{{ env.CATS_TAG }}"
+      embeddings: {device: cpu}
+"""
+    monkeypatch.setenv("CATS_TAG", "tag")
+    found = component(TEN_LINES + sets, tmp_path)
+    siglip = found.dataset.embedding_set("siglip")
+    assert (siglip.name, siglip.model) == ("cats_siglip", "open_clip:small/tag")
+    assert (siglip.embeddings.batch_size, siglip.embeddings.device) == (32, "cpu")
+    definitions = found.build_defs(dg.ComponentTree.for_test().load_context)
+    keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    assert {key for key in keys if key.startswith("cats_")} == {
+        f"cats_siglip/{stage}" for stage in ("clip_embeddings", "knn_indices", "search_report")
+    }
+    with pytest.raises(LaionAssetsError, match=r"Invalid name of an embedding set of cats: 'a b'.*defs\.yaml:1[2-9]"):
+        component(TEN_LINES + sets.replace("siglip:", "a b:"), tmp_path)
+    with pytest.raises(ValidationError, match="unknown attribute 'images'"):
+        component(TEN_LINES + sets.replace("embeddings: {device: cpu}", "images: {threads: 2}"), tmp_path)
 
 
 def test_settings_file_and_environment_override_the_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from laion_assets.orchestration.stage_parts import load_io_manager
 from laion_assets.stages import registry
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.raw_csv.handle import RAW_CSV
-from laion_assets.stages.registry import STAGES
+from laion_assets.stages.registry import STAGES, list_stages
 from laion_assets.stages.statistics.build import REPORT
 from laion_assets.store.store import Store
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
@@ -92,7 +92,11 @@ def events(dataset: Dataset, instance: dg.DagsterInstance) -> str:
         instance.report_runless_asset_event(found)
     raw = dg.MetadataValue.md("\n\n".join(HOSTILE[:2]))
     instance.report_runless_asset_event(dg.AssetMaterialization(CONTROL, metadata={"raw": raw}))
-    (check,) = [one for one in row_count_checks(dataset) if next(iter(one.check_keys)).asset_key.path[-1] == RAW_CSV]
+    (check,) = [
+        one
+        for one in row_count_checks(dataset, list_stages(dataset))
+        if next(iter(one.check_keys)).asset_key.path[-1] == RAW_CSV
+    ]
 
     @dg.asset(key=[dataset.name, "hostile_run"])
     def hostile_run(context: dg.AssetExecutionContext) -> None:

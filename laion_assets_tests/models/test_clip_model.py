@@ -1,6 +1,7 @@
 """Models: the same vectors in any batch, for any caption, or an error with the fix."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -161,3 +162,23 @@ def test_a_hugging_face_folder_is_a_model(tmp_path) -> None:
     assert batch.shape == (2, 3, 32, 32)
     assert model.encode_images(batch).shape == (2, model.width) == (2, 16)
     assert model.encode_texts(CAPTIONS).shape == (len(CAPTIONS), 16)
+
+
+def test_two_models_are_never_built_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service of two models loads each in a thread. Imports of the packages that build them are not thread-safe."""
+    building, most = [], []
+
+    def build(name: str, device: str) -> None:
+        building.append(name)
+        most.append(len(building))
+        time.sleep(0.05)
+        building.remove(name)
+        raise RuntimeError("built")
+
+    monkeypatch.setattr("laion_assets.models.model_packages.build_model", build)
+    with ThreadPoolExecutor(3) as pool:
+        loads = [pool.submit(load_model, model_name(), "cpu") for _ in range(3)]
+    assert most == [1, 1, 1]
+    for load in loads:
+        with pytest.raises(ModelError, match="built"):
+            load.result()

@@ -79,6 +79,7 @@ def test_open_clip_s_siglip_by_tag_and_by_checkpoint(kind: str, tmp_path: Path) 
         assert not loaded.shortens, "its text tower attends to all positions"
         tokens = import_open_clip(name).get_tokenizer(name)(CAPTIONS)
         np.testing.assert_array_equal(loaded.tokenize(CAPTIONS), tokens.numpy())
+        assert loaded.tokenize([]).shape == (0, 64), "a shard may be empty"
         assert_same(loaded, *expected)
     wrong, _ = open_clip_vectors(name, str(checkpoint))
     assert (wrong * expected[0]).sum(axis=1).min() < 0.99, "open_clip alone preprocesses for a checkpoint as OpenAI"
@@ -110,6 +111,7 @@ def test_transformers_siglip(kind: str, tmp_path: Path) -> None:
     assert loaded.preprocessing == Preprocessing(48, True, "bicubic", HALF, HALF)
     assert loaded.identity == weights_identity(name)
     np.testing.assert_array_equal(loaded.tokenize(CAPTIONS), inputs["input_ids"].numpy())
+    assert loaded.tokenize([]).shape == (0, 64)
     assert_same(loaded, normalized(found.image_embeds), normalized(found.text_embeds))
 
 

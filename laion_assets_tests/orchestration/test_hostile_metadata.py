@@ -18,7 +18,7 @@ from laion_assets.orchestration.stage_parts import load_io_manager
 from laion_assets.orchestration.ui.metadata_values import images, table, text
 from laion_assets.stages import registry
 from laion_assets.stages.raw_csv.handle import RAW_CSV
-from laion_assets.stages.registry import STAGES
+from laion_assets.stages.registry import STAGES, list_stages
 from laion_assets.stages.stage import Stage
 from laion_assets.stages.status import PartitionState, State
 from laion_assets_tests.hostile_dataset import hostile_manifest, publish_hostile
@@ -81,7 +81,9 @@ def test_results_of_checks_are_inert(hostile: Dataset, monkeypatch: pytest.Monke
     monkeypatch.setattr(registry, "STAGES", [replace(STAGES[0], invariant=HOSTILE[0]), *STAGES[1:]])
     monkeypatch.setattr("laion_assets.stages.raw_csv.check.find_problems", problems)
     check = next(
-        check for check in row_count_checks(hostile) if next(iter(check.check_keys)).asset_key.path[-1] == RAW_CSV
+        check
+        for check in row_count_checks(hostile, list_stages(hostile))
+        if next(iter(check.check_keys)).asset_key.path[-1] == RAW_CSV
     )
     (found,) = dg.materialize(
         [dg.AssetSpec([hostile.name, RAW_CSV]), check],

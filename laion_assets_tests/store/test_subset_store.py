@@ -1,34 +1,47 @@
-"""The store of a subset: files up to the shards are shared with the whole dataset, later files are its own."""
+"""The store of a subset and of an embedding set: shared files are with the whole dataset, others are its own."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.embedding_set import EmbeddingSet
 from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.store.store import Store
 
 SUBSET = SAMPLE.subset(range(0, 2))
-
-
-@pytest.mark.parametrize(
-    ("path", "where"),
-    [
-        ("image_shards/00000.tar", "image_shards/00000.tar"),
-        ("manifests/image_shards/00000.json", "manifests/image_shards/00000.json"),
-        ("leases/dedup_parquet/00/000001", "leases/dedup_parquet/00/000001"),
-        ("clip_embeddings/img_emb/img_emb_0.npy", "subsets/sample_00_01/clip_embeddings/img_emb/img_emb_0.npy"),
-        ("manifests/knn_indices/all.json", "subsets/sample_00_01/manifests/knn_indices/all.json"),
-        ("staging/clip_embeddings/0", "subsets/sample_00_01/staging/clip_embeddings/0"),
-    ],
+SET = replace(SAMPLE, embedding_sets=(EmbeddingSet("small", "ViT-B/32"),)).embedding_set("small")
+SHARED = (
+    "image_shards/00000.tar",
+    "manifests/image_shards/00000.json",
+    "leases/dedup_parquet/00/000001",
+    "local_failures/image_shards/00000.json",
 )
+STATISTICS = ("statistics/report.html", "manifests/image_statistics/all.json")
+OWN = (
+    "clip_embeddings/img_emb/img_emb_0.npy",
+    "manifests/knn_indices/all.json",
+    "staging/clip_embeddings/0",
+    "search_report/report.html",
+    "manifests/layout.json",
+)
+CASES = [
+    *((SUBSET, path, "") for path in SHARED),
+    *((SUBSET, path, "subsets/sample_00_01/") for path in (*OWN, *STATISTICS)),
+    *((SET, path, "") for path in (*SHARED, *STATISTICS)),
+    *((SET, path, "embedding_sets/small/") for path in OWN),
+    *((SET.subset(range(0, 2)), path, "subsets/sample_small_00_01/") for path in OWN),
+]
+
+
+@pytest.mark.parametrize(("dataset", "path", "folder"), CASES, ids=lambda value: getattr(value, "name", None))
 @pytest.mark.parametrize("root", ["{tmp}", "memory://subset"])
-def test_shared_files_are_with_the_whole_dataset_and_others_below_subsets(
-    path: str, where: str, root: str, tmp_path: Path
+def test_shared_files_are_with_the_whole_dataset_and_others_in_the_own_folder(
+    dataset: Dataset, path: str, folder: str, root: str, tmp_path: Path
 ) -> None:
-    root = root.format(tmp=tmp_path)
-    whole, part = Store.of(replace(SAMPLE, root=root)), Store.of(replace(SUBSET, root=root))
+    root, where = root.format(tmp=tmp_path), f"{folder}{path}"
+    whole, part = Store.of(replace(SAMPLE, root=root)), Store.of(replace(dataset, root=root))
     part.write_bytes(path, b"content")
     assert whole.read_bytes(where) == b"content"
     assert part.size(path) == 7

@@ -6,7 +6,8 @@ The setting `images.threads` of the dataset `sample` has the first value found i
     3. [sample.images] threads in the settings file, and for a dataset that the file declares, [dataset.NAME.images]
     4. [images] threads in the settings file
     5. the declaration of the dataset
-A subset has the settings of the whole dataset, unless a setting names the subset itself.
+A subset has the settings of the whole dataset, unless a setting names the subset itself. So has an embedding set for
+its own groups of settings, in [sample.embedding_sets.SET]; its `model` is never that of the dataset.
 The settings file is `laion-assets.toml` in the current directory, or the file named by LAION_ASSETS_SETTINGS.
 The Dagster UI, its daemon, runs and the command line follow the same rules.
 """
@@ -20,8 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from laion_assets.dataset.dataset import BUILT_IN, Dataset, is_dataset_name
+from laion_assets.dataset.dataset import BUILT_IN, Dataset
+from laion_assets.dataset.embedding_set import is_dataset_name
 from laion_assets.dataset.settings.declared import TABLE, declared_datasets
+from laion_assets.dataset.settings.declared_sets import add_declared_sets, section_of
 from laion_assets.dataset.settings.field import allowed_values, format_value
 from laion_assets.dataset.settings.file import read_settings_file
 from laion_assets.dataset.settings.names import DATASETS_KEY, FILE_VARIABLE, PREFIX, KnownNames
@@ -67,14 +70,26 @@ class Settings:
 
     @property
     def datasets(self) -> dict[str, Dataset]:
-        """The built-in datasets, those that the settings file declares, and registered ones, by name, without settings.
+        """The built-in datasets, those that the settings file declares, registered ones, and their embedding sets.
+
+        By name, without settings.
 
         Raises SettingError for a wrong declaration, and for two datasets of one name.
         """
         declared = declared_datasets(self.file, self.file_name)
         references = [name for name in self._listed if isinstance(name, str) and ":" in name]
         own = [(f"{self.file_name} [{TABLE}.{name}]", dataset) for name, dataset in declared.items()]
-        return unite(BUILT_IN, [*own, *registered_datasets(references, self.file_name)])
+        groups = [*own, *registered_datasets(references, self.file_name)]
+        whole = [self._with_sets(dataset) for dataset in unite(BUILT_IN, groups).values()]
+        sets = [
+            (f"The embedding set {each.name} of {dataset.name}", dataset.embedding_set(each.name))
+            for dataset in whole
+            for each in dataset.embedding_sets
+        ]
+        return unite(BUILT_IN, [*groups, *sets]) | {dataset.name: dataset for dataset in whole}
+
+    def _with_sets(self, dataset: Dataset) -> Dataset:
+        return add_declared_sets(dataset, self.file, self.file_name)
 
     @property
     def _listed(self) -> list[Any]:
@@ -112,13 +127,16 @@ class Settings:
             raise SettingError(
                 f"{PREFIX}{DATASETS_KEY.upper()} has {format_value(wrong[0])}: it is not a valid dataset name."
             )
-        return KnownNames([*listed, *given, *self.datasets, *filter(None, (dataset.name, dataset.part_of))])
+        datasets = [*self.datasets.values(), dataset, *map(dataset.embedding_set, _set_names(dataset))]
+        sets = {each.name: section_of(each.folder, each.set_name) for each in datasets if each.set_name}
+        names = [*listed, *given, *dataset.parents, *(each.name for each in datasets)]
+        return KnownNames(names, sets)
 
     def _apply(self, dataset: Dataset) -> tuple[Dataset, list[Resolved]]:
+        dataset = self._with_sets(dataset)
         self.variables_of_others(dataset)
         found: list[Resolved] = []
-        owners = tuple(filter(None, (dataset.name, dataset.part_of)))
-        resolved = cast(Dataset, self._resolve_group(dataset, owners, "", found))
+        resolved = cast(Dataset, self._resolve_group(dataset, dataset, "", found))
         origin = next(each.origin for each in found if each.name == "root")
         root = resolved.root.removeprefix("file://") if resolved.root.startswith("file:///") else resolved.root
         if "://" in root:
@@ -127,43 +145,58 @@ class Settings:
             resolved = dataclasses.replace(resolved, root=_absolute(root, origin))
         return resolved, found
 
-    def _resolve_group(self, group: Any, datasets: tuple[str, ...], prefix: str, found: list[Resolved]) -> Any:
+    def _resolve_group(self, group: Any, dataset: Dataset, prefix: str, found: list[Resolved]) -> Any:
         changes: dict[str, Any] = {}
         origins: dict[str, str] = {}
         for field in dataclasses.fields(group):
             declared = getattr(group, field.name)
             name = f"{prefix}{field.name}"
             if "help" in field.metadata:
-                raw, origin, is_text = self._look_up(datasets, name)
+                raw, origin, is_text = self._look_up(dataset, name)
                 value = declared if origin is None else convert(name, raw, field, origin, is_text=is_text)
                 if origin is not None:
                     changes[field.name], origins[name] = value, origin
-                origin = origin or f"dataset {datasets[0]}"
+                origin = origin or f"dataset {dataset.name}"
                 meaning, unit = field.metadata["help"], field.metadata["unit"]
                 found.append(Resolved(name, value, origin, meaning, unit, allowed_values(field)))
             elif dataclasses.is_dataclass(declared) and field.name != "layout":
-                changes[field.name] = self._resolve_group(declared, datasets, f"{name}.", found)
+                changes[field.name] = self._resolve_group(declared, dataset, f"{name}.", found)
         try:
             return dataclasses.replace(group, **changes) if changes else group
         except SettingError as error:  # two settings contradict each other
             sources = [f"{name} comes from {origin}." for name, origin in origins.items() if _names(str(error), name)]
             raise SettingError(" ".join([str(error), *sources])) from error
 
-    def _look_up(self, datasets: tuple[str, ...], name: str) -> tuple[Any, str | None, bool]:
+    def _look_up(self, dataset: Dataset, name: str) -> tuple[Any, str | None, bool]:
         """Return the value, its origin (None if it is not set), and whether it is the text of a variable."""
+        owners: tuple[str, ...] = (dataset.name, *dataset.parents)
+        is_own_model = name == "model" and bool(dataset.set_name)
+        if is_own_model:  # not the model of the dataset or of all datasets
+            owners = owners[:-1]
         variable = name.replace(".", "_").upper()
-        for candidate in [*(f"{PREFIX}{dataset.upper()}_{variable}" for dataset in datasets), f"{PREFIX}{variable}"]:
+        prefixes = [f"{owner.upper()}_" for owner in owners] + ([] if is_own_model else [""])
+        for candidate in (f"{PREFIX}{prefix}{variable}" for prefix in prefixes):
             if candidate in self.environment:
                 return self.environment[candidate], f"environment {candidate}", True
-        parts = name.split(".")
-        sections = [section for dataset in datasets for section in ((dataset,), (TABLE, dataset))]
-        for path in [*((*section, *parts) for section in sections), tuple(parts)]:
+        sections = [section for owner in owners for section in _sections(dataset, owner)]
+        for path in [f"{section}.{name}" for section in sections] + ([] if is_own_model else [name]):
             value: Any = self.file
-            for part in path:
+            for part in path.split("."):
                 value = value.get(part) if isinstance(value, Mapping) else None
             if value is not None:
-                return value, f"{self.file_name} [{'.'.join(path)}]", False
+                return value, f"{self.file_name} [{path}]", False
         return None, None, False
+
+
+def _set_names(dataset: Dataset) -> list[str]:
+    return [each.name for each in dataset.embedding_sets]
+
+
+def _sections(dataset: Dataset, owner: str) -> tuple[str, str]:
+    """Return the sections of the settings file for a dataset or one of those that it is taken from."""
+    is_set = bool(dataset.set_name) and owner == f"{dataset.folder}_{dataset.set_name}"
+    section = section_of(dataset.folder, dataset.set_name) if is_set else owner
+    return section, f"{TABLE}.{section}"
 
 
 def _absolute(root: str, origin: str) -> str:
@@ -212,6 +245,11 @@ def known_datasets() -> dict[str, Dataset]:
     Raises SettingError for a settings file with a wrong declaration.
     """
     return Settings.load().datasets
+
+
+def settings_section(name: str) -> str:
+    """Return the section of the settings file for a dataset: `dataset.NAME` if the file declares it, else `NAME`."""
+    return f"{TABLE}.{name}" if name in (Settings.load().file.get(TABLE) or {}) else name
 
 
 def resolve_settings(dataset: Dataset) -> Dataset:

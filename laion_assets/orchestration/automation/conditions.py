@@ -1,9 +1,10 @@
 """Automation conditions of the assets, for the setting `dagster.automation`, and the sensor that evaluates them."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
-from laion_assets.stages.registry import list_stages
 from laion_assets.stages.stage import Stage
 
 INTERVAL_S = 30
@@ -29,11 +30,10 @@ def automation_condition(dataset: Dataset, stage: Stage) -> dg.AutomationConditi
     return (due.since(handled) & ~condition.any_deps_missing() & ~waiting).with_label(dataset.dagster.automation)
 
 
-def build_automation_sensors(dataset: Dataset) -> list[dg.SensorDefinition]:
-    """Return the sensor `NAME_automation`, which is on; none without automation."""
+def build_automation_sensors(dataset: Dataset, keys: Sequence[dg.AssetKey]) -> list[dg.SensorDefinition]:
+    """Return the sensor `NAME_automation` of these assets, which is on; none without automation."""
     if dataset.dagster.automation == "none":
         return []
-    keys = [dg.AssetKey([dataset.name, stage.name]) for stage in list_stages(dataset)]
     return [
         dg.AutomationConditionSensorDefinition(
             f"{dataset.name}_automation",

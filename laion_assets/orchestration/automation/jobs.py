@@ -5,6 +5,7 @@ and requests one backfill over all of them. Dagster's daemon runs the backfill i
 pools and limits of the instance.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SettingError
 from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.automation.due import Due, find_due, find_failed_rows
-from laion_assets.orchestration.declaration import asset_key, run_logger
+from laion_assets.orchestration.declaration import asset_key, op_name, run_logger
 from laion_assets.orchestration.partitions import partitions_def
 from laion_assets.orchestration.private_dagster import DATA_VERSION_TAG, running_backfills, start_backfill
 from laion_assets.orchestration.resources.run_log import run_log
@@ -27,7 +28,7 @@ from laion_assets.store.store import Store
 JOB_TAG = "laion_assets/job"
 """The tag of a backfill with the name of its job."""
 ALL_DESCRIPTION = """
-Build everything that is missing, stale or damaged, in the order of the stages.
+Build everything that is missing, stale or damaged, in the order of the stages, embedding sets included.
 
 Starts one backfill over these partitions and those that are built from them, and ends; the output has the link to the
 backfill. Complete partitions inside a range are skipped. Starts nothing while the last backfill of this job is running,
@@ -59,9 +60,9 @@ class RetryConfig(dg.Config):
     retry: Any = Field("retryable", description=RETRY_HELP)
 
 
-def build_jobs(dataset: Dataset) -> list[dg.JobDefinition]:
-    """Return the jobs of a dataset, `NAME_all` first."""
-    return [_job(dataset, "all", ALL_DESCRIPTION, _all_op(dataset)), *_retry_jobs(dataset)]
+def build_jobs(dataset: Dataset, sets: Sequence[Dataset] = ()) -> list[dg.JobDefinition]:
+    """Return the jobs of a dataset and its embedding sets, `NAME_all` first."""
+    return [_job(dataset, "all", ALL_DESCRIPTION, _all_op(dataset, sets)), *_retry_jobs(dataset)]
 
 
 def _job(dataset: Dataset, name: str, description: str, op: dg.OpDefinition) -> dg.JobDefinition:
@@ -78,13 +79,17 @@ def _job(dataset: Dataset, name: str, description: str, op: dg.OpDefinition) -> 
     return job
 
 
-def _all_op(dataset: Dataset) -> dg.OpDefinition:
+def _all_op(dataset: Dataset, sets: Sequence[Dataset]) -> dg.OpDefinition:
     @dg.op(name=f"{dataset.name}_start_all", out=dg.Out(str))
     @own_errors_first
     def start(context: dg.OpExecutionContext, config: AllConfig) -> dg.Output[str]:
         changed = config.check_source and _look_at_source(context, dataset)
-        due = find_due(dataset, source_changed=changed, rebuild_changed_settings=config.rebuild_changed_settings)
-        return _start(context, dataset, due, None)
+        rebuild = config.rebuild_changed_settings
+        due = [
+            (each, find_due(each, source_changed=changed, rebuild_changed_settings=rebuild))
+            for each in (dataset, *sets)
+        ]
+        return _start(context, due, None)
 
     return start
 
@@ -100,8 +105,8 @@ def _retry_jobs(dataset: Dataset) -> list[dg.JobDefinition]:
         reasons = list(parse_run_config(config.retry))
         if not reasons:
             raise SettingError("retry names no reason. Use failed, retryable, or a list of reasons.")
-        run_config = {"ops": {f"{dataset.name}__{stage.name}": {"config": {"retry": reasons}}}}
-        return _start(context, dataset, find_failed_rows(dataset, reasons), run_config)
+        run_config = {"ops": {op_name(dataset, stage.name): {"config": {"retry": reasons}}}}
+        return _start(context, [(dataset, find_failed_rows(dataset, reasons))], run_config)
 
     return [_job(dataset, "retry_failed", RETRY_DESCRIPTION, start)]
 
@@ -129,31 +134,28 @@ def _look_at_source(context: dg.OpExecutionContext, dataset: Dataset) -> bool:
 
 
 def _start(
-    context: dg.OpExecutionContext, dataset: Dataset, due: Due, run_config: dict[str, Any] | None
+    context: dg.OpExecutionContext, found: Sequence[tuple[Dataset, Due]], run_config: dict[str, Any] | None
 ) -> dg.Output[str]:
-    """Start a backfill over the due partitions, unless there are none, or the last one of this job is running."""
+    """Start a backfill over the due partitions, unless there are none, or the last one of this job is running.
+
+    The due partitions of an embedding set include those of the assets of its dataset.
+    """
     log, tags = run_logger(context), {JOB_TAG: context.job_name}
     if running := running_backfills(context.instance, tags):
         log(f"the backfill {running[0]} of this job is still running: nothing is started")
         return dg.Output(running[0], metadata={"backfill": backfill_link(running[0])})
+    due = {asset_key(dataset, asset): (dataset, asset, due[asset]) for dataset, due in found for asset in due}
     if not due:
         log("nothing to do: every partition is complete")
         return dg.Output("")
-    for asset, numbers in due.items():
-        log(f"{asset}: {len(numbers):,} of {len(find_stage(asset).handle.numbers(dataset.layout)):,} partitions")
-    layout = dataset.layout
-    backfill = start_backfill(
-        context.instance,
-        {
-            asset_key(dataset, asset): None
-            if (definition := partitions_def(dataset, asset)) is None
-            else definition.subset_with_partition_keys([find_stage(asset).handle.key(layout, one) for one in numbers])
-            for asset, numbers in due.items()
-        },
-        title=f"{context.job_name}",
-        tags=tags,
-        run_config=run_config,
-    )
+    partitions, counts = dict[dg.AssetKey, Any](), dict[str, dg.MetadataValue]()
+    for key, (dataset, asset, numbers) in due.items():
+        handle, definition = find_stage(asset).handle, partitions_def(dataset, asset)
+        keys = [handle.key(dataset.layout, number) for number in numbers]
+        partitions[key] = None if definition is None else definition.subset_with_partition_keys(keys)
+        name = asset if dataset is found[0][0] else key.to_user_string()
+        counts[name] = dg.MetadataValue.int(len(numbers))
+        log(f"{name}: {len(numbers):,} of {len(handle.numbers(dataset.layout)):,} partitions")
+    backfill = start_backfill(context.instance, partitions, title=context.job_name, tags=tags, run_config=run_config)
     log(f"started the backfill {backfill}")
-    counts = {asset: dg.MetadataValue.int(len(numbers)) for asset, numbers in due.items()}
     return dg.Output(backfill, metadata={"backfill": backfill_link(backfill), **counts})

@@ -4,6 +4,8 @@ A check never trusts the counters of the run that built the files: it opens tars
 counts, and compares with the manifests. The check of a run covers the partitions of the run.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
@@ -15,7 +17,7 @@ from laion_assets.orchestration.resource_keys import require_resources
 from laion_assets.orchestration.resources.clip_model import ClipModelResource
 from laion_assets.orchestration.stage_parts import ModelLoader, load_check
 from laion_assets.orchestration.ui.metadata_values import description, table
-from laion_assets.stages.registry import find_stage, list_stages
+from laion_assets.stages.registry import find_stage
 from laion_assets.stages.stage import Stage
 from laion_assets.store.store import Store
 
@@ -40,9 +42,9 @@ def verify(dataset: Dataset, asset: str, partitions: tuple[int, ...], load_model
     return found
 
 
-def row_count_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
+def row_count_checks(dataset: Dataset, stages: Sequence[Stage]) -> list[dg.AssetChecksDefinition]:
     """One check for each asset."""
-    return [_check(dataset, stage) for stage in list_stages(dataset)]
+    return [_check(dataset, stage) for stage in stages]
 
 
 def _check(dataset: Dataset, stage: Stage) -> dg.AssetChecksDefinition:

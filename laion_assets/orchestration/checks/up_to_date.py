@@ -15,7 +15,7 @@ from laion_assets.failures import own_errors_first
 from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.partitions import all_partitions, partitions_of_run
 from laion_assets.orchestration.ui.metadata_values import description, table, text
-from laion_assets.stages.registry import stage_names
+from laion_assets.stages.stage import Stage
 from laion_assets.stages.status import DatasetStatus, PartitionState, State
 from laion_assets.stages.stored_layout import describe_old, old_partitions
 
@@ -32,9 +32,9 @@ DESCRIPTION = (
 )
 
 
-def up_to_date_checks(dataset: Dataset) -> list[dg.AssetChecksDefinition]:
+def up_to_date_checks(dataset: Dataset, stages: Sequence[Stage]) -> list[dg.AssetChecksDefinition]:
     """One such check for each asset."""
-    return [_check(dataset, asset) for asset in stage_names(dataset)]
+    return [_check(dataset, stage.name) for stage in stages]
 
 
 def _check(dataset: Dataset, asset: str) -> dg.AssetChecksDefinition:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import dagster as dg
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.ui.metadata_values import link
 
 
@@ -31,4 +32,4 @@ def backfill_link(backfill_id: str) -> dg.MarkdownMetadataValue:
 
 
 def _partitions(dataset: Dataset, asset: str) -> str:
-    return f"/assets/{quote(dataset.name)}/{quote(asset)}?view=partitions"
+    return f"/assets/{'/'.join(map(quote, asset_key(dataset, asset).path))}?view=partitions"

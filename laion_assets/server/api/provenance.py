@@ -14,6 +14,7 @@ from laion_assets.search.stored_images import shard_of
 from laion_assets.server.api.results import describe_result
 from laion_assets.stages.dedup_parquet.uid_lookup import find_uid
 from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS
+from laion_assets.store.store import owner_of
 
 _FETCH = ("status", "error_message", "width", "height", "original_width", "original_height", "exif", "md5", "sha256")
 
@@ -79,7 +80,7 @@ def _dagster_links(dataset: Dataset, provenance: dict[str, Any]) -> Any:
         ("image_shards", provenance["shard"]),
         (CLIP_EMBEDDINGS, provenance["embedding_file"]),
     ):
-        path = f"/assets/{quote(dataset.name)}/{asset}?view=partitions&partition={quote(str(key))}"
+        path = f"/assets/{quote(owner_of(dataset, asset))}/{asset}?view=partitions&partition={quote(str(key))}"
         yield {"label": f"{asset} {key}", "url": base + path}
     yield {"label": "knn_indices", "url": f"{base}/assets/{quote(dataset.name)}/knn_indices"}
 

@@ -161,6 +161,6 @@ class ObjectStore:
 
 
 def _listed_folder(path: str) -> str:
-    """Return the folder to list for an object: the first folder of its key, or of its key within the subset."""
+    """Return the folder to list for an object: the first one of its key, or of its key within a subset or set."""
     parts = path.split("/")
-    return "/".join(parts[:3] if parts[0] == "subsets" else parts[:1])
+    return "/".join(parts[:3] if parts[0] in ("subsets", "embedding_sets") else parts[:1])

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.embedding_set import EmbeddingSet
 from laion_assets.dataset.layout import Layout
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import LaionAssetsError
@@ -130,6 +131,21 @@ def test_the_job_starts_one_backfill_and_no_second_one_while_it_runs(
     assert again.success
     assert again.output_for_node(f"{dataset.name}_start_all") == backfill.backfill_id
     assert len(instance.get_backfills()) == 1
+
+
+def test_the_backfill_covers_the_embedding_sets_and_shared_partitions_once(
+    dataset: Dataset, instance: dg.DagsterInstance
+) -> None:
+    dataset = replace(dataset, embedding_sets=(EmbeddingSet("small", dataset.model),))
+    remove(dataset, IMAGE_SHARDS, "00002")
+    assert run(dataset, instance, "all").success
+    (backfill,) = instance.get_backfills()
+    subset = backfill.asset_backfill_data.target_subset
+    of_set = {f"{dataset.name}_small/{asset}" for asset in LATER}
+    of_dataset = {f"{dataset.name}/{asset}" for asset in (IMAGE_SHARDS, *LATER, *SUMMARIES)}
+    assert {key.to_user_string() for key in subset.asset_keys} == of_set | of_dataset
+    small = subset.partitions_subsets_by_asset_key[dg.AssetKey([f"{dataset.name}_small", "clip_embeddings"])]
+    assert small.get_partition_keys() == {"0", "1"}
 
 
 def test_a_new_file_at_the_source_makes_everything_due(

@@ -1,4 +1,4 @@
-"""The layout that `laion-assets init` proposes for a number of rows.
+"""The layout for a number of rows: `laion-assets init` proposes it, and a declaration with `rows` has it.
 
 Shards of at most 10,000 rows, filled to nine tenths, so that a tenth more rows still fit. One parquet file and one
 embedding file for each 100 shards, about 900,000 rows.
