@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from laion_assets.cli.asset_argument import AssetName
 from laion_assets.cli.dataset_option import dataset_option, load_dataset, print_root
 from laion_assets.cli.output import echo
 from laion_assets.stages.registry import STAGES, stage_names
@@ -21,7 +22,7 @@ _MAX_NOTES, _MAX_IGNORED = 20, 3
     short_help="Adopt shards of img2dataset or embeddings of clip-retrieval.",
     epilog=f"ASSET: {' or '.join(_ASSETS)}.",
 )
-@click.argument("asset", metavar="ASSET", type=click.Choice(_ASSETS))
+@click.argument("asset", metavar="ASSET", type=AssetName(_ASSETS))
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @dataset_option()
 @click.option("--dry-run", is_flag=True, help="Verify and report; change nothing.")

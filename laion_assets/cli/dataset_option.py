@@ -9,7 +9,7 @@ from click.shell_completion import CompletionItem
 
 from laion_assets.cli.output import echo
 from laion_assets.dataset.dataset import BUILT_IN, Dataset
-from laion_assets.dataset.settings.declared import EXAMPLE, TABLE
+from laion_assets.dataset.settings.declared import ROWS, TABLE
 from laion_assets.dataset.settings.resolution import DEFAULT_FILE, known_datasets, resolve_settings
 from laion_assets.errors import LayoutError, SettingError
 from laion_assets.plain_text import one_line
@@ -29,7 +29,8 @@ class DatasetName(click.ParamType):
             near = difflib.get_close_matches(own, known, 1)
             self.fail(
                 f"Unknown dataset {value!r}.{f' Did you mean {near[0]}?' if near else ''} Choose from "
-                f"{', '.join(known)}, or declare it in {DEFAULT_FILE}: [{TABLE}.{own}] with a source and {EXAMPLE}.",
+                f"{', '.join(known)}, or declare it in {DEFAULT_FILE}: [{TABLE}.{own}] with a source and {ROWS}, its "
+                "number of rows (`laion-assets init` does it).",
                 param,
                 ctx,
             )

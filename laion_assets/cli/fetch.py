@@ -57,13 +57,12 @@ def fetch(url: str, name: str | None, as_json: bool) -> None:
 def _describe_remedy(outcome: dict[str, Any], name: str) -> str:
     """Return how to allow the host, or the network of its address, of a refused URL; empty for other outcomes."""
     hop = (outcome["hops"] or [{"url": outcome["url"], "addresses": []}])[-1]
+    address = next((each["address"] for each in hop["addresses"]), "")
     try:
-        host = parse_target(hop["url"]).host
+        target = parse_target(hop["url"])
     except Rejection:
-        host = "HOST"
-    address = next((each["address"] for each in hop["addresses"]), "ADDRESS")
-    network = f"{address}/{128 if ':' in address else 32}"
-    return describe_remedy(outcome["reason"], name, host, network)
+        return describe_remedy(outcome["reason"], name, address=address)
+    return describe_remedy(outcome["reason"], name, target.host, target.port, address)
 
 
 def _print_hop(number: int, hop: dict[str, Any]) -> None:

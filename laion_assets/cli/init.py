@@ -94,7 +94,7 @@ def init(
     about = {
         "head": f"Written by `laion-assets init {name}`. All settings: laion-assets settings --dataset {name}",
         "foot": format_resolve(name, blocked) if blocked else "",
-        "layout": f"Rows: {found.row_count}. The layout of a dataset is fixed: see docs/your-own-data.md.",
+        "layout": f"Rows: {found.row_count}. It is fixed as soon as there are partitions (laion-assets relayout).",
     }
     entry = format_entry(dataset, base, about)
     if dry_run:

@@ -2,6 +2,7 @@
 
 import click
 
+from laion_assets.cli.asset_argument import AssetName
 from laion_assets.cli.dataset_option import dataset_option, load_dataset, print_root
 from laion_assets.cli.output import echo, echo_json
 from laion_assets.cli.plan import confirm_repeated_work, print_plan
@@ -19,7 +20,7 @@ _ASSETS = [stage.name for stage in STAGES]
 @click.command(
     short_help="Run the partitions that are not complete.", epilog=f"ASSETS: one or more of {', '.join(_ASSETS)}."
 )
-@click.argument("assets", nargs=-1, metavar="[ASSETS]...", type=click.Choice(_ASSETS))
+@click.argument("assets", nargs=-1, metavar="[ASSETS]...", type=AssetName(_ASSETS))
 @dataset_option()
 @click.option(
     "--partitions",

@@ -19,9 +19,8 @@ def print_report(report: "StageReport") -> None:
         work = f"{report.partitions} of {report.partitions} partitions complete already: nothing to do"
     echo(f"{report.asset:<20}", bold=True, nl=False)
     echo(f"{report.rows_in:>8,} {unit} in  {report.rows_out:>8,} out   ({work})")
-    if report.reasons:
-        dropped = sorted(report.reasons.items(), key=lambda item: (-item[1], item[0]))
-        lines = [f"{count:,} {reason}" for reason, count in dropped]
+    dropped = sorted(report.reasons.items(), key=lambda item: (-item[1], item[0]))
+    if lines := [f"{count:,} {reason}" for reason, count in dropped if count]:
         for number, line in enumerate(_wrap(lines)):
             echo(f"{'':<20}{'' if number else 'dropped:':<9}{line}", dim=True)
 

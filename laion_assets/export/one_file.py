@@ -9,15 +9,16 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import IncompleteError
 from laion_assets.export.list_files import write_list
-from laion_assets.export.ordered_rows import DatasetOrder, OrderedRows, SimilarityOrder
+from laion_assets.export.recipe import describe_recipe, digest_of
 from laion_assets.export.request import NPY, WEBDATASET, ExportRequest
-from laion_assets.export.search_results import SearchResults
-from laion_assets.export.selection import select_rows
+from laion_assets.export.rows.ordered_rows import DatasetOrder, OrderedRows, SimilarityOrder
+from laion_assets.export.rows.search_results import SearchResults
+from laion_assets.export.rows.selection import select_rows
+from laion_assets.export.rows.shard_rows import ShardRows
+from laion_assets.export.rows.uid_list import UidList, parse_uids
+from laion_assets.export.rows.uid_shards import shards_of_uids
 from laion_assets.export.shard_copy import SUFFIXES, write_shard
-from laion_assets.export.shard_rows import ShardRows
 from laion_assets.export.uid_array import write_uid_array
-from laion_assets.export.uid_list import UidList, parse_uids
-from laion_assets.export.uid_shards import shards_of_uids
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,8 +33,16 @@ class FoundRow:
     similarity: float
 
 
-def export_found(dataset: Dataset, found: Sequence[FoundRow], file_format: str, path: Path) -> int:
-    """Write the rows of a search, nearest first, to `path`; webdataset is one tar. Return the number of rows.
+@dataclass(frozen=True)
+class OneFile:
+    """A written file: its number of rows, and the digest of its recipe. Equal digests stand for equal bytes."""
+
+    rows: int
+    digest: str
+
+
+def export_found(dataset: Dataset, found: Sequence[FoundRow], file_format: str, path: Path) -> OneFile:
+    """Write the rows of a search, nearest first, to `path`; webdataset is one tar.
 
     Rows that are no longer in their shard are left out. Raises IntegrityError for a damaged shard.
     """
@@ -48,8 +57,8 @@ def export_found(dataset: Dataset, found: Sequence[FoundRow], file_format: str, 
     return _export(dataset, sorted(shards), ExportRequest(file_format), None, results, path)
 
 
-def export_uids(dataset: Dataset, uids: Sequence[str], file_format: str, path: Path) -> int:
-    """Write the rows with these uids, in the order of the dataset, to `path`. Return the number of rows.
+def export_uids(dataset: Dataset, uids: Sequence[str], file_format: str, path: Path) -> OneFile:
+    """Write the rows with these uids, in the order of the dataset, to `path`.
 
     Uids that no row has, or a hidden one, are left out. Raises ExportError for a malformed uid.
     """
@@ -65,15 +74,21 @@ def _export(
     uids: UidList | None,
     results: SearchResults | None,
     path: Path,
-) -> int:
+) -> OneFile:
     try:
         source = ShardRows(dataset, shards)
     except IncompleteError:  # none of the shards is committed
-        return 0
+        return OneFile(0, "")
     selection = select_rows(source, request, None, uids, results)
     rows: OrderedRows = (
         DatasetOrder(source, selection) if results is None else SimilarityOrder(source, selection, results)
     )
+    recipe = describe_recipe(source, request, uids, results, rows.schema.names)
+    return OneFile(_write(source, request, rows, path), digest_of(recipe))
+
+
+def _write(source: ShardRows, request: ExportRequest, rows: OrderedRows, path: Path) -> int:
+    """Write the file; return its number of rows."""
     if request.format == WEBDATASET:
         files = {suffix: path if suffix == ".tar" else path.with_name(path.name + suffix) for suffix in SUFFIXES}
         write_shard(source, rows, 0, len(rows), files)

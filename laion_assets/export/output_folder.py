@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from laion_assets.errors import ExportError, IntegrityError
-from laion_assets.export.counts import DUPLICATE, ExportCounts
+from laion_assets.export.rows.counts import DUPLICATE, ExportCounts
 from laion_assets.store.lease import lease
 from laion_assets.store.manifest import Counts, FileEntry, Manifest, disagreement
 from laion_assets.store.paths import checked_path

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from laion_assets.export.counts import ExportCounts
-from laion_assets.export.ordered_rows import DATASET_ORDER, SIMILARITY_ORDER
 from laion_assets.export.request import WEBDATASET, ExportRequest
-from laion_assets.export.search_results import SearchResults
-from laion_assets.export.shard_rows import ShardRows
-from laion_assets.export.uid_list import UidList
+from laion_assets.export.rows.counts import ExportCounts
+from laion_assets.export.rows.ordered_rows import DATASET_ORDER, SIMILARITY_ORDER
+from laion_assets.export.rows.search_results import SearchResults
+from laion_assets.export.rows.shard_rows import ShardRows
+from laion_assets.export.rows.uid_list import UidList
 from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS
 from laion_assets.store.manifest import FileEntry
 
@@ -33,6 +33,7 @@ def describe_recipe(
     `inputs` has a digest of the committed shards, which changes if any of them is committed with other bytes, and of
     the embeddings' metadata, where a column of it is used.
     """
+    import numpy as np
     import pyarrow
 
     dataset = source.dataset
@@ -43,6 +44,14 @@ def describe_recipe(
             "text": search.text, "k": search.k, "modality": search.modality,
             "index": results.version, "model": results.model,
         }  # fmt: skip
+    elif results is not None:  # of a search that was run before, by the search service
+        ranked = results.uids.uids[np.argsort(results.ranks)]
+        similarities = np.asarray(results.similarities, "<f4")[np.argsort(results.ranks)]
+        selection["found"] = {
+            "rows": len(ranked),
+            "sha256_of_uids": _hash_array(ranked),
+            "sha256_of_similarities": _hash_array(similarities),
+        }
     if uids is not None:
         selection["uids"] = {"listed": uids.listed, "sha256_of_sorted": _hash_array(uids.uids)}
     shards = [f"{shard.number} {shard.content}" for shard in source.shards]
@@ -54,6 +63,7 @@ def describe_recipe(
         output["escaped_formulas"] = request.escape_formulas
     if request.format == WEBDATASET:
         output["keys"] = "kept"
+    safety = None if request.include_hidden or source.safety is None else source.safety.describe()
     return {
         "format": FORMAT,
         "laion_assets": importlib.metadata.version("laion-assets"),
@@ -62,6 +72,7 @@ def describe_recipe(
         "selection": selection,
         "order": DATASET_ORDER if results is None else SIMILARITY_ORDER,
         "shown_tags": "all" if request.include_hidden else sorted({"UNLIKELY", *dataset.search.show}),
+        **({"safety_model": safety} if safety else {}),
         "include_failed": request.include_failed,
         "output": output,
         "inputs": {

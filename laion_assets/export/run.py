@@ -8,19 +8,19 @@ from typing import Any
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import ExportError
-from laion_assets.export.counts import DUPLICATE, ExportCounts
 from laion_assets.export.list_files import write_list
-from laion_assets.export.ordered_rows import DatasetOrder, OrderedRows, SimilarityOrder
 from laion_assets.export.output_folder import OutputFolder, files_of
-from laion_assets.export.predicate import Predicate
 from laion_assets.export.recipe import describe_recipe, digest_of, finished_json
 from laion_assets.export.request import LIST_SUFFIXES, NPY, WEBDATASET, ExportRequest
-from laion_assets.export.search_results import SearchResults, run_search
-from laion_assets.export.selection import THREADS, Selection, map_in_order, select_rows
+from laion_assets.export.rows.counts import DUPLICATE, ExportCounts
+from laion_assets.export.rows.ordered_rows import DatasetOrder, OrderedRows, SimilarityOrder
+from laion_assets.export.rows.predicate import Predicate
+from laion_assets.export.rows.search_results import SearchResults, run_search
+from laion_assets.export.rows.selection import THREADS, Selection, map_in_order, select_rows
+from laion_assets.export.rows.shard_rows import SEARCH_SIMILARITY, ShardRows
+from laion_assets.export.rows.uid_list import UidList, read_uid_list
 from laion_assets.export.shard_copy import SUFFIXES, write_shard
-from laion_assets.export.shard_rows import SEARCH_SIMILARITY, ShardRows
 from laion_assets.export.uid_array import write_uid_array
-from laion_assets.export.uid_list import UidList, read_uid_list
 from laion_assets.progress import Progress
 from laion_assets.store.manifest import Manifest
 

@@ -19,8 +19,8 @@ from laion_assets.dataset.identity import compute_uid
 from laion_assets.dataset.image_formats import ENCODE_FORMATS
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import IntegrityError, StoreError
-from laion_assets.export.ordered_rows import OrderedRows
-from laion_assets.export.shard_rows import ShardRows
+from laion_assets.export.rows.ordered_rows import OrderedRows
+from laion_assets.export.rows.shard_rows import ShardRows
 from laion_assets.search.shard_samples import ShardSamples, read_samples
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.image_shards.shard.sample_tar import END_OF_ARCHIVE, write_member

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from laion_assets.export.uid_list import UID_PAIR, pairs_of, parse_uids
+from laion_assets.export.rows.uid_list import UID_PAIR, pairs_of, parse_uids
 
 if TYPE_CHECKING:
     import numpy as np

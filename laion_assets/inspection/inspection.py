@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from laion_assets.dataset.dataset import Dataset
+from laion_assets.dataset.proposed_layout import propose_layout
 from laion_assets.errors import SourceError
 from laion_assets.inspection.parquet_inspection import inspect_parquet
-from laion_assets.inspection.proposed_layout import propose_layout
 from laion_assets.inspection.row_count import RowCount
 from laion_assets.inspection.sample_rows import SampleRows
 from laion_assets.inspection.source_files import SourceFiles, find_source_files
@@ -53,7 +53,7 @@ def inspect_place(dataset: Dataset, place: str, choices: Choices, ask: Ask) -> I
     """
     files = find_source_files(dataset, place)
     table = (inspect_parquet if files.format == "parquet" else inspect_text)(files, choices)
-    url, caption = _choose_columns(table.columns, choices, ask)
+    url, caption = _choose_columns(table.columns, table.nested, choices, ask)
     kept = [find_column(table.columns, name, "--keep") for name in choices.keep]
     final = _set_columns(table, url, caption, kept)
     final = replace(final, layout=propose_layout(table.row_count.rows, table.row_count.error))
@@ -69,12 +69,12 @@ def inspect_place(dataset: Dataset, place: str, choices: Choices, ask: Ask) -> I
 
 
 def _choose_columns(
-    columns: Sequence[ColumnSample], choices: Choices, ask: Ask
+    columns: Sequence[ColumnSample], nested: Sequence[str], choices: Choices, ask: Ask
 ) -> tuple[ColumnSample, ColumnSample | None]:
     if choices.url_column:
         url = find_column(columns, choices.url_column, "--url-column")
     else:
-        url = _choose("Which column has the URLs of the images?", rank_url_columns(columns), ask)
+        url = _choose("Which column has the URLs of the images?", rank_url_columns(columns, nested), ask)
     if choices.caption_column:
         return url, find_column(columns, choices.caption_column, "--caption-column")
     found = rank_caption_columns(columns, url)

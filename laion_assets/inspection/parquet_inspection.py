@@ -14,7 +14,7 @@ from laion_assets.http.sources.dataset_policy import source_policy
 from laion_assets.inspection.row_count import RowCount
 from laion_assets.inspection.sample_rows import ALL, SampleRows
 from laion_assets.inspection.source_files import SourceFiles
-from laion_assets.inspection.table_columns import ColumnSample
+from laion_assets.inspection.table_columns import MAX_NESTED, ColumnSample
 from laion_assets.inspection.table_sample import Choices, TableSample
 from laion_assets.inspection.text_sample import choose_files, open_file
 from laion_assets.stages.dedup_parquet.readers.parquet_rows import read_parquet_rows
@@ -79,8 +79,8 @@ def inspect_parquet(files: SourceFiles, choices: Choices) -> TableSample:
         with open_file(sampled, policy) as opened:
             return SampleRows.read(_first_batches(opened, sampled, final))
 
-    remarks = [f"not usable, because of their types: {', '.join(nested[:5])}"] if nested else []
-    return TableSample(dataset, "parquet", columns, count, read_rows, remarks)
+    remarks = [f"not usable, because of their types: {', '.join(nested[:MAX_NESTED])}"] if nested else []
+    return TableSample(dataset, "parquet", columns, count, read_rows, remarks, nested=tuple(nested))
 
 
 def _read_columns(reader: ParquetReader, columns: list[tuple[str, str]]) -> list[ColumnSample]:

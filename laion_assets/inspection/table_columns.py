@@ -42,6 +42,8 @@ _CAPTION_NAMES = (
     "blip_caption",
 )
 """Usual names of columns of captions, the likeliest first."""
+MAX_NESTED = 5
+"""Most columns of lists and structs that are named."""
 _MIN_URL_SHARE = 0.5
 _MIN_CAPTION_CHARS = 3.0
 
@@ -73,14 +75,18 @@ class ColumnSample:
         return "string"
 
 
-def rank_url_columns(columns: Sequence[ColumnSample]) -> list[ColumnSample]:
-    """Return the columns of URLs, the likeliest first. Raises SourceError naming the columns if there are none."""
+def rank_url_columns(columns: Sequence[ColumnSample], nested: Sequence[str] = ()) -> list[ColumnSample]:
+    """Return the columns of URLs, the likeliest first.
+
+    Raises SourceError naming the columns if there are none, also the `nested` ones with their types.
+    """
     found = [column for column in columns if column.url_share >= _MIN_URL_SHARE]
     if not found:
         names = ", ".join(column.name for column in columns)
+        unread = f" Columns of lists and structs are not read: {', '.join(nested[:MAX_NESTED])}." if nested else ""
         raise SourceError(
             f"No column holds http or https URLs. The columns are {names or '(none)'}. If one of them does, name it "
-            "with --url-column."
+            f"with --url-column.{unread}"
         )
     return sorted(found, key=lambda column: (_rank(column.name, _URL_NAMES), -column.url_share))
 

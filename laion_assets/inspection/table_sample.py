@@ -35,3 +35,5 @@ class TableSample:
     read_rows: Callable[[Dataset], SampleRows]
     remarks: list[str] = field(default_factory=list)
     is_csv: bool = False
+    nested: tuple[str, ...] = ()
+    """Columns of lists and structs, which are not read, with their types."""

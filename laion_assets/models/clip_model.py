@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MAX_GRAPHS = 4
 """Maximum number of recorded graphs; each keeps its memory."""
+_ROWS_AT_ONCE_ON_CPU = 32
+"""Rows that a CPU encodes at once: the layers' outputs of more do not fit its caches."""
 MIN_NORM = 1e-6
 """A vector with a smaller norm counts as zero: it has no direction."""
 
@@ -54,7 +56,7 @@ class ClipModel:
         short = short_text_encoder(model)
         self.shortens = short is not None
         self._encode_text: Callable[[Any], Any] = short or model.encode_text
-        self._at_once = 1 << 30
+        self._at_once = 1 << 30 if self.on_gpu else _ROWS_AT_ONCE_ON_CPU
         self.pools = pools or Pools()
         self._graphs: dict[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]] = {}
         self.width = int(self.encode_texts(["an image"]).shape[1])

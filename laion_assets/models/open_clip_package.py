@@ -4,6 +4,10 @@
 Few architectures need them: transformers for a text tower from Hugging Face (`hf_model_name` in the architecture's
 configuration), timm for an image tower from timm (`timm_model_name`). So open_clip is imported as if they were not
 installed. When an architecture needs one of them, the module of open_clip that uses it is loaded again.
+
+torchvision and timm also import torch's compiler, which takes 1 s of CPU and which this project does not use: for a
+function that says what it supports, and for a decorator that excludes functions from it. During their import, a
+stand-in with these two names has its place.
 """
 
 import contextlib
@@ -28,7 +32,8 @@ def import_open_clip(architecture: str = "") -> ModuleType:
     """
     ensure_torchvision()
     with _lock:
-        import torchvision  # noqa: F401  (before the other packages are hidden, which it may look for)
+        with _without_compiler():
+            import torchvision  # noqa: F401  (before the other packages are hidden, which it may look for)
 
         with _hide("timm", "transformers"):
             import open_clip
@@ -54,12 +59,32 @@ def _hide(*packages: str) -> Iterator[None]:
             del sys.modules[name]
 
 
+@contextlib.contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Let `import torch._dynamo` find a stand-in for a moment, unless it is imported already."""
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    compiler: Any = ModuleType("torch._dynamo")
+    compiler.utils = ModuleType("torch._dynamo.utils")
+    compiler.utils.is_compile_supported = lambda device: False
+    compiler.disable = lambda function=None, *options, **named: function or (lambda decorated: decorated)
+    modules = {"torch._dynamo": compiler, "torch._dynamo.utils": compiler.utils}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in modules.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
 def _complete(module: str, package: str) -> None:
     """Load a module of open_clip again if it was imported without its package.
 
     Its classes that were imported elsewhere keep working: their methods read the globals of the same module.
     """
     if getattr(sys.modules[module], package) is None:
-        with _hide("wandb"):
+        with _hide("wandb"), _without_compiler():
             importlib.import_module(package)
         importlib.reload(sys.modules[module])

@@ -19,6 +19,7 @@ from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
 
 Metadata = dict[str, dg.MetadataValue]
+_NUMBERS = (dg.IntMetadataValue, dg.FloatMetadataValue)
 
 
 class PartitionIOManager(dg.IOManager):
@@ -70,11 +71,12 @@ class PartitionIOManager(dg.IOManager):
         """
         counts = manifest.counts
         metadata: Metadata = {"summary": text(summarize_partition(find_stage(self.asset), manifest))}
-        metadata |= self.describe(partition, manifest)
-        if counts.reasons:
-            metadata["dropped_by_reason"] = table(
-                ("reason", "rows", "share"), reason_rows(counts.reasons, counts.rows_in)
-            )
+        shown = self.describe(partition, manifest)
+        numbers = {name: value for name, value in shown.items() if isinstance(value, _NUMBERS)}
+        metadata |= {name: value for name, value in shown.items() if name not in numbers}
+        if rows := reason_rows(counts.reasons, counts.rows_in):
+            metadata["dropped_by_reason"] = table(("reason", "rows", "share"), rows)
+        metadata |= numbers
         general = counts_metadata(self.store, manifest)
         return metadata | {name: value for name, value in general.items() if name not in metadata}
 

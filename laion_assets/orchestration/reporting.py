@@ -87,7 +87,8 @@ class Reporting:
                 raise self._error
             self._log(f"the last partitions could not be reported to Dagster: {self._error}")
         if count := len(self._reported):
-            self._log(f"{count:,} partitions reported to Dagster, {self._seconds / count * 1e3:.1f} ms each")
+            noun = "partition" if count == 1 else "partitions"
+            self._log(f"{count:,} {noun} reported to Dagster, {self._seconds / count * 1e3:.1f} ms each")
 
     def report(self, partition: int, manifest: Manifest) -> None:
         """Queue a committed partition; it is usually reported within INTERVAL_S."""

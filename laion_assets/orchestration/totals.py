@@ -27,8 +27,7 @@ def totals_event(dataset: Dataset, asset: str) -> dg.AssetMaterialization:
         "totals": text(summarize_totals(find_stage(asset), totals)),
         "dagster/row_count": dg.MetadataValue.int(totals.rows_out),
     }
-    if totals.reasons:
-        rows = reason_rows(totals.reasons, totals.rows_in)
+    if rows := reason_rows(totals.reasons, totals.rows_in):
         metadata["total_dropped_by_reason"] = table(("reason", "rows", "share"), rows)
     metadata |= {
         "total_size": text(readable_bytes(totals.bytes)),

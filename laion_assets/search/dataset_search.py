@@ -11,7 +11,7 @@ from laion_assets.search.index.index_version import IndexVersion
 from laion_assets.search.queries.encoding import QueryEncoder
 from laion_assets.search.queries.request import SearchRequest, Term
 from laion_assets.search.results.find import Found, Query, find
-from laion_assets.search.results.safety import is_shown
+from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.search.stored_images import StoredImage, read_stored_image
 
 if TYPE_CHECKING:
@@ -24,14 +24,16 @@ _MIN_NORM = 1e-4
 class DatasetSearch:
     """The searches, rows and images of a dataset that may be shown. Every reader of the service goes through it.
 
-    Raises IncompleteError, ModelError or IntegrityError if the committed indices cannot be opened.
+    Raises IncompleteError, ModelError or IntegrityError if the committed indices cannot be opened, SettingError if the
+    safety model cannot be used.
     """
 
     def __init__(self, dataset: Dataset, encoder: QueryEncoder) -> None:
         self.dataset = dataset
         self.settings = dataset.search
         self.encoder = encoder
-        self.current = CurrentIndex(dataset)
+        self.safety = SafetyModel.of(dataset)
+        self.current = CurrentIndex(dataset, self.safety)
 
     def prepare(self) -> None:
         """Read the NSFW tags of all rows of the open index, and all metadata if it fits `search.cached_rows`."""
@@ -75,12 +77,12 @@ class DatasetSearch:
         def read(version: IndexVersion) -> dict[str, Any]:
             if not 0 <= row_id < len(version):
                 raise _no_row(row_id)
-            return version.metadata.rows([row_id])[0]
+            rows = version.metadata.rows([row_id])
+            if not version.shown([row_id], rows)[0]:
+                raise _no_row(row_id)
+            return rows[0]
 
-        found = self.with_version(read)
-        if not is_shown(found, self.settings):
-            raise _no_row(row_id)
-        return found
+        return self.with_version(read)
 
     def all_fields(self, row_id: int) -> dict[str, Any]:
         """Return all columns of a row's metadata. Raises QueryError if it does not exist or is hidden."""
@@ -93,6 +95,16 @@ class DatasetSearch:
         if row["uid"] != uid:
             raise _no_row(row_id)
         return read_stored_image(self.current.store, self.dataset.layout, str(row["image_path"]), uid)
+
+    def require_safety_model(self, is_required: bool) -> None:
+        """Raise QueryError if a client asks for a safety model that the service does not have."""
+        if is_required and self.safety is None:
+            raise QueryError(
+                "This service has no safety model: rows are hidden by their NSFW tag only. Leave out safety_model, or "
+                "ask the operator to set search.safety_model.",
+                "safety_model",
+                "no_safety_model",
+            )
 
     def with_version(self, read: Callable[[IndexVersion], Result]) -> Result:
         """Return `read` of the open index. If its files were replaced by a newer commit, read from that one."""

@@ -13,7 +13,8 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError
 from laion_assets.search.contact_sheet import contact_sheet
 from laion_assets.search.query import Searcher
-from laion_assets.search.shard_images import SAFE_TAG
+from laion_assets.search.results.safety import SAFE_TAG
+from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.knn_indices.inputs import ClipEmbeddings
 from laion_assets.store.store import Store
@@ -43,7 +44,7 @@ def example_query(dataset: Dataset, store: Store, k: int = 8) -> Example | None:
 
     Raises IntegrityError and ModelError as a search does.
     """
-    with Searcher(dataset, store) as searcher:
+    with Searcher(dataset, store, safety=SafetyModel.of(dataset)) as searcher:
         rows = min(searcher.manifest.counts.rows_out, _CANDIDATES)
         for row in range(rows):
             fields = searcher.fields(row)
@@ -53,7 +54,7 @@ def example_query(dataset: Dataset, store: Store, k: int = 8) -> Example | None:
         else:
             return None
         found = searcher.search(vector=_text_vector(searcher, row), k=4 * k)
-        shown = [result for result in found if result.nsfw == SAFE_TAG][:k]
+        shown = searcher.safe(found)[:k]
         tiles = [(searcher.read_image(result), [f"{result.similarity:.3f}", result.caption]) for result in shown]
     if not tiles:
         return None

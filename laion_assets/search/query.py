@@ -1,6 +1,5 @@
 """Search the committed indices of a dataset by text, image or vector."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import ShardNumber
 from laion_assets.errors import QueryError
-from laion_assets.models.weights import weights_identity
-from laion_assets.search.index.metadata_rows import MetadataRows
+from laion_assets.search.index.index_version import IndexVersion
 from laion_assets.search.queries.query_images import decode_query_image
 from laion_assets.search.queries.request import check_text, parse_integer
+from laion_assets.search.results.safety import SAFE_TAG
+from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.search.stored_images import read_stored_image, shard_of
 from laion_assets.stages.knn_indices.details import IndexDetails
-from laion_assets.stages.knn_indices.handle import KnnIndices
-from laion_assets.stages.knn_indices.index_file import open_index
 from laion_assets.stages.knn_indices.vectors import MODALITIES
 from laion_assets.store.manifest import Manifest
 from laion_assets.store.store import Store
@@ -51,16 +49,19 @@ class Searcher:
     ModelError if the indices were built with another model than the dataset's.
     """
 
-    def __init__(self, dataset: Dataset, store: Store | None = None, model: "ClipModel | None" = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        store: Store | None = None,
+        model: "ClipModel | None" = None,
+        safety: SafetyModel | None = None,
+    ) -> None:
         self.dataset = dataset
         self.store = store or Store.of(dataset)
-        self.manifest: Manifest = KnnIndices(self.store, dataset.layout, (0,)).manifest(0)
-        self._stack = contextlib.ExitStack()
-        self._indices: dict[str, Any] = {}
-        self.details = IndexDetails.of(self.manifest)
-        self._metadata = MetadataRows(self.store, self.manifest, self.details)
         self._model = model
-        self.details.require_model(dataset.name, model.identity if model else weights_identity(dataset.model))
+        self.version = IndexVersion(dataset, self.store, safety, model.identity if model else None)
+        self.manifest: Manifest = self.version.manifest
+        self.details: IndexDetails = self.version.details
 
     def search(
         self,
@@ -88,8 +89,14 @@ class Searcher:
             query = self._image_vector(image)
         else:
             query = self._check_vector(vector)
-        near, ids = self._index(modality).search(np.ascontiguousarray(query[None], dtype=np.float32), k)
-        return [self._result(int(i), float(s)) for i, s in zip(ids[0], near[0], strict=True) if i >= 0]
+        ids, similarities = self.version.nearest(modality, np.ascontiguousarray(query, dtype=np.float32), k)
+        return [self._result(row, similarity) for row, similarity in zip(ids, similarities, strict=True)]
+
+    def safe(self, results: Sequence[SearchResult]) -> list[SearchResult]:
+        """Return the results tagged UNLIKELY that the safety model, if one was passed, does not hide."""
+        tagged = [result for result in results if result.nsfw == SAFE_TAG]
+        shown = self.version.shown([result.row for result in tagged], [{"NSFW": SAFE_TAG}] * len(tagged))
+        return [result for result, each in zip(tagged, shown, strict=True) if each]
 
     def read_image(self, result: SearchResult) -> bytes:
         """Read the stored image of a result. Raises IntegrityError if its shard no longer has it."""
@@ -131,11 +138,6 @@ class Searcher:
             raise QueryError("The vector is zero or not finite, so it has no direction.")
         return query / norm
 
-    def _index(self, modality: str) -> Any:
-        if modality not in self._indices:
-            self._indices[modality] = self._stack.enter_context(open_index(self.store, self.manifest, modality))
-        return self._indices[modality]
-
     def _result(self, row: int, similarity: float) -> SearchResult:
         fields = self.fields(row)
         key = str(fields["image_path"])
@@ -144,7 +146,7 @@ class Searcher:
             key=key,
             caption=fields["caption"] or "",
             url=fields["url"] or "",
-            similarity=similarity if self.details.metric == "ip" else 1 - similarity / 2,
+            similarity=similarity,
             shard=shard_of(key),
             row=row,
             nsfw=fields.get("NSFW"),
@@ -152,13 +154,11 @@ class Searcher:
 
     def fields(self, row: int) -> dict[str, Any]:
         """Read the metadata of one id. Raises IntegrityError if its file was altered since the commit."""
-        return self._metadata.fields(row)
+        return self.version.metadata.fields(row)
 
     def close(self) -> None:
         """Close indices and files."""
-        self._indices.clear()
-        self._metadata.close()
-        self._stack.close()
+        self.version.close()
 
     def __enter__(self) -> "Searcher":
         return self

@@ -15,7 +15,6 @@ from laion_assets.search.index.metadata_rows import MetadataRows
 from laion_assets.search.query import Searcher, SearchResult
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.knn_indices.details import INPUTS, IndexDetails
-from laion_assets.stages.knn_indices.index_file import open_index
 from laion_assets.stages.knn_indices.inputs import ClipEmbeddings, read_coherent_embeddings
 from laion_assets.stages.knn_indices.recall import RECALL_AT, exact_kth, recall_at_10, sample_ids
 from laion_assets.stages.knn_indices.vectors import FOLDERS, MODALITIES, Vectors, open_all_vectors
@@ -97,8 +96,7 @@ def measure_quality(
     duplicates = NearDuplicates(0, 0, 0)
     if sampled:
         recall, duplicates = _compare_with_exact_search(dataset, searcher, texts, sampled, near_duplicates)
-    with open_index(searcher.store, searcher.manifest, "image") as index:
-        latency = _measure_latency(searcher, index, texts, queries)
+    latency = _measure_latency(searcher, searcher.version.index("image"), texts, queries)
     return Quality(recall, duplicates, latency)
 
 
@@ -121,10 +119,10 @@ def _compare_with_exact_search(
         if changed:
             kinds["near-duplicate"] = _encode(searcher.model, [copy for _, copy in changed])
         for modality, own in zip(MODALITIES, (images, captions), strict=True):
-            with open_index(searcher.store, searcher.manifest, modality) as index:
-                recall += _measure_recall(index, modality, own, kinds)
-                if modality == "image" and changed:
-                    duplicates = _count_originals(index, [row for row, _ in changed], kinds["near-duplicate"])
+            index = searcher.version.index(modality)
+            recall += _measure_recall(index, modality, own, kinds)
+            if modality == "image" and changed:
+                duplicates = _count_originals(index, [row for row, _ in changed], kinds["near-duplicate"])
     return tuple(recall), duplicates
 
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from laion_assets.dataset.settings.checks import host_pattern, http_origin, nsfw_tag
+from laion_assets.dataset.settings.checks import host_pattern, http_origin, ip_network, nsfw_tag, sha256_digest
 from laion_assets.dataset.settings.field import check_settings, setting
+from laion_assets.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,22 @@ class SearchSettings:
         (),
         "NSFW tags of rows that are shown, besides UNLIKELY and rows without a tag; for example UNSURE",
         check=nsfw_tag,
+    )
+    safety_model: str = setting(
+        "",
+        "safetensors file of a classifier of image vectors, which hides more rows (docs/operations/safety-model.md); "
+        "empty: rows are hidden by their tags only",
+    )
+    safety_model_sha256: str = setting(
+        "", "sha256 of the file of `search.safety_model`, which is refused if it differs", check=sha256_digest
+    )
+    safety_threshold: float = setting(
+        0.5, "score of the safety model above which a row is hidden; clip-retrieval uses 0.5", min=0.0, max=1.0
+    )
+    refuse_missing_models: bool = setting(
+        False,
+        "refuse clip-retrieval's `use_safety_model` and `use_violence_detector` if the service has no such model; off, "
+        "because its clients send them by default: the header X-Ignored-Fields names them",
     )
     example_queries: tuple[str, ...] = setting(
         (), "queries that the search page offers before the first search", holds_commas=True
@@ -44,6 +61,19 @@ class SearchSettings:
         "requests that wait for a search or an image; above it, the answer is 429 with Retry-After",
         min=0,
         max=100_000,
+    )
+    client_requests: int = setting(
+        100,
+        "requests of one client address (of an IPv6 network /64) that are in progress at the same time; above it, the "
+        "answer is 429 with Retry-After",
+        min=1,
+        max=100_000,
+    )
+    proxies: tuple[str, ...] = setting(
+        (),
+        "networks of the proxies in front of the service, whose X-Forwarded-For names the client; without them, all "
+        "clients of a proxy share the limit of one client",
+        check=ip_network,
     )
     max_connections: int = setting(1_000, "maximum number of open connections", min=1, max=100_000)
     deadline_s: float = setting(
@@ -83,3 +113,8 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         check_settings(self, "search.")
+        if bool(self.safety_model) != bool(self.safety_model_sha256):
+            raise SettingError(
+                "search.safety_model and search.safety_model_sha256 belong together: set both, or none. Print the "
+                "digest with: sha256sum FILE."
+            )

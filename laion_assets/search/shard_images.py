@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator
 
 from laion_assets.dataset.image_formats import ENCODE_FORMATS
+from laion_assets.search.results.safety import SAFE_TAG
 from laion_assets.search.shard_samples import ShardSamples, read_samples
 from laion_assets.store.store import Store
 
-SAFE_TAG = "UNLIKELY"
-"""The NSFW tag of the images that are shown. UNSURE, NSFW and untagged images are never shown."""
 _TILE_PX = 72
 _TILES = 10
 

@@ -16,13 +16,14 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from laion_assets.errors import IntegrityError, LaionAssetsError, QueryError
-from laion_assets.server import export_api, image_api, openapi, report_api, search_api
-from laion_assets.server.answers import ApiError, error_response, from_query_error, json_response
+from laion_assets.server.api import export, images, openapi, reports, search
+from laion_assets.server.api.answers import ApiError, error_response, from_query_error, json_response
 from laion_assets.server.clip_retrieval import api as clip_retrieval_api
 from laion_assets.server.clip_retrieval.front import front_routes
 from laion_assets.server.metrics import RequestMetrics
 from laion_assets.server.protection.access import AccessControl
 from laion_assets.server.protection.body_budget import BodyBudget
+from laion_assets.server.protection.clients import ClientLimits
 from laion_assets.server.protection.limits import OVERHEAD_BYTES, RequestLimits
 from laion_assets.server.service import Service
 from laion_assets.server.service_state import ServiceState
@@ -40,8 +41,8 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
     request must send it. The application closes the service when it ends.
     """
     settings = service.settings
-    images = max(search.settings.max_image_bytes for search in service.searches.values())
-    largest = images * 4 // 3 + OVERHEAD_BYTES  # base64
+    files = max(each.settings.max_image_bytes for each in service.searches.values())
+    largest = files * 4 // 3 + OVERHEAD_BYTES  # base64
 
     @contextlib.asynccontextmanager
     async def run(app: Starlette) -> AsyncIterator[None]:
@@ -58,12 +59,12 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
         routes=[
             Route("/", show_page),
             Mount("/page", PageFiles(directory=PAGE)),
-            Route("/api/datasets", search_api.list_datasets),
-            Route("/api/search", search_api.search, methods=["POST"]),
-            Route("/api/results/{dataset}/{id:int}", search_api.show_result),
-            Route("/images/{dataset}/{id:int}/{file}", image_api.show_image),
-            Route("/api/export", export_api.export_rows, methods=["POST"]),
-            Route("/api/report", report_api.report_result, methods=["POST"]),
+            Route("/api/datasets", search.list_datasets),
+            Route("/api/search", search.search, methods=["POST"]),
+            Route("/api/results/{dataset}/{id:int}", search.show_result),
+            Route("/images/{dataset}/{id:int}/{file}", images.show_image),
+            Route("/api/export", export.export_rows, methods=["POST"]),
+            Route("/api/report", reports.report_result, methods=["POST"]),
             Route("/openapi.json", openapi.show_openapi),
             Route("/docs", openapi.show_docs),
             Route("/healthz", show_health),
@@ -78,6 +79,7 @@ def build_app(service: Service, hosts: Sequence[str] = (), token: str = "") -> S
         middleware=[
             Middleware(RequestMetrics, service.metrics),
             Middleware(AccessControl, [*settings.allowed_hosts, *hosts], settings.cors_origins, token),
+            Middleware(ClientLimits, settings.client_requests, settings.proxies),
             Middleware(RequestLimits, largest, settings.deadline_s),
             Middleware(BodyBudget, LARGE_BODIES * largest),
         ],
@@ -110,8 +112,10 @@ async def show_page(request: Request) -> Response:
 
 
 async def show_health(request: Request) -> Response:
-    """GET /healthz: the process answers."""
-    return json_response({"status": "ok"})
+    """GET /healthz: the process answers; the safety model of each dataset, null without one."""
+    service: Service = request.app.state.service
+    models = {name: search.describe_safety(each) for name, each in service.searches.items()}
+    return json_response({"status": "ok", "safety_models": models})
 
 
 async def show_readiness(request: Request) -> Response:
@@ -119,7 +123,7 @@ async def show_readiness(request: Request) -> Response:
     service: Service = request.app.state.service
     try:
         if service.ready:
-            versions = {name: search.current.version.version for name, search in service.searches.items()}
+            versions = {name: each.current.version.version for name, each in service.searches.items()}
             return json_response({"status": "ready", "index_versions": versions})
     except LaionAssetsError as error:
         raise ApiError(503, "not_ready", str(error)) from error

@@ -1,6 +1,7 @@
 """Run the search service until Ctrl-C."""
 
 import logging
+import resource
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     import uvicorn
 
 MIN_TOKEN_CHARS = 16
+MAX_OPEN_FILES = 65_536
 
 
 def serve(datasets: Sequence[Dataset], host: str, port: int, log: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM. Raises the errors of `Service`, SettingError, and OSError for a port in use."""
     write_log()
+    allow_open_files()
     with bind(host, port) as listener:
         token = read_token(datasets[0].search.token_file)
         service = Service(datasets)
@@ -33,6 +36,14 @@ def serve(datasets: Sequence[Dataset], host: str, port: int, log: Callable[[str]
             log(f"everyone who reaches {host} can search: set search.token_file, or put a proxy with a log-in in front")
         build_server(service, host, token).run([listener])
         log("stopped")
+
+
+def allow_open_files() -> None:
+    """Raise the limit of open files as far as allowed: connections and metadata files may need more than 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class PlainFormatter(logging.Formatter):

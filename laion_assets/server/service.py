@@ -13,13 +13,15 @@ from laion_assets.errors import LaionAssetsError, QueryError, SettingError
 from laion_assets.search.dataset_search import DatasetSearch
 from laion_assets.search.queries.encoding import QueryEncoder
 from laion_assets.search.settings import SearchSettings
-from laion_assets.server.answers import ApiError
+from laion_assets.server.api.answers import ApiError
 from laion_assets.server.metrics import Metrics
 
 Result = TypeVar("Result")
 OF_SERVICE = (
     "concurrency",
     "queue",
+    "client_requests",
+    "proxies",
     "max_connections",
     "deadline_s",
     "idle_s",

@@ -19,7 +19,14 @@ from laion_assets.stages.registry import list_stages
 from laion_assets.stages.settings_record import SettingChange, find_changes
 from laion_assets.stages.source_changes import FindChanges, SourceChanges
 from laion_assets.stages.stage import Stage
-from laion_assets.stages.status import REBUILD, SETTINGS_CHANGED, DatasetStatus, PartitionState, State
+from laion_assets.stages.status import (
+    REBUILD,
+    SETTINGS_CHANGED,
+    DatasetStatus,
+    PartitionState,
+    State,
+    garbage_collector_off,
+)
 
 SOURCE_CHANGED, RETRIED, OBSERVED = "source changed", "failed rows are retried", "observed in each run"
 LOCAL_FAILURE = "not committed because of a local failure"
@@ -92,9 +99,16 @@ def make_plan(
     `within` limits it to these partition numbers, `retry` to the failed rows of complete shards. `changes` are those of
     the source. Partitions that were committed before `dataset.rebuild_before` are planned to be rebuilt.
     """
-    status, work, found = DatasetStatus(dataset), _Work({}, set()), changes or SourceChanges()
+    with garbage_collector_off():  # until the manifests are freed
+        return _plan_stages(dataset, assets, within, retry, changes or SourceChanges())
+
+
+def _plan_stages(
+    dataset: Dataset, assets: Collection[str], within: range | None, retry: tuple[str, ...], changes: SourceChanges
+) -> list[StagePlan]:
+    status, work = DatasetStatus(dataset), _Work({}, set())
     selected = [stage for stage in list_stages(dataset) if stage.name in assets]
-    return [_plan_stage(dataset, status, stage, within, retry, found, work) for stage in selected]
+    return [_plan_stage(dataset, status, stage, within, retry, changes, work) for stage in selected]
 
 
 @dataclass

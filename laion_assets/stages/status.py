@@ -169,7 +169,7 @@ class DatasetStatus:
         """The states of all partitions of an asset, in order."""
         handle = find_stage(asset).handle
         partitions = handle.numbers(self.dataset.layout)
-        with _garbage_collector_off():
+        with garbage_collector_off():
             self._read_ahead(handle, partitions)
             return [self.state(asset, partition) for partition in partitions]
 
@@ -177,7 +177,7 @@ class DatasetStatus:
         """Yield the manifests of the committed partitions of an asset, in order, without a look at their files."""
         handle = find_stage(asset).handle
         partitions = handle.numbers(self.dataset.layout)
-        with _garbage_collector_off():
+        with garbage_collector_off():
             self._read_ahead(handle, partitions, files=False)
             for partition in partitions:
                 manifest = self.committed(asset, partition)
@@ -244,7 +244,7 @@ class DatasetStatus:
 
 
 @contextlib.contextmanager
-def _garbage_collector_off() -> Iterator[None]:
+def garbage_collector_off() -> Iterator[None]:
     """Switch the garbage collector off: it would scan a growing heap of manifests again and again."""
     enabled = gc.isenabled()
     gc.disable()

@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,7 +86,7 @@ class Manifest:
     committed_at: str = ""
     seconds: float = 0.0
 
-    @property
+    @cached_property  # the inputs of two stages at least
     def content(self) -> str:
         """The digest of the repeatable files. Equal for two runs that wrote the same bytes."""
         listed = sorted((entry.path, entry.sha256) for entry in self.files if entry.repeatable)

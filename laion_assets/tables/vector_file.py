@@ -92,6 +92,26 @@ def read_shape(file: IO[bytes], name: str, width: int | None = None) -> tuple[in
     return int(shape[0]), int(shape[1])
 
 
+def read_rows(file: IO[bytes], name: str, rows: "np.ndarray") -> "np.ndarray":
+    """Read rows of an open npy file by their numbers, (n, width) float32: all bytes from the first to the last of them.
+
+    Raises EmbeddingError naming `name` like `read_shape`, and for a row that the file does not have.
+    """
+    import numpy as np
+
+    count, width = read_shape(file, name)
+    if not len(rows):
+        return np.empty((0, width), np.float32)
+    first, last = int(rows.min()), int(rows.max())
+    size = (last + 1 - first) * width * np.dtype(DTYPE).itemsize
+    file.seek(first * width * np.dtype(DTYPE).itemsize, 1)
+    content = file.read(size) if first >= 0 and last < count else b""
+    if len(content) != size:
+        raise EmbeddingError(f"{name} has no row {last:,}: it has {count:,} rows, or is truncated. {FIX}")
+    found: np.ndarray = np.frombuffer(content, DTYPE).reshape(-1, width)[rows - first].astype(np.float32)
+    return found
+
+
 def open_vectors(path: Path, width: int | None = None, name: str = "") -> "np.ndarray":
     """Open the vectors of a file: (n, width) float16, memory-mapped read-only (an empty array for 0 rows).
 

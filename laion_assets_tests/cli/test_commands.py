@@ -62,7 +62,11 @@ def test_every_command_and_option_has_help(name: str) -> None:
 
 def test_version_and_help(tmp_path: Path) -> None:
     assert __version__ in command(tmp_path, "--version").stdout
-    assert "raw_csv -> dedup_parquet" in command(tmp_path, "--help").stdout
+    printed = command(tmp_path, "--help").stdout
+    assert "raw_csv -> dedup_parquet" in printed
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    shown = readme.partition("$ laion-assets --help\n")[2].partition("```")[0]
+    assert [line.rstrip() for line in shown.splitlines()] == [line.rstrip() for line in printed.splitlines()]
 
 
 def test_status_of_an_empty_folder(tmp_path: Path) -> None:

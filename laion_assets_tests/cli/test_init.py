@@ -117,6 +117,16 @@ def test_files_of_several_formats_are_an_error_with_the_choice(init: Callable[..
     assert re.search(single.dataset("single").csv.pattern, "c.jsonl")
 
 
+def test_a_struct_with_the_urls_is_named_with_its_type(init: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "pairs").mkdir()
+    table = pa.table({"image": [{"url": "http://a.test/1.jpg", "width": 3}], "caption": ["x"]})
+    pq.write_table(table, tmp_path / "pairs" / "a.parquet")
+    done = init("--from", "pairs")
+    assert (done.status, done.entry) == (1, "")
+    assert "The columns are caption." in done.err
+    assert "Columns of lists and structs are not read: image (struct<url: string, width: int64>)." in done.err
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -228,6 +228,9 @@ def test_a_typing_error_in_a_name_is_one_sentence(mine: Dataset) -> None:
     done = CliRunner().invoke(cli, ["materialize", "-d", "mien"])
     assert done.exit_code == 2
     assert "Unknown dataset 'mien'. Did you mean mine? Choose from laion400m, sample, rehearsal, mine" in done.output
+    done = CliRunner().invoke(cli, ["materialize", "-d", "mine", "image_shard"])
+    assert done.exit_code == 2
+    assert "Unknown asset 'image_shard'. Did you mean image_shards? Choose from raw_csv, " in done.output
 
 
 @pytest.fixture

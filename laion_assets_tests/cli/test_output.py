@@ -13,11 +13,14 @@ from click.testing import CliRunner
 
 import laion_assets.cli as cli_module
 from laion_assets.cli import cli, run_command
+from laion_assets.cli.report import print_report
 from laion_assets.errors import SourceError
+from laion_assets.orchestration.runs import StageReport
 from laion_assets.search import answer
 from laion_assets.search.query import SearchResult
 from laion_assets.stages.dedup_parquet import uid_lookup
 from laion_assets.stages.dedup_parquet.uid_lookup import FoundRow
+from laion_assets.stages.image_shards import outcome_lookup
 from laion_assets.stages.statistics import build
 from laion_assets_tests.hostile_text import HOSTILE, INVISIBLE
 
@@ -59,10 +62,13 @@ def result(text: str) -> SearchResult:
 
 def test_trace_prints_one_line_for_each_value(monkeypatch: pytest.MonkeyPatch) -> None:
     found = FoundRow(0, 0, 0, "000000000", {f"column {number}": text for number, text in enumerate(HOSTILE)})
+    failed = {"status": "failed_to_download", "reason": "no_content", "error_message": "".join(HOSTILE)}
     monkeypatch.setattr(uid_lookup, "find_uid", lambda *_: found)
+    monkeypatch.setattr(outcome_lookup, "find_outcome", lambda *_: failed)
     lines, _ = run("trace", "0" * 32)
     assert len(lines) == len(HOSTILE) + 4
     _, as_json = run("trace", "0" * 32, "--json")
+    assert json.loads(as_json)["image"] == failed
     assert list(json.loads(as_json)["values"].values()) == list(HOSTILE)
 
 
@@ -149,3 +155,10 @@ def test_an_argument_with_control_characters_is_shown_escaped(
         run_command()
     assert ended.value.code == 2
     assert "\\x1b]0;x\\x07\\u202e" in "".join(lines_of(capfd.readouterr().err))
+
+
+def test_the_report_of_a_stage_leaves_out_reasons_without_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(StageReport("dedup_parquet", 1, 1, 500, 500, 2.0, {"duplicate": 0}))
+    assert "dropped" not in capsys.readouterr().out
+    print_report(StageReport("dedup_parquet", 1, 1, 500, 490, 2.0, {"duplicate": 0, "bad_quote": 3, "nul_byte": 7}))
+    assert "dropped: 7 nul_byte, 3 bad_quote\n" in capsys.readouterr().out

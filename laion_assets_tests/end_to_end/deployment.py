@@ -69,6 +69,15 @@ class Deployment:
                 start_new_session=True,
             )
 
+    def restart_ended(self) -> None:
+        """Start services that ended, as their restart policy says.
+
+        Services that start at once on an empty database create its tables at the same time, and all but one may fail.
+        """
+        for name, process in self.processes.items():
+            if process.poll() is not None and self.services[name]["restart"] == "unless-stopped":
+                self.start(name)
+
     def kill(self, name: str) -> None:
         """`kill -9` of all processes of a service, its runs included, as if its container was removed."""
         os.killpg(self.processes[name].pid, signal.SIGKILL)
@@ -114,8 +123,13 @@ def deployment(home: Path, database: Database, **instance: Any) -> Iterator[Depl
         for name in own:
             running.start(name)
         locations = {entry["grpc_server"]["location_name"] for entry in workspace["load_from"]}
+
+        def all_loaded() -> bool:
+            running.restart_ended()
+            return running.page.loaded()[0] == locations
+
         # The web server starts together with the code servers and connects when they are ready, as in containers.
-        wait_until(lambda: running.page.loaded()[0] == locations, 240)
+        wait_until(all_loaded, 240)
         yield running
     finally:
         running.stop()

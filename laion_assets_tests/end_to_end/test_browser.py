@@ -168,7 +168,8 @@ def test_a_partition_page_starts_with_images_and_rows_and_ends_with_files(dagste
     page.goto(f"{dagster.url}/assets/sample/image_shards?view=partitions&partition=00003")
     expect(metadata(page, "summary")).to_be_visible(timeout=TIMEOUT_MS)
     places = [
-        metadata(page, label).bounding_box() for label in ("summary", "images", "example_rows", "rows_in", "files")
+        metadata(page, label).bounding_box()
+        for label in ("summary", "images", "example_rows", "dropped_by_reason", "success_rate", "rows_in", "files")
     ]
     heights = [place["y"] for place in places if place]
     assert len(heights) == len(places)

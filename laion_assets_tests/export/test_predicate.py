@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from laion_assets.errors import ExportError
-from laion_assets.export.predicate import Predicate, connect
+from laion_assets.export.rows.predicate import Predicate, connect
 
 TABLE = pa.table(
     {

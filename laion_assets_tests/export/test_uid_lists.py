@@ -12,9 +12,9 @@ import pytest
 from laion_assets.dataset.dataset import SAMPLE
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import ExportError
+from laion_assets.export.rows.uid_list import parse_uids, read_uid_list
+from laion_assets.export.rows.uid_shards import shards_of_uids
 from laion_assets.export.uid_array import write_uid_array
-from laion_assets.export.uid_list import parse_uids, read_uid_list
-from laion_assets.export.uid_shards import shards_of_uids
 from laion_assets.store.manifest import manifest_path
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.statistics.tables import commit_dedup, dedup_rows

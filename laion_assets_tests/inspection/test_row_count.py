@@ -10,9 +10,9 @@ import pytest
 
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.proposed_layout import propose_layout
 from laion_assets.errors import LayoutError
 from laion_assets.inspection.inspection import inspect_place
-from laion_assets.inspection.proposed_layout import propose_layout
 from laion_assets.inspection.row_count import CountedSample, RowCount, estimate_rows
 from laion_assets.inspection.table_sample import Choices
 

@@ -26,6 +26,8 @@ NOT_IMPORTED = [
     "scipy",
     "sentence_transformers",
     "sklearn",
+    "sympy",
+    "torch._dynamo",
     "transformers",
     "wandb",
     "webdataset",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from laion_assets_tests.server.page_fixtures import browser, demo, opened, reports, site
+from laion_assets_tests.server.page.fixtures import browser, demo, opened, reports, site
 from laion_assets_tests.server.running import Client, running_service
 from laion_assets_tests.stages.clip_embeddings.fixtures import built
 from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, small_dataset

@@ -18,7 +18,7 @@ import pytest
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.search.queries import query_images
-from laion_assets.server.answers import to_json
+from laion_assets.server.api.answers import to_json
 from laion_assets.server.app import LARGE_BODIES
 from laion_assets.server.protection.limits import OVERHEAD_BYTES
 from laion_assets_tests.server.running import Client, running_service
@@ -108,7 +108,7 @@ def test_streamed_body_of_1_gb_is_refused_after_its_limit(strict: Client) -> Non
 )
 def test_hostile_json_is_refused(strict: Client, body: bytes) -> None:
     started = time.monotonic()
-    for path in ("/api/search", "/knn-service", "/metadata", "/api/report"):
+    for path in ("/api/search", "/api/export", "/knn-service", "/metadata", "/api/report"):
         answer = strict.send("POST", path, body, {"Content-Type": "application/json"})
         assert 400 <= answer.status < 500, path
         assert answer.code
@@ -246,7 +246,10 @@ def test_client_that_does_not_read_its_answers_is_aborted(strict: Client) -> Non
 def test_500_idle_connections_do_not_stop_the_service(strict: Client) -> None:
     held = []
     try:
-        held.extend(connect(strict) for _ in range(500))  # those above the maximum are closed at once
+        held.extend(connect(strict) for _ in range(500))
+        refused = read_all(held[-1])  # one above the maximum is closed at once
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"too_many_connections" in refused
         deadline = time.monotonic() + 20
         while strict_status(strict) != 200:
             assert time.monotonic() < deadline
@@ -373,6 +376,7 @@ def test_allowed_origin_may_call_the_api() -> None:
     with running_service(replace(dataset, search=settings)) as client:
         answer = client.get("/api/datasets", Origin="https://page.test", Host="search.test")
         assert answer.headers["access-control-allow-origin"] == "https://page.test"
+        assert "Retry-After" in answer.headers["access-control-expose-headers"]
         assert client.send("OPTIONS", "/api/search", headers={"Origin": "https://page.test"}).status == 204
         assert client.get("/api/datasets", Origin="https://other.test").status == 403
 

@@ -107,6 +107,25 @@ def test_invalid_requests_are_named_errors(client: Client, fields: dict[str, obj
     assert (answer.status, answer.code) == (400, code)
 
 
+@pytest.mark.parametrize("file_format", ["webdataset", "parquet", "csv", "json", "npy"])
+def test_the_recipe_digest_stands_for_the_bytes(client: Client, file_format: str) -> None:
+    search = {"terms": [{"text": "red 0 0"}], "k": 7, "collapse": False}
+    first, again = (_download(client, file_format, **search) for _ in range(2))
+    assert len(first.headers["x-recipe-digest"]) == 64
+    assert first.headers["x-recipe-digest"] == again.headers["x-recipe-digest"]
+    assert first.body == again.body
+    others = [
+        _download(client, file_format, **{**search, "k": 6}),
+        _download(client, file_format, **{**search, "terms": [{"text": "blue 1 1"}]}),
+        _download(client, file_format, uids=[_uid(0, 0)]),
+        _download(client, file_format, uids=[_uid(0, 3)]),
+        _download(client, "csv" if file_format == "json" else "json", **search),
+    ]
+    digests = {other.headers["x-recipe-digest"] for other in others}
+    assert len(digests) == 5
+    assert first.headers["x-recipe-digest"] not in digests
+
+
 def test_temporary_files_are_deleted(client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert _download(client, "webdataset", uids=[_uid(0, 0)]).status == 200

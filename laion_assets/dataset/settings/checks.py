@@ -151,6 +151,13 @@ def nsfw_tag(text: str) -> str | None:
     return "must be a tag of the column NSFW in upper case, for example UNSURE"
 
 
+def sha256_digest(text: str) -> str | None:
+    """Check a sha256 as `sha256sum` prints it, or an empty text."""
+    if re.fullmatch(r"([0-9a-f]{64})?", text, re.ASCII):
+        return None
+    return "must be 64 hexadecimal digits in lower case, as sha256sum prints them"
+
+
 def host_pattern(text: str) -> str | None:
     """Check a host name or address without a port, or a pattern of host names (`*.example.org`)."""
     if re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]", text, re.ASCII):

@@ -7,7 +7,8 @@
     [dataset.cats.images]
     image_size = 384
 
-The table holds the description and the layout, and any setting, as a section `[cats]` may.
+The table holds the description and the layout, and any setting, as a section `[cats]` may. `rows = 120000` in place of
+the layout derives it (`proposed_layout.py`).
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from typing import Any
 
 from laion_assets.dataset.dataset import BUILT_IN, Dataset
 from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.proposed_layout import propose_layout
 from laion_assets.dataset.settings.field import format_value
 from laion_assets.errors import LayoutError, SettingError
 
@@ -28,8 +30,9 @@ LAYOUT_HELP = {
     "embedding_files": "embedding files",
     "rows_per_shard": "most rows of a shard, 1 to 10,000",
 }
+ROWS = "rows"
 EXAMPLE = "layout = { parquet_files = 4, shards = 100, embedding_files = 10, rows_per_shard = 10000 }"
-OWN_KEYS = ("description", "layout")
+OWN_KEYS = ("description", "layout", ROWS)
 """The keys of a declaration that are not settings."""
 
 
@@ -55,7 +58,7 @@ def declared_datasets(file: Mapping[str, Any], file_name: str) -> dict[str, Data
 
 def _declare(name: str, table: Any, where: str) -> Dataset:
     if not isinstance(table, Mapping):
-        raise SettingError(f"{where} is {format_value(table)}: it must be a table with at least a layout, {EXAMPLE}.")
+        raise SettingError(f"{where} is {format_value(table)}: it must be a table with {ROWS} or {EXAMPLE}.")
     if name.lower() in BUILT_IN:
         raise SettingError(
             f"{where}: the dataset {name.lower()} is built in. Change its settings in a section [{name.lower()}], or "
@@ -64,12 +67,28 @@ def _declare(name: str, table: Any, where: str) -> Dataset:
     description = table.get("description", "")
     if not isinstance(description, str):
         raise SettingError(f"{where} sets description to {format_value(description)}: it must be a text.")
-    if "layout" not in table:
-        raise SettingError(f"{where} has no layout. Add for example: {EXAMPLE}. `laion-assets init` proposes one.")
     try:
-        return Dataset(name=name, description=description, layout=parse_layout(table["layout"]))
+        return Dataset(name=name, description=description, layout=_find_layout(table))
     except (SettingError, LayoutError) as error:
         raise SettingError(f"{where}: {error}") from error
+
+
+def _find_layout(table: Mapping[str, Any]) -> Layout:
+    """Return the declared layout, or the one for the declared number of rows. Raises LayoutError."""
+    if ROWS not in table and "layout" not in table:
+        raise LayoutError(
+            f"it has neither {ROWS} nor layout, which decide the partitions. Add {ROWS} = N, the number of rows of its "
+            f"files (a tenth more still fit), or the counts themselves: {EXAMPLE}. Or remove the table: `laion-assets "
+            "init NAME --from FOLDER` counts the rows and writes it."
+        )
+    if ROWS not in table:
+        return parse_layout(table["layout"])
+    if "layout" in table:
+        raise LayoutError(f"it has both {ROWS} and layout. Remove one: the layout follows from {ROWS}.")
+    rows = table[ROWS]
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise LayoutError(f"{ROWS} is {format_value(rows)}: it must be a number of rows, at least 1.")
+    return propose_layout(rows)
 
 
 def parse_layout(counts: Any) -> Layout:

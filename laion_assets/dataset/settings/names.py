@@ -150,20 +150,18 @@ class KnownNames:
             self._check_section(value, file_name, owner, f"{name}.")
 
     def _unknown_setting(self, name: str, file_name: str) -> SettingError:
-        names = [
-            *FIELDS,
-            *(f"{dataset}.{name}" for dataset in sorted(self._datasets) for name in (*FIELDS, _SET_MODEL)),
-        ]
-        bare = name.split(".", 2)[2] if name.startswith(f"{TABLE}.") and name.count(".") > 1 else name
-        if f".{SETS}." in name:
-            bare = name.partition(f".{SETS}.")[2].partition(".")[2]
-        near = difflib.get_close_matches(bare, names, 3, 0.7)
+        table = _table_of(name)
+        bare = name.removeprefix(table)
+        of_datasets = [f"{each}.{field}" for each in sorted(self._datasets) for field in (*FIELDS, _SET_MODEL)]
+        others = [*OWN_KEYS, _SET_MODEL] if table else of_datasets
+        near = difflib.get_close_matches(bare, [*FIELDS, *others], 3, 0.7)
         owner, _, rest = bare.partition(".")
         if not near:  # a setting without its table, such as `threads` for `images.threads`
             last = name.rpartition(".")[2]
             near = [each for each in FIELDS if each.rpartition(".")[2] == last][:3]
             near = [f"{owner}.{each}" if rest and self.is_known(owner) else each for each in near]
-        return SettingError(f"{file_name} sets {name}, which is not a setting.{_suggest(near)}{_LIST}")
+        suggestion = _suggest([f"{table}{each}" for each in near])
+        return SettingError(f"{file_name} sets {name}, which is not a setting.{suggestion}{_LIST}")
 
     def _variables(self) -> list[str]:
         owners = ["", *(f"{dataset.upper()}_" for dataset in sorted(self._datasets))]
@@ -172,6 +170,15 @@ class KnownNames:
 
 _SET_MODEL = section_of("", "NAME.model").removeprefix(".")
 _LIST = " Run `laion-assets settings` for a list of all settings."
+
+
+def _table_of(name: str) -> str:
+    """Return the start of a dotted name that is the table of an embedding set or of a declared dataset, else ""."""
+    if f".{SETS}." in name:
+        before, _, after = name.partition(f".{SETS}.")
+        return f"{before}.{SETS}.{after.partition('.')[0]}."
+    parts = name.split(".")
+    return f"{TABLE}.{parts[1]}." if parts[0] == TABLE and len(parts) > 2 else ""
 
 
 def _suggest(names: Collection[str]) -> str:

@@ -247,6 +247,11 @@ def known_datasets() -> dict[str, Dataset]:
     return Settings.load().datasets
 
 
+def settings_section(name: str) -> str:
+    """Return the section of the settings file for a dataset: `dataset.NAME` if the file declares it, else `NAME`."""
+    return f"{TABLE}.{name}" if name in (Settings.load().file.get(TABLE) or {}) else name
+
+
 def resolve_settings(dataset: Dataset) -> Dataset:
     """Return the dataset with the settings of the settings file and the environment. Raises SettingError."""
     return Settings.load().apply(dataset)

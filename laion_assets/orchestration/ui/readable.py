@@ -50,9 +50,9 @@ def summarize_totals(stage: Stage, totals: Totals) -> str:
 
 
 def reason_rows(reasons: Mapping[str, int], rows_in: int) -> list[tuple[str, int, str]]:
-    """Return reason, rows and share of the input of each reason, the most frequent first."""
+    """Return reason, rows and share of the input of each reason that has rows, the most frequent first."""
     ordered = sorted(reasons.items(), key=lambda each: (-each[1], each[0]))
-    return [(reason, count, readable_share(count, rows_in)) for reason, count in ordered]
+    return [(reason, count, readable_share(count, rows_in)) for reason, count in ordered if count]
 
 
 def _rows(stage: Stage, rows_in: int, rows_out: int) -> str:

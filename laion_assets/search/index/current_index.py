@@ -9,7 +9,9 @@ import threading
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import LaionAssetsError
 from laion_assets.search.index.index_version import IndexVersion, version_of
+from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
+from laion_assets.stages.knn_indices.vectors import MODALITIES
 from laion_assets.store.manifest import WHOLE, read_manifest
 from laion_assets.store.store import Store
 
@@ -19,14 +21,22 @@ _log = logging.getLogger(__name__)
 class CurrentIndex:
     """Opens the committed indices of a dataset, and new ones after a later commit. Safe for threads."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        """Open the indices. Raises IncompleteError, ModelError or IntegrityError."""
+    def __init__(self, dataset: Dataset, safety: SafetyModel | None = None) -> None:
+        """Open the indices. Raises the errors of `IndexVersion`."""
         self.dataset = dataset
         self.store = Store.of(dataset)
         self._lock = threading.Lock()
-        self._version = IndexVersion(dataset, self.store)
+        self._safety = safety
+        self._version = self._open()
         self.problem = ""
         """Why a newer commit could not be opened, empty if the newest one is open."""
+
+    def _open(self) -> IndexVersion:
+        """Open both indices now: no request waits for it, and a damaged one does not replace the open one."""
+        version = IndexVersion(self.dataset, self.store, self._safety)
+        for modality in MODALITIES:
+            version.index(modality)
+        return version
 
     @property
     def version(self) -> IndexVersion:
@@ -44,7 +54,7 @@ class CurrentIndex:
                 if manifest is None or version_of(manifest) == self._version.version:
                     self.problem = ""
                     return False
-                self._version = IndexVersion(self.dataset, self.store)
+                self._version = self._open()
             except (LaionAssetsError, OSError) as error:
                 if str(error) != self.problem:
                     _log.warning("%s: a new index cannot be opened: %s", self.dataset.name, error)

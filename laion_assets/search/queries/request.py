@@ -15,7 +15,7 @@ from laion_assets.stages.knn_indices.vectors import MODALITIES
 MAX_WEIGHT = 100.0
 PAGE_SIZE = 50
 _TERMS = ("text", "image", "id", "image_url", "vector")
-_FIELDS = {"dataset", "terms", "index", "k", "offset", "collapse", "filters"}
+_FIELDS = {"dataset", "terms", "index", "k", "offset", "collapse", "filters", "safety_model"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,10 @@ class Term:
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A page of `k` results from `offset` for the combination of `terms`. `collapse` joins near-duplicates."""
+    """A page of `k` results from `offset` for the combination of `terms`. `collapse` joins near-duplicates.
+
+    `safety_model` requires that the service has a safety model. One that it has is always used.
+    """
 
     dataset: str
     terms: tuple[Term, ...]
@@ -39,6 +42,7 @@ class SearchRequest:
     offset: int = 0
     collapse: bool = True
     filters: Filters = Filters()
+    safety_model: bool = False
 
 
 def parse_request(body: Any, limits: SearchSettings) -> SearchRequest:
@@ -51,9 +55,6 @@ def parse_request(body: Any, limits: SearchSettings) -> SearchRequest:
         raise QueryError(
             f"Unknown index {shorten(index)}. Choose from {', '.join(MODALITIES)}.", "index", "invalid_index"
         )
-    collapse = body.get("collapse", True)
-    if not isinstance(collapse, bool):
-        raise QueryError("collapse must be true or false.", "collapse", "invalid_collapse")
     offset = parse_integer(body.get("offset", 0), "offset", 0, limits.max_depth)
     return SearchRequest(
         dataset=parse_name(body),
@@ -61,8 +62,9 @@ def parse_request(body: Any, limits: SearchSettings) -> SearchRequest:
         index=index,
         k=parse_integer(body.get("k", min(PAGE_SIZE, limits.max_k)), "k", 1, limits.max_k),
         offset=offset,
-        collapse=collapse,
+        collapse=parse_flag(body, "collapse", True),
         filters=parse_filters(body.get("filters") or {}),
+        safety_model=parse_flag(body, "safety_model", False),
     )
 
 
@@ -72,6 +74,14 @@ def parse_name(body: Mapping[str, Any], field: str = "dataset") -> str:
     if not isinstance(name, str):
         raise QueryError(f"Set {field} to the name of a dataset.", field, "invalid_dataset")
     return name
+
+
+def parse_flag(body: Mapping[str, Any], field: str, default: bool) -> bool:
+    """Return true or false. Raises QueryError naming the field."""
+    value = body.get(field, default)
+    if not isinstance(value, bool):
+        raise QueryError(f"{field} must be true or false.", field, f"invalid_{field}")
+    return value
 
 
 def parse_terms(terms: Any, limits: SearchSettings) -> tuple[Term, ...]:

@@ -1,14 +1,12 @@
 """Find the results of a query vector: nearest rows, without hidden and filtered rows, near-duplicates collapsed."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from laion_assets.search.index.index_version import IndexVersion
 from laion_assets.search.results.duplicates import find_owners
 from laion_assets.search.results.filters import Filters
-from laion_assets.search.results.safety import is_shown
 from laion_assets.search.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -16,6 +14,8 @@ if TYPE_CHECKING:
 
 _FIRST_DEPTH = 64
 _GROWTH = 4
+_MIN_ROWS = 16
+"""Rows whose metadata is read at least in one step."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def find(version: IndexVersion, settings: SearchSettings, query: Query) -> Found
         started = time.perf_counter()
         ids, similarities = version.nearest(query.index, query.vector, min(depth, limit)) if limit else ([], [])
         searched = time.perf_counter()
-        found = _choose(version, settings, query, ids, similarities)
+        found = _choose(version, query, ids, similarities)
         index_ms += (searched - started) * 1_000
         metadata_ms += (time.perf_counter() - searched) * 1_000
         if len(found.hits) > wanted or depth >= limit or _is_exhausted(query, similarities):
@@ -86,21 +86,10 @@ def find(version: IndexVersion, settings: SearchSettings, query: Query) -> Found
         depth *= _GROWTH
 
 
-def nearest_shown(
-    version: IndexVersion, settings: SearchSettings, index: str, vector: "np.ndarray", depth: int
-) -> tuple[list[int], list[float]]:
-    """Return ids and similarities of the `depth` nearest rows, without those that may not be shown.
-
-    Reads no metadata once the tags of the version are known.
-    """
-    import numpy as np
-
+def nearest_shown(version: IndexVersion, index: str, vector: "np.ndarray", depth: int) -> tuple[list[int], list[float]]:
+    """Return ids and similarities of the `depth` nearest rows, without those that may not be shown."""
     ids, similarities = version.nearest(index, vector, min(depth, len(version)))
-    if version.tags is None:
-        shown: Sequence[Any] = [is_shown(row, settings) for row in version.metadata.rows(ids)]
-    else:
-        shown = version.tags.shown(np.asarray(ids, dtype=np.int64)).tolist()
-    kept = [position for position, each in enumerate(shown) if each]
+    kept = [position for position, each in enumerate(version.shown(ids)) if each]
     return [ids[position] for position in kept], [similarities[position] for position in kept]
 
 
@@ -110,21 +99,27 @@ def _is_exhausted(query: Query, similarities: list[float]) -> bool:
     return low is not None and bool(similarities) and similarities[-1] < low
 
 
-def _choose(
-    version: IndexVersion, settings: SearchSettings, query: Query, ids: list[int], similarities: list[float]
-) -> Found:
+def _choose(version: IndexVersion, query: Query, ids: list[int], similarities: list[float]) -> Found:
     """Return the first hits among the nearest rows: at least one more than wanted if there are that many."""
     found = Found(index_version=version.version)
     wanted = query.offset + query.k
     filters = query.filters
     hits: list[Hit] = []
     owners: list[int] = []
-    step = max(wanted + 1, _FIRST_DEPTH)
-    start = 0
-    while start < len(ids):  # the metadata of rows that are not needed is not read
-        part = ids[start : start + step]
-        for row_id, similarity, row in zip(part, similarities[start:], version.metadata.rows(part), strict=False):
-            if not is_shown(row, settings):
+    places = version.tagged_as_shown(ids)
+    step = max(wanted + 1, _MIN_ROWS)
+    start = looked_at = 0
+    while looked_at < len(ids):  # the metadata of rows that are hidden by their tag or not needed is not read
+        part = places[start : start + step]
+        start += step
+        until = part[-1] + 1 if start < len(places) else len(ids)
+        found.hidden += until - looked_at - len(part)
+        looked_at = until
+        rows = version.metadata.rows([ids[place] for place in part])
+        shown = version.shown([ids[place] for place in part], rows)
+        for place, row, is_shown in zip(part, rows, shown, strict=True):
+            row_id, similarity = ids[place], similarities[place]
+            if not is_shown:
                 found.hidden += 1
             elif (filters.min_similarity is not None and similarity < filters.min_similarity) or (
                 filters.any and not filters.match(row)
@@ -132,10 +127,11 @@ def _choose(
                 found.filtered += 1
             else:
                 hits.append(Hit(row_id, similarity, row))
-        start, step = start + step, step * 2
         owners = _owners(version, hits) if query.collapse else list(range(len(hits)))
-        if sum(owner == position for position, owner in enumerate(owners)) > wanted:
+        kept = sum(owner == position for position, owner in enumerate(owners))
+        if kept > wanted:
             break
+        step = step * 2 if filters.any else max(wanted + 1 - kept, _MIN_ROWS)
     duplicates: dict[int, int] = {}
     for position, owner in enumerate(owners):
         if owner != position:

@@ -58,15 +58,23 @@ def read_tags(metadata: "MetadataRows", settings: SearchSettings) -> TagCounts:
             counts[""] = counts.get("", 0) + column
             start += column
             continue
+        found = pc.value_counts(column)
         hidden_tags = []
-        for entry in pc.value_counts(column).to_pylist():
+        for position, entry in enumerate(found.to_pylist()):
             tag = normalise_tag(entry["values"])
             counts[tag] = counts.get(tag, 0) + entry["counts"]
             if not is_shown({"NSFW": tag}, settings):
-                hidden_tags.append(entry["values"])
-        for tag in hidden_tags:
-            # pa.scalar: pyarrow imports pandas, which takes a second, to look at a Python value.
-            equal = pc.fill_null(pc.equal(column, pa.scalar(tag, column.type)), pa.scalar(False))
-            hidden[start : start + len(column)] |= equal.to_numpy()
+                hidden_tags.append(position)
+        if hidden_tags:
+            # Through buffers: pa.array, pa.scalar and to_numpy import pandas, which takes 0.3 s.
+            positions = pa.Array.from_buffers(
+                pa.int64(), len(hidden_tags), [None, pa.py_buffer(np.array(hidden_tags, np.int64))]
+            )
+            is_hidden = pc.is_in(column, value_set=found.field("values").take(positions))
+            place = start
+            for chunk in is_hidden.chunks:
+                bits = np.unpackbits(np.frombuffer(chunk.buffers()[1], np.uint8), bitorder="little")
+                hidden[place : place + len(chunk)] = bits[chunk.offset : chunk.offset + len(chunk)]
+                place += len(chunk)
         start += len(column)
     return TagCounts(counts, np.packbits(hidden), int(hidden.sum()))

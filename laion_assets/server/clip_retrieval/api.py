@@ -1,9 +1,12 @@
 """The API of `clip-retrieval back` (clip-retrieval 2.45.0, `clip_back.py`), for its ClipClient and its front end.
 
 Paths, fields and defaults are clip-retrieval's. Four things differ. Rows that may not be shown are left out of every
-answer, whatever `use_safety_model` says. Each result also has `stored_image`, the path of the image on this service.
-`aesthetic_score`, `use_violence_detector` and `use_safety_model` have no effect, as in a clip-retrieval that runs
-without these models; `use_mclip` is refused. Counts and sizes are limited.
+answer, by their tags and by the safety model if there is one, whatever `use_safety_model` says. Each result also has
+`stored_image`, the path of the image on this service. `use_mclip` is refused. Counts and sizes are limited.
+
+ClipClient and the front end ask for a safety model, a violence detector and aesthetic embeddings by default. A
+clip-retrieval without these models ignores that silently. Here, the header X-Ignored-Fields names each field that asks
+for something that the service does not have; with `search.refuse_missing_models`, it is refused.
 """
 
 import time
@@ -27,10 +30,9 @@ from laion_assets.search.queries.request import (
 )
 from laion_assets.search.results.duplicates import find_connected
 from laion_assets.search.results.find import nearest_shown
-from laion_assets.search.results.safety import is_shown
-from laion_assets.server.answers import json_response, read_json
-from laion_assets.server.results import image_path
-from laion_assets.server.search_api import encode_terms
+from laion_assets.server.api.answers import json_response, read_json
+from laion_assets.server.api.results import image_path
+from laion_assets.server.api.search import encode_terms
 from laion_assets.server.service import Service
 from laion_assets.stages.knn_indices.vectors import MODALITIES
 
@@ -63,11 +65,12 @@ async def search_knn(request: Request) -> Response:
     images = parse_integer(body.get("num_images", 100), "num_images", 0, most)
     ids = parse_integer(body.get("num_result_ids", images), "num_result_ids", 1, most)
     deduplicate = bool(body.get("deduplicate", False))
+    headers = _describe_models(target, body)
     with service.admit():
         (vector,) = await encode_terms(service, target, [term])
         found = await service.run(_search, service, target, vector, modality, ids, images, deduplicate, scale)
     service.metrics.observe("full_knn_request_time", time.perf_counter() - started)
-    return json_response(found)
+    return json_response(found, headers=headers)
 
 
 async def read_metadata(request: Request) -> Response:
@@ -121,6 +124,27 @@ def _parse_term(target: DatasetSearch, body: dict[str, Any]) -> tuple[Term, floa
     raise QueryError("Set one of text, image, image_url and embedding_input.", "text", "empty_text")
 
 
+def _describe_models(target: DatasetSearch, body: dict[str, Any]) -> dict[str, str]:
+    """Return the headers that say which models that a query asks for are used, and which are missing.
+
+    Raises QueryError for a missing safety model or violence detector if `search.refuse_missing_models` is set.
+    """
+    missing = [name for name in ("use_safety_model", "use_violence_detector") if body.get(name)]
+    if target.safety is not None:
+        missing = [name for name in missing if name != "use_safety_model"]
+    if missing and target.settings.refuse_missing_models:
+        raise QueryError(
+            f"This service has no model for {' and '.join(missing)}. Set {' and '.join(missing)} to false; rows are "
+            "hidden by their NSFW tag.",
+            missing[0],
+            "no_safety_model",
+        )
+    if body.get("aesthetic_score") not in (None, "") and body.get("aesthetic_weight") not in (None, "", 0):
+        missing.append("aesthetic_score")
+    headers = {"X-Ignored-Fields": ", ".join(missing)} if missing else {}
+    return headers | ({"X-Safety-Model": f"sha256:{target.safety.sha256}"} if target.safety is not None else {})
+
+
 def _search(
     service: Service,
     target: DatasetSearch,
@@ -133,7 +157,7 @@ def _search(
 ) -> list[dict[str, Any]]:
     def search(version: IndexVersion) -> list[dict[str, Any]]:
         started = time.perf_counter()
-        ids, similarities = nearest_shown(version, target.settings, modality, vector, depth)
+        ids, similarities = nearest_shown(version, modality, vector, depth)
         service.metrics.observe("knn_index_time", time.perf_counter() - started)
         if deduplicate and ids:
             started = time.perf_counter()
@@ -154,8 +178,9 @@ def _search(
 def _metadata(target: DatasetSearch, version: IndexVersion, ids: list[int]) -> dict[int, dict[str, Any]]:
     """Return the columns of the rows that may be shown, by id."""
     found = {}
-    for row_id, row in zip(ids, version.metadata.rows(ids), strict=True):
-        if is_shown(row, target.settings):
+    rows = version.metadata.rows(ids)
+    for row_id, row, is_shown in zip(ids, rows, version.shown(ids, rows), strict=True):
+        if is_shown:
             found[row_id] = {name: row[name] for name in COLUMNS if name in row}
             found[row_id]["stored_image"] = image_path(target.dataset, row_id, row["uid"])
     return found

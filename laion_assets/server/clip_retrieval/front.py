@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from laion_assets.server.answers import json_response
+from laion_assets.server.api.answers import json_response
 from laion_assets.server.service import Service
 
 PATH = "/clip-front"

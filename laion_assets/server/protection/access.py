@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from laion_assets.server.answers import ApiError, error_response
+from laion_assets.server.api.answers import ApiError, error_response
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -23,6 +23,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+EXPOSED_HEADERS = "Retry-After, X-Export-Rows, X-Ignored-Fields, X-Recipe-Digest, X-Safety-Model"
+"""Headers of answers that pages of allowed origins may read."""
 OPEN_PATHS = ("/", "/healthz", "/readyz")
 OPEN_FOLDER = "/page/"
 """Paths that need no token: the probes of an orchestrator, and the files of the search page, which have no data. A
@@ -62,6 +64,7 @@ class AccessControl:
                     added.setdefault(name, value)
                 if allowed_origin:
                     added["Access-Control-Allow-Origin"] = allowed_origin
+                    added["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
                     added["Cross-Origin-Resource-Policy"] = "cross-origin"
                 if self._cors_origins:
                     added.add_vary_header("Origin")

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from laion_assets.server.answers import ApiError
+from laion_assets.server.api.answers import ApiError
 
 SMALL_BYTES = 65_536
 """Bodies up to this size, such as queries by text, are not counted: large bodies must not stop them."""

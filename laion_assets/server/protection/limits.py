@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from laion_assets.server.answers import ApiError, error_response
+from laion_assets.server.api.answers import ApiError, error_response
 
 OVERHEAD_BYTES = 1_000_000
 """Bytes that a body may have besides its images."""

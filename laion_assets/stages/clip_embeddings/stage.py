@@ -15,8 +15,8 @@ EMBEDDING_VERSION = 3
 DESCRIPTION = """
 Compute CLIP embeddings of every image and caption.
 
-* **Partition**: one embedding file, the samples of about a hundred shards in shard order; row i of each of its files is
-  the same sample
+* **Partition**: one embedding file, the samples of several shards in shard order, of about a hundred in `laion400m`;
+  row i of each of its files is the same sample
 * **Output**: `clip_embeddings/img_emb/`, `text_emb/` (float16, rows of norm 1) and `metadata/`, in clip-retrieval's
   layout
 * **Invariant**: npy rows = parquet rows = images in the tars - undecodable images (counted)

@@ -40,7 +40,7 @@ def build_image_shards(
     the reasons, or LocalFailureError if there were local failures.
     """
     progress = Progress(log, "shards", len(shards), "images")
-    skipped = retried = recovered = consecutive_local_failures = 0
+    skipped = retried = recovered = kept = consecutive_local_failures = 0
     reasons: Counter[str] = Counter()
 
     def on_failure(failure: TaskFailure) -> None:
@@ -53,11 +53,12 @@ def build_image_shards(
                 raise _StopError
 
     def on_done(outcome: ShardOutcome) -> None:
-        nonlocal skipped, retried, recovered, consecutive_local_failures
+        nonlocal skipped, retried, recovered, kept, consecutive_local_failures
         consecutive_local_failures = consecutive_local_failures if outcome.skipped else 0
         skipped += outcome.skipped
         retried += outcome.retried
         recovered += outcome.recovered
+        kept += outcome.manifest.counts.rows_out
         reasons.update(outcome.manifest.counts.reasons)
         on_commit(outcome.shard, outcome.manifest)
         notes = [f"{skipped} already complete"] if skipped and not retry else []
@@ -80,7 +81,7 @@ def build_image_shards(
             run_tasks(tasks, dataset.images.processes, on_done, on_failure, memory_advice=_MEMORY_ADVICE)
     except _StopError:
         stopped = True
-    if advice := advise(dataset, reasons):
+    if kept and (advice := advise(dataset, reasons)):  # a stage without images fails with the same advice
         log(advice)
     failures.sort(key=lambda failure: failure.number)
     local = [failure for failure in failures if failure.kind == LocalFailureError.__name__]

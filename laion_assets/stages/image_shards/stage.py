@@ -22,7 +22,7 @@ img2dataset.
 * **Retry**: the run config `retry: failed` downloads the failed rows of complete shards again and merges the new images
 * **Security**: http and https only. Every resolved address must be public, also those of redirects, and the connection
   goes to the address that was checked
-* **Next**: about a hundred shards become one embedding file
+* **Next**: several shards become one embedding file, about a hundred in `laion400m`
 """
 FETCHED_COLUMNS = (
     "status",

@@ -6,7 +6,6 @@ from typing import Any
 
 from laion_assets.models.images import decode_image
 from laion_assets.search.query import Searcher, SearchResult
-from laion_assets.search.shard_images import SAFE_TAG
 
 _MORE = 4
 """Results that are looked up for each one that is shown, and the factor of a further try."""
@@ -39,17 +38,16 @@ class Answer:
 
 
 def answer_query(searcher: Searcher, query: str, wanted: int) -> Answer:
-    """Return the nearest `wanted` images tagged UNLIKELY, fewer if the nearest `search.max_k` rows have fewer."""
+    """Return the nearest `wanted` safe images (`Searcher.safe`), fewer if the nearest `search.max_k` have fewer."""
     limit = searcher.dataset.search.max_k
     k, found = 0, list[SearchResult]()
     while k < limit and len(found) >= k:
         k = min(limit, max(k, wanted) * _MORE)
         found = searcher.search(text=query, k=k)
-        places = [place for place, result in enumerate(found) if result.nsfw == SAFE_TAG][:wanted]
-        if len(places) == wanted:
-            return Answer(query, tuple(found[place] for place in places), places[-1] + 1 - wanted)
-    shown = tuple(found[place] for place in places)
-    return Answer(query, shown, len(found) - len(shown))
+        shown = searcher.safe(found)[:wanted]
+        if len(shown) == wanted:
+            return Answer(query, tuple(shown), found.index(shown[-1]) + 1 - wanted)
+    return Answer(query, tuple(shown), len(found) - len(shown))
 
 
 def draw_thumbnail(content: bytes) -> bytes:

@@ -13,6 +13,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError
 from laion_assets.search.contact_sheet import stacked_contact_sheet
 from laion_assets.search.query import Searcher
+from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.search.search_quality import measure_quality, read_stored_image
 from laion_assets.stages.knn_indices.handle import KnnIndices
 from laion_assets.stages.search_report.answers import Answer, answer_query, draw_thumbnail
@@ -52,7 +53,10 @@ def build_report(
         log(f"{SEARCH_REPORT}: already complete, {current.counts.rows_out:,} queries")
         return BuildResult(current, was_built=False)
     options = dataset.search_report
-    with Searcher(dataset, store, load_model()) as searcher, open_transaction(store, SEARCH_REPORT) as transaction:
+    with (
+        Searcher(dataset, store, load_model(), SafetyModel.of(dataset)) as searcher,
+        open_transaction(store, SEARCH_REPORT) as transaction,
+    ):
         answers = [answer_query(searcher, query, options.results) for query in options.queries]
         quality = measure_quality(
             dataset, searcher, options.queries, options.recall_queries, options.near_duplicates

@@ -42,7 +42,7 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
 
 
 def _find_result_problems(query: str, result: dict[str, Any], stored: dict[str, Any]) -> Iterator[str]:
-    from laion_assets.search.shard_images import SAFE_TAG
+    from laion_assets.search.results.safety import SAFE_TAG
 
     where = f"result {result['uid']} of {query!r}"
     if stored.get("NSFW") != SAFE_TAG:

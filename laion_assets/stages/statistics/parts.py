@@ -83,7 +83,8 @@ def count_parts(dataset: Dataset, store: Store, asset: str, parts: list[Part], l
             made += new
             with store.open(path) as file:
                 total.add_table(pq.read_table(file, schema=COUNTS_SCHEMA))
-    log(f"{len(parts):,} parts: {made:,} counted, {len(parts) - made:,} unchanged since the last run")
+    noun = "part" if len(parts) == 1 else "parts"
+    log(f"{len(parts):,} {noun}: {made:,} counted, {len(parts) - made:,} unchanged since the last run")
     return total.table()
 
 

@@ -11,9 +11,11 @@ import pytest
 import laion_assets
 from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
 from laion_assets.dataset.layout import Layout
+from laion_assets.dataset.proposed_layout import propose_layout
 from laion_assets.dataset.settings.resolution import Settings, known_datasets
 from laion_assets.definitions import declared
 from laion_assets.errors import LaionAssetsError, SettingError
+from laion_assets.http.urls.remedies import describe_remedy
 from laion_assets.stages.registry import stage_names
 
 LAYOUT = "layout = { parquet_files = 2, shards = 3, embedding_files = 1, rows_per_shard = 50 }"
@@ -73,6 +75,12 @@ def test_sections_and_variables_override_a_declaration_and_a_subset_inherits_it(
     assert settings_of(CATS).apply(subset).images.image_size == 128
 
 
+def test_a_number_of_rows_in_place_of_the_layout_derives_it() -> None:
+    layout = settings_of("[dataset.cats]\nrows = 1_000_000\nsource = '/a'").datasets["cats"].layout
+    assert layout == propose_layout(1_000_000)
+    assert (layout.shards, layout.parquet_files) == (112, 2)
+
+
 def apply_all(settings: Settings) -> None:
     for dataset in settings.datasets.values():
         settings.apply(dataset)
@@ -82,8 +90,12 @@ def apply_all(settings: Settings) -> None:
     ("toml", "message"),
     [
         ("dataset = 3", "sets dataset: it must be a table for each dataset, [dataset.NAME]"),
-        ("[dataset]\ncats = 3", "[dataset.cats] is 3: it must be a table with at least a layout"),
-        ("[dataset.cats]\nsource = '/a'", "[dataset.cats] has no layout. Add for example: layout = { parquet_files"),
+        ("[dataset]\ncats = 3", "[dataset.cats] is 3: it must be a table with rows or layout = {"),
+        ("[dataset.cats]\nsource = '/a'", "[dataset.cats]: it has neither rows nor layout, which decide the partit"),
+        ("[dataset.cats]\nrows = '5'", "[dataset.cats]: rows is '5': it must be a number of rows, at least 1"),
+        ("[dataset.cats]\nrows = 0", "rows is 0: it must be a number of rows"),
+        (f"[dataset.cats]\nrows = 5\n{LAYOUT}", "it has both rows and layout. Remove one"),
+        ("[dataset.cats]\nrows = 10_000_000_000", "[dataset.cats]: About 10,000,000,000 rows do not fit"),
         ("[dataset.cats]\nlayout = 3", "[dataset.cats]: layout is 3: it must be a table"),
         ("[dataset.cats]\nlayout = { shards = 3 }", "layout has no parquet_files and no embedding_files"),
         (f"[dataset.cats]\n{LAYOUT.replace('shards = 3', 'shard = 3')}", "layout.shard is not one of the counts. Did "),
@@ -95,7 +107,15 @@ def apply_all(settings: Settings) -> None:
         (f"[dataset.dataset]\n{LAYOUT}", "Invalid dataset name 'dataset': the name is reserved"),
         (f'[dataset."a-b"]\n{LAYOUT}', "Invalid dataset name 'a-b'"),
         (f"[dataset.cats]\n{LAYOUT}\n[dataset.Cats]\n{LAYOUT}", "cats and Cats, which differ only in upper and lower"),
-        (f"[dataset.cats]\n{LAYOUT}\nsorce = '/a'", "sets dataset.cats.sorce, which is not a setting. Did you mean"),
+        (
+            f"[dataset.cats]\n{LAYOUT}\nsorce = '/a'",
+            "sets dataset.cats.sorce, which is not a setting. Did you mean dataset",
+        ),
+        (
+            f"[dataset.cats]\n{LAYOUT}\n[dataset.cats.dedup]\nurl_colum = 'a'",
+            "Did you mean dataset.cats.dedup.url_column",
+        ),
+        (f"[dataset.cats]\n{LAYOUT}\nthreads = 3", "Did you mean dataset.cats.images.threads?"),
         (f"[dataset.cats]\n{LAYOUT}\nimages = 3", "sets dataset.cats.images: it must be a table"),
         (f"[dataset.cats]\n{LAYOUT}\n[dataset.cats.images]\nthreads = 'x'", "images.threads is 'x' (from "),
         (f"[dataset.cats]\n{LAYOUT}\n[catss]\nmodel = 'a'", "has a section [catss]: 'catss' is not a known"),
@@ -128,7 +148,7 @@ def test_commands_know_a_declared_dataset(file: Path) -> None:
     assert json.loads(status.stdout)["image_shards"]["missing"] == 3
     unknown = run("status", "--dataset", "birds")
     assert unknown.returncode == 2
-    assert "[dataset.birds] with a source and layout" in unknown.stderr
+    assert "[dataset.birds] with a source and rows, its number of rows" in unknown.stderr
     assert "[laion400m|sample|rehearsal|cats|dogs]" in run("status", "--help").stdout
     file.write_text("[dataset.cats]\nlayout = 3\n", encoding="utf-8")
     wrong = run("status", "--dataset", "sample")
@@ -136,6 +156,11 @@ def test_commands_know_a_declared_dataset(file: Path) -> None:
     assert "[dataset.cats]: layout is 3" in wrong.stderr
     assert "Traceback" not in wrong.stderr
     assert "[laion400m|sample|rehearsal]" in run("status", "--help").stdout
+
+
+def test_a_refused_host_is_allowed_in_the_table_of_its_declaration(file: Path) -> None:
+    assert "in [dataset.cats] of laion-assets.toml" in describe_remedy("blocked_address", "cats")
+    assert "in [sample] of laion-assets.toml" in describe_remedy("blocked_address", "sample")
 
 
 def test_without_declarations_the_code_location_is_empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ SET = "sample.embedding_sets.small"
     [
         (f"{SET} = {{ modle = 'x' }}", rf"\[{SET}\] sets modle. Did you mean model\?"),
         (f"{SET} = {{ model = 'x', images.threads = 3 }}", "sets images. An embedding set has only model, embeddings"),
-        (f"{SET} = {{ model = 'x', index.core = 3 }}", rf"{SET}.index.core, .*Did you mean index.cores"),
+        (f"{SET} = {{ model = 'x', index.core = 3 }}", rf"{SET}.index.core, .*Did you mean {SET}.index.cores"),
         (f"{SET} = {{ model = 'x', index = 3 }}", rf"{SET}.index: it must be a table"),
         (f"{SET} = {{ model = 'x', index.cores = 'a' }}", r"index.cores"),
         (f"{SET} = {{ index.cores = 3 }}", rf"\[{SET}\] has no model"),

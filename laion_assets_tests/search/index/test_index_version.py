@@ -11,8 +11,8 @@ from laion_assets.errors import IntegrityError, QueryError
 from laion_assets.search.index.index_version import IndexVersion
 from laion_assets.search.index.metadata_rows import RESULT_COLUMNS
 from laion_assets.search.results.duplicates import MIN_COSINE, find_connected, find_owners
-from laion_assets.search.results.find import nearest_shown
-from laion_assets.search.results.safety import is_shown
+from laion_assets.search.results.find import Query, find, nearest_shown
+from laion_assets.search.results.safety import is_shown, read_tags
 from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.store.store import Store
 from laion_assets_tests.stages.clip_embeddings.small_dataset import LAYOUT
@@ -88,11 +88,11 @@ def test_tags_say_which_rows_are_shown_without_metadata(built: Dataset) -> None:
     version = open_version(built, show=("NSFW",))
     settings = replace(built.search, show=("NSFW",))
     query = version.vectors("image", [3])[0]
-    before = nearest_shown(version, settings, "image", query, 70)
+    before = nearest_shown(version, "image", query, 70)
     version.prepare()
     assert version.tags is not None
     read = version.metadata.hits + version.metadata.misses
-    assert nearest_shown(version, settings, "image", query, 70) == before
+    assert nearest_shown(version, "image", query, 70) == before
     assert version.metadata.hits + version.metadata.misses == read
     shown = [row_id for row_id, row in enumerate(version.metadata.rows(range(70))) if is_shown(row, settings)]
     assert version.tags.shown(np.arange(70)).nonzero()[0].tolist() == shown == sorted(before[0])
@@ -106,6 +106,19 @@ def directions(rows: int, groups: int) -> tuple[np.ndarray, list[int]]:
     group = rng.integers(0, groups, rows).tolist()
     vectors = np.eye(groups, dtype=np.float32)[group] + rng.normal(0, 0.002, (rows, groups)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), group
+
+
+def test_metadata_of_hidden_rows_is_not_read(built: Dataset) -> None:
+    version = open_version(built)
+    version.tags = read_tags(version.metadata, built.search)
+    query = Query(version.vectors("image", [0])[0], k=10, collapse=False)
+    found = find(version, built.search, query)
+    assert version.metadata.misses == 16, "the least number of rows of a step"
+    assert found.hidden > 10
+    version.tags = None
+    again = find(version, built.search, query)
+    assert [hit.id for hit in again.hits] == [hit.id for hit in found.hits]
+    assert len(found.hits) == 10
 
 
 @pytest.mark.parametrize(("rows", "groups"), [(0, 3), (1, 3), (40, 40), (700, 90)])

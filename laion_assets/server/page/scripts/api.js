@@ -92,7 +92,9 @@ export async function downloadExport(body, onBytes, signal) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "truncated", "The download stopped before its end.");
   }
-  return { blob: new Blob(parts, { type: response.headers.get("Content-Type") ?? "" }), name };
+  const recipe = response.headers.get("X-Recipe-Digest") ?? "";
+  const rows = Number(response.headers.get("X-Export-Rows"));
+  return { blob: new Blob(parts, { type: response.headers.get("Content-Type") ?? "" }), name, rows, recipe };
 }
 
 /** The address of a stored image, relative to the page. */

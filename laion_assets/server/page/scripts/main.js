@@ -1,20 +1,20 @@
 // The page: one query, shown by its parts. Every change goes through `go`, which also writes the address.
 
 import { listDatasets, readResult } from "./api.js";
-import { createComposer } from "./composer.js";
-import { createDetail } from "./detail.js";
+import { createComposer } from "./query/composer.js";
+import { createDetail } from "./detail/detail.js";
 import { byId, element, icon, toast } from "./dom.js";
-import { createDrops } from "./drops.js";
-import { createFilters } from "./filters.js";
-import { createGrid } from "./grid.js";
+import { createDrops } from "./query/drops.js";
+import { createFilters } from "./query/filters.js";
+import { createGrid } from "./results/grid.js";
 import { createExportMenu, createShareMenu } from "./menus.js";
-import { EMPTY, fromAddress, identity, isEmpty, kindOf, normalize, toAddress } from "./query.js";
-import { createSearch } from "./search.js";
+import { EMPTY, fromAddress, identity, isEmpty, kindOf, normalize, toAddress } from "./query/query.js";
+import { createSearch } from "./results/search.js";
 import { createShortcuts } from "./shortcuts.js";
 import { showStart } from "./start.js";
-import { showError } from "./states.js";
+import { showError } from "./results/states.js";
 import { count, linkTarget, visible } from "./text.js";
-import { readUpload, UploadError } from "./upload.js";
+import { readUpload, UploadError } from "./query/upload.js";
 
 const DEFAULT_TITLE = document.title;
 let datasets = [];

@@ -2,8 +2,8 @@
 
 import { downloadExport } from "./api.js";
 import { byId, element, icon, toast } from "./dom.js";
-import { hasUpload, toAddress, toRequest } from "./query.js";
-import { bytes, count } from "./text.js";
+import { hasUpload, toAddress, toRequest } from "./query/query.js";
+import { bytes, count, counted } from "./text.js";
 
 const FORMATS = [
   ["parquet", "Parquet", "metadata of the results"],
@@ -131,7 +131,9 @@ export function createExportMenu(read) {
         );
         save(file);
         progress.textContent = "";
-        toast(`${file.name}, ${bytes(file.blob.size)}, is saved`);
+        toast(
+          `${file.name} is saved: ${counted(file.rows, "row")}, ${bytes(file.blob.size)}, recipe ${file.recipe.slice(0, 12)}`,
+        );
         close(true);
       } catch (error) {
         progress.textContent = error.name === "AbortError" ? "Cancelled" : error.message;

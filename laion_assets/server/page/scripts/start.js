@@ -2,7 +2,6 @@
 
 import { search, showImage } from "./api.js";
 import { byId, element } from "./dom.js";
-import { aspectRatio } from "./rows.js";
 import { counted, visible } from "./text.js";
 
 const EXAMPLES = 6;
@@ -55,6 +54,8 @@ function facts(dataset) {
   if (dataset.hidden_rows)
     parts.push(`${counted(dataset.hidden_rows, "image")} with an unsafe or unsure tag are hidden by this server`);
   else if (dataset.hidden_rows === null) parts.push("images with an unsafe or unsure tag are hidden by this server");
+  const safety = dataset.safety_model;
+  if (safety) parts.push(`the safety model ${visible(safety.name)} (${safety.sha256.slice(0, 12)}) hides more images`);
   return parts.join(" · ");
 }
 
@@ -96,8 +97,20 @@ async function fill(dataset, text, strip) {
   }
   answer.results.slice(0, IMAGES).forEach((result, at) => {
     const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
-    strip.children[at].style.setProperty("--ratio", String(aspectRatio(result.width, result.height)));
+    image.addEventListener("load", () => image.style.setProperty("--zoom", String(borderZoom(image, result))), {
+      once: true,
+    });
     showImage(image, result.image);
     strip.children[at].append(image);
   });
+}
+
+/**
+ * How much a stored image must grow in a square so that a border of it is outside. A border was added if the stored
+ * image has another shape than the original one.
+ */
+function borderZoom(image, { width, height }) {
+  const stored = image.naturalWidth / image.naturalHeight;
+  const original = width > 0 && height > 0 ? width / height : stored;
+  return Math.max(stored / original, original / stored);
 }

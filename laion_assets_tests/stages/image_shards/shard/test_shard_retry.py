@@ -16,12 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from laion_assets.dataset.identity import compute_uid
 from laion_assets.errors import IntegrityError, InvariantError, LocalFailureError, ShardError
 from laion_assets.search.shard_images import shard_contact_sheet
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS, ClipEmbeddings
 from laion_assets.stages.image_shards.advice import advise
 from laion_assets.stages.image_shards.build import build_image_shards
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
+from laion_assets.stages.image_shards.outcome_lookup import find_outcome
 from laion_assets.stages.image_shards.retry_reasons import retry_reasons
 from laion_assets.stages.image_shards.shard import merge as shard_merge
 from laion_assets.stages.image_shards.shard import retry as shard_retry
@@ -109,6 +111,20 @@ def test_only_the_requested_rows_are_fetched_and_counted(broken, site):
     assert site.seen == ["/5.jpg"]
 
 
+def test_the_outcome_of_a_row_is_found_by_its_place_and_uid(broken):
+    def outcome(row, uid=None):
+        key = broken.layout.sample_key(0, row)
+        return find_outcome(broken, Store.of(broken), 0, key, uid or compute_uid(*ROWS[row]))
+
+    failed, good = outcome(5), outcome(6)
+    assert (failed["status"], failed["reason"]) == ("failed_to_download", "http_404")
+    assert "404" in failed["error_message"]
+    assert (good["status"], good["original_width"], good["original_height"]) == ("success", 120 + 7 * 6, 200 - 5 * 6)
+    assert outcome(5, "0" * 32) is None, "the shard was built from other rows"
+    other = dataset_of(broken.root + "/other", ROWS, {})
+    assert find_outcome(other, Store.of(other), 0, "000000005", compute_uid(*ROWS[5])) is None, "not committed"
+
+
 def test_a_blocked_address_is_retried_once_its_network_is_allowed(site, tmp_path):
     site.pages = dict(GOOD)
     rows = [*ROWS[:4], *((f"http://127.0.0.1:{site.port}/{n}.jpg", f"caption {n}") for n in range(4, 8))]
@@ -118,15 +134,29 @@ def test_a_blocked_address_is_retried_once_its_network_is_allowed(site, tmp_path
     site.seen.clear()
     assert ShardTask(dataset, 0, retry=FAILED).run().skipped
     assert advise(dataset, Counter(blocked_address=4)) == (
-        'To allow a host of your own network, set resolve = { "127.0.0.1" = "ADDRESS:PORT" }, or its network with '
+        f'To allow a host of your own network, set resolve = {{ "127.0.0.1" = "127.0.0.1:{site.port}" }}, or its '
+        "network with "
         f'allow_networks = ["127.0.0.1/32"], in [{dataset.name}] of laion-assets.toml. Then retry these rows: '
         f"laion-assets materialize --dataset {dataset.name} image_shards --retry failed."
     )
     allowed = replace(dataset, allow_networks=("127.0.0.1/32",))
     assert DatasetStatus(allowed).state(IMAGE_SHARDS, 0).is_complete, "the setting changes no bytes"
+    assert "Retry these rows: laion-assets materialize --dataset tiny image_shards --retry newly_allowed" in advise(
+        allowed, Counter(blocked_address=4)
+    )
     assert ShardTask(allowed, 0, retry=FAILED).run().recovered == 4
     assert sorted(site.seen) == ["/4.jpg", "/5.jpg", "/6.jpg", "/7.jpg"]
     assert ShardTask(allowed, 0, retry=FAILED).run().skipped
+
+
+@pytest.mark.parametrize(("good", "is_logged"), [(2, True), (0, False)])
+def test_a_run_that_keeps_images_logs_how_to_allow_refused_hosts(site, tmp_path, good, is_logged):
+    """A run that keeps none fails with the same advice."""
+    site.pages, logged = dict(GOOD), []
+    rows = [*ROWS[:good], *((f"http://127.0.0.1:{site.port}/{n}.jpg", f"caption {n}") for n in range(4, 8))]
+    images = replace(IMAGES, processes=1, fetch=replace(IMAGES.fetch, allowed_ports=(80, 443, site.port)))
+    build_image_shards(dataset_of(tmp_path, rows, site.resolve, images=images), [0], logged.append)
+    assert any("To allow a host of your own network" in line for line in logged) is is_logged
 
 
 def test_rows_that_stay_blocked_are_not_retried_each_time(site, tmp_path):

@@ -1,0 +1,1 @@
+"""The search API of this project: what each path reads and answers."""

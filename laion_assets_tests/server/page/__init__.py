@@ -1,0 +1,1 @@
+"""Tests of the search page, most of them in Chromium."""
