@@ -14,7 +14,7 @@ from laion_assets.errors import AdoptionError
 from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.instance import instance
 from laion_assets.orchestration.partitions import partition_numbers
-from laion_assets.orchestration.private_dagster import DATA_VERSION_TAG
+from laion_assets.orchestration.private_dagster import DATA_VERSION_TAG, RUNLESS_RUN_ID, keep_event_log_open
 from laion_assets.orchestration.stage_parts import load_adoption, load_io_manager
 from laion_assets.orchestration.totals import totals_event
 from laion_assets.orchestration.ui.metadata_values import description
@@ -113,7 +113,7 @@ def _report_to_dagster(
 ) -> None:
     """Report partitions, each with its metadata, outside of a run; those adopted before only if Dagster lacks them."""
     key, manager = asset_key(dataset, asset), load_io_manager(find_stage(asset), dataset)
-    with instance() as opened:
+    with instance() as opened, keep_event_log_open(opened, RUNLESS_RUN_ID):
         known = opened.get_materialized_partitions(key) if present else set()
         manifests = [*committed, *(manifest for manifest in present if manifest.key not in known)]
         progress = Progress(log, "partitions reported to Dagster", len(manifests))

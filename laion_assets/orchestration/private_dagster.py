@@ -29,6 +29,7 @@ from dagster._core.execution.backfill import (
     BulkActionStatus,
     PartitionBackfill,
 )
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.remote_origin import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DAGSTER",
     "DATA_VERSION_TAG",
+    "RUNLESS_RUN_ID",
     "CanCancelExecutionRequest",
     "CanCancelExecutionResult",
     "CheckRunHealthResult",
