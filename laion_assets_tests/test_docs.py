@@ -223,7 +223,8 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _setting_name(name: str) -> str:
-    """Return the name of a setting without its dataset."""
+    """Return the name of a setting without its dataset and its embedding set."""
+    name = re.sub(r"^(dataset\.)?\w+\.embedding_sets\.\w+\.", "", name)
     owner, _, rest = name.partition(".")
     if owner == TABLE:
         return rest.partition(".")[2]

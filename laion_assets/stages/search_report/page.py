@@ -19,7 +19,9 @@ CAPTION_CHARS = 300
 """Longer captions are truncated in the page; `report.json` has them in full."""
 
 
-def report_page(description: str, figures: Mapping[str, Any], thumbnails: Mapping[int, bytes]) -> str:
+def report_page(
+    description: str, figures: Mapping[str, Any], thumbnails: Mapping[int, bytes], *, show_untagged: bool = False
+) -> str:
     """Render the page from the figures (`report.json`) and a JPEG of each row.
 
     It is empty for an image that is not stored or does not decode.
@@ -31,7 +33,12 @@ def report_page(description: str, figures: Mapping[str, Any], thumbnails: Mappin
     environment.filters["caption"] = lambda caption: one_line(caption, CAPTION_CHARS)
     addresses = {row: _to_data_url(jpeg) for row, jpeg in thumbnails.items() if jpeg}
     return environment.get_template("report.html").render(
-        description=description, figures=figures, facts=_facts(figures), images=addresses, plots=draw_plots(figures)
+        description=description,
+        figures=figures,
+        facts=_facts(figures),
+        images=addresses,
+        plots=draw_plots(figures),
+        shown="UNLIKELY or untagged (NSFW, UNSURE)" if show_untagged else "UNLIKELY (NSFW, UNSURE and untagged)",
     )
 
 
