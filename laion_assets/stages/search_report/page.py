@@ -17,6 +17,8 @@ from laion_assets.stages.plots import line
 
 CAPTION_CHARS = 300
 """Longer captions are truncated in the page; `report.json` has them in full."""
+_HIDDEN = "that are not tagged UNLIKELY (NSFW, UNSURE and untagged)"
+_HIDDEN_BY_TAG = "with another tag than UNLIKELY (NSFW, UNSURE)"
 
 
 def report_page(
@@ -38,7 +40,7 @@ def report_page(
         facts=_facts(figures),
         images=addresses,
         plots=draw_plots(figures),
-        shown="UNLIKELY or untagged (NSFW, UNSURE)" if show_untagged else "UNLIKELY (NSFW, UNSURE and untagged)",
+        hidden=_HIDDEN_BY_TAG if show_untagged else _HIDDEN,
     )
 
 

@@ -59,7 +59,7 @@ def test_figures_are_in_the_page() -> None:
         assert shown in page, shown
     assert "not tagged UNLIKELY (NSFW, UNSURE and untagged) are hidden" in page
     page = report_page("described", make_figures("a query"), {7: b"jpeg"}, show_untagged=True)
-    assert "not tagged UNLIKELY or untagged (NSFW, UNSURE) are hidden" in page
+    assert "Images with another tag than UNLIKELY (NSFW, UNSURE) are hidden" in page
 
 
 def test_no_image_that_may_be_shown_is_said() -> None:
