@@ -238,7 +238,7 @@ def _is_ready(port: int) -> bool:
 
 def _memory(pid: int) -> dict[str, int]:
     """Return the memory of a process in MB: `own`, and `mapped` pages of files, which the kernel can drop."""
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
     return {name: int(lines[key].split()[0]) // 1_024 for name, key in (("own", "RssAnon"), ("mapped", "RssFile"))}
 
 

@@ -13,6 +13,7 @@ import pytest
 from laion_assets.cli import cli
 from laion_assets.dataset.dataset import BUILT_IN
 from laion_assets.dataset.settings.declared import OWN_KEYS, TABLE, declared_datasets
+from laion_assets.dataset.settings.declared_sets import SETS
 from laion_assets.dataset.settings.names import FIELDS
 from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.stages.registry import STAGES, list_stages
@@ -223,8 +224,9 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _setting_name(name: str) -> str:
-    """Return the name of a setting without its dataset and its embedding set."""
-    name = re.sub(r"^(dataset\.)?\w+\.embedding_sets\.\w+\.", "", name)
+    """Return the name of a setting without its dataset or embedding set."""
+    if f".{SETS}." in name:
+        return name.partition(f".{SETS}.")[2].partition(".")[2]
     owner, _, rest = name.partition(".")
     if owner == TABLE:
         return rest.partition(".")[2]

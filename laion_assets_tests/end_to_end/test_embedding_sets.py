@@ -13,12 +13,12 @@ from laion_assets import Searcher, read_embeddings
 from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.embedding_set import EmbeddingSet
 from laion_assets.errors import ModelError
-from laion_assets.orchestration.automation.due import find_due
+from laion_assets.models.loading import load_model
 from laion_assets.orchestration.declaration import asset_key
 from laion_assets.orchestration.definitions import build_definitions
 from laion_assets.orchestration.runs import materialize_stage
 from laion_assets.stages.clip_embeddings.build import build_embedding_file
-from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
+from laion_assets.stages.knn_indices.build import build_indices
 from laion_assets.stages.knn_indices.inputs import CLIP_EMBEDDINGS, read_coherent_embeddings
 from laion_assets.stages.status import DatasetStatus
 from laion_assets.store.manifest import read_manifest
@@ -41,12 +41,12 @@ SIGLIP = "siglip"
 
 
 def build(dataset: Dataset, *members: Dataset) -> dict[str, int]:
-    """Run what is due of the own stages of each member, in one graph; return the number of partitions that ran."""
+    """Run what is due of each member after its shards, in one graph; return the number of partitions that ran."""
     register()
     definitions, ran = build_definitions(dataset), {}
     with dg.instance_for_test() as instance:
         for member in members:
-            for asset in OWN:
+            for asset in OWN if member.set_name else OWN[:2]:
                 report = materialize_stage(member, definitions, asset, instance)
                 ran[asset_key(member, asset).to_user_string()] = report.ran
         checks = {check.name for check in definitions.asset_checks or [] for check in check.check_keys}
@@ -62,7 +62,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, dict[str, i
     dataset = replace(
         plain,
         search_report=replace(plain.search_report, queries=("red", "blue tree")),
-        embedding_sets=(EmbeddingSet(SIGLIP, model, embeddings=replace(plain.embeddings, batch_size=16)),),
+        embeddings=replace(plain.embeddings, files_per_run=2),
+        embedding_sets=(EmbeddingSet(SIGLIP, model),),
     )
     commit_shards(dataset)
     return dataset, build(dataset, dataset, dataset.embedding_set(SIGLIP))
@@ -97,7 +98,8 @@ def test_each_has_its_own_embeddings_and_indices_of_the_same_rows(
     made: tuple[Dataset, dict[str, int]], both: tuple[Dataset, Dataset]
 ) -> None:
     assert made[1] == {
-        f"{name}/{asset}": 2 if asset == CLIP_EMBEDDINGS else 1 for name in ("small", "small_siglip") for asset in OWN
+        **{"small/clip_embeddings": 2, "small/knn_indices": 1},
+        **{"small_siglip/clip_embeddings": 2, "small_siglip/knn_indices": 1, "small_siglip/search_report": 1},
     }
     dataset, siglip = both
     folder = Path(dataset.root, "small", "embedding_sets", SIGLIP)
@@ -107,13 +109,14 @@ def test_each_has_its_own_embeddings_and_indices_of_the_same_rows(
         ours, theirs = (read_embeddings(each, number) for each in both)
         assert ours.metadata["uid"].equals(theirs.metadata["uid"])
         assert (ours.images.shape[1], theirs.images.shape[1]) == (random_model().width, 32)
-    for asset in OWN:
+    for asset in OWN[:2]:
         assert states(dataset, asset) == states(siglip, asset) == {"complete"}
-        assert find_due(dataset).keys() & set(OWN) == find_due(siglip).keys() & set(OWN) == set()
+    assert states(siglip, "search_report") == {"complete"}
+    assert states(dataset, "search_report") == {"missing not committed"}
     manifests = [read_manifest(Store.of(each), "knn_indices", "all") for each in both]
     models = [manifest.details["model"] for manifest in manifests if manifest]
     assert models[0] == random_model().identity
-    assert models[1].startswith("hf_clip:")
+    assert models[1].startswith("hf_clip@")
 
 
 def test_a_search_encodes_the_query_with_the_model_of_its_set(both: tuple[Dataset, Dataset], client: Client) -> None:
@@ -130,7 +133,7 @@ def test_a_search_encodes_the_query_with_the_model_of_its_set(both: tuple[Datase
         assert found[0].uid == uid
         assert found[0].similarity > 0.99
         assert next(each.similarity for each in text if each.caption == "red 1 0") > 0.99
-        served = client.search("red 1 0", dataset=dataset.name, k=70, modality="text", collapse=False).json
+        served = client.search("red 1 0", dataset=dataset.name, index="text", k=70, collapse=False).json
         near = {each["uid"]: each["similarity"] for each in served["results"]}
         expected = {each.uid: each.similarity for each in text}
         assert {uid: pytest.approx(value, abs=1e-3) for uid, value in expected.items() if uid in near} == near
@@ -173,16 +176,15 @@ def test_a_removed_image_leaves_every_set(copied: tuple[Dataset, Dataset]) -> No
     dataset, siglip = copied
     row = ROWS[1] - 1
     removed = sample_fields(1, row)["uid"]
-    before = [Searcher(each).search(vector=np.ones(width), k=70) for each, width in zip(copied, (64, 32), strict=True)]
+    before = [Searcher(each).search(vector=np.ones(width), k=70) for each, width in zip(copied, (128, 32), strict=True)]
     assert all(removed in {result.uid for result in found} for found in before)
     commit_shard(dataset, 1, ROWS[1], failures=(row,))
     for each in copied:
         assert states(each, CLIP_EMBEDDINGS) == {"complete", "stale inputs changed"}
-        assert {asset: find_due(each)[asset] for asset in OWN} == dict.fromkeys(OWN, (0,))
-        assert IMAGE_SHARDS not in find_due(each)
-    ran = build(dataset, dataset, siglip)
-    assert set(ran.values()) == {1}
-    for each in copied:
+    for each, model in zip(copied, (random_model(), load_model(siglip.model, "cpu")), strict=True):
+        assert build_embedding_file(each, Store.of(each), 0, model, lambda line: None).was_built
+        assert build_indices(each, Store.of(each), lambda line: None).was_built
+        assert states(each, "knn_indices") == {"complete"}
         with Searcher(each) as searcher:
             width = searcher.details.width
             assert removed not in {result.uid for result in searcher.search(vector=np.ones(width), k=70)}

@@ -1,12 +1,15 @@
 """Short queries: their training batches, their loss, and their precision over the crawl."""
 
 import hashlib
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from laion_assets.sample.clip.batches import ATTRIBUTE_SIZES, UNKNOWN, make_batch
 from laion_assets.sample.clip.model import CHECKPOINT, EVALUATION
@@ -17,13 +20,22 @@ from laion_assets.sample.clip.object_sets import (
     write_captions,
 )
 from laion_assets.sample.clip.objective import query_loss
-from laion_assets.sample.clip.short_queries import PLAIN_QUERIES, Query, draw_group, render_input, write_texts
+from laion_assets.sample.clip.query_training import DECAY_STEPS, decaying_rate
+from laion_assets.sample.clip.short_queries import (
+    GROUP_SIZE,
+    PLAIN_QUERIES,
+    Query,
+    draw_group,
+    make_query_batch,
+    write_texts,
+)
 from laion_assets.sample.clip.short_query_precision import (
     crawl_images,
     queries_by_kind,
     query_precisions,
     summarize_precisions,
 )
+from laion_assets.sample.clip.training_run import WARMUP_STEPS
 from laion_assets.sample.scenes import COLOURS, SHAPES, Scene, Thing, is_held_out
 
 RED_CIRCLE, BLUE_SQUARE = Thing("circle", "red", "small"), Thing("square", "blue", "large")
@@ -134,50 +146,65 @@ def test_precision_counts_images_with_the_queried_object() -> None:
     }
 
 
+def test_images_that_the_site_serves_without_colours_are_searched_without_colours() -> None:
+    from laion_assets.sample.clip.evaluate import crawl_jpeg
+
+    page = next(page for page in crawl_images() if page.kind == "grey_jpeg")
+    stored = [crawl_jpeg(each) for each in (page, replace(page, kind="jpeg"))]
+    grey, coloured = (np.asarray(Image.open(io.BytesIO(body)).convert("RGB")).astype(int) for body in stored)
+    assert np.ptp(grey, axis=2).max() < 8
+    assert np.ptp(coloured, axis=2).max() > 50
+
+
 def test_published_precision_of_short_queries_can_be_reproduced() -> None:
     """Over a sixth of the crawl there are fewer right images, so precision@10 can only fall, by little."""
-    from laion_assets.sample.clip.evaluate import Encoder, pipeline_jpeg
+    from laion_assets.sample.clip.evaluate import Encoder, crawl_jpeg
 
     published = json.loads(EVALUATION.read_text())["short_queries"]
     pages = crawl_images()[:800]
     encoder = Encoder(CHECKPOINT)
-    images = encoder.images([pipeline_jpeg(page.scene, page.index) for page in pages])
+    images = encoder.images([crawl_jpeg(page) for page in pages])
     for kind, queries in queries_by_kind().items():
         similarity = encoder.captions([text for text, _ in queries]) @ images.T
         measured = summarize_precisions(query_precisions(similarity, [query for _, query in queries], pages))
-        assert measured["precision_at_10"] >= published[kind]["precision_at_10"] - 0.15, kind
+        assert measured["precision_at_10"] >= published[kind]["precision_at_10"] - 0.05, kind
 
 
-def test_frozen_and_last_stages_together_are_the_image_tower() -> None:
-    from laion_assets.sample.clip.evaluate import Encoder
-    from laion_assets.sample.clip.query_training import encode_features, run_frozen_stages
-    from laion_assets.sample.clip.training_run import to_input
-
-    rng = np.random.default_rng(0)
-    pixels = to_input(np.stack([render_input(image, rng) for image in draw_group(rng)]))
-    model = Encoder(CHECKPOINT).model
-    with torch.no_grad():
-        whole = model.encode_image(pixels, normalize=True)
-        parts = encode_features(model.visual, run_frozen_stages(model.visual.trunk, pixels).float())
-    assert (whole * parts).sum(1).min() > 0.999
+def test_query_batches_are_a_function_of_seed_and_step() -> None:
+    images, texts = make_query_batch(1, 5, 2)
+    again, texts_again = make_query_batch(1, 5, 2)
+    assert images.shape == (2 * GROUP_SIZE, 64, 64, 3)
+    assert np.array_equal(images, again)
+    assert texts.queries == texts_again.queries
+    assert np.array_equal(texts.hits, texts_again.hits)
+    assert not np.array_equal(images, make_query_batch(1, 6, 2)[0])
 
 
-def test_second_part_changes_the_last_stage_and_the_text_tower_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two steps over a small pool, started from the published weights."""
+def test_learning_rate_of_the_second_part_is_constant_between_warm_up_and_decay() -> None:
+    steps = 3 * DECAY_STEPS
+    rates = [decaying_rate(step, steps) for step in range(steps)]
+    begin, end = WARMUP_STEPS - 1, steps - DECAY_STEPS
+    assert set(rates[begin : end + 1]) == {max(rates)}
+    assert rates[:begin] == sorted(rates[:begin])
+    assert rates[end:] == sorted(rates[end:], reverse=True)
+    assert 0 < rates[-1] < max(rates) / 100
+
+
+def test_second_part_continues_as_if_it_had_not_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two small steps, started from the published weights, change both towers."""
     from safetensors.torch import load_file
 
-    from laion_assets.sample.clip import query_training
+    from laion_assets.sample.clip import query_training, training_run
 
-    monkeypatch.setattr(query_training, "POOL_GROUPS", 4)
-    monkeypatch.setattr(query_training, "GROUPS", 2)
-    monkeypatch.setattr(query_training, "HEAD_STEPS", 1)
-    query_training.train_queries(1, 2, CHECKPOINT, tmp_path / "state", tmp_path / "weights.safetensors")
-    before, after = load_file(CHECKPOINT), load_file(tmp_path / "weights.safetensors")
-    assert before.keys() == after.keys()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    frozen = tuple(f"visual.trunk.{part}." for part in ("stem", "stages.0", "stages.1", "stages.2"))
-    assert not [name for name in changed if name.startswith(frozen)]
-    assert any(name.startswith("visual.trunk.stages.3.") for name in changed)
-    assert "text_projection" in changed
+    monkeypatch.setattr(training_run, "VALIDATION_SCENES", 10)
+    for name in ("GROUPS", "HEAD_STEPS", "DECAY_STEPS"):
+        monkeypatch.setattr(query_training, name, 1)
+    for steps, state in ((1, "stopped"), (2, "stopped"), (2, "whole")):
+        query_training.train_queries(1, steps, CHECKPOINT, tmp_path / state, tmp_path / f"{state}.safetensors")
+    before, stopped, whole = map(
+        load_file, (CHECKPOINT, tmp_path / "stopped.safetensors", tmp_path / "whole.safetensors")
+    )
+    assert before.keys() == whole.keys()
+    assert not [name for name in whole if not torch.equal(stopped[name], whole[name])]
+    changed = {name for name in whole if not torch.equal(before[name], whole[name])}
+    assert {"text_projection", "visual.trunk.stages.0.blocks.0.mlp.fc1.weight"} <= changed

@@ -108,7 +108,7 @@ def test_streamed_body_of_1_gb_is_refused_after_its_limit(strict: Client) -> Non
 )
 def test_hostile_json_is_refused(strict: Client, body: bytes) -> None:
     started = time.monotonic()
-    for path in ("/api/search", "/knn-service", "/metadata", "/api/report"):
+    for path in ("/api/search", "/api/export", "/knn-service", "/metadata", "/api/report"):
         answer = strict.send("POST", path, body, {"Content-Type": "application/json"})
         assert 400 <= answer.status < 500, path
         assert answer.code

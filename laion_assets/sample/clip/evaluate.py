@@ -11,6 +11,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ from laion_assets.sample.clip.short_query_precision import (
     query_precisions,
     summarize_precisions,
 )
-from laion_assets.sample.originals import jpeg
-from laion_assets.sample.pages import original_size
+from laion_assets.sample.originals import grey_jpeg, jpeg
+from laion_assets.sample.pages import Page, original_size
 from laion_assets.sample.scenes import Scene, draw_scene, render
 
 IMAGES = 1_000
@@ -96,7 +97,7 @@ def evaluate(weights: Path | None, images: int = IMAGES) -> dict[str, object]:
 def evaluate_short_queries(encoder: "Encoder") -> dict[str, object]:
     """Return precision@10 of queries for an object, a shape or a colour over the images of the crawl, by kind."""
     pages = crawl_images()
-    images = encoder.images([pipeline_jpeg(page.scene, page.index) for page in pages])
+    images = encoder.images([crawl_jpeg(page) for page in pages])
     figures: dict[str, object] = {"images": len(pages)}
     for kind, queries in queries_by_kind().items():
         similarity = encoder.captions([text for text, _ in queries]) @ images.T
@@ -114,7 +115,12 @@ def distinct_scenes(count: int, held_out: bool, seed: int = SEED) -> list[Scene]
     return list(scenes.values())
 
 
-def pipeline_jpeg(scene: Scene, number: int) -> bytes:
+def crawl_jpeg(page: Page) -> bytes:
+    """Encode the scene of a page as a shard stores it, without colours if the site serves it so."""
+    return pipeline_jpeg(page.scene, page.index, grey_jpeg if page.kind == "grey_jpeg" else jpeg)
+
+
+def pipeline_jpeg(scene: Scene, number: int, encode: Callable[[np.ndarray], bytes] = jpeg) -> bytes:
     """Encode a scene as a shard stores it: an original of a size of the crawl, resized by img2dataset to 256 px."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("WANDB_MODE", "disabled")
@@ -122,7 +128,7 @@ def pipeline_jpeg(scene: Scene, number: int) -> bytes:
 
     width, height = original_size(np.random.default_rng((SEED, number)))
     resize = Resizer(image_size=256, resize_mode="border", resize_only_if_bigger=False, encode_quality=95)
-    stored, *_, error = resize(io.BytesIO(jpeg(render(scene, width, height))))
+    stored, *_, error = resize(io.BytesIO(encode(render(scene, width, height))))
     if stored is None:
         raise RuntimeError(f"img2dataset failed to resize scene {number}: {error}")
     return bytes(stored)

@@ -116,7 +116,15 @@ def draw_group(rng: np.random.Generator) -> list[Scene | ObjectSet]:
     ]
 
 
-def render_input(image: Scene | ObjectSet, rng: np.random.Generator) -> np.ndarray:
+def make_query_batch(seed: int, step: int, groups: int) -> tuple[np.ndarray, Texts]:
+    """Build the images (8 * groups, 64, 64, 3) uint8 of one step and their texts, from the arguments alone."""
+    rng = np.random.default_rng((seed, step, 2))
+    drawn = [draw_group(rng) for _ in range(groups)]
+    images = np.stack([_render_input(image, rng) for group in drawn for image in group])
+    return images, write_texts(drawn, rng)
+
+
+def _render_input(image: Scene | ObjectSet, rng: np.random.Generator) -> np.ndarray:
     """Draw an image as the model's input: (64, 64, 3) uint8."""
     draw = render if isinstance(image, Scene) else render_object_set
     return draw_model_input(partial(draw, image), rng)  # type: ignore[arg-type]

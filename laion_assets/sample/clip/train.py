@@ -15,8 +15,6 @@ checkpoint with the same batches. It has two parts:
 
 import argparse
 import json
-import multiprocessing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,13 @@ from laion_assets.sample.clip.batches import Batch, make_batch, make_captions
 from laion_assets.sample.clip.model import CHECKPOINT
 from laion_assets.sample.clip.objective import attribute_loss, contrastive_loss
 from laion_assets.sample.clip.query_training import train_queries
-from laion_assets.sample.clip.training_run import ATTRIBUTE_WEIGHT, TrainingRun, learning_rate, to_input
+from laion_assets.sample.clip.training_run import (
+    ATTRIBUTE_WEIGHT,
+    TrainingRun,
+    draw_ahead,
+    learning_rate,
+    to_input,
+)
 
 GROUPS = 32
 """Groups of eight scenes per step: a batch of 256."""
@@ -34,11 +38,10 @@ PAIR_STEPS = 600
 PAIR_SCHEDULE_STEPS = 1300
 """Length of the cosine schedule of the first part, which ends before the schedule does."""
 PAIR_LEARNING_RATE = 1.2e-3
-QUERY_STEPS = 1600
+QUERY_STEPS = 3600
 TEXT_STEPS = 500
 """Steps of the text tower alone, before training with images."""
 TEXT_LEARNING_RATE = 2e-3
-_BATCHES_AHEAD = 4
 
 
 def main() -> None:
@@ -72,7 +75,7 @@ def train_pairs(seed: int, state: Path, weights: Path) -> None:
     run = TrainingRun(None, state, PAIR_STEPS)
     if not run.done:
         _train_text_tower(run.model, run.tokenizer, seed)
-    for step, batch in _batches(seed, run):
+    for step, batch in draw_ahead(make_batch, seed, GROUPS, run):
         run.train_step(_compute_loss(run, batch), learning_rate(step, PAIR_SCHEDULE_STEPS, PAIR_LEARNING_RATE))
     run.write_weights(weights)
 
@@ -106,19 +109,6 @@ def _train_text_tower(model: Any, tokenizer: Any, seed: int) -> None:
         optimizer.step()
         if (step + 1) % 100 == 0:
             print(json.dumps({"text_step": step + 1, "steps": TEXT_STEPS, "loss": round(loss.item(), 4)}), flush=True)
-
-
-def _batches(seed: int, run: TrainingRun) -> Iterator[tuple[int, Batch]]:
-    """Return the remaining steps and their batches. A second process draws the batches a few steps ahead."""
-    first, last = run.done, run.steps
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        steps = range(first, min(first + _BATCHES_AHEAD, last))
-        ahead = [pool.apply_async(make_batch, (seed, step, GROUPS)) for step in steps]
-        for step in range(first, last):
-            if step + _BATCHES_AHEAD < last:
-                ahead.append(pool.apply_async(make_batch, (seed, step + _BATCHES_AHEAD, GROUPS)))
-            yield step, ahead.pop(0).get()
 
 
 if __name__ == "__main__":

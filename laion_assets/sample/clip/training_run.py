@@ -2,11 +2,12 @@
 
 import json
 import math
+import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ MAX_LOGIT_SCALE = math.log(100)
 CHECKPOINT_EVERY_STEPS = 100
 LOG_EVERY_STEPS = 20
 VALIDATION_SCENES = 500
+_BATCHES_AHEAD = 4
+
+_Drawn = TypeVar("_Drawn")
 
 
 class TrainingRun:
@@ -133,6 +137,21 @@ class TrainingRun:
         content = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.done}
         torch.save(content, staging)
         os.replace(staging, self.state)
+
+
+def draw_ahead(
+    make: Callable[[int, int, int], _Drawn], seed: int, groups: int, run: TrainingRun
+) -> Iterator[tuple[int, _Drawn]]:
+    """Yield the remaining steps and `make(seed, step, groups)`. A second process draws a few steps ahead."""
+    first, last = run.done, run.steps
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        steps = range(first, min(first + _BATCHES_AHEAD, last))
+        ahead = [pool.apply_async(make, (seed, step, groups)) for step in steps]
+        for step in range(first, last):
+            if step + _BATCHES_AHEAD < last:
+                ahead.append(pool.apply_async(make, (seed, step + _BATCHES_AHEAD, groups)))
+            yield step, ahead.pop(0).get()
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:

@@ -131,7 +131,11 @@ class IndexVersion:
         return shown
 
     def prepare(self) -> None:
-        """Read the NSFW tag of all rows, and all metadata if it fits the cache."""
+        """Read the NSFW tag of all rows, and all metadata if it fits the cache. Search once: the first one is slow."""
+        import numpy as np
+
+        for modality in MODALITIES:
+            self.nearest(modality, np.full(self.details.width, self.details.width**-0.5, np.float32), 1)
         self.tags = read_tags(self.metadata, self._settings)
         self.metadata.preload()
 

@@ -7,6 +7,7 @@ activation after each layer, separated by commas: relu, sigmoid or none; without
 after the others. LAION's two CLIP-based detectors have this form (docs/operations/safety-model.md converts them).
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -51,28 +52,14 @@ class SafetyModel:
 
     @classmethod
     def of(cls, dataset: Dataset) -> "SafetyModel | None":
-        """Load the model of `search.safety_model`, None if it is empty. Raises SettingError for an unusable file."""
+        """Return the model of `search.safety_model`, None if it is empty. Each file is loaded once in a process.
+
+        Raises SettingError for a file that cannot be used.
+        """
         settings = dataset.search
         if not settings.safety_model:
             return None
-        path = Path(settings.safety_model)
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise SettingError(f"search.safety_model {path} is larger than {MAX_BYTES:,} bytes.")
-            content = path.read_bytes()
-        except OSError as error:
-            raise SettingError(f"search.safety_model {path} cannot be read: {error.strerror}.") from error
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != settings.safety_model_sha256:
-            raise SettingError(
-                f"search.safety_model {path} has the sha256 {digest}, but search.safety_model_sha256 is "
-                f"{settings.safety_model_sha256}. Use the right file, or set the digest after you have checked it."
-            )
-        try:
-            name, layers, mean, deviation = _parse(content)
-        except ValueError as error:
-            raise SettingError(f"search.safety_model {path} is not a safety model: {error}.") from error
-        return cls(name or path.stem, digest, settings.safety_threshold, layers, mean, deviation)
+        return _load(settings.safety_model, settings.safety_model_sha256, settings.safety_threshold)
 
     @property
     def width(self) -> int:
@@ -116,6 +103,28 @@ class SafetyModel:
                 elif layer.activation == "sigmoid":
                     values = 1 / (1 + np.exp(-values))
         return values[:, 0]
+
+
+@functools.lru_cache(maxsize=8)
+def _load(name: str, sha256: str, threshold: float) -> SafetyModel:
+    path = Path(name)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SettingError(f"search.safety_model {path} is larger than {MAX_BYTES:,} bytes.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingError(f"search.safety_model {path} cannot be read: {error.strerror}.") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise SettingError(
+            f"search.safety_model {path} has the sha256 {digest}, but search.safety_model_sha256 is {sha256}. Use the "
+            "right file, or set the digest after you have checked it."
+        )
+    try:
+        title, layers, mean, deviation = _parse(content)
+    except ValueError as error:
+        raise SettingError(f"search.safety_model {path} is not a safety model: {error}.") from error
+    return SafetyModel(title or path.stem, digest, threshold, layers, mean, deviation)
 
 
 def _parse(content: bytes) -> "tuple[str, tuple[Layer, ...], np.ndarray, np.ndarray]":

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
+from safetensors.numpy import save_file
 
 from laion_assets.dataset.dataset import SAMPLE_MODEL
 from laion_assets.models.loading import load_model
@@ -53,11 +55,17 @@ usual_fields = small_dataset.sample_fields
 @pytest.fixture(scope="module")
 def hostile_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A service over hostile rows, with a hostile description and example query."""
+    folder = tmp_path_factory.mktemp("hostile")
+    weights = folder / "nothing.safetensors"  # every score is 0.5, which hides nothing
+    save_file({"a.weight": np.zeros((1, 128), np.float32)}, weights, {"name": HOSTILE[0]})
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     dataset = replace(
-        small_dataset.small_dataset(tmp_path_factory.mktemp("hostile")),
+        small_dataset.small_dataset(folder),
         model=SAMPLE_MODEL,
         description=HOSTILE[5],
-        search=SearchSettings(example_queries=(HOSTILE[6], HOSTILE[0])),
+        search=SearchSettings(
+            example_queries=(HOSTILE[6], HOSTILE[0]), safety_model=str(weights), safety_model_sha256=digest
+        ),
     )
     model = load_model(SAMPLE_MODEL, device="cpu")
     with pytest.MonkeyPatch.context() as patched:
@@ -138,3 +146,4 @@ def test_a_hostile_description_and_example_are_text(visit: Callable[[str], Searc
     page = visit("")
     expect(page.page.locator(".lead")).to_have_text(shown(HOSTILE[5]))
     assert page.page.locator(".example-text").all_inner_texts() == [shown(HOSTILE[6]), shown(HOSTILE[0])]
+    expect(page.page.locator(".facts-line")).to_contain_text(re.compile(r"the safety model .* hides more images"))
