@@ -30,7 +30,7 @@ def test_using_every_name_imports_no_heavy_library() -> None:
 
 def test_every_name_is_there_once_and_listed() -> None:
     assert laion_assets.__all__ == sorted(laion_assets.__all__)
-    assert len(set(laion_assets.__all__)) == 17
+    assert len(set(laion_assets.__all__)) == 18
     assert set(laion_assets.__all__) <= set(dir(laion_assets))
     for name in laion_assets.__all__:
         assert getattr(laion_assets, name).__doc__
