@@ -72,7 +72,14 @@ def init(
     laion-assets init cats --from hf://datasets/ORG/NAME          a dataset of Hugging Face
     laion-assets init cats --from s3://bucket/cats --model open_clip:ViT-B-32/laion2b_s34b_b79k
     """
-    from laion_assets.inspection.entry import append_entry, check_entry, format_entry, format_resolve, refuse_existing
+    from laion_assets.inspection.entry import (
+        append_entry,
+        check_entry,
+        format_entry,
+        format_resolve,
+        format_show_untagged,
+        refuse_existing,
+    )
     from laion_assets.inspection.inspection import inspect_place
     from laion_assets.inspection.table_sample import Choices
 
@@ -91,10 +98,11 @@ def init(
     found = inspect_place(start, place, choices, lambda question, names: _ask(question, names, asks, yes))
     _print_inspection(found)
     dataset, blocked = _check_urls(found, asks) if check_urls else (found.dataset, {})
+    untagged = "" if found.has_nsfw_tags else format_show_untagged(name)
     about = {
         "head": f"Written by `laion-assets init {name}`. All settings: laion-assets settings --dataset {name}",
-        "foot": format_resolve(name, blocked) if blocked else "",
-        "layout": f"Rows: {found.row_count}. It is fixed as soon as there are partitions (laion-assets relayout).",
+        "foot": "\n".join(filter(None, (format_resolve(name, blocked) if blocked else "", untagged))),
+        "layout": f"Rows: {found.row_count}.\nThe layout is fixed once there are partitions (laion-assets relayout).",
     }
     entry = format_entry(dataset, base, about)
     if dry_run:
@@ -110,6 +118,9 @@ def init(
     echo(f"wrote:     [dataset.{name}] in {file}")
     if blocked:
         echo(f"           Remove the # before [dataset.{name}.resolve] and its lines there to allow the refused hosts.")
+    if untagged:
+        echo("           The rows have no NSFW tags: their images are hidden in the Dagster UI and the search report.")
+        echo(f"           To show them, remove the # before [dataset.{name}.search_report] and its line there.")
     echo(f"next:      laion-assets materialize --dataset {name}")
     echo(f'           laion-assets search --dataset {name} "a text"')
 

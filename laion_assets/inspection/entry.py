@@ -85,6 +85,14 @@ def format_resolve(name: str, hosts: Mapping[str, str]) -> str:
     return "\n".join([*lines, *(f"{_format(host)} = {_format(where)}" for host, where in hosts.items())])
 
 
+def format_show_untagged(name: str) -> str:
+    """Return the lines that show images without NSFW tags, for a comment of the entry."""
+    return (
+        f"[{TABLE}.{name}.search_report]  # the rows have no NSFW tags: shows their images, also in the Dagster UI\n"
+        "show_untagged = true"
+    )
+
+
 def append_entry(file: Path, entry: str, name: str) -> None:
     """Append an entry to the settings file, which is created if it does not exist. What is there keeps its bytes.
 

@@ -44,6 +44,11 @@ class Inspection:
     sample: SampleRows
     remarks: tuple[str, ...] = ()
 
+    @property
+    def has_nsfw_tags(self) -> bool:
+        """Whether the files have a column of NSFW tags, which says for each image whether it may be shown."""
+        return any(name.casefold() == "nsfw" for name in self.others)
+
 
 def inspect_place(dataset: Dataset, place: str, choices: Choices, ask: Ask) -> Inspection:
     """Inspect the files of a place and return the dataset with the settings and the layout for them.

@@ -1,7 +1,7 @@
 """An example query on committed indices: the caption of one of the images, and its nearest images.
 
-The query is a stored vector of the text embeddings, so that no model is loaded. Captions and images that are not tagged
-as safe are neither used nor shown.
+The query is a stored vector of the text embeddings, so that no model is loaded. Captions and images that may
+not be published (`may_be_published`) are neither used nor shown.
 """
 
 import bisect
@@ -13,7 +13,7 @@ from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import IntegrityError
 from laion_assets.search.contact_sheet import contact_sheet
 from laion_assets.search.query import Searcher
-from laion_assets.search.results.safety import SAFE_TAG
+from laion_assets.search.results.safety import may_be_published
 from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.stages.knn_indices.handle import KNN_INDICES
 from laion_assets.stages.knn_indices.inputs import ClipEmbeddings
@@ -49,7 +49,7 @@ def example_query(dataset: Dataset, store: Store, k: int = 8) -> Example | None:
         for row in range(rows):
             fields = searcher.fields(row)
             caption = fields["caption"] or ""
-            if fields.get("NSFW") == SAFE_TAG and len(caption) >= _MIN_CHARS:
+            if may_be_published(fields, dataset.search_report.show_untagged) and len(caption) >= _MIN_CHARS:
                 break
         else:
             return None

@@ -12,7 +12,7 @@ from laion_assets.errors import QueryError
 from laion_assets.search.index.index_version import IndexVersion
 from laion_assets.search.queries.query_images import decode_query_image
 from laion_assets.search.queries.request import check_text, parse_integer
-from laion_assets.search.results.safety import SAFE_TAG
+from laion_assets.search.results.safety import SAFE_TAG, may_be_published
 from laion_assets.search.results.safety_model import SafetyModel
 from laion_assets.search.stored_images import read_stored_image, shard_of
 from laion_assets.stages.knn_indices.details import IndexDetails
@@ -93,8 +93,9 @@ class Searcher:
         return [self._result(row, similarity) for row, similarity in zip(ids, similarities, strict=True)]
 
     def safe(self, results: Sequence[SearchResult]) -> list[SearchResult]:
-        """Return the results tagged UNLIKELY that the safety model, if one was passed, does not hide."""
-        tagged = [result for result in results if result.nsfw == SAFE_TAG]
+        """Return the results that may be published and that the safety model, if one was passed, does not hide."""
+        untagged = self.dataset.search_report.show_untagged
+        tagged = [result for result in results if may_be_published({"NSFW": result.nsfw}, untagged)]
         shown = self.version.shown([result.row for result in tagged], [{"NSFW": SAFE_TAG}] * len(tagged))
         return [result for result, each in zip(tagged, shown, strict=True) if each]
 

@@ -202,6 +202,19 @@ def test_a_file_without_header_captions_and_ascii(init: Callable[..., Done], tmp
     assert "Кошка сидит на окне 0" in tsv.out
 
 
+def test_rows_without_nsfw_tags_are_explained_and_the_entry_can_show_them(
+    init: Callable[..., Done], tmp_path: Path
+) -> None:
+    FORMS["comma_csv"](tmp_path / "pairs", ROWS)
+    done = init("--from", "pairs")
+    assert "remove the # before [dataset.mine.search_report]" in done.out
+    assert not done.dataset().search_report.show_untagged
+    done.entry = re.sub(r"^# (?=\[dataset.mine.search_report|show_untagged)", "", done.entry, flags=re.MULTILINE)
+    assert done.dataset().search_report.show_untagged
+    (tmp_path / "tagged.csv").write_text("url,caption,NSFW\nhttp://a.test/1.jpg,a caption,UNLIKELY\n")
+    assert "search_report" not in init("--from", "tagged.csv", name="tagged").out
+
+
 def test_files_that_describe_a_dataset_are_not_its_rows(init: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "pairs").mkdir()
     (tmp_path / "pairs" / "a.json").write_text(json.dumps({"url": ROWS[0][0], "text": "one"}))

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from PIL import Image
 
 from laion_assets.errors import IntegrityError
+from laion_assets.search.results.safety import may_be_published
 from laion_assets.search.shard_images import shard_contact_sheet
 from laion_assets.search.shard_samples import ShardSamples, read_samples
 from laion_assets.stages.image_shards.shard.sample_tar import END_OF_ARCHIVE, write_member
@@ -20,7 +22,7 @@ ROWS = 40
 TAR = "image_shards/00000.tar"
 
 
-def write_shard(root: Path, rows: int = ROWS, tags: dict[int, str] | None = None, shift: int = 0) -> Store:
+def write_shard(root: Path, rows: int = ROWS, tags: dict[int, str | None] | None = None, shift: int = 0) -> Store:
     """Write a tar of `rows` samples with its index. `tags` are the NSFW tags of the rows that are not UNLIKELY."""
     path = root / TAR
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,3 +160,13 @@ def test_one_line_of_an_index_is_found_by_its_key() -> None:
     assert find_sample(text, "2") == []
     with pytest.raises(IntegrityError, match="Line 3"):
         find_sample(text.replace("3584", "03584"), "21")
+
+
+def test_images_without_a_tag_are_on_the_contact_sheet_only_on_request(tmp_path: Path) -> None:
+    store = write_shard(tmp_path, rows=4, tags={0: None, 1: "NSFW", 2: "", 3: "UNSURE"})
+    assert shard_contact_sheet(store, TAR) == b""
+    with Image.open(io.BytesIO(shard_contact_sheet(store, TAR, show_untagged=True))) as sheet:
+        assert sheet.width == 2 * sheet.height, "rows 0 and 2"
+    assert not may_be_published({"NSFW": "UNSURE"}, show_untagged=True)
+    assert may_be_published({}, show_untagged=True)
+    assert not may_be_published({}, show_untagged=False)

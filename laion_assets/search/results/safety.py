@@ -21,6 +21,14 @@ def is_shown(row: Mapping[str, Any], settings: SearchSettings) -> bool:
     return tag in ("", SAFE_TAG) or tag in settings.show
 
 
+def may_be_published(row: Mapping[str, Any], show_untagged: bool) -> bool:
+    """Whether the image of a row may be in the search report and in the Dagster UI: it is tagged UNLIKELY.
+
+    `show_untagged` is the setting `search_report.show_untagged`: then it may also have no tag.
+    """
+    return row.get("NSFW") == SAFE_TAG or (show_untagged and not normalise_tag(row.get("NSFW")))
+
+
 def normalise_tag(tag: Any) -> str:
     """Return an NSFW tag in upper case, empty for no tag."""
     return "" if tag is None else str(tag).strip().upper()

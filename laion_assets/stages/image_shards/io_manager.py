@@ -67,7 +67,8 @@ class ImageShardsIOManager(PartitionIOManager):
         from laion_assets.search.shard_images import shard_contact_sheet
 
         layout, metadata = self.dataset.layout, Metadata()
-        sheet = shard_contact_sheet(self.store, ImageShards.path(layout, shard, ".tar"))
+        show_untagged = self.dataset.search_report.show_untagged
+        sheet = shard_contact_sheet(self.store, ImageShards.path(layout, shard, ".tar"), show_untagged=show_untagged)
         if sheet:
             metadata["images"] = images([("images", "image/jpeg", sheet)])
         with self.store.open(ImageShards.path(layout, shard, ".parquet")) as file:

@@ -15,6 +15,12 @@ from laion_assets.store.manifest import Manifest
 _MEASURES = ("ntotal", "index_key", "query_ms", "build_seconds")
 
 
+_NO_EXAMPLE = (
+    "no example: no image that is tagged UNLIKELY has a caption. If no image has an NSFW tag, "
+    "search_report.show_untagged = true shows them here."
+)
+
+
 class KnnIndicesIOManager(PartitionIOManager):
     """Returns `KnnIndices`; shows an example query and the measurements of each index."""
 
@@ -36,7 +42,7 @@ class KnnIndicesIOManager(PartitionIOManager):
         except (LaionAssetsError, OSError, ValueError, RuntimeError, tarfile.TarError) as error:
             return {"example_query": text(f"no example: {error}")}
         if example is None:
-            return {"example_query": text("no example: no image is tagged as safe and has a caption")}
+            return {"example_query": text(_NO_EXAMPLE)}
         rows = [(rank, f"{similarity:.3f}", caption) for rank, (similarity, caption) in enumerate(example.results, 1)]
         return {
             "example_query": text(example.caption),

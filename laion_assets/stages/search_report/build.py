@@ -64,7 +64,7 @@ def build_report(
         figures = {**_describe(dataset, searcher.manifest), **quality, "queries": [each.to_json() for each in answers]}
         images = {result.row: read_stored_image(searcher, result) for each in answers for result in each.results}
         thumbnails = {row: draw_thumbnail(content) for row, content in images.items()}
-        page = report_page(dataset.description, figures, thumbnails)
+        page = report_page(dataset.description, figures, thumbnails, show_untagged=options.show_untagged)
         transaction.stage(PAGE, repeatable=False).write_text(page, encoding="utf-8")
         text = json.dumps(figures, indent=1, ensure_ascii=False)
         transaction.stage(FIGURES, repeatable=False).write_text(text, encoding="utf-8")

@@ -38,14 +38,16 @@ def find_problems(dataset: Dataset, store: Store, partition: int, load_model: Mo
     with open_metadata(store, indices) as rows:
         for answer in figures["queries"]:
             for result in answer["results"]:
-                yield from _find_result_problems(answer["query"], result, rows.fields(result["row"]))
+                yield from _find_result_problems(dataset, answer["query"], result, rows.fields(result["row"]))
 
 
-def _find_result_problems(query: str, result: dict[str, Any], stored: dict[str, Any]) -> Iterator[str]:
-    from laion_assets.search.results.safety import SAFE_TAG
+def _find_result_problems(
+    dataset: Dataset, query: str, result: dict[str, Any], stored: dict[str, Any]
+) -> Iterator[str]:
+    from laion_assets.search.results.safety import SAFE_TAG, may_be_published
 
     where = f"result {result['uid']} of {query!r}"
-    if stored.get("NSFW") != SAFE_TAG:
+    if not may_be_published(stored, dataset.search_report.show_untagged):
         yield f"{where} is tagged {stored.get('NSFW')}, and only images tagged {SAFE_TAG} may be shown"
     for name, expected in (("uid", stored["uid"]), ("caption", stored["caption"] or "")):
         if result[name] != expected:

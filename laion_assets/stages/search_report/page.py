@@ -17,9 +17,13 @@ from laion_assets.stages.plots import line
 
 CAPTION_CHARS = 300
 """Longer captions are truncated in the page; `report.json` has them in full."""
+_HIDDEN = "that are not tagged UNLIKELY (NSFW, UNSURE and untagged)"
+_HIDDEN_BY_TAG = "with another tag than UNLIKELY (NSFW, UNSURE)"
 
 
-def report_page(description: str, figures: Mapping[str, Any], thumbnails: Mapping[int, bytes]) -> str:
+def report_page(
+    description: str, figures: Mapping[str, Any], thumbnails: Mapping[int, bytes], *, show_untagged: bool = False
+) -> str:
     """Render the page from the figures (`report.json`) and a JPEG of each row.
 
     It is empty for an image that is not stored or does not decode.
@@ -31,7 +35,12 @@ def report_page(description: str, figures: Mapping[str, Any], thumbnails: Mappin
     environment.filters["caption"] = lambda caption: one_line(caption, CAPTION_CHARS)
     addresses = {row: _to_data_url(jpeg) for row, jpeg in thumbnails.items() if jpeg}
     return environment.get_template("report.html").render(
-        description=description, figures=figures, facts=_facts(figures), images=addresses, plots=draw_plots(figures)
+        description=description,
+        figures=figures,
+        facts=_facts(figures),
+        images=addresses,
+        plots=draw_plots(figures),
+        hidden=_HIDDEN_BY_TAG if show_untagged else _HIDDEN,
     )
 
 

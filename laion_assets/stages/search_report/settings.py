@@ -45,6 +45,13 @@ class SearchReportSettings:
         max=10_000,
         changes_bytes=True,
     )
+    show_untagged: bool = setting(
+        False,
+        "whether images without an NSFW tag are shown, here and in the Dagster UI, besides those tagged UNLIKELY; off, "
+        "because nobody has judged them",
+        changes_bytes=True,
+        in_digest_at_default=False,
+    )
 
     def __post_init__(self) -> None:
         check_settings(self, "search_report.")

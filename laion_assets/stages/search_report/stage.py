@@ -20,7 +20,7 @@ A report that people can read, compare after a change of the model or the index,
 * **Output**: `search_report/report.html` (one page without scripts or requests), `report.json` (figures and results),
   `contact_sheet.png`
 * **Invariant**: each query of `search_report.queries` is answered once; every result is a row of the index tagged
-  UNLIKELY
+  UNLIKELY, or untagged with `search_report.show_untagged`
 * **Measured**: recall@10 against exact search by kind of query (texts, captions, images, near-duplicates), and
   latency p50 and p99 by step
 """
@@ -35,7 +35,8 @@ STAGE = Stage(
     handle=SearchReport,
     description=DESCRIPTION,
     invariant=(
-        "Each query of the settings is answered once, and every result is a row of the index that is tagged UNLIKELY."
+        "Each query of the settings is answered once, and every result is a row of the index that is tagged UNLIKELY, "
+        "or untagged with search_report.show_untagged."
     ),
     byte_settings=byte_settings,
     asset="laion_assets.stages.search_report.asset:search_report_asset",

@@ -57,6 +57,9 @@ def test_figures_are_in_the_page() -> None:
     page = report_page("described", make_figures("a query"), {7: b"jpeg"})
     for shown in ("1,234", "0.900", "3 of 5", "1.5 ms", "2.5 ms", "1,000 hidden", "no image", "described"):
         assert shown in page, shown
+    assert "not tagged UNLIKELY (NSFW, UNSURE and untagged) are hidden" in page
+    page = report_page("described", make_figures("a query"), {7: b"jpeg"}, show_untagged=True)
+    assert "Images with another tag than UNLIKELY (NSFW, UNSURE) are hidden" in page
 
 
 def test_no_image_that_may_be_shown_is_said() -> None:
