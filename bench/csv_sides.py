@@ -61,7 +61,7 @@ def run_aria2c(url: str, paths: list[str], folder: Path, extra: tuple[str, ...] 
 
 
 def _fetch(url: str, root: str) -> None:
-    from laion_assets.dataset.dataset import LAION400M
+    from laion_assets.dataset.built_in import LAION400M
     from laion_assets.stages.raw_csv.build import fetch_raw_csv
     from laion_assets.stages.raw_csv.transfers import parallel as fetching
     from laion_assets.store.store import Store

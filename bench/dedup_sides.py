@@ -28,7 +28,7 @@ def dataset_of(rows: int, root: str, cores: int, memory: str) -> Any:
     """Return the dataset of our side: 32 parquet files, shards of at most 10,000 rows."""
     from dataclasses import replace
 
-    from laion_assets.dataset.dataset import LAION400M
+    from laion_assets.dataset.built_in import LAION400M
     from laion_assets.dataset.layout import Layout
     from laion_assets.dataset.settings.spark import SparkSettings
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS, ImageShards
 from laion_assets.stages.status import settings_digest

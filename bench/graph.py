@@ -31,7 +31,7 @@ from graph_page import page_latencies
 from graph_peer import peer_seconds_per_partition
 from graph_storages import STORAGES, Storage
 
-from laion_assets.dataset.dataset import BUILT_IN
+from laion_assets.dataset.built_in import BUILT_IN
 
 
 def main() -> None:

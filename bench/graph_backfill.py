@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.stages.registry import pipeline_names
 from laion_assets_tests.end_to_end.dagster_ui import BACKFILL, DagsterPage
 

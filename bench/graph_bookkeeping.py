@@ -31,7 +31,7 @@ def ms_per_partition(storage: Storage) -> float:
 def main() -> None:
     import dagster as dg
 
-    from laion_assets.dataset.dataset import BUILT_IN
+    from laion_assets.dataset.built_in import BUILT_IN
     from laion_assets.dataset.settings.resolution import resolve_settings
     from laion_assets.orchestration.declaration import asset_key
     from laion_assets.orchestration.partitions import partitions_def

@@ -5,7 +5,7 @@ import time
 
 from graph_storages import Storage
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.registry import pipeline_names
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from photo_site import PhotoSite
 from photographs import Photo
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import compute_uid, rows_digest
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET, DedupParquet

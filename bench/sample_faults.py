@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.identity import compute_uid, rows_digest
 from laion_assets.errors import LocalFailureError
 from laion_assets.sample.crawl import crawl_rows

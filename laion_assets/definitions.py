@@ -5,7 +5,7 @@ Importing this module imports neither torch, pyspark, img2dataset nor faiss: a c
 
 import dagster as dg
 
-from laion_assets.dataset.dataset import BUILT_IN, LAION400M, REHEARSAL, SAMPLE
+from laion_assets.dataset.built_in import BUILT_IN, LAION400M, REHEARSAL, SAMPLE
 from laion_assets.dataset.settings.resolution import known_datasets
 from laion_assets.orchestration.definitions import build_definitions
 

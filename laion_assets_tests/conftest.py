@@ -17,7 +17,8 @@ import dagster as dg
 import hypothesis
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets_tests.chains import ChainScheduling, sort_items
 from laion_assets_tests.postgres import Database, postgres
 from laion_assets_tests.spark_cluster import Cluster, standalone_cluster

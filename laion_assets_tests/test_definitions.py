@@ -8,7 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from laion_assets.dataset.dataset import LAION400M, SAMPLE, Dataset
+from laion_assets.dataset.built_in import LAION400M, SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.orchestration.partitions import partition_keys, upstream_mapping
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from laion_assets.cli import cli
-from laion_assets.dataset.dataset import BUILT_IN
+from laion_assets.dataset.built_in import BUILT_IN
 from laion_assets.dataset.settings.declared import OWN_KEYS, TABLE, declared_datasets
 from laion_assets.dataset.settings.declared_sets import SETS
 from laion_assets.dataset.settings.names import FIELDS

@@ -33,7 +33,7 @@ from laion_assets.cli.statistics import statistics
 from laion_assets.cli.status import status
 from laion_assets.cli.trace import trace
 from laion_assets.cli.utf8 import use_utf8
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.errors import LaionAssetsError
 from laion_assets.failures import explain
 from laion_assets.orchestration.writable_folders import describe

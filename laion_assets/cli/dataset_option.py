@@ -8,7 +8,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from laion_assets.cli.output import echo
-from laion_assets.dataset.dataset import BUILT_IN, Dataset
+from laion_assets.dataset.built_in import BUILT_IN
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.settings.declared import ROWS, TABLE
 from laion_assets.dataset.settings.resolution import DEFAULT_FILE, known_datasets, resolve_settings
 from laion_assets.errors import LayoutError, SettingError

@@ -8,7 +8,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from laion_assets.dataset.dataset import BUILT_IN, RESERVED_NAMES, Dataset
+from laion_assets.dataset.built_in import BUILT_IN
+from laion_assets.dataset.dataset import RESERVED_NAMES, Dataset
 from laion_assets.dataset.settings.declared import TABLE
 from laion_assets.dataset.settings.file import MAX_BYTES, read_settings_file
 from laion_assets.dataset.settings.resolution import Settings

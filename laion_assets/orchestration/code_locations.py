@@ -6,7 +6,8 @@
 import json
 from pathlib import Path
 
-from laion_assets.dataset.dataset import BUILT_IN, Dataset
+from laion_assets.dataset.built_in import BUILT_IN
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.settings.resolution import known_datasets
 
 MODULE = "laion_assets.definitions"

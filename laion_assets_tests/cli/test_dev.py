@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from laion_assets.cli import cli
-from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
+from laion_assets.dataset.built_in import BUILT_IN, SAMPLE
 from laion_assets.errors import SettingError
 from laion_assets.orchestration.code_locations import location_name
 from laion_assets.orchestration.instance import dagster_home

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.errors import LaionAssetsError, SettingError
 from laion_assets.orchestration.instance import dagster_home, instance

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from laion_assets.cli.status import status
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.errors import LocalFailureError
 from laion_assets.orchestration.checks.up_to_date import summarize
 from laion_assets.stages.status import DatasetStatus

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from laion_assets import DatasetComponent, LaionAssetsError, load_dataset
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.settings.names import FIELDS
 from laion_assets.orchestration.stage_parts import load_asset
 from laion_assets.stages.registry import stage_names

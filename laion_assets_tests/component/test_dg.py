@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from laion_assets.dataset.dataset import BUILT_IN
+from laion_assets.dataset.built_in import BUILT_IN
 from laion_assets.stages.registry import stage_names
 from laion_assets_tests.component.dg_project import TOP, Project, environment, new_project
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_assets.dataset.dataset import LAION400M, SAMPLE
+from laion_assets.dataset.built_in import LAION400M, SAMPLE
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import LayoutError
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.store.store import Store
 
 BIN = Path(sys.executable).parent

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from laion_assets.dataset.dataset import BUILT_IN
+from laion_assets.dataset.built_in import BUILT_IN
 from laion_assets_tests.end_to_end.conftest import BIN, TOP, environment
 
 LAUNCH_BACKFILL = """

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from laion_assets.dataset.dataset import LAION400M, SAMPLE
+from laion_assets.dataset.built_in import LAION400M, SAMPLE
 from laion_assets.stages.image_shards.handle import ImageShards
 from laion_assets.stages.registry import pipeline_names, stage_names
 from laion_assets.stages.statistics.handle import DATASET_STATISTICS, IMAGE_STATISTICS

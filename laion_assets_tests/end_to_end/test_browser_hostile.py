@@ -19,7 +19,8 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.errors import SourceError
 from laion_assets.orchestration.checks.row_counts import row_count_checks
 from laion_assets.orchestration.declaration import run_logger
@@ -45,7 +46,7 @@ CONTROL = "control"
 DEFINITIONS = """
 from dataclasses import replace
 import dagster as dg
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.definitions import build_definitions
 from laion_assets.dataset.layout import Layout
 

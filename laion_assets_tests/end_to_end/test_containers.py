@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.registry import pipeline_names
 from laion_assets_tests.end_to_end.dagster_ui import DagsterPage, wait_until

@@ -14,7 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import BIN, Demo, environment
 

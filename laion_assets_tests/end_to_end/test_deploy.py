@@ -12,7 +12,7 @@ import yaml
 from dagster._core.instance.config import dagster_instance_config
 
 from laion_assets import definitions
-from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
+from laion_assets.dataset.built_in import BUILT_IN, SAMPLE
 from laion_assets.dataset.settings.resolution import resolve_settings
 from laion_assets.orchestration.instance import MANY_PARTITIONS
 from laion_assets.stages.status import DatasetStatus

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE, SAMPLE_MODEL, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import SAMPLE_MODEL, Dataset
 from laion_assets.errors import IncompleteError, LaionAssetsError, LayoutError
 from laion_assets.models.clip_model import ClipModel
 from laion_assets.models.loading import load_model

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.layout import Layout, ShardNumber
 from laion_assets.stages.clip_embeddings.metadata_file import metadata_schema
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet

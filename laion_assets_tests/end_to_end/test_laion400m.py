@@ -7,7 +7,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from laion_assets.dataset.dataset import LAION400M, SAMPLE_MODEL, SAMPLE_SITE, Dataset
+from laion_assets.dataset.built_in import LAION400M
+from laion_assets.dataset.dataset import SAMPLE_MODEL, SAMPLE_SITE, Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import LaionAssetsError
 from laion_assets.orchestration.runs import materialize_stage

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.stages.status import DatasetStatus
 from laion_assets_tests.end_to_end.conftest import TOP, Demo
 from laion_assets_tests.end_to_end.dagster_ui import (

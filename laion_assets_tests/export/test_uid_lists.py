@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.layout import Layout
 from laion_assets.errors import ExportError
 from laion_assets.export.rows.uid_list import parse_uids, read_uid_list

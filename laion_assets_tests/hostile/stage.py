@@ -7,7 +7,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.settings.spark import SparkSettings

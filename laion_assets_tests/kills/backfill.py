@@ -26,7 +26,8 @@ from pathlib import Path
 
 import psutil
 
-from laion_assets.dataset.dataset import REHEARSAL, SAMPLE, Dataset
+from laion_assets.dataset.built_in import REHEARSAL, SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.stages.clip_embeddings.handle import CLIP_EMBEDDINGS
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS

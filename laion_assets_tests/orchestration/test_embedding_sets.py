@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
+from laion_assets.dataset.built_in import BUILT_IN, SAMPLE
 from laion_assets.dataset.embedding_set import EmbeddingSet
 from laion_assets.dataset.settings.resolution import known_datasets, resolve_settings
 from laion_assets.definitions import declared, sample

@@ -6,7 +6,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_assets.dataset.dataset import LAION400M
+from laion_assets.dataset.built_in import LAION400M
 from laion_assets.orchestration.partitions import covering_ranges
 from laion_assets.stages.image_shards.handle import IMAGE_SHARDS
 from laion_assets.stages.registry import find_stage

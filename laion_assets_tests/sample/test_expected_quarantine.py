@@ -3,7 +3,7 @@
 import io
 from collections import Counter
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.identity import Positions
 from laion_assets.sample.crawl import MALFORMED, build_crawl
 from laion_assets.stages.dedup_parquet.readers.csv_rows import read_csv_rows

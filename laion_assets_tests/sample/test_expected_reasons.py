@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.sample.faults import FAULT_BY_KIND
 from laion_assets.sample.pages import Page, crawl_pages
 from laion_assets.sample.running import running_site

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from laion_assets.dataset.dataset import LAION400M, REHEARSAL
+from laion_assets.dataset.built_in import LAION400M, REHEARSAL
 from laion_assets.dataset.identity import compute_uid
 from laion_assets.http.fetch import fetch
 from laion_assets.reasons import Reason

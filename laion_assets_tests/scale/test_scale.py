@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.clip_embeddings.handle import ClipEmbeddings
 from laion_assets.stages.dedup_parquet.handle import DedupParquet

@@ -38,7 +38,7 @@ SEARCH = """
 import pickle, sys
 from pathlib import Path
 from laion_assets.cli import cli
-from laion_assets.dataset.dataset import BUILT_IN
+from laion_assets.dataset.built_in import BUILT_IN
 BUILT_IN["small"] = pickle.loads(Path(sys.argv[1]).read_bytes())
 cli(["search", "--dataset", "small", "a red circle", "--k", "3"], standalone_mode=False)
 print("imported:", *(name for name in sys.argv[2:] if name in sys.modules))

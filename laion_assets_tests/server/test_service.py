@@ -24,7 +24,7 @@ from laion_assets_tests.stages.clip_embeddings.small_dataset import built_root, 
 
 SERVE = """
 import sys
-from laion_assets.dataset.dataset import BUILT_IN
+from laion_assets.dataset.built_in import BUILT_IN
 from laion_assets.cli import main
 from laion_assets_tests.stages.clip_embeddings.small_dataset import small_dataset
 BUILT_IN["small"] = small_dataset(sys.argv[1])

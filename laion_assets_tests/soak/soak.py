@@ -23,7 +23,7 @@ from statistics import median
 
 import psutil
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.sample.crawl import crawl_rows
 from laion_assets.sample.running import running_site
 from laion_assets.stages.image_shards.shard.outcome import ShardOutcome

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from laion_assets.cli import cli
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import IntegrityError, LayoutError, StoreError

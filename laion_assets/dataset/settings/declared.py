@@ -16,7 +16,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from laion_assets.dataset.dataset import BUILT_IN, Dataset
+from laion_assets.dataset.built_in import BUILT_IN
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.proposed_layout import propose_layout
 from laion_assets.dataset.settings.field import format_value

@@ -11,7 +11,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from laion_assets.dataset.dataset import BUILT_IN, RESERVED_NAMES, Dataset
+from laion_assets.dataset.built_in import BUILT_IN
+from laion_assets.dataset.dataset import RESERVED_NAMES, Dataset
 from laion_assets.dataset.embedding_set import is_dataset_name, is_set_setting
 from laion_assets.dataset.settings.declared import OWN_KEYS, TABLE
 from laion_assets.dataset.settings.declared_sets import SETS, section_of

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from laion_assets.dataset.dataset import BUILT_IN, Dataset
+from laion_assets.dataset.built_in import BUILT_IN
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.embedding_set import is_dataset_name
 from laion_assets.dataset.settings.declared import TABLE, declared_datasets
 from laion_assets.dataset.settings.declared_sets import add_declared_sets, section_of

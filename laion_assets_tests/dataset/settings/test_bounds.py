@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
+from laion_assets.dataset.built_in import BUILT_IN, SAMPLE
 from laion_assets.dataset.settings.field import find_problem, parse_type, setting
 from laion_assets.dataset.settings.names import FIELDS
 from laion_assets.dataset.settings.resolution import Settings

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 import laion_assets
-from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
+from laion_assets.dataset.built_in import BUILT_IN, SAMPLE
 from laion_assets.dataset.layout import Layout
 from laion_assets.dataset.proposed_layout import propose_layout
 from laion_assets.dataset.settings.resolution import Settings, known_datasets

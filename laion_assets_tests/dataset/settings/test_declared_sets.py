@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.embedding_set import EmbeddingSet
 from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.errors import LayoutError, SettingError

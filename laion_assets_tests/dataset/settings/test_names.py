@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from laion_assets.dataset.dataset import LAION400M, RESERVED_NAMES, SAMPLE, Dataset
+from laion_assets.dataset.built_in import LAION400M, SAMPLE
+from laion_assets.dataset.dataset import RESERVED_NAMES, Dataset
 from laion_assets.dataset.settings.names import FIELDS, OTHER_VARIABLES
 from laion_assets.dataset.settings.reference import reference
 from laion_assets.dataset.settings.resolution import Settings

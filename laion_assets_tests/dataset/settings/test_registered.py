@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from laion_assets.api.datasets import load_dataset
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.settings import registered
 from laion_assets.dataset.settings.resolution import known_datasets
 from laion_assets.definitions import declared

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from laion_assets.dataset.dataset import LAION400M, SAMPLE
+from laion_assets.dataset.built_in import LAION400M, SAMPLE
 from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.errors import SettingError
 from laion_assets.stages.status import settings_digest

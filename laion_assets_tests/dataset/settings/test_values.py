@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.settings.file import MAX_BYTES
 from laion_assets.dataset.settings.names import FIELDS
 from laion_assets.dataset.settings.resolution import Settings

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE, Dataset
+from laion_assets.dataset.built_in import SAMPLE
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.dataset.settings.dagster_settings import DagsterSettings
 from laion_assets.definitions import build_definitions
 from laion_assets.errors import SettingError

@@ -10,7 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from laion_assets.dataset.dataset import REHEARSAL, Dataset
+from laion_assets.dataset.built_in import REHEARSAL
+from laion_assets.dataset.dataset import Dataset
 from laion_assets.definitions import build_definitions
 from laion_assets.orchestration.checks.up_to_date import EXAMPLES, NAME, examples, summarize
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets_tests.end_to_end.conftest import TOP, Demo, demo
 from laion_assets_tests.server.page.search_page import SearchPage
 from laion_assets_tests.server.running import Client, running_service

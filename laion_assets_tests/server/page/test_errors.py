@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets_tests.end_to_end.conftest import Demo
 from laion_assets_tests.server.page.fixtures import ARTIFACTS, DESKTOP, Opened
 from laion_assets_tests.server.page.search_page import SearchPage

@@ -30,7 +30,7 @@ DRIVER = """
 import json, sys
 from dataclasses import replace
 from laion_assets.store.store import Store
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.layout import Layout
 from laion_assets.stages.dedup_parquet.build import build_dedup_parquet
 from laion_assets.stages.dedup_parquet.settings import DedupSettings

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import dagster as dg
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.definitions import build_definitions
 from laion_assets.orchestration.partitions import partitions_def
 from laion_assets.orchestration.resources.crawl_site import CrawlSiteResource

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.errors import SettingError
 from laion_assets.http.messages.response_headers import ResponseHeaders

@@ -40,7 +40,7 @@ FORMS = {
 }
 FETCH = """
 import sys, dataclasses
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.store.store import Store
 from laion_assets.stages.raw_csv.build import fetch_raw_csv
 dataset = dataclasses.replace(SAMPLE, source=sys.argv[1], root=sys.argv[2])

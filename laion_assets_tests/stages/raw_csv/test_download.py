@@ -201,7 +201,7 @@ def test_killed_fetch_resumes_by_range_request(crawl: Dataset, site: CsvSite) ->
     site.pace_s = 0.05
     script = (
         "import sys, dataclasses\n"
-        "from laion_assets.dataset.dataset import SAMPLE\n"
+        "from laion_assets.dataset.built_in import SAMPLE\n"
         "from laion_assets.store.store import Store\n"
         "from laion_assets.stages.raw_csv.build import fetch_raw_csv\n"
         "dataset = dataclasses.replace(SAMPLE, source=sys.argv[1], root=sys.argv[2])\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
+from laion_assets.dataset.built_in import BUILT_IN, SAMPLE
 from laion_assets.errors import SettingError
 from laion_assets.stages.dedup_parquet.handle import DEDUP_PARQUET
 from laion_assets.stages.dedup_parquet.readers.csv_bytes import BrokenStreamError, read_blocks

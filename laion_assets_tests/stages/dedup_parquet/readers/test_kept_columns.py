@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.identity import Positions
 from laion_assets.errors import SettingError, SourceError
 from laion_assets.stages.dedup_parquet.readers.file_format import READERS

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.dataset.settings.resolution import Settings
 from laion_assets.errors import SettingError
 from laion_assets.stages.dedup_parquet.rows.filtering import FILTERS, PASSED, find_filtered

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from laion_assets.dataset.dataset import SAMPLE
+from laion_assets.dataset.built_in import SAMPLE
 from laion_assets.reasons import Reason
 from laion_assets.sample.faults import FAULT_BY_KIND
 from laion_assets.sample.pages import crawl_pages

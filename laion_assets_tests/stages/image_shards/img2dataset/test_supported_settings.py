@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from laion_assets.dataset.dataset import BUILT_IN, SAMPLE
+from laion_assets.dataset.built_in import BUILT_IN, SAMPLE
 from laion_assets.dataset.fetch_policy import FetchPolicy
 from laion_assets.errors import SettingError
 from laion_assets.stages.image_shards.img2dataset.supported_settings import UNSUPPORTED
