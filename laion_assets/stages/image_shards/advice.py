@@ -26,11 +26,11 @@ def advise(dataset: Dataset, reasons: Counter[str]) -> str:
     try:
         manifest = _find_shard(dataset, reason)
         if manifest and reasons_of_shard(dataset, manifest, (NEWLY_ALLOWED,)):
-            return describe_retry(dataset.name)
+            return describe_retry(dataset.folder)
         example = _read_example(dataset, manifest, reason) if manifest else ()
     except (IntegrityError, OSError, ValueError, Rejection):
         example = ()
-    return describe_remedy(reason, dataset.name, *example)
+    return describe_remedy(reason, dataset.folder, *example)  # a subset has the settings of its dataset
 
 
 def _find_shard(dataset: Dataset, reason: str) -> Manifest | None:

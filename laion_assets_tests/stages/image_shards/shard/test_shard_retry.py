@@ -139,6 +139,9 @@ def test_a_blocked_address_is_retried_once_its_network_is_allowed(site, tmp_path
         f'allow_networks = ["127.0.0.1/32"], in [{dataset.name}] of laion-assets.toml. Then retry these rows: '
         f"laion-assets materialize --dataset {dataset.name} image_shards --retry failed."
     )
+    subset = advise(dataset.subset(range(1)), Counter(blocked_address=4))
+    assert "in [tiny] of" in subset, "the command line and the settings file know the whole dataset"
+    assert "--dataset tiny image_shards" in subset
     allowed = replace(dataset, allow_networks=("127.0.0.1/32",))
     assert DatasetStatus(allowed).state(IMAGE_SHARDS, 0).is_complete, "the setting changes no bytes"
     assert "Retry these rows: laion-assets materialize --dataset tiny image_shards --retry newly_allowed" in advise(
