@@ -135,7 +135,7 @@ UNAVAILABLE = {
     "an opt-out header": (answer(b"User-agent: *\nDisallow:", "200 OK", "X-Robots-Tag: noai"), Reason.SUCCESS),
     "500": (answer(b"", "500 Error"), Reason.HTTP_5XX),
     "reset": (lambda sock: sock.close(), Reason.CONNECTION_RESET),
-    "silence": (lambda sock: time.sleep(1), Reason.DEADLINE),
+    "silence": (lambda sock: sock.recv(1), Reason.DEADLINE),  # until the client closes
     "a redirect inward": (answer(b"", "302 Found", "Location: http://127.0.0.1/"), Reason.BLOCKED_ADDRESS),
 }
 
