@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _MAX_GRAPHS = 4
 """Maximum number of recorded graphs; each keeps its memory."""
-_ROWS_AT_ONCE_ON_CPU = 32
-"""Rows that a CPU encodes at once: the layers' outputs of more do not fit its caches."""
+_ROWS_AT_ONCE_ON_CPU = 256
+"""Rows that a CPU encodes at once: the layers' outputs of more do not fit its caches. With fewer rows, torch's threads
+wait for each other too often while other threads decode."""
 MIN_NORM = 1e-6
 """A vector with a smaller norm counts as zero: it has no direction."""
 
